@@ -1,0 +1,235 @@
+"""The contract between a training loop and a regularizer.
+
+One step flows through four places, and a regularizer has one hook for each:
+
+    token ids → embeddings → per-token loss and weights → additive penalty
+
+Shapes: B rows in the batch, T tokens in a row, D embedding dimensions, V words in the vocabulary.
+Position ``t`` always speaks about token ``t``: ``labels[t]`` is its label, ``nll[t]`` its loss,
+``entropy[t]`` the entropy of the distribution that predicts it.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from regularizers.functional import IGNORE_INDEX, is_document_start, shift_right, token_entropy
+
+EntropySource = Literal["last_epoch", "reference", "online"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a regularizer may know about the tokenizer.
+
+    Args:
+        size: number of ids that the tokenizer knows, V.
+        special_ids: ids of control tokens, which regularizers never alter.
+        mask_id: id of the mask token, if there is one.
+    """
+
+    size: int
+    special_ids: tuple[int, ...] = ()
+    mask_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass tells about each token.
+
+    Args:
+        nll: ``[B, T]`` fp32, −ln p(x_t | x_<t), with gradient; 0 where the label is ignored.
+        entropy: ``[B, T]`` fp32 nats of p(· | x_<t), no gradient; NaN where nothing predicts x_t.
+        logsumexp: ``[B, T]`` fp32, ln Σ_v exp z_v of the same logits, with gradient.
+        logits: ``[B, T, V]`` aligned likewise (row t predicts x_t), only if a regularizer requires
+            them, as they are the largest tensor of a step.
+    """
+
+    nll: Tensor
+    entropy: Tensor
+    logsumexp: Tensor
+    logits: Tensor | None = None
+
+    @classmethod
+    def from_logits(cls, logits: Tensor, labels: Tensor, document_ids: Tensor) -> "Outputs":
+        """Compute the outputs from the logits of any causal LM.
+
+        Args:
+            logits: ``[B, T, V]`` as the model returns them: row t predicts x_{t+1}.
+            labels: ``[B, T]`` int64, aligned with the inputs; -100 is ignored.
+            document_ids: ``[B, T]`` int64, -1 for padding.
+
+        Returns:
+            The outputs, aligned with the inputs; logits included.
+
+        >>> ids = torch.tensor([[0, 1]])
+        >>> Outputs.from_logits(torch.zeros(1, 2, 4), ids, torch.zeros_like(ids)).entropy
+        tensor([[   nan, 1.3863]])
+        """
+        aligned = shift_right(logits, 0.0).float()
+        nll = nn.functional.cross_entropy(
+            aligned.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
+        )
+        unpredicted = is_document_start(document_ids) | (document_ids < 0)
+        entropy = token_entropy(aligned.detach()).masked_fill(unpredicted, torch.nan)
+        return cls(nll, entropy, aligned.logsumexp(-1), aligned)
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """Per-token loss and weight; the training loss is Σ weight·loss / Σ weight.
+
+    Args:
+        loss: ``[B, T]`` fp32, 0 where the label is ignored.
+        weight: ``[B, T]`` fp32, 0 where a token does not count.
+    """
+
+    loss: Tensor
+    weight: Tensor
+
+
+class SecondForward(Protocol):
+    """Run the model being trained once more, with gradient."""
+
+    def __call__(
+        self, input_ids: Tensor | None = None, perturb: Callable[[Tensor], Tensor] | None = None
+    ) -> Outputs:
+        """Return the outputs for other inputs against the same labels.
+
+        Args:
+            input_ids: ``[B, T]`` int64; None repeats the first pass, embeddings included.
+            perturb: maps embeddings ``[B, T, D]`` to new ones; None leaves them clean.
+        """
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """All that a hook may need to know about one micro-batch.
+
+    Args:
+        input_ids: ``[B, T]`` int64, the uncorrupted tokens.
+        labels: ``[B, T]`` int64, aligned with ``input_ids`` (not shifted); -100 does not count.
+        document_ids: ``[B, T]`` int64, one number per packed document of a row, -1 for padding.
+        vocabulary: sizes and special ids of the tokenizer.
+        entropy: ``[B, T]`` fp32 nats of p(· | x_<t), NaN where unknown; None if nobody requires it.
+        corpus_entropy: ``[Q]`` fp32, evenly spaced quantiles of the entropies of the corpus.
+        progress: share of all optimizer steps that are done, in [0, 1].
+        global_step: optimizer steps done.
+        epoch: passes over the data done.
+        micro_batch: index of this micro-batch within its optimizer step.
+        rank: data-parallel rank; ranks of one tensor-parallel group share it.
+        seed: seed of the run.
+        stream: tells apart the random numbers of several regularizers.
+        second_forward: runs the model again; None if nobody requires it.
+        reference: runs the frozen reference model on the clean inputs; None if nobody requires it.
+        metrics: where :meth:`log` collects scalars.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    document_ids: Tensor
+    vocabulary: Vocabulary
+    entropy: Tensor | None = None
+    corpus_entropy: Tensor | None = None
+    progress: float = 0.0
+    global_step: int = 0
+    epoch: int = 0
+    micro_batch: int = 0
+    rank: int = 0
+    seed: int = 0
+    stream: int = 0
+    second_forward: SecondForward | None = None
+    reference: Callable[[], Outputs] | None = None
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """``[B, T]`` bool: tokens whose loss counts."""
+        return self.labels != IGNORE_INDEX
+
+    @cached_property
+    def alterable(self) -> Tensor:
+        """``[B, T]`` bool: tokens that a regularizer may alter: neither special nor padding."""
+        special_ids = torch.tensor(self.vocabulary.special_ids, device=self.input_ids.device)
+        return (self.document_ids >= 0) & ~torch.isin(self.input_ids, special_ids)
+
+    def generator(self) -> torch.Generator:
+        """Return a generator on the device of the inputs, the same at every call of one step.
+
+        It depends on seed, global step, micro-batch, rank and stream alone, so that a resumed run
+        draws what the uninterrupted one would have drawn, and two hooks of one regularizer that
+        draw alike get the same mask.
+        """
+        key = (self.seed, self.global_step, self.micro_batch, self.rank, self.stream)
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+        seed = int.from_bytes(digest, "little", signed=True)
+        return torch.Generator(self.input_ids.device).manual_seed(seed)
+
+    def log(self, name: str, value: Tensor) -> None:
+        """Hand a scalar tensor to the loop's logger, averaged over micro-batches."""
+        self.metrics[name] = value.detach()
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a training loop must provide for a regularizer.
+
+    Args:
+        entropy: where the entropies of the inputs come from; None if they are not needed.
+        second_forward: another forward pass with gradient.
+        reference: a frozen reference model.
+        logits: the full ``[B, T, V]`` logits.
+    """
+
+    entropy: EntropySource | None = None
+    second_forward: bool = False
+    reference: bool = False
+    logits: bool = False
+
+
+class Regularizer(nn.Module):
+    """Base class of all regularizers: override the hooks that the method needs.
+
+    Hooks run in the order in which they stand here, on training batches only. They return new
+    tensors and never modify what they receive. Run them through
+    :class:`~regularizers.compose.Regularizers`, which skips them in eval mode.
+    """
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the training loop must provide."""
+        return Requirements()
+
+    def check(self, vocabulary: Vocabulary, others: Sequence["Regularizer"]) -> None:
+        """Refuse, before training, a vocabulary or a company in which the method cannot work.
+
+        Args:
+            vocabulary: the tokenizer's.
+            others: the regularizers that run beside this one.
+
+        Raises:
+            ValueError: saying what does not fit and what to do.
+        """
+
+    def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
+        """Corrupt the token ids ``[B, T]`` before the embedding look-up."""
+        return input_ids
+
+    def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
+        """Perturb the embeddings ``[B, T, D]`` after the look-up."""
+        return embeddings
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        """Reshape the loss of each token or its weight, after the forward pass."""
+        return token_loss
+
+    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor | None:
+        """Return a scalar to add to the mean loss of the micro-batch, or None."""
+        return None

@@ -1,0 +1,173 @@
+"""Several regularizers as one: applied in order, skipped in eval mode, refused where they clash."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from regularizers.base import (
+    Outputs,
+    Regularizer,
+    Requirements,
+    TokenLoss,
+    TrainingStep,
+    Vocabulary,
+)
+
+
+class Regularizers(nn.ModuleList):
+    """An ordered list of regularizers with the hooks of a single one.
+
+    Args:
+        regularizers: applied in this order; empty means plain training.
+
+    Raises:
+        TypeError: if something else than a regularizer is given.
+        ValueError: if two of them ask for entropies from different sources.
+
+    >>> Regularizers([]).requirements.entropy is None
+    True
+    """
+
+    def __init__(self, regularizers: Iterable[Regularizer] = ()) -> None:
+        regularizers = list(regularizers)
+        for regularizer in regularizers:
+            if not isinstance(regularizer, Regularizer):
+                raise TypeError(
+                    "regularizers: expected subclasses of regularizers.Regularizer, "
+                    f"got {type(regularizer).__name__}"
+                )
+        super().__init__(regularizers)
+        self.ordered = tuple(regularizers)
+        self.names = _unique_names(regularizers)
+        self.requirements = _merge([regularizer.requirements for regularizer in regularizers])
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Let each regularizer refuse the vocabulary or its company.
+
+        Raises:
+            ValueError: saying what does not fit and what to do.
+        """
+        for regularizer in self.ordered:
+            others = [other for other in self.ordered if other is not regularizer]
+            regularizer.check(vocabulary, others)
+
+    def on_input_ids(self, step: TrainingStep) -> Tensor:
+        """Return the corrupted token ids, ``[B, T]`` int64."""
+        input_ids = step.input_ids
+        for regularizer, own_step in self._active(step):
+            input_ids = regularizer.on_input_ids(input_ids, own_step)
+        return input_ids
+
+    def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
+        """Return the perturbed embeddings, ``[B, T, D]``."""
+        for regularizer, own_step in self._active(step):
+            embeddings = regularizer.on_embeddings(embeddings, own_step)
+        return embeddings
+
+    def on_token_loss(self, outputs: Outputs, step: TrainingStep) -> TokenLoss:
+        """Return loss and weight of each token, ``[B, T]`` each."""
+        token_loss = TokenLoss(outputs.nll, step.valid.to(outputs.nll.dtype))
+        for regularizer, own_step in self._active(step):
+            token_loss = regularizer.on_token_loss(token_loss, outputs, own_step)
+        return token_loss
+
+    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+        """Return the sum of all penalties, a scalar."""
+        total = outputs.nll.new_zeros(())
+        for regularizer, own_step in self._active(step):
+            penalty = regularizer.on_penalty(outputs, own_step)
+            total = total if penalty is None else total + penalty
+        return total
+
+    def reduce(self, outputs: Outputs, step: TrainingStep) -> tuple[Tensor, Tensor]:
+        """Return the summed loss and the summed weight of a micro-batch, two scalars.
+
+        Add up both over micro-batches and ranks and divide once: then the size of a micro-batch
+        does not matter. The penalty counts with the weight of its micro-batch. Where no token
+        counts, both are zero and the loss is still attached to the graph.
+        """
+        token_loss = self.on_token_loss(outputs, step)
+        weight = token_loss.weight.sum()
+        loss = (token_loss.weight * token_loss.loss).sum()
+        return loss + weight * self.on_penalty(outputs, step), weight
+
+    def mean_loss(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+        """Return the training loss of one batch, a scalar, for loops without accumulation."""
+        loss, weight = self.reduce(outputs, step)
+        return loss / weight.clamp(min=1e-8)
+
+    def _active(self, step: TrainingStep) -> Iterator[tuple[Regularizer, TrainingStep]]:
+        if not self.training:
+            return
+        self._require_inputs(step)
+        for index, (name, regularizer) in enumerate(zip(self.names, self.ordered, strict=True)):
+            own_step = replace(step, stream=index, metrics={})
+            yield regularizer, own_step
+            step.metrics.update({f"{name}/{key}": v for key, v in own_step.metrics.items()})
+
+    def _require_inputs(self, step: TrainingStep) -> None:
+        required = self.requirements
+        provided = {
+            "entropy": (required.entropy, step.entropy),
+            "second_forward": (required.second_forward, step.second_forward),
+            "reference": (required.reference, step.reference),
+        }
+        for name, (wanted, given) in provided.items():
+            if wanted and given is None:
+                raise ValueError(
+                    f"a regularizer of {self.names} requires TrainingStep.{name}"
+                    f"{f' (from {wanted})' if name == 'entropy' else ''}, got None: "
+                    "the training loop must provide it"
+                )
+
+
+@contextmanager
+def perturbed_embeddings(
+    embedding: nn.Module, perturb: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
+    """Pass the result of an embedding look-up through a function while the context lasts.
+
+    Args:
+        embedding: the look-up module, e.g. ``model.get_input_embeddings()``.
+        perturb: maps embeddings ``[B, T, D]`` to new ones.
+
+    >>> import torch
+    >>> table = nn.Embedding(2, 3)
+    >>> with perturbed_embeddings(table, torch.zeros_like):
+    ...     table(torch.tensor([1])).sum().item()
+    0.0
+    """
+    handle = embedding.register_forward_hook(lambda _module, _args, output: perturb(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _unique_names(regularizers: list[Regularizer]) -> list[str]:
+    seen: Counter[str] = Counter()
+    names = []
+    for regularizer in regularizers:
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(regularizer).__name__).lower()
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names
+
+
+def _merge(requirements: list[Requirements]) -> Requirements:
+    sources = {each.entropy for each in requirements if each.entropy is not None}
+    if len(sources) > 1:
+        raise ValueError(
+            "regularizers: expected one entropy source for all, "
+            f"got {sorted(sources)}: give them the same entropy_source"
+        )
+    return Requirements(
+        entropy=next(iter(sources), None),
+        second_forward=any(each.second_forward for each in requirements),
+        reference=any(each.reference for each in requirements),
+        logits=any(each.logits for each in requirements),
+    )

@@ -1,0 +1,244 @@
+"""Curricula: the strength of a regularizer as a pure function of training progress.
+
+Progress is the fraction of all optimizer steps that are done, in [0, 1]. As a curriculum keeps no
+state, a resumed run continues exactly where it was.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+
+class Curriculum:
+    """A strength over training, with a warm-up before its ramp and a hold after it.
+
+    Subclasses override :meth:`ramp`. One that must keep state (say, driven by a validation metric)
+    also derives from ``torch.nn.Module``: its regularizer then saves the state in the checkpoint.
+
+    Args:
+        warmup: share of all steps at the start with strength 0, in [0, 1).
+        hold: share of all steps at the end that keep the final strength, in [0, 1).
+
+    Raises:
+        ValueError: if the shares leave no room for the ramp.
+    """
+
+    def __init__(self, warmup: float = 0.0, hold: float = 0.0) -> None:
+        if warmup < 0 or hold < 0 or warmup + hold >= 1:
+            raise ValueError(
+                f"{type(self).__name__}: expected warmup >= 0, hold >= 0 and warmup + hold < 1 "
+                f"(shares of all steps), got warmup={warmup}, hold={hold}"
+            )
+        self.warmup = warmup
+        self.hold = hold
+
+    def __call__(self, progress: float) -> float:
+        """Return the strength at ``progress`` in [0, 1]."""
+        if progress < self.warmup:
+            return 0.0
+        return self.ramp(min((progress - self.warmup) / (1 - self.warmup - self.hold), 1.0))
+
+    def ramp(self, progress: float) -> float:
+        """Return the strength at ``progress`` in [0, 1] of the ramp itself."""
+        raise NotImplementedError
+
+
+class Constant(Curriculum):
+    """The same strength throughout.
+
+    Args:
+        value: the strength.
+        warmup: share of all steps at the start with strength 0.
+
+    >>> Constant(0.3)(0.9)
+    0.3
+    """
+
+    def __init__(self, value: float, warmup: float = 0.0) -> None:
+        super().__init__(warmup)
+        self.value = _strength("Constant value", value)
+
+    def ramp(self, progress: float) -> float:
+        """Return the strength; ``progress`` does not matter."""
+        return self.value
+
+
+class Linear(Curriculum):
+    """A straight line: ``start + (end − start) · p``.
+
+    Args:
+        end: strength at the end.
+        start: strength at the start of the ramp.
+        warmup: share of all steps at the start with strength 0.
+        hold: share of all steps at the end that keep ``end``.
+
+    >>> Linear(end=0.5)(0.5)
+    0.25
+    """
+
+    def __init__(
+        self, end: float, start: float = 0.0, warmup: float = 0.0, hold: float = 0.0
+    ) -> None:
+        super().__init__(warmup, hold)
+        self.start = _strength("Linear start", start)
+        self.end = _strength("Linear end", end)
+
+    def ramp(self, progress: float) -> float:
+        """Return the strength at ``progress`` of the ramp."""
+        return self.start + (self.end - self.start) * progress
+
+
+class Cosine(Curriculum):
+    """Half a cosine wave: ``start + (end − start) · (1 − cos πp) / 2``.
+
+    Args:
+        end: strength at the end.
+        start: strength at the start of the ramp.
+        warmup: share of all steps at the start with strength 0.
+        hold: share of all steps at the end that keep ``end``.
+
+    >>> round(Cosine(end=0.5)(0.5), 6)
+    0.25
+    """
+
+    def __init__(
+        self, end: float, start: float = 0.0, warmup: float = 0.0, hold: float = 0.0
+    ) -> None:
+        super().__init__(warmup, hold)
+        self.start = _strength("Cosine start", start)
+        self.end = _strength("Cosine end", end)
+
+    def ramp(self, progress: float) -> float:
+        """Return the strength at ``progress`` of the ramp."""
+        return self.start + (self.end - self.start) * (1 - math.cos(math.pi * progress)) / 2
+
+
+class Step(Curriculum):
+    """A staircase: ``values[i]`` from ``milestones[i-1]`` on.
+
+    Args:
+        values: the strengths, one more than milestones.
+        milestones: increasing progress values in (0, 1) at which the next strength begins.
+        warmup: share of all steps at the start with strength 0.
+        hold: share of all steps at the end that keep the last value.
+
+    Raises:
+        ValueError: if the numbers do not match or the milestones do not increase.
+
+    >>> Step(values=[0.0, 0.2, 0.4], milestones=[0.3, 0.6])(0.5)
+    0.2
+    """
+
+    def __init__(
+        self,
+        values: Sequence[float],
+        milestones: Sequence[float],
+        warmup: float = 0.0,
+        hold: float = 0.0,
+    ) -> None:
+        super().__init__(warmup, hold)
+        bounds = [0.0, *milestones, 1.0]
+        if any(left >= right for left, right in pairwise(bounds)):
+            raise ValueError(
+                f"Step milestones: expected increasing numbers in (0, 1), got {list(milestones)}"
+            )
+        if len(values) != len(milestones) + 1:
+            raise ValueError(
+                f"Step values: expected one more than milestones ({len(milestones) + 1}), "
+                f"got {len(values)}: {list(values)}"
+            )
+        self.values = [_strength("Step value", value) for value in values]
+        self.milestones = list(milestones)
+
+    def ramp(self, progress: float) -> float:
+        """Return the strength at ``progress`` of the ramp."""
+        return self.values[bisect_right(self.milestones, progress)]
+
+
+class Sigmoid(Curriculum):
+    """A logistic curve: ``max / (1 + exp(−steepness · (p − midpoint)))``.
+
+    Third parties describe EntroDrop's schedule (arXiv 2512.23422) as sigmoidal; the constants are
+    our reading. At the default steepness it starts at 0.7 % of ``max``; ``rescale`` stretches it to
+    run from exactly 0 to exactly ``max``.
+
+    Args:
+        max: strength that the curve approaches.
+        midpoint: progress at which half of ``max`` is reached, in [0, 1].
+        steepness: slope factor, above 0.
+        rescale: start at exactly 0 and end at exactly ``max``.
+        warmup: share of all steps at the start with strength 0.
+        hold: share of all steps at the end that keep the final strength.
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    >>> Sigmoid(max=0.5)(0.5)
+    0.25
+    """
+
+    def __init__(
+        self,
+        max: float = 0.5,
+        midpoint: float = 0.5,
+        steepness: float = 10.0,
+        rescale: bool = False,
+        warmup: float = 0.0,
+        hold: float = 0.0,
+    ) -> None:
+        super().__init__(warmup, hold)
+        if not 0 <= midpoint <= 1:
+            raise ValueError(f"Sigmoid midpoint: expected a progress in [0, 1], got {midpoint}")
+        if not 0 < steepness < math.inf:
+            raise ValueError(f"Sigmoid steepness: expected a number above 0, got {steepness}")
+        self.max = _strength("Sigmoid max", max)
+        self.midpoint = midpoint
+        self.steepness = steepness
+        self.rescale = rescale
+
+    def ramp(self, progress: float) -> float:
+        """Return the strength at ``progress`` of the ramp."""
+        if not self.rescale:
+            return self.max * self._logistic(progress)
+        low, high = self._logistic(0.0), self._logistic(1.0)
+        return self.max * (self._logistic(progress) - low) / (high - low)
+
+    def _logistic(self, progress: float) -> float:
+        # tanh cannot overflow, however steep the curve.
+        return (1 + math.tanh(self.steepness * (progress - self.midpoint) / 2)) / 2
+
+
+def as_curriculum(strength: Curriculum | float) -> Curriculum:
+    """Return a curriculum unchanged and a number as the :class:`Constant` curriculum.
+
+    >>> as_curriculum(0.2)(0.7)
+    0.2
+    """
+    return strength if isinstance(strength, Curriculum) else Constant(strength)
+
+
+def require_probability(name: str, curriculum: Curriculum) -> None:
+    """Refuse a curriculum that leaves [0, 1] anywhere.
+
+    Args:
+        name: what the error calls it.
+        curriculum: probed at 101 evenly spaced points of progress.
+
+    Raises:
+        ValueError: naming the first offending strength.
+
+    >>> require_probability("drop probability", Constant(0.5))
+    """
+    for percent in range(101):
+        if not 0 <= (strength := curriculum(percent / 100)) <= 1:
+            raise ValueError(
+                f"{name}: expected a probability in [0, 1] throughout training, "
+                f"got {strength:g} at {percent} % of the steps"
+            )
+
+
+def _strength(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}: expected a finite strength >= 0, got {value}")
+    return float(value)

@@ -1,0 +1,107 @@
+"""The maths of token regularizers as free functions on tensors.
+
+Shapes: B rows in the batch, T tokens in a row, V words in the vocabulary.
+Position ``t`` always speaks about token ``t``: its id, its entropy, its loss, its weight.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100
+
+
+def token_entropy(logits: Tensor) -> Tensor:
+    """Return the Shannon entropy of each predictive distribution, in nats.
+
+    ``H = -Σ_v p_v ln p_v`` with ``p = softmax(logits)``; words of probability zero contribute zero.
+
+    Args:
+        logits: ``[..., V]``, any floating dtype; ``-inf`` marks an impossible word.
+
+    Returns:
+        ``[...]``, fp32 (fp64 for fp64 input), in ``[0, ln V]``.
+
+    >>> token_entropy(torch.zeros(4)).item()  # ln 4
+    1.3862943649291992
+    """
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    entropy: Tensor = torch.special.entr(logits.softmax(-1)).sum(-1)
+    return entropy
+
+
+def shift_right(values: Tensor, fill: float | bool) -> Tensor:
+    """Move ``values[:, t]`` to ``t + 1``, so that what position ``t`` predicts stands at ``t + 1``.
+
+    Args:
+        values: ``[B, T]`` or ``[B, T, ...]``.
+        fill: what the first column holds, as nothing predicts it.
+
+    Returns:
+        A new tensor of the same shape and dtype.
+
+    >>> shift_right(torch.tensor([[1.0, 2.0, 3.0]]), 0.0)
+    tensor([[0., 1., 2.]])
+    """
+    return torch.cat([torch.full_like(values[:, :1], fill), values[:, :-1]], dim=1)
+
+
+def is_document_start(document_ids: Tensor) -> Tensor:
+    """Mark the first token of every document of a packed row.
+
+    Args:
+        document_ids: ``[B, T]`` int64, one number per document within its row, -1 for padding.
+
+    Returns:
+        ``[B, T]`` bool.
+
+    >>> is_document_start(torch.tensor([[0, 0, 1, -1]]))
+    tensor([[ True, False,  True,  True]])
+    """
+    return document_ids != shift_right(document_ids, -2)
+
+
+def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: float) -> Tensor:
+    """Mark, within each group, exactly ``⌊share · n⌋`` eligible tokens: those of lowest score.
+
+    Ties go to the earlier position, so the set depends on nothing but its arguments.
+
+    Args:
+        scores: ``[B, T]``, any real dtype; read only where eligible.
+        eligible: ``[B, T]`` bool.
+        groups: ``[B, T]`` int64 in ``[0, B·T)``; tokens of equal number are ranked together.
+        share: in ``[0, 1]``.
+
+    Returns:
+        ``[B, T]`` bool.
+
+    >>> scores = torch.tensor([[3.0, 1.0, 2.0, 1.0]])
+    >>> every, one_group = torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.long)
+    >>> is_lowest_share(scores, every, one_group, 0.5)
+    tensor([[False,  True, False,  True]])
+    """
+    scores, eligible_flat, groups = scores.flatten(), eligible.flatten(), groups.flatten()
+    # Stable sorts from the least to the most significant key: score, eligibility, group.
+    order = scores.masked_fill(~eligible_flat, torch.inf).argsort(stable=True)
+    order = order[(~eligible_flat)[order].long().argsort(stable=True)]
+    order = order[groups[order].argsort(stable=True)]
+
+    size = torch.zeros_like(groups).scatter_add_(0, groups, torch.ones_like(groups))
+    count = torch.zeros_like(groups).scatter_add_(0, groups, eligible_flat.long())
+    first = size.cumsum(0) - size
+    place = torch.arange(len(order), device=order.device) - first[groups[order]]
+    rank = torch.empty_like(order).scatter_(0, order, place)
+    # The small term keeps 0.29 · 100 = 28.999999999999996 from losing a token to rounding.
+    quota = torch.floor(count.double() * share + 1e-9)
+    return ((rank < quota[groups]) & eligible_flat).view_as(eligible)
+
+
+def bernoulli(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
+    """Draw a bool mask, each element true with probability ``p``, on the generator's device.
+
+    >>> bernoulli([3], 1.0, torch.Generator().manual_seed(0))
+    tensor([True, True, True])
+    """
+    return torch.rand(shape, generator=generator, device=generator.device) < p

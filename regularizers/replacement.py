@@ -1,0 +1,91 @@
+"""What may stand for a dropped input token."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from regularizers.base import Vocabulary
+
+Replacement = Literal["zero", "mask_token", "random_token", "mean_embedding"]
+
+
+def replace_ids(
+    input_ids: Tensor,
+    dropped: Tensor,
+    replacement: Replacement,
+    vocabulary: Vocabulary,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return token ids in which dropped tokens are a mask token or a random ordinary token.
+
+    Args:
+        input_ids: ``[B, T]`` int64.
+        dropped: ``[B, T]`` bool.
+        replacement: ``zero`` and ``mean_embedding`` leave the ids alone.
+        vocabulary: knows the mask id and the special ids, which are never drawn.
+        generator: source of the random ids.
+
+    Returns:
+        ``[B, T]`` int64, a new tensor where anything changes.
+
+    >>> words = Vocabulary(size=9, mask_id=7)
+    >>> drop = torch.tensor([[False, True]])
+    >>> replace_ids(torch.tensor([[3, 4]]), drop, "mask_token", words, torch.Generator())
+    tensor([[3, 7]])
+    """
+    if replacement == "mask_token" and vocabulary.mask_id is not None:
+        return input_ids.masked_fill(dropped, vocabulary.mask_id)
+    if replacement == "random_token":
+        return torch.where(
+            dropped, random_ordinary_ids(input_ids, vocabulary, generator), input_ids
+        )
+    return input_ids
+
+
+def random_ordinary_ids(
+    input_ids: Tensor, vocabulary: Vocabulary, generator: torch.Generator
+) -> Tensor:
+    """Draw ids uniformly from the vocabulary without its special ids, in the shape of the input.
+
+    >>> drawn = random_ordinary_ids(torch.zeros(99), Vocabulary(3, (0, 2)), torch.Generator())
+    >>> drawn.unique()
+    tensor([1])
+    """
+    special_ids = sorted(set(vocabulary.special_ids) & set(range(vocabulary.size)))
+    gaps = torch.tensor(special_ids, device=input_ids.device) - torch.arange(
+        len(special_ids), device=input_ids.device
+    )
+    drawn = torch.randint(
+        vocabulary.size - len(special_ids),
+        input_ids.shape,
+        generator=generator,
+        device=input_ids.device,
+    )
+    return drawn + torch.searchsorted(gaps, drawn, right=True)
+
+
+def replace_embeddings(
+    embeddings: Tensor, dropped: Tensor, replacement: Replacement, present: Tensor
+) -> Tensor:
+    """Return embeddings in which dropped tokens are zero or the batch's mean embedding.
+
+    Args:
+        embeddings: ``[B, T, D]``, any floating dtype.
+        dropped: ``[B, T]`` bool.
+        replacement: ``mask_token`` and ``random_token`` leave the embeddings alone.
+        present: ``[B, T]`` bool, the tokens over which the mean is taken.
+
+    Returns:
+        ``[B, T, D]``, same dtype, a new tensor where anything changes.
+
+    >>> replace_embeddings(torch.ones(1, 1, 2), torch.tensor([[True]]), "zero", torch.ones(1, 1))
+    tensor([[[0., 0.]]])
+    """
+    if replacement == "zero":
+        return embeddings.masked_fill(dropped[..., None], 0)
+    if replacement == "mean_embedding":
+        share = present.float() / present.sum().clamp(min=1)
+        mean = torch.einsum("bt,btd->d", share, embeddings.detach().float())
+        return torch.where(dropped[..., None], mean.to(embeddings.dtype), embeddings)
+    return embeddings
