@@ -18,7 +18,14 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from regularizers.functional import IGNORE_INDEX, is_document_start, shift_right, token_entropy
+from regularizers.functional import (
+    IGNORE_INDEX,
+    ids_tensor,
+    is_document_start,
+    predicted_labels,
+    shift_right,
+    token_entropy,
+)
 
 EntropySource = Literal["last_epoch", "reference", "online"]
 
@@ -46,6 +53,7 @@ class Outputs:
         nll: ``[B, T]`` fp32, −ln p(x_t | x_<t), with gradient; 0 where the label is ignored.
         entropy: ``[B, T]`` fp32 nats of p(· | x_<t), no gradient; NaN where nothing predicts x_t.
         logsumexp: ``[B, T]`` fp32, ln Σ_v exp z_v of the same logits, with gradient.
+        correct: ``[B, T]`` bool, whether no word is likelier than the label.
         logits: ``[B, T, V]`` aligned likewise (row t predicts x_t), only if a regularizer requires
             them, as they are the largest tensor of a step.
     """
@@ -53,6 +61,7 @@ class Outputs:
     nll: Tensor
     entropy: Tensor
     logsumexp: Tensor
+    correct: Tensor
     logits: Tensor | None = None
 
     @classmethod
@@ -61,7 +70,8 @@ class Outputs:
 
         Args:
             logits: ``[B, T, V]`` as the model returns them: row t predicts x_{t+1}.
-            labels: ``[B, T]`` int64, aligned with the inputs; -100 is ignored.
+            labels: ``[B, T]`` int64, aligned with the inputs; -100 is ignored, and so are padding
+                and the first token of a document.
             document_ids: ``[B, T]`` int64, -1 for padding.
 
         Returns:
@@ -71,13 +81,15 @@ class Outputs:
         >>> Outputs.from_logits(torch.zeros(1, 2, 4), ids, torch.zeros_like(ids)).entropy
         tensor([[   nan, 1.3863]])
         """
+        unpredicted = is_document_start(document_ids) | (document_ids < 0)
+        labels = predicted_labels(labels, document_ids)
         aligned = shift_right(logits, 0.0).float()
         nll = nn.functional.cross_entropy(
             aligned.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
         )
-        unpredicted = is_document_start(document_ids) | (document_ids < 0)
         entropy = token_entropy(aligned.detach()).masked_fill(unpredicted, torch.nan)
-        return cls(nll, entropy, aligned.logsumexp(-1), aligned)
+        correct = (aligned.argmax(-1) == labels) & (labels != IGNORE_INDEX)
+        return cls(nll, entropy, aligned.logsumexp(-1), correct, aligned)
 
 
 @dataclass(frozen=True)
@@ -149,13 +161,13 @@ class TrainingStep:
 
     @cached_property
     def valid(self) -> Tensor:
-        """``[B, T]`` bool: tokens whose loss counts."""
-        return self.labels != IGNORE_INDEX
+        """``[B, T]`` bool: tokens whose loss counts; nothing predicts the start of a document."""
+        return predicted_labels(self.labels, self.document_ids) != IGNORE_INDEX
 
     @cached_property
     def alterable(self) -> Tensor:
         """``[B, T]`` bool: tokens that a regularizer may alter: neither special nor padding."""
-        special_ids = torch.tensor(self.vocabulary.special_ids, device=self.input_ids.device)
+        special_ids = ids_tensor(self.vocabulary.special_ids, self.input_ids.device)
         return (self.document_ids >= 0) & ~torch.isin(self.input_ids, special_ids)
 
     def generator(self) -> torch.Generator:

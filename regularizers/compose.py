@@ -70,6 +70,7 @@ class Regularizers(nn.ModuleList):
 
     def on_token_loss(self, outputs: Outputs, step: TrainingStep) -> TokenLoss:
         """Return loss and weight of each token, ``[B, T]`` each."""
+        self._require_logits(outputs)
         token_loss = TokenLoss(outputs.nll, step.valid.to(outputs.nll.dtype))
         for regularizer, own_step in self._active(step):
             token_loss = regularizer.on_token_loss(token_loss, outputs, own_step)
@@ -77,6 +78,7 @@ class Regularizers(nn.ModuleList):
 
     def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
         """Return the sum of all penalties, a scalar."""
+        self._require_logits(outputs)
         total = outputs.nll.new_zeros(())
         for regularizer, own_step in self._active(step):
             penalty = regularizer.on_penalty(outputs, own_step)
@@ -108,6 +110,13 @@ class Regularizers(nn.ModuleList):
             own_step = replace(step, stream=index, metrics={})
             yield regularizer, own_step
             step.metrics.update({f"{name}/{key}": v for key, v in own_step.metrics.items()})
+
+    def _require_logits(self, outputs: Outputs) -> None:
+        if self.training and self.requirements.logits and outputs.logits is None:
+            raise ValueError(
+                f"a regularizer of {self.names} requires Outputs.logits, got None: "
+                "the training loop must provide them"
+            )
 
     def _require_inputs(self, step: TrainingStep) -> None:
         required = self.requirements

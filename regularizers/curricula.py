@@ -25,7 +25,7 @@ class Curriculum:
     """
 
     def __init__(self, warmup: float = 0.0, hold: float = 0.0) -> None:
-        if warmup < 0 or hold < 0 or warmup + hold >= 1:
+        if not (warmup >= 0 and hold >= 0 and 1 - warmup - hold > 0):
             raise ValueError(
                 f"{type(self).__name__}: expected warmup >= 0, hold >= 0 and warmup + hold < 1 "
                 f"(shares of all steps), got warmup={warmup}, hold={hold}"
@@ -139,7 +139,7 @@ class Step(Curriculum):
     ) -> None:
         super().__init__(warmup, hold)
         bounds = [0.0, *milestones, 1.0]
-        if any(left >= right for left, right in pairwise(bounds)):
+        if not all(left < right for left, right in pairwise(bounds)):
             raise ValueError(
                 f"Step milestones: expected increasing numbers in (0, 1), got {list(milestones)}"
             )
@@ -200,13 +200,13 @@ class Sigmoid(Curriculum):
     def ramp(self, progress: float) -> float:
         """Return the strength at ``progress`` of the ramp."""
         if not self.rescale:
-            return self.max * self._logistic(progress)
-        low, high = self._logistic(0.0), self._logistic(1.0)
-        return self.max * (self._logistic(progress) - low) / (high - low)
+            return self.max * (1 + self._tanh(progress)) / 2
+        low, high = self._tanh(0.0), self._tanh(1.0)
+        return self.max * ((self._tanh(progress) - low) / (high - low))
 
-    def _logistic(self, progress: float) -> float:
+    def _tanh(self, progress: float) -> float:
         # tanh cannot overflow, however steep the curve.
-        return (1 + math.tanh(self.steepness * (progress - self.midpoint) / 2)) / 2
+        return math.tanh(self.steepness * (progress - self.midpoint) / 2)
 
 
 def as_curriculum(strength: Curriculum | float) -> Curriculum:

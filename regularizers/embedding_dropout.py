@@ -54,7 +54,7 @@ class EmbeddingDropout(Regularizer):
     dropped everywhere in the batch. Special tokens and padding are neither dropped nor scaled.
 
     Args:
-        curriculum: probability p of being dropped, over training, below 1; a number is constant.
+        curriculum: probability p of being dropped, over training; a number is constant.
         granularity: ``row`` (a word throughout the batch), ``position`` (a token) or ``element``
             (a single number).
 
@@ -84,6 +84,7 @@ class EmbeddingDropout(Regularizer):
             embeddings, step.input_ids, self.granularity, p, step.vocabulary.size, step.generator()
         )
         step.log("strength", torch.tensor(p))
-        step.log("drop_rate", dropped.float().mean())
+        share_dropped = dropped.float().mean(-1)
+        step.log("drop_rate", share_dropped.sum() / step.alterable.sum().clamp(min=1))
         scaled = torch.where(alterable, embeddings / max(1 - p, 1e-8), embeddings)
         return scaled.masked_fill(dropped, 0)

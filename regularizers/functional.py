@@ -5,6 +5,8 @@ Position ``t`` always speaks about token ``t``: its id, its entropy, its loss, i
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,7 +30,10 @@ def token_entropy(logits: Tensor) -> Tensor:
     """
     if logits.dtype != torch.float64:
         logits = logits.float()
-    entropy: Tensor = torch.special.entr(logits.softmax(-1)).sum(-1)
+    probabilities = logits.softmax(-1)
+    # −p ln p has an infinite slope at 0, which would make the gradient NaN; 1 contributes 0 too.
+    probabilities = probabilities.masked_fill(probabilities == 0, 1.0)
+    entropy: Tensor = torch.special.entr(probabilities).sum(-1)
     return entropy
 
 
@@ -63,10 +68,28 @@ def is_document_start(document_ids: Tensor) -> Tensor:
     return document_ids != shift_right(document_ids, -2)
 
 
+def predicted_labels(labels: Tensor, document_ids: Tensor) -> Tensor:
+    """Ignore the labels that nothing predicts: those of first tokens and of padding.
+
+    Args:
+        labels: ``[B, T]`` int64, aligned with the inputs.
+        document_ids: ``[B, T]`` int64, -1 for padding.
+
+    Returns:
+        ``[B, T]`` int64, -100 where nothing predicts the token.
+
+    >>> predicted_labels(torch.tensor([[5, 6, 7]]), torch.tensor([[0, 0, 1]]))
+    tensor([[-100,    6, -100]])
+    """
+    unpredicted = is_document_start(document_ids) | (document_ids < 0)
+    return labels.masked_fill(unpredicted, IGNORE_INDEX)
+
+
 def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: float) -> Tensor:
     """Mark, within each group, exactly ``⌊share · n⌋`` eligible tokens: those of lowest score.
 
-    Ties go to the earlier position, so the set depends on nothing but its arguments.
+    Ties go to the earlier position, so the set depends on nothing but its arguments. The share is
+    taken as the nearest fraction with a denominator up to a million: 0.29 of 100 tokens are 29.
 
     Args:
         scores: ``[B, T]``, any real dtype; read only where eligible.
@@ -83,19 +106,28 @@ def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: flo
     tensor([[False,  True, False,  True]])
     """
     scores, eligible_flat, groups = scores.flatten(), eligible.flatten(), groups.flatten()
-    # Stable sorts from the least to the most significant key: score, eligibility, group.
-    order = scores.masked_fill(~eligible_flat, torch.inf).argsort(stable=True)
-    order = order[(~eligible_flat)[order].long().argsort(stable=True)]
-    order = order[groups[order].argsort(stable=True)]
+    # Stable sorts from the least to the most significant key: score, then group and eligibility.
+    order = scores.argsort(stable=True)
+    order = order[(2 * groups + ~eligible_flat)[order].argsort(stable=True)]
 
     size = torch.zeros_like(groups).scatter_add_(0, groups, torch.ones_like(groups))
     count = torch.zeros_like(groups).scatter_add_(0, groups, eligible_flat.long())
     first = size.cumsum(0) - size
     place = torch.arange(len(order), device=order.device) - first[groups[order]]
     rank = torch.empty_like(order).scatter_(0, order, place)
-    # The small term keeps 0.29 · 100 = 28.999999999999996 from losing a token to rounding.
-    quota = torch.floor(count.double() * share + 1e-9)
+    fraction = Fraction(share).limit_denominator(1_000_000)
+    quota = count * fraction.numerator // fraction.denominator
     return ((rank < quota[groups]) & eligible_flat).view_as(eligible)
+
+
+@lru_cache(maxsize=64)
+def ids_tensor(ids: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return token ids as a tensor; kept, because every copy to an accelerator waits for it.
+
+    >>> ids_tensor((1, 2), torch.device("cpu"))
+    tensor([1, 2])
+    """
+    return torch.tensor(ids, dtype=torch.long, device=device)
 
 
 def bernoulli(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:

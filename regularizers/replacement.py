@@ -6,8 +6,14 @@ import torch
 from torch import Tensor
 
 from regularizers.base import Vocabulary
+from regularizers.functional import ids_tensor
 
 Replacement = Literal["zero", "mask_token", "random_token", "mean_embedding"]
+
+NO_MASK_TOKEN = (
+    "replacement: 'mask_token' needs a tokenizer with a mask token, and this one has none: "
+    "use 'zero', 'random_token' or 'mean_embedding'"
+)
 
 
 def replace_ids(
@@ -29,12 +35,17 @@ def replace_ids(
     Returns:
         ``[B, T]`` int64, a new tensor where anything changes.
 
+    Raises:
+        ValueError: if the tokenizer has no mask token and the replacement is one.
+
     >>> words = Vocabulary(size=9, mask_id=7)
     >>> drop = torch.tensor([[False, True]])
     >>> replace_ids(torch.tensor([[3, 4]]), drop, "mask_token", words, torch.Generator())
     tensor([[3, 7]])
     """
-    if replacement == "mask_token" and vocabulary.mask_id is not None:
+    if replacement == "mask_token":
+        if vocabulary.mask_id is None:
+            raise ValueError(NO_MASK_TOKEN)
         return input_ids.masked_fill(dropped, vocabulary.mask_id)
     if replacement == "random_token":
         return torch.where(
@@ -53,8 +64,8 @@ def random_ordinary_ids(
     tensor([1])
     """
     special_ids = sorted(set(vocabulary.special_ids) & set(range(vocabulary.size)))
-    gaps = torch.tensor(special_ids, device=input_ids.device) - torch.arange(
-        len(special_ids), device=input_ids.device
+    gaps = ids_tensor(
+        tuple(special_id - index for index, special_id in enumerate(special_ids)), input_ids.device
     )
     drawn = torch.randint(
         vocabulary.size - len(special_ids),

@@ -18,7 +18,7 @@ from regularizers.base import (
 )
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import bernoulli, is_document_start, is_lowest_share
-from regularizers.replacement import Replacement, replace_embeddings, replace_ids
+from regularizers.replacement import NO_MASK_TOKEN, Replacement, replace_embeddings, replace_ids
 
 Selection = Literal["random", "low_entropy", "high_entropy"]
 Target = Literal["input", "loss", "both"]
@@ -35,8 +35,10 @@ def ranking_groups(document_ids: Tensor, scope: Scope) -> Tensor:
     if scope == "batch":
         return torch.zeros_like(document_ids)
     rows, length = document_ids.shape
-    row = torch.arange(rows, device=document_ids.device)[:, None].expand(rows, length)
-    return row * length + document_ids.clamp(min=0) if scope == "document" else row
+    if scope == "document":
+        starts = is_document_start(document_ids).flatten()
+        return (starts.cumsum(0) - 1).view_as(document_ids)
+    return torch.arange(rows, device=document_ids.device)[:, None].expand(rows, length)
 
 
 def require_choice(name: str, value: str, choices: Any) -> None:
@@ -107,10 +109,7 @@ class TokenDropout(Regularizer):
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
         """Refuse ``mask_token`` where the tokenizer has none."""
         if self.replacement == "mask_token" and vocabulary.mask_id is None:
-            raise ValueError(
-                f"{type(self).__name__} replacement: 'mask_token' needs a tokenizer with a mask "
-                "token, and this one has none: use 'zero', 'random_token' or 'mean_embedding'"
-            )
+            raise ValueError(f"{type(self).__name__} {NO_MASK_TOKEN}")
 
     def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
         """Replace dropped tokens by other ids, if that is the replacement."""

@@ -1,0 +1,155 @@
+"""Build the model that a config describes."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from lit_entrodrop.causal_lm import CausalLM, Head
+from lit_entrodrop.pretrained import load_config, load_weights, override_config
+
+DType = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
+
+
+@dataclass
+class LoRAConfig:
+    """Train low-rank adapters instead of all weights (needs the extra ``peft``).
+
+    Args:
+        rank: rank of the adapters.
+        alpha: scale numerator; the adapters are scaled by alpha / rank.
+        dropout: dropout probability on the adapters' input.
+        target_modules: names of the layers to adapt, or ``all-linear``.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+@dataclass
+class LMConfig:
+    """Which causal LM to train, and how it is held.
+
+    Args:
+        pretrained: hub name, model folder, ``.gguf`` file, or ``package:NAME[/PATH]`` inside an
+            installed Python package; null for random weights.
+        architecture: Transformers configuration for random weights, e.g.
+            ``{model_type: llama, hidden_size: 192, ...}``; null if ``pretrained`` is given.
+        tokenizer: where the tokenizer lies, if not at ``pretrained``.
+        config_overrides: entries of the model's configuration to change, e.g.
+            ``{attention_dropout: 0.1}``.
+        dtype: dtype in which the weights are held; keep float32 for ``trainer.precision:
+            bf16-mixed``.
+        attention: attention implementation of Transformers.
+        activation_checkpointing: recompute each block in the backward pass to save memory.
+        compile: compile each transformer block with torch.compile.
+        lora: train LoRA adapters instead of all weights.
+        head: ``chunked`` computes loss and entropy without holding all logits, ``naive`` from the
+            model's own logits, ``auto`` takes the first that is right for the model.
+    """
+
+    pretrained: str | None = "package:lit_entrodrop/tiny_base"
+    architecture: dict[str, Any] | None = None
+    tokenizer: str | None = None
+    config_overrides: dict[str, Any] = field(default_factory=dict)
+    dtype: DType = "float32"
+    attention: Attention = "sdpa"
+    activation_checkpointing: bool = False
+    compile: bool = False
+    lora: LoRAConfig | None = None
+    head: Head = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse a config that names no model or two."""
+        if (self.pretrained is None) == (self.architecture is None):
+            raise ValueError(
+                "lm: expected either pretrained or architecture, "
+                f"got pretrained={self.pretrained!r} and architecture={self.architecture!r}"
+            )
+
+    @property
+    def tokenizer_source(self) -> str:
+        """Where the tokenizer lies."""
+        source = self.tokenizer or self.pretrained
+        if source is None:
+            raise ValueError("lm.tokenizer: expected a tokenizer beside lm.architecture, got null")
+        return source
+
+
+def build_causal_lm(config: LMConfig) -> CausalLM:
+    """Build a causal LM in train mode, with pretrained or random weights.
+
+    Raises:
+        ValueError: if the model cannot be had; says why.
+    """
+    hf_config = build_hf_config(config)
+    dtype = getattr(torch, config.dtype)
+    if config.pretrained is not None:
+        hf_model = load_weights(config.pretrained, hf_config, dtype, config.attention)
+    else:
+        hf_model = AutoModelForCausalLM.from_config(
+            hf_config, dtype=dtype, attn_implementation=config.attention
+        )
+    return prepare_causal_lm(hf_model, config)
+
+
+def build_hf_config(config: LMConfig) -> PretrainedConfig:
+    """Return the Transformers configuration of the model, overrides included."""
+    if config.pretrained is not None:
+        return load_config(config.pretrained, config.config_overrides)
+    assert config.architecture is not None, "LMConfig holds one of the two"
+    if "model_type" not in config.architecture:
+        raise ValueError(
+            "lm.architecture: expected an entry model_type (e.g. llama), "
+            f"got {sorted(config.architecture)}"
+        )
+    return override_config(AutoConfig.for_model(**config.architecture), config.config_overrides)
+
+
+def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
+    """Add adapters, activation checkpointing, compilation and the head to a model."""
+    if config.lora is not None:
+        hf_model = _add_lora(hf_model, config.lora)
+    if config.activation_checkpointing:
+        hf_model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.compile:
+        for block in transformer_blocks(hf_model):
+            block.compile()
+    # Transformers loads models in eval mode, in which regularizers and dropout do nothing.
+    return CausalLM(hf_model, config.head).train()
+
+
+def transformer_blocks(model: nn.Module) -> list[nn.Module]:
+    """Return the transformer blocks of a model: its longest list of like modules.
+
+    >>> stack = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
+    >>> len(transformer_blocks(nn.ModuleDict({"layers": stack})))
+    2
+    """
+    lists = [
+        list(module)
+        for module in model.modules()
+        if isinstance(module, nn.ModuleList) and len({type(item) for item in module}) == 1
+    ]
+    return max(lists, key=len, default=[])
+
+
+def _add_lora(hf_model: PreTrainedModel, lora: LoRAConfig) -> PreTrainedModel:
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError("lm.lora needs the package peft: pip install 'lit-entrodrop[peft]'")
+    from peft import LoraConfig, get_peft_model
+
+    adapters = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(hf_model, adapters)  # type: ignore[return-value]

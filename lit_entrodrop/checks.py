@@ -1,0 +1,62 @@
+"""Refuse, before training, what cannot work together."""
+
+import math
+
+import lightning as L
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.causal_lm import CausalLM, embedding_rows, leaks_between_documents
+from lit_entrodrop.data import TextDataModule
+
+
+def check_model_fits_data(
+    causal_lm: CausalLM, tokenizer: PreTrainedTokenizerBase, data: TextDataModule
+) -> None:
+    """Refuse a model that cannot hold the blocks, the words, or the packing of the data.
+
+    Raises:
+        ValueError: saying what does not fit and what to do.
+    """
+    config = causal_lm.unwrapped.config
+    context = getattr(config, "max_position_embeddings", None) or math.inf
+    if data.block_size > context:
+        raise ValueError(
+            f"data.block_size: expected at most the context of {config.model_type}, {context} "
+            f"tokens, got {data.block_size}: lower data.block_size"
+        )
+    rows = embedding_rows(causal_lm.unwrapped)
+    if len(tokenizer) > rows:
+        raise ValueError(
+            f"tokenizer: expected at most the {rows} words that the model embeds, got "
+            f"{len(tokenizer)}: take the tokenizer that belongs to the model"
+        )
+    if data.packing and not _on_meta(causal_lm) and leaks_between_documents(causal_lm.unwrapped):
+        raise ValueError(
+            f"data.packing: {config.model_type} with attention "
+            f"{config._attn_implementation!r} lets packed documents see each other: set "
+            "data.packing to false, or lm.attention to sdpa"
+        )
+
+
+def total_steps(trainer: L.Trainer, data: TextDataModule) -> int:
+    """Return the optimizer steps of a run, which curricula and learning rate share out.
+
+    Lightning's own estimate would drop the restored position of the data loader (issue 20550).
+
+    Raises:
+        ValueError: if neither epochs nor steps are bounded.
+    """
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    if epochs == 0 or (epochs in (None, -1) and steps < 1):
+        raise ValueError(
+            "trainer: expected max_epochs >= 1 or max_steps >= 1, so that curricula have an end, "
+            f"got max_epochs={epochs}, max_steps={steps}"
+        )
+    batches, limit = data.batches_per_epoch(), trainer.limit_train_batches
+    batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    by_epochs = math.ceil(batches / trainer.accumulate_grad_batches) * (epochs or -1)
+    return min(bound for bound in (by_epochs, steps) if bound > 0)
+
+
+def _on_meta(causal_lm: CausalLM) -> bool:
+    return any(parameter.is_meta for parameter in causal_lm.parameters())

@@ -1,0 +1,147 @@
+"""LightningCLI with our model and our data: fit, validate, test, predict and score."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from lit_entrodrop.callbacks import EntropyWriter, NaNGuard, PredictionWriter
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.entropies import Split
+from lit_entrodrop.metrics_file import MetricsFile
+from lit_entrodrop.module import LitCausalLM
+
+DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
+
+Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
+add up. Two commands beside those below have a --help of their own: `export` (checkpoint to a
+Hugging Face folder) and `quickstart` (plain, EntroDrop and random dropout on a medical corpus)."""
+
+
+class Trainer(L.Trainer):
+    """Lightning's Trainer, which can also score a corpus."""
+
+    def score(
+        self,
+        model: LitCausalLM,
+        datamodule: TextDataModule,
+        split: Split = "train",
+        output: str | None = None,
+    ) -> None:
+        """Compute the entropy of every token with the model as it is, and keep them in a file.
+
+        Args:
+            model: the frozen scorer.
+            datamodule: the corpus.
+            split: train, validation or test.
+            output: file to write (``.safetensors``), to name as ``model.reference`` of a later
+                fit; by default a place in the cache, where a fit with ``entropy_source: reference``
+                and the same initial model finds it by itself.
+        """
+        datamodule.predict_split = split
+        self.callbacks.append(EntropyWriter(split, output))  # type: ignore[attr-defined]
+        self.predict(model, datamodule=datamodule, return_predictions=False)
+
+
+class LitCLI(LightningCLI):
+    """Wire model, data and trainer together from YAML files and flags."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the subcommands and the arguments that the command line itself provides."""
+        provided = {"model", "datamodule", "weights_only"}
+        return {
+            "fit": provided | {"train_dataloaders", "val_dataloaders"},
+            "validate": provided | {"dataloaders"},
+            "test": provided | {"dataloaders"},
+            "predict": provided | {"dataloaders", "return_predictions"},
+            "score": provided,
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Derive what must agree: the tokenizer from the model, all seeds from one."""
+        parser.link_arguments(
+            ("model.lm.tokenizer", "model.lm.pretrained"), "data.tokenizer", compute_fn=_first
+        )
+        parser.link_arguments("data.cache_dir", "model.cache_dir")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+
+    def before_instantiate_classes(self) -> None:
+        """Protect a finished run, and keep the config of this one."""
+        if self.subcommand == "fit":
+            ckpt_path = self._get(self.config, "ckpt_path")
+            refuse_used_folder(self._run_folder, ckpt_path)
+        else:
+            self.save_config_callback = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the trainer; all that a run writes goes into its folder."""
+        if self._get(self.config_init, "trainer").get("logger") in (None, True):
+            kwargs["logger"] = MetricsFile(self._run_folder) if self.subcommand == "fit" else False
+        callbacks = default_callbacks(self.subcommand, self._run_folder, self.datamodule)
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
+        return super().instantiate_trainer(**kwargs)
+
+    @property
+    def _run_folder(self) -> Path:
+        return Path(self._get(self.config, "trainer")["default_root_dir"])
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        # A checkpoint from elsewhere must not run code.
+        return kwargs if subcommand == "score" else {**kwargs, "weights_only": True}
+
+
+def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
+    """Refuse to write a new run over an old one.
+
+    Raises:
+        ValueError: if the folder holds a run and none is being resumed.
+    """
+    if ckpt_path is None and (folder / "config.yaml").exists():
+        raise ValueError(
+            f"trainer.default_root_dir: expected a new folder, but {folder} holds a run: name "
+            "another with --trainer.default_root_dir, or resume it with --ckpt_path last"
+        )
+
+
+def default_callbacks(
+    subcommand: str | None, folder: Path, data: TextDataModule
+) -> list[L.Callback]:
+    """Return the callbacks that come with a subcommand."""
+    if subcommand == "predict":
+        return [PredictionWriter(folder)]
+    if subcommand != "fit":
+        return []
+    checkpoints = ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best" if data.is_validated else "latest",
+        monitor="val/loss" if data.is_validated else None,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    return [NaNGuard(), checkpoints]
+
+
+def run_lightning(args: Sequence[str] | None = None) -> LitCLI:
+    """Run fit, validate, test, predict or score."""
+    return LitCLI(
+        LitCausalLM,
+        TextDataModule,
+        trainer_class=Trainer,
+        trainer_defaults={"default_root_dir": "runs/default"},
+        save_config_callback=SaveConfigCallback,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        parser_kwargs={"prog": "lit-entrodrop", "description": DESCRIPTION},
+        args=None if args is None else list(args),
+        auto_configure_optimizers=False,
+    )
+
+
+def _first(tokenizer: str | None, pretrained: str | None) -> str | None:
+    return tokenizer or pretrained

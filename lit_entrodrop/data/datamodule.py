@@ -1,0 +1,285 @@
+"""The LightningDataModule: domain text in, packed and document-isolated batches out."""
+
+import hashlib
+import json
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader, DistributedSampler
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.cache import PackedSplit, read_splits, write_splits
+from lit_entrodrop.data.preparing import gather_documents, prepare_split
+from lit_entrodrop.data.sampling import Batch, OrderedSampler, ResumableDataLoader
+from lit_entrodrop.data.settings import check_at_least, check_shares
+from lit_entrodrop.data.sources import digest_corpus
+from lit_entrodrop.data.splitting import SPLITS
+from lit_entrodrop.data.tokenizing import digest_tokenizer
+from lit_entrodrop.pretrained import load_tokenizer
+
+# Raise it when the same text and settings give other blocks than before.
+CACHE_FORMAT = 1
+
+
+class TextDataModule(LightningDataModule):
+    """Turn domain text into packed blocks in which no document sees another.
+
+    A batch holds int64 tensors of shape [batch_size, block_size]: `input_ids`; `labels`, not
+    shifted, -100 where not counted (padding, prompts, the first token of each document or chunk);
+    `position_ids`, from 0 in each document and in the padded tail; `document_ids`, from 0 in each
+    row, -1 for padding. And `block_id`, [batch_size], the number of the block in its split, -1 for
+    a block of padding only, which makes ranks even. There is no attention mask: pass none to the
+    model and `use_cache=False`, and it isolates documents by `position_ids`.
+
+    Records are told by their columns: `text_column`; `prompt` and `completion`, where the loss
+    counts the completion; or `messages`, where it counts the assistant's turns, found by the
+    tokenizer's chat template. EOS ends each document. A document longer than a block is cut into
+    chunks; one without any token to predict is skipped, and the summary says how many were.
+
+    Args:
+        corpus: A .txt, .jsonl, .json, .csv or .parquet file, a folder of such files,
+            `hub:org/name`, `hub:org/name:config` or `registry:NAME`; or a list of these. A .txt
+            file is cut at lines that hold only <|endoftext|>; without such lines it is one
+            document or, if it is alone, is cut into paragraph groups of about 4,000 characters.
+        tokenizer: Folder, GGUF file or hub name of the tokenizer.
+        block_size: Tokens in a block, at least 2.
+        batch_size: Blocks in a batch of one rank.
+        packing: Fill blocks with several documents; otherwise one document (chunk) a block.
+        text_column: Column that holds plain text.
+        validation: Share of the documents, by a hash of their content so that exact duplicates
+            share a side; or a corpus of its own, named as in `corpus`. 0 for none.
+        test: As `validation`.
+        max_train_tokens: Keep only the first so many training tokens, in whole documents in the
+            order of the seeded hash; for experiments with scarce data. All if not set.
+        split_seed: Seed of the split; runs that are to be compared share it.
+        seed: Seed of the order of training blocks.
+        num_proc: Processes for tokenising.
+        num_workers: Processes for loading batches; 0 loads in the main process.
+        cache_dir: Folder in which tokenised and packed blocks are kept.
+        predict_split: Split that `predict_dataloader` reads.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        corpus: str | list[str],
+        tokenizer: str,
+        block_size: int = 512,
+        batch_size: int = 8,
+        packing: bool = True,
+        text_column: str = "text",
+        validation: float | str = 0.1,
+        test: float | str = 0.0,
+        max_train_tokens: int | None = None,
+        split_seed: int = 0,
+        seed: int = 0,
+        num_proc: int = 1,
+        num_workers: int = 0,
+        cache_dir: str = "~/.cache/lit-entrodrop",
+        predict_split: Literal["train", "validation", "test"] = "validation",
+    ) -> None:
+        super().__init__()
+        check_at_least(2, block_size=block_size, max_train_tokens=max_train_tokens)
+        check_at_least(1, batch_size=batch_size, num_proc=num_proc)
+        check_at_least(0, num_workers=num_workers, split_seed=split_seed, seed=seed)
+        check_shares(validation, test)
+        self.save_hyperparameters(logger=False)
+        self._corpus = [corpus] if isinstance(corpus, str) else list(corpus)
+        self._held_out = {"validation": validation, "test": test}
+        self.block_size = block_size
+        self.packing = packing
+        self.predict_split = self._known(predict_split)
+        self._splits: dict[str, PackedSplit] = {}
+        self._train_loader: ResumableDataLoader | None = None
+        self._restored: dict[str, Any] = {}
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, loaded when first asked for."""
+        return load_tokenizer(self.hparams["tokenizer"])
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether there is a validation split."""
+        return bool(self._held_out["validation"])
+
+    def prepare_data(self) -> None:
+        """Read, split, tokenise and pack the corpus, unless the cache holds the result."""
+        self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the cached blocks, once, and log what they hold.
+
+        Args:
+            stage: Not used: every stage opens all splits.
+
+        Raises:
+            FileNotFoundError: If a path does not exist.
+            ValueError: If the corpus or the tokenizer cannot be used.
+        """
+        if not self._splits:
+            self._splits = self._open()
+            rank_zero_info(self.summary())
+
+    def fingerprint(self, split: str) -> str:
+        """Hash the packed blocks of a split.
+
+        Args:
+            split: "train", "validation" or "test".
+
+        Returns:
+            32 hexadecimal digits, equal for equal blocks.
+        """
+        return self._packed(split).blocks.fingerprint()
+
+    def num_blocks(self, split: str) -> int:
+        """Count the blocks of a split.
+
+        Args:
+            split: "train", "validation" or "test".
+
+        Returns:
+            The number, over all ranks; 0 for a split that was not asked for.
+        """
+        return len(self._packed(split).blocks) if self._has(split) else 0
+
+    def batches_per_epoch(self) -> int:
+        """Count the training batches of one rank in one epoch."""
+        replicas, _ = self._ranks()
+        blocks_per_rank = math.ceil(self.num_blocks("train") / replicas)
+        return math.ceil(blocks_per_rank / int(self.hparams["batch_size"]))
+
+    def summary(self) -> str:
+        """Tell the size of each split.
+
+        Returns:
+            One line a split.
+        """
+        present = [split for split in SPLITS if self._has(split)]
+        return "\n".join(f"{split}: {self._packed(split).describe()}" for split in present)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffle the training blocks by (seed, epoch) alone."""
+        blocks = self._packed("train").blocks
+        replicas, rank = self._ranks()
+        sampler: DistributedSampler[Batch] = DistributedSampler(
+            blocks, replicas, rank, seed=self.hparams["seed"]
+        )
+        self._train_loader = ResumableDataLoader(blocks, sampler=sampler, **self._loading())
+        restored, self._restored = self._restored, {}
+        self._train_loader.load_state_dict(restored)
+        return self._train_loader
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Read the validation blocks in order."""
+        return self.ordered_dataloader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Read the test blocks in order."""
+        return self.ordered_dataloader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Read the blocks of `predict_split` in order."""
+        return self.ordered_dataloader(self.predict_split)
+
+    def ordered_dataloader(self, split: str) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Read the blocks of any split in order, each once over all ranks.
+
+        Args:
+            split: "train", "validation" or "test".
+        """
+        if not self._has(split):
+            return []
+        blocks = self._packed(split).blocks
+        sampler = OrderedSampler(blocks, *self._ranks())
+        return DataLoader(blocks, sampler=sampler, **self._loading())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell how far the training loader is, for the checkpoint.
+
+        Returns:
+            Its epoch and batches, or nothing before training.
+        """
+        return self._train_loader.state_dict() if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume training where a checkpoint stood.
+
+        Lightning restores loaders too, but not once `estimated_stepping_batches` was read.
+
+        Args:
+            state_dict: What `state_dict` returned.
+        """
+        self._restored = dict(state_dict)
+        if self._train_loader:
+            self._train_loader.load_state_dict(state_dict)
+
+    def _loading(self) -> dict[str, Any]:
+        workers = self.hparams["num_workers"]
+        return {
+            "batch_size": self.hparams["batch_size"],
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def _ranks(self) -> tuple[int, int]:
+        # Lightning's own arguments, as ranks of one tensor-parallel group must share the data.
+        ranks = self.trainer.distributed_sampler_kwargs if self.trainer else None
+        return (ranks["num_replicas"], ranks["rank"]) if ranks else (1, 0)
+
+    def _has(self, split: str) -> bool:
+        if not self._splits:
+            raise RuntimeError("the data is not set up: call setup() first.")
+        return self._known(split) in self._splits
+
+    def _packed(self, split: str) -> PackedSplit:
+        if self._has(split):
+            return self._splits[split]
+        raise ValueError(f"there is no {split} split: set {split} to a share above 0 or a path.")
+
+    @staticmethod
+    def _known(split: str) -> str:
+        if split in SPLITS:
+            return split
+        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
+
+    def _open(self) -> dict[str, PackedSplit]:
+        splits = read_splits(self._cache_folder)
+        if splits is None:
+            write_splits(self._cache_folder, splits := self._build())
+        return splits
+
+    def _build(self) -> dict[str, PackedSplit]:
+        reading = {name: self.hparams[name] for name in ("text_column", "split_seed")}
+        settings = {name: self.hparams[name] for name in ("block_size", "packing", "num_proc")}
+        sides = gather_documents(self._corpus, self._held_out, **reading)
+        limits = {"train": self.hparams["max_train_tokens"]}
+        return {
+            name: prepare_split(
+                side, self.tokenizer, max_tokens=limits.get(name), name=name, **settings
+            )
+            for name, side in sides.items()
+        }
+
+    @cached_property
+    def _cache_folder(self) -> Path:
+        names = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
+        sources = [source for source in self._held_out.values() if isinstance(source, str)]
+        key = {
+            "format": CACHE_FORMAT,
+            "corpus": digest_corpus(self._corpus, self.hparams["text_column"]),
+            "own": digest_corpus(sources, self.hparams["text_column"]),
+            "held_out": [isinstance(of, str) or of for of in self._held_out.values()],
+            "tokenizer": digest_tokenizer(self.tokenizer),
+            **{name: self.hparams[name] for name in names},
+        }
+        digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
+        return Path(self.hparams["cache_dir"]).expanduser() / digest

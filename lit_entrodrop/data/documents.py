@@ -1,0 +1,113 @@
+"""A document: the unit that is split, hashed, tokenised and isolated when packed."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeGuard
+
+Kind = Literal["text", "completion", "messages"]
+
+
+class Document(NamedTuple):
+    """Hold one document in a form that hashes and compares alike wherever it came from.
+
+    Attributes:
+        kind: "text" (every token is learned), "completion" (only the completion is) or
+            "messages" (only the assistant's turns are).
+        content: The text itself; for the other kinds JSON, of `[prompt, completion]` or of the
+            list of messages.
+    """
+
+    kind: Kind
+    content: str
+
+
+def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> Document:
+    """Turn a record into a document; its columns tell the kind.
+
+    Args:
+        row: One record. `text_column` is looked for first, then `prompt` and `completion`, then
+            `messages`.
+        text_column: Name of the column that holds plain text.
+        where: File and row or line, for error messages.
+
+    Returns:
+        The document.
+
+    Raises:
+        ValueError: If no known column is there, or one does not hold what it should.
+
+    >>> document_from_row({"text": "Fever."}, "text", "notes.jsonl line 1")
+    Document(kind='text', content='Fever.')
+    """
+    if text_column in row:
+        return _document("text", _string(row, text_column, where), where)
+    if "prompt" in row and "completion" in row:
+        pair = [_string(row, "prompt", where), _string(row, "completion", where)]
+        return _document("completion", json.dumps(pair, ensure_ascii=False), where)
+    if "messages" in row:
+        messages = _messages(row["messages"], where)
+        return _document("messages", json.dumps(messages, ensure_ascii=False), where)
+    raise ValueError(
+        f"{where}: expected a column {text_column!r}, or 'prompt' and 'completion', or 'messages'; "
+        f"found {sorted(row)}. Set text_column to the one that holds the text."
+    )
+
+
+def digest_documents(documents: Iterable[Document]) -> str:
+    """Hash documents, their kinds and their order.
+
+    Args:
+        documents: Any number of documents.
+
+    Returns:
+        32 hexadecimal digits.
+
+    >>> digest_documents([Document("text", "Fever.")])[:8]
+    '9c4042ab'
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for kind, content in documents:
+        encoded = content.encode()
+        digest.update(f"{kind} {len(encoded)}\n".encode())
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def _document(kind: Kind, content: str, where: str) -> Document:
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: expected valid Unicode, got the lone surrogate "
+            f"{content[error.start]!a}. Write the character whole or remove the row."
+        ) from error
+    return Document(kind, content)
+
+
+def _string(row: Mapping[str, Any], column: str, where: str) -> str:
+    value = row[column]
+    if isinstance(value, str):
+        return value
+    raise ValueError(
+        f"{where}: expected text in column {column!r}, got {type(value).__name__}. "
+        "Convert it to a string or remove the row."
+    )
+
+
+def _messages(value: object, where: str) -> list[dict[str, Any]]:
+    if not _is_chat(value):
+        raise ValueError(
+            f"{where}: expected 'messages' to be a non-empty list of records with a 'role', got "
+            f'{type(value).__name__}. Write it as [{{"role": "user", "content": "..."}}, ...].'
+        )
+    # Parquet gives every message the union of all keys; templates test for presence.
+    return [{key: item for key, item in turn.items() if item is not None} for turn in value]
+
+
+def _is_chat(value: object) -> TypeGuard[list[dict[str, Any]]]:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in value)
+    )

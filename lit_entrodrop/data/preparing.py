@@ -1,0 +1,109 @@
+"""The way from documents to packed splits."""
+
+from collections.abc import Mapping, Sequence
+
+from lightning.pytorch.utilities import rank_zero_warn
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.blocks import pack_documents
+from lit_entrodrop.data.cache import PackedSplit
+from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.sources import read_corpus
+from lit_entrodrop.data.splitting import count_duplicates, split_documents
+from lit_entrodrop.data.tokenizing import tokenize_documents
+
+
+def gather_documents(
+    corpus: Sequence[str],
+    held_out: Mapping[str, float | str],
+    text_column: str,
+    split_seed: int,
+) -> dict[str, list[Document]]:
+    """Read and split the corpus, and read the corpora that validation and test may have.
+
+    Args:
+        corpus: Sources, see `read_corpus`.
+        held_out: For "validation" and "test", a share of the documents or a source.
+        text_column: Name of the column that holds plain text.
+        split_seed: Seed of the split.
+
+    Returns:
+        The documents of each split that was asked for, none of them empty.
+
+    Raises:
+        ValueError: If a split that was asked for is left without a document.
+    """
+    shares = {name: 0.0 if isinstance(of, str) else of for name, of in held_out.items()}
+    documents = read_corpus(corpus, text_column)
+    sides = split_documents(documents, shares["validation"], shares["test"], split_seed)
+    for name, of in held_out.items():
+        if isinstance(of, str):
+            sides[name] = read_corpus([of], text_column)
+            _warn_of_overlap(name, sides)
+    wanted = {name: side for name, side in sides.items() if held_out.get(name, 1)}
+    for name, side in wanted.items():
+        if not side:
+            raise ValueError(
+                f"no document for {name}: the split of {len(documents)} documents by {shares} left "
+                "none. Give more documents (lines that hold only <|endoftext|> cut a .txt file), "
+                "another share or split_seed, or validation its own path."
+            )
+    return wanted
+
+
+def prepare_split(
+    documents: Sequence[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    packing: bool = True,
+    max_tokens: int | None = None,
+    num_proc: int = 1,
+    name: str = "train",
+) -> PackedSplit:
+    """Tokenise and pack the documents of one split.
+
+    Args:
+        documents: At least one document.
+        tokenizer: The tokenizer, with an EOS token.
+        block_size: Tokens in a block, at least 2.
+        packing: Fill blocks with several documents; otherwise one document (chunk) a block.
+        max_tokens: Keep only the first documents that together have at most so many tokens.
+        num_proc: Processes for tokenising.
+        name: Name of the split, for messages.
+
+    Returns:
+        The blocks and counts.
+
+    Raises:
+        ValueError: If no document is usable, or the first alone exceeds `max_tokens`.
+    """
+    tokenized = tokenize_documents(documents, tokenizer, num_proc, f"Tokenising {name}")
+    usable = tokenized.trainable()
+    kept = [document for document, keep in zip(documents, usable, strict=True) if keep]
+    if not kept:
+        raise ValueError(
+            f"{name}: none of the {len(documents)} documents has a token to predict; all are "
+            "shorter than 2 tokens, or have no completion or assistant turn. Give longer documents."
+        )
+    tokenized = tokenized.select(usable)
+    skipped, beyond = len(documents) - len(kept), 0
+    if max_tokens is not None:
+        within = tokenized.within(max_tokens)
+        count = int(within.sum())
+        if not count:
+            raise ValueError(
+                f"max_train_tokens: expected room for a whole document, got {max_tokens}, but the "
+                f"first has {tokenized.lengths[0]} tokens. Raise it or give shorter documents."
+            )
+        tokenized, kept, beyond = tokenized.select(within), kept[:count], len(kept) - count
+    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    blocks = pack_documents(tokenized, block_size, pad_id, packing)
+    return PackedSplit(blocks, len(kept), count_duplicates(kept), skipped, beyond)
+
+
+def _warn_of_overlap(name: str, sides: Mapping[str, Sequence[Document]]) -> None:
+    if shared := len(set(sides[name]) & set(sides["train"])):
+        rank_zero_warn(
+            f"{shared} documents of the {name} corpus are in the training corpus too, so its loss "
+            "will look better than it is. Remove them from one of the two."
+        )

@@ -1,0 +1,1 @@
+"""Read documents out of the files that installed packages ship, without importing them."""

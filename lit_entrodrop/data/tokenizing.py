@@ -1,0 +1,207 @@
+"""Turn documents into token ids, with a mark on every token that the loss counts."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.chat import check_chat_template, encode_chat
+from lit_entrodrop.data.documents import Document
+
+Encoded = tuple[list[int], list[bool]]
+
+
+@dataclass(frozen=True)
+class TokenizedDocuments:
+    """Hold the tokens of documents one after another.
+
+    Attributes:
+        tokens: [tokens] uint16 where the ids allow, else uint32.
+        counted: [tokens] bool, whether the loss counts the token as a label.
+        lengths: [documents] int64, tokens of each document.
+    """
+
+    tokens: NDArray[np.unsignedinteger]
+    counted: NDArray[np.bool_]
+    lengths: NDArray[np.int64]
+
+    def select(self, chosen: NDArray[np.bool_]) -> "TokenizedDocuments":
+        """Keep some of the documents.
+
+        Args:
+            chosen: [documents] bool.
+
+        Returns:
+            Those documents, in the same order.
+        """
+        kept = np.repeat(chosen, self.lengths)
+        return TokenizedDocuments(self.tokens[kept], self.counted[kept], self.lengths[chosen])
+
+    def trainable(self) -> NDArray[np.bool_]:
+        """Tell which documents have a label beyond their first token, which nothing predicts.
+
+        Returns:
+            [documents] bool.
+        """
+        ends = np.cumsum(self.lengths)
+        before = np.append(0, np.cumsum(self.counted))
+        second = np.minimum(ends - self.lengths + 1, ends)
+        return np.asarray(before[ends] > before[second])
+
+    def within(self, max_tokens: int) -> NDArray[np.bool_]:
+        """Tell which first documents fit into a number of tokens together.
+
+        Args:
+            max_tokens: Tokens to keep at most.
+
+        Returns:
+            [documents] bool, true up to the first document that would exceed it.
+        """
+        return np.cumsum(self.lengths) <= max_tokens
+
+
+def tokenize_documents(
+    documents: Sequence[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    num_proc: int = 1,
+    desc: str = "Tokenising",
+) -> TokenizedDocuments:
+    """Tokenise documents; each begins as the tokenizer begins a text and ends with EOS.
+
+    A prompt and its completion are tokenised apart, as a prompt is at inference. Chats follow the
+    chat template, and an EOS that it does not end with is added without being counted.
+
+    Args:
+        documents: The documents.
+        tokenizer: The tokenizer, with an EOS token.
+        num_proc: Processes to use.
+        desc: Title of the progress bar.
+
+    Returns:
+        The tokens, in the order of the documents.
+
+    Raises:
+        ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenised.
+    """
+    # Here, so that a start from the cache does not pay for the import.
+    from datasets import Dataset, Features, Value
+
+    _check_tokenizer(documents, tokenizer)
+    features = Features({"tokens": [Value("uint32")], "counted": [Value("bool")]})
+    encoded = Dataset.from_dict(
+        {"kind": [kind for kind, _ in documents], "content": [text for _, text in documents]}
+    ).map(
+        partial(encode_batch, tokenizer=tokenizer),
+        batched=True,
+        num_proc=num_proc if num_proc > 1 else None,
+        remove_columns=["kind", "content"],
+        features=features,
+        keep_in_memory=True,
+        # Our own cache has the key; hashing the tokenizer by pickle would only take time.
+        new_fingerprint="unused",
+        desc=desc,
+    )
+    return _to_arrays(encoded)
+
+
+def encode_batch(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, list[Any]]:
+    """Encode documents of any kind.
+
+    Args:
+        batch: Columns `kind` and `content`.
+        tokenizer: The tokenizer.
+
+    Returns:
+        Columns `tokens`, lists of ids, and `counted`, lists of bool of the same lengths.
+    """
+    pairs = list(zip(batch["kind"], batch["content"], strict=True))
+    texts = iter(_encode_texts([content for kind, content in pairs if kind == "text"], tokenizer))
+    rows = [
+        next(texts) if kind == "text" else _ENCODERS[kind](json.loads(content), tokenizer)
+        for kind, content in pairs
+    ]
+    return {"tokens": [ids for ids, _ in rows], "counted": [counted for _, counted in rows]}
+
+
+def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash all of a tokenizer that decides how documents become tokens.
+
+    Args:
+        tokenizer: Any tokenizer.
+
+    Returns:
+        32 hexadecimal digits; where it was loaded from does not matter.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend else sorted(tokenizer.get_vocab().items())
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    described = [type(tokenizer).__name__, vocabulary, special, tokenizer.chat_template]
+    return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
+
+
+def _check_tokenizer(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase) -> None:
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"tokenizer {tokenizer.name_or_path!r} has no EOS token: expected one to end each "
+            "document. Set eos_token in its tokenizer_config.json."
+        )
+    if any(kind == "messages" for kind, _ in documents):
+        check_chat_template(tokenizer)
+
+
+def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
+    # verbose=False: long documents are cut into chunks later, so a warning would mislead.
+    rows = tokenizer(texts, verbose=False)["input_ids"] if texts else []
+    return [(ids, [True] * len(ids)) for ids in (_end(row, tokenizer) for row in rows)]
+
+
+def _encode_completion(pair: list[str], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    prompt, completion = pair
+    before = _without_end(tokenizer(prompt, verbose=False)["input_ids"], tokenizer)
+    after = _end(
+        tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"], tokenizer
+    )
+    return before + after, [False] * len(before) + [True] * len(after)
+
+
+def _encode_messages(messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    ids, counted = encode_chat(messages, tokenizer)
+    ended = _end(ids, tokenizer)
+    return ended, counted + [False] * (len(ended) - len(ids))
+
+
+_ENCODERS: dict[str, Callable[[Any, PreTrainedTokenizerBase], Encoded]] = {
+    "completion": _encode_completion,
+    "messages": _encode_messages,
+}
+
+
+def _end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return [*_without_end(ids, tokenizer), tokenizer.eos_token_id]
+
+
+def _without_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def _to_arrays(encoded: Any) -> TokenizedDocuments:
+    columns = [encoded.data.column(name) for name in ("tokens", "counted")]
+    lengths, tokens, counted = [], [], []
+    for ids, marks in zip(*(column.chunks for column in columns), strict=True):
+        lengths.append(np.diff(ids.offsets.to_numpy()))
+        tokens.append(ids.flatten().to_numpy())
+        counted.append(marks.flatten().to_numpy(zero_copy_only=False))
+    joined = np.concatenate(tokens)
+    return TokenizedDocuments(
+        joined.astype(np.uint16) if joined.max() < 2**16 else joined,
+        np.concatenate(counted),
+        np.concatenate(lengths).astype(np.int64),
+    )

@@ -1,0 +1,80 @@
+"""Turn a checkpoint into a folder that plain Transformers opens."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from lit_entrodrop.building import LMConfig, LoRAConfig, prepare_causal_lm
+from lit_entrodrop.pretrained import load_tokenizer
+
+MODEL_PREFIX = "causal_lm."
+
+
+def export(ckpt_path: str, output: str, merge_lora: bool = True) -> Path:
+    """Write a checkpoint as a Hugging Face folder: safetensors, config and tokenizer.
+
+    Args:
+        ckpt_path: the ``.ckpt`` file.
+        output: the folder to write; must not exist or be empty.
+        merge_lora: merge LoRA adapters into the weights; otherwise write the adapters alone.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the checkpoint is none of ours, or the folder holds something.
+    """
+    folder = Path(output)
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
+    checkpoint = read_checkpoint(Path(ckpt_path))
+    lm = lm_config(checkpoint["lm"])
+    model = restore_model(checkpoint, lm)
+    if lm.lora is not None and merge_lora:
+        model = cast(Any, model).merge_and_unload()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A reader of the folder sees all of it or nothing.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        model.save_pretrained(temporary)
+        load_tokenizer(lm.tokenizer_source).save_pretrained(temporary)
+        shutil.copytree(temporary, folder, dirs_exist_ok=True)
+    return folder
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this project without unpickling code.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or no checkpoint of ours.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise ValueError(f"ckpt_path: cannot read a checkpoint from {path}: {error}") from error
+    if not isinstance(checkpoint, dict) or not {"lm", "hf_config"} <= checkpoint.keys():
+        raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
+    return checkpoint
+
+
+def lm_config(state: dict[str, Any]) -> LMConfig:
+    """Rebuild the config that a checkpoint keeps as plain values."""
+    lora = state["lora"]
+    return LMConfig(**{**state, "lora": None if lora is None else LoRAConfig(**lora)})
+
+
+def restore_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
+    """Build the model of a checkpoint and fill in its weights."""
+    hf_config = AutoConfig.for_model(**checkpoint["hf_config"])
+    hf_model = AutoModelForCausalLM.from_config(hf_config, dtype=getattr(torch, lm.dtype))
+    causal_lm = prepare_causal_lm(hf_model, lm)
+    weights = {
+        name.removeprefix(MODEL_PREFIX): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(MODEL_PREFIX)
+    }
+    causal_lm.load_state_dict(weights)
+    return cast(PreTrainedModel, causal_lm.hf_model.eval())

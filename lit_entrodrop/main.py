@@ -1,0 +1,33 @@
+"""The program: LightningCLI's commands and ours."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from lit_entrodrop.cli import run_lightning
+from lit_entrodrop.export import export
+from lit_entrodrop.quickstart import quickstart
+
+USER_ERRORS = (ValueError, FileNotFoundError, FloatingPointError, MisconfigurationException)
+OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command; bad input ends with one line and exit status 1.
+
+    Set ``LIT_ENTRODROP_TRACEBACK=1`` to see where an error came from.
+    """
+    words = sys.argv[1:] if args is None else list(args)
+    try:
+        if words and words[0] in OTHER_COMMANDS:
+            auto_cli(OTHER_COMMANDS[words[0]], args=words[1:], as_positional=False)
+        else:
+            run_lightning(args)
+    except USER_ERRORS as error:
+        if os.environ.get("LIT_ENTRODROP_TRACEBACK"):
+            raise
+        sys.exit(f"lit-entrodrop: error: {error}")

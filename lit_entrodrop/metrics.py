@@ -1,0 +1,76 @@
+"""Loss, perplexity and accuracy per token, overall and by entropy."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from regularizers import Outputs
+
+
+class TokenMetrics(Metric):
+    """Token-weighted loss (nats), perplexity and accuracy, and the loss of tokens by entropy.
+
+    Low-entropy tokens are those whose reference entropy is at most ``threshold``; both groups stay
+    fixed while the model changes, so that their losses compare over a run. Without reference
+    entropies the two losses are left out.
+
+    >>> metrics = TokenMetrics()
+    >>> one = torch.ones(1, 2)
+    >>> metrics.update(Outputs(one, one, one, one.bool()), one.bool())
+    >>> {name: round(value.item(), 3) for name, value in metrics.compute().items()}
+    {'loss': 1.0, 'perplexity': 2.718, 'accuracy': 1.0}
+    """
+
+    full_state_update = False
+    tokens: Tensor
+    nll: Tensor
+    correct: Tensor
+    group_tokens: Tensor
+    group_nll: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, shape in (
+            ("tokens", ()),
+            ("nll", ()),
+            ("correct", ()),
+            ("group_tokens", (2,)),
+            ("group_nll", (2,)),
+        ):
+            zeros = torch.zeros(shape, dtype=torch.float64)
+            self.add_state(name, default=zeros, dist_reduce_fx="sum")
+
+    def update(
+        self,
+        outputs: Outputs,
+        valid: Tensor,
+        reference_entropy: Tensor | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        """Count the tokens of a batch.
+
+        Args:
+            outputs: of a clean forward pass, ``[B, T]``.
+            valid: ``[B, T]`` bool, tokens that count.
+            reference_entropy: ``[B, T]`` nats, by the frozen scorer.
+            threshold: highest entropy of a low-entropy token, nats.
+        """
+        nll = outputs.nll.double()
+        self.tokens += valid.sum()
+        self.nll += (nll * valid).sum()
+        self.correct += (outputs.correct & valid).sum()
+        if reference_entropy is None:
+            return
+        low = reference_entropy <= threshold
+        for group, members in enumerate((low & valid, ~low & valid)):
+            self.group_tokens[group] += members.sum()
+            self.group_nll[group] += (nll * members).sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the metrics by name; NaN where no token was counted."""
+        loss = self.nll / self.tokens
+        results = {"loss": loss, "perplexity": loss.exp(), "accuracy": self.correct / self.tokens}
+        if self.group_tokens.sum() > 0:
+            low, high = self.group_nll / self.group_tokens
+            results |= {"loss_low_entropy": low, "loss_high_entropy": high}
+        return {name: value.float() for name, value in results.items()}

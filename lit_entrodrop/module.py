@@ -1,0 +1,301 @@
+"""The LightningModule: one training step as the algorithm that it is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torchmetrics import MeanMetric
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.building import LMConfig, build_causal_lm
+from lit_entrodrop.causal_lm import CausalLM
+from lit_entrodrop.checks import check_model_fits_data, total_steps
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.entropies import Entropies
+from lit_entrodrop.entropy_store import EntropyStore
+from lit_entrodrop.metrics import TokenMetrics
+from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
+from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.scoring import Batch, forward_clean, score_clean
+from lit_entrodrop.vocabulary import vocabulary_of
+from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
+from regularizers.functional import IGNORE_INDEX, predicted_labels
+
+
+class LitCausalLM(L.LightningModule):
+    """Fine-tune a causal LM under regularizers.
+
+    Args:
+        lm: which model to train, and how it is held.
+        regularizers: applied in this order; none means plain fine-tuning.
+        optimizer: class of the optimizer and its settings.
+        lr_schedule: learning rate over training.
+        reference: frozen model, named as in ``lm.pretrained``, for regularizers that need one; or,
+            for entropies alone, a file written by ``lit-entrodrop score``; null means the model as
+            it is before training.
+        cache_dir: folder in which computed reference entropies are kept.
+        seed: seed of the regularizers' random numbers.
+    """
+
+    def __init__(
+        self,
+        lm: LMConfig,
+        regularizers: Sequence[Regularizer] = (),
+        optimizer: OptimizerCallable = AdamW,
+        lr_schedule: LRSchedule = LRSchedule(),  # noqa: B008
+        reference: str | None = None,
+        cache_dir: str = "~/.cache/lit-entrodrop",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.lm = lm
+        self.regularizers = Regularizers(regularizers)
+        self.optimizer = optimizer
+        self.lr_schedule = lr_schedule
+        self.reference = reference
+        self.seed = seed
+        self.entropies = Entropies(self.regularizers.requirements, cache_dir)
+        self.eval_metrics = TokenMetrics()
+        self.train_means: dict[str, MeanMetric] = {}
+        self.step_weight: Tensor
+        self.register_buffer("step_weight", torch.zeros(()), persistent=False)
+        # A closure keeps the frozen model out of this module: it is neither trained nor saved.
+        self._score_frozen: Callable[[Batch], Outputs] | None = None
+
+    def configure_model(self) -> None:
+        """Build the model, once, and refuse data that it cannot take."""
+        if hasattr(self, "causal_lm"):
+            return
+        self.causal_lm = build_causal_lm(self.lm)
+        self.regularizers.check(self.vocabulary)
+        check_model_fits_data(self.causal_lm, self.tokenizer, self.data)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and the learning rate of each step."""
+        optimizer = self.optimizer(decay_groups(self))
+        factor = partial(self.lr_schedule.factor, total_steps=self.total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Corrupt the tokens, perturb their embeddings, predict, weigh the losses, add penalties.
+
+        Args:
+            batch: ``input_ids``, ``labels``, ``position_ids``, ``document_ids``, ``[B, T]`` int64
+                each, and ``block_id`` ``[B]`` int64.
+            batch_idx: index of the micro-batch within the epoch.
+
+        Returns:
+            The loss summed over tokens, in units of T; :meth:`on_before_optimizer_step` divides the
+            accumulated gradient by the weight of the tokens.
+        """
+        step = self._describe_step(batch, batch_idx)
+        corrupted = self.regularizers.on_input_ids(step)
+        outputs = self._forward(
+            batch, corrupted, partial(self.regularizers.on_embeddings, step=step)
+        )
+        loss, weight = self.regularizers.reduce(outputs, step)
+        self.entropies.record(batch, outputs.entropy)
+        self._accumulate(loss, weight, step)
+        return loss / batch["labels"].shape[1]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradient by the weight of all tokens of the step, whichever micro-batch.
+
+        Lightning has averaged the gradient over micro-batches and ranks; each was in units of T.
+        """
+        weight = self.trainer.strategy.reduce(self.step_weight, reduce_op="sum")
+        micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        self.step_weight.zero_()
+
+    def on_fit_start(self) -> None:
+        """Provide the entropies and the frozen model that the run needs."""
+        scorer: CausalLM | EntropyStore | None = None
+        if self.reference is not None and Path(self.reference).suffix == ".safetensors":
+            scorer = EntropyStore.load(Path(self.reference), self.data.fingerprint("train"))
+        elif self.reference is not None or self.regularizers.requirements.reference:
+            scorer = self._build_frozen()
+            self._score_frozen = partial(score_clean, scorer)
+        self.entropies.prepare(self.data, self.causal_lm, scorer)
+
+    def on_train_epoch_start(self) -> None:
+        """Take over the entropies that the epoch before has recorded."""
+        self.entropies.start_epoch()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
+        stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if stepped and self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._log_training()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training metrics of the last steps."""
+        self._log_training()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count loss and accuracy on clean input, by reference entropy."""
+        self._evaluate(batch, self.entropies.of_validation(batch))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count loss and accuracy on clean input."""
+        self._evaluate(batch, None)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """Return the batch with ``nll`` and ``entropy``, ``[B, T]`` fp32 nats, on clean input."""
+        outputs = forward_clean(self.causal_lm, batch)
+        return {**batch, "nll": outputs.nll, "entropy": outputs.entropy}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation split."""
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test split."""
+        self._log_evaluation("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the entropies, and what `lit-entrodrop export` needs to rebuild the model."""
+        checkpoint["entropies"] = self.entropies.state_dict()
+        checkpoint["lm"] = asdict(self.lm)
+        checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the entropies."""
+        self.entropies.load_state_dict(checkpoint["entropies"])
+
+    @property
+    def data(self) -> TextDataModule:
+        """The data module of the run."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, TextDataModule):
+            raise ValueError(
+                "data: expected lit_entrodrop.data.TextDataModule, which numbers the blocks whose "
+                f"entropies are kept, got {type(data).__name__}"
+            )
+        return data
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of the model."""
+        return load_tokenizer(self.lm.tokenizer_source)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What regularizers may know about the tokenizer."""
+        return vocabulary_of(self.tokenizer)
+
+    @cached_property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return total_steps(self.trainer, self.data)
+
+    def _describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
+        step = TrainingStep(
+            batch["input_ids"],
+            batch["labels"],
+            batch["document_ids"],
+            self.vocabulary,
+            entropy=self.entropies.of_inputs(batch, self.causal_lm),
+            corpus_entropy=self.entropies.corpus_quantiles,
+            progress=self.trainer.global_step / self.total_steps,
+            global_step=self.trainer.global_step,
+            epoch=self.trainer.current_epoch,
+            micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
+            rank=self.global_rank,
+            seed=self.seed,
+            reference=partial(self._score_frozen, batch) if self._score_frozen else None,
+        )
+        if not self.regularizers.requirements.second_forward:
+            return step
+        return replace(step, second_forward=partial(self._second_forward, batch, step))
+
+    def _forward(
+        self, batch: Batch, input_ids: Tensor, perturb: Callable[[Tensor], Tensor] | None
+    ) -> Outputs:
+        outputs: Outputs = self.causal_lm(
+            input_ids,
+            batch["labels"],
+            batch["position_ids"],
+            batch["document_ids"],
+            perturb,
+            self.regularizers.requirements.logits,
+        )
+        return outputs
+
+    def _second_forward(
+        self,
+        batch: Batch,
+        step: TrainingStep,
+        input_ids: Tensor | None = None,
+        perturb: Callable[[Tensor], Tensor] | None = None,
+    ) -> Outputs:
+        if input_ids is not None:
+            return self._forward(batch, input_ids, perturb)
+        corrupted = self.regularizers.on_input_ids(step)
+        return self._forward(batch, corrupted, partial(self.regularizers.on_embeddings, step=step))
+
+    def _build_frozen(self) -> CausalLM:
+        lm = self.lm if self.reference is None else replace(self.lm, pretrained=self.reference)
+        if lm.pretrained is None:
+            raise ValueError(
+                "model.reference: expected a pretrained model, as lm.pretrained is null and random "
+                "weights cannot be had again: name one"
+            )
+        frozen = build_causal_lm(replace(lm, lora=None, activation_checkpointing=False))
+        return frozen.requires_grad_(False).eval().to(self.device)
+
+    def _accumulate(self, loss: Tensor, weight: Tensor, step: TrainingStep) -> None:
+        weight = weight.detach()
+        self.step_weight += weight
+        self._add_mean("train/loss", loss.detach() / weight.clamp(min=1e-8), weight)
+        for name, value in step.metrics.items():
+            self._add_mean(name, value)
+
+    def _add_mean(self, name: str, value: Tensor, weight: Tensor | float = 1.0) -> None:
+        if name not in self.train_means:
+            # Any other strategy for NaN would synchronise in each step.
+            self.train_means[name] = MeanMetric(nan_strategy="disable").to(self.device)
+        self.train_means[name].update(value, weight)
+
+    def _log_training(self) -> None:
+        means = {name: float(mean.compute()) for name, mean in self.train_means.items()}
+        self.train_means.clear()
+        if not means:
+            return
+        self.log("train/loss", means["train/loss"], prog_bar=True, logger=False)
+        means["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        means["epoch"] = self.trainer.current_epoch
+        for logger in self.loggers:
+            logger.log_metrics(means, self.trainer.global_step)
+
+    def _evaluate(self, batch: Batch, reference_entropy: Tensor | None) -> None:
+        outputs = forward_clean(self.causal_lm, batch)
+        valid = predicted_labels(batch["labels"], batch["document_ids"]) != IGNORE_INDEX
+        self.eval_metrics.update(outputs, valid, reference_entropy, self.entropies.threshold)
+
+    def _log_evaluation(self, split: str) -> None:
+        metrics = {f"{split}/{k}": v for k, v in self.eval_metrics.compute().items()}
+        self.eval_metrics.reset()
+        if self.trainer.sanity_checking:
+            # The pass before the first step is the starting point of the curves.
+            for logger in self.loggers if self.trainer.global_step == 0 else []:
+                logger.log_metrics({name: value.item() for name, value in metrics.items()}, step=0)
+            return
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            # Lightning numbers the rows of its loggers by this entry.
+            metrics["step"] = torch.tensor(float(self.trainer.global_step))
+        self.log_dict(metrics)

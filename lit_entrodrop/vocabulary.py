@@ -1,0 +1,22 @@
+"""What regularizers may know about a tokenizer."""
+
+from transformers import PreTrainedTokenizerBase
+
+from regularizers import Vocabulary
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    """Return size, special ids and mask id of a tokenizer.
+
+    Special are the named special tokens (bos, eos, pad, …) and every added token that is marked
+    special, such as the turn markers of chat templates.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    special_ids = {index for index, token in added if token.special} | set(
+        tokenizer.all_special_ids
+    )
+    return Vocabulary(
+        size=len(tokenizer),
+        special_ids=tuple(sorted(special_ids)),
+        mask_id=tokenizer.mask_token_id,
+    )

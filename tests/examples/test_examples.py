@@ -1,0 +1,55 @@
+"""The examples run as a reader would run them: offline, in a process of their own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# "loss 4.746" of the bare loop, "'loss': '4.764'" of the Trainer.
+NUMBER = r"\W+(\d+(?:\.\d+)?)"
+
+
+def run_example(name: str, folder: Path) -> str:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["bare_pytorch.py", "hf_trainer.py"])
+def test_loss_falls_while_tokens_are_dropped(name: str, tmp_path: Path) -> None:
+    printed = run_example(name, tmp_path)
+    losses = [float(loss) for loss in re.findall(rf"(?<!_)loss{NUMBER}", printed)]
+    drop_rates = [float(rate) for rate in re.findall(rf"drop.rate{NUMBER}", printed)]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0] - 1.0
+    assert drop_rates[0] == 0.0, "entropies are unknown in the first epoch"
+    assert 0.3 < drop_rates[7] < 0.45
+    assert list(tmp_path.iterdir()) == [], "an example left files behind"
+
+
+@pytest.mark.parametrize("name", ["bare_pytorch.py", "hf_trainer.py"])
+def test_short_and_of_few_dependencies(name: str) -> None:
+    source = (ROOT / "examples" / name).read_text()
+    assert len(source.splitlines()) < 80
+    imported = re.findall(r"^(?:from|import) ([a-z_]+)", source, re.MULTILINE)
+    foreign = {package for package in imported if package not in sys.stdlib_module_names}
+    assert foreign == {"regularizers", "torch", "transformers"}

@@ -1,0 +1,72 @@
+"""Training steps with packed documents, special tokens, padding, ties and unknown entropies."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regularizers import TrainingStep, Vocabulary
+from regularizers.functional import is_document_start
+
+# The padding id is an ordinary word, so that only document_ids protect padding.
+BOS_ID, EOS_ID, MASK_ID, PAD_ID = 0, 7, 63, 5
+VOCABULARY = Vocabulary(size=64, special_ids=(BOS_ID, EOS_ID, MASK_ID), mask_id=MASK_ID)
+
+
+def make_document_ids(rows: int, length: int, generator: torch.Generator) -> Tensor:
+    """Pack each row with documents of random lengths and a tail of padding, at times empty."""
+    document_ids = torch.full((rows, length), -1)
+    for row in range(rows):
+        padding = int(torch.randint(max(1, length // 4), (), generator=generator))
+        starts = torch.rand(length - padding, generator=generator) < 0.15
+        starts[:1] = True
+        document_ids[row, : length - padding] = starts.cumsum(0) - 1
+    return document_ids
+
+
+def make_step(rows: int = 3, length: int = 24, *, draw: int = 0, **overrides: Any) -> TrainingStep:
+    """Build a step of a training loop.
+
+    Args:
+        rows: batch size, B.
+        length: tokens in a row, T.
+        draw: seed of the contents.
+        overrides: fields of the step to set.
+
+    Returns:
+        A step whose entropies are multiples of 0.25 nats (so there are ties), NaN at the starts of
+        documents, at padding and at a few more places.
+    """
+    generator = torch.Generator().manual_seed(draw)
+    document_ids = make_document_ids(rows, length, generator)
+    starts, padding = is_document_start(document_ids), document_ids < 0
+    input_ids = torch.randint(1, VOCABULARY.size, (rows, length), generator=generator)
+    # Not every document starts with a special token, so that its start alone must protect it.
+    with_bos = starts & (torch.rand(rows, length, generator=generator) < 0.5)
+    input_ids = input_ids.masked_fill(with_bos, BOS_ID).masked_fill(padding, PAD_ID)
+    ignored = starts | padding | (torch.rand(rows, length, generator=generator) < 0.1)
+    entropy = torch.randint(16, (rows, length), generator=generator) / 4
+    unknown = starts | padding | (torch.rand(rows, length, generator=generator) < 0.05)
+    step = TrainingStep(
+        input_ids=input_ids,
+        labels=input_ids.masked_fill(ignored, -100),
+        document_ids=document_ids,
+        vocabulary=VOCABULARY,
+        entropy=entropy.masked_fill(unknown, torch.nan),
+        corpus_entropy=torch.linspace(0, 4, 65) ** 1.5,
+        progress=0.5,
+    )
+    return replace(step, **overrides)
+
+
+def slice_rows(step: TrainingStep, rows: slice) -> TrainingStep:
+    """Return the step of some rows of the batch alone."""
+    return replace(
+        step,
+        input_ids=step.input_ids[rows],
+        labels=step.labels[rows],
+        document_ids=step.document_ids[rows],
+        entropy=None if step.entropy is None else step.entropy[rows],
+        metrics={},
+    )

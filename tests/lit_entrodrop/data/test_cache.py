@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from lit_entrodrop.data.blocks import pack_documents
+from lit_entrodrop.data.cache import ARRAYS, INDEX, PackedSplit, read_splits, write_splits
+from tests.lit_entrodrop.data.test_blocks import random_documents
+
+
+def split(seed: int) -> PackedSplit:
+    blocks = pack_documents(random_documents(seed), block_size=16, pad_id=0)
+    return PackedSplit(blocks, documents=30, duplicates=0, skipped=seed)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    written = {"train": split(1), "validation": split(2)}
+    write_splits(tmp_path / "key", written)
+    found = read_splits(tmp_path / "key")
+    assert found is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    for name, original in written.items():
+        assert found[name].blocks.fingerprint() == original.blocks.fingerprint()
+        assert found[name].describe() == original.describe()
+        assert all(
+            found[name].blocks[3][key].equal(value) for key, value in original.blocks[3].items()
+        )
+
+
+def test_absent_folder_reads_as_none(tmp_path: Path) -> None:
+    assert read_splits(tmp_path / "key") is None
+
+
+@pytest.mark.parametrize("name", [INDEX, *(f"train/{array}.npy" for array in ARRAYS)])
+@pytest.mark.parametrize("damage", ["removed", "emptied", "torn", "altered"])
+def test_damage_is_noticed_and_repaired(tmp_path: Path, name: str, damage: str) -> None:
+    folder = tmp_path / "key"
+    write_splits(folder, {"train": split(1)})
+    path = folder / name
+    content = path.read_bytes()
+    damaged = {
+        "removed": None,
+        "emptied": b"",
+        "torn": content[:-20],
+        "altered": content[:-20] + bytes(20),
+    }[damage]
+    path.unlink() if damaged is None else path.write_bytes(damaged)
+    assert read_splits(folder) is None
+    write_splits(folder, {"train": split(1)})
+    assert read_splits(folder) is not None
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
+    broken = PackedSplit(split(1).blocks, documents=object(), duplicates=0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        write_splits(tmp_path / "key", {"train": broken})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_description_tells_what_was_left_out() -> None:
+    blocks = split(1).blocks
+    line = PackedSplit(blocks, documents=30, duplicates=2, skipped=3, beyond_limit=4).describe()
+    assert "30 documents (2 exact duplicates)" in line
+    assert f"{len(blocks)} blocks of 16, {blocks.padding:.1%} padding" in line
+    assert "skipped 3" in line
+    assert "left out 4" in line

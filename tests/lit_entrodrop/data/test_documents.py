@@ -1,0 +1,51 @@
+import json
+from typing import Any
+
+import pytest
+
+from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
+
+CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Fever."}]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "content"),
+    [
+        ({"text": "Fever.", "messages": CHAT}, "text", "Fever."),
+        ({"prompt": "Q", "completion": "A", "id": 3}, "completion", '["Q", "A"]'),
+        ({"messages": CHAT}, "messages", json.dumps(CHAT)),
+    ],
+)
+def test_columns_tell_the_kind(row: dict[str, Any], kind: str, content: str) -> None:
+    assert document_from_row(row, "text", "here") == (kind, content)
+
+
+def test_absent_keys_of_a_message_are_dropped() -> None:
+    parquet = [{**turn, "tool_calls": None} for turn in CHAT]
+    expected = document_from_row({"messages": CHAT}, "text", "here")
+    assert document_from_row({"messages": parquet}, "text", "here") == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"body": "x", "id": 1}, ["a.csv row 2", "['body', 'id']", "Set text_column"]),
+        ({"text": 3}, ["a.csv row 2", "'text'", "int", "Convert"]),
+        ({"text": None}, ["a.csv row 2", "NoneType"]),
+        ({"prompt": "Q", "completion": ["A"]}, ["'completion'", "list"]),
+        ({"messages": "Hello"}, ["'messages'", "str", "Write it as"]),
+        ({"messages": [{"content": "Hello"}]}, ["'role'"]),
+        ({"messages": []}, ["non-empty"]),
+        ({"text": "a \ud800"}, ["lone surrogate", "ud800", "remove the row"]),
+    ],
+)
+def test_bad_row_is_refused(row: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        document_from_row(row, "text", "a.csv row 2")
+    assert all(part in str(caught.value) for part in named), caught.value
+
+
+def test_digest_sees_kind_order_and_boundaries() -> None:
+    a, b, ab = (Document("text", content) for content in ("a", "b", "ab"))
+    variants = [[a, b], [b, a], [ab], [Document("completion", "a"), b]]
+    assert len({digest_documents(variant) for variant in variants}) == len(variants)

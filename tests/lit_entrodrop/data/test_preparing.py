@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.preparing import gather_documents, prepare_split
+from tests.lit_entrodrop.data.conftest import texts, write_jsonl
+
+DOCUMENTS = [Document("text", text) for text in texts(50)]
+
+
+def corpus(path: Path, contents: list[str]) -> str:
+    return str(write_jsonl(path, [{"text": content} for content in contents]))
+
+
+def test_validation_may_have_its_own_corpus(tmp_path: Path) -> None:
+    train, own = texts(20), texts(5, seed=1)
+    paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
+    sides = gather_documents(paths[:1], {"validation": paths[1], "test": 0.0}, "text", split_seed=0)
+    assert sides.keys() == {"train", "validation"}
+    assert {document.content for document in sides["train"]} == set(train)
+    assert [document.content for document in sides["validation"]] == own
+
+
+def test_documents_shared_with_an_own_corpus_are_reported(tmp_path: Path) -> None:
+    train = corpus(tmp_path / "train.jsonl", texts(20))
+    own = corpus(tmp_path / "own.jsonl", texts(20))
+    with pytest.warns(UserWarning, match=r"20 documents of the test corpus.*Remove them"):
+        gather_documents([train], {"validation": 0.0, "test": own}, "text", split_seed=0)
+
+
+def test_split_without_documents_is_refused(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "one.jsonl", ["The only one."])
+    with pytest.raises(ValueError, match=r"no document for .*of 1 documents .*Give"):
+        gather_documents([path], {"validation": 0.5, "test": 0.0}, "text", split_seed=0)
+
+
+def test_unusable_documents_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    empty = [Document("text", ""), Document("completion", json.dumps(["", ""]))]
+    split = prepare_split([*DOCUMENTS, *empty], tokenizer, block_size=32)
+    assert split.documents + split.skipped == len(DOCUMENTS) + len(empty)
+    assert len(split.blocks.tokens) > 0
+
+
+def test_nothing_but_unusable_documents_is_refused(
+    chat_tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    chat = Document("messages", json.dumps([{"role": "user", "content": "Why?"}]))
+    with pytest.raises(ValueError, match=r"train: none of the 2 documents.*Give longer"):
+        prepare_split([chat, chat], chat_tokenizer, block_size=32)
+
+
+def test_limit_keeps_a_prefix_of_whole_documents(tokenizer: PreTrainedTokenizerBase) -> None:
+    whole = prepare_split(DOCUMENTS, tokenizer, block_size=32)
+    limited = prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=500)
+    first = prepare_split(DOCUMENTS[: limited.documents], tokenizer, block_size=32)
+    assert limited.blocks.fingerprint() == first.blocks.fingerprint()
+    assert 400 < len(limited.blocks.tokens) <= 500
+    assert limited.documents + limited.beyond_limit == whole.documents
+
+
+def test_limit_below_the_first_document_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match=r"max_train_tokens.*got 2, but the first has .*Raise it"):
+        prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=2)

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.tokenizing import (
+    TokenizedDocuments,
+    digest_tokenizer,
+    tokenize_documents,
+)
+from lit_entrodrop.pretrained import load_tokenizer
+from tests.lit_entrodrop.data.conftest import PLAIN_TEMPLATE, build_tokenizer, texts
+
+MIXED = [
+    Document("text", "acute fever"),
+    Document("completion", json.dumps(["acute", " renal pain"])),
+    Document("text", ""),
+    Document("completion", json.dumps(["acute", ""])),
+]
+
+
+def separate(documents: TokenizedDocuments) -> list[tuple[list[int], list[bool]]]:
+    cuts = np.cumsum(documents.lengths)[:-1]
+    rows = (np.split(documents.tokens, cuts), np.split(documents.counted, cuts))
+    return [(ids.tolist(), counted.tolist()) for ids, counted in zip(*rows, strict=True)]
+
+
+def test_text_keeps_bos_and_ends_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
+    documents = [Document("text", text) for text in texts(30)]
+    rows = separate(tokenize_documents(documents, tokenizer))
+    for (_, text), (ids, counted) in zip(documents, rows, strict=True):
+        assert tokenizer.decode(ids) == f"<s>{text}</s>"
+        assert all(counted)
+
+
+def test_only_the_completion_is_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    ids, counted = separate(tokenize_documents(MIXED, tokenizer))[1]
+    boundary = counted.index(True)
+    assert tokenizer.decode(ids[:boundary]) == "<s>acute"
+    assert tokenizer.decode(ids[boundary:]) == " renal pain</s>"
+    assert all(counted[boundary:])
+
+
+def test_chat_ends_with_an_uncounted_eos(chat_tokenizer: PreTrainedTokenizerBase) -> None:
+    chat = [{"role": "user", "content": "pain"}, {"role": "assistant", "content": "rest"}]
+    document = Document("messages", json.dumps(chat))
+    [(ids, counted)] = separate(tokenize_documents([document], chat_tokenizer))
+    learned = np.array(ids)[counted]
+    assert ids[-1] == chat_tokenizer.eos_token_id
+    assert not counted[-1]
+    assert chat_tokenizer.decode(learned) == "rest<|end|>\n"
+
+
+def test_two_processes_give_the_same_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    one, two = (tokenize_documents(MIXED, tokenizer, num_proc=n) for n in (1, 2))
+    assert separate(one) == separate(two)
+
+
+def test_trainable_documents_have_a_label_after_the_first_token() -> None:
+    counted = np.array([1, 0, 1, 1, 0, 1, 0], dtype=bool)
+    lengths = np.array([1, 2, 2, 2])
+    documents = TokenizedDocuments(np.arange(7, dtype=np.uint16), counted, lengths)
+    assert documents.trainable().tolist() == [False, True, False, False]
+    assert documents.select(documents.trainable()).tokens.tolist() == [1, 2]
+
+
+def test_limit_keeps_whole_documents() -> None:
+    everything = np.ones(9, dtype=bool)
+    documents = TokenizedDocuments(np.arange(9, dtype=np.uint16), everything, np.array([3, 4, 2]))
+    assert documents.within(7).tolist() == [True, True, False]
+    assert documents.within(6).tolist() == [True, False, False]
+
+
+def test_tokenizer_without_eos_is_refused(tokenizer_folder: Path) -> None:
+    tokenizer = load_tokenizer(str(tokenizer_folder))
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match=r"no EOS token: expected one.*Set eos_token"):
+        tokenize_documents(MIXED, tokenizer)
+
+
+def test_chats_need_a_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match="no chat template"):
+        tokenize_documents([Document("messages", "[]")], tokenizer)
+
+
+def test_digest_sees_what_changes_tokens_and_not_the_folder(tmp_path: Path) -> None:
+    variants: list[dict[str, Any]] = [{}, {"bos": False}, {"chat_template": PLAIN_TEMPLATE}]
+    digests = [
+        digest_tokenizer(load_tokenizer(str(build_tokenizer(tmp_path / f"{n}", **variant))))
+        for n, variant in enumerate([*variants, {}])
+    ]
+    assert len(set(digests)) == len(variants)
+    assert digests[0] == digests[-1]

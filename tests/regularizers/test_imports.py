@@ -1,0 +1,49 @@
+"""What ``import regularizers`` costs and pulls in, in a fresh interpreter."""
+
+import json
+import subprocess
+import sys
+
+PROBE = """
+import json, sys
+import torch
+before = set(sys.modules)
+import regularizers
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def newly_imported() -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True, timeout=60
+    )
+    modules: list[str] = json.loads(done.stdout)
+    return modules
+
+
+def test_import_needs_nothing_but_torch() -> None:
+    modules = newly_imported()
+    assert "regularizers.entrodrop" in modules
+    roots = {module.partition(".")[0] for module in modules}
+    foreign = roots - {"regularizers"} - set(sys.stdlib_module_names)
+    assert not foreign
+    own = [module for module in modules if module.startswith("regularizers")]
+    assert len(modules) - len(own) <= 10, "more of the standard library than torch loads"
+
+
+def test_plug_ins_never_reach_for_the_layers_above() -> None:
+    probe = (
+        "import importlib, pkgutil, sys, regularizers\n"
+        "for each in pkgutil.walk_packages(regularizers.__path__, 'regularizers.'):\n"
+        "    importlib.import_module(each.name)\n"
+        "above = {'lightning', 'pytorch_lightning', 'transformers', 'lit_entrodrop', 'datasets'}\n"
+        "print(sorted(above & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]"

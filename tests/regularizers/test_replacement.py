@@ -1,0 +1,60 @@
+import pytest
+import scipy.stats
+import torch
+
+from regularizers import Vocabulary
+from regularizers.replacement import random_ordinary_ids, replace_embeddings, replace_ids
+
+
+@pytest.mark.parametrize(
+    "special_ids", [(), (0,), (19,), (0, 1, 2), (18, 19), (3, 0, 4, 19, 10), (5, 5, 99, -1)]
+)
+def test_random_ids_are_uniform_over_ordinary_ids(special_ids: tuple[int, ...]) -> None:
+    vocabulary = Vocabulary(20, special_ids)
+    drawn = random_ordinary_ids(torch.zeros(20_000), vocabulary, torch.Generator().manual_seed(0))
+    counts = torch.bincount(drawn, minlength=20)
+    ordinary = [word for word in range(20) if word not in special_ids]
+    assert len(counts) == 20
+    assert int(counts[ordinary].sum()) == 20_000
+    assert scipy.stats.chisquare(counts[ordinary].numpy()).pvalue > 1e-4
+
+
+def test_ids_are_replaced_where_dropped_only() -> None:
+    ids = torch.arange(12).view(2, 6)
+    dropped = torch.rand(2, 6, generator=torch.Generator().manual_seed(0)) < 0.5
+    vocabulary = Vocabulary(1000, mask_id=500)
+    masked = replace_ids(ids, dropped, "mask_token", vocabulary, torch.Generator())
+    assert torch.equal(masked, torch.where(dropped, 500, ids))
+    noisy = replace_ids(ids, dropped, "random_token", vocabulary, torch.Generator())
+    assert torch.equal(noisy[~dropped], ids[~dropped])
+    assert (noisy[dropped] != ids[dropped]).float().mean() > 0.8
+    assert noisy.dtype == torch.int64
+    assert torch.equal(ids, torch.arange(12).view(2, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_mean_embedding_is_over_present_tokens_in_fp32(dtype: torch.dtype) -> None:
+    embeddings = torch.randn(2, 300, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    present = torch.ones(2, 300, dtype=torch.bool)
+    present[1, 100:] = False
+    dropped = torch.zeros(2, 300, dtype=torch.bool)
+    dropped[0, 3] = True
+    replaced = replace_embeddings(embeddings, dropped, "mean_embedding", present)
+    mean = embeddings[present].double().mean(0).to(dtype)
+    torch.testing.assert_close(replaced[0, 3], mean)
+    assert torch.equal(replaced[~dropped], embeddings[~dropped])
+
+
+def test_nothing_present_gives_no_nan() -> None:
+    everything = torch.ones(1, 2, dtype=torch.bool)
+    replaced = replace_embeddings(torch.ones(1, 2, 3), everything, "mean_embedding", ~everything)
+    assert not replaced.any()
+
+
+def test_dropped_embeddings_get_no_gradient_and_the_mean_gives_none() -> None:
+    embeddings = torch.randn(1, 4, 3, requires_grad=True)
+    dropped = torch.tensor([[True, False, False, False]])
+    for replacement in ("zero", "mean_embedding"):
+        replaced = replace_embeddings(embeddings, dropped, replacement, dropped | True)
+        (gradient,) = torch.autograd.grad(replaced.sum(), embeddings)
+        assert torch.equal(gradient, (~dropped).float()[..., None].expand(1, 4, 3))
