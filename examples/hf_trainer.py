@@ -10,16 +10,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 import regularizers as reg
 
 BLOCKS, LENGTH, LOG_STEPS = 64, 64, 8
+VOCABULARY = reg.Vocabulary(size=256)
 
 
 class RegularizedTrainer(Trainer):
     """A Trainer whose loss goes through regularizers; entropies are those of the epoch before."""
 
-    def __init__(self, regularizers: reg.Regularizers, vocabulary: reg.Vocabulary, **others: Any):
+    def __init__(self, regularizers: reg.Regularizers, **others: Any):
         super().__init__(**others)
-        self.regularizers, self.vocabulary = regularizers, vocabulary
+        self.regularizers = regularizers
         self.entropies = torch.full((BLOCKS, LENGTH), torch.nan, device=self.args.device)
-        regularizers.check(vocabulary)
+        regularizers.check(VOCABULARY)
         self.drop_rates: list[torch.Tensor] = []
 
     def compute_loss(
@@ -31,9 +32,9 @@ class RegularizedTrainer(Trainer):
             input_ids=inputs["input_ids"],
             labels=inputs["labels"],
             document_ids=torch.zeros_like(inputs["labels"]),  # one document a block
-            vocabulary=self.vocabulary,
+            vocabulary=VOCABULARY,
             entropy=self.entropies[inputs["block"]],
-            progress=self.state.global_step / self.state.max_steps,
+            progress=self.state.global_step / max(self.state.max_steps, 1),
             global_step=self.state.global_step,
         )
         embedding = self.accelerator.unwrap_model(model).get_input_embeddings()
@@ -43,14 +44,14 @@ class RegularizedTrainer(Trainer):
         if model.training:
             self.entropies[inputs["block"]] = outputs.entropy
             self.drop_rates.append(step.metrics["entro_drop/drop_rate"])
-        loss, weight = regularizers.reduce(outputs, step)
-        loss = loss / (weight.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+        total, weight = regularizers.reduce(outputs, step)
+        loss = total / (num_items_in_batch or weight.clamp(min=1))
         return (loss, result) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the realised drop rate to what the Trainer prints."""
-        recent = torch.stack(self.drop_rates[-LOG_STEPS:])
-        super().log(logs | {"drop_rate": round(recent.mean().item(), 3)}, start_time)
+        drop_rate = torch.stack(self.drop_rates[-LOG_STEPS:]).mean().item()
+        super().log(logs | {"drop_rate": round(drop_rate, 3)}, start_time)
 
 
 def read_blocks() -> list[dict[str, Any]]:
@@ -63,17 +64,15 @@ def read_blocks() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Train for some epochs."""
+    chosen = [reg.EntroDrop(curriculum=reg.Sigmoid(max=0.8)), reg.EmbeddingDropout(0.05)]
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=256, num_attention_heads=4, **sizes))
-    chosen = [reg.EntroDrop(curriculum=reg.Sigmoid(max=0.8)), reg.EmbeddingDropout(0.05)]
-    settings: dict[str, Any] = {"num_train_epochs": 8, "learning_rate": 3e-3}
-    settings |= {"logging_steps": LOG_STEPS, "save_strategy": "no", "report_to": []}
-    settings |= {"disable_tqdm": True, "remove_unused_columns": False}
+    settings: dict[str, Any] = {"num_train_epochs": 8, "learning_rate": 3e-3, "disable_tqdm": True}
+    settings |= {"logging_steps": LOG_STEPS, "save_strategy": "no", "remove_unused_columns": False}
     with TemporaryDirectory() as folder:
         pieces = {"args": TrainingArguments(folder, **settings), "train_dataset": read_blocks()}
-        vocabulary = reg.Vocabulary(size=256)
-        RegularizedTrainer(reg.Regularizers(chosen), vocabulary, model=model, **pieces).train()
+        RegularizedTrainer(reg.Regularizers(chosen), model=model, **pieces).train()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ class MetricsFile(CSVLogger):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        super().__init__(folder, name="", version="")
+        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
         self._earlier = _read_rows(Path(folder) / FILE_NAME)
 
     @property

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase
@@ -243,8 +244,10 @@ class LitCausalLM(L.LightningModule):
         input_ids: Tensor | None = None,
         perturb: Callable[[Tensor], Tensor] | None = None,
     ) -> Outputs:
-        if input_ids is not None:
-            return self._forward(batch, input_ids, perturb)
+        if input_ids is not None or perturb is not None:
+            return self._forward(
+                batch, batch["input_ids"] if input_ids is None else input_ids, perturb
+            )
         corrupted = self.regularizers.on_input_ids(step)
         return self._forward(batch, corrupted, partial(self.regularizers.on_embeddings, step=step))
 
@@ -296,6 +299,10 @@ class LitCausalLM(L.LightningModule):
                 logger.log_metrics({name: value.item() for name, value in metrics.items()}, step=0)
             return
         if self.trainer.state.fn == TrainerFn.FITTING:
-            # Lightning numbers the rows of its loggers by this entry.
+            # Lightning numbers the rows of its loggers by these entries.
+            losses = [f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name]
+            where = f"epoch {self.trainer.current_epoch + 1}, step {self.trainer.global_step}"
+            rank_zero_info(f"{where}: {', '.join(losses)}")
             metrics["step"] = torch.tensor(float(self.trainer.global_step))
+            metrics["epoch"] = torch.tensor(float(self.trainer.current_epoch))
         self.log_dict(metrics)

@@ -88,7 +88,8 @@ class Outputs:
             aligned.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
         )
         entropy = token_entropy(aligned.detach()).masked_fill(unpredicted, torch.nan)
-        correct = (aligned.argmax(-1) == labels) & (labels != IGNORE_INDEX)
+        label_logit = aligned.gather(-1, labels.clamp(min=0)[..., None]).squeeze(-1)
+        correct = (labels != IGNORE_INDEX) & (label_logit >= aligned.amax(-1))
         return cls(nll, entropy, aligned.logsumexp(-1), correct, aligned)
 
 
@@ -114,8 +115,11 @@ class SecondForward(Protocol):
         """Return the outputs for other inputs against the same labels.
 
         Args:
-            input_ids: ``[B, T]`` int64; None repeats the first pass, embeddings included.
+            input_ids: ``[B, T]`` int64; None means the clean tokens.
             perturb: maps embeddings ``[B, T, D]`` to new ones; None leaves them clean.
+
+        Without any argument the first pass is repeated as it was, corruptions included, with
+        fresh dropout inside the model. Logits come along if they are required.
         """
 
 

@@ -55,7 +55,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         tokenizer: a trained tokenizer.
         folder: where to write; created if missing.
     """
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,

