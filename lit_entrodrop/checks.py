@@ -3,6 +3,7 @@
 import math
 
 import lightning as L
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.causal_lm import CausalLM, embedding_rows, leaks_between_documents
@@ -35,6 +36,19 @@ def check_model_fits_data(
             f"data.packing: {config.model_type} with attention "
             f"{config._attn_implementation!r} lets packed documents see each other: set "
             "data.packing to false, or lm.attention to sdpa"
+        )
+
+
+def check_strategy(trainer: L.Trainer) -> None:
+    """Refuse a strategy under which the gradient could not be divided by the tokens of a step.
+
+    Raises:
+        ValueError: naming the strategy.
+    """
+    if isinstance(trainer.strategy, DeepSpeedStrategy):
+        raise ValueError(
+            "trainer.strategy: expected one that shows us the gradient, got DeepSpeed, which "
+            "keeps it to itself; its support is still to come: use ddp or fsdp"
         )
 
 

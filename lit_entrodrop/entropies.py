@@ -63,7 +63,12 @@ class Entropies:
             self.stores["train"] = self._restored("train", data) or blank_store(data, "train")
         for store in self.stores.values():
             store.to(device)
-        self.start_epoch()
+        quantiles = self.restored.get("corpus_quantiles")
+        if quantiles is None:
+            self.start_epoch()
+        else:
+            # Within an epoch, its store already holds entropies for the next.
+            self.corpus_quantiles = quantiles.to(device)
 
     def start_epoch(self) -> None:
         """Take over what the epoch before has recorded."""
@@ -92,7 +97,8 @@ class Entropies:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {split: store.state_dict() for split, store in self.stores.items()}
+        stores = {split: store.state_dict() for split, store in self.stores.items()}
+        return {**stores, "corpus_quantiles": self.corpus_quantiles}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the entropies of a checkpoint; they are checked in :meth:`prepare`."""

@@ -1,7 +1,9 @@
 """The program: LightningCLI's commands and ours."""
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Set ``LIT_ENTRODROP_TRACEBACK=1`` to see where an error came from.
     """
+    _drop_foreign_noise()
     words = sys.argv[1:] if args is None else list(args)
     try:
         if words and words[0] in OTHER_COMMANDS:
@@ -31,3 +34,10 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("LIT_ENTRODROP_TRACEBACK"):
             raise
         sys.exit(f"lit-entrodrop: error: {error}")
+
+
+def _drop_foreign_noise() -> None:
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Lightning recommends further packages of its makers in every run.
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.building import LMConfig, build_causal_lm
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checks import check_model_fits_data, total_steps
+from lit_entrodrop.checks import check_model_fits_data, check_strategy, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropies import Entropies
 from lit_entrodrop.entropy_store import EntropyStore
@@ -80,6 +80,7 @@ class LitCausalLM(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and the learning rate of each step."""
+        check_strategy(self.trainer)
         optimizer = self.optimizer(decay_groups(self))
         factor = partial(self.lr_schedule.factor, total_steps=self.total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -137,3 +137,19 @@ def bernoulli(shape: Sequence[int], p: float, generator: torch.Generator) -> Ten
     tensor([True, True, True])
     """
     return torch.rand(shape, generator=generator, device=generator.device) < p
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Average the values where the mask is true; zero, still in the graph, where it is nowhere.
+
+    Args:
+        values: any shape, floating.
+        mask: same shape, bool.
+
+    Returns:
+        A scalar.
+
+    >>> masked_mean(torch.tensor([1.0, 5.0]), torch.tensor([True, False]))
+    tensor(1.)
+    """
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,78 @@
+"""What the README shows must run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def python_block(marker: str) -> str:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    return next(block for block in blocks if marker in block)
+
+
+def test_own_regularizer_is_about_twenty_lines_and_works() -> None:
+    from regularizers import Outputs, Regularizers, TrainingStep, Vocabulary
+
+    source = python_block("class ZLoss")
+    code = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(code) <= 22
+    namespace: dict[str, type] = {}
+    exec(compile(source, "my_regularizers.py", "exec", dont_inherit=True), namespace)
+
+    ids = torch.tensor([[1, 2, 3]])
+    documents = torch.zeros_like(ids)
+    logits = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0))
+    step = TrainingStep(ids, ids, documents, Vocabulary(5))
+    outputs = Outputs.from_logits(logits, ids, documents)
+    plain = Regularizers([]).mean_loss(outputs, step)
+    regularized = Regularizers([namespace["ZLoss"](0.1)]).mean_loss(outputs, step)
+    expected = 0.1 * logits.double().logsumexp(-1)[0, :2].square().mean()
+    assert (regularized - plain).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_bare_loop_snippet_runs() -> None:
+    from functools import partial
+
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    import regularizers as package
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=11,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+    ids = torch.arange(10)[None]
+    namespace = {name: getattr(package, name) for name in package.__all__} | {
+        "partial": partial,
+        "model": LlamaForCausalLM(config).train(),
+        "input_ids": ids,
+        "labels": ids,
+        "document_ids": torch.zeros_like(ids),
+        "vocabulary": package.Vocabulary(11),
+        "entropy": torch.rand(1, 10),
+        "i": 9,
+        "total": 10,
+    }
+    exec(python_block("perturbed_embeddings(model"), namespace)
+    assert namespace["step"].metrics["entro_drop/drop_rate"] >= 0
+    gradients = [p.grad for p in namespace["model"].parameters()]
+    assert all(gradient is not None for gradient in gradients)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!http)[^)]+)\)", README))))
+def test_links_lead_somewhere(path: str) -> None:
+    assert (Path(__file__).parent.parent / path).exists()
+
+
+def test_quickstart_stands_near_the_top() -> None:
+    lines = README.splitlines()
+    assert any("make quickstart" in line for line in lines[:35])
