@@ -9,7 +9,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_entrodrop.causal_lm import CausalLM, Head
-from lit_entrodrop.pretrained import load_config, load_weights, override_config
+from lit_entrodrop.pretrained import (
+    load_config,
+    load_weights,
+    override_config,
+    require_known,
+)
 
 DType = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
@@ -109,6 +114,9 @@ def build_hf_config(config: LMConfig) -> PretrainedConfig:
             "lm.architecture: expected an entry model_type (e.g. llama), "
             f"got {sorted(config.architecture)}"
         )
+    defaults = AutoConfig.for_model(config.architecture["model_type"])
+    # Transformers would keep a misspelled entry without a word, and take the default instead.
+    require_known("lm.architecture", defaults, config.architecture)
     return override_config(AutoConfig.for_model(**config.architecture), config.config_overrides)
 
 

@@ -48,7 +48,7 @@ def check_strategy(trainer: L.Trainer) -> None:
     if isinstance(trainer.strategy, DeepSpeedStrategy):
         raise ValueError(
             "trainer.strategy: expected one that shows us the gradient, got DeepSpeed, which "
-            "keeps it to itself; its support is still to come: use ddp or fsdp"
+            "keeps it to itself; its support is still to come: use ddp"
         )
 
 

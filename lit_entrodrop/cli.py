@@ -1,19 +1,24 @@
 """LightningCLI with our model and our data: fit, validate, test, predict and score."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from lit_entrodrop.callbacks import EntropyWriter, NaNGuard, PredictionWriter
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropies import Split
+from lit_entrodrop.export import read_checkpoint
+from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
 
+CHECKPOINTS = "checkpoints"
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
@@ -46,6 +51,31 @@ class Trainer(L.Trainer):
         self.predict(model, datamodule=datamodule, return_predictions=False)
 
 
+class OneLineErrors(ArgumentParser):
+    """A parser that tells an error in one line, not below a list of all options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with one line on stderr and exit status 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        program = parser.prog.replace(" [options]", "")
+        self.exit(2, f"{program}: error: {one_line(message)} (see {program} --help)\n")
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """The parser of Lightning's commands."""
+
+
+def one_line(message: object) -> str:
+    r"""Return a message without line ends.
+
+    >>> one_line("a\n  b")
+    'a b'
+    """
+    return " ".join(str(message).split())
+
+
 class LitCLI(LightningCLI):
     """Wire model, data and trainer together from YAML files and flags."""
 
@@ -64,11 +94,27 @@ class LitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Derive what must agree: the tokenizer from the model, all seeds from one."""
         parser.link_arguments(
-            ("model.lm.tokenizer", "model.lm.pretrained"), "data.tokenizer", compute_fn=_first
+            ("model.lm.tokenizer", "model.lm.pretrained"),
+            "data.tokenizer",
+            compute_fn=_tokenizer_of,
         )
         parser.link_arguments("data.cache_dir", "model.cache_dir")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the settings of a checkpoint win over those that the user gives.
+        subcommand = self.config.get("subcommand")
+        ckpt_path = self.config[subcommand].get("ckpt_path") if subcommand else None
+        if ckpt_path is None:
+            return
+        if Path(ckpt_path).is_file():
+            read_checkpoint(Path(ckpt_path))
+        elif not (Path(ckpt_path).exists() or (subcommand == "fit" and ckpt_path == "last")):
+            raise ValueError(
+                "ckpt_path: expected a checkpoint written by `fit`, found no "
+                f"{ckpt_path}: name a .ckpt file in the checkpoints folder of a run"
+            )
 
     def before_instantiate_classes(self) -> None:
         """Protect a finished run, and keep the config of this one."""
@@ -102,7 +148,9 @@ def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
     Raises:
         ValueError: if the folder holds a run and none is being resumed.
     """
-    if ckpt_path is None and (folder / "config.yaml").exists():
+    # A config alone was left by a run that ended before its first step.
+    holds_a_run = any((folder / name).exists() for name in (METRICS, CHECKPOINTS))
+    if ckpt_path is None and holds_a_run:
         raise ValueError(
             f"trainer.default_root_dir: expected a new folder, but {folder} holds a run: name "
             "another with --trainer.default_root_dir, or resume it with --ckpt_path last"
@@ -117,14 +165,12 @@ def default_callbacks(
         return [PredictionWriter(folder)]
     if subcommand != "fit":
         return []
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best" if data.is_validated else "latest",
-        monitor="val/loss" if data.is_validated else None,
-        save_last=True,
-        enable_version_counter=False,
-    )
-    return [NaNGuard(), checkpoints]
+    # Lightning's save_last would keep the last epoch only if it is the best.
+    keep = partial(ModelCheckpoint, folder / CHECKPOINTS, enable_version_counter=False)
+    checkpoints = [keep("last")]
+    if data.is_validated:
+        checkpoints.insert(0, keep("best", monitor="val/loss"))
+    return [NaNGuard(), *checkpoints]
 
 
 def run_lightning(args: Sequence[str] | None = None) -> LitCLI:
@@ -137,11 +183,15 @@ def run_lightning(args: Sequence[str] | None = None) -> LitCLI:
         save_config_callback=SaveConfigCallback,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
+        parser_class=Parser,
         parser_kwargs={"prog": "lit-entrodrop", "description": DESCRIPTION},
         args=None if args is None else list(args),
         auto_configure_optimizers=False,
     )
 
 
-def _first(tokenizer: str | None, pretrained: str | None) -> str | None:
-    return tokenizer or pretrained
+def _tokenizer_of(tokenizer: str | None, pretrained: str | None) -> str:
+    source = tokenizer or pretrained
+    if source is None:
+        raise ValueError("model.lm.tokenizer: expected one beside lm.architecture, got null")
+    return source

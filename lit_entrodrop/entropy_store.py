@@ -47,10 +47,15 @@ class EntropyStore:
             block_id: ``[B]`` int64; -1 stands for a dummy block and is not kept.
             entropy: ``[B, T]``, nats.
         """
-        real = (block_id >= 0)[:, None]
-        rows = block_id.clamp(min=0)
-        self.values[rows] = torch.where(real, entropy.to(torch.float16), self.values[rows])
-        self.fresh[rows] |= real.squeeze(-1)
+        # Dummies repeat a real block: to sort them out would wait for the device, and to write an
+        # old row beside a new one would leave to chance which of the two stays.
+        donor = block_id.argmax()
+        source = torch.where(
+            block_id >= 0, torch.arange(len(block_id), device=block_id.device), donor
+        )
+        rows, known = block_id[source].clamp(min=0), block_id[donor] >= 0
+        self.values[rows] = torch.where(known, entropy[source].to(torch.float16), self.values[rows])
+        self.fresh[rows] |= known
 
     def lookup(self, block_id: Tensor) -> Tensor:
         """Return the entropies of some blocks, ``[B, T]`` fp32; NaN where unknown."""

@@ -8,19 +8,22 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from lit_entrodrop.building import LMConfig, LoRAConfig, prepare_causal_lm
+from lit_entrodrop.building import DType, LMConfig, LoRAConfig, prepare_causal_lm
 from lit_entrodrop.pretrained import load_tokenizer
 
 MODEL_PREFIX = "causal_lm."
 
 
-def export(ckpt_path: str, output: str, merge_lora: bool = True) -> Path:
+def export(
+    ckpt_path: str, output: str, merge_lora: bool = True, dtype: DType | None = None
+) -> Path:
     """Write a checkpoint as a Hugging Face folder: safetensors, config and tokenizer.
 
     Args:
         ckpt_path: the ``.ckpt`` file.
         output: the folder to write; must not exist or be empty.
         merge_lora: merge LoRA adapters into the weights; otherwise write the adapters alone.
+        dtype: dtype of the written weights; by default that of the checkpoint.
 
     Returns:
         The folder.
@@ -36,6 +39,8 @@ def export(ckpt_path: str, output: str, merge_lora: bool = True) -> Path:
     model = restore_model(checkpoint, lm)
     if lm.lora is not None and merge_lora:
         model = cast(Any, model).merge_and_unload()
+    if dtype is not None:
+        model.to(getattr(torch, dtype))
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A reader of the folder sees all of it or nothing.
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -54,7 +59,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise ValueError(f"ckpt_path: cannot read a checkpoint from {path}: {error}") from error
+        # The message of torch.load would advise to run the code that a pickle may hold.
+        raise ValueError(
+            f"ckpt_path: expected a checkpoint written by `fit`, got {path}, which cannot be read "
+            f"({type(error).__name__})"
+        ) from error
     if not isinstance(checkpoint, dict) or not {"lm", "hf_config"} <= checkpoint.keys():
         raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
     return checkpoint

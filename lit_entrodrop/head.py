@@ -38,15 +38,15 @@ def linear_ce_entropy(
 ) -> HeadOutputs:
     """Compute loss and entropy of ``hidden @ weight.T`` over chunks of tokens.
 
-    The backward pass computes the logits of each chunk once more, so peak memory is
-    ``chunk_size · V`` numbers, and any function of the results may follow.
+    If there are several chunks, the backward pass computes the logits of each once more, so peak
+    memory is about ``3 · chunk_size · V`` numbers, and any function of the results may follow.
 
     Args:
         hidden: ``[N, D]``, any floating dtype.
         weight: ``[V, D]``, as in ``nn.Linear``; no bias.
         labels: ``[N]`` int64, -100 is ignored.
-        chunk_size: tokens per chunk; by default such that a chunk of logits takes about 32 MiB on
-            CPU, where it should stay in cache, and 512 MiB elsewhere.
+        chunk_size: tokens per chunk; by default such that a chunk of logits takes about 128 MiB on
+            CPU and 512 MiB elsewhere.
 
     Returns:
         The outputs of each token; results are fp32 whatever the inputs are (fp64 for fp64).
@@ -60,34 +60,11 @@ def linear_ce_entropy(
         dtype = torch.get_autocast_dtype(device_type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     if chunk_size is None:
-        budget = 2**23 if device_type == "cpu" else 2**27
+        budget = 2**25 if device_type == "cpu" else 2**27
         chunk_size = max(16, budget // len(weight))
     with torch.autocast(device_type, enabled=False):
         outputs = _LinearCrossEntropy.apply(hidden, weight, labels, chunk_size)  # type: ignore[no-untyped-call]
         return HeadOutputs(*outputs)
-
-
-def rows_from_logits(logits: Tensor, labels: Tensor) -> HeadOutputs:
-    """Compute loss and entropy of rows of logits.
-
-    Args:
-        logits: ``[N, V]`` fp32 or fp64.
-        labels: ``[N]`` int64, -100 is ignored.
-
-    >>> rows_from_logits(torch.tensor([[0.0, 9.0]]), torch.tensor([1])).correct
-    tensor([True])
-    """
-    highest = logits.amax(-1, keepdim=True)
-    shifted = logits - highest
-    exponentials = shifted.exp()
-    total = exponentials.sum(-1)
-    entropy = total.log() - (exponentials * shifted).sum(-1) / total
-    counted = labels != IGNORE_INDEX
-    label_logit = shifted.gather(-1, labels.clamp(min=0)[:, None]).squeeze(-1)
-    nll = (total.log() - label_logit).masked_fill(~counted, 0.0)
-    return HeadOutputs(
-        nll, entropy.detach(), highest.squeeze(-1) + total.log(), counted & (label_logit >= 0)
-    )
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -95,34 +72,36 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, chunk_size: int
     ) -> tuple[Tensor, ...]:
-        chunks = [
-            rows_from_logits(_logits(hidden_chunk, weight), labels_chunk)
-            for hidden_chunk, labels_chunk in zip(
-                torch.split(hidden, chunk_size), torch.split(labels, chunk_size), strict=True
-            )
-        ]
+        chunks, softmax = [], None
+        for start in range(0, max(len(hidden), 1), chunk_size):
+            rows = slice(start, start + chunk_size)
+            outputs, softmax = _evaluate_rows(_logits(hidden[rows], weight), labels[rows])
+            chunks.append(outputs)
         nll, entropy, logsumexp, correct = map(torch.cat, zip(*chunks, strict=True))
-        ctx.save_for_backward(hidden, weight, labels, logsumexp)
+        if len(chunks) > 1:
+            # Only a single chunk fits the memory budget until the backward pass.
+            softmax = None
+        ctx.save_for_backward(hidden, weight, labels, logsumexp, softmax)
         ctx.chunk_size = chunk_size
         ctx.mark_non_differentiable(entropy, correct)
         return nll, entropy, logsumexp, correct
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, labels, logsumexp = ctx.saved_tensors
-        counted = labels != IGNORE_INDEX
-        nll_gradient = gradients[0].masked_fill(~counted, 0.0)
+        hidden, weight, labels, logsumexp, softmax = ctx.saved_tensors
+        nll_gradient = gradients[0].masked_fill(labels == IGNORE_INDEX, 0.0)
         row_gradient = nll_gradient + gradients[2]
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for start in range(0, len(hidden), ctx.chunk_size):
             rows = slice(start, start + ctx.chunk_size)
             # d nll / d logits = softmax − onehot(label);  d logsumexp / d logits = softmax
-            slope = (_logits(hidden[rows], weight) - logsumexp[rows, None]).exp_()
-            slope *= row_gradient[rows, None]
-            slope.scatter_add_(
-                1, labels[rows].clamp(min=0)[:, None], -nll_gradient[rows, None].to(slope.dtype)
-            )
+            if softmax is None:
+                slope = (_logits(hidden[rows], weight) - logsumexp[rows, None]).exp_()
+                slope *= row_gradient[rows, None]
+            else:
+                slope = softmax * row_gradient[rows, None]
+            slope.scatter_add_(1, labels[rows].clamp(min=0)[:, None], -nll_gradient[rows, None])
             slope = slope.to(weight.dtype)
             hidden_gradient[rows] = slope @ weight
             if weight_gradient is not None:
@@ -133,3 +112,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
     logits = hidden @ weight.T
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _evaluate_rows(logits: Tensor, labels: Tensor) -> tuple[HeadOutputs, Tensor]:
+    """Return the outputs of some rows and their softmax; overwrites the logits, to save memory."""
+    highest = logits.amax(-1, keepdim=True)
+    shifted = logits.sub_(highest)
+    counted = labels != IGNORE_INDEX
+    label_logit = shifted.gather(-1, labels.clamp(min=0)[:, None]).squeeze(-1)
+    exponentials = shifted.exp()
+    total = exponentials.sum(-1)
+    entropy = total.log() - shifted.mul_(exponentials).sum(-1) / total
+    outputs = HeadOutputs(
+        nll=(total.log() - label_logit).masked_fill(~counted, 0.0),
+        entropy=entropy,
+        logsumexp=highest.squeeze(-1) + total.log(),
+        correct=counted & (label_logit >= 0),
+    )
+    return outputs, exponentials.div_(total[:, None])

@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from lit_entrodrop.cli import run_lightning
+from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
 from lit_entrodrop.quickstart import quickstart
 
@@ -27,17 +27,24 @@ def main(args: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if args is None else list(args)
     try:
         if words and words[0] in OTHER_COMMANDS:
-            auto_cli(OTHER_COMMANDS[words[0]], args=words[1:], as_positional=False)
+            auto_cli(
+                OTHER_COMMANDS[words[0]],
+                args=words[1:],
+                as_positional=False,
+                parser_class=OneLineErrors,
+                prog=f"lit-entrodrop {words[0]}",
+            )
         else:
             run_lightning(args)
     except USER_ERRORS as error:
         if os.environ.get("LIT_ENTRODROP_TRACEBACK"):
             raise
-        sys.exit(f"lit-entrodrop: error: {error}")
+        sys.exit(f"lit-entrodrop: error: {one_line(error)}")
 
 
 def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -1,6 +1,7 @@
 """The file in which a run keeps its metrics."""
 
 import csv
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ class MetricsFile(CSVLogger):
     @property
     def experiment(self) -> Any:
         """The writer, which starts with the rows of the run that is resumed."""
-        writer = super().experiment
+        with warnings.catch_warnings():
+            # Earlier rows are written again, so nothing is deleted.
+            warnings.filterwarnings("ignore", message="Experiment logs directory")
+            writer = super().experiment
         writer.metrics[:0], self._earlier = self._earlier, []
         return writer
 

@@ -128,6 +128,11 @@ class LitCausalLM(L.LightningModule):
         """Provide the entropies and the frozen model that the run needs."""
         scorer: CausalLM | EntropyStore | None = None
         if self.reference is not None and Path(self.reference).suffix == ".safetensors":
+            if self.regularizers.requirements.reference:
+                raise ValueError(
+                    "model.reference: expected a model, as a regularizer runs it, got the "
+                    f"entropies {self.reference}: name a hub model or a model folder"
+                )
             scorer = EntropyStore.load(Path(self.reference), self.data.fingerprint("train"))
         elif self.reference is not None or self.regularizers.requirements.reference:
             scorer = self._build_frozen()
@@ -221,6 +226,9 @@ class LitCausalLM(L.LightningModule):
             seed=self.seed,
             reference=partial(self._score_frozen, batch) if self._score_frozen else None,
         )
+        return self._with_second_forward(batch, step)
+
+    def _with_second_forward(self, batch: Batch, step: TrainingStep) -> TrainingStep:
         if not self.regularizers.requirements.second_forward:
             return step
         return replace(step, second_forward=partial(self._second_forward, batch, step))
@@ -249,11 +257,15 @@ class LitCausalLM(L.LightningModule):
             return self._forward(
                 batch, batch["input_ids"] if input_ids is None else input_ids, perturb
             )
+        # The hooks that run again may require a second forward, as they did in the first pass.
+        step = self._with_second_forward(batch, step)
         corrupted = self.regularizers.on_input_ids(step)
         return self._forward(batch, corrupted, partial(self.regularizers.on_embeddings, step=step))
 
     def _build_frozen(self) -> CausalLM:
-        lm = self.lm if self.reference is None else replace(self.lm, pretrained=self.reference)
+        lm = self.lm
+        if self.reference is not None:
+            lm = replace(lm, pretrained=self.reference, architecture=None)
         if lm.pretrained is None:
             raise ValueError(
                 "model.reference: expected a pretrained model, as lm.pretrained is null and random "
@@ -299,11 +311,16 @@ class LitCausalLM(L.LightningModule):
             for logger in self.loggers if self.trainer.global_step == 0 else []:
                 logger.log_metrics({name: value.item() for name, value in metrics.items()}, step=0)
             return
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            # Lightning numbers the rows of its loggers by these entries.
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        if fitting:
             losses = [f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name]
             where = f"epoch {self.trainer.current_epoch + 1}, step {self.trainer.global_step}"
             rank_zero_info(f"{where}: {', '.join(losses)}")
-            metrics["step"] = torch.tensor(float(self.trainer.global_step))
-            metrics["epoch"] = torch.tensor(float(self.trainer.current_epoch))
-        self.log_dict(metrics)
+            row = {name: value.item() for name, value in metrics.items()}
+            row["epoch"] = self.trainer.current_epoch
+            for logger in self.loggers:
+                logger.log_metrics(row, self.trainer.global_step)
+                logger.save()
+        # As for the logger, Lightning would take the number of a row from an entry `step`, which
+        # would then name all checkpoints until the next validation.
+        self.log_dict(metrics, logger=not fitting)

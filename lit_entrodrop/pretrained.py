@@ -1,11 +1,13 @@
 """Where pretrained models and tokenizers come from: the hub, a folder, a package, a GGUF file."""
 
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -110,14 +112,23 @@ def override_config(config: PretrainedConfig, overrides: dict[str, Any]) -> Pret
     Raises:
         ValueError: if an override names no entry of the configuration.
     """
-    unknown = sorted(name for name in overrides if not hasattr(config, name))
-    if unknown:
-        raise ValueError(
-            f"config_overrides: {config.model_type} has no {', '.join(unknown)}; "
-            f"it has {', '.join(sorted(config.to_dict()))}"
-        )
+    require_known("lm.config_overrides", config, overrides)
     config.update(overrides)
     return config
+
+
+def require_known(name: str, config: PretrainedConfig, entries: Iterable[str]) -> None:
+    """Refuse names that a configuration does not have.
+
+    Raises:
+        ValueError: naming them, and those that it has.
+    """
+    unknown = sorted(entry for entry in entries if not hasattr(config, entry))
+    if unknown:
+        raise ValueError(
+            f"{name}: {config.model_type} has no {', '.join(unknown)}; expected some of "
+            f"{', '.join(sorted(config.to_dict()))}"
+        )
 
 
 def load_weights(
@@ -145,7 +156,7 @@ def load_weights(
             **place.kwargs,
             **quantization,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """Put runs side by side: a table of validation losses and a picture of their curves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +15,7 @@ GROUPS = {
     "val/loss_low_entropy": "low-entropy tokens",
     "val/loss_high_entropy": "high-entropy tokens",
 }
-BASELINE_COLOR = "0.35"
-COLORS = ("#d1495b", "#00798c", "#edae49", "#6a4c93", "#66a182")
+COLORS = ("0.35", "#d1495b", "#00798c", "#edae49", "#6a4c93", "#66a182")
 
 
 def summarize(runs: Mapping[str, str | Path]) -> pd.DataFrame:
@@ -34,12 +34,12 @@ def summarize(runs: Mapping[str, str | Path]) -> pd.DataFrame:
 
 def table(summary: pd.DataFrame) -> Table:
     """Lay out a summary for the terminal."""
-    result = Table(title="Validation loss, nats per token (lower is better)")
+    result = Table(title="Validation loss in nats per token, best / last epoch")
     result.add_column("run")
-    result.add_column("best epoch", justify="right")
+    result.add_column("best at", justify="right")
     for label in GROUPS.values():
-        result.add_column(f"{label}\nbest / last", justify="right")
-    result.add_column("tokens\ndropped", justify="right")
+        result.add_column(label.removesuffix(" tokens"), justify="right", no_wrap=True)
+    result.add_column("dropped", justify="right")
     for name, row in summary.iterrows():
         losses = [f"{row[f'{g} best']:.3f} / {row[f'{g} last']:.3f}" for g in GROUPS]
         dropped = "–" if pd.isna(row["drop_rate"]) else f"{row['drop_rate']:.1%}"
@@ -61,33 +61,30 @@ def plot_curves(runs: Mapping[str, str | Path], path: Path, title: str = "") -> 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, len(GROUPS), figsize=(12, 4), layout="constrained")
-    colors = (BASELINE_COLOR, *COLORS)
-    for index, (name, folder) in enumerate(runs.items()):
-        curves = _curves(Path(folder))
-        for panel, group in zip(panels, GROUPS, strict=True):
-            panel.plot(curves.index, curves[group], label=name, color=colors[index % len(colors)])
-            best = curves["val/loss"].idxmin()
-            panel.plot(best, curves[group][best], "o", color=colors[index % len(colors)])
-    for panel, label in zip(panels, GROUPS.values(), strict=True):
-        panel.set(title=label, xlabel="epoch")
+    curves = {name: _curves(Path(folder)) for name, folder in runs.items()}
+    figure, panels = plt.subplots(1, len(GROUPS), figsize=(12, 4.4), layout="constrained")
+    for panel, (group, label) in zip(panels, GROUPS.items(), strict=True):
+        for (name, curve), color in zip(curves.items(), cycle(COLORS)):
+            panel.plot(curve.index, curve[group], label=name, color=color)
+            best = curve["val/loss"].idxmin()
+            panel.plot(best, curve[group][best], "o", color=color)
+        panel.set(title=label, xlabel="epoch", ylim=_limits(curves.values(), group))
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("validation loss (nats per token)")
-    panels[-1].legend(frameon=False)
-    _zoom_on_training(panels, [_curves(Path(folder)) for folder in runs.values()])
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
 
 
-def _zoom_on_training(panels: object, curves: list[pd.DataFrame]) -> None:
+def _limits(curves: Iterable[pd.DataFrame], group: str) -> tuple[float, float]:
     # The loss before training is far above all others and would flatten the curves.
-    for panel, group in zip(panels, GROUPS, strict=True):  # type: ignore[call-overload]
-        values = pd.concat([curve[group].iloc[1:] for curve in curves])
-        low, high = values.min(), values.quantile(0.9)
-        panel.set_ylim(low - 0.1 * (high - low), high + 0.25 * (high - low))
+    values = pd.concat([curve[group].iloc[1:] for curve in curves])
+    margin = 0.08 * (values.max() - values.min())
+    return values.min() - margin, values.max() + margin
 
 
 def _summarize_run(folder: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Score a corpus with a frozen model: the entropy of every token on clean input."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from lit_entrodrop.entropy_store import EntropyStore
 from regularizers import Outputs
 
 Batch = dict[str, Tensor]
+
+# They tell where a model comes from, not what it computes.
+IRRELEVANT_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
 def forward_clean(causal_lm: CausalLM, batch: Batch) -> Outputs:
@@ -60,7 +64,11 @@ def score_blocks(
 
 def cached_store_path(cache_dir: str | Path, causal_lm: CausalLM, fingerprint: str) -> Path:
     """Return where the entropies of some blocks under a model are cached."""
-    name = f"{fingerprint[:32]}-{weights_fingerprint(causal_lm)}.safetensors"
+    settings = causal_lm.unwrapped.config.to_dict()
+    kept = {name: value for name, value in settings.items() if name not in IRRELEVANT_SETTINGS}
+    digest = hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=16)
+    digest.update(weights_fingerprint(causal_lm).encode())
+    name = f"{fingerprint[:32]}-{digest.hexdigest()}.safetensors"
     return Path(cache_dir).expanduser() / "entropy" / name
 
 

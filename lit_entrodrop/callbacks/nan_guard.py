@@ -1,6 +1,7 @@
 """Stop a run whose loss is no longer a number, before a checkpoint keeps it."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
@@ -8,15 +9,17 @@ from torch import Tensor
 
 
 class NaNGuard(L.Callback):
-    """Stop when the loss becomes infinite or NaN, naming the step and its blocks.
+    """Stop when loss or weights become infinite or NaN, naming the step and its blocks.
 
-    Losses are looked at together, every ``trainer.log_every_n_steps`` steps and before each
-    validation, so that no step waits for the device. Checkpoints are written after validation: the
-    last one was still good.
+    Losses are looked at together, every ``trainer.log_every_n_steps`` steps, before each validation
+    and before each checkpoint, so that no step waits for the device. Weights are looked at before
+    each checkpoint, as the last step may have spoilt them after a good loss: the checkpoint before
+    is kept.
     """
 
     def __init__(self) -> None:
         self._seen: list[tuple[int, Tensor, Tensor]] = []
+        self._last_blocks: Tensor | None = None
 
     def on_train_batch_end(
         self,
@@ -27,6 +30,7 @@ class NaNGuard(L.Callback):
         batch_idx: int,
     ) -> None:
         """Remember the loss."""
+        self._last_blocks = batch["block_id"]
         self._seen.append((trainer.global_step, outputs["loss"].detach(), batch["block_id"]))
         if len(self._seen) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._check(trainer)
@@ -39,6 +43,20 @@ class NaNGuard(L.Callback):
         """Look at the losses before the model is kept."""
         self._check(trainer)
 
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look at the losses and the weights before a checkpoint is written over a good one."""
+        self._check(trainer)
+        finite = [tensor.isfinite().all() for tensor in checkpoint.get("state_dict", {}).values()]
+        if not all(finite) and self._last_blocks is not None:
+            _stop(
+                "weights: expected finite numbers, got others",
+                trainer,
+                trainer.global_step,
+                self._last_blocks,
+            )
+
     def _check(self, trainer: L.Trainer) -> None:
         seen, self._seen = self._seen, []
         if not seen:
@@ -46,9 +64,13 @@ class NaNGuard(L.Callback):
         finite = torch.stack([loss for _, loss, _ in seen]).isfinite().tolist()
         for is_finite, (step, loss, blocks) in zip(finite, seen, strict=True):
             if not is_finite:
-                kept = getattr(trainer.checkpoint_callback, "last_model_path", "") or "none yet"
-                raise FloatingPointError(
-                    f"loss: expected a finite number, got {loss.item()} at step {step} on blocks "
-                    f"{blocks.tolist()}; last good checkpoint: {kept}. Lower the learning rate, "
-                    "lengthen the warm-up, or look at these blocks"
-                )
+                _stop(f"loss: expected a finite number, got {loss.item()}", trainer, step, blocks)
+
+
+def _stop(problem: str, trainer: L.Trainer, step: int, blocks: Tensor) -> NoReturn:
+    paths = [getattr(saving, "best_model_path", "") for saving in trainer.checkpoint_callbacks]
+    kept = next((path for path in reversed(paths) if path and Path(path).exists()), "none yet")
+    raise FloatingPointError(
+        f"{problem} at step {step} on blocks {blocks.tolist()}; last good checkpoint: {kept}. "
+        "Lower the learning rate, lengthen the warm-up, or look at these blocks"
+    )

@@ -183,10 +183,12 @@ class TextDataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Read the test blocks in order."""
+        self._packed("test")
         return self.ordered_dataloader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Read the blocks of `predict_split` in order."""
+        self._packed(self.predict_split)
         return self.ordered_dataloader(self.predict_split)
 
     def ordered_dataloader(self, split: str) -> DataLoader[Batch] | list[DataLoader[Batch]]:

@@ -1,0 +1,169 @@
+"""Every config under ``configs/`` is parsed and built through the command line."""
+
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_entrodrop.building import LMConfig
+from lit_entrodrop.cli import LitCLI, Parser, Trainer
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.corpora import CORPORA
+from lit_entrodrop.main import main
+from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.pretrained import locate
+from regularizers import Regularizer, Sigmoid
+from tests.helpers.tiny import CONFIGS
+
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+BASE = CONFIGS / "base.yaml"
+# A quickstart arm and an experiment on SmolLM2 say which files they go with.
+COMPANIONS = {
+    "experiments/quickstart/entrodrop.yaml": ["experiments/quickstart/common.yaml"],
+    "experiments/quickstart/random_token_dropout.yaml": ["experiments/quickstart/common.yaml"],
+    "experiments/smollm2_hpo.yaml": ["model/smollm2_135m.yaml", "regularizers/entrodrop.yaml"],
+}
+HUB_MODELS = {
+    "qwen3_0.6b": "Qwen/Qwen3-0.6B-Base",
+    "qwen3_1.7b": "Qwen/Qwen3-1.7B-Base",
+    "qwen3_8b": "Qwen/Qwen3-8B-Base",
+    "llama3.1_8b": "meta-llama/Llama-3.1-8B",
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def compose(path: Path) -> list[Path]:
+    companions = [CONFIGS / name for name in COMPANIONS.get(name_of(path), [])]
+    return [BASE, *companions, *([] if path == BASE else [path])]
+
+
+def arguments(path: Path, *flags: str) -> list[str]:
+    """Compose a config with the base, a model by default, and data where it names none."""
+    content = yaml.safe_load(path.read_text())
+    composed: list[dict[str, Any]] = [yaml.safe_load(file.read_text()) for file in compose(path)]
+    files = [f"--config={file}" for file in compose(path)]
+    named = any("corpus" in config.get("data", {}) for config in composed)
+    assert content, f"{path} is empty"
+    return [*files, *([] if named else ["--data.corpus=registry:hpo"]), *flags]
+
+
+class Built(LitCLI):
+    """Build the classes of a command line and run nothing."""
+
+    def before_instantiate_classes(self) -> None:
+        self.save_config_callback = None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+@cache
+def build(path: Path) -> LitCLI:
+    # Elsewhere than on the machine that a config is for, its device and precision may be missing.
+    portable = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.logger=false"]
+    return Built(
+        LitCausalLM,
+        TextDataModule,
+        trainer_class=Trainer,
+        trainer_defaults={"default_root_dir": "runs/default"},
+        seed_everything_default=0,
+        parser_class=Parser,
+        args=["fit", *arguments(path, *portable)],
+        auto_configure_optimizers=False,
+    )
+
+
+def test_configs_are_found() -> None:
+    assert len(FILES) >= 18
+    assert BASE in FILES
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_config_is_parsed_and_printed(path: Path) -> None:
+    printed = StringIO()
+    with redirect_stdout(printed), pytest.raises(SystemExit) as ended:
+        main(["fit", *arguments(path), "--print_config"])
+    assert not ended.value.code
+    final = yaml.safe_load(printed.getvalue())
+    own = yaml.safe_load(path.read_text())
+    for section in ("trainer", "data"):
+        for name, value in own.get(section, {}).items():
+            assert final[section][name] == value, (section, name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_config_is_built(path: Path) -> None:
+    cli = build(path)
+    assert isinstance(cli.model, LitCausalLM)
+    assert isinstance(cli.datamodule, TextDataModule)
+    assert cli.trainer.gradient_clip_val == 1.0
+    assert isinstance(cli.model.lm, LMConfig)
+    block = yaml.safe_load(path.read_text()).get("model", {}).get("regularizers+", [])
+    names = [item["class_path"].rpartition(".")[2] for item in block]
+    built = [type(item).__name__ for item in cli.model.regularizers.ordered]
+    assert built[len(built) - len(names) :] == names
+    assert all(isinstance(item, Regularizer) for item in cli.model.regularizers.ordered)
+    corpus = cli.datamodule.hparams["corpus"]
+    if corpus.startswith("registry:"):
+        assert corpus.removeprefix("registry:") in CORPORA
+    assert cli.datamodule.hparams["tokenizer"] == cli.model.lm.tokenizer_source
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent.name == "regularizers"], ids=name_of
+)
+def test_regularizer_config_adds_one_regularizer(path: Path) -> None:
+    assert list(yaml.safe_load(path.read_text())) == ["model"]
+    [regularizer] = build(path).model.regularizers.ordered
+    assert 0 < regularizer.curriculum(1.0) <= 1
+
+
+def test_controls_are_matched_to_entrodrop() -> None:
+    def strengths(name: str) -> list[float]:
+        [regularizer] = build(CONFIGS / f"{name}.yaml").model.regularizers.ordered
+        return [regularizer.quantile * regularizer.curriculum(p / 10) for p in range(11)]
+
+    for folder, controls in {
+        "regularizers": ["random_token_dropout", "high_entropy_dropout"],
+        "experiments/quickstart": ["random_token_dropout"],
+    }.items():
+        for control in controls:
+            assert strengths(f"{folder}/{control}") == strengths(f"{folder}/entrodrop")
+
+
+def test_default_entrodrop_is_the_documented_one() -> None:
+    [entrodrop] = build(CONFIGS / "regularizers/entrodrop.yaml").model.regularizers.ordered
+    assert (entrodrop.quantile, entrodrop.target, entrodrop.replacement) == (0.5, "input", "zero")
+    assert entrodrop.entropy_source == "last_epoch"
+    assert isinstance(entrodrop.curriculum, Sigmoid)
+    assert entrodrop.curriculum(0.5) == 0.25
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_hub_model_is_named(name: str) -> None:
+    lm = build(CONFIGS / "model" / f"{name}.yaml").model.lm
+    assert lm.pretrained == HUB_MODELS[name]
+    assert locate(lm.pretrained).name == HUB_MODELS[name]
+    assert lm.activation_checkpointing
+    assert lm.dtype == "float32"
+
+
+def test_every_model_config_is_of_a_known_kind() -> None:
+    names = {path.stem for path in (CONFIGS / "model").iterdir()}
+    assert names == {*HUB_MODELS, "lora", "smollm2_135m", "tiny_base"}
+    assert build(CONFIGS / "model/lora.yaml").model.lm.lora.rank == 16
+
+
+def test_base_sets_what_every_run_shares() -> None:
+    cli = build(BASE)
+    assert cli.trainer.num_sanity_val_steps == float("inf")
+    assert cli.config["fit"]["seed_everything"] == 0
+    assert cli.model.seed == cli.datamodule.hparams["seed"] == 0
+    assert cli.model.lm.pretrained == "package:lit_entrodrop/tiny_base"

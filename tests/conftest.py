@@ -1,0 +1,40 @@
+"""Every test runs on one thread, offline, in a home of its own, and leaves no trace in the process.
+
+The variables are set before anything imports Transformers, which reads them once.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+HOME = tempfile.TemporaryDirectory(prefix="lit-entrodrop-tests-")
+os.environ.update(
+    HOME=HOME.name,
+    HF_HOME=HOME.name,
+    HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    MPLBACKEND="agg",
+)
+for name in ("LIT_ENTRODROP_TRACEBACK", "PL_GLOBAL_SEED", "XDG_CACHE_HOME"):
+    os.environ.pop(name, None)
+
+
+def pytest_unconfigure() -> None:
+    HOME.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def clean_process() -> Iterator[None]:
+    """Restore threads and environment variables, and end a process group left behind."""
+    import torch
+
+    torch.set_num_threads(1)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,118 @@
+"""Tiny configurations of real architectures, and the public ones of models on the hub."""
+
+from typing import Any
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 1,
+}
+GATED = {**SHAPE, "intermediate_size": 32, "num_key_value_heads": 1}
+CHUNKED: dict[str, dict[str, Any]] = {
+    "llama": GATED,
+    "qwen3": {**GATED, "head_dim": 8},
+    "gpt2": {
+        **{name: SHAPE[name] for name in ("vocab_size", "initializer_range", "eos_token_id")},
+        "n_embd": 16,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 64,
+        "bos_token_id": 0,
+    },
+    "gpt_neox": {**SHAPE, "intermediate_size": 32},
+    "opt": {
+        **{name: value for name, value in SHAPE.items() if name != "initializer_range"},
+        "init_std": 0.2,
+        "ffn_dim": 32,
+        "word_embed_proj_dim": 16,
+    },
+    "gemma3_text": {**GATED, "head_dim": 8, "sliding_window": 16},
+    "mamba": {
+        **{name: value for name, value in SHAPE.items() if name[:3] not in ("num", "max")},
+        "num_hidden_layers": 2,
+        "state_size": 4,
+    },
+}
+NAIVE: dict[str, tuple[dict[str, Any], str]] = {
+    "phi": ({**SHAPE, "intermediate_size": 32}, "bias"),
+    "gemma2": ({**GATED, "head_dim": 8}, "final_logit_softcapping=30.0"),
+    "granite": ({**GATED, "logits_scaling": 8.0}, "logits_scaling=8.0"),
+    "cohere": (GATED, "logit_scale=0.0625"),
+}
+ARCHITECTURES = {**CHUNKED, **{name: settings for name, (settings, _) in NAIVE.items()}}
+WITHOUT_SDPA = ("gemma2", "mamba")
+
+QWEN3: dict[str, Any] = {
+    "model_type": "qwen3",
+    "vocab_size": 151936,
+    "head_dim": 128,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 32768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000},
+    "tie_word_embeddings": True,
+    "bos_token_id": 151643,
+    "eos_token_id": 151643,
+}
+HUB: dict[str, tuple[dict[str, Any], int]] = {
+    "Qwen3-0.6B": (
+        {
+            **QWEN3,
+            "hidden_size": 1024,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+        },
+        596_049_920,
+    ),
+    "Qwen3-1.7B": (
+        {
+            **QWEN3,
+            "hidden_size": 2048,
+            "intermediate_size": 6144,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+        },
+        1_720_574_976,
+    ),
+    "Qwen3-8B": (
+        {
+            **QWEN3,
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 32,
+            "tie_word_embeddings": False,
+        },
+        8_190_735_360,
+    ),
+    "Llama-3.1-8B": (
+        {
+            "model_type": "llama",
+            "vocab_size": 128256,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131072,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 500000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+            "tie_word_embeddings": False,
+            "bos_token_id": 128000,
+            "eos_token_id": 128001,
+        },
+        8_030_261_248,
+    ),
+}

@@ -1,0 +1,70 @@
+"""Regularizers as users would write them, for what a loop must provide to them."""
+
+import torch
+from torch import Tensor
+
+from regularizers import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
+
+
+class MaskedConsistency(Regularizer):
+    """In the manner of MIR: mask random inputs and come close to the first pass."""
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__()
+        self.strength = strength
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(second_forward=True)
+
+    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+        assert step.second_forward is not None
+        masked = torch.rand(step.input_ids.shape, generator=step.generator()) < 0.5
+        other = step.second_forward(perturb=lambda e: e.masked_fill(masked[..., None], 0.0))
+        gap = ((other.nll - outputs.nll) * step.valid).square().sum() / step.valid.sum()
+        step.log("gap", gap)
+        return self.strength * gap
+
+
+class Repeat(Regularizer):
+    """In the manner of R-Drop: run the same pass again and log how far the two are apart."""
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(second_forward=True)
+
+    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+        assert step.second_forward is not None
+        again = step.second_forward()
+        step.log("difference", (again.nll - outputs.nll).abs().max())
+        return 0.0 * again.nll.sum()
+
+
+class ExcessLoss(Regularizer):
+    """In the manner of Rho-1: count only the tokens that are harder than for the reference."""
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(reference=True)
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        assert step.reference is not None
+        reference = step.reference()
+        assert not reference.nll.requires_grad
+        excess = outputs.nll.detach() - reference.nll
+        step.log("excess", excess.abs().max())
+        return TokenLoss(token_loss.loss, token_loss.weight * (excess >= 0))
+
+
+class Logits(Regularizer):
+    """Ask for all logits, in the manner of label smoothing."""
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(logits=True)
+
+    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+        assert outputs.logits is not None
+        return -outputs.logits.log_softmax(-1).mean()

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+
+from lit_entrodrop.building import build_causal_lm
+from lit_entrodrop.checks import check_model_fits_data, total_steps
+from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.vocabulary import vocabulary_of
+from tests.helpers.architectures import ARCHITECTURES
+from tests.helpers.tiny import LLAMA, Tiny
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "named"),
+    [
+        (LLAMA, {"block_size": 65}, r"context of llama, 64 tokens, got 65: lower"),
+        ({**LLAMA, "vocab_size": 319}, {}, "at most the 319 words that the model embeds, got 320"),
+        (
+            {"model_type": "opt", **ARCHITECTURES["opt"], "vocab_size": 320},
+            {},
+            "opt with attention 'sdpa' lets packed documents see each other: set data.packing",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    tiny: Tiny, architecture: dict[str, Any], settings: dict[str, Any], named: str
+) -> None:
+    model = build_causal_lm(tiny.lm(architecture=architecture))
+    tokenizer = load_tokenizer(str(tiny.tokenizer))
+    with pytest.raises(ValueError, match=named):
+        check_model_fits_data(model, tokenizer, tiny.data(**settings))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        (LLAMA, {"block_size": 64}),
+        ({**LLAMA, "vocab_size": 400}, {}),
+        ({"model_type": "opt", **ARCHITECTURES["opt"], "vocab_size": 320}, {"packing": False}),
+    ],
+)
+def test_what_fits_is_accepted(
+    tiny: Tiny, architecture: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    model = build_causal_lm(tiny.lm(architecture=architecture))
+    check_model_fits_data(model, load_tokenizer(str(tiny.tokenizer)), tiny.data(**settings))
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_epochs": 3},
+        {"max_epochs": 3, "accumulate_grad_batches": 3},
+        {"max_epochs": 3, "max_steps": 5},
+        {"max_epochs": 2, "max_steps": 10_000},
+        {"max_epochs": -1, "max_steps": 7},
+        {"max_epochs": None, "max_steps": 7},
+        {"max_epochs": 2, "limit_train_batches": 3},
+        {"max_epochs": 2, "limit_train_batches": 0.5, "accumulate_grad_batches": 2},
+        {"max_epochs": 1, "limit_train_batches": 10_000},
+    ],
+)
+def test_total_steps_are_those_that_lightning_takes(tiny: Tiny, settings: dict[str, Any]) -> None:
+    module = tiny.module()
+    trainer = tiny.trainer(limit_val_batches=0, **settings)
+    trainer.fit(module, datamodule=tiny.data(batch_size=8))
+    assert module.total_steps == trainer.global_step
+    assert module.total_steps > 0
+
+
+@pytest.mark.parametrize("settings", [{"max_epochs": -1}, {"max_epochs": 0}])
+def test_endless_or_empty_run_is_refused(tiny: Tiny, settings: dict[str, Any]) -> None:
+    data = tiny.data()
+    data.setup()
+    with pytest.raises(ValueError, match="expected max_epochs >= 1 or max_steps >= 1"):
+        total_steps(tiny.trainer(**settings), data)
+
+
+def test_vocabulary_knows_named_and_added_special_tokens(tiny: Tiny) -> None:
+    tokenizer = load_tokenizer(str(tiny.tokenizer))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.add_tokens(["ordinaryword"])
+    vocabulary = vocabulary_of(tokenizer)
+    assert vocabulary.size == 322
+    assert vocabulary.special_ids == (0, 1, tokenizer.convert_tokens_to_ids("<|turn|>"))
+    assert vocabulary.mask_id is None
+
+
+def test_vocabulary_knows_the_mask_token(mask_tokenizer: Any) -> None:
+    vocabulary = vocabulary_of(load_tokenizer(str(mask_tokenizer)))
+    assert vocabulary.mask_id == 2
+    assert vocabulary.special_ids == (0, 1, 2)
+    assert vocabulary.size == 320

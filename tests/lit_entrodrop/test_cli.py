@@ -1,0 +1,298 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from lit_entrodrop.data.corpora import CORPORA
+from lit_entrodrop.main import main
+from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.tiny import Tiny, texts, write_corpus
+
+ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
+
+
+def outcome(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that ends by itself with success, and return what it printed."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.fixture
+def run(tiny: Tiny) -> Path:
+    return tiny.run("fit")
+
+
+def test_fit_writes_config_metrics_and_checkpoints(run: Path) -> None:
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert files == {"config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    metrics = read_metrics(run)
+    validations = metrics.dropna(subset=["val/loss"])
+    assert validations.index.tolist() == [0, 10, 20]
+    assert validations["val/loss"].is_monotonic_decreasing
+    assert {"val/loss_low_entropy", "val/loss_high_entropy", "learning_rate"} <= set(metrics)
+    assert metrics.dropna(subset=["train/loss"]).index.tolist() == list(range(2, 22, 2))
+
+
+def test_last_checkpoint_is_of_the_last_epoch_even_if_another_was_better(tiny: Tiny) -> None:
+    write_corpus(tiny.corpus, texts(30, seed=4))
+    run = tiny.run("fit", "--trainer.max_epochs=8", "--model.optimizer.init_args.lr=0.1")
+    losses = read_metrics(run)["val/loss"].dropna()
+    assert losses.idxmin() < losses.index[-1]
+    steps = {
+        name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert steps == {"best": losses.idxmin(), "last": losses.index[-1]}
+
+
+def test_config_of_the_run_repeats_it(tiny: Tiny, run: Path) -> None:
+    again = tiny.folder / "again"
+    main(["fit", "--config", str(run / "config.yaml"), "--trainer.default_root_dir", str(again)])
+    torch.testing.assert_close(
+        weights(again / "checkpoints/last.ckpt"),
+        weights(run / "checkpoints/last.ckpt"),
+        atol=0,
+        rtol=0,
+    )
+
+
+def test_seed_decides_the_run(tiny: Tiny, run: Path) -> None:
+    other = tiny.run("fit", "--seed_everything=1", root="other")
+    ours, theirs = (read_metrics(folder)["train/loss"].dropna() for folder in (run, other))
+    assert not np.allclose(ours, theirs)
+
+
+def test_printed_config_round_trips(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [ENTRODROP, "--model.regularizers.quantile=0.3", "--model.optimizer.init_args.lr=0.5"]
+    printed = outcome(["fit", *tiny.config(), *asked, "--print_config"], capsys)
+    (tiny.folder / "printed.yaml").write_text(printed)
+    repeated = outcome(
+        ["fit", "--config", str(tiny.folder / "printed.yaml"), "--print_config"], capsys
+    )
+    assert repeated == printed
+    config = yaml.safe_load(printed)
+    assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
+    [regularizer] = config["model"]["regularizers"]
+    assert regularizer["class_path"] == "regularizers.EntroDrop"
+    assert regularizer["init_args"]["quantile"] == 0.3
+    assert regularizer["init_args"]["curriculum"]["init_args"]["max"] == 0.5
+
+
+def test_configs_compose_and_flags_win(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, block in {"one": "EntroDrop", "two": "EmbeddingDropout"}.items():
+        text = f"model:\n  regularizers+:\n    - class_path: regularizers.{block}\n"
+        (tiny.folder / f"{name}.yaml").write_text(text)
+    files = [f"--config={tiny.folder}/{name}.yaml" for name in ("one", "two")]
+    flags = ["--trainer.max_epochs=7", "--model.regularizers+=regularizers.RandomTokenDropout"]
+    config = yaml.safe_load(
+        outcome(["fit", *tiny.config(), *files, *flags, "--print_config"], capsys)
+    )
+    assert [item["class_path"] for item in config["model"]["regularizers"]] == [
+        "regularizers.EntroDrop",
+        "regularizers.EmbeddingDropout",
+        "regularizers.RandomTokenDropout",
+    ]
+    assert config["trainer"]["max_epochs"] == 7
+
+
+def test_resume_by_last_equals_an_uninterrupted_run(tiny: Tiny) -> None:
+    settings = [ENTRODROP, "--model.regularizers.curriculum=0.5", "--trainer.max_epochs=3"]
+    whole = tiny.run("fit", *settings, root="whole")
+    # The same schedule, stopped in the second epoch by a file that fails.
+    plug_in = tiny.folder / "killer.py"
+    plug_in.write_text(
+        "import lightning as L\n"
+        "class Killer(L.Callback):\n"
+        "    def on_train_batch_start(self, trainer, *args):\n"
+        "        if trainer.global_step == 15:\n"
+        "            raise KeyError('killed')\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tiny.folder))
+        with pytest.raises(KeyError, match="killed"):
+            tiny.run("fit", *settings, "--trainer.callbacks+=killer.Killer", root="killed")
+    resumed = tiny.run("fit", *settings, "--ckpt_path=last", root="killed")
+    torch.testing.assert_close(
+        weights(resumed / "checkpoints/last.ckpt"),
+        weights(whole / "checkpoints/last.ckpt"),
+        atol=0,
+        rtol=0,
+    )
+    ours, theirs = read_metrics(resumed), read_metrics(whole)
+    pd.testing.assert_series_equal(ours["val/loss"].dropna(), theirs["val/loss"].dropna())
+    pd.testing.assert_series_equal(ours["train/loss"].dropna(), theirs["train/loss"].dropna())
+
+
+def test_settings_given_win_over_those_of_the_checkpoint(tiny: Tiny, run: Path) -> None:
+    resumed = tiny.run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--data.batch_size=8")
+    assert resumed == run
+    assert read_metrics(run).index[-1] == 20 + 5
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_evaluation_of_a_checkpoint(
+    tiny: Tiny, run: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    best = run / "checkpoints" / "best.ckpt"
+    tiny.run(command, f"--ckpt_path={best}", "--data.test=0.2", root="elsewhere")
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+    values = {row[1].strip(): float(row[2]) for row in rows if len(row) == 4}
+    split = {"validate": "val", "test": "test"}[command]
+    assert set(values) == {f"{split}/{name}" for name in ("loss", "perplexity", "accuracy")}
+    assert np.exp(values[f"{split}/loss"]) == pytest.approx(values[f"{split}/perplexity"], rel=1e-5)
+    if command == "validate":
+        assert values["val/loss"] == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-5)
+    assert not (tiny.folder / "elsewhere").exists()
+
+
+def test_predict_writes_a_table(tiny: Tiny, run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    out = tiny.run("predict", f"--ckpt_path={best}", "--data.predict_split=validation", root="p")
+    table = pq.read_table(out / "predictions-0.parquet").to_pandas()
+    counted = table[table["counted"]]
+    assert counted["nll"].mean() == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-4)
+
+
+def test_scores_serve_a_later_fit(tiny: Tiny) -> None:
+    file = tiny.folder / "scores" / "entropies.safetensors"
+    tiny.run("score", "--split=train", f"--output={file}", root="scored")
+    assert not (tiny.folder / "scored").exists()
+    reference = [ENTRODROP, "--model.regularizers.entropy_source=reference"]
+    by_file = tiny.run("fit", *reference, f"--model.reference={file}", root="by_file")
+    # The model is the same one, so what it computes itself must agree.
+    own = tiny.run("fit", *reference, root="own")
+    rates = [read_metrics(folder)["entro_drop/drop_rate"].dropna() for folder in (by_file, own)]
+    assert rates[0].sum() > 0
+    pd.testing.assert_series_equal(*rates)
+
+
+def test_scores_in_the_cache_are_found_by_a_later_fit(tiny: Tiny) -> None:
+    tiny.run("score", "--split=train")
+    cached = {path: path.stat().st_mtime_ns for path in (tiny.folder / "cache/entropy").iterdir()}
+    assert len(cached) == 1
+    tiny.run("fit", ENTRODROP, "--model.regularizers.entropy_source=reference")
+    [path] = cached
+    assert path.stat().st_mtime_ns == cached[path]
+    # The other one is of the validation split.
+    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 2
+
+
+def test_export_by_command(tiny: Tiny, run: Path) -> None:
+    best, out = run / "checkpoints" / "best.ckpt", tiny.folder / "model"
+    main(["export", "--ckpt_path", str(best), "--output", str(out), "--dtype", "bfloat16"])
+    assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.bfloat16
+
+
+def test_exported_model_is_a_new_start(tiny: Tiny, run: Path) -> None:
+    out = tiny.folder / "model"
+    main(["export", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={out}"])
+    again = tiny.run(
+        "fit", "--model.lm.architecture=null", f"--model.lm.pretrained={out}", root="again"
+    )
+    start, best = read_metrics(again)["val/loss"].iloc[0], read_metrics(run)["val/loss"].min()
+    assert start == pytest.approx(best, rel=1e-5)
+
+
+def test_regularizer_of_a_user_trains(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.folder / "elsewhere"
+    folder.mkdir()
+    (folder / "my_regularizer.py").write_text(
+        '"""A regularizer outside the repository."""\n'
+        "from regularizers import Regularizer\n"
+        "class Shrink(Regularizer):\n"
+        '    """Make embeddings smaller."""\n'
+        "    def __init__(self, factor: float) -> None:\n"
+        "        super().__init__()\n"
+        "        self.factor = factor\n"
+        "    def on_embeddings(self, embeddings, step):\n"
+        '        step.log("norm", embeddings.norm())\n'
+        "        return embeddings * self.factor\n"
+    )
+    config = folder / "mine.yaml"
+    block = {"class_path": "my_regularizer.Shrink", "init_args": {"factor": 0.5}}
+    config.write_text(json.dumps({"model": {"regularizers+": [block]}}))
+    monkeypatch.syspath_prepend(str(folder))
+    metrics = read_metrics(tiny.run("fit", f"--config={config}"))
+    assert (metrics["shrink/norm"].dropna() > 0).all()
+    plain = read_metrics(tiny.run("fit", root="plain"))
+    assert not np.allclose(metrics["train/loss"].dropna(), plain["train/loss"].dropna())
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100"},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    shown = python("-m", "lit_entrodrop", "--help", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    for word in ("fit", "validate", "test", "predict", "score", "export", "quickstart"):
+        assert word in shown.stdout
+    assert "Traceback" not in shown.stderr
+
+
+def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        text = outcome(["fit", "--help"], capsys)
+    own = [
+        line
+        for line in text.splitlines()
+        if line.strip().startswith(("--model.", "--data.")) and " CONFIG" not in line
+    ]
+    assert len(own) > 25
+    lines = text.splitlines()
+    for line in own:
+        following = (
+            lines[lines.index(line) + 1].strip() if lines.index(line) + 1 < len(lines) else ""
+        )
+        explained = len(line.split()) > 3 or (following and not following.startswith("--"))
+        assert explained, line
+    assert "nats" in text or "tokens" in text.lower()
+
+
+@pytest.mark.parametrize("command", ["export", "quickstart"])
+def test_other_commands_have_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = outcome([command, "--help"], capsys)
+    assert f"usage: lit-entrodrop {command}" in text
+    assert "--output" in text
+
+
+def test_registry_corpora_are_named_in_the_error(
+    tiny: Tiny, capsys: pytest.CaptureFixture[Any]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        tiny.run("fit", "--data.corpus=registry:nope")
+    assert all(name in str(ended.value.code) for name in CORPORA)
+
+
+def test_traceback_is_shown_on_demand(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_ENTRODROP_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="block_size"):
+        tiny.run("fit", "--data.block_size=1")
