@@ -14,6 +14,7 @@ os.environ.update(
     HOME=HOME.name,
     HF_HOME=HOME.name,
     HF_HUB_OFFLINE="1",
+    TORCHINDUCTOR_CACHE_DIR=os.path.join(HOME.name, "inductor"),
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
     MPLBACKEND="agg",

@@ -19,6 +19,7 @@ from regularizers import (
     EntroDrop,
     RandomTokenDropout,
     Regularizer,
+    Sigmoid,
     TrainingStep,
 )
 from regularizers.functional import is_document_start
@@ -174,6 +175,31 @@ def tiny_batches(tiny: Tiny) -> int:
     return data.batches_per_epoch()
 
 
+def test_steps_tell_where_in_the_run_they_are(tiny: Tiny) -> None:
+    seen: list[tuple[float, int, int, int, int]] = []
+
+    class Record(RandomTokenDropout):
+        def on_penalty(self, outputs: Any, step: TrainingStep) -> None:
+            place = (step.global_step, step.epoch, step.micro_batch)
+            seen.append((step.progress, *place, step.generator().initial_seed()))
+            assert (step.seed, step.rank) == (7, 0)
+            assert step.vocabulary.size == 320
+
+    batches = tiny_batches(tiny)
+    assert batches % 3 == 1, "the last step of an epoch shall be incomplete"
+    module = tiny.module(Record(curriculum=0.5), seed=7)
+    tiny.trainer(accumulate_grad_batches=3).fit(module, datamodule=tiny.data())
+    per_epoch = batches // 3 + 1
+    expected = [
+        (steps / (2 * per_epoch), steps, epoch, batch % 3)
+        for epoch in range(2)
+        for batch in range(batches)
+        for steps in [epoch * per_epoch + batch // 3]
+    ]
+    assert [row[:4] for row in seen] == expected
+    assert len({row[4] for row in seen}) == len(seen)
+
+
 def test_dropped_inputs_change_the_forward_as_by_hand(tiny: Tiny) -> None:
     """The loss of the first step is that of a model fed the masked embeddings by hand."""
     steps: list[tuple[Tensor, Any]] = []
@@ -281,10 +307,10 @@ def test_reference_entropies_are_cached_by_weights(tiny: Tiny) -> None:
 
 
 def test_second_forward_serves_a_penalty(tiny: Tiny) -> None:
-    logged = metrics(tiny, tiny.module(MaskedConsistency(5.0)), max_epochs=6)
+    logged = metrics(tiny, tiny.module(MaskedConsistency(5.0)), max_epochs=4)
     gaps = logged["masked_consistency/gap"].dropna().to_numpy()
     plain = Tiny(tiny.folder / "plain", tiny.tokenizer, tiny.corpus)
-    weak = metrics(plain, tiny.module(MaskedConsistency(0.0)), max_epochs=6)
+    weak = metrics(plain, tiny.module(MaskedConsistency(0.0)), max_epochs=4)
     assert gaps[0] > 0
     assert gaps[-5:].mean() < 0.7 * weak["masked_consistency/gap"].dropna().to_numpy()[-5:].mean()
 
@@ -438,7 +464,9 @@ def test_other_data_module_is_refused(tiny: Tiny) -> None:
 
 
 REGULARIZED: dict[str, Callable[[], Iterator[Regularizer]]] = {
-    "sequence": lambda: iter([EntroDrop(curriculum=0.6), EmbeddingDropout(0.2, "element")]),
+    "sequence": lambda: iter(
+        [EntroDrop(curriculum=Sigmoid(max=0.9)), EmbeddingDropout(0.2, "element")]
+    ),
     "corpus": lambda: iter([EntroDrop(curriculum=Constant(0.6), scope="corpus")]),
     "reference": lambda: iter([EntroDrop(entropy_source="reference", replacement="random_token")]),
 }
