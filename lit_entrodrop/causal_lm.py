@@ -6,6 +6,7 @@ B rows in the batch, T tokens in a row, D hidden dimensions, V words.
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -92,7 +93,7 @@ class CausalLM(nn.Module):
                 outputs = Outputs.from_logits(
                     self.unwrapped(**arguments).logits, labels, document_ids
                 )
-                return outputs if with_logits else _without_logits(outputs)
+                return outputs if with_logits else replace(outputs, logits=None)
             hidden = self.unwrapped.base_model(**arguments).last_hidden_state
         return self._fused(hidden, labels, document_ids)
 
@@ -183,7 +184,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         module.train(was_training)
-
-
-def _without_logits(outputs: Outputs) -> Outputs:
-    return Outputs(outputs.nll, outputs.entropy, outputs.logsumexp, outputs.correct)

@@ -3,7 +3,7 @@
 import math
 
 import lightning as L
-from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.causal_lm import CausalLM, embedding_rows, leaks_between_documents
@@ -40,15 +40,16 @@ def check_model_fits_data(
 
 
 def check_strategy(trainer: L.Trainer) -> None:
-    """Refuse a strategy under which the gradient could not be divided by the tokens of a step.
+    """Refuse strategies under which the division of the gradient is not held by tests.
 
     Raises:
         ValueError: naming the strategy.
     """
-    if isinstance(trainer.strategy, DeepSpeedStrategy):
+    untested = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+    if isinstance(trainer.strategy, untested):
         raise ValueError(
-            "trainer.strategy: expected one that shows us the gradient, got DeepSpeed, which "
-            "keeps it to itself; its support is still to come: use ddp"
+            f"trainer.strategy: expected auto or ddp, got {type(trainer.strategy).__name__}: "
+            "sharded strategies are not supported yet"
         )
 
 

@@ -9,6 +9,7 @@ import lightning as L
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 
 from lit_entrodrop.callbacks import EntropyWriter, NaNGuard, PredictionWriter
 from lit_entrodrop.data import TextDataModule
@@ -120,7 +121,9 @@ class LitCLI(LightningCLI):
         """Protect a finished run, and keep the config of this one."""
         if self.subcommand == "fit":
             ckpt_path = self._get(self.config, "ckpt_path")
-            refuse_used_folder(self._run_folder, ckpt_path)
+            # Later ranks start when the first may already write.
+            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                refuse_used_folder(self._run_folder, ckpt_path)
         else:
             self.save_config_callback = None
 
@@ -129,6 +132,8 @@ class LitCLI(LightningCLI):
         if self._get(self.config_init, "trainer").get("logger") in (None, True):
             kwargs["logger"] = MetricsFile(self._run_folder) if self.subcommand == "fit" else False
         callbacks = default_callbacks(self.subcommand, self._run_folder, self.datamodule)
+        if self._get(self.config_init, "trainer").get("enable_checkpointing") is False:
+            callbacks = [each for each in callbacks if not isinstance(each, ModelCheckpoint)]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         return super().instantiate_trainer(**kwargs)
 

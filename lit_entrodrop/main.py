@@ -14,7 +14,7 @@ from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
 from lit_entrodrop.quickstart import quickstart
 
-USER_ERRORS = (ValueError, FileNotFoundError, FloatingPointError, MisconfigurationException)
+USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
 
 

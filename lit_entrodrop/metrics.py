@@ -6,6 +6,9 @@ from torchmetrics import Metric
 
 from regularizers import Outputs
 
+# Sums over millions of tokens; Apple's GPUs know no float64.
+WIDEST = torch.float32 if torch.backends.mps.is_available() else torch.float64
+
 
 class TokenMetrics(Metric):
     """Token-weighted loss (nats), perplexity and accuracy, and the loss of tokens by entropy.
@@ -37,7 +40,7 @@ class TokenMetrics(Metric):
             ("group_tokens", (2,)),
             ("group_nll", (2,)),
         ):
-            zeros = torch.zeros(shape, dtype=torch.float64)
+            zeros = torch.zeros(shape, dtype=WIDEST)
             self.add_state(name, default=zeros, dist_reduce_fx="sum")
 
     def update(
@@ -55,7 +58,7 @@ class TokenMetrics(Metric):
             reference_entropy: ``[B, T]`` nats, by the frozen scorer.
             threshold: highest entropy of a low-entropy token, nats.
         """
-        nll = outputs.nll.double()
+        nll = outputs.nll.to(WIDEST)
         self.tokens += valid.sum()
         self.nll += (nll * valid).sum()
         self.correct += (outputs.correct & valid).sum()

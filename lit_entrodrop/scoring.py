@@ -20,21 +20,25 @@ Batch = dict[str, Tensor]
 IRRELEVANT_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
-def forward_clean(causal_lm: CausalLM, batch: Batch) -> Outputs:
+def forward_clean(causal_lm: CausalLM, batch: Batch, with_logits: bool = False) -> Outputs:
     """Run a model on the uncorrupted tokens of a batch."""
     outputs: Outputs = causal_lm(
-        batch["input_ids"], batch["labels"], batch["position_ids"], batch["document_ids"]
+        batch["input_ids"],
+        batch["labels"],
+        batch["position_ids"],
+        batch["document_ids"],
+        with_logits=with_logits,
     )
     return outputs
 
 
 @torch.no_grad()
-def score_clean(causal_lm: CausalLM, batch: Batch) -> Outputs:
+def score_clean(causal_lm: CausalLM, batch: Batch, with_logits: bool = False) -> Outputs:
     """Run a model on the uncorrupted tokens of a batch in eval mode, without gradient."""
     was_training = causal_lm.training
     causal_lm.eval()
     try:
-        return forward_clean(causal_lm, batch)
+        return forward_clean(causal_lm, batch, with_logits)
     finally:
         causal_lm.train(was_training)
 

@@ -16,7 +16,7 @@ class EntroDrop(TokenDropout):
 
     Implements the method as the abstract of arXiv 2512.23422 describes it. The abstract leaves
     open what a masked token is, which model's entropy counts and how the schedule runs; every such
-    reading is an option here, and the README tells which is the default and why.
+    reading is an option here; ``docs/method.md`` tells which is the default and why.
 
     Args:
         quantile: share of a sequence's eligible tokens that count as low-entropy, in (0, 1].

@@ -92,6 +92,12 @@ class TokenDropout(Regularizer):
         require_choice(f"{name} replacement", replacement, Replacement)
         require_choice(f"{name} scope", scope, Scope)
         require_choice(f"{name} entropy_source", entropy_source, EntropySource)
+        if scope == "corpus" and select != "random" and entropy_source == "online":
+            raise ValueError(
+                f"{name} scope: 'corpus' ranks against the entropies of all tokens, which "
+                "entropy_source 'online' never has at once: use 'last_epoch' or 'reference', or "
+                "scope 'sequence'"
+            )
         self.curriculum = as_curriculum(curriculum)
         require_probability(f"{name} curriculum", self.curriculum)
         self.select = select

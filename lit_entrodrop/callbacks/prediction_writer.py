@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Write ``predictions-RANK.parquet``: one row for each predicted token.
+    """Write ``predictions-RANK.parquet``: one row for each token that is not padding.
 
     Columns: ``block_id``, ``document`` (within its block), ``position`` (within its block),
-    ``token_id``, ``token``, ``nll`` and ``entropy`` (nats), ``counted`` (whether its loss counts in
-    training).
+    ``token_id``, ``token``, ``nll`` and ``entropy`` (nats; NaN for the first token of a document,
+    which nothing predicts), ``counted`` (whether its loss counts in training).
 
     Args:
         folder: where the file goes.

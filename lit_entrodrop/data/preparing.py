@@ -39,7 +39,7 @@ def gather_documents(
     for name, of in held_out.items():
         if isinstance(of, str):
             sides[name] = read_corpus([of], text_column)
-            _warn_of_overlap(name, sides)
+            _drop_shared(name, sides)
     wanted = {name: side for name, side in sides.items() if held_out.get(name, 1)}
     for name, side in wanted.items():
         if not side:
@@ -101,9 +101,12 @@ def prepare_split(
     return PackedSplit(blocks, len(kept), count_duplicates(kept), skipped, beyond)
 
 
-def _warn_of_overlap(name: str, sides: Mapping[str, Sequence[Document]]) -> None:
-    if shared := len(set(sides[name]) & set(sides["train"])):
+def _drop_shared(name: str, sides: dict[str, list[Document]]) -> None:
+    held_out = set(sides[name])
+    kept = [document for document in sides["train"] if document not in held_out]
+    if dropped := len(sides["train"]) - len(kept):
         rank_zero_warn(
-            f"{shared} documents of the {name} corpus are in the training corpus too, so its loss "
-            "will look better than it is. Remove them from one of the two."
+            f"{dropped} documents of the {name} corpus are in the training corpus too: they were "
+            "left out of training, or its loss would look better than it is."
         )
+    sides["train"] = kept

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from lit_entrodrop.data.corpora import CORPORA
 from lit_entrodrop.main import main
 from lit_entrodrop.metrics_file import read_metrics
-from tests.helpers.tiny import Tiny, texts, write_corpus
+from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
 
@@ -296,3 +296,16 @@ def test_traceback_is_shown_on_demand(tiny: Tiny, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LIT_ENTRODROP_TRACEBACK", "1")
     with pytest.raises(ValueError, match="block_size"):
         tiny.run("fit", "--data.block_size=1")
+
+
+def test_two_ranks_share_a_run(tiny: Tiny) -> None:
+    folder = tiny.folder / "ddp"
+    ranks = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    place = ["--trainer.default_root_dir", str(folder)]
+    result = python(
+        "-m", "lit_entrodrop", "fit", *tiny.config(), *ranks, *place, cwd=CONFIGS.parent
+    )
+    assert result.returncode == 0, result.stderr
+    two = read_metrics(folder)["val/loss"].dropna()
+    one = read_metrics(tiny.run("fit", "--data.batch_size", 8, root="one"))["val/loss"].dropna()
+    assert two.iloc[-1] == pytest.approx(one.iloc[-1], rel=1e-4)

