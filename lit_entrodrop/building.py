@@ -98,10 +98,20 @@ def build_causal_lm(config: LMConfig) -> CausalLM:
     if config.pretrained is not None:
         hf_model = load_weights(config.pretrained, hf_config, dtype, config.attention)
     else:
-        hf_model = AutoModelForCausalLM.from_config(
-            hf_config, dtype=dtype, attn_implementation=config.attention
-        )
+        hf_model = _random_weights(hf_config, dtype, config.attention)
     return prepare_causal_lm(hf_model, config)
+
+
+def _random_weights(
+    hf_config: PretrainedConfig, dtype: torch.dtype, attention: str
+) -> PreTrainedModel:
+    try:
+        hf_model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            hf_config, dtype=dtype, attn_implementation=attention
+        )
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"lm.architecture: cannot build it: {error}") from error
+    return hf_model
 
 
 def build_hf_config(config: LMConfig) -> PretrainedConfig:

@@ -145,6 +145,17 @@ def embedding_rows(hf_model: PreTrainedModel) -> int:
     return len(cast(nn.Embedding, hf_model.get_input_embeddings()).weight)
 
 
+def sees_the_future(hf_model: PreTrainedModel) -> bool:
+    """Tell whether predictions depend on later tokens: changes the last of eight."""
+    ids = _probe_ids(hf_model, 8)
+    other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
+    positions = torch.arange(8, device=ids.device)[None]
+    with _evaluating(hf_model):
+        logits = hf_model(**model_arguments(hf_model, ids, positions)).logits
+        changed = hf_model(**model_arguments(hf_model, other, positions)).logits
+    return not _close(changed[:, :-1], logits[:, :-1])
+
+
 def leaks_between_documents(hf_model: PreTrainedModel) -> bool:
     """Tell whether packed documents see each other: compares a packed and a lone document."""
     ids = _probe_ids(hf_model, 16)

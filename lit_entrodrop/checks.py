@@ -6,7 +6,12 @@ import lightning as L
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.causal_lm import CausalLM, embedding_rows, leaks_between_documents
+from lit_entrodrop.causal_lm import (
+    CausalLM,
+    embedding_rows,
+    leaks_between_documents,
+    sees_the_future,
+)
 from lit_entrodrop.data import TextDataModule
 
 
@@ -31,20 +36,38 @@ def check_model_fits_data(
             f"tokenizer: expected at most the {rows} words that the model embeds, got "
             f"{len(tokenizer)}: take the tokenizer that belongs to the model"
         )
-    if data.packing and not _on_meta(causal_lm) and leaks_between_documents(causal_lm.unwrapped):
+    if _on_meta(causal_lm):
+        return
+    if sees_the_future(causal_lm.unwrapped):
+        raise ValueError(
+            f"lm: expected a causal LM, but the predictions of {config.model_type} depend on later "
+            "tokens: choose another model"
+        )
+    if data.packing and leaks_between_documents(causal_lm.unwrapped):
         raise ValueError(
             f"data.packing: {config.model_type} with attention "
             f"{config._attn_implementation!r} lets packed documents see each other: set "
-            "data.packing to false, or lm.attention to sdpa"
+            "data.packing to false"
         )
 
 
-def check_strategy(trainer: L.Trainer) -> None:
-    """Refuse strategies under which the division of the gradient is not held by tests.
+def check_trainer(trainer: L.Trainer) -> None:
+    """Refuse what would make the loss wrong, or is not held by tests.
 
     Raises:
-        ValueError: naming the strategy.
+        ValueError: naming the setting and what to set instead.
     """
+    if trainer.precision in ("bf16-true", "16-true"):
+        raise ValueError(
+            f"trainer.precision: expected 32-true or a mixed precision, got {trainer.precision}, "
+            "in which sums over tokens lose their digits: set model.lm.dtype to bfloat16 instead"
+        )
+    overfit_batches: float = trainer.overfit_batches  # type: ignore[attr-defined]
+    if overfit_batches:
+        raise ValueError(
+            "trainer.overfit_batches: expected 0, as the order of blocks is ours, got "
+            f"{overfit_batches}: set data.max_train_tokens or trainer.limit_train_batches"
+        )
     untested = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
     if isinstance(trainer.strategy, untested):
         raise ValueError(

@@ -172,7 +172,7 @@ def default_callbacks(
         return []
     # Lightning's save_last would keep the last epoch only if it is the best.
     keep = partial(ModelCheckpoint, folder / CHECKPOINTS, enable_version_counter=False)
-    checkpoints = [keep("last")]
+    checkpoints = [keep("last", save_on_train_epoch_end=True)]
     if data.is_validated:
         checkpoints.insert(0, keep("best", monitor="val/loss"))
     return [NaNGuard(), *checkpoints]

@@ -29,11 +29,13 @@ class Entropies:
 
     Args:
         requirements: what the regularizers of the run require.
+        reference: name of the frozen scorer, if it is not the initial model.
         cache_dir: where reference entropies are cached.
     """
 
-    def __init__(self, requirements: Requirements, cache_dir: str) -> None:
+    def __init__(self, requirements: Requirements, reference: str | None, cache_dir: str) -> None:
         self.source = requirements.entropy
+        self.origin = f"{self.source} {reference}"
         self.cache_dir = cache_dir
         self.stores: dict[str, EntropyStore] = {}
         self.restored: dict[str, Any] = {}
@@ -98,11 +100,15 @@ class Entropies:
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
         stores = {split: store.state_dict() for split, store in self.stores.items()}
-        return {**stores, "corpus_quantiles": self.corpus_quantiles}
+        return {**stores, "corpus_quantiles": self.corpus_quantiles, "origin": self.origin}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the entropies of a checkpoint; they are checked in :meth:`prepare`."""
-        self.restored = state
+        """Take over the entropies of a checkpoint; they are checked in :meth:`prepare`.
+
+        Those of the training tokens count only if they came from the same source.
+        """
+        same = state["origin"] == self.origin
+        self.restored = state if same else {"validation": state.get("validation")}
 
     def _provide(self, split: Split, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
         store = scorer if isinstance(scorer, EntropyStore) else self._restored(split, data)
@@ -112,7 +118,7 @@ class Entropies:
         self.stores[split] = store
 
     def _restored(self, split: Split, data: TextDataModule) -> EntropyStore | None:
-        if split not in self.restored:
+        if self.restored.get(split) is None:
             return None
         return EntropyStore.from_state_dict(self.restored[split], data.fingerprint(split))
 

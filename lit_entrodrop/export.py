@@ -1,6 +1,5 @@
 """Turn a checkpoint into a folder that plain Transformers opens."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +31,7 @@ def export(
         ValueError: if the checkpoint is none of ours, or the folder holds something.
     """
     folder = Path(output)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
     checkpoint = read_checkpoint(Path(ckpt_path))
     lm = lm_config(checkpoint["lm"])
@@ -44,9 +43,10 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A reader of the folder sees all of it or nothing.
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        model.save_pretrained(temporary)
-        load_tokenizer(lm.tokenizer_source).save_pretrained(temporary)
-        shutil.copytree(temporary, folder, dirs_exist_ok=True)
+        complete = Path(temporary) / "model"
+        model.save_pretrained(complete)
+        load_tokenizer(lm.tokenizer_source).save_pretrained(complete)
+        complete.replace(folder)
     return folder
 
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.building import LMConfig, build_causal_lm
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checks import check_model_fits_data, check_strategy, total_steps
+from lit_entrodrop.checks import check_model_fits_data, check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropies import Entropies
 from lit_entrodrop.entropy_store import EntropyStore
@@ -62,7 +62,7 @@ class LitCausalLM(L.LightningModule):
         self.lr_schedule = lr_schedule
         self.reference = reference
         self.seed = seed
-        self.entropies = Entropies(self.regularizers.requirements, cache_dir)
+        self.entropies = Entropies(self.regularizers.requirements, reference, cache_dir)
         self.eval_metrics = TokenMetrics()
         self.train_means: dict[str, MeanMetric] = {}
         self.step_weight = torch.zeros(())
@@ -79,8 +79,12 @@ class LitCausalLM(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and the learning rate of each step."""
-        check_strategy(self.trainer)
+        check_trainer(self.trainer)
         optimizer = self.optimizer(decay_groups(self))
+        self._configured = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
         factor = partial(self.lr_schedule.factor, total_steps=self.total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
@@ -145,6 +149,15 @@ class LitCausalLM(L.LightningModule):
             self.entropies.prepare(self.data, self.causal_lm, scorer)
         self.step_weight = torch.zeros((), device=self.device)
 
+    def on_train_start(self) -> None:
+        """Let the optimizer settings that are given win over those of a restored checkpoint."""
+        factor = self.lr_schedule.factor(self.trainer.global_step, self.total_steps)
+        groups = self.trainer.optimizers[0].param_groups
+        for group, configured in zip(groups, self._configured, strict=True):
+            group.update(configured, initial_lr=configured["lr"], lr=configured["lr"] * factor)
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        scheduler.base_lrs = [configured["lr"] for configured in self._configured]
+
     def on_train_epoch_start(self) -> None:
         """Take over the entropies that the epoch before has recorded."""
         self.entropies.start_epoch()
@@ -193,7 +206,14 @@ class LitCausalLM(L.LightningModule):
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the entropies."""
+        """Take over the entropies, and refuse the weights of another model."""
+        own = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        kept = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
+        if unlike := sorted(name for name in own.keys() | kept if own.get(name) != kept.get(name)):
+            raise ValueError(
+                "ckpt_path: expected a checkpoint of the configured model, got one that differs in "
+                f"{len(unlike)} tensors, the first {unlike[0]}: name the model that was trained"
+            )
         self.entropies.load_state_dict(checkpoint["entropies"])
 
     @property

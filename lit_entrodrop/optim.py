@@ -29,6 +29,8 @@ class AdamW(torch.optim.AdamW):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, fused=True)
+        # Else torch would leave unscaling to the fused step, and Lightning could not clip.
+        self._step_supports_amp_scaling = False
 
 
 @dataclass

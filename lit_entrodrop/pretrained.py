@@ -156,7 +156,7 @@ def load_weights(
             **place.kwargs,
             **quantization,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
 
 

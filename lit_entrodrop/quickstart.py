@@ -14,7 +14,7 @@ EXPERIMENT = "experiments/quickstart"
 ARMS: dict[str, list[str]] = {
     "plain": [],
     "EntroDrop": ["entrodrop.yaml"],
-    "random, same rate": ["random_token_dropout.yaml"],
+    "random": ["random_token_dropout.yaml"],
 }
 
 
@@ -35,7 +35,7 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | Non
     runs: dict[str, Path] = {}
     for name, extra in ARMS.items():
         console.rule(f"{len(runs) + 1}/{len(ARMS)}  {name}")
-        runs[name] = folder / name.split(",")[0].lower()
+        runs[name] = folder / name.lower()
         fit(runs[name], ["common.yaml", *extra], seed, epochs)
     summary = summarize(runs)
     best = str(summary["val/loss best"].astype(float).idxmin())
@@ -44,10 +44,9 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | Non
     model = export(str(runs[best] / "checkpoints" / "best.ckpt"), str(folder / "best_model"))
     summary.to_csv(folder / "summary.csv")
     console.print(table(summary))
+    console.print("random drops as many tokens as EntroDrop, chosen by chance; one seed is a lead.")
     console.print(f"Curves:      {picture}")
-    console.print(
-        f"Best model:  {model}  ({best}; opens with AutoModelForCausalLM.from_pretrained)"
-    )
+    console.print(f"Best model:  {model}  ({best})")
     console.print(f"All numbers: {folder / 'summary.csv'}; each run: {folder}/*/metrics.csv")
 
 

@@ -59,13 +59,15 @@ class Regularizers(nn.ModuleList):
         """Return the corrupted token ids, ``[B, T]`` int64."""
         input_ids = step.input_ids
         for regularizer, own_step in self._active(step):
-            input_ids = regularizer.on_input_ids(input_ids, own_step)
+            corrupted = regularizer.on_input_ids(input_ids, own_step)
+            input_ids = _like(input_ids, corrupted, regularizer, "on_input_ids")
         return input_ids
 
     def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
         """Return the perturbed embeddings, ``[B, T, D]``."""
         for regularizer, own_step in self._active(step):
-            embeddings = regularizer.on_embeddings(embeddings, own_step)
+            perturbed = regularizer.on_embeddings(embeddings, own_step)
+            embeddings = _like(embeddings, perturbed, regularizer, "on_embeddings")
         return embeddings
 
     def on_token_loss(self, outputs: Outputs, step: TrainingStep) -> TokenLoss:
@@ -74,6 +76,8 @@ class Regularizers(nn.ModuleList):
         token_loss = TokenLoss(outputs.nll, step.valid.to(outputs.nll.dtype))
         for regularizer, own_step in self._active(step):
             token_loss = regularizer.on_token_loss(token_loss, outputs, own_step)
+            for returned in (token_loss.loss, token_loss.weight):
+                _like(outputs.nll, returned, regularizer, "on_token_loss")
         return token_loss
 
     def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
@@ -82,7 +86,8 @@ class Regularizers(nn.ModuleList):
         total = outputs.nll.new_zeros(())
         for regularizer, own_step in self._active(step):
             penalty = regularizer.on_penalty(outputs, own_step)
-            total = total if penalty is None else total + penalty
+            if penalty is not None:
+                total = total + _like(total, penalty, regularizer, "on_penalty")
         return total
 
     def reduce(self, outputs: Outputs, step: TrainingStep) -> tuple[Tensor, Tensor]:
@@ -155,6 +160,16 @@ def perturbed_embeddings(
         yield
     finally:
         handle.remove()
+
+
+def _like(expected: Tensor, returned: object, regularizer: Regularizer, hook: str) -> Tensor:
+    if isinstance(returned, Tensor) and returned.shape == expected.shape:
+        return returned
+    got = list(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
+    raise ValueError(
+        f"{type(regularizer).__name__}.{hook}: expected a tensor of shape "
+        f"{list(expected.shape)}, got {got}"
+    )
 
 
 def _unique_names(regularizers: list[Regularizer]) -> list[str]:

@@ -113,7 +113,7 @@ def test_cache_folder_may_be_in_the_home(
 
 
 def test_threshold_halves_the_validation_tokens(tiny: Tiny, data: TextDataModule) -> None:
-    entropies = Entropies(Requirements(), str(tiny.folder / "cache"))
+    entropies = Entropies(Requirements(), None, str(tiny.folder / "cache"))
     # Weights this large spread the entropies, so that half precision makes few ties.
     spread = build_causal_lm(tiny.lm(architecture={**LLAMA, "initializer_range": 1.0}))
     entropies.prepare(data, spread, None)
@@ -126,11 +126,11 @@ def test_threshold_halves_the_validation_tokens(tiny: Tiny, data: TextDataModule
 
 
 def test_restored_entropies_of_other_blocks_are_refused(tiny: Tiny, data: TextDataModule) -> None:
-    entropies = Entropies(Requirements(entropy="last_epoch"), str(tiny.folder / "cache"))
+    entropies = Entropies(Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache"))
     entropies.prepare(data, build(tiny), None)
     other = tiny.data(block_size=32)
     other.setup()
-    resumed = Entropies(Requirements(entropy="last_epoch"), str(tiny.folder / "cache"))
+    resumed = Entropies(Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache"))
     resumed.load_state_dict(entropies.state_dict())
     with pytest.raises(ValueError, match="entropies: expected those of the blocks"):
         resumed.prepare(other, build(tiny), None)
