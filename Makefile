@@ -22,7 +22,7 @@ lint: .venv/dev ## check style and types
 
 check: lint test ## all that continuous integration runs
 
-base-lm: .venv/corpora ## train the bundled tiny base LM again (10 minutes), into runs/tiny_base
+base-lm: .venv/corpora ## train the bundled tiny base LM again (10 to 20 minutes), into runs/tiny_base
 	$(BIN)/python examples/tiny_base/make_tokenizer.py --output runs/tiny_base/tokenizer
 	$(BIN)/lit-entrodrop fit --config configs/base.yaml --config configs/experiments/tiny_base.yaml \
 		--model.lm.tokenizer runs/tiny_base/tokenizer --trainer.default_root_dir runs/tiny_base/fit

@@ -12,7 +12,6 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.building import LMConfig, build_causal_lm
@@ -64,7 +63,7 @@ class LitCausalLM(L.LightningModule):
         self.seed = seed
         self.entropies = Entropies(self.regularizers.requirements, reference, cache_dir)
         self.eval_metrics = TokenMetrics()
-        self.train_means: dict[str, MeanMetric] = {}
+        self.train_sums: dict[str, Tensor] = {}
         self.step_weight = torch.zeros(())
         # A closure keeps the frozen model out of this module: it is neither trained nor saved.
         self._score_frozen: Callable[[Batch], Outputs] | None = None
@@ -321,16 +320,20 @@ class LitCausalLM(L.LightningModule):
             self._add_mean(name, value)
 
     def _add_mean(self, name: str, value: Tensor, weight: Tensor | float = 1.0) -> None:
-        if name not in self.train_means:
-            # Any other strategy for NaN would synchronise in each step.
-            self.train_means[name] = MeanMetric(nan_strategy="disable").to(self.device)
-        self.train_means[name].update(value, weight)
+        weight = torch.as_tensor(weight, device=self.device)
+        sums = torch.stack([value.to(self.device) * weight, weight])
+        self.train_sums[name] = self.train_sums.get(name, 0.0) + sums
 
     def _log_training(self) -> None:
-        means = {name: float(mean.compute()) for name, mean in self.train_means.items()}
-        self.train_means.clear()
-        if not means:
+        if not self.train_sums:
             return
+        # One tensor for all: a mean over ranks must be weighted, too, and reading it waits.
+        sums = self.trainer.strategy.reduce(
+            torch.stack(list(self.train_sums.values())), reduce_op="sum"
+        )
+        values = (sums[:, 0] / sums[:, 1]).tolist()
+        means = dict(zip(self.train_sums, values, strict=True))
+        self.train_sums.clear()
         self.log("train/loss", means["train/loss"], prog_bar=True, logger=False)
         means["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         means["epoch"] = self.trainer.current_epoch

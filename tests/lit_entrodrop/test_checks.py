@@ -1,9 +1,10 @@
 from typing import Any
 
 import pytest
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from lit_entrodrop.building import build_causal_lm
-from lit_entrodrop.checks import check_model_fits_data, total_steps
+from lit_entrodrop.checks import check_model_fits_data, check_trainer, total_steps
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.vocabulary import vocabulary_of
 from tests.helpers.architectures import ARCHITECTURES
@@ -92,3 +93,23 @@ def test_vocabulary_knows_the_mask_token(mask_tokenizer: Any) -> None:
     assert vocabulary.mask_id == 2
     assert vocabulary.special_ids == (0, 1, 2)
     assert vocabulary.size == 320
+
+
+def test_model_that_sees_the_future_is_refused(tiny: Tiny) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1}
+    bert = {"model_type": "bert", **sizes, "num_hidden_layers": 1, "vocab_size": 320}
+    model = build_causal_lm(tiny.lm(architecture=bert))
+    with pytest.raises(ValueError, match=r"expected a causal LM.*bert depend on later tokens"):
+        check_model_fits_data(model, load_tokenizer(str(tiny.tokenizer)), tiny.data(packing=False))
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bf16-true"}, {"overfit_batches": 2}])
+def test_unsound_trainer_is_refused(tiny: Tiny, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.(precision|overfit_batches): expected"):
+        check_trainer(tiny.trainer(**settings))
+
+
+def test_sharded_strategy_is_refused(tiny: Tiny) -> None:
+    trainer = tiny.trainer(strategy=ModelParallelStrategy())
+    with pytest.raises(ValueError, match=r"expected auto or ddp, got ModelParallelStrategy"):
+        check_trainer(trainer)

@@ -147,6 +147,38 @@ def test_settings_given_win_over_those_of_the_checkpoint(tiny: Tiny, run: Path) 
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["batch_size"] == 8
 
 
+def test_optimizer_settings_given_win_on_resume(tiny: Tiny, run: Path) -> None:
+    changed = ["--model.optimizer.init_args.lr=0.002", "--model.optimizer.init_args.weight_decay=1"]
+    tiny.run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", *changed)
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    [matrices, others] = state["optimizer_states"][0]["param_groups"]
+    assert (matrices["weight_decay"], others["weight_decay"]) == (1, 0)
+    assert matrices["initial_lr"] == others["initial_lr"] == 0.002
+    rates = read_metrics(run)["learning_rate"].dropna()
+    assert 0 < rates[rates.index > 20].max() < 0.002
+
+
+def test_changed_entropy_source_is_computed_anew_on_resume(tiny: Tiny) -> None:
+    tiny.run("fit", ENTRODROP)
+    source = "--model.regularizers.entropy_source=reference"
+    run = tiny.run("fit", ENTRODROP, source, "--ckpt_path=last", "--trainer.max_epochs=3")
+    kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["entropies"]
+    assert kept["origin"] == "reference None"
+    assert not kept["train"]["values"][:, 1].isnan().all()
+
+
+def test_mixed_precision_trains_with_clipping(tiny: Tiny) -> None:
+    run = tiny.run("fit", "--trainer.precision=bf16-mixed", "--trainer.max_epochs=4")
+    losses = read_metrics(run)["val/loss"].dropna()
+    assert losses.iloc[-1] < losses.iloc[0] - 0.5
+
+
+def test_last_checkpoint_does_not_wait_for_validation(tiny: Tiny) -> None:
+    run = tiny.run("fit", "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=5")
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == read_metrics(run).index[-1]
+
+
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_evaluation_of_a_checkpoint(
     tiny: Tiny, run: Path, command: str, capsys: pytest.CaptureFixture[str]
@@ -169,6 +201,8 @@ def test_predict_writes_a_table(tiny: Tiny, run: Path) -> None:
     out = tiny.run("predict", f"--ckpt_path={best}", "--data.predict_split=validation", root="p")
     table = pq.read_table(out / "predictions-0.parquet").to_pandas()
     counted = table[table["counted"]]
+    assert (table["position"][table["nll"].isna()] < 16).all()
+    assert table["nll"].isna().tolist() == table["entropy"].isna().tolist()
     assert counted["nll"].mean() == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-4)
 
 
@@ -306,6 +340,8 @@ def test_two_ranks_share_a_run(tiny: Tiny) -> None:
         "-m", "lit_entrodrop", "fit", *tiny.config(), *ranks, *place, cwd=CONFIGS.parent
     )
     assert result.returncode == 0, result.stderr
-    two = read_metrics(folder)["val/loss"].dropna()
-    one = read_metrics(tiny.run("fit", "--data.batch_size", 8, root="one"))["val/loss"].dropna()
-    assert two.iloc[-1] == pytest.approx(one.iloc[-1], rel=1e-4)
+    two = read_metrics(folder)
+    one = read_metrics(tiny.run("fit", "--data.batch_size", 8, root="one"))
+    for name in ("val/loss", "train/loss"):
+        expected = one[name].dropna()
+        assert two[name].dropna().to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)

@@ -264,3 +264,24 @@ def test_regularizers_is_a_module_whose_children_are_saved() -> None:
     regularizers = Regularizers([EntroDrop(), EmbeddingDropout()])
     assert [type(child) for child in regularizers.children()] == [EntroDrop, EmbeddingDropout]
     assert regularizers.eval().ordered[0].training is False
+
+
+class WrongShape(Regularizer):
+    def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
+        return embeddings[:, :1]
+
+    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+        return outputs.nll
+
+
+def test_wrong_shapes_are_refused_by_name() -> None:
+    ids = torch.tensor([[1, 2, 3]])
+    step = TrainingStep(ids, ids, torch.zeros_like(ids), Vocabulary(5))
+    outputs = Outputs.from_logits(torch.zeros(1, 3, 5), ids, step.document_ids)
+    wrong = Regularizers([WrongShape()])
+    with pytest.raises(
+        ValueError, match=r"WrongShape.on_embeddings: .*\[1, 3, 2\], got \[1, 1, 2\]"
+    ):
+        wrong.on_embeddings(torch.zeros(1, 3, 2), step)
+    with pytest.raises(ValueError, match=r"WrongShape.on_penalty: .*shape \[\], got \[1, 3\]"):
+        wrong.on_penalty(outputs, step)
