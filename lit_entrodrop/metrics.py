@@ -1,5 +1,8 @@
 """Loss, perplexity and accuracy per token, overall and by entropy."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -77,3 +80,37 @@ class TokenMetrics(Metric):
             low, high = self.group_nll / self.group_tokens
             results |= {"loss_low_entropy": low, "loss_high_entropy": high}
         return {name: value.float() for name, value in results.items()}
+
+
+class WeightedMeans:
+    """Weighted means of named scalars, which stay on their device until they are read.
+
+    >>> means = WeightedMeans()
+    >>> means.add("loss", torch.tensor(1.0), torch.tensor(1.0))
+    >>> means.add("loss", torch.tensor(2.0), torch.tensor(3.0))
+    >>> means.pop(lambda sums: sums)
+    {'loss': 1.75}
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether anything was added."""
+        return bool(self._sums)
+
+    def add(self, name: str, value: Tensor, weight: Tensor) -> None:
+        """Add a scalar; no synchronisation."""
+        self._sums[name] = self._sums.get(name, 0.0) + torch.stack([value * weight, weight])
+
+    def pop(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
+        """Return the means and start again.
+
+        Args:
+            reduce_sum: sums a tensor over ranks.
+        """
+        sums = reduce_sum(torch.stack(list(self._sums.values())))
+        values = (sums[:, 0] / sums[:, 1]).tolist()
+        means = dict(zip(self._sums, values, strict=True))
+        self._sums.clear()
+        return means

@@ -20,7 +20,7 @@ from lit_entrodrop.checks import check_model_fits_data, check_trainer, total_ste
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropies import Entropies
 from lit_entrodrop.entropy_store import EntropyStore
-from lit_entrodrop.metrics import TokenMetrics
+from lit_entrodrop.metrics import TokenMetrics, WeightedMeans
 from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.scoring import Batch, forward_clean, score_clean
@@ -63,7 +63,7 @@ class LitCausalLM(L.LightningModule):
         self.seed = seed
         self.entropies = Entropies(self.regularizers.requirements, reference, cache_dir)
         self.eval_metrics = TokenMetrics()
-        self.train_sums: dict[str, Tensor] = {}
+        self.train_means = WeightedMeans()
         self.step_weight = torch.zeros(())
         # A closure keeps the frozen model out of this module: it is neither trained nor saved.
         self._score_frozen: Callable[[Batch], Outputs] | None = None
@@ -315,25 +315,15 @@ class LitCausalLM(L.LightningModule):
     def _accumulate(self, loss: Tensor, weight: Tensor, step: TrainingStep) -> None:
         weight = weight.detach()
         self.step_weight += weight
-        self._add_mean("train/loss", loss.detach() / weight.clamp(min=1e-8), weight)
+        self.train_means.add("train/loss", loss.detach() / weight.clamp(min=1e-8), weight)
         for name, value in step.metrics.items():
-            self._add_mean(name, value)
-
-    def _add_mean(self, name: str, value: Tensor, weight: Tensor | float = 1.0) -> None:
-        weight = torch.as_tensor(weight, device=self.device)
-        sums = torch.stack([value.to(self.device) * weight, weight])
-        self.train_sums[name] = self.train_sums.get(name, 0.0) + sums
+            self.train_means.add(name, value.to(weight.device), torch.ones_like(weight))
 
     def _log_training(self) -> None:
-        if not self.train_sums:
+        if not self.train_means:
             return
-        # One tensor for all: a mean over ranks must be weighted, too, and reading it waits.
-        sums = self.trainer.strategy.reduce(
-            torch.stack(list(self.train_sums.values())), reduce_op="sum"
-        )
-        values = (sums[:, 0] / sums[:, 1]).tolist()
-        means = dict(zip(self.train_sums, values, strict=True))
-        self.train_sums.clear()
+        reduce_sum = partial(self.trainer.strategy.reduce, reduce_op="sum")
+        means = self.train_means.pop(reduce_sum)
         self.log("train/loss", means["train/loss"], prog_bar=True, logger=False)
         means["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         means["epoch"] = self.trainer.current_epoch
