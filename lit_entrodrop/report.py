@@ -35,8 +35,8 @@ def summarize(runs: Mapping[str, str | Path]) -> pd.DataFrame:
 def table(summary: pd.DataFrame) -> Table:
     """Lay out a summary for the terminal."""
     result = Table(title="Validation loss in nats per token, best / last epoch")
-    result.add_column("run")
-    result.add_column("best at", justify="right")
+    result.add_column("run", no_wrap=True)
+    result.add_column("epoch", justify="right")
     for label in GROUPS.values():
         result.add_column(label.removesuffix(" tokens"), justify="right", no_wrap=True)
     result.add_column("dropped", justify="right")
