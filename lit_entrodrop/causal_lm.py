@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from lit_entrodrop.head import linear_ce_entropy
 from regularizers import Outputs, perturbed_embeddings
-from regularizers.functional import is_document_start, predicted_labels, shift_right
+from regularizers.functional import is_unpredicted, predicted_labels, shift_right
 
 Head = Literal["auto", "chunked", "naive"]
 
@@ -105,7 +105,7 @@ class CausalLM(nn.Module):
             predicted_labels(labels, document_ids).flatten(),
         )
         nll, entropy, logsumexp, correct = (row.view_as(labels) for row in rows)
-        unpredicted = is_document_start(document_ids) | (document_ids < 0)
+        unpredicted = is_unpredicted(document_ids)
         return Outputs(nll, entropy.masked_fill(unpredicted, torch.nan), logsumexp, correct)
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy_store import EntropyStore
 from lit_entrodrop.scoring import (
-    Batch,
     cached_store_path,
     score_blocks,
     score_clean,

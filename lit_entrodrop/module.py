@@ -18,12 +18,13 @@ from lit_entrodrop.building import LMConfig, build_causal_lm
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checks import check_model_fits_data, check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropies import Entropies
 from lit_entrodrop.entropy_store import EntropyStore
 from lit_entrodrop.metrics import TokenMetrics, WeightedMeans
 from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
 from lit_entrodrop.pretrained import load_tokenizer
-from lit_entrodrop.scoring import Batch, forward_clean, score_clean
+from lit_entrodrop.scoring import forward_clean, score_clean
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX, predicted_labels

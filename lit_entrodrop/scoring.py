@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from lit_entrodrop.causal_lm import CausalLM
+from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy_store import EntropyStore
 from regularizers import Outputs
-
-Batch = dict[str, Tensor]
 
 # They tell where a model comes from, not what it computes.
 IRRELEVANT_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from regularizers.functional import (
     IGNORE_INDEX,
     ids_tensor,
-    is_document_start,
+    is_unpredicted,
     predicted_labels,
     shift_right,
     token_entropy,
@@ -81,13 +81,14 @@ class Outputs:
         >>> Outputs.from_logits(torch.zeros(1, 2, 4), ids, torch.zeros_like(ids)).entropy
         tensor([[   nan, 1.3863]])
         """
-        unpredicted = is_document_start(document_ids) | (document_ids < 0)
         labels = predicted_labels(labels, document_ids)
         aligned = shift_right(logits, 0.0).float()
         nll = nn.functional.cross_entropy(
             aligned.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
         )
-        entropy = token_entropy(aligned.detach()).masked_fill(unpredicted, torch.nan)
+        entropy = token_entropy(aligned.detach()).masked_fill(
+            is_unpredicted(document_ids), torch.nan
+        )
         label_logit = aligned.gather(-1, labels.clamp(min=0)[..., None]).squeeze(-1)
         correct = (labels != IGNORE_INDEX) & (label_logit >= aligned.amax(-1))
         return cls(nll, entropy, aligned.logsumexp(-1), correct, aligned)

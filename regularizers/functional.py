@@ -68,6 +68,21 @@ def is_document_start(document_ids: Tensor) -> Tensor:
     return document_ids != shift_right(document_ids, -2)
 
 
+def is_unpredicted(document_ids: Tensor) -> Tensor:
+    """Mark the tokens that nothing predicts: first tokens of documents, and padding.
+
+    Args:
+        document_ids: ``[B, T]`` int64, -1 for padding.
+
+    Returns:
+        ``[B, T]`` bool.
+
+    >>> is_unpredicted(torch.tensor([[0, 0, -1, -1]]))
+    tensor([[ True, False,  True,  True]])
+    """
+    return is_document_start(document_ids) | (document_ids < 0)
+
+
 def predicted_labels(labels: Tensor, document_ids: Tensor) -> Tensor:
     """Ignore the labels that nothing predicts: those of first tokens and of padding.
 
@@ -81,8 +96,7 @@ def predicted_labels(labels: Tensor, document_ids: Tensor) -> Tensor:
     >>> predicted_labels(torch.tensor([[5, 6, 7]]), torch.tensor([[0, 0, 1]]))
     tensor([[-100,    6, -100]])
     """
-    unpredicted = is_document_start(document_ids) | (document_ids < 0)
-    return labels.masked_fill(unpredicted, IGNORE_INDEX)
+    return labels.masked_fill(is_unpredicted(document_ids), IGNORE_INDEX)
 
 
 def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: float) -> Tensor:

@@ -16,8 +16,8 @@ from lit_entrodrop.data.packing import (
     gather_chunks,
 )
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
+from regularizers.functional import IGNORE_INDEX
 
-IGNORED = -100
 PADDING_BLOCK = -1
 
 
@@ -59,10 +59,12 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         lengths = np.diff(starts)
         filled = slice(0, int(lengths.sum()))
         input_ids = np.full(self.block_size, self.pad_id, dtype=np.int64)
-        labels = np.full(self.block_size, IGNORED, dtype=np.int64)
+        labels = np.full(self.block_size, IGNORE_INDEX, dtype=np.int64)
         document_ids = np.full(self.block_size, -1, dtype=np.int64)
         input_ids[filled] = self.tokens[starts[0] : starts[-1]]
-        labels[filled] = np.where(self.counted[starts[0] : starts[-1]], input_ids[filled], IGNORED)
+        labels[filled] = np.where(
+            self.counted[starts[0] : starts[-1]], input_ids[filled], IGNORE_INDEX
+        )
         document_ids[filled] = np.repeat(np.arange(len(lengths)), lengths)
         row = {
             "input_ids": input_ids,

@@ -6,8 +6,9 @@ from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import default_collate
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_entrodrop.data.blocks import IGNORED, PackedBlocks, pack_documents
+from lit_entrodrop.data.blocks import PackedBlocks, pack_documents
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
+from regularizers.functional import IGNORE_INDEX
 
 PAD = 0
 VOCABULARY = 97
@@ -54,12 +55,12 @@ def test_rows_are_well_formed(seed: int) -> None:
         assert row["block_id"] == n
         assert not padding[:filled].any()
         assert (row["input_ids"][padding] == PAD).all()
-        assert (row["labels"][padding] == IGNORED).all()
+        assert (row["labels"][padding] == IGNORE_INDEX).all()
         assert row["position_ids"][padding].tolist() == list(range(32 - filled))
         for chunk in chunks_of(row):
-            counted = chunk["labels"] != IGNORED
+            counted = chunk["labels"] != IGNORE_INDEX
             assert chunk["position_ids"].tolist() == list(range(len(counted)))
-            assert chunk["labels"][0] == IGNORED
+            assert chunk["labels"][0] == IGNORE_INDEX
             assert (chunk["labels"][counted] == chunk["input_ids"][counted]).all()
 
 
@@ -70,13 +71,13 @@ def test_labels_are_the_counted_tokens_less_the_first_of_each_chunk() -> None:
     starts = np.cumsum(documents.lengths) - documents.lengths
     expected = documents.counted.copy()
     expected[starts] = False
-    assert labels[labels != IGNORED].tolist() == documents.tokens[expected].tolist()
+    assert labels[labels != IGNORE_INDEX].tolist() == documents.tokens[expected].tolist()
 
 
 def test_block_of_padding_counts_nothing() -> None:
     row = pack_documents(random_documents(0), block_size=8, pad_id=PAD)[-1]
     assert row["block_id"] == -1
-    assert (row["labels"] == IGNORED).all()
+    assert (row["labels"] == IGNORE_INDEX).all()
     assert (row["document_ids"] == -1).all()
     assert row["position_ids"].tolist() == list(range(8))
 
@@ -99,7 +100,7 @@ def nll_by_chunk(model: LlamaForCausalLM, blocks: PackedBlocks) -> dict[tuple[in
     logits = model(**inputs, attention_mask=None, use_cache=False).logits
     labels = batch["labels"][:, 1:]
     nll = cross_entropy(
-        logits[:, :-1].transpose(1, 2), labels, reduction="none", ignore_index=IGNORED
+        logits[:, :-1].transpose(1, 2), labels, reduction="none", ignore_index=IGNORE_INDEX
     )
     batch["nll"] = pad(nll, (1, 0))
     rows = [{name: batch[name][n] for name in batch} for n in range(len(blocks))]
