@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: .venv/quickstart ## install, then fine-tune a tiny LM three ways and compare (5 minutes)
+quickstart: .venv/quickstart ## install, then fine-tune a tiny LM three ways and compare (4 minutes after installing)
 	$(BIN)/lit-entrodrop quickstart
 
 test: .venv/test ## install, then run all tests and doctests

@@ -55,8 +55,11 @@ class LMConfig:
         activation_checkpointing: recompute each block in the backward pass to save memory.
         compile: compile each transformer block with torch.compile.
         lora: train LoRA adapters instead of all weights.
-        head: ``chunked`` computes loss and entropy without holding all logits, ``naive`` from the
-            model's own logits, ``auto`` takes the first that is right for the model.
+        head: ``torch``, ``triton`` and ``liger`` compute loss and entropy without holding all
+            logits, ``naive`` from the model's own logits; ``auto`` takes the faster of the first
+            two, and ``naive`` for a model whose logits are more than they know.
+        head_chunk_size: tokens whose logits the fused head holds at once; by default as many as
+            take 32 MiB on CPU and 512 MiB elsewhere, but at least 128.
     """
 
     pretrained: str | None = "package:lit_entrodrop/tiny_base"
@@ -69,6 +72,7 @@ class LMConfig:
     compile: bool = False
     lora: LoRAConfig | None = None
     head: Head = "auto"
+    head_chunk_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a config that names no model or two."""
@@ -77,6 +81,8 @@ class LMConfig:
                 "lm: expected either pretrained or architecture, "
                 f"got pretrained={self.pretrained!r} and architecture={self.architecture!r}"
             )
+        if self.head_chunk_size is not None and self.head_chunk_size < 1:
+            raise ValueError(f"lm.head_chunk_size: expected 1 or more, got {self.head_chunk_size}")
 
     @property
     def tokenizer_source(self) -> str:
@@ -138,9 +144,11 @@ def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
         hf_model.gradient_checkpointing_enable({"use_reentrant": False})
     if config.compile:
         for block in transformer_blocks(hf_model):
-            block.compile()
+            # Blocks of tokens have one shape but for the last batch of an epoch: two static graphs
+            # beat one that is ready for any shape.
+            block.compile(dynamic=False)
     # Transformers loads models in eval mode, in which regularizers and dropout do nothing.
-    return CausalLM(hf_model, config.head).train()
+    return CausalLM(hf_model, config.head, config.head_chunk_size).train()
 
 
 def transformer_blocks(model: nn.Module) -> list[nn.Module]:

@@ -7,25 +7,23 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Literal, cast
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_entrodrop.head import linear_ce_entropy
-from regularizers import Outputs, perturbed_embeddings
-from regularizers.functional import is_unpredicted, predicted_labels, shift_right
+from lit_entrodrop.head import HeadForm, HeadOutputs, UnsupportedHeadError, head_form
+from lit_entrodrop.head.form import observe_head
+from lit_entrodrop.head.kernels import Backend
+from regularizers import Outputs, Requirements, perturbed_embeddings
+from regularizers.functional import IGNORE_INDEX, is_unpredicted, shift_right
 
-Head = Literal["auto", "chunked", "naive"]
+Head = Literal[Backend, "naive"]
 
-# A head of one of these settings is more than a matrix product.
-HEAD_EXTRAS = {
-    "final_logit_softcapping": None,
-    "logit_scale": 1.0,
-    "logits_scaling": 1.0,
-    "lm_head_multiplier": 1.0,
-}
+NOTHING_MORE = Requirements()
 
 
 class CausalLM(nn.Module):
@@ -36,24 +34,29 @@ class CausalLM(nn.Module):
 
     Args:
         hf_model: the model, possibly wrapped by peft.
-        head: ``chunked`` never holds the logits of all tokens; ``naive`` takes the model's own
-            logits and so works for every head; ``auto`` is chunked where the head is a plain matrix
-            product that agrees with the model's own logits, else naive.
+        head: ``torch`` and ``triton`` never hold the logits of all tokens; ``naive`` takes the
+            model's own logits and so works for every head; ``auto`` is the fastest of the first
+            two, and ``naive`` where the fused head does not agree with the model's own logits.
+        head_chunk_size: tokens whose logits the fused head holds at once; by default what a memory
+            budget allows, see :func:`~lit_entrodrop.head.linear.default_chunk_size`.
 
     Raises:
-        ValueError: if ``chunked`` is asked for and the model's head is more than that.
+        ValueError: if a fused head is asked for and the model's head is more than that, or peft
+            adapts more than modules of the model.
     """
 
-    def __init__(self, hf_model: PreTrainedModel, head: Head = "auto") -> None:
+    def __init__(
+        self,
+        hf_model: PreTrainedModel,
+        head: Head = "auto",
+        head_chunk_size: int | None = None,
+    ) -> None:
         super().__init__()
+        _require_adapted_modules(hf_model)
         self.hf_model = hf_model
-        obstacle = chunked_head_obstacle(self.unwrapped)
-        if head == "chunked" and obstacle:
-            raise ValueError(
-                f"head: 'chunked' cannot serve {self.unwrapped.config.model_type}: {obstacle}; "
-                "use 'auto' or 'naive'"
-            )
-        self.fused_head = head != "naive" and obstacle is None
+        self.head = head
+        self.head_chunk_size = head_chunk_size
+        self.form = None if head == "naive" else self._agreeing_form()
 
     @property
     def unwrapped(self) -> PreTrainedModel:
@@ -68,7 +71,8 @@ class CausalLM(nn.Module):
         position_ids: Tensor,
         document_ids: Tensor,
         perturb: Callable[[Tensor], Tensor] | None = None,
-        with_logits: bool = False,
+        token_weight: Tensor | None = None,
+        required: Requirements = NOTHING_MORE,
     ) -> Outputs:
         """Run the model and its head.
 
@@ -78,7 +82,9 @@ class CausalLM(nn.Module):
             position_ids: ``[B, T]`` int64, starting at 0 in every document.
             document_ids: ``[B, T]`` int64, -1 for padding.
             perturb: maps embeddings ``[B, T, D]`` to new ones.
-            with_logits: return the logits too.
+            token_weight: ``[B, T]``; if given, only the weighted loss of the outputs needs a
+                gradient.
+            required: whether logits, or a gradient through the entropies, are required.
 
         Returns:
             Loss and entropy of each token, aligned with the inputs.
@@ -89,24 +95,95 @@ class CausalLM(nn.Module):
         )
         arguments = model_arguments(self.unwrapped, input_ids, position_ids)
         with perturbing:
-            if with_logits or not self.fused_head:
+            if self.form is None or required.logits:
                 outputs = Outputs.from_logits(
-                    self.unwrapped(**arguments).logits, labels, document_ids
+                    self.unwrapped(**arguments).logits,
+                    labels,
+                    document_ids,
+                    required.entropy_gradient,
                 )
-                return outputs if with_logits else replace(outputs, logits=None)
+                return outputs if required.logits else replace(outputs, logits=None)
             hidden = self.unwrapped.base_model(**arguments).last_hidden_state
-        return self._fused(hidden, labels, document_ids)
-
-    def _fused(self, hidden: Tensor, labels: Tensor, document_ids: Tensor) -> Outputs:
-        rows = linear_ce_entropy(
+        unpredicted = is_unpredicted(document_ids)
+        rows = self._fused(
+            self.form,
             # Rows past the first token are predicted by the row before.
             shift_right(hidden, 0.0).flatten(0, 1),
-            self.unwrapped.get_output_embeddings().weight,
-            predicted_labels(labels, document_ids).flatten(),
+            labels.masked_fill(unpredicted, IGNORE_INDEX).flatten(),
+            None if token_weight is None else token_weight.flatten(),
+            required.entropy_gradient,
         )
-        nll, entropy, logsumexp, correct = (row.view_as(labels) for row in rows)
-        unpredicted = is_unpredicted(document_ids)
-        return Outputs(nll, entropy.masked_fill(unpredicted, torch.nan), logsumexp, correct)
+        nll, entropy, logsumexp, mean_logit, correct = (row.view_as(labels) for row in rows[:5])
+        entropy = entropy.masked_fill(unpredicted, torch.nan)
+        return Outputs(
+            nll, entropy, logsumexp, mean_logit, correct, weighted_loss=rows.weighted_loss
+        )
+
+    def require_head(self, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Refuse a head that cannot run on a device.
+
+        Args:
+            device: where the head is to run.
+            dtype: in which it is to compute: that of autocast, or else of the weights.
+
+        Raises:
+            ValueError: saying why.
+        """
+        if self.form is not None and self.head != "naive":
+            head = self.unwrapped.get_output_embeddings()
+            self.form.require(self.head, head, device, dtype)
+
+    def _fused(
+        self,
+        form: HeadForm,
+        hidden: Tensor,
+        labels: Tensor,
+        token_weight: Tensor | None = None,
+        entropy_gradient: bool = False,
+    ) -> HeadOutputs:
+        return form.evaluate(
+            self.unwrapped.get_output_embeddings(),
+            hidden,
+            labels,
+            token_weight=token_weight,
+            entropy_gradient=entropy_gradient,
+            chunk_size=self.head_chunk_size,
+            backend=self.head,
+        )
+
+    def _agreeing_form(self) -> HeadForm | None:
+        """Return the form of the head, if the fused head agrees with the model's own logits.
+
+        What the settings do not tell, a trial on eight tokens does, wherever there are weights.
+        """
+        try:
+            form = head_form(self.unwrapped)
+            if self.hf_model.device.type != "meta":
+                self._require_agreement(form)
+        except Exception as obstacle:  # whatever a model may raise: the naive head may serve it
+            name = self.unwrapped.config.model_type
+            if self.head != "auto":
+                raise ValueError(
+                    f"head: {self.head!r} cannot serve {name}: {obstacle}; use 'auto' or 'naive'"
+                ) from obstacle
+            rank_zero_warn(
+                f"head: 'naive' serves {name}, which takes memory for all logits: {obstacle}"
+            )
+            return None
+        return form
+
+    def _require_agreement(self, form: HeadForm) -> None:
+        ids = _probe_ids(self.unwrapped, 8)
+        positions = torch.arange(8, device=ids.device)[None]
+        arguments = model_arguments(self.unwrapped, ids, positions)
+        with evaluating(self.unwrapped):
+            received, products, logits = observe_head(self.unwrapped, arguments)
+            hidden = self.unwrapped.base_model(**arguments).last_hidden_state
+            if hidden.shape != received.shape or not _close(hidden, received):
+                raise UnsupportedHeadError("its head receives other than the last hidden states")
+            if not form.agrees(products, logits):
+                raise UnsupportedHeadError("its logits differ from those of the fused head")
+            self._fused(form, hidden[0], torch.zeros_like(ids[0]))
 
 
 def model_arguments(
@@ -114,30 +191,9 @@ def model_arguments(
 ) -> dict[str, Tensor | bool]:
     """Return the arguments with which a model keeps packed documents apart, if it can at all."""
     arguments: dict[str, Tensor | bool] = {"input_ids": input_ids, "use_cache": False}
-    if "position_ids" in inspect.signature(hf_model.forward).parameters:
+    if _takes_positions(type(hf_model).forward):
         arguments["position_ids"] = position_ids
     return arguments
-
-
-def chunked_head_obstacle(hf_model: PreTrainedModel) -> str | None:
-    """Say why the head of a model is more than a matrix product with the last hidden states.
-
-    What the settings do not tell, a comparison on eight tokens does, wherever there are weights.
-
-    Returns:
-        The obstacle, or None.
-    """
-    head = hf_model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return f"its head is {type(head).__name__}, not nn.Linear"
-    if head.bias is not None:
-        return "its head has a bias"
-    for name, neutral in HEAD_EXTRAS.items():
-        if (value := getattr(hf_model.config, name, neutral)) != neutral:
-            return f"its logits are changed by {name}={value}"
-    if head.weight.is_meta or _head_agrees(hf_model, head):
-        return None
-    return "its logits differ from hidden states times head weight"
 
 
 def embedding_rows(hf_model: PreTrainedModel) -> int:
@@ -150,7 +206,7 @@ def sees_the_future(hf_model: PreTrainedModel) -> bool:
     ids = _probe_ids(hf_model, 8)
     other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
     positions = torch.arange(8, device=ids.device)[None]
-    with _evaluating(hf_model):
+    with evaluating(hf_model):
         logits = hf_model(**model_arguments(hf_model, ids, positions)).logits
         changed = hf_model(**model_arguments(hf_model, other, positions)).logits
     return not _close(changed[:, :-1], logits[:, :-1])
@@ -161,18 +217,26 @@ def leaks_between_documents(hf_model: PreTrainedModel) -> bool:
     ids = _probe_ids(hf_model, 16)
     lone = torch.arange(8, device=ids.device)[None]
     packed = torch.cat([lone, lone], dim=1)
-    with _evaluating(hf_model):
+    with evaluating(hf_model):
         together = hf_model(**model_arguments(hf_model, ids, packed)).logits[:, 8:]
         alone = hf_model(**model_arguments(hf_model, ids[:, 8:], lone)).logits
     return not _close(together, alone)
 
 
-def _head_agrees(hf_model: PreTrainedModel, head: nn.Linear) -> bool:
-    ids = _probe_ids(hf_model, 8)
-    arguments = model_arguments(hf_model, ids, torch.arange(8, device=ids.device)[None])
-    with _evaluating(hf_model):
-        expected = hf_model(**arguments).logits
-        return _close(head(hf_model.base_model(**arguments).last_hidden_state), expected)
+def _require_adapted_modules(hf_model: PreTrainedModel) -> None:
+    """Refuse what acts in peft's own forward, which never runs here."""
+    for name, adapter in getattr(hf_model, "peft_config", {}).items():
+        if adapter.is_prompt_learning or getattr(adapter, "alora_invocation_tokens", None):
+            raise ValueError(
+                f"peft: expected an adapter that acts within modules of the model, got {name!r} of "
+                f"type {type(adapter).__name__}, which changes its inputs or depends on them; use "
+                "LoRA without alora_invocation_tokens"
+            )
+
+
+@cache
+def _takes_positions(forward: Callable[..., object]) -> bool:
+    return "position_ids" in inspect.signature(forward).parameters
 
 
 def _probe_ids(hf_model: PreTrainedModel, length: int) -> Tensor:
@@ -187,7 +251,8 @@ def _close(actual: Tensor, expected: Tensor) -> bool:
 
 
 @contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode and build no graph, for as long as the context lasts."""
     was_training = module.training
     try:
         with torch.no_grad():

@@ -13,6 +13,7 @@ from lit_entrodrop.causal_lm import (
     sees_the_future,
 )
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.strategies import FSDP2Strategy
 
 
 def check_model_fits_data(
@@ -68,11 +69,11 @@ def check_trainer(trainer: L.Trainer) -> None:
             "trainer.overfit_batches: expected 0, as the order of blocks is ours, got "
             f"{overfit_batches}: set data.max_train_tokens or trainer.limit_train_batches"
         )
-    untested = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
-    if isinstance(trainer.strategy, untested):
+    sharded = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+    if isinstance(trainer.strategy, sharded) and not isinstance(trainer.strategy, FSDP2Strategy):
         raise ValueError(
-            f"trainer.strategy: expected auto or ddp, got {type(trainer.strategy).__name__}: "
-            "sharded strategies are not supported yet"
+            "trainer.strategy: expected auto, ddp or fsdp2, got "
+            f"{type(trainer.strategy).__name__}, which is not supported yet: take fsdp2 to shard"
         )
 
 

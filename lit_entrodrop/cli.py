@@ -1,6 +1,6 @@
 """LightningCLI with our model and our data: fit, validate, test, predict and score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,15 +9,16 @@ import lightning as L
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from lit_entrodrop.callbacks import EntropyWriter, NaNGuard, PredictionWriter
+from lit_entrodrop.callbacks import NaNGuard, PredictionWriter
+from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.entropies import Split
-from lit_entrodrop.export import read_checkpoint
+from lit_entrodrop.entropy.scoring import Split, score_split
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.ranks import is_first
 
 CHECKPOINTS = "checkpoints"
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
@@ -30,6 +31,8 @@ Hugging Face folder) and `quickstart` (plain, EntroDrop and random dropout on a 
 class Trainer(L.Trainer):
     """Lightning's Trainer, which can also score a corpus."""
 
+    _score: Callable[[], None] | None = None
+
     def score(
         self,
         model: LitCausalLM,
@@ -39,17 +42,41 @@ class Trainer(L.Trainer):
     ) -> None:
         """Compute the entropy of every token with the model as it is, and keep them in a file.
 
+        A scoring that was killed goes on where it stood.
+
         Args:
             model: the frozen scorer.
             datamodule: the corpus.
             split: train, validation or test.
             output: file to write (``.safetensors``), to name as ``model.reference`` of a later
-                fit; by default a place in the cache, where a fit with ``entropy_source: reference``
-                and the same initial model finds it by itself.
+                fit; they are always in the cache too, where a fit with ``entropy_source:
+                reference`` and the same initial model finds them by itself.
         """
-        datamodule.predict_split = split
-        self.callbacks.append(EntropyWriter(split, output))  # type: ignore[attr-defined]
-        self.predict(model, datamodule=datamodule, return_predictions=False)
+        _check_output(output)
+        self._score = partial(self._write_scores, model, datamodule, split, output)
+        try:
+            self.predict(model, datamodule=datamodule, return_predictions=False)
+        finally:
+            self._score = None
+
+    def _run_stage(self) -> Any:
+        # What comes before a stage sets up devices, ranks and the model; a callback could only add
+        # to the stage itself.
+        return self._score() if self._score else super()._run_stage()
+
+    def _write_scores(
+        self, model: LitCausalLM, data: TextDataModule, split: Split, output: str | None
+    ) -> None:
+        with self.precision_plugin.forward_context():
+            store, path = score_split(split, data, model.causal_lm, model.entropies.cache_dir)
+        if output and is_first():
+            store.save(Path(output))
+        rank_zero_info(f"entropies: {output or path}")
+
+
+def _check_output(output: str | None) -> None:
+    if output is not None and (Path(output).suffix != ".safetensors" or Path(output).is_dir()):
+        raise ValueError(f"output: expected the name of a .safetensors file, got {output}")
 
 
 class OneLineErrors(ArgumentParser):

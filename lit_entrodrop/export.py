@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lit_entrodrop.building import DType, LMConfig, LoRAConfig, prepare_causal_lm
+from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.pretrained import load_tokenizer
 
 MODEL_PREFIX = "causal_lm."
@@ -19,7 +21,7 @@ def export(
     """Write a checkpoint as a Hugging Face folder: safetensors, config and tokenizer.
 
     Args:
-        ckpt_path: the ``.ckpt`` file.
+        ckpt_path: the ``.ckpt`` file, or the folder of shards.
         output: the folder to write; must not exist or be empty.
         merge_lora: merge LoRA adapters into the weights; otherwise write the adapters alone.
         dtype: dtype of the written weights; by default that of the checkpoint.
@@ -50,25 +52,6 @@ def export(
     return folder
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this project without unpickling code.
-
-    Raises:
-        ValueError: if the file is missing, damaged, or no checkpoint of ours.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        # The message of torch.load would advise to run the code that a pickle may hold.
-        raise ValueError(
-            f"ckpt_path: expected a checkpoint written by `fit`, got {path}, which cannot be read "
-            f"({type(error).__name__})"
-        ) from error
-    if not isinstance(checkpoint, dict) or not {"lm", "hf_config"} <= checkpoint.keys():
-        raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
-    return checkpoint
-
-
 def lm_config(state: dict[str, Any]) -> LMConfig:
     """Rebuild the config that a checkpoint keeps as plain values."""
     lora = state["lora"]
@@ -76,14 +59,17 @@ def lm_config(state: dict[str, Any]) -> LMConfig:
 
 
 def restore_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
-    """Build the model of a checkpoint and fill in its weights."""
+    """Build the model of a checkpoint around its weights, of which no copy is made."""
     hf_config = AutoConfig.for_model(**checkpoint["hf_config"])
-    hf_model = AutoModelForCausalLM.from_config(hf_config, dtype=getattr(torch, lm.dtype))
-    causal_lm = prepare_causal_lm(hf_model, lm)
+    # What models compute when they are built, such as rotary frequencies, is in no checkpoint.
+    with init_empty_weights(include_buffers=False):
+        hf_model = AutoModelForCausalLM.from_config(hf_config, dtype=getattr(torch, lm.dtype))
+        causal_lm = prepare_causal_lm(hf_model, lm)
     weights = {
         name.removeprefix(MODEL_PREFIX): tensor
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(MODEL_PREFIX)
     }
-    causal_lm.load_state_dict(weights)
+    causal_lm.load_state_dict(weights, assign=True)
+    causal_lm.unwrapped.tie_weights()
     return cast(PreTrainedModel, causal_lm.hf_model.eval())

@@ -23,8 +23,11 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Set ``LIT_ENTRODROP_TRACEBACK=1`` to see where an error came from.
     """
-    _drop_foreign_noise()
     words = sys.argv[1:] if args is None else list(args)
+    _drop_foreign_noise()
+    if words and words[0] != "fit":
+        # No other command keeps checkpoints.
+        warnings.filterwarnings("ignore", message="The dirpath has changed")
     try:
         if words and words[0] in OTHER_COMMANDS:
             auto_cli(
@@ -45,6 +48,13 @@ def main(args: Sequence[str] | None = None) -> None:
 def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
+    # It prints the table, of which only a logger would keep a copy.
+    warnings.filterwarnings("ignore", message="You called `self.log.*no logger configured")
+    # What no interval has logged is logged when the epoch ends.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+    # It is the module that knows the entropies of a batch.
+    warnings.filterwarnings("ignore", message=".*`on_before_batch_transfer` in `LightningModule`")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

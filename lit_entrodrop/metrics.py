@@ -22,7 +22,7 @@ class TokenMetrics(Metric):
 
     >>> metrics = TokenMetrics()
     >>> one = torch.ones(1, 2)
-    >>> metrics.update(Outputs(one, one, one, one.bool()), one.bool())
+    >>> metrics.update(Outputs(one, one, one, one, one.bool()), one.bool())
     >>> {name: round(value.item(), 3) for name, value in metrics.compute().items()}
     {'loss': 1.0, 'perplexity': 2.718, 'accuracy': 1.0}
     """
@@ -83,25 +83,25 @@ class TokenMetrics(Metric):
 
 
 class WeightedMeans:
-    """Weighted means of named scalars, which stay on their device until they are read.
+    """Weighted means of named scalars, which cost nothing until they are read.
 
     >>> means = WeightedMeans()
     >>> means.add("loss", torch.tensor(1.0), torch.tensor(1.0))
-    >>> means.add("loss", torch.tensor(2.0), torch.tensor(3.0))
+    >>> means.add("loss", torch.tensor(6.0), torch.tensor(3.0))
     >>> means.pop(lambda sums: sums)
     {'loss': 1.75}
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def __bool__(self) -> bool:
         """Tell whether anything was added."""
-        return bool(self._sums)
+        return bool(self._seen)
 
-    def add(self, name: str, value: Tensor, weight: Tensor) -> None:
-        """Add a scalar; no synchronisation."""
-        self._sums[name] = self._sums.get(name, 0.0) + torch.stack([value * weight, weight])
+    def add(self, name: str, total: Tensor, weight: Tensor) -> None:
+        """Remember a weighted sum and its weight, two scalars."""
+        self._seen.setdefault(name, []).append((total, weight))
 
     def pop(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
         """Return the means and start again.
@@ -109,8 +109,16 @@ class WeightedMeans:
         Args:
             reduce_sum: sums a tensor over ranks.
         """
-        sums = reduce_sum(torch.stack(list(self._sums.values())))
+        sums = reduce_sum(torch.stack([_sums(pairs) for pairs in self._seen.values()]))
         values = (sums[:, 0] / sums[:, 1]).tolist()
-        means = dict(zip(self._sums, values, strict=True))
-        self._sums.clear()
+        means = dict(zip(self._seen, values, strict=True))
+        self._seen.clear()
         return means
+
+
+def _sums(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    device = pairs[0][1].device
+    columns = (
+        torch.stack([scalar.to(device) for scalar in each]) for each in zip(*pairs, strict=True)
+    )
+    return torch.stack([column.sum() for column in columns])

@@ -14,17 +14,21 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.building import LMConfig, build_causal_lm
+from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checks import check_model_fits_data, check_trainer, total_steps
+from lit_entrodrop.checkpoints import check_same_model, shapes
+from lit_entrodrop.checks import check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
-from lit_entrodrop.entropies import Entropies
-from lit_entrodrop.entropy_store import EntropyStore
+from lit_entrodrop.entropy.entropies import Entropies
+from lit_entrodrop.entropy.scoring import forward_clean, score_clean
+from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.metrics import TokenMetrics, WeightedMeans
+from lit_entrodrop.models import build_for, build_frozen_for
 from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
+from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
-from lit_entrodrop.scoring import forward_clean, score_clean
+from lit_entrodrop.seeding import seed_default_generators
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX, predicted_labels
@@ -73,9 +77,8 @@ class LitCausalLM(L.LightningModule):
         """Build the model, once, and refuse data that it cannot take."""
         if hasattr(self, "causal_lm"):
             return
-        self.causal_lm = build_causal_lm(self.lm)
         self.regularizers.check(self.vocabulary)
-        check_model_fits_data(self.causal_lm, self.tokenizer, self.data)
+        self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and the learning rate of each step."""
@@ -93,7 +96,7 @@ class LitCausalLM(L.LightningModule):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Corrupt the tokens, perturb their embeddings, predict, weigh the losses, add penalties.
+        """Corrupt the tokens, perturb their embeddings, weigh them, predict, add penalties.
 
         Args:
             batch: ``input_ids``, ``labels``, ``position_ids``, ``document_ids``, ``[B, T]`` int64
@@ -106,12 +109,12 @@ class LitCausalLM(L.LightningModule):
         """
         step = self._describe_step(batch, batch_idx)
         # The model's own dropout, too, is a function of the step, so that a resumed run repeats it.
-        torch.manual_seed(replace(step, stream=-1).generator().initial_seed())
+        seed_default_generators(replace(step, stream=-1).generator().initial_seed(), self.device)
         corrupted = self.regularizers.on_input_ids(step)
-        outputs = self._forward(
-            batch, corrupted, partial(self.regularizers.on_embeddings, step=step)
-        )
-        loss, weight = self.regularizers.reduce(outputs, step)
+        perturb = partial(self.regularizers.on_embeddings, step=step)
+        token_weight = self.regularizers.on_token_weight(step)
+        outputs = self._forward(batch, corrupted, perturb, token_weight)
+        loss, weight = self.regularizers.reduce(outputs, step, token_weight)
         self.entropies.record(batch, outputs.entropy)
         self._accumulate(loss, weight, step)
         return loss / batch["labels"].shape[1]
@@ -121,36 +124,28 @@ class LitCausalLM(L.LightningModule):
 
         Lightning has averaged the gradient over micro-batches and ranks; each was in units of T.
         """
-        weight = self.trainer.strategy.reduce(self.step_weight, reduce_op="sum")
+        weight = self.preemption.reduce_sum(self.step_weight)
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
+        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_mul_(gradients, factor)
         self.step_weight.zero_()
 
     def on_fit_start(self) -> None:
-        """Provide the entropies and the frozen model that the run needs."""
-        scorer: CausalLM | EntropyStore | None = None
-        if self.reference is not None and Path(self.reference).suffix == ".safetensors":
-            if self.regularizers.requirements.reference:
-                raise ValueError(
-                    "model.reference: expected a model, as a regularizer runs it, got the "
-                    f"entropies {self.reference}: name a hub model or a model folder"
-                )
-            scorer = EntropyStore.load(Path(self.reference), self.data.fingerprint("train"))
-        elif self.reference is not None or self.regularizers.requirements.reference:
-            scorer = frozen = self._build_frozen()
-            if self.regularizers.requirements.reference:
-                with_logits = self.regularizers.requirements.logits
-                self._score_frozen = partial(score_clean, frozen, with_logits=with_logits)
-        # Lightning sets the precision for steps alone.
-        with self.trainer.precision_plugin.forward_context():
-            self.entropies.prepare(self.data, self.causal_lm, scorer)
+        """Prepare what a step adds up."""
         self.step_weight = torch.zeros((), device=self.device)
+        self.one = torch.ones((), device=self.device)
+        self.preemption = Preemption(self.trainer)
+
+    def on_validation_start(self) -> None:
+        """Provide the entropies for the validation that comes before the first step."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._provide_entropies()
 
     def on_train_start(self) -> None:
         """Let the optimizer settings that are given win over those of a restored checkpoint."""
+        self._provide_entropies()
         factor = self.lr_schedule.factor(self.trainer.global_step, self.total_steps)
         groups = self.trainer.optimizers[0].param_groups
         for group, configured in zip(groups, self._configured, strict=True):
@@ -164,17 +159,26 @@ class LitCausalLM(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        if stepped and self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if stepped and every and self.trainer.global_step % every == 0:
             self._log_training()
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the last steps."""
         self._log_training()
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Look up the entropies of a batch on the host, where its blocks are known at once."""
+        if self.trainer.training:
+            return self.entropies.attach(batch, "train")
+        if self.trainer.validating or self.trainer.sanity_checking:
+            return self.entropies.attach(batch, "validation")
+        return batch
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count loss and accuracy on clean input, by reference entropy."""
-        self._evaluate(batch, self.entropies.of_validation(batch))
+        self._evaluate(batch, batch.get("entropy"))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count loss and accuracy on clean input."""
@@ -207,13 +211,9 @@ class LitCausalLM(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the entropies, and refuse the weights of another model."""
-        own = {name: tensor.shape for name, tensor in self.state_dict().items()}
-        kept = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
-        if unlike := sorted(name for name in own.keys() | kept if own.get(name) != kept.get(name)):
-            raise ValueError(
-                "ckpt_path: expected a checkpoint of the configured model, got one that differs in "
-                f"{len(unlike)} tensors, the first {unlike[0]}: name the model that was trained"
-            )
+        # The shards of a folder were compared when they were loaded.
+        if "state_dict" in checkpoint:
+            check_same_model(shapes(self.state_dict()), shapes(checkpoint["state_dict"]))
         self.entropies.load_state_dict(checkpoint["entropies"])
 
     @property
@@ -266,7 +266,11 @@ class LitCausalLM(L.LightningModule):
         return replace(step, second_forward=partial(self._second_forward, batch, step))
 
     def _forward(
-        self, batch: Batch, input_ids: Tensor, perturb: Callable[[Tensor], Tensor] | None
+        self,
+        batch: Batch,
+        input_ids: Tensor,
+        perturb: Callable[[Tensor], Tensor] | None,
+        token_weight: Tensor | None = None,
     ) -> Outputs:
         outputs: Outputs = self.causal_lm(
             input_ids,
@@ -274,7 +278,8 @@ class LitCausalLM(L.LightningModule):
             batch["position_ids"],
             batch["document_ids"],
             perturb,
-            self.regularizers.requirements.logits,
+            None if self.regularizers.reads_outputs else token_weight,
+            self.regularizers.requirements,
         )
         return outputs
 
@@ -294,31 +299,38 @@ class LitCausalLM(L.LightningModule):
         corrupted = self.regularizers.on_input_ids(step)
         return self._forward(batch, corrupted, partial(self.regularizers.on_embeddings, step=step))
 
-    def _build_frozen(self) -> CausalLM:
-        lm = self.lm
-        if self.reference is not None:
-            lm = replace(lm, pretrained=self.reference, architecture=None)
-        if lm.pretrained is None:
-            raise ValueError(
-                "model.reference: expected a pretrained model, as lm.pretrained is null and random "
-                "weights cannot be had again: name one"
+    def _provide_entropies(self) -> None:
+        """Provide the entropies and the frozen model that the run needs, once.
+
+        A checkpoint is restored by then, under every strategy.
+        """
+        if self.entropies.ready:
+            return
+        scorer: CausalLM | EntropyStore | None = None
+        if self.reference is not None and Path(self.reference).suffix == ".safetensors":
+            if self.regularizers.requirements.reference:
+                raise ValueError(
+                    "model.reference: expected a model, as a regularizer runs it, got the "
+                    f"entropies {self.reference}: name a hub model or a model folder"
+                )
+            scorer = EntropyStore.load(Path(self.reference), self.data.fingerprint("train"))
+        elif self.reference is not None or self.regularizers.requirements.reference:
+            scorer = frozen = build_frozen_for(
+                self.trainer, self.data, self.lm, self.reference, self.tokenizer
             )
-        frozen = build_causal_lm(replace(lm, lora=None, activation_checkpointing=False))
-        tokenizer = load_tokenizer(lm.tokenizer_source)
-        if tokenizer.get_vocab() != self.tokenizer.get_vocab():
-            raise ValueError(
-                f"model.reference: expected a model with the vocabulary of {self.lm.pretrained}, "
-                f"got {self.reference}, whose words differ: name another"
-            )
-        check_model_fits_data(frozen, tokenizer, self.data)
-        return frozen.requires_grad_(False).eval().to(self.device)
+            if self.regularizers.requirements.reference:
+                required = self.regularizers.requirements
+                self._score_frozen = partial(score_clean, frozen, required=required)
+        # Lightning sets the precision for steps alone.
+        with self.trainer.precision_plugin.forward_context():
+            self.entropies.prepare(self.data, self.causal_lm, scorer)
 
     def _accumulate(self, loss: Tensor, weight: Tensor, step: TrainingStep) -> None:
         weight = weight.detach()
         self.step_weight += weight
-        self.train_means.add("train/loss", loss.detach() / weight.clamp(min=1e-8), weight)
+        self.train_means.add("train/loss", loss.detach(), weight)
         for name, value in step.metrics.items():
-            self.train_means.add(name, value.to(weight.device), torch.ones_like(weight))
+            self.train_means.add(name, value, self.one)
 
     def _log_training(self) -> None:
         if not self.train_means:

@@ -1,8 +1,8 @@
 """The contract between a training loop and a regularizer.
 
-One step flows through four places, and a regularizer has one hook for each:
+One step flows through five places, and a regularizer has one hook for each:
 
-    token ids → embeddings → per-token loss and weights → additive penalty
+    token ids → embeddings → token weights → (forward pass) → per-token loss → additive penalty
 
 Shapes: B rows in the batch, T tokens in a row, D embedding dimensions, V words in the vocabulary.
 Position ``t`` always speaks about token ``t``: ``labels[t]`` is its label, ``nll[t]`` its loss,
@@ -51,21 +51,34 @@ class Outputs:
 
     Args:
         nll: ``[B, T]`` fp32, −ln p(x_t | x_<t), with gradient; 0 where the label is ignored.
-        entropy: ``[B, T]`` fp32 nats of p(· | x_<t), no gradient; NaN where nothing predicts x_t.
+        entropy: ``[B, T]`` fp32 nats of p(· | x_<t); NaN where nothing predicts x_t.
+            With gradient only if that is required.
         logsumexp: ``[B, T]`` fp32, ln Σ_v exp z_v of the same logits, with gradient.
+        mean_logit: ``[B, T]`` fp32, Σ_v z_v / V, with gradient; label smoothing by ε makes the loss
+            (1 − ε)·nll + ε·(logsumexp − mean_logit).
         correct: ``[B, T]`` bool, whether no word is likelier than the label.
         logits: ``[B, T, V]`` aligned likewise (row t predicts x_t), only if a regularizer requires
             them, as they are the largest tensor of a step.
+        weighted_loss: scalar, Σ weight·nll with gradient, if the weights were known before the
+            pass. Then nothing else has a gradient, which saves a quarter of the head's arithmetic.
     """
 
     nll: Tensor
     entropy: Tensor
     logsumexp: Tensor
+    mean_logit: Tensor
     correct: Tensor
     logits: Tensor | None = None
+    weighted_loss: Tensor | None = None
 
     @classmethod
-    def from_logits(cls, logits: Tensor, labels: Tensor, document_ids: Tensor) -> "Outputs":
+    def from_logits(
+        cls,
+        logits: Tensor,
+        labels: Tensor,
+        document_ids: Tensor,
+        entropy_gradient: bool = False,
+    ) -> "Outputs":
         """Compute the outputs from the logits of any causal LM.
 
         Args:
@@ -73,6 +86,7 @@ class Outputs:
             labels: ``[B, T]`` int64, aligned with the inputs; -100 is ignored, and so are padding
                 and the first token of a document.
             document_ids: ``[B, T]`` int64, -1 for padding.
+            entropy_gradient: let gradients flow into the entropy.
 
         Returns:
             The outputs, aligned with the inputs; logits included.
@@ -86,12 +100,11 @@ class Outputs:
         nll = nn.functional.cross_entropy(
             aligned.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
         )
-        entropy = token_entropy(aligned.detach()).masked_fill(
-            is_unpredicted(document_ids), torch.nan
-        )
+        entropy = token_entropy(aligned if entropy_gradient else aligned.detach())
+        entropy = entropy.masked_fill(is_unpredicted(document_ids), torch.nan)
         label_logit = aligned.gather(-1, labels.clamp(min=0)[..., None]).squeeze(-1)
         correct = (labels != IGNORE_INDEX) & (label_logit >= aligned.amax(-1))
-        return cls(nll, entropy, aligned.logsumexp(-1), correct, aligned)
+        return cls(nll, entropy, aligned.logsumexp(-1), aligned.mean(-1), correct, aligned)
 
 
 @dataclass(frozen=True)
@@ -201,12 +214,14 @@ class Requirements:
         second_forward: another forward pass with gradient.
         reference: a frozen reference model.
         logits: the full ``[B, T, V]`` logits.
+        entropy_gradient: gradients through the entropies of the outputs.
     """
 
     entropy: EntropySource | None = None
     second_forward: bool = False
     reference: bool = False
     logits: bool = False
+    entropy_gradient: bool = False
 
 
 class Regularizer(nn.Module):
@@ -240,6 +255,14 @@ class Regularizer(nn.Module):
     def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
         """Perturb the embeddings ``[B, T, D]`` after the look-up."""
         return embeddings
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        """Weigh the loss of each token, ``[B, T]`` fp32, before the forward pass.
+
+        Prefer this to :meth:`on_token_loss` for weights that do not depend on the outputs: the
+        fused head is then faster.
+        """
+        return token_weight
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep

@@ -44,6 +44,7 @@ class Regularizers(nn.ModuleList):
         self.ordered = tuple(regularizers)
         self.names = _unique_names(regularizers)
         self.requirements = _merge([regularizer.requirements for regularizer in regularizers])
+        self.reads_outputs = any(map(_reads_outputs, regularizers))
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Let each regularizer refuse the vocabulary or its company.
@@ -70,10 +71,28 @@ class Regularizers(nn.ModuleList):
             embeddings = _like(embeddings, perturbed, regularizer, "on_embeddings")
         return embeddings
 
-    def on_token_loss(self, outputs: Outputs, step: TrainingStep) -> TokenLoss:
-        """Return loss and weight of each token, ``[B, T]`` each."""
+    def on_token_weight(self, step: TrainingStep) -> Tensor:
+        """Return the weight that each token has before the forward pass, ``[B, T]`` fp32."""
+        weight = step.valid.float()
+        for regularizer, own_step in self._active(step):
+            weighed = regularizer.on_token_weight(weight, own_step)
+            weight = _like(weight, weighed, regularizer, "on_token_weight")
+        return weight
+
+    def on_token_loss(
+        self, outputs: Outputs, step: TrainingStep, token_weight: Tensor | None = None
+    ) -> TokenLoss:
+        """Return loss and weight of each token, ``[B, T]`` each.
+
+        Args:
+            outputs: of the forward pass.
+            step: the step.
+            token_weight: of :meth:`on_token_weight`, if it is at hand.
+        """
         self._require_logits(outputs)
-        token_loss = TokenLoss(outputs.nll, step.valid.to(outputs.nll.dtype))
+        if token_weight is None:
+            token_weight = self.on_token_weight(step)
+        token_loss = TokenLoss(outputs.nll, token_weight.to(outputs.nll.dtype))
         for regularizer, own_step in self._active(step):
             token_loss = regularizer.on_token_loss(token_loss, outputs, own_step)
             for returned in (token_loss.loss, token_loss.weight):
@@ -90,14 +109,24 @@ class Regularizers(nn.ModuleList):
                 total = total + _like(total, penalty, regularizer, "on_penalty")
         return total
 
-    def reduce(self, outputs: Outputs, step: TrainingStep) -> tuple[Tensor, Tensor]:
+    def reduce(
+        self, outputs: Outputs, step: TrainingStep, token_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the summed loss and the summed weight of a micro-batch, two scalars.
 
         Add up both over micro-batches and ranks and divide once: then the size of a micro-batch
         does not matter. The penalty counts with the weight of its micro-batch. Where no token
         counts, both are zero and the loss is still attached to the graph.
+
+        Args:
+            outputs: of the forward pass.
+            step: the step.
+            token_weight: of :meth:`on_token_weight`, if it is at hand.
         """
-        token_loss = self.on_token_loss(outputs, step)
+        if outputs.weighted_loss is not None and token_weight is not None:
+            assert not (self.training and self.reads_outputs), "these outputs carry no gradient"
+            return outputs.weighted_loss, token_weight.sum()
+        token_loss = self.on_token_loss(outputs, step, token_weight)
         weight = token_loss.weight.sum()
         loss = (token_loss.weight * token_loss.loss).sum()
         return loss + weight * self.on_penalty(outputs, step), weight
@@ -194,4 +223,10 @@ def _merge(requirements: list[Requirements]) -> Requirements:
         second_forward=any(each.second_forward for each in requirements),
         reference=any(each.reference for each in requirements),
         logits=any(each.logits for each in requirements),
+        entropy_gradient=any(each.entropy_gradient for each in requirements),
     )
+
+
+def _reads_outputs(regularizer: Regularizer) -> bool:
+    hooks = ("on_token_loss", "on_penalty")
+    return any(getattr(type(regularizer), hook) is not getattr(Regularizer, hook) for hook in hooks)

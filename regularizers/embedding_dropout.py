@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regularizers.base import Regularizer, TrainingStep
-from regularizers.curricula import Constant, Curriculum, as_curriculum, require_probability
+from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import bernoulli
 from regularizers.token_dropout import require_choice
 
@@ -67,7 +67,7 @@ class EmbeddingDropout(Regularizer):
 
     def __init__(
         self,
-        curriculum: Curriculum | float = Constant(0.1),  # noqa: B008
+        curriculum: Curriculum | float = 0.1,
         granularity: Granularity = "row",
     ) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Random token dropout, and the controls that show whether entropy matters."""
 
 from regularizers.base import EntropySource
-from regularizers.curricula import Constant, Curriculum
+from regularizers.curricula import Curriculum
 from regularizers.replacement import Replacement
 from regularizers.token_dropout import Scope, Selection, Target, TokenDropout
 
@@ -38,7 +38,7 @@ class RandomTokenDropout(TokenDropout):
 
     def __init__(
         self,
-        curriculum: Curriculum | float = Constant(0.3),  # noqa: B008
+        curriculum: Curriculum | float = 0.3,
         select: Selection = "random",
         quantile: float = 1.0,
         target: Target = "input",

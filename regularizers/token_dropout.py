@@ -1,7 +1,6 @@
 """How tokens are dropped, whichever are chosen: shared by EntroDrop and its random controls."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,10 +8,8 @@ from torch import Tensor
 
 from regularizers.base import (
     EntropySource,
-    Outputs,
     Regularizer,
     Requirements,
-    TokenLoss,
     TrainingStep,
     Vocabulary,
 )
@@ -132,14 +129,11 @@ class TokenDropout(Regularizer):
         dropped = self.drop_mask(step, step.generator())
         return replace_embeddings(embeddings, dropped, self.replacement, step.document_ids >= 0)
 
-    def on_token_loss(
-        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
-    ) -> TokenLoss:
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
         """Take dropped tokens out of the loss and of its denominator, if they are the target."""
         if self.target == "input":
-            return token_loss
-        dropped = self.drop_mask(step, step.generator())
-        return replace(token_loss, weight=token_loss.weight.masked_fill(dropped, 0.0))
+            return token_weight
+        return token_weight.masked_fill(self.drop_mask(step, step.generator()), 0.0)
 
     def drop_mask(self, step: TrainingStep, generator: torch.Generator) -> Tensor:
         """Return which tokens are dropped in this step, ``[B, T]`` bool."""

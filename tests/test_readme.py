@@ -6,12 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_entrodrop.main import main
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
-def python_block(marker: str) -> str:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def block(language: str, marker: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
     return next(block for block in blocks if marker in block)
+
+
+def python_block(marker: str) -> str:
+    return block("python", marker)
 
 
 def test_own_regularizer_is_about_twenty_lines_and_works() -> None:
@@ -32,6 +38,25 @@ def test_own_regularizer_is_about_twenty_lines_and_works() -> None:
     regularized = Regularizers([namespace["ZLoss"](0.1)]).mean_loss(outputs, step)
     expected = 0.1 * logits.double().logsumexp(-1)[0, :2].square().mean()
     assert (regularized - plain).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_config_of_a_run_with_an_own_regularizer_can_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_regularizers.py").write_text(python_block("class ZLoss"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own, kept = tmp_path / "own.yaml", tmp_path / "kept.yaml"
+    own.write_text(block("yaml", "my_regularizers.ZLoss"))
+
+    def printed(*configs: Path) -> str:
+        flags = [word for config in configs for word in ("--config", str(config))]
+        with pytest.raises(SystemExit):
+            main(["fit", *flags, "--data.corpus=x", "--print_config"])
+        return capsys.readouterr().out
+
+    kept.write_text(printed(own))
+    assert "value: 0.0001" in kept.read_text() or "curriculum: 0.0001" in kept.read_text()
+    assert printed(kept) == kept.read_text()
 
 
 def test_bare_loop_snippet_runs() -> None:

@@ -1,7 +1,6 @@
 """Lightning callbacks of a run."""
 
-from lit_entrodrop.callbacks.entropy_writer import EntropyWriter
 from lit_entrodrop.callbacks.nan_guard import NaNGuard
 from lit_entrodrop.callbacks.prediction_writer import PredictionWriter
 
-__all__ = ["EntropyWriter", "NaNGuard", "PredictionWriter"]
+__all__ = ["NaNGuard", "PredictionWriter"]

@@ -7,15 +7,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, DistributedSampler
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.cache import PackedSplit, read_splits, write_splits
 from lit_entrodrop.data.preparing import gather_documents, prepare_split
-from lit_entrodrop.data.sampling import Batch, OrderedSampler, ResumableDataLoader
+from lit_entrodrop.data.sampling import (
+    Batch,
+    OrderedSampler,
+    ResumableDataLoader,
+    ShuffledSampler,
+    missing_batches,
+)
 from lit_entrodrop.data.settings import check_at_least, check_shares
 from lit_entrodrop.data.sources import digest_corpus
 from lit_entrodrop.data.splitting import SPLITS
@@ -169,9 +177,7 @@ class TextDataModule(LightningDataModule):
         """Shuffle the training blocks by (seed, epoch) alone."""
         blocks = self._packed("train").blocks
         replicas, rank = self._ranks()
-        sampler: DistributedSampler[Batch] = DistributedSampler(
-            blocks, replicas, rank, seed=self.hparams["seed"]
-        )
+        sampler = ShuffledSampler(blocks, replicas, rank, seed=self.hparams["seed"])
         self._train_loader = ResumableDataLoader(blocks, sampler=sampler, **self._loading())
         restored, self._restored = self._restored, {}
         self._train_loader.load_state_dict(restored)
@@ -202,6 +208,24 @@ class TextDataModule(LightningDataModule):
         blocks = self._packed(split).blocks
         sampler = OrderedSampler(blocks, *self._ranks())
         return DataLoader(blocks, sampler=sampler, **self._loading())
+
+    def missing_dataloader(
+        self, split: str, known: NDArray[np.bool_]
+    ) -> tuple[DataLoader[Batch], int]:
+        """Read the blocks of any split that are not known yet, over all ranks.
+
+        Args:
+            split: "train", "validation" or "test".
+            known: [blocks], which are known.
+
+        Returns:
+            The loader, and how many batches of this rank are done.
+        """
+        settings = self._loading()
+        cut = (settings.pop("batch_size"), *self._ranks())
+        batches = missing_batches(known, *cut)
+        loader = DataLoader(self._packed(split).blocks, batch_sampler=batches, **settings)
+        return loader, len(missing_batches(np.zeros_like(known), *cut)) - len(batches)
 
     def state_dict(self) -> dict[str, Any]:
         """Tell how far the training loader is, for the checkpoint.

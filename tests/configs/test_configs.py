@@ -85,13 +85,17 @@ def test_configs_are_found() -> None:
     assert BASE in FILES
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_config_is_parsed_and_printed(path: Path) -> None:
+def printed_config(*flags: str) -> str:
     printed = StringIO()
     with redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-        main(["fit", *arguments(path), "--print_config"])
+        main(["fit", *flags, "--print_config"])
     assert not ended.value.code
-    final = yaml.safe_load(printed.getvalue())
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_config_is_parsed(path: Path) -> None:
+    final = yaml.safe_load(printed_config(*arguments(path)))
     own = yaml.safe_load(path.read_text())
     for section in ("trainer", "data"):
         for name, value in own.get(section, {}).items():
@@ -167,3 +171,13 @@ def test_base_sets_what_every_run_shares() -> None:
     assert cli.config["fit"]["seed_everything"] == 0
     assert cli.model.seed == cli.datamodule.hparams["seed"] == 0
     assert cli.model.lm.pretrained == "package:lit_entrodrop/tiny_base"
+
+
+@pytest.mark.parametrize("name", ["EntroDrop", "RandomTokenDropout", "EmbeddingDropout"])
+def test_defaults_survive_in_the_kept_config(name: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    named = [{"class_path": f"regularizers.{name}"}]
+    own.write_text(yaml.safe_dump({"model": {"regularizers": named}, "data": {"corpus": "x"}}))
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(printed_config("--config", str(own)))
+    assert printed_config("--config", str(kept)) == kept.read_text()

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from math import log
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,13 @@ def test_short_and_of_few_dependencies(name: str) -> None:
     imported = re.findall(r"^(?:from|import) ([a-z_]+)", source, re.MULTILINE)
     foreign = {package for package in imported if package not in sys.stdlib_module_names}
     assert foreign == {"regularizers", "torch", "transformers"}
+
+
+def test_fused_head_learns(tmp_path: Path) -> None:
+    printed = run_example("fused_head.py", tmp_path)
+    losses = [float(loss) for loss in re.findall(rf"nll{NUMBER}", printed)]
+    entropies = [float(entropy) for entropy in re.findall(rf"entropy{NUMBER}", printed)]
+    assert len(losses) == len(entropies) == 20
+    assert losses[0] == pytest.approx(log(32768), abs=0.3)
+    assert losses[-1] < losses[0] - 1.0
+    assert entropies[-1] < entropies[0]

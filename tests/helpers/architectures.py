@@ -14,7 +14,12 @@ SHAPE = {
     "pad_token_id": 1,
 }
 GATED = {**SHAPE, "intermediate_size": 32, "num_key_value_heads": 1}
-CHUNKED: dict[str, dict[str, Any]] = {
+RECURRENT = {
+    name: value
+    for name, value in SHAPE.items()
+    if name not in ("max_position_embeddings", "initializer_range", "num_attention_heads")
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": GATED,
     "qwen3": {**GATED, "head_dim": 8},
     "gpt2": {
@@ -38,15 +43,42 @@ CHUNKED: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 2,
         "state_size": 4,
     },
+    # Heads with a bias, a soft cap, a divisor, a factor.
+    "phi": {**SHAPE, "intermediate_size": 32},
+    "gemma2": {**GATED, "head_dim": 8, "final_logit_softcapping": 3.0},
+    "recurrent_gemma": {
+        **RECURRENT,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "lru_width": 16,
+        "logits_soft_cap": 3.0,
+    },
+    "xlstm": {**RECURRENT, "num_heads": 2, "output_logit_soft_cap": 3.0},
+    "granite": {**GATED, "logits_scaling": 8.0},
+    "cohere": GATED,
+    # More embeddings than words.
+    "cpmant": {
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "dim_head": 8,
+        "dim_ff": 32,
+    },
 }
-NAIVE: dict[str, tuple[dict[str, Any], str]] = {
-    "phi": ({**SHAPE, "intermediate_size": 32}, "bias"),
-    "gemma2": ({**GATED, "head_dim": 8}, "final_logit_softcapping=30.0"),
-    "granite": ({**GATED, "logits_scaling": 8.0}, "logits_scaling=8.0"),
-    "cohere": (GATED, "logit_scale=0.0625"),
+WITHOUT_SDPA = ("gemma2", "mamba", "recurrent_gemma", "xlstm", "cpmant", "rembert")
+
+# Heads that are more than a linear layer on the last hidden states of the base model.
+MORE_THAN_LINEAR: dict[str, dict[str, Any]] = {
+    "bert": {**SHAPE, "intermediate_size": 32, "is_decoder": True},
+    "rembert": {
+        **SHAPE,
+        "intermediate_size": 32,
+        "output_embedding_size": 24,
+        "is_decoder": True,
+    },
+    "llama4_text": {**GATED, "head_dim": 8, "intermediate_size_mlp": 32, "num_local_experts": 2},
 }
-ARCHITECTURES = {**CHUNKED, **{name: settings for name, (settings, _) in NAIVE.items()}}
-WITHOUT_SDPA = ("gemma2", "mamba")
 
 QWEN3: dict[str, Any] = {
     "model_type": "qwen3",

@@ -50,7 +50,9 @@ class ToyLM(nn.Module):
         return logits
 
 
-def make_llama(layers: int = 1, seed: int = 0, vocabulary_size: int = 64) -> LlamaForCausalLM:
+def make_llama(
+    layers: int = 1, seed: int = 0, vocabulary_size: int = 64, tied: bool = False
+) -> LlamaForCausalLM:
     """Build a real decoder of some thousand parameters, in training mode."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -61,6 +63,7 @@ def make_llama(layers: int = 1, seed: int = 0, vocabulary_size: int = 64) -> Lla
         num_attention_heads=2,
         num_key_value_heads=1,
         initializer_range=0.3,
+        tie_word_embeddings=tied,
     )
     model: LlamaForCausalLM = LlamaForCausalLM(config).train()
     return model

@@ -1,5 +1,10 @@
-"""Regularizers as users would write them, for what a loop must provide to them."""
+"""Plug-ins as users would write them, named in configs by their class path."""
 
+import os
+import signal
+from typing import Any
+
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -68,3 +73,19 @@ class Logits(Regularizer):
     def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
         assert outputs.logits is not None
         return -outputs.logits.log_softmax(-1).mean()
+
+
+class TellToEnd(L.Callback):
+    """Sends SIGTERM to the own process before a step, and tells how it ends."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        self.rank = rank
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_exception(self, trainer: L.Trainer, _: Any, exception: BaseException) -> None:
+        steps, how = trainer.global_step, type(exception).__name__
+        print(f"rank {trainer.global_rank} ends after {steps} steps: {how}", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_entrodrop.entropy_store import EntropyStore
+from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.main import main
 from tests.helpers.tiny import Tiny, build_tokenizer, texts, write_corpus
 

@@ -1,5 +1,6 @@
 import copy
 import shutil
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from lit_entrodrop.building import (
 )
 from lit_entrodrop.causal_lm import CausalLM
 from tests.helpers.architectures import HUB
-from tests.helpers.tiny import LLAMA
+from tests.helpers.loop import positions
+from tests.helpers.tiny import LLAMA, VOCABULARY_SIZE
 
 
 def config(**settings: Any) -> LMConfig:
@@ -124,7 +126,7 @@ def test_lora_trains_adapters_alone(target_modules: str | list[str]) -> None:
     assert changed
     assert all("lora_" in name for name in changed)
     assert losses[2] < losses[0]
-    assert model.fused_head is ("lm_head" not in target_modules)
+    assert model.form is not None
 
 
 @pytest.mark.parametrize("lora", [None, LoRAConfig(rank=2)])
@@ -163,6 +165,32 @@ def test_compiled_blocks_give_the_same_loss() -> None:
     assert list(compiled.state_dict()) == list(plain.state_dict())
 
 
+def test_compiled_blocks_are_not_compiled_again_in_later_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The code of Inductor does not matter here, and takes a compiler.
+    eager = partialmethod(nn.Module.compile, backend="eager")
+    monkeypatch.setattr(nn.Module, "compile", eager)
+    compiled = build(architecture={**LLAMA, "num_hidden_layers": 1}, compile=True)
+    statistics = torch._dynamo.utils.counters["stats"]
+    statistics.clear()
+
+    def epoch(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for rows in (3, 3, 3, 1):
+            ids = torch.randint(VOCABULARY_SIZE, (rows, 16), generator=generator)
+            cuts = torch.randint(1, 15, (rows, 1), generator=generator)
+            document_ids = (torch.arange(16) >= cuts).long()
+            outputs = compiled(ids, ids, positions(document_ids), document_ids)
+            outputs.nll.sum().backward()
+
+    epoch(0)
+    compiled_graphs = statistics["unique_graphs"]
+    assert compiled_graphs == 2, "one for full batches, one for the last"
+    epoch(1)
+    assert statistics["unique_graphs"] == compiled_graphs
+
+
 def test_transformer_blocks() -> None:
     assert len(transformer_blocks(build())) == 2
     assert len(transformer_blocks(build(lora=LoRAConfig(rank=2)))) == 2
@@ -172,10 +200,10 @@ def test_transformer_blocks() -> None:
 @pytest.mark.parametrize("name", HUB)
 def test_models_of_the_hub_have_their_published_size(name: str) -> None:
     architecture, parameters = HUB[name]
-    settings = config(architecture=architecture, activation_checkpointing=True, head="chunked")
+    settings = config(architecture=architecture, activation_checkpointing=True, head="torch")
     with torch.device("meta"):
         model = build_causal_lm(settings)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert model.fused_head
+    assert model.form is not None
     assert len(transformer_blocks(model)) == architecture["num_hidden_layers"]

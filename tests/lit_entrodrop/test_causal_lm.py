@@ -1,18 +1,19 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch import Tensor
 
-from lit_entrodrop.building import LMConfig, build_causal_lm
+from lit_entrodrop.building import LMConfig, LoRAConfig, build_causal_lm
 from lit_entrodrop.causal_lm import (
     CausalLM,
-    chunked_head_obstacle,
     embedding_rows,
     leaks_between_documents,
 )
-from regularizers import Outputs
-from tests.helpers.architectures import ARCHITECTURES, CHUNKED, NAIVE, WITHOUT_SDPA
+from regularizers import Outputs, Requirements
+from tests.helpers.architectures import ARCHITECTURES, MORE_THAN_LINEAR, WITHOUT_SDPA
 from tests.helpers.loop import positions
 
 # Two packed documents and padding; a document of one token and no padding.
@@ -21,7 +22,7 @@ DOCUMENT_IDS = torch.tensor([[0] * 7 + [1] * 4 + [-1], [0] + [1] * 11])
 
 def build(name: str, **settings: Any) -> CausalLM:
     torch.manual_seed(0)
-    architecture = {"model_type": name, **ARCHITECTURES[name]}
+    architecture = {"model_type": name, **{**ARCHITECTURES, **MORE_THAN_LINEAR}[name]}
     attention = "eager" if name in WITHOUT_SDPA else "sdpa"
     defaults = {"pretrained": None, "architecture": architecture, "attention": attention}
     return build_causal_lm(LMConfig(**{**defaults, **settings})).eval()
@@ -51,57 +52,253 @@ def assert_close(actual: Outputs, expected: Outputs, tolerance: float = 1e-5) ->
     assert torch.equal(actual.correct, expected.correct)
 
 
-@pytest.mark.parametrize("name", CHUNKED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_fused_and_naive_heads_agree(name: str) -> None:
     fused = build(name)
-    assert fused.fused_head
-    assert chunked_head_obstacle(fused.unwrapped) is None
+    assert fused.form is not None
+    assert_heads_agree(fused)
+
+
+def assert_heads_agree(fused: CausalLM) -> None:
     naive = CausalLM(fused.hf_model, "naive")
     actual, expected = fused(**arguments()), naive(**arguments())
     assert_close(actual, expected)
     predicted = ~expected.entropy.isnan()
-    torch.testing.assert_close(actual.logsumexp[predicted], expected.logsumexp[predicted])
+    for name in ("logsumexp", "mean_logit"):
+        torch.testing.assert_close(
+            getattr(actual, name)[predicted], getattr(expected, name)[predicted]
+        )
     gradients = []
     for outputs in (actual, expected):
         fused.zero_grad()
         (outputs.nll.sum() + outputs.logsumexp[predicted].square().sum()).backward()
-        gradients.append([parameter.grad for parameter in fused.parameters()])
+        gradients.append([p.grad for p in fused.parameters() if p.requires_grad])
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
+    weight = torch.rand(DOCUMENT_IDS.shape, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for loss in (
+        fused(**arguments(), token_weight=weight).weighted_loss,
+        (weight * naive(**arguments()).nll).sum(),
+    ):
+        fused.zero_grad()
+        loss.backward()
+        gradients.append([p.grad for p in fused.parameters() if p.requires_grad])
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", NAIVE)
-def test_head_that_is_more_than_a_product_uses_the_models_own_logits(name: str) -> None:
-    model = build(name)
-    _, reason = NAIVE[name]
-    assert not model.fused_head
-    assert reason in str(chunked_head_obstacle(model.unwrapped))
-    with pytest.raises(ValueError, match=rf"'chunked' cannot serve {name}: .*{reason}.*'naive'"):
-        build(name, head="chunked")
+@pytest.mark.parametrize("name", ["llama", "cohere", "phi", "gemma2"])
+def test_lora_on_the_head(name: str) -> None:
+    targets = ["q_proj", "lm_head"]
+    fused = build(name, lora=LoRAConfig(rank=2, alpha=3, dropout=0.5, target_modules=targets))
+    assert fused.form is not None
+    for parameter in fused.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
+    assert_heads_agree(fused)
+
+
+def peft_model(**settings: Any) -> Any:
+    """A Llama whose adapters all differ from zero."""
+    config = LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM", **settings)
+    adapted = get_peft_model(build("llama").hf_model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter)
+    return adapted
+
+
+def test_lora_on_the_head_is_switched_off_and_on() -> None:
+    adapted = peft_model()
+    fused, naive = CausalLM(adapted), CausalLM(adapted, "naive")
+    with_adapter = naive(**arguments())
+    adapted.merge_adapter()
+    assert_close(fused(**arguments()), with_adapter)
+    with adapted.disable_adapter():
+        without = fused(**arguments())
+        assert_close(without, naive(**arguments()))
+    assert not torch.allclose(without.nll, with_adapter.nll)
+    assert_close(fused(**arguments()), with_adapter)
+
+
+@pytest.mark.parametrize("settings", [{"lora_bias": True}, {"use_dora": True}])
+def test_lora_that_is_more_than_two_matrices_is_left_to_the_naive_head(
+    settings: dict[str, bool],
+) -> None:
+    adapted = peft_model(**settings)
+    with pytest.warns(UserWarning, match="other adapters than one plain LoRA without bias"):
+        assert CausalLM(adapted).form is None
+
+
+def test_adapter_that_comes_later_is_checked() -> None:
+    adapted = peft_model()
+    fused = CausalLM(adapted)
+    later = LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM", lora_bias=True)
+    adapted.add_adapter("later", later)
+    adapted.set_adapter("later")
+    with pytest.raises(ValueError, match="other adapters than one plain LoRA without bias"):
+        fused(**arguments())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+        LoraConfig(
+            target_modules=["q_proj"], task_type="CAUSAL_LM", alora_invocation_tokens=[3, 4]
+        ),
+    ],
+    ids=["prompt", "alora"],
+)
+@pytest.mark.parametrize("head", ["auto", "naive"])
+def test_adapter_outside_the_modules_is_refused(config: Any, head: Any) -> None:
+    adapted = get_peft_model(build("llama").hf_model, config)
+    with pytest.raises(ValueError, match=f"'default' of type {type(config).__name__}"):
+        CausalLM(adapted, head)
+
+
+def test_gradient_through_the_entropy() -> None:
+    fused = build("gemma2")
+    gradients = []
+    for model in (fused, CausalLM(fused.hf_model, "naive")):
+        fused.zero_grad()
+        outputs = model(**arguments(), required=Requirements(entropy_gradient=True))
+        outputs.entropy.nansum().backward()
+        gradients.append([parameter.grad for parameter in fused.parameters()])
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "cohere", "phi"])
+def test_small_logits_of_half_precision_are_fused(name: str, dtype: str) -> None:
+    architecture = {
+        "model_type": name,
+        **ARCHITECTURES[name],
+        "vocab_size": 8000,
+        "initializer_range": 0.02,
+    }
+    fused = build(name, architecture=architecture, dtype=dtype)
+    assert fused.form is not None
+    naive = CausalLM(fused.hf_model, "naive")
+    assert_close(fused(**arguments()), naive(**arguments()), 1e-4)
+
+
+def test_hidden_states_are_rounded_as_the_model_rounds_them() -> None:
+    fused = build("mamba", dtype="bfloat16")
+    assert fused.form is not None
+    with torch.no_grad():
+        fused.unwrapped.get_output_embeddings().weight.mul_(50)
+    assert_close(fused(**arguments()), CausalLM(fused.hf_model, "naive")(**arguments()), 1e-4)
+
+
+def change_logits(model: CausalLM, change: Callable[[Tensor], Tensor]) -> None:
+    def hook(module: Any, args: Any, output: Any) -> Any:
+        output.logits = change(output.logits)
+        return output
+
+    model.hf_model.register_forward_hook(hook)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: 30 * (logits / 30).tanh(),
+        lambda logits: 1.1 * logits,
+        lambda logits: logits + torch.linspace(-1, 1, 64, dtype=logits.dtype),
+        lambda logits: logits.log_softmax(-1),
+        lambda logits: logits[..., :60],
+    ],
+    ids=["cap", "scale", "bias", "normalisation", "slice"],
+)
+def test_undeclared_change_is_noticed_whatever_the_weights(
+    change: Callable[[Tensor], Tensor], dtype: str
+) -> None:
+    model = build("llama", dtype=dtype)
+    with torch.no_grad():
+        model.unwrapped.get_output_embeddings().weight.zero_()
+    assert CausalLM(model.hf_model, "torch").form is not None
+    change_logits(model, change)
+    with pytest.warns(UserWarning, match="its logits differ from those of the fused head"):
+        assert CausalLM(model.hf_model).form is None
+
+
+def test_naive_head_serves_undeclared_logits() -> None:
+    model = build("llama")
+    change_logits(model, lambda logits: logits * 2)
+    with pytest.warns(UserWarning, match="'naive' serves llama.*its logits differ"):
+        again = CausalLM(model.hf_model)
+    assert again.form is None
+    with pytest.raises(ValueError, match=r"'torch' cannot serve llama: its logits differ.*'naive'"):
+        CausalLM(model.hf_model, "torch")
     given = arguments()
-    own = model.unwrapped(
+    own = again.unwrapped(
         input_ids=given["input_ids"], position_ids=given["position_ids"], use_cache=False
     ).logits
     expected = -own.log_softmax(-1)[:, :-1].gather(-1, given["input_ids"][:, 1:, None])[..., 0]
     counted = (given["labels"][:, 1:] >= 0) & (given["position_ids"][:, 1:] > 0)
-    torch.testing.assert_close(model(**given).nll[:, 1:][counted], expected[counted])
+    torch.testing.assert_close(again(**given).nll[:, 1:][counted], expected[counted])
 
 
-def test_soft_capping_switched_off_allows_the_chunked_head() -> None:
-    model = build("gemma2", config_overrides={"final_logit_softcapping": None}, head="chunked")
-    assert_close(model(**arguments()), CausalLM(model.hf_model, "naive")(**arguments()))
+@pytest.mark.parametrize(
+    ("name", "obstacle"),
+    [
+        ("bert", "its head receives other than the last hidden states"),
+        ("rembert", "its head receives other than the last hidden states"),
+        ("llama4_text", "no attribute 'last_hidden_state'"),
+    ],
+)
+def test_head_that_is_more_than_linear_is_left_to_the_naive_head(name: str, obstacle: str) -> None:
+    with pytest.warns(UserWarning, match=f"'naive' serves {name}.*{obstacle}"):
+        model = build(name)
+    assert model.form is None
+    assert model(**arguments()).nll.any()
 
 
-def test_undeclared_change_of_the_logits_is_noticed() -> None:
+def test_model_that_calls_no_head_is_left_to_the_naive_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = build("llama")
+    other = torch.nn.Linear(16, 64)
+    monkeypatch.setattr(model.hf_model, "get_output_embeddings", lambda: other)
+    with pytest.warns(UserWarning, match="it calls its head 0 times"):
+        assert CausalLM(model.hf_model).form is None
 
-    def double(module: Any, args: Any, output: Any) -> Any:
-        output.logits = output.logits * 2
-        return output
 
-    model.hf_model.register_forward_hook(double)
-    again = CausalLM(model.hf_model)
-    assert not again.fused_head
-    assert "differ" in str(chunked_head_obstacle(again.unwrapped))
+def test_head_that_is_no_linear_layer_is_named() -> None:
+    model = build("llama")
+    model.hf_model.set_output_embeddings(torch.nn.Bilinear(2, 2, 2))
+    with pytest.raises(ValueError, match=r"its head is Bilinear, not nn\.Linear"):
+        CausalLM(model.hf_model, "torch")
+
+
+def test_head_that_the_device_lacks_is_refused() -> None:
+    model = build("llama", head="liger")
+    with pytest.raises(ValueError, match=r"'liger' cannot run here: .*; use 'auto' or 'torch'"):
+        model.require_head(torch.device("cpu"))
+    build("llama", head="naive").require_head(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "feature"),
+    [
+        ("gemma2", {}, "a soft cap"),
+        ("phi", {}, "a bias"),
+        ("llama", {"lora": LoRAConfig(target_modules=["lm_head"])}, "a LoRA adapter"),
+    ],
+)
+def test_head_that_liger_lacks_is_refused(
+    name: str, settings: dict[str, Any], feature: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'liger' cannot run here: .* not take {feature}"):
+        build(name, head="liger", **settings).require_head(torch.device("cpu"))
+
+
+def test_dtype_that_liger_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_entrodrop.head.liger._missing_package", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    model = build("llama", head="liger")
+    with pytest.raises(ValueError, match=r"bf16, got torch\.float32"):
+        model.require_head(torch.device("cuda"), torch.float32)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -136,7 +333,7 @@ def test_leaks_between_documents(name: str, leaks: bool) -> None:
 def test_probes_keep_the_mode_and_the_gradient(training: bool) -> None:
     model = build("llama", head="naive").train(training)
     leaks_between_documents(model.unwrapped)
-    chunked_head_obstacle(model.unwrapped)
+    CausalLM(model.hf_model)
     assert all(module.training is training for module in model.modules())
     assert model(**arguments()).nll.requires_grad
 
@@ -183,7 +380,7 @@ def test_hook_is_removed_when_the_forward_fails() -> None:
 
 def test_logits_are_returned_only_when_asked_for() -> None:
     model = build("llama")
-    with_logits = model(**arguments(), with_logits=True)
+    with_logits = model(**arguments(), required=Requirements(logits=True))
     assert with_logits.logits.shape == (2, 12, 64)
     assert_close(model(**arguments()), with_logits)
     assert model(**arguments()).logits is None

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,10 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.data.corpora import CORPORA
+from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.main import main
 from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.processes import python
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
@@ -206,9 +205,33 @@ def test_predict_writes_a_table(tiny: Tiny, run: Path) -> None:
     assert counted["nll"].mean() == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-4)
 
 
+@pytest.mark.parametrize("output", ["scores.bin", "folder.safetensors"])
+def test_scores_go_to_a_file_that_a_fit_can_name(tiny: Tiny, output: str) -> None:
+    (tiny.folder / "folder.safetensors").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        tiny.run("score", f"--output={tiny.folder / output}")
+    assert "expected the name of a .safetensors file" in str(ended.value.code)
+
+
+def test_interval_of_zero_logs_once_an_epoch(tiny: Tiny) -> None:
+    logged = read_metrics(tiny.run("fit", "--trainer.log_every_n_steps=0"))
+    assert len(logged["train/loss"].dropna()) == 2
+
+
+def test_validation_says_nothing_alarming(tiny: Tiny, run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    command = [*tiny.config(), f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]
+    result = python("-m", "lit_entrodrop", "validate", *command, cwd=CONFIGS.parent)
+    assert "val/loss" in result.stdout
+    assert "dirpath" not in result.stderr
+    assert "no logger configured" not in result.stderr
+    assert "callbacks used to create" not in result.stderr
+
+
 def test_scores_serve_a_later_fit(tiny: Tiny) -> None:
     file = tiny.folder / "scores" / "entropies.safetensors"
-    tiny.run("score", "--split=train", f"--output={file}", root="scored")
+    apart = f"--data.cache_dir={tiny.folder / 'apart'}"
+    tiny.run("score", "--split=train", f"--output={file}", apart, root="scored")
     assert not (tiny.folder / "scored").exists()
     reference = [ENTRODROP, "--model.regularizers.entropy_source=reference"]
     by_file = tiny.run("fit", *reference, f"--model.reference={file}", root="by_file")
@@ -227,6 +250,20 @@ def test_scores_in_the_cache_are_found_by_a_later_fit(tiny: Tiny) -> None:
     [path] = cached
     assert path.stat().st_mtime_ns == cached[path]
     # The other one is of the validation split.
+    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 2
+
+
+def test_scores_in_the_cache_are_not_computed_again(tiny: Tiny) -> None:
+    tiny.run("score", "--split=train")
+    [path] = (tiny.folder / "cache/entropy").iterdir()
+    scored, _ = open_rows(path, "r+")
+    # A mark that no scoring would leave.
+    for block in range(len(scored.values)):
+        scored.write(block, np.full(16, block, np.float16))
+    file = tiny.folder / "again.safetensors"
+    tiny.run("score", "--split=train", f"--output={file}")
+    assert file.read_bytes() == path.read_bytes()
+    tiny.run("score", "--split=train", "--trainer.precision=bf16-mixed")
     assert len(list((tiny.folder / "cache/entropy").iterdir())) == 2
 
 
@@ -269,18 +306,6 @@ def test_regularizer_of_a_user_trains(tiny: Tiny, monkeypatch: pytest.MonkeyPatc
     assert (metrics["shrink/norm"].dropna() > 0).all()
     plain = read_metrics(tiny.run("fit", root="plain"))
     assert not np.allclose(metrics["train/loss"].dropna(), plain["train/loss"].dropna())
-
-
-def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "100"},
-        timeout=120,
-        check=False,
-    )
 
 
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:

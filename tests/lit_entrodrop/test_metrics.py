@@ -18,7 +18,7 @@ def outputs(rows: slice = slice(None)) -> Outputs:
     nll = torch.nn.functional.cross_entropy(
         LOGITS[rows].transpose(1, 2), LABELS[rows], reduction="none"
     )
-    return Outputs(nll, ENTROPY[rows], nll, LOGITS[rows].argmax(-1) == LABELS[rows])
+    return Outputs(nll, ENTROPY[rows], nll, nll, LOGITS[rows].argmax(-1) == LABELS[rows])
 
 
 def nll_of(chosen: Tensor) -> float:
@@ -80,5 +80,5 @@ def test_millions_of_tokens_keep_their_precision() -> None:
     nll = torch.full((1000, 1000), 2.1)
     every = torch.ones_like(nll, dtype=torch.bool)
     for _ in range(20):
-        metrics.update(Outputs(nll, nll, nll, every), every)
+        metrics.update(Outputs(nll, nll, nll, nll, every), every)
     assert metrics.nll.item() == pytest.approx(nll[0, 0].item() * 2e7, rel=1e-12)

@@ -8,18 +8,21 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from lit_entrodrop.entropy.scoring import forward_clean
 from lit_entrodrop.metrics_file import MetricsFile, read_metrics
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.optim import AdamW, LRSchedule
-from lit_entrodrop.scoring import forward_clean
 from regularizers import (
     Constant,
     EmbeddingDropout,
     EntroDrop,
+    Outputs,
     RandomTokenDropout,
     Regularizer,
     Sigmoid,
+    TokenLoss,
     TrainingStep,
 )
 from regularizers.functional import is_document_start
@@ -134,6 +137,29 @@ def test_gradient_is_that_of_the_mean_over_tokens(tiny: Tiny) -> None:
         assert parameter.grad is not None
         moved = stepped.state_dict()[f"causal_lm.hf_model.{name}"]
         torch.testing.assert_close(moved, parameter.detach() - 0.5 * parameter.grad)
+
+
+def flops_of_a_step(tiny: Tiny, *regularizers: Regularizer) -> int:
+    data = tiny.data(packing=False, batch_size=8)
+    with FlopCounterMode(display=False) as counter:
+        tiny.trainer(max_steps=1, limit_val_batches=0).fit(
+            tiny.module(*regularizers), datamodule=data
+        )
+    return counter.get_total_flops()
+
+
+def test_logits_are_computed_once_unless_losses_are_shaped(tiny: Tiny) -> None:
+    class Shaped(Regularizer):
+        def on_token_loss(self, token_loss: TokenLoss, outputs: Outputs, step: Any) -> TokenLoss:
+            return token_loss
+
+    tokens, dimensions, words = 8 * 16, 16, 320
+    # The first run scores the validation split, which others find in the cache.
+    flops_of_a_step(tiny)
+    once = flops_of_a_step(tiny)
+    assert flops_of_a_step(tiny, EntroDrop(target="loss")) == once
+    # Weights that depend on this pass cost a second product to the logits.
+    assert flops_of_a_step(tiny, Shaped()) - once == 2 * tokens * dimensions * words
 
 
 def test_model_trains_in_train_mode_and_learns(tiny: Tiny) -> None:
@@ -262,6 +288,14 @@ def test_recorded_entropies_are_those_of_the_corrupted_pass(tiny: Tiny) -> None:
             kept, of_pass["entropy"].half().float(), atol=0, rtol=0, equal_nan=True
         )
         assert not torch.allclose(kept, of_clean, atol=1e-2, equal_nan=True)
+
+
+def test_workers_change_nothing(tiny: Tiny) -> None:
+    runs = []
+    for workers in (0, 1):
+        runs.append(tiny.module(EntroDrop(curriculum=0.8)))
+        tiny.trainer().fit(runs[-1], datamodule=tiny.data(num_workers=workers))
+    assert_equal(*runs)
 
 
 def first_entropies(tiny: Tiny, source: Any, **settings: Any) -> tuple[Tensor, Tensor]:

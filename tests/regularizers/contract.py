@@ -59,6 +59,7 @@ class Observation:
 
     input_ids: Tensor
     embeddings: Tensor
+    token_weight: Tensor
     loss: Tensor
     weight: Tensor
     penalty: Tensor
@@ -86,6 +87,7 @@ def observe(
     observation = Observation(
         regularizers.on_input_ids(step),
         regularizers.on_embeddings(model.embedding(step.input_ids), step),
+        regularizers.on_token_weight(step),
         token_loss.loss,
         token_loss.weight,
         regularizers.on_penalty(outputs, step),
@@ -97,6 +99,7 @@ def assert_untouched(observation: Observation, outputs: Outputs, step: TrainingS
     assert torch.equal(observation.input_ids, step.input_ids)
     assert torch.equal(observation.embeddings, make_model().embedding(step.input_ids))
     assert torch.equal(observation.loss, outputs.nll)
+    assert torch.equal(observation.token_weight, step.valid.float())
     assert torch.equal(observation.weight, step.valid.float())
     assert observation.penalty == 0
 
@@ -127,6 +130,7 @@ def arguments_are_not_modified(case: Case) -> None:
     before = [(tensor.clone(), tensor._version) for tensor in given]
     regularizers.on_input_ids(step)
     regularizers.on_embeddings(embeddings, step)
+    regularizers.on_token_weight(step)
     regularizers.on_token_loss(outputs, step)
     regularizers.on_penalty(outputs, step)
     for tensor, (copy, version) in zip(given, before, strict=True):

@@ -105,7 +105,7 @@ def test_positions_restart_in_each_document() -> None:
 def test_base_class_changes_nothing() -> None:
     step, plain = make_step(), Regularizer()
     embeddings = torch.randn(3, 24, 2)
-    outputs = Outputs(*(torch.rand(3, 24) for _ in range(4)))
+    outputs = Outputs(*torch.rand(5, 3, 24))
     assert plain.requirements == Requirements()
     assert plain.on_input_ids(step.input_ids, step) is step.input_ids
     assert plain.on_embeddings(embeddings, step) is embeddings

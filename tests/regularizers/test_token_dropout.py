@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from regularizers import EntroDrop, Outputs, Regularizers, TokenLoss, TrainingStep, Vocabulary
+from regularizers import EntroDrop, Outputs, Regularizers, TrainingStep, Vocabulary
 from regularizers.token_dropout import Target, ranking_groups, require_choice
 from tests.helpers.steps import MASK_ID, VOCABULARY, make_step
 from tests.regularizers.reference import dropped_inputs
@@ -18,7 +18,7 @@ def mask_of(step: TrainingStep) -> torch.Tensor:
 
 def make_outputs(step: TrainingStep) -> Outputs:
     nll = torch.rand(step.input_ids.shape, generator=torch.Generator().manual_seed(1)) * step.valid
-    return Outputs(nll, torch.rand_like(nll), torch.rand_like(nll), nll > 0.5)
+    return Outputs(nll, *torch.rand(3, *nll.shape), nll > 0.5)
 
 
 def test_mask_is_a_function_of_the_step() -> None:
@@ -57,11 +57,10 @@ def test_two_of_a_kind_in_one_list_draw_differently() -> None:
 
 
 def test_all_hooks_of_one_step_agree_on_the_mask() -> None:
-    token_loss = TokenLoss(torch.ones(4, 60), STEP.valid.float())
     settings: dict[str, Any] = {"curriculum": 0.5, "target": "both"}
     expected = mask_of(STEP)
     zero = EntroDrop(replacement="zero", **settings)
-    weight = zero.on_token_loss(token_loss, make_outputs(STEP), STEP).weight
+    weight = zero.on_token_weight(STEP.valid.float(), STEP)
     assert torch.equal(weight, STEP.valid.float() * ~expected)
     mask_token = EntroDrop(replacement="mask_token", **settings)
     ids = mask_token.on_input_ids(STEP.input_ids, STEP)

@@ -1,18 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lit_entrodrop.callbacks import EntropyWriter, PredictionWriter
+from lit_entrodrop.callbacks import PredictionWriter
 from lit_entrodrop.callbacks.prediction_writer import token_table
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.entropy_store import EntropyStore
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.pretrained import load_tokenizer
-from lit_entrodrop.scoring import cached_store_path
 from tests.helpers.tiny import Tiny, write_corpus
 
 
@@ -86,22 +82,3 @@ def test_padding_and_dummy_blocks_are_left_out(tiny: Tiny) -> None:
     assert table["position"] == [0, 1]
     assert table["token_id"] == [5, 6]
     assert table["counted"] == [False, True]
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_entropies_of_all_blocks_are_written(tiny: Tiny, named: bool) -> None:
-    module, data = tiny.module(), tiny.data(predict_split="train")
-    output = str(tiny.folder / "own" / "entropies.safetensors") if named else None
-    tiny.trainer(callbacks=[EntropyWriter("train", output)]).predict(
-        module, datamodule=data, return_predictions=False
-    )
-    path = (
-        Path(output)
-        if output
-        else cached_store_path(tiny.folder / "cache", module.causal_lm, data.fingerprint("train"))
-    )
-    store = EntropyStore.load(path, data.fingerprint("train"))
-    assert store.values.shape == (data.num_blocks("train"), 16)
-    table, _, _ = predict(tiny, "train")
-    known = store.values[~store.values.isnan()].float().numpy()
-    np.testing.assert_allclose(known, table["entropy"].dropna(), atol=4e-3)

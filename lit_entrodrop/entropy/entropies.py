@@ -1,23 +1,16 @@
 """Where a run's entropies come from and where they go."""
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
-from lit_entrodrop.entropy_store import EntropyStore
-from lit_entrodrop.scoring import (
-    cached_store_path,
-    score_blocks,
-    score_clean,
-)
+from lit_entrodrop.entropy.recorder import EntropyRecorder
+from lit_entrodrop.entropy.scoring import Split, entropy_folder, score_clean, score_split
+from lit_entrodrop.entropy.store import EntropyStore
 from regularizers import Requirements
-
-Split = Literal["train", "validation", "test"]
 
 
 class Entropies:
@@ -38,9 +31,11 @@ class Entropies:
         self.origin = f"{self.source} {reference}"
         self.cache_dir = cache_dir
         self.stores: dict[str, EntropyStore] = {}
+        self.recorder: EntropyRecorder | None = None
         self.restored: dict[str, Any] = {}
         self.corpus_quantiles: Tensor | None = None
         self.threshold = 0.0
+        self.ready = False
 
     def prepare(
         self,
@@ -55,50 +50,58 @@ class Entropies:
             initial: the model before training.
             reference: frozen scorer of the training tokens; None means the initial model.
         """
-        device = next(initial.parameters()).device
+        self.device = next(initial.parameters()).device
         if data.num_blocks("validation"):
             self._provide("validation", data, initial)
             self.threshold = float(self.stores["validation"].quantiles(3)[1])
         if self.source == "reference":
             self._provide("train", data, reference or initial)
         elif self.source == "last_epoch":
-            self.stores["train"] = self._restored("train", data) or blank_store(data, "train")
-        for store in self.stores.values():
-            store.to(device)
+            store = self._restored("train", data) or self._blank("train", data)
+            self.stores["train"], self.recorder = store, EntropyRecorder(store)
         quantiles = self.restored.get("corpus_quantiles")
         if quantiles is None:
             self.start_epoch()
         else:
             # Within an epoch, its store already holds entropies for the next.
-            self.corpus_quantiles = quantiles.to(device)
+            self.corpus_quantiles = quantiles.to(self.device)
+        self.restored = {}
+        self.ready = True
 
     def start_epoch(self) -> None:
         """Take over what the epoch before has recorded."""
         if "train" in self.stores:
-            self.stores["train"].merge_ranks()
-            self.corpus_quantiles = self.stores["train"].quantiles()
+            self._settle()
+            self.corpus_quantiles = self.stores["train"].quantiles().to(self.device)
+
+    def attach(self, batch: Batch, split: Split) -> Batch:
+        """Add the stored entropies of a batch, if there are any, while it is in host memory.
+
+        Args:
+            batch: as the data module yields it.
+            split: where it is from.
+
+        Returns:
+            A batch with ``entropy``, ``[B, T]`` fp32 nats; NaN where unknown.
+        """
+        if split not in self.stores:
+            return batch
+        return {**batch, "entropy": self.stores[split].lookup(batch["block_id"])}
 
     def of_inputs(self, batch: Batch, causal_lm: CausalLM) -> Tensor | None:
         """Return the entropies of a training batch, ``[B, T]`` nats, or None if nobody asks."""
-        if self.source is None:
-            return None
         if self.source == "online":
             return score_clean(causal_lm, batch).entropy
-        return self.stores["train"].lookup(batch["block_id"])
+        return batch.get("entropy")
 
     def record(self, batch: Batch, entropy: Tensor) -> None:
         """Keep the entropies of this pass for the next epoch."""
-        if self.source == "last_epoch":
-            self.stores["train"].record(batch["block_id"], entropy)
-
-    def of_validation(self, batch: Batch) -> Tensor | None:
-        """Return the reference entropies of a validation batch, ``[B, T]``, if they are known."""
-        if "validation" not in self.stores:
-            return None
-        return self.stores["validation"].lookup(batch["block_id"])
+        if self.recorder:
+            self.recorder.record(batch["block_id"], entropy)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return what a checkpoint keeps; to be called on every rank."""
+        self._settle()
         stores = {split: store.state_dict() for split, store in self.stores.items()}
         return {**stores, "corpus_quantiles": self.corpus_quantiles, "origin": self.origin}
 
@@ -114,30 +117,25 @@ class Entropies:
         store = scorer if isinstance(scorer, EntropyStore) else self._restored(split, data)
         if store is None:
             assert isinstance(scorer, CausalLM), "a scorer is a model or a finished store"
-            store = score_split(split, data, scorer, self.cache_dir)
+            store, _ = score_split(split, data, scorer, self.cache_dir)
         self.stores[split] = store
 
     def _restored(self, split: Split, data: TextDataModule) -> EntropyStore | None:
         if self.restored.get(split) is None:
             return None
-        return EntropyStore.from_state_dict(self.restored[split], data.fingerprint(split))
+        store = self._blank(split, data)
+        store.load_state_dict(self.restored[split])
+        return store
 
+    def _blank(self, split: Split, data: TextDataModule) -> EntropyStore:
+        return EntropyStore.temporary(
+            data.num_blocks(split),
+            data.block_size,
+            data.fingerprint(split),
+            entropy_folder(self.cache_dir),
+        )
 
-def score_split(
-    split: Split, data: TextDataModule, scorer: CausalLM, cache_dir: str | Path
-) -> EntropyStore:
-    """Return the entropies of a split under a frozen model, from the cache if they are there."""
-    path = cached_store_path(cache_dir, scorer, data.fingerprint(split))
-    if path.exists():
-        return EntropyStore.load(path, data.fingerprint(split))
-    store = score_blocks(
-        scorer, data.ordered_dataloader(split), blank_store(data, split), f"Scoring {split}"
-    )
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-        store.save(path)
-    return store
-
-
-def blank_store(data: TextDataModule, split: Split) -> EntropyStore:
-    """Return a store for the blocks of a split, in which no entropy is known."""
-    return EntropyStore(data.num_blocks(split), data.block_size, data.fingerprint(split))
+    def _settle(self) -> None:
+        if self.recorder:
+            self.recorder.flush()
+            self.recorder.store.merge_ranks()

@@ -1,15 +1,15 @@
+import pickle
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lit_entrodrop.entropy_store import EntropyStore
+from lit_entrodrop.entropy.store import EntropyStore
+from tests.helpers.processes import run_ranks
 
 NAN = torch.nan
 
@@ -74,14 +74,7 @@ def test_quantiles_are_those_of_the_known_entropies() -> None:
     assert EntropyStore(2, 3, "abc").quantiles(5).isnan().all()
 
 
-def merge(rank: int, folder: str) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meet",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=60),
-    )
+def merge(rank: int, folder: Path) -> None:
     store = EntropyStore(5, 3, "abc")
     store.record(torch.arange(5), torch.full((5, 3), 1.0))
     store.merge_ranks()
@@ -92,20 +85,78 @@ def merge(rank: int, folder: str) -> None:
     store.record(torch.tensor([2 if rank else -1]), torch.full((1, 3), 7.0))
     store.merge_ranks()
     assert not store.fresh.any()
-    torch.save(store.values, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    torch.save(store.values, folder / f"rank{rank}.pt")
 
 
 def test_two_ranks_take_over_each_others_entropies(tmp_path: Path) -> None:
-    context = mp.start_processes(
-        merge, args=(str(tmp_path),), nprocs=2, join=False, start_method="fork"
-    )
-    assert context is not None
-    assert context.join(timeout=60) or context.join(timeout=60)
+    run_ranks(merge, tmp_path, tmp_path)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)]
     expected = [[NAN, 2.0, 0.0], [NAN, 3.0, 0.0], [7.0] * 3, [1.0] * 3, [NAN, 3.0, 0.0]]
     for values in ranks:
         same(values.float(), torch.tensor(expected))
+
+
+def test_temporary_store_leaves_no_file(tmp_path: Path) -> None:
+    store = EntropyStore.temporary(3, 4, "abc", tmp_path / "new")
+    store.record(torch.tensor([1]), draw(1, 4))
+    assert list((tmp_path / "new").iterdir()) == []
+    same(store.lookup(torch.tensor([1])), draw(1, 4).half().float())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lookup_gives_what_was_recorded_last(seed: int) -> None:
+    random = Random(seed)
+    store, expected = EntropyStore(7, 3, "abc"), torch.full((7, 3), NAN)
+    for time in range(20):
+        block_id = torch.tensor(random.sample(range(-1, 7), 4))
+        entropy = draw(4, 3, seed=time)
+        store.record(block_id, entropy)
+        real = block_id >= 0
+        expected[block_id[real]] = entropy[real].half().float()
+        asked = torch.tensor(random.choices(range(7), k=5))
+        same(store.lookup(asked), expected[asked])
+    same(store.values.float(), expected)
+
+
+def test_quantiles_are_exact_beyond_one_slab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_entrodrop.entropy.file.SLAB", 64)
+    entropy = draw(40, 30) - 0.01
+    entropy[draw(40, 30, seed=1) < 1] = NAN
+    store = EntropyStore(50, 30, "abc")
+    store.record(torch.arange(40), entropy)
+    known = entropy.half()[~entropy.isnan()].float().sort().values
+    same(store.quantiles(len(known)), known)
+    assert known[0] < 0
+
+
+def test_store_is_not_copied_to_workers() -> None:
+    with pytest.raises(TypeError, match="pass its path"):
+        pickle.dumps(EntropyStore(1, 2, "abc"))
+
+
+def test_damaged_rows_are_told_and_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    store = EntropyStore(3, 2, "abc")
+    store.record(torch.arange(3), draw(3, 2))
+    store.save(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"1 of 3 blocks of .*e\.safetensors are damaged"):
+        loaded = EntropyStore.load(path, "abc")
+    same(loaded.lookup(torch.arange(2)), store.lookup(torch.arange(2)))
+    assert loaded.lookup(torch.tensor([2])).isnan().all()
+    assert loaded.known.tolist() == [True, True, False]
+
+
+def test_loaded_file_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    EntropyStore(3, 2, "abc").save(path)
+    content = path.read_bytes()
+    loaded = EntropyStore.load(path, "abc")
+    loaded.record(torch.tensor([1]), draw(1, 2))
+    assert not loaded.lookup(torch.tensor([1])).isnan().any()
+    assert path.read_bytes() == content
 
 
 def test_file_and_state_give_the_store_back(tmp_path: Path) -> None:
@@ -114,7 +165,9 @@ def test_file_and_state_give_the_store_back(tmp_path: Path) -> None:
     store.save(tmp_path / "deep" / "entropies.safetensors")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["entropies.safetensors"]
     loaded = EntropyStore.load(tmp_path / "deep" / "entropies.safetensors", "abc")
-    restored = EntropyStore.from_state_dict(store.state_dict(), "abc")
+    restored = EntropyStore(4, 5, "abc")
+    restored.load_state_dict(store.state_dict())
+    assert not restored.fresh.any()
     for other in (loaded, restored):
         same(other.values, store.values)
         assert other.fingerprint == "abc"
@@ -129,7 +182,7 @@ def test_foreign_blocks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=refused):
         EntropyStore.load(tmp_path / "e.safetensors", "xyz")
     with pytest.raises(ValueError, match=refused):
-        EntropyStore.from_state_dict(store.state_dict(), "xyz")
+        EntropyStore(1, 2, "xyz").load_state_dict(store.state_dict())
 
 
 def torn(path: Path) -> None:
@@ -164,9 +217,19 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     store = EntropyStore(2, 2, "abc")
     store.record(torch.tensor([0]), draw(1, 2))
     store.save(path)
-    broken = EntropyStore(2, 2, "abc")
-    broken.fingerprint = None  # type: ignore[assignment]
-    with pytest.raises(Exception, match=r"str|None"):
-        broken.save(path)
+    # No name may be that long, but its temporary one is made.
+    with pytest.raises(OSError, match="name too long"):
+        store.save(tmp_path / ("e" * 300))
     same(EntropyStore.load(path, "abc").values, store.values)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_row_that_another_process_is_writing_is_not_taken_over() -> None:
+    written, other = draw(2, 2), EntropyStore(2, 2, "abc")
+    other.record(torch.tensor([0, 1]), written)
+    # The row has been written, its checksum has not.
+    other._rows.values[1] = 0
+    own = EntropyStore(2, 2, "abc")
+    own.absorb(other._rows)
+    same(own.values[0], written[0].half())
+    assert own.values[1].isnan().all()

@@ -1,0 +1,131 @@
+"""Read checkpoints, whole or in shards, without running code that a pickle may hold."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+
+# The names that Lightning gives them.
+METADATA, WEIGHTS = "meta.pt", "state_dict."
+OWN_KEYS = {"lm", "hf_config"}
+_TABLE = "torch.distributed.checkpoint.metadata"
+# Whole names alone: a module's own imports would lead to anything.
+KNOWN_TYPES = {
+    (_TABLE, "Metadata"),
+    (_TABLE, "MetadataIndex"),
+    (_TABLE, "BytesStorageMetadata"),
+    (_TABLE, "TensorStorageMetadata"),
+    (_TABLE, "ChunkStorageMetadata"),
+    (_TABLE, "TensorProperties"),
+    (_TABLE, "StorageMeta"),
+    (_TABLE, "_MEM_FORMAT_ENCODING"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    ("torch.serialization", "_get_layout"),
+    ("torch", "Size"),
+    ("pathlib", "PosixPath"),
+}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this project: a file, or a folder of shards; no optimizer of the latter.
+
+    The weights of a file stay in the file until they are used.
+
+    Raises:
+        ValueError: if the path is missing, damaged, or no checkpoint of ours.
+    """
+    try:
+        checkpoint = _read_shards(path) if path.is_dir() else _load(path)
+    except Exception as error:
+        # The message of torch.load would advise to run the code that a pickle may hold.
+        raise ValueError(
+            f"ckpt_path: expected a checkpoint written by `fit`, got {path}, which cannot be read "
+            f"({type(error).__name__})"
+        ) from error
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= OWN_KEYS:
+        raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
+    return checkpoint
+
+
+def check_same_model(own: Mapping[str, torch.Size], kept: Mapping[str, torch.Size]) -> None:
+    """Refuse the weights of another model.
+
+    Args:
+        own: shapes of the tensors of the configured model, by name.
+        kept: those of the checkpoint.
+
+    Raises:
+        ValueError: if a name or a shape differs.
+    """
+    if unlike := sorted(name for name in own.keys() | kept if own.get(name) != kept.get(name)):
+        raise ValueError(
+            "ckpt_path: expected a checkpoint of the configured model, got one that differs in "
+            f"{len(unlike)} tensors, the first {unlike[0]}: name the model that was trained"
+        )
+
+
+def shapes(state_dict: Mapping[str, Any]) -> dict[str, torch.Size]:
+    """Return the shapes of the tensors of a state dict, by name."""
+    return {name: tensor.shape for name, tensor in state_dict.items()}
+
+
+def sharded_shapes(folder: Path) -> dict[str, torch.Size]:
+    """Return the shapes of the weights in a folder of shards, by name.
+
+    Raises:
+        ValueError: if the folder holds no shards, or its table of contents holds code.
+    """
+    try:
+        weights = _list_weights(SafeReader(folder))
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"ckpt_path: expected a folder of shards written by `fit`, got {folder}: {error}"
+        ) from error
+    return {name.removeprefix(WEIGHTS): item.size for name, item in weights.items()}
+
+
+class SafeReader(FileSystemReader):
+    """PyTorch's reader of a folder of shards, whose table of contents may only name known types."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return the table of contents."""
+        with self.fs.create_stream(self.fs.concat_path(self.path, ".metadata"), "rb") as file:
+            _KnownTypesOnly(file).load()
+        return super().read_metadata(*args, **kwargs)
+
+
+class _KnownTypesOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if (module, name) in KNOWN_TYPES or is_dtype:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"its table of contents asks for {module}.{name}")
+
+
+def _load(file: Path) -> Any:
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _read_shards(folder: Path) -> dict[str, Any]:
+    checkpoint = _load(folder / METADATA)
+    reader = SafeReader(folder)
+    weights = {
+        name: torch.empty(item.size, dtype=item.properties.dtype)
+        for name, item in _list_weights(reader).items()
+    }
+    load_shards(weights, storage_reader=reader, no_dist=True)
+    names = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
+    return {**checkpoint, "state_dict": names}
+
+
+def _list_weights(reader: SafeReader) -> dict[str, TensorStorageMetadata]:
+    return {
+        name: item
+        for name, item in reader.read_metadata().state_dict_metadata.items()
+        if name.startswith(WEIGHTS) and isinstance(item, TensorStorageMetadata)
+    }

@@ -1,0 +1,158 @@
+"""Score a corpus with a frozen model: the entropy of every token on clean input."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.distributed.tensor import DTensor
+from tqdm.auto import tqdm
+
+from lit_entrodrop.causal_lm import NOTHING_MORE, CausalLM, evaluating
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.sampling import Batch
+from lit_entrodrop.entropy.partial import PartialScores
+from lit_entrodrop.entropy.recorder import EntropyRecorder
+from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.ranks import all_agree, is_first, wait_for_all
+from regularizers import Outputs, Requirements
+
+Split = Literal["train", "validation", "test"]
+
+# They tell where a model comes from, not what it computes.
+IRRELEVANT_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
+
+
+def forward_clean(
+    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
+) -> Outputs:
+    """Run a model on the uncorrupted tokens of a batch."""
+    outputs: Outputs = causal_lm(
+        batch["input_ids"],
+        batch["labels"],
+        batch["position_ids"],
+        batch["document_ids"],
+        required=required,
+    )
+    return outputs
+
+
+def score_clean(
+    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
+) -> Outputs:
+    """Run a model on the uncorrupted tokens of a batch in eval mode, without gradient."""
+    with evaluating(causal_lm):
+        return forward_clean(causal_lm, batch, required)
+
+
+def score_missing(
+    causal_lm: CausalLM, data: TextDataModule, split: Split, store: EntropyStore
+) -> None:
+    """Record the entropies that a frozen model gives to those blocks that a store does not know.
+
+    Args:
+        causal_lm: the model, on the device where it is to run.
+        data: the data module, set up.
+        split: the split of the blocks.
+        store: where the entropies go; it knows the same blocks on every rank.
+    """
+    device = next(causal_lm.parameters()).device
+    loader, done = data.missing_dataloader(split, store.known)
+    recorder = EntropyRecorder(store)
+    for batch in tqdm(
+        loader,
+        desc=f"Scoring {split}",
+        unit="batch",
+        total=done + len(loader),
+        initial=done,
+        leave=False,
+        disable=not is_first(),
+    ):
+        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        recorder.record(on_device["block_id"], score_clean(causal_lm, on_device).entropy)
+    recorder.flush()
+    store.merge_ranks()
+
+
+def score_split(
+    split: Split, data: TextDataModule, scorer: CausalLM, cache_dir: str | Path
+) -> tuple[EntropyStore, Path]:
+    """Return the entropies of a split under a frozen model, from the cache if they are there.
+
+    A scoring that was killed goes on where it stood. To be called within the precision context of
+    the run, on every rank.
+
+    Args:
+        split: train, validation or test.
+        data: the data module, set up.
+        scorer: the model, on the device where it is to run.
+        cache_dir: folder of the cache.
+
+    Returns:
+        The entropies, and the file of the cache that holds them.
+    """
+    fingerprint = data.fingerprint(split)
+    path = cached_store_path(cache_dir, scorer, fingerprint)
+    finished = _finished(path, fingerprint)
+    if all_agree(finished is not None and bool(finished.known.all())):
+        assert finished is not None, "it is on every rank"
+        return finished, path
+    partial = PartialScores(path, data.num_blocks(split), data.block_size, fingerprint)
+    partial.store.merge_ranks()
+    score_missing(scorer, data, split, partial.store)
+    partial.finish(is_first())
+    wait_for_all()
+    # Ranks on other machines may not see the file.
+    return EntropyStore.load(path, fingerprint) if path.exists() else partial.store, path
+
+
+def _finished(path: Path, fingerprint: str) -> EntropyStore | None:
+    if not path.exists():
+        return None
+    try:
+        return EntropyStore.load(path, fingerprint)
+    except ValueError as error:
+        # Nobody has named this file: it can be written anew.
+        rank_zero_warn(f"the cache holds a damaged file, which is scored again: {error}")
+        return None
+
+
+def cached_store_path(cache_dir: str | Path, causal_lm: CausalLM, fingerprint: str) -> Path:
+    """Return where the entropies of some blocks under a model are cached.
+
+    The name depends on the precision in which the model would run now.
+    """
+    settings = causal_lm.unwrapped.config.to_dict()
+    kept = {name: value for name, value in settings.items() if name not in IRRELEVANT_SETTINGS}
+    digest = hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=16)
+    digest.update(weights_fingerprint(causal_lm).encode())
+    digest.update(_precision(next(causal_lm.parameters()).device.type).encode())
+    name = f"{fingerprint[:32]}-{digest.hexdigest()}.safetensors"
+    return entropy_folder(cache_dir) / name
+
+
+def entropy_folder(cache_dir: str | Path) -> Path:
+    """Return the folder of the cache in which entropies are kept."""
+    return Path(cache_dir).expanduser() / "entropy"
+
+
+def weights_fingerprint(module: torch.nn.Module) -> str:
+    """Return a hash of the weights, 32 hex digits.
+
+    >>> len(weights_fingerprint(torch.nn.Linear(1, 1)))
+    32
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole: Any = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        digest.update(whole.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _precision(device_type: str) -> str:
+    if not torch.is_autocast_enabled(device_type):
+        return "as the weights"
+    return str(torch.get_autocast_dtype(device_type))

@@ -1,0 +1,14 @@
+"""Linear head, cross-entropy and entropy in one pass, without holding the logits of all tokens."""
+
+from lit_entrodrop.head.divergence import linear_kl
+from lit_entrodrop.head.form import HeadForm, UnsupportedHeadError, head_form
+from lit_entrodrop.head.linear import HeadOutputs, linear_ce_entropy
+
+__all__ = [
+    "HeadForm",
+    "HeadOutputs",
+    "UnsupportedHeadError",
+    "head_form",
+    "linear_ce_entropy",
+    "linear_kl",
+]

@@ -1,0 +1,82 @@
+"""The models of a run: the one that is trained, and the frozen one that it is compared with."""
+
+from dataclasses import replace
+
+import lightning as L
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.building import LMConfig, build_causal_lm
+from lit_entrodrop.causal_lm import CausalLM
+from lit_entrodrop.checks import check_model_fits_data
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.strategies import HALF, FSDP2Strategy
+
+
+def build_for(
+    trainer: L.Trainer, data: TextDataModule, lm: LMConfig, tokenizer: PreTrainedTokenizerBase
+) -> CausalLM:
+    """Build a model as the strategy of a run holds it.
+
+    Args:
+        trainer: whose processes have been set up.
+        data: what the model must be able to take.
+        lm: of the model.
+        tokenizer: its own.
+
+    Returns:
+        The model, of which each rank holds its shard if the strategy shards.
+
+    Raises:
+        ValueError: if the model cannot be had, or takes neither the data nor the device.
+    """
+
+    def build_whole() -> CausalLM:
+        causal_lm = build_causal_lm(lm)
+        dtype = HALF.get(str(trainer.precision), getattr(torch, lm.dtype))
+        causal_lm.require_head(trainer.strategy.root_device, dtype)
+        check_model_fits_data(causal_lm, tokenizer, data)
+        return causal_lm
+
+    if isinstance(trainer.strategy, FSDP2Strategy):
+        return trainer.strategy.build(lm, build_whole)
+    return build_whole()
+
+
+def build_frozen_for(
+    trainer: L.Trainer,
+    data: TextDataModule,
+    lm: LMConfig,
+    reference: str | None,
+    tokenizer: PreTrainedTokenizerBase,
+) -> CausalLM:
+    """Build the frozen reference model of a run, held like the model that is trained.
+
+    Args:
+        trainer: whose processes have been set up.
+        data: what the model must be able to take.
+        lm: of the model that is trained.
+        reference: name of the frozen one; None for the initial weights.
+        tokenizer: of the model that is trained.
+
+    Raises:
+        ValueError: if it cannot be had, or reads other words.
+    """
+    trained = lm.pretrained
+    if reference is not None:
+        lm = replace(lm, pretrained=reference, architecture=None)
+    if lm.pretrained is None:
+        raise ValueError(
+            "model.reference: expected a pretrained model, as lm.pretrained is null and random "
+            "weights cannot be had again: name one"
+        )
+    own_tokenizer = load_tokenizer(lm.tokenizer_source)
+    if own_tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"model.reference: expected a model with the vocabulary of {trained}, got {reference}, "
+            "whose words differ: name another"
+        )
+    lm = replace(lm, lora=None, activation_checkpointing=False)
+    frozen = build_for(trainer, data, lm, own_tokenizer)
+    return frozen.requires_grad_(False).eval().to(trainer.strategy.root_device)

@@ -1,0 +1,71 @@
+"""What the ranks of a run agree on and tell each other; a single process is a rank alone."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+SLAB = 2**22
+
+
+def is_first() -> bool:
+    """Whether this is the rank that writes what is written once."""
+    return not _several() or dist.get_rank() == 0
+
+
+def all_agree(here: bool) -> bool:
+    """Return whether something holds on every rank."""
+    flag = torch.tensor([int(here)])
+    return bool(_reduced(flag, dist.ReduceOp.MIN).item()) if _several() else here
+
+
+def wait_for_all() -> None:
+    """Return once every rank has come here."""
+    all_agree(True)
+
+
+def exchange_rows(
+    values: NDArray[np.float16], fresh: NDArray[np.bool_]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Tell other ranks the rows that are fresh here, and yield those that are fresh anywhere.
+
+    Memory is bounded, and only fresh rows travel. Every rank must call this and exhaust it.
+
+    Args:
+        values: ``[N, T]`` fp16.
+        fresh: ``[N]``, the rows that this rank has changed.
+
+    Yields:
+        Numbers of rows ``[R]`` int64 and their values ``[R, T]`` fp16, the same on every rank. Of
+        a row that several ranks have changed, the larger values.
+    """
+    if not _several():
+        return
+    anywhere = _reduced(torch.from_numpy(fresh.astype(np.int32)), dist.ReduceOp.MAX)
+    changed = anywhere.nonzero().flatten()
+    for rows in changed.split(max(1, SLAB // values.shape[1])) if len(changed) else ():
+        chosen = rows.numpy()
+        # As integers, positive halfs keep their order and NaN its bits; NCCL reduces no int16.
+        bits = values[chosen].view(np.uint16).astype(np.int32)
+        bits[~fresh[chosen]] = -1
+        merged = _reduced(torch.from_numpy(bits), dist.ReduceOp.MAX).numpy()
+        yield rows, torch.from_numpy(merged.astype(np.uint16).view(np.float16))
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _reduced(tensor: Tensor, operation: "dist.ReduceOp.RedOpType") -> Tensor:
+    on_device = tensor.to(_device())
+    dist.all_reduce(on_device, operation)
+    return on_device.cpu()
+
+
+def _device() -> torch.device:
+    if "gloo" in dist.get_backend():
+        return torch.device("cpu")
+    return torch.accelerator.current_accelerator() or torch.device("cpu")

@@ -1,0 +1,130 @@
+"""Strategies that shard: what is one shard unit, and how a model gets into its shards."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from transformers import AutoModelForCausalLM
+
+from lit_entrodrop.building import LMConfig, prepare_causal_lm, transformer_blocks
+from lit_entrodrop.causal_lm import CausalLM
+from lit_entrodrop.checkpoints import check_same_model, shapes, sharded_shapes
+
+# In which mixed precisions compute.
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Shard parameters, gradients and optimizer states over all devices, block by block (FSDP2).
+
+    A device holds one transformer block in full at a time, and besides what stands around the
+    blocks: embedding, last norm and head. Gradients are summed over devices in fp32. The first
+    rank alone ever holds the whole model, in host memory, while it is loaded.
+
+    Args:
+        save_distributed_checkpoint: write a folder of shards, which takes no memory; else one file,
+            which the first rank gathers in host memory.
+        process_group_backend: of torch.distributed; by default what fits the device.
+        timeout: seconds that a rank waits for others.
+    """
+
+    def __init__(
+        self,
+        save_distributed_checkpoint: bool = True,
+        process_group_backend: str | None = None,
+        timeout: float = 1800.0,
+    ) -> None:
+        super().__init__(
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=save_distributed_checkpoint,
+            process_group_backend=process_group_backend,
+            timeout=timedelta(seconds=timeout),
+        )
+
+    def setup_environment(self) -> None:
+        """Take all devices of all nodes as one data-parallel group."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a file or a folder of shards, once it is known to be of this model and no code."""
+        path = Path(self.broadcast(str(checkpoint_path)))
+        if path.is_dir():
+            assert self.lightning_module is not None, "it is connected before"
+            check_same_model(shapes(self.lightning_module.state_dict()), sharded_shapes(path))
+        return super().load_checkpoint(path, weights_only=True)
+
+    def build(self, config: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
+        """Build a model on the first rank and deal it out.
+
+        Args:
+            config: of the model.
+            build_whole: called on the first rank only; what it raises is raised on every rank.
+
+        Returns:
+            The model, of which each rank holds its shard.
+        """
+        whole, told = _on_first(build_whole)
+        with torch.device("meta"):
+            hf_model = AutoModelForCausalLM.from_config(
+                told["hf_config"],
+                dtype=getattr(torch, config.dtype),
+                attn_implementation=config.attention,
+            )
+            sharded = prepare_causal_lm(hf_model, config)
+        sharded.form = told["form"]
+        self.shard(sharded)
+        sharded.to_empty(device=self.root_device)
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_model_state_dict(sharded, whole.state_dict() if whole else {}, options=options)
+        _copy_buffers(whole, sharded)
+        return sharded
+
+    def shard(self, causal_lm: CausalLM) -> None:
+        """Make each transformer block a unit, and one of all that stands around them."""
+        half = HALF.get(str(self.precision_plugin.precision))
+        options: dict[str, Any] = {
+            "mesh": self.device_mesh["data_parallel"],
+            "mp_policy": MixedPrecisionPolicy(
+                param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
+            ),
+        }
+        for block in transformer_blocks(causal_lm.hf_model):
+            fully_shard(block, **options)
+        fully_shard(causal_lm, **options)
+
+
+StrategyRegistry.register("fsdp2", FSDP2Strategy, description=FSDP2Strategy.__doc__ or "")
+
+
+def _on_first(build: Callable[[], CausalLM]) -> tuple[CausalLM | None, dict[str, Any]]:
+    whole: CausalLM | None = None
+    told: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            whole = build()
+            told = [{"hf_config": whole.unwrapped.config, "form": whole.form}]
+        except Exception as error:
+            told = [error]
+    dist.broadcast_object_list(told)
+    if isinstance(told[0], Exception):
+        raise told[0]
+    return whole, told[0]
+
+
+def _copy_buffers(whole: nn.Module | None, sharded: nn.Module) -> None:
+    # State dicts leave out what models compute when they are built, such as rotary frequencies.
+    source = dict(whole.named_buffers()) if whole else {}
+    for name, buffer in sharded.named_buffers():
+        if name in source:
+            buffer.copy_(source[name])
+        dist.broadcast(buffer, src=0)

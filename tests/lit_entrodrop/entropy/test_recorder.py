@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import Tensor
+
+from lit_entrodrop.entropy.recorder import EntropyRecorder, Transfer, copy_to_host
+from lit_entrodrop.entropy.store import EntropyStore
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class Arrival:
+    """An event that the test lets happen."""
+
+    def __init__(self) -> None:
+        self.happened = False
+        self.waits = 0
+
+    def query(self) -> bool:
+        return self.happened
+
+    def synchronize(self) -> None:
+        self.waits += 1
+        self.happened = True
+
+
+class SlowDevice:
+    """Copies whose values appear when the test lets their events happen, or waits for them."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+
+    def copy(self, block_id: Tensor, entropy: Tensor) -> Transfer:
+        self.arrivals.append(Arrival())
+        return Transfer(block_id, entropy, self.arrivals[-1])
+
+
+def row(value: float) -> Tensor:
+    return torch.full((1, 2), value)
+
+
+def test_host_tensors_are_written_at_once() -> None:
+    recorder = EntropyRecorder(EntropyStore(3, 2, "abc"))
+    entropy = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    recorder.record(torch.tensor([2, -1]), entropy)
+    assert recorder.store.known.tolist() == [False, False, True]
+    assert recorder.store.lookup(torch.tensor([2])).tolist() == [[1.0, 2.0]]
+
+
+def test_no_step_waits_and_rows_come_in_order() -> None:
+    device = SlowDevice()
+    recorder = EntropyRecorder(EntropyStore(4, 2, "abc"), device.copy)
+    for block in range(3):
+        recorder.record(torch.tensor([block]), row(block))
+    assert not recorder.store.known.any()
+    device.arrivals[0].happened = device.arrivals[2].happened = True
+    recorder.record(torch.tensor([3]), row(3))
+    assert recorder.store.known.tolist() == [True, False, False, False]
+    assert all(arrival.waits == 0 for arrival in device.arrivals)
+    recorder.flush()
+    assert recorder.store.known.all()
+    assert recorder.store.lookup(torch.arange(4))[:, 0].tolist() == [0, 1, 2, 3]
+    recorder.flush()
+    assert max(arrival.waits for arrival in device.arrivals) == 1
+
+
+@NEEDS_CUDA
+def test_copy_from_the_device_does_not_wait_for_it() -> None:
+    block_id, entropy = torch.tensor([1, 0]).cuda(), torch.rand(2, 512).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        transfer = copy_to_host(block_id, entropy)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert transfer.entropy.is_pinned()
+    assert transfer.arrived is not None
+    transfer.arrived.synchronize()
+    torch.testing.assert_close(transfer.entropy, entropy.half().cpu(), atol=0, rtol=0)
+    assert transfer.block_id.tolist() == [1, 0]

@@ -1,0 +1,166 @@
+from typing import Any
+
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from lit_entrodrop.head import linear_kl
+from tests.lit_entrodrop.head.test_linear import Memory
+
+N, D, E, V = 7, 4, 3, 11
+
+
+def draw(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((N, D), (V, D), (N, E), (V, E))
+    hidden, weight, other, other_weight = (
+        torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes
+    )
+    return hidden, weight, other, other_weight
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, N, None])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.1)]
+)
+def test_agrees_with_scipy(dtype: torch.dtype, tolerance: float, chunk_size: int | None) -> None:
+    hidden, weight, other, other_weight = draw(dtype)
+    divergence = linear_kl(hidden, weight, other, other_weight, chunk_size)
+    assert divergence.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    p, q = (
+        scipy.special.softmax(states.double().numpy() @ words.double().numpy().T, axis=-1)
+        for states, words in ((hidden, weight), (other, other_weight))
+    )
+    expected = torch.from_numpy(scipy.stats.entropy(p, q, axis=-1))
+    torch.testing.assert_close(divergence.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_gradcheck_on_both_sides() -> None:
+    arguments = [tensor.requires_grad_() for tensor in draw()]
+    assert torch.autograd.gradcheck(lambda *args: linear_kl(*args, chunk_size=3), arguments)
+
+
+def test_one_head_for_both_passes_as_in_r_drop() -> None:
+    hidden, weight, _, _ = draw()
+    other = hidden.flip(0).contiguous()
+    inputs = [tensor.requires_grad_() for tensor in (hidden, other, weight)]
+    own = linear_kl(hidden, weight, other, weight) + linear_kl(other, weight, hidden, weight)
+    log_p, log_q = ((states @ weight.T).log_softmax(-1) for states in (hidden, other))
+    naive = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
+    for one, two in zip(
+        torch.autograd.grad(own.sum(), inputs),
+        torch.autograd.grad(naive.sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_frozen_side_costs_nothing_in_the_backward_pass() -> None:
+    hidden, weight, other, other_weight = draw()
+    hidden.requires_grad_(), weight.requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        linear_kl(hidden, weight, other, other_weight).sum().backward()
+    assert counter.get_total_flops() == 8 * N * D * V + 4 * N * E * V
+    assert other.grad is None
+
+
+def test_equal_distributions_have_no_divergence_and_no_gradient() -> None:
+    hidden, weight, _, _ = draw(torch.float32)
+    hidden.requires_grad_()
+    divergence = linear_kl(hidden, weight, hidden.detach(), weight)
+    divergence.sum().backward()
+    assert (divergence == 0).all()
+    assert hidden.grad is not None
+    torch.testing.assert_close(hidden.grad, torch.zeros_like(hidden))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3, 2), (4, 2), (2, 2), (4, 2)),
+        ((3, 2), (4, 2), (3, 2), (5, 2)),
+        ((1, 3, 2), (4, 2), (1, 3, 2), (4, 2)),
+        ((3, 2), (4, 3), (3, 2), (4, 2)),
+        ((3, 2), (4, 2), (3, 2), (4, 3)),
+        ((3, 2), (0, 2), (3, 2), (0, 2)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
+    hidden, weight, other, other_weight = map(torch.zeros, shapes)
+    with pytest.raises(ValueError, match=r"expected hidden \[N, D\], weight \[V, D\]"):
+        linear_kl(hidden, weight, other, other_weight)
+
+
+@pytest.mark.parametrize("chunk_size", [0, -1, 2.5, True])
+def test_chunk_sizes_that_are_none_are_refused(chunk_size: Any) -> None:
+    with pytest.raises(ValueError, match="chunk_size: expected an integer above 0"):
+        linear_kl(*draw(), chunk_size=chunk_size)
+
+
+def test_integers_are_refused() -> None:
+    hidden, weight, other, other_weight = draw()
+    with pytest.raises(ValueError, match="of a floating dtype"):
+        linear_kl(hidden, weight, other.long(), other_weight)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    hidden, *others = draw()
+    divergence = linear_kl(hidden.requires_grad_(), *others)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(divergence.sum(), hidden, create_graph=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_of_all_tokens_never_exist(dtype: torch.dtype) -> None:
+    tokens, words, chunk_size = 64, 512, 4
+    heads = [
+        torch.randn(rows, 4, dtype=dtype, requires_grad=True)
+        for rows in (tokens, words, tokens, words)
+    ]
+    with Memory() as memory:
+        linear_kl(*heads, chunk_size=chunk_size).sum().backward()
+    assert memory.largest == chunk_size * words
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_chunks_cost_no_precision_of_16_bit_gradients(autocast: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens, words = 4096, 256
+    dtype = torch.float32 if autocast else torch.bfloat16
+    heads = [
+        torch.randn(rows, 8, generator=generator).bfloat16().to(dtype)
+        for rows in (tokens, words, tokens, words)
+    ]
+    exact = gradients([head.double() for head in heads], tokens)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        chunked, whole = gradients(heads, 128), gradients(heads, tokens)
+    for one, other, reference in zip(chunked, whole, exact, strict=True):
+        assert (one - reference).norm() < 1.2 * (other - reference).norm()
+
+
+def gradients(heads: list[Tensor], chunk_size: int) -> list[Tensor]:
+    leaves = [head.detach().requires_grad_() for head in heads]
+    linear_kl(*leaves, chunk_size=chunk_size).sum().backward()
+    return [leaf.grad.double() for leaf in leaves if leaf.grad is not None]
+
+
+def test_autocast_keeps_the_sum_of_weight_gradients_in_full_precision() -> None:
+    """One large gradient and many small ones: bf16 would lose the small ones chunk by chunk."""
+    tokens = 257
+    hidden = torch.full((tokens, 1), 1 / 256)
+    hidden[0] = 1.0
+    other_weight = torch.zeros(2, 1, requires_grad=True)
+    certain = torch.tensor([[100.0], [0.0]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        linear_kl(
+            torch.ones(tokens, 1), certain, hidden, other_weight, chunk_size=1
+        ).sum().backward()
+    torch.testing.assert_close(other_weight.grad, torch.tensor([[-1.0], [1.0]]))
+
+
+def test_no_tokens() -> None:
+    hidden, weight, other, other_weight = draw()
+    assert linear_kl(hidden[:0], weight, other[:0], other_weight).shape == (0,)

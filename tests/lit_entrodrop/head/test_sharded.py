@@ -1,0 +1,67 @@
+"""Two real ranks, FSDP2: the head's weight is gathered once a pass, not once a chunk."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.debug import CommDebugMode
+
+from lit_entrodrop.causal_lm import CausalLM
+from tests.helpers.loop import make_llama, positions
+from tests.helpers.processes import run_ranks
+
+DOCUMENT_IDS = torch.tensor([[0] * 7 + [1] * 5, [0] + [1] * 11])
+
+
+def batch_of(rank: int) -> dict[str, Tensor]:
+    ids = torch.randint(2, 64, (2, 12), generator=torch.Generator().manual_seed(rank))
+    return {
+        "input_ids": ids,
+        "labels": ids,
+        "position_ids": positions(DOCUMENT_IDS),
+        "document_ids": DOCUMENT_IDS,
+    }
+
+
+def loss_of(model: CausalLM, rank: int, beforehand: bool) -> Tensor:
+    outputs = model(**batch_of(rank), token_weight=torch.ones(2, 12) if beforehand else None)
+    loss: Tensor = outputs.weighted_loss if beforehand else outputs.nll.sum()
+    return loss
+
+
+def compare_with_one_process(
+    rank: int, own_unit: bool, tied: bool, beforehand: bool, results: Any
+) -> None:
+    torch.set_num_threads(1)
+    whole, sharded = (CausalLM(make_llama(tied=tied), "torch") for _ in range(2))
+    sum(loss_of(whole, other, beforehand) for other in range(2)).backward()  # type: ignore[union-attr]
+    mesh = init_device_mesh("cpu", (2,))
+    units = list(sharded.hf_model.model.layers)
+    if own_unit:
+        units.append(sharded.hf_model.lm_head)
+    for unit in (*units, sharded):
+        fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+    gathered = []
+    for chunk_rows in (24, 4):
+        sharded.zero_grad()
+        sharded.head_chunk_size = chunk_rows
+        with CommDebugMode() as communication:
+            loss_of(sharded, rank, beforehand).backward()
+        gathered.append(communication.get_total_counts())
+    assert gathered[0] == gathered[1], "one gather for all chunks"
+    for expected, actual in zip(whole.parameters(), sharded.parameters(), strict=True):
+        gradient = actual.grad.full_tensor()  # type: ignore[union-attr]
+        # FSDP averages over ranks.
+        torch.testing.assert_close(2 * gradient, expected.grad)
+
+
+@pytest.mark.parametrize("beforehand", [True, False])
+@pytest.mark.parametrize(("own_unit", "tied"), [(False, False), (True, False), (False, True)])
+def test_sharded_head_equals_one_process(
+    tmp_path: Path, own_unit: bool, tied: bool, beforehand: bool
+) -> None:
+    run_ranks(compare_with_one_process, tmp_path, own_unit, tied, beforehand, None)

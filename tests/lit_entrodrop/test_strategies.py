@@ -1,0 +1,75 @@
+"""Two real ranks under FSDP2 against one process."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lit_entrodrop.export import export
+from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.processes import python
+from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
+
+# Every low-entropy token is dropped: one process cannot draw the random numbers of two.
+ENTRODROP = ["--model.regularizers+=regularizers.EntroDrop", "--model.regularizers.curriculum=1.0"]
+EVERYTHING = [*ENTRODROP, "--trainer.accumulate_grad_batches=2", "--trainer.max_epochs=4"]
+FSDP2 = ["--config", str(CONFIGS / "strategy/fsdp2.yaml"), "--trainer.devices=2"]
+ONE = ["--data.batch_size=8"]
+
+
+def fit(tiny: Tiny, name: str, *arguments: str, status: int = 0) -> Path:
+    """Run `fit` in processes of its own, and return its folder."""
+    folder = tiny.folder / name
+    place = ["--trainer.log_every_n_steps=1", f"--trainer.default_root_dir={folder}"]
+    result = python(
+        "-m", "lit_entrodrop", "fit", *tiny.config(), *arguments, *place, cwd=CONFIGS.parent
+    )
+    assert result.returncode == status, result.stdout + result.stderr
+    return folder
+
+
+def exported(run: Path) -> dict[str, Tensor]:
+    folder = run / "exported"
+    if not folder.exists():
+        export(str(run / "checkpoints" / "last.ckpt"), str(folder))
+    weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
+    return weights
+
+
+def assert_same_curves(actual: Path, expected: Path, tolerance: float) -> None:
+    ours, theirs = read_metrics(actual), read_metrics(expected)
+    for name in ("train/loss", "val/loss"):
+        values = theirs[name].dropna()
+        assert len(values) >= 3
+        assert ours[name].dropna().to_numpy() == pytest.approx(values.to_numpy(), rel=tolerance)
+
+
+@pytest.fixture
+def larger(tiny: Tiny) -> Tiny:
+    write_corpus(tiny.corpus, texts(90))
+    return tiny
+
+
+def test_two_ranks_train_and_resume_as_one_process_does(larger: Tiny) -> None:
+    one, two = fit(larger, "one", *EVERYTHING, *ONE), fit(larger, "two", *EVERYTHING, *FSDP2)
+    assert len(read_metrics(two)["train/loss"].dropna()) >= 10
+    assert read_metrics(two)["entro_drop/drop_rate"].max() > 0.2
+    assert_same_curves(two, one, 1e-5)
+    torch.testing.assert_close(exported(two), exported(one), atol=1e-5, rtol=1e-4)
+
+    sizes = [file.stat().st_size for file in (two / "checkpoints/last.ckpt").glob("*.distcp")]
+    assert len(sizes) == 2
+    assert max(sizes) < 0.65 * sum(sizes)
+
+    told = ["--trainer.callbacks+", "tests.helpers.plugins.TellToEnd"]
+    told += ["--trainer.callbacks.rank=1", "--trainer.callbacks.step=5"]
+    fit(larger, "again", *EVERYTHING, *FSDP2, *told)
+    shutil.copytree(larger.folder / "again", larger.folder / "alone")
+    resume = [*EVERYTHING, *FSDP2, "--ckpt_path=last"]
+    again = fit(larger, "again", *resume)
+    torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
+    alone = fit(larger, "alone", *resume, "--trainer.devices=1", *ONE)
+    torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)
