@@ -3,7 +3,7 @@ BIN := .venv/bin
 # The tests set one thread for themselves.
 TEST_WORKERS ?= 2
 
-.PHONY: help quickstart test lint check base-lm clean
+.PHONY: help quickstart test lint check bench base-lm clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -21,6 +21,14 @@ lint: .venv/dev ## check style and types
 	$(BIN)/mypy
 
 check: lint test ## all that continuous integration runs
+
+bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the results (15 to 25 minutes)
+	$(BIN)/python -m benchmarks.head
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.peers # makes an environment of its own for the peers
+	$(BIN)/python -m benchmarks.plots
 
 base-lm: .venv/corpora ## train the bundled tiny base LM again (10 to 20 minutes), into runs/tiny_base
 	$(BIN)/python examples/tiny_base/make_tokenizer.py --output runs/tiny_base/tokenizer

@@ -1,0 +1,208 @@
+"""Training speed and memory on a GPU at the shapes of Qwen3. NO GPU HAS RUN THIS SCRIPT YET.
+
+Only its path on a CPU is tested, with a tiny model. Weights are random, so no hub is needed. Each
+case is a real ``Trainer.fit`` of our module with EntroDrop (see :mod:`benchmarks.live_fit`), timed
+in blocks of steps after some that do not count, which compile and fill caches. Cases follow
+each other, as one alone may fill the GPU; so read them as absolute numbers, not as fine ratios.
+What EntroDrop adds to a plain step is such a ratio: for it, at each shape, a plain and an EntroDrop
+fit share the GPU and take turns, one step at a time, as in :mod:`benchmarks.step`.
+
+MFU counts the operations that the model needs, not those that are done: 6 per weight and token of
+the matrix products (head included, embedding look-up not) and causal attention; recomputed
+activations count once.
+"""
+
+import gc
+import math
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from benchmarks import harness, head
+from benchmarks.live_fit import TOKENIZER, fine_tuning, topics_data
+from benchmarks.step import ARMS, compare
+from lit_entrodrop.building import LMConfig, build_hf_config
+from regularizers import EntroDrop
+
+TERA = 1e12
+GIB = 2**30
+PAIR = {arm: ARMS[arm] for arm in ("plain", "EntroDrop, last_epoch")}
+QWEN3: dict[str, Any] = {
+    "model_type": "qwen3",
+    "vocab_size": 151936,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 40960,
+    "tie_word_embeddings": True,
+}
+TINY = {"vocab_size": 4096, "num_hidden_layers": 1, "num_attention_heads": 2}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "qwen3-0.6b": {**QWEN3, "hidden_size": 1024, "intermediate_size": 3072},
+    "qwen3-1.7b": {**QWEN3, "hidden_size": 2048, "intermediate_size": 6144},
+    "tiny": {
+        **QWEN3,
+        **TINY,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+    },
+}
+
+
+def gpu(
+    rounds: int = 5,
+    threads: int = 8,
+    device: str = "cuda",
+    out: str = harness.RESULTS,
+    models: list[str] = ["qwen3-0.6b", "qwen3-1.7b"],  # noqa: B006
+    lengths: list[int] = [2048, 4096, 8192],  # noqa: B006
+    compiled: list[bool] = [False, True],  # noqa: B006
+    tokens_per_step: int = 16384,
+    steps: int = 5,
+    checkpointing: bool = True,
+    precision: str = "bf16-mixed",
+    peak_tflops: float = 989.0,
+    head_words: int = 151936,
+    head_tokens: int = 8192,
+    head_dimensions: int = 4096,
+    head_dtype: str = "bfloat16",
+) -> Path:
+    """Measure tokens/s, MFU and peak memory of training, EntroDrop over plain, and the head alone.
+
+    EntroDrop over plain goes to ``gpu_step.json``, the head (bare matrix products, naive and ours)
+    to ``gpu_head.json``.
+
+    Args:
+        rounds: timed blocks of steps for each case, and timed rounds for the head.
+        threads: CPU threads.
+        device: cuda; cpu only shows that the script works.
+        out: folder of the results.
+        models: qwen3-0.6b, qwen3-1.7b, tiny.
+        lengths: tokens in a block.
+        compiled: whether transformer blocks are compiled.
+        tokens_per_step: decides how many blocks make a batch.
+        steps: steps in a timed block.
+        checkpointing: recompute activations, as the ready configs for these models do.
+        precision: of the trainer.
+        peak_tflops: of the GPU, dense bf16, for the MFU; 989 for H100 and H200.
+        head_words: V of the head.
+        head_tokens: N of the head.
+        head_dimensions: D of the head.
+        head_dtype: of hidden states and weight.
+    """
+    settings = {**locals()}
+    harness.prepare(threads, device)
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    for model, length, compile_blocks in product(models, lengths, compiled):
+        lm = LMConfig(
+            pretrained=None,
+            architecture=ARCHITECTURES[model],
+            tokenizer=TOKENIZER,
+            activation_checkpointing=checkpointing,
+            compile=compile_blocks,
+        )
+        batch_size = max(1, tokens_per_step // length)
+        case = {"model": model, "length": length, "compiled": compile_blocks}
+        case["batch_size"] = batch_size
+        measured = train(lm, length, batch_size, rounds, steps, device, precision)
+        flops = training_flops_per_token(build_hf_config(lm), length)
+        mfu = measured["tokens_per_s"] * flops / (peak_tflops * TERA)
+        rows.append({**case, **measured, "mfu": mfu})
+        release_gpu(device)
+        pair = compare(lm, PAIR, rounds * steps, device, length, batch_size, precision=precision)
+        pairs += [{**case, **row} for row in pair]
+    release_gpu(device)
+    harness.save("gpu_step", settings, pairs, out)
+    path = harness.save("gpu", settings, rows, out)
+    head.benchmark(
+        [head_words],
+        head_tokens,
+        head_dimensions,
+        head_dtype,
+        rounds,
+        threads,
+        device,
+        out,
+        name="gpu_head",
+    )
+    return path
+
+
+def training_flops_per_token(config: PretrainedConfig, length: int) -> float:
+    """Return the operations that forward and backward of one token need.
+
+    6 for each weight of the matrix products, and 6·T·heads·head_dim a layer for attention: its two
+    products take 2·T·heads·head_dim each, a causal mask halves that, the backward doubles it.
+
+    Args:
+        config: of a Llama-like model with gated MLP (Llama, Qwen3).
+        length: tokens in a sequence, T.
+
+    >>> config = build_hf_config(LMConfig(None, ARCHITECTURES["qwen3-0.6b"], TOKENIZER))
+    >>> round(training_flops_per_token(config, 2048) / 1e9, 2)
+    4.28
+    """
+    size = config.hidden_size
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    attention = size * (2 * queries + 2 * keys)
+    mlp = 3 * size * config.intermediate_size
+    layer = 6 * (attention + mlp) + 6 * length * queries
+    return float(config.num_hidden_layers * layer + 6 * size * config.vocab_size)
+
+
+def train(
+    lm: LMConfig,
+    length: int,
+    batch_size: int,
+    rounds: int,
+    steps: int,
+    device: str,
+    precision: str,
+) -> dict[str, float]:
+    """Train for some blocks of steps and return speed and peak memory."""
+    release_gpu(device)
+    with TemporaryDirectory() as folder:
+        data = topics_data(Path(folder), block_size=length, batch_size=batch_size)
+        options = {"steps": (rounds + 2) * steps, "device": device, "precision": precision}
+        live = fine_tuning(lm, [EntroDrop()], data, **options)
+        case = partial(live.advance, steps)
+        seconds = harness.interleaved({"fit": case}, rounds, device=device)["fit"]
+        # The last batch of an epoch may be smaller.
+        blocks_per_step = data.num_blocks("train") / data.batches_per_epoch()
+        live.close()
+    time = harness.summary([block / steps for block in seconds])
+    return {
+        "ms": 1e3 * time["median"],
+        "ms_iqr": 1e3 * time["iqr"],
+        "tokens_per_s": length * blocks_per_step / time["median"],
+        "peak_gib": torch.cuda.max_memory_allocated() / GIB if on_gpu(device) else math.nan,
+        "rounds": time["rounds"],
+    }
+
+
+def release_gpu(device: str) -> None:
+    """Let what is measured next start from nothing."""
+    # A closed fit leaves its model in cycles of references.
+    gc.collect()
+    if on_gpu(device):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def on_gpu(device: str) -> bool:
+    """Return whether a device is a GPU."""
+    return torch.device(device).type == "cuda"
+
+
+if __name__ == "__main__":
+    harness.command_line(gpu)

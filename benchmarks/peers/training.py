@@ -1,0 +1,121 @@
+"""What all processes share: a random Llama, a corpus of random numbers, its blocks, settings."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lit_entrodrop.data import TextDataModule
+
+TURNS_PER_EPOCH = 2
+
+
+@dataclass
+class Shape:
+    """The model and the batch, but for the vocabulary; all a Llama with tied embeddings.
+
+    Args:
+        hidden_size: dimensions of the hidden states.
+        layers: transformer blocks.
+        heads: attention heads.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+    """
+
+    hidden_size: int = 256
+    layers: int = 4
+    heads: int = 4
+    block_size: int = 256
+    batch_size: int = 4
+
+
+def prepare_training(
+    work: Path, vocabulary: int, shape: Shape, turn: int, steps: int
+) -> dict[str, Any]:
+    """Write the model, the corpus, its blocks and the settings that all processes share."""
+    tokenizer = number_tokenizer(vocabulary)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.hidden_size * 11 // 4,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.block_size,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(work / "model")
+    tokenizer.save_pretrained(work / "model")
+    data: dict[str, Any] = {
+        "block_size": shape.block_size,
+        "batch_size": shape.batch_size,
+        "corpus": str(work / "corpus.jsonl"),
+    }
+    batches = TURNS_PER_EPOCH * turn
+    texts = number_texts(vocabulary, batches * shape.batch_size, shape.block_size - 1)
+    lines = [json.dumps({"text": text}) for text in texts]
+    Path(data["corpus"]).write_text("\n".join(lines))
+    np.save(work / "blocks.npy", packed_blocks(data, str(work / "model"), str(work / "cache")))
+    settings = {
+        **data,
+        "model": str(work / "model"),
+        "blocks": str(work / "blocks.npy"),
+        "cache": str(work / "cache"),
+        "turn": turn,
+        "steps": steps,
+        "epochs": math.ceil(steps / batches),
+        "lr": 1e-4,
+        "betas": [0.9, 0.95],
+        "max_grad_norm": 1.0,
+    }
+    (work / "settings.json").write_text(json.dumps(settings, indent=2))
+    return settings
+
+
+def number_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose words are numbers: each the id of its token.
+
+    >>> number_tokenizer(100)("7 12")["input_ids"]
+    [7, 12]
+    """
+    special = {"<eos>": 0, "<pad>": 1}
+    words = {**special, **{str(number): number for number in range(2, vocabulary)}}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<eos>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<eos>"
+    )
+
+
+def number_texts(vocabulary: int, documents: int, words: int) -> list[str]:
+    """Return documents of random numbers, small ones more often, as words in a language are."""
+    numbers = np.arange(2, vocabulary)
+    frequencies = 1.0 / (numbers + 10)
+    drawn = np.random.default_rng(0).choice(
+        numbers, (documents, words), p=frequencies / frequencies.sum()
+    )
+    return [" ".join(map(str, row)) for row in drawn]
+
+
+def packed_blocks(
+    data: Mapping[str, Any], tokenizer: str, cache_dir: str
+) -> NDArray[np.integer[Any]]:
+    """Return the blocks of our data module, ``[blocks, block_size]``; none has padding."""
+    module = TextDataModule(**data, tokenizer=tokenizer, cache_dir=cache_dir, validation=0)
+    module.setup()
+    dataset: Any = module.train_dataloader().dataset
+    rows = [dataset[index] for index in range(len(dataset))]
+    assert all((row["document_ids"] == 0).all() for row in rows), "a block is one document"
+    return np.stack([row["input_ids"].numpy() for row in rows])

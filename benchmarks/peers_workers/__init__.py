@@ -1,0 +1,1 @@
+"""One process each: a framework trains, turn by turn, as ``benchmarks.peers`` tells it to."""

@@ -1,0 +1,115 @@
+"""What a regularizer adds to a training step: EntroDrop with each entropy source, random dropout.
+
+Each arm is a real ``Trainer.fit`` of the same model from the same weights over the same batches.
+All arms live in one process and take turns, one step at a time in a random order (see
+:mod:`benchmarks.live_fit`), and each step is divided by the plain step of the same round. Before
+the timing each arm trains for an epoch, as there are no entropies of the last epoch before its end.
+Strength is constantly at the peak of EntroDrop's default curriculum: half of the low-entropy half.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks import harness
+from benchmarks.live_fit import TINY_BASE, fine_tuning, llama, topics_data
+from lit_entrodrop.building import LMConfig
+from regularizers import EntroDrop, RandomTokenDropout, Regularizer
+
+STRENGTH = 0.5
+ARMS: dict[str, list[Regularizer]] = {
+    "plain": [],
+    "EntroDrop, last_epoch": [EntroDrop(curriculum=STRENGTH)],
+    "EntroDrop, reference": [EntroDrop(curriculum=STRENGTH, entropy_source="reference")],
+    "EntroDrop, online": [EntroDrop(curriculum=STRENGTH, entropy_source="online")],
+    "RandomTokenDropout": [RandomTokenDropout(curriculum=STRENGTH, quantile=0.5)],
+}
+MODELS: dict[str, LMConfig] = {
+    "4k words": TINY_BASE,
+    "49k words": llama(vocab_size=49152, hidden_size=192, layers=4),
+}
+BATCHES_PER_EPOCH = 8
+
+
+def step(
+    rounds: int = 20,
+    threads: int = 1,
+    device: str = "cpu",
+    out: str = harness.RESULTS,
+    block_size: int = 256,
+    batch_size: int = 4,
+    models: list[str] = list(MODELS),  # noqa: B006
+) -> Path:
+    """Time training steps with and without regularizers, by turns in one process.
+
+    Args:
+        rounds: timed rounds; in each, every arm takes one step.
+        threads: CPU threads.
+        device: cpu or cuda.
+        out: folder of the results.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+        models: which models, by size of vocabulary.
+    """
+    settings = {**locals()}
+    harness.prepare(threads, device)
+    rows = []
+    for model in models:
+        compared = compare(MODELS[model], ARMS, rounds, device, block_size, batch_size)
+        rows += [{"model": model, **row} for row in compared]
+    return harness.save("step", settings, rows, out)
+
+
+def compare(
+    lm: LMConfig,
+    arms: Mapping[str, Sequence[Regularizer]],
+    rounds: int,
+    device: str,
+    block_size: int,
+    batch_size: int,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Let a training of each arm take turns, a step each; return a row for each.
+
+    Args:
+        lm: the model.
+        arms: regularizers by name; one is ``plain``.
+        rounds: timed rounds.
+        device: cpu or cuda.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+        options: of the trainer.
+    """
+    epoch, steps = BATCHES_PER_EPOCH, rounds + BATCHES_PER_EPOCH + 2
+    shape = {"block_size": block_size, "batch_size": batch_size}
+    with TemporaryDirectory() as folder:
+        tokens = epoch * batch_size * block_size
+        data = partial(topics_data, Path(folder), max_train_tokens=tokens, **shape)
+        live = {
+            arm: fine_tuning(lm, regularizers, data(), steps=steps, device=device, **options)
+            for arm, regularizers in arms.items()
+        }
+        cases = {arm: each.advance for arm, each in live.items()}
+        seconds = harness.interleaved(cases, rounds, warmup=epoch + 1, device=device)
+        for each in live.values():
+            each.close()
+    return [describe(arm, seconds) for arm in seconds]
+
+
+def describe(arm: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Return the row of one arm."""
+    time, ratio = harness.summary(seconds[arm]), harness.ratio(seconds[arm], seconds["plain"])
+    return {
+        "case": arm,
+        "ms": 1e3 * time["median"],
+        "ms_iqr": 1e3 * time["iqr"],
+        "ratio": ratio["median"],
+        "ratio_iqr": ratio["iqr"],
+        "rounds": ratio["rounds"],
+    }
+
+
+if __name__ == "__main__":
+    harness.command_line(step)
