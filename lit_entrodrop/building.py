@@ -59,7 +59,7 @@ class LMConfig:
             logits, ``naive`` from the model's own logits; ``auto`` takes the faster of the first
             two, and ``naive`` for a model whose logits are more than they know.
         head_chunk_size: tokens whose logits the fused head holds at once; by default as many as
-            take 32 MiB on CPU and 512 MiB elsewhere, but at least 128.
+            take 32 MiB on CPU and 512 MiB elsewhere, but at least 256.
     """
 
     pretrained: str | None = "package:lit_entrodrop/tiny_base"

@@ -64,6 +64,8 @@ class ChunkedHead:
         size = min(self.settings.chunk_size, len(self.labels))
         # Fresh memory for every chunk would cost as much as the arithmetic on it.
         buffer = self.inputs[0].new_empty(size, len(self.weights[0]))
+        self.block_size = self._block_size(buffer)
+        self.scratch = self.settings.kernel.scratch(buffer[: self.block_size])
         whole = blank_statistics(len(self.labels), self.statistics_dtype, self.labels.device)
         for rows in _slices(0, len(self.labels), size):
             logits = self._logits(rows, buffer[: rows.stop - rows.start])
@@ -86,13 +88,10 @@ class ChunkedHead:
         The slope is the gradient with respect to the logits before the soft cap.
         """
         kernel = self.settings.kernel
-        # What is not done in place needs memory for one block, not for the chunk.
-        in_place = kernel.IN_PLACE and self.settings.softcap is None
-        size = len(logits) if in_place else block_rows(logits)
-        for block in _slices(rows.start, rows.stop, size):
+        for block in _slices(rows.start, rows.stop, self.block_size):
             part = logits[block.start - rows.start : block.stop - rows.start]
             damping = self._cap(part, damped=sums is not None)
-            statistics, state = kernel.evaluate(part, self.labels[block])
+            statistics, state = kernel.evaluate(part, self.labels[block], self.scratch)
             # To keep those of each block would pin the memory between them.
             for total, value in zip(whole, statistics, strict=True):
                 total[block] = value
@@ -100,6 +99,11 @@ class ChunkedHead:
                 gradients = sums.differentiate(block, statistics)
                 slope = kernel.slope(state, self.labels[block], statistics, gradients)
                 part.copy_(slope if damping is None else slope.mul_(damping))
+
+    def _block_size(self, chunk: Tensor) -> int:
+        # What is not done in place needs memory for one block, not for the chunk.
+        in_place = self.settings.kernel.IN_PLACE and self.settings.softcap is None
+        return len(chunk) if in_place else block_rows(chunk)
 
     def _cap(self, logits: Tensor, damped: bool) -> Tensor | None:
         """Cap logits in place, and return the derivative of that."""

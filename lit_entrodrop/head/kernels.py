@@ -113,7 +113,7 @@ def _fastest(device: torch.device, vocabulary_size: int, dtype: torch.dtype) -> 
 
 
 def _run(kernel: RowKernel, logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    statistics, state = kernel.evaluate(logits.clone(), labels)
+    statistics, state = kernel.evaluate(logits.clone(), labels, kernel.scratch(logits))
     ones = torch.ones_like(statistics.nll)
     return *statistics[:4], kernel.slope(state, labels, statistics, RowGradients(ones))
 

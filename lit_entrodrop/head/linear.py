@@ -156,7 +156,7 @@ def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
     """Return how many tokens' logits are held at once.
 
     A chunk of fp32 logits takes 32 MiB on CPU, where larger ones leave the cache, and 512 MiB
-    elsewhere, where smaller ones leave the device idle; but matrix products of fewer than 128 rows
+    elsewhere, where smaller ones leave the device idle; but matrix products of fewer than 256 rows
     are slow everywhere.
 
     Args:
@@ -164,13 +164,13 @@ def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
         device: where the logits are.
 
     Returns:
-        A multiple of 32, at least 128.
+        A multiple of 32, at least 256.
 
     >>> default_chunk_size(32768, torch.device("cpu"))
     256
     """
     budget = (32 if device.type == "cpu" else 512) * MIB
-    return max(128, budget // (4 * vocabulary_size) // 32 * 32)
+    return max(256, budget // (4 * vocabulary_size) // 32 * 32)
 
 
 def check_chunk_size(chunk_size: int | None) -> None:

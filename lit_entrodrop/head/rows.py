@@ -56,7 +56,12 @@ class RowKernel(Protocol):
 
     IN_PLACE: bool
 
-    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[RowStatistics, Tensor]:
+    def scratch(self, logits: Tensor) -> list[Tensor]:
+        """Return memory in which :meth:`evaluate` may work on up to as many rows, ever again."""
+
+    def evaluate(
+        self, logits: Tensor, labels: Tensor, scratch: list[Tensor]
+    ) -> tuple[RowStatistics, Tensor]:
         """Return the statistics, and what :meth:`slope` needs; may overwrite the logits."""
 
     def slope(
@@ -65,27 +70,42 @@ class RowKernel(Protocol):
         """Return the gradient with respect to the logits, ``[C, V]``; overwrites the state."""
 
 
-def evaluate(logits: Tensor, labels: Tensor) -> tuple[RowStatistics, Tensor]:
+def scratch(logits: Tensor) -> list[Tensor]:
+    """Return memory for :func:`evaluate`: for shifted logits and, of 16-bit ones, for the softmax.
+
+    Fresh memory for every block would cost a CPU more than the arithmetic in it.
+
+    >>> len(scratch(torch.zeros(2, 3))), len(scratch(torch.zeros(2, 3, dtype=torch.bfloat16)))
+    (1, 2)
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    count = 1 if dtype == logits.dtype else 2
+    return [torch.empty_like(logits, dtype=dtype) for _ in range(count)]
+
+
+def evaluate(logits: Tensor, labels: Tensor, scratch: list[Tensor]) -> tuple[RowStatistics, Tensor]:
     """Compute the statistics of each row.
 
     Args:
         logits: ``[C, V]``, any floating dtype; overwritten if it is fp32 or fp64.
         labels: ``[C]`` int64, -100 is ignored.
+        scratch: of :func:`scratch`, for C rows or more.
 
     Returns:
         The statistics, and the softmax of the logits, ``[C, V]``.
 
-    >>> statistics, softmax = evaluate(torch.zeros(1, 4), torch.tensor([2]))
+    >>> logits = torch.zeros(1, 4)
+    >>> statistics, softmax = evaluate(logits, torch.tensor([2]), scratch(logits))
     >>> round(statistics.entropy.item(), 4), softmax  # ln 4
     (1.3863, tensor([[0.2500, 0.2500, 0.2500, 0.2500]]))
     """
-    state = logits if logits.dtype == torch.float64 else logits.float()
-    highest = state.amax(-1)
-    mean_logit = state.mean(-1)
+    shifted, *more = (memory[: len(logits)] for memory in scratch)
+    highest = logits.amax(-1).to(shifted.dtype)
+    mean_logit = logits.mean(-1, dtype=shifted.dtype)
     # Logits shifted by their maximum keep ln s − Σ p (z − m) free of cancellation.
-    shifted = state - highest[:, None]
+    torch.sub(logits, highest[:, None], out=shifted)
     label_logit = shifted.gather(-1, _places(labels)).squeeze(-1)
-    softmax = torch.softmax(shifted, -1, out=state)
+    softmax = torch.softmax(shifted, -1, out=more[0] if more else logits)
     # The likeliest word has p = 1/s, which never underflows.
     log_sum = -softmax.amax(-1).log()
     counted = labels != IGNORE_INDEX

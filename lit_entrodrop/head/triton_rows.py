@@ -13,6 +13,7 @@ C rows in a chunk, V words.
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,12 +45,20 @@ def obstacle(device: torch.device | str) -> str | None:
     return f"Triton needs a GPU, got device {device} (or TRITON_INTERPRET=1, to debug)"
 
 
-def evaluate(logits: Tensor, labels: Tensor) -> tuple[RowStatistics, Tensor]:
+def scratch(logits: Tensor) -> list[Tensor]:
+    """Return no memory, as the kernels work in that of the logits."""
+    return []
+
+
+def evaluate(
+    logits: Tensor, labels: Tensor, scratch: Sequence[Tensor] = ()
+) -> tuple[RowStatistics, Tensor]:
     """Compute the statistics of each row.
 
     Args:
         logits: ``[C, V]``, fp32, bf16 or fp16, contiguous within a row.
         labels: ``[C]`` int64, -100 is ignored. Others outside the vocabulary get an nll of NaN.
+        scratch: not used.
 
     Returns:
         The statistics in fp32, and the logits.
