@@ -155,7 +155,9 @@ def save(
     path = Path(folder) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     device = str(settings.get("device", "cpu"))
-    record = {"benchmark": name, **provenance(device), "settings": dict(settings), "rows": rows}
+    # Where results go says nothing about them.
+    told = {key: value for key, value in settings.items() if key not in ("out", "name")}
+    record = {"benchmark": name, **provenance(device), "settings": told, "rows": rows}
     path.write_text(json.dumps(record, indent=2, default=str) + "\n")
     flat = [{k: v for k, v in row.items() if not isinstance(v, list)} for row in rows]
     print(pd.DataFrame(flat).to_string(index=False, float_format="{:.4g}".format))

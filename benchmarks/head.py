@@ -149,7 +149,7 @@ def benchmark(
         out: folder of the results.
         name: of the results' file.
     """
-    settings = {key: value for key, value in locals().items() if key not in ("out", "name")}
+    settings = {**locals()}
     prepare(threads, device)
     table = []
     for size in words:

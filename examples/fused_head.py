@@ -37,15 +37,16 @@ def main() -> None:
             hidden[:, :-1].flatten(0, 1),
             model.lm_head.weight,
             labels,
-            token_weight=torch.full(labels.shape, 1 / labels.numel()),
+            token_weight=torch.ones(labels.shape),
             z_loss=1e-4,
         )
         assert outputs.weighted_loss is not None, "token weights were given"
+        loss = outputs.weighted_loss / labels.numel()
         optimizer.zero_grad()
-        outputs.weighted_loss.backward()
+        loss.backward()
         optimizer.step()
         print(
-            f"step {step:2}  loss {outputs.weighted_loss.item():.3f}  "
+            f"step {step:2}  loss {loss.item():.3f}  "
             f"nll {outputs.nll.mean():.3f}  entropy {outputs.entropy.mean():.3f}"
         )
 

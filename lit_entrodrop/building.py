@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_entrodrop.causal_lm import CausalLM, Head
+from lit_entrodrop.head.linear import check_chunk_size
 from lit_entrodrop.pretrained import (
     load_config,
     load_weights,
@@ -81,8 +82,7 @@ class LMConfig:
                 "lm: expected either pretrained or architecture, "
                 f"got pretrained={self.pretrained!r} and architecture={self.architecture!r}"
             )
-        if self.head_chunk_size is not None and self.head_chunk_size < 1:
-            raise ValueError(f"lm.head_chunk_size: expected 1 or more, got {self.head_chunk_size}")
+        check_chunk_size(self.head_chunk_size, "lm.head_chunk_size")
 
     @property
     def tokenizer_source(self) -> str:

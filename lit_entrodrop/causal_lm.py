@@ -160,6 +160,8 @@ class CausalLM(nn.Module):
             form = head_form(self.unwrapped)
             if self.hf_model.device.type != "meta":
                 self._require_agreement(form)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as obstacle:  # whatever a model may raise: the naive head may serve it
             name = self.unwrapped.config.model_type
             if self.head != "auto":

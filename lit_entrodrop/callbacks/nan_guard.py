@@ -11,10 +11,10 @@ from torch import Tensor
 class NaNGuard(L.Callback):
     """Stop when loss or weights become infinite or NaN, naming the step and its blocks.
 
-    Losses are looked at together, every ``trainer.log_every_n_steps`` steps, before each validation
-    and before each checkpoint, so that no step waits for the device. Weights are looked at before
-    each checkpoint, as the last step may have spoilt them after a good loss: the checkpoint before
-    is kept.
+    Losses are looked at together, every ``trainer.log_every_n_steps`` optimizer steps, before each
+    validation and before each checkpoint, so that no other step waits for the device. Weights are
+    looked at before each checkpoint, as the last step may have spoilt them after a good loss: the
+    checkpoint before is kept.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,9 @@ class NaNGuard(L.Callback):
         """Remember the loss."""
         self._last_blocks = batch["block_id"]
         self._seen.append((trainer.global_step, outputs["loss"].detach(), batch["block_id"]))
-        if len(self._seen) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        # As the training metrics do, so that no other step waits.
+        if every and trainer.global_step % every == 0:
             self._check(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

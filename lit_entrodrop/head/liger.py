@@ -42,8 +42,6 @@ def linear_ce_entropy_liger(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute loss and entropy of ``hidden @ weight.T`` by Liger.
 
@@ -62,8 +60,6 @@ def linear_ce_entropy_liger(
         weight: ``[V, D]``, the dtype of hidden. Its gradient is computed, if not used, even when
             it is frozen, and is summed in bf16.
         labels: ``[N]`` int64, -100 is ignored.
-        bias: not offered by Liger, so refused.
-        softcap: not offered by Liger, so refused.
 
     Returns:
         nll: ``[N]`` fp32, with gradient; 0 where the label is -100.
@@ -71,12 +67,8 @@ def linear_ce_entropy_liger(
             0.4 % off. Given for ignored labels too.
 
     Raises:
-        ValueError: if there is a bias or a softcap, or Liger is missing.
+        ValueError: if Liger is missing.
     """
-    if bias is not None or softcap is not None:
-        raise ValueError(
-            "head: Liger's fused head takes neither bias nor softcap; use 'triton' or 'torch'"
-        )
     if missing := _missing_package():
         raise ValueError(f"head: {missing}")
     if not len(hidden):

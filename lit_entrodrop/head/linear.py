@@ -3,7 +3,7 @@
 N tokens, D hidden dimensions, V words, R ranks of a LoRA adapter.
 """
 
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from lit_entrodrop.head.autograd import TokenStatistics, WeightedLoss
 from lit_entrodrop.head.chunked import HeadSettings
 from lit_entrodrop.head.kernels import Backend, check_backend, choose_kernel
 from lit_entrodrop.head.liger import linear_ce_entropy_liger
+from regularizers.functional import IGNORE_INDEX
 
 MIB = 2**20
 
@@ -78,10 +79,11 @@ def linear_ce_entropy(
         lora: input ``[N, R]`` and weight ``[V, R]`` of an adapter, whose product is added.
         softcap: logits become ``softcap · tanh(logits / softcap)``, as Gemma's do.
         token_weight: ``[N]``, known before this pass; no gradient. Not looked at where the label
-            is ignored.
+            is ignored. In fp16, gradients are rounded before a loss scale reaches them: give
+            weights of about 1 and divide the loss by their sum.
         label_smoothing: share of the loss that goes to all words evenly, in [0, 1]; with
             ``token_weight`` only.
-        z_loss: factor of ``logsumexp²``, added to the loss; with ``token_weight`` only.
+        z_loss: factor of ``logsumexp²``, 0 or more, added to the loss; with ``token_weight`` only.
         entropy_gradient: let gradients flow into the entropy; without ``token_weight`` only.
         chunk_size: tokens per chunk; by default as many as :func:`default_chunk_size` says.
         backend: ``torch``, ``triton``, or ``auto``, whichever of both measures faster on the
@@ -108,9 +110,11 @@ def linear_ce_entropy(
     if softcap is not None and not (isfinite(softcap) and softcap > 0):
         raise ValueError(f"softcap: expected a finite number above 0 or None, got {softcap}")
     if backend == "liger" and token_weight is not None and torch.is_grad_enabled():
-        if label_smoothing or z_loss or lora is not None:
-            raise ValueError("head: 'liger' has no label_smoothing, z_loss or lora; use 'auto'")
-        return _by_liger(hidden, weight, labels, bias, softcap, token_weight)
+        if label_smoothing or z_loss or any(each is not None for each in (bias, lora, softcap)):
+            raise ValueError(
+                "head: 'liger' has no label_smoothing, z_loss, bias, lora or softcap; use 'auto'"
+            )
+        return _by_liger(hidden, weight, labels, token_weight)
     device = hidden.device.type
     autocast = torch.is_autocast_enabled(device)
     compute_dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
@@ -138,18 +142,17 @@ def _by_liger(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
-    bias: Tensor | None,
-    softcap: float | None,
     token_weight: Tensor,
 ) -> HeadOutputs:
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    nll, entropy = linear_ce_entropy_liger(hidden, weight, labels, bias, softcap)
+    nll, entropy = linear_ce_entropy_liger(hidden, weight, labels)
     unknown = torch.full_like(entropy, torch.nan)
     statistics = nll.detach(), entropy, unknown, unknown, torch.zeros_like(labels, dtype=torch.bool)
-    return HeadOutputs(*statistics, weighted_loss=(token_weight * nll).sum())
+    counted = token_weight.detach().masked_fill(labels == IGNORE_INDEX, 0.0)
+    return HeadOutputs(*statistics, weighted_loss=(counted * nll).sum())
 
 
 def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
@@ -173,8 +176,12 @@ def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
     return max(256, budget // (4 * vocabulary_size) // 32 * 32)
 
 
-def check_chunk_size(chunk_size: int | None) -> None:
+def check_chunk_size(chunk_size: int | None, name: str = "chunk_size") -> None:
     """Refuse what is no number of tokens.
+
+    Args:
+        chunk_size: None or the number.
+        name: of the setting, for the message.
 
     Raises:
         ValueError: saying so.
@@ -182,7 +189,7 @@ def check_chunk_size(chunk_size: int | None) -> None:
     if chunk_size is None:
         return
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size <= 0:
-        raise ValueError(f"chunk_size: expected an integer above 0 or None, got {chunk_size!r}")
+        raise ValueError(f"{name}: expected an integer above 0 or None, got {chunk_size!r}")
 
 
 def check_floating(function: str, hidden: Tensor, weight: Tensor) -> None:
@@ -229,6 +236,8 @@ def _check_options(
 ) -> None:
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing: expected a share in [0, 1], got {label_smoothing}")
+    if not 0 <= z_loss < inf:
+        raise ValueError(f"z_loss: expected a factor of 0 or more, got {z_loss}")
     if token_weight is None and (label_smoothing or z_loss):
         raise ValueError(
             "label_smoothing, z_loss: expected token_weight beside them; without it, combine "

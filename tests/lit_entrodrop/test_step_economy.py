@@ -11,6 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lit_entrodrop.callbacks import NaNGuard
 from regularizers import EmbeddingDropout, EntroDrop, RandomTokenDropout, Regularizer
 from tests.helpers.tiny import Tiny
 
@@ -95,7 +96,10 @@ def test_a_step_reads_nothing_back(tiny: Tiny, head: str, source: Any) -> None:
     ]
     watch = Watch()
     trainer = tiny.trainer(
-        callbacks=[watch], log_every_n_steps=4, gradient_clip_val=1.0, accumulate_grad_batches=2
+        callbacks=[NaNGuard(), watch],
+        log_every_n_steps=4,
+        gradient_clip_val=1.0,
+        accumulate_grad_batches=2,
     )
     trainer.fit(tiny.module(*regularizers, lm={"head": head}), datamodule=tiny.data())
     assert watch.steps > 10

@@ -64,7 +64,7 @@ def test_a_kernel_that_cannot_be_compiled_is_never_chosen(call: Call) -> None:
 
 def test_measures_seconds() -> None:
     logits, labels = torch.zeros(4, 8), torch.zeros(4, dtype=torch.long)
-    assert 0 < kernels._seconds(rows, logits, labels) < 1
+    assert kernels._seconds(rows, logits, labels) > 0
     assert not logits.any()
 
 

@@ -3,11 +3,13 @@
 Importing Liger selects its kernels for the whole process, which the other tests do not mind.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.head import liger
+from lit_entrodrop.head import liger, linear_ce_entropy
 from lit_entrodrop.head.liger import linear_ce_entropy_liger
 
 needs_liger = pytest.mark.skipif(
@@ -117,12 +119,26 @@ def test_no_tokens() -> None:
     assert all((gradient == 0).all() for gradient in gradients)
 
 
-def test_bias_and_softcap_are_refused() -> None:
+@pytest.mark.parametrize(
+    "option", [{"bias": torch.zeros(V)}, {"softcap": 30.0}, {"z_loss": 1e-4}], ids=str
+)
+def test_what_it_does_not_offer_is_refused(option: dict[str, Any]) -> None:
     hidden, weight, labels = draw(torch.bfloat16)
-    with pytest.raises(ValueError, match="neither bias nor softcap"):
-        linear_ce_entropy_liger(hidden, weight, labels, bias=torch.zeros(V))
-    with pytest.raises(ValueError, match="neither bias nor softcap"):
-        linear_ce_entropy_liger(hidden, weight, labels, softcap=30.0)
+    ones = torch.ones(len(labels))
+    with pytest.raises(ValueError, match="'liger' has no label_smoothing, z_loss, bias"):
+        linear_ce_entropy(hidden, weight, labels, token_weight=ones, backend="liger", **option)
+
+
+@needs_liger
+def test_weights_of_ignored_labels_are_not_looked_at() -> None:
+    hidden, weight, labels = draw(torch.bfloat16)
+    ones = torch.ones(len(labels))
+    unlooked = ones.masked_fill(labels == -100, torch.nan)
+    losses = [
+        linear_ce_entropy(hidden, weight, labels, token_weight=each, backend="liger").weighted_loss
+        for each in (ones, unlooked)
+    ]
+    assert torch.equal(*losses)
 
 
 class TestObstacle:

@@ -66,6 +66,16 @@ def test_agrees_with_scipy(dtype: torch.dtype, tolerance: float, chunk_size: int
     assert_equal(outputs, expected(*arguments), tolerance)
 
 
+def test_many_words_in_fp32_agree_with_scipy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(rows, 16, generator=generator) for rows in (24, 151936))
+    labels = torch.randint(len(weight), (24,), generator=generator)
+    outputs = linear_ce_entropy(hidden, weight, labels, chunk_size=10)
+    reference = expected(hidden, weight, labels)
+    assert np.ptp(reference["entropy"]) > 5, "sharp and flat distributions"
+    assert_equal(outputs, reference, 1e-5)
+
+
 def naive_loss(hidden: Tensor, weight: Tensor, labels: Tensor, mix: Tensor) -> Tensor:
     logits = hidden @ weight.T
     nll = nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -736,5 +746,6 @@ def test_peak_memory_is_a_small_share_of_the_naive_head() -> None:
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     logits = 2048 * 32768 * 4 // 1024
-    assert peak("naive") > logits
-    assert peak("fused") < 0.15 * peak("naive")
+    naive = peak("naive")
+    assert naive > logits
+    assert peak("fused") < 0.08 * naive

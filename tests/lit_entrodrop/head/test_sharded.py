@@ -1,5 +1,7 @@
-"""Two real ranks, FSDP2: the head's weight is gathered once a pass, not once a chunk."""
+"""Two real ranks, FSDP2 and ZeRO-3: the head's weight is gathered once a pass, not once a chunk."""
 
+import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,44 @@ def test_sharded_head_equals_one_process(
     tmp_path: Path, own_unit: bool, tied: bool, beforehand: bool
 ) -> None:
     run_ranks(compare_with_one_process, tmp_path, own_unit, tied, beforehand, None)
+
+
+def compare_zero3_with_one_process(rank: int, tied: bool, beforehand: bool) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": str(rank)}
+    import deepspeed
+
+    # It would be compiled, for minutes, to exchange through shared memory what gloo can exchange.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    whole, sharded = (CausalLM(make_llama(tied=tied), "torch") for _ in range(2))
+    sum(loss_of(whole, other, beforehand) for other in range(2)).backward()  # type: ignore[union-attr]
+    # Weights that never change can be trained again and again.
+    optimizer = torch.optim.SGD(sharded.parameters(), lr=0.0)
+    zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+    }
+    engine = deepspeed.initialize(model=sharded, optimizer=optimizer, config=config)[0]
+    gathered = []
+    # In its first passes DeepSpeed learns in which order weights are needed.
+    for chunk_rows in (24, 24, 24, 4):
+        sharded.head_chunk_size = chunk_rows
+        with CommDebugMode() as communication:
+            engine.backward(loss_of(engine, rank, beforehand))
+        gathered.append(communication.get_total_counts())
+        for expected, actual in zip(whole.parameters(), sharded.parameters(), strict=True):
+            gradient = deepspeed.utils.safe_get_full_grad(actual)
+            # ZeRO averages over ranks.
+            torch.testing.assert_close(2 * gradient, expected.grad)
+        engine.step()
+    assert gathered[-2] == gathered[-1] > 0, "one gather for all chunks"
+
+
+@pytest.mark.skipif(not find_spec("deepspeed"), reason="needs pip install -e '.[deepspeed]'")
+@pytest.mark.parametrize("beforehand", [True, False])
+@pytest.mark.parametrize("tied", [False, True])
+def test_head_under_zero3_equals_one_process(tmp_path: Path, tied: bool, beforehand: bool) -> None:
+    run_ranks(compare_zero3_with_one_process, tmp_path, tied, beforehand)
