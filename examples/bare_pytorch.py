@@ -1,6 +1,6 @@
 """Train a tiny Llama on Python's documentation with EntroDrop, in a bare PyTorch loop.
 
-Run: ``python examples/bare_pytorch.py`` (CPU, offline, some seconds).
+Run: ``python examples/bare_pytorch.py`` (CPU, offline, under a minute).
 """
 
 from functools import partial

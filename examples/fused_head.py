@@ -3,7 +3,7 @@
 Loss and entropy of every token come from one pass that never holds the logits of all tokens; the
 gradients are computed on the way, as the weights of the tokens are known beforehand.
 
-Run: ``python examples/fused_head.py`` (CPU, offline, some seconds).
+Run: ``python examples/fused_head.py`` (CPU, offline, under a minute).
 """
 
 from pydoc_data.topics import topics

@@ -1,4 +1,4 @@
-"""Train a tiny Llama with EntroDrop in ``transformers.Trainer``; CPU, offline, some seconds."""
+"""Train a tiny Llama with EntroDrop in ``transformers.Trainer``; CPU, offline, under a minute."""
 
 from pydoc_data.topics import topics
 from tempfile import TemporaryDirectory

@@ -185,7 +185,9 @@ class CausalLM(nn.Module):
                 raise UnsupportedHeadError("its head receives other than the last hidden states")
             if not form.agrees(products, logits):
                 raise UnsupportedHeadError("its logits differ from those of the fused head")
-            self._fused(form, hidden[0], torch.zeros_like(ids[0]))
+            # Whether a backend can run is known once the device is: see require_head.
+            head, labels = self.unwrapped.get_output_embeddings(), torch.zeros_like(ids[0])
+            form.evaluate(head, hidden[0], labels)
 
 
 def model_arguments(

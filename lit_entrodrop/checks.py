@@ -1,9 +1,9 @@
 """Refuse, before training, what cannot work together."""
 
 import math
+import re
 
 import lightning as L
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.causal_lm import (
@@ -13,7 +13,6 @@ from lit_entrodrop.causal_lm import (
     sees_the_future,
 )
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.strategies import FSDP2Strategy
 
 
 def check_model_fits_data(
@@ -69,11 +68,24 @@ def check_trainer(trainer: L.Trainer) -> None:
             "trainer.overfit_batches: expected 0, as the order of blocks is ours, got "
             f"{overfit_batches}: set data.max_train_tokens or trainer.limit_train_batches"
         )
-    sharded = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
-    if isinstance(trainer.strategy, sharded) and not isinstance(trainer.strategy, FSDP2Strategy):
+    check_strategy(type(trainer.strategy).__name__)
+
+
+def check_strategy(name: str) -> None:
+    """Refuse a strategy that is not held by tests.
+
+    Args:
+        name: of the strategy in Lightning's registry, or of its class.
+
+    Raises:
+        ValueError: naming another.
+
+    >>> check_strategy("fsdp2")
+    """
+    if name.lower().startswith(("deepspeed", "modelparallel")) or re.match("fsdp(?!2)", name, re.I):
         raise ValueError(
-            "trainer.strategy: expected auto, ddp or fsdp2, got "
-            f"{type(trainer.strategy).__name__}, which is not supported yet: take fsdp2 to shard"
+            f"trainer.strategy: expected auto, ddp or fsdp2, got {name}, which is not supported "
+            "yet: take fsdp2 to shard"
         )
 
 

@@ -1,5 +1,6 @@
 """LightningCLI with our model and our data: fit, validate, test, predict and score."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lit_entrodrop.callbacks import NaNGuard, PredictionWriter
 from lit_entrodrop.checkpoints import read_checkpoint
+from lit_entrodrop.checks import check_strategy
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.entropy.scoring import Split, score_split
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
@@ -75,8 +78,22 @@ class Trainer(L.Trainer):
 
 
 def _check_output(output: str | None) -> None:
-    if output is not None and (Path(output).suffix != ".safetensors" or Path(output).is_dir()):
+    if output is None:
+        return
+    path = Path(output)
+    if path.suffix != ".safetensors" or path.is_dir():
         raise ValueError(f"output: expected the name of a .safetensors file, got {output}")
+    if path.exists():
+        try:
+            open_rows(path)
+        except ValueError as error:
+            raise ValueError(
+                f"output: expected a new file or entropies of an earlier `score`, but {output} "
+                "holds something else: name another"
+            ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"output: expected a folder that can be written to, got {path.parent}")
 
 
 class OneLineErrors(ArgumentParser):
@@ -156,6 +173,9 @@ class LitCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer; all that a run writes goes into its folder."""
+        strategy = self._get(self.config, "trainer")["strategy"]
+        # Lightning may refuse it first, in words that lead nowhere.
+        check_strategy(str(getattr(strategy, "class_path", strategy)).rpartition(".")[2])
         if self._get(self.config_init, "trainer").get("logger") in (None, True):
             kwargs["logger"] = MetricsFile(self._run_folder) if self.subcommand == "fit" else False
         callbacks = default_callbacks(self.subcommand, self._run_folder, self.datamodule)
@@ -167,6 +187,10 @@ class LitCLI(LightningCLI):
     @property
     def _run_folder(self) -> Path:
         return Path(self._get(self.config, "trainer")["default_root_dir"])
+
+    def after_fit(self) -> None:
+        """Tell where the run is."""
+        rank_zero_info(f"run: {self._run_folder}")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)

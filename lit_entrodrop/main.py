@@ -24,6 +24,9 @@ def main(args: Sequence[str] | None = None) -> None:
     Set ``LIT_ENTRODROP_TRACEBACK=1`` to see where an error came from.
     """
     words = sys.argv[1:] if args is None else list(args)
+    # A script starts without the folder that the user is in, where a class_path may lead.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     _drop_foreign_noise()
     if words and words[0] != "fit":
         # No other command keeps checkpoints.
@@ -53,6 +56,10 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message="You called `self.log.*no logger configured")
     # What no interval has logged is logged when the epoch ends.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+    # The metrics that are logged are sums over ranks already.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True")
+    # The folder of a run that is resumed; any other use of it is refused.
+    warnings.filterwarnings("ignore", message=".*exists and is not empty")
     # It is the module that knows the entropies of a batch.
     warnings.filterwarnings("ignore", message=".*`on_before_batch_transfer` in `LightningModule`")
     # Lightning recommends further packages of its makers in every run.

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -206,6 +206,7 @@ class LitCausalLM(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the entropies, and what `lit-entrodrop export` needs to rebuild the model."""
         checkpoint["entropies"] = self.entropies.state_dict()
+        checkpoint["trained_on"] = self.data.fingerprint("train")
         checkpoint["lm"] = asdict(self.lm)
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
 
@@ -215,6 +216,13 @@ class LitCausalLM(L.LightningModule):
         if "state_dict" in checkpoint:
             check_same_model(shapes(self.state_dict()), shapes(checkpoint["state_dict"]))
         self.entropies.load_state_dict(checkpoint["entropies"])
+        evaluating = self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
+        if evaluating and checkpoint.get("trained_on") != self.data.fingerprint("train"):
+            rank_zero_warn(
+                "data: this model was trained on other blocks than these settings give for "
+                "training, so it may have been trained on some that are evaluated now: give "
+                "data.validation and data.test to `fit` already, and the same ones here"
+            )
 
     @property
     def data(self) -> TextDataModule:

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -143,21 +143,29 @@ def load_weights(
         attention: name of the attention implementation.
 
     Raises:
-        ValueError: if it cannot be loaded; says why.
+        ValueError: if it cannot be loaded, or lacks weights of the model; says why.
     """
     place = locate(source)
     quantization = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        hf_model, found = AutoModelForCausalLM.from_pretrained(
             place.name,
             config=config,
             dtype=dtype,
             attn_implementation=attention,
+            output_loading_info=True,
             **place.kwargs,
             **quantization,
         )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
+    if missing := sorted(found["missing_keys"]):
+        # Transformers would train on with random numbers in their place.
+        raise ValueError(
+            f"pretrained: expected the weights of {config.model_type} and its head in {source!r}, "
+            f"which lacks {len(missing)} of them, the first {missing[0]}: name a complete causal LM"
+        )
+    return cast(PreTrainedModel, hf_model)
 
 
 def _package_path(source: str) -> Path:

@@ -1,6 +1,9 @@
 """What the README shows must run."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,19 @@ def test_own_regularizer_is_about_twenty_lines_and_works() -> None:
     regularized = Regularizers([namespace["ZLoss"](0.1)]).mean_loss(outputs, step)
     expected = 0.1 * logits.double().logsumexp(-1)[0, :2].square().mean()
     assert (regularized - plain).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_own_regularizer_is_found_in_the_folder_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "my_regularizers.py").write_text(python_block("class ZLoss"))
+    (tmp_path / "own.yaml").write_text(block("yaml", "my_regularizers.ZLoss"))
+    script = Path(sys.executable).with_name("lit-entrodrop")
+    command = [script, "fit", "--config", "own.yaml", "--data.corpus=x", "--print_config"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "my_regularizers.ZLoss" in done.stdout
 
 
 def test_config_of_a_run_with_an_own_regularizer_can_be_loaded(

@@ -35,7 +35,7 @@ class PartialScores:
         try:
             self.store = EntropyStore(num_blocks, block_size, fingerprint, self._file)
         except OSError:
-            # Of a full disk, not even the room for what was begun.
+            # A full disk gets back the room of what was begun.
             self._own_path.unlink()
             raise
         self._take_over_others()
@@ -50,7 +50,7 @@ class PartialScores:
             os.fsync(self._file.fileno())
             self._publish()
             for partial in partial_files(self.path):
-                partial.unlink(missing_ok=True)
+                _unlink_if_allowed(partial)
         self._own_path.unlink(missing_ok=True)
         self._file.close()
 
@@ -64,8 +64,8 @@ class PartialScores:
 
     def _take_over_others(self) -> None:
         for partial in partial_files(self.path):
-            # Another process may take it over at the same time.
-            with contextlib.suppress(FileNotFoundError):
+            # Another process may take it over at the same time, or it may belong to another user.
+            with contextlib.suppress(FileNotFoundError, PermissionError, IsADirectoryError):
                 self._take_over(partial)
         # A finished file with torn rows, else there would be nothing to score.
         self._absorb(self.path)
@@ -78,19 +78,24 @@ class PartialScores:
             self._absorb(partial)
             if left_behind:
                 os.fsync(self._file.fileno())
-                partial.unlink()
+                _unlink_if_allowed(partial)
 
     def _absorb(self, path: Path) -> None:
         # What is missing, empty or cut short holds nothing to take over.
         with contextlib.suppress(ValueError):
             rows, _ = open_rows(path)
-            if rows.fingerprint == self.store.fingerprint:
+            if rows.fingerprint == self.store.fingerprint and self.store.fits(rows):
                 self.store.absorb(rows)
 
 
 def partial_files(path: Path) -> list[Path]:
     """Return the files of all scorings under way, or killed, of one final file."""
     return sorted(path.parent.glob(f"{path.name}.*{SUFFIX}"))
+
+
+def _unlink_if_allowed(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, PermissionError, IsADirectoryError):
+        path.unlink()
 
 
 def _locked_file(path: Path) -> tuple[Path, BinaryIO]:

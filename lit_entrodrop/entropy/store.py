@@ -102,6 +102,10 @@ class EntropyStore:
         found = found.masked_fill(block_id[:, None] < 0, torch.nan)
         return found.pin_memory() if block_id.is_pinned() else found
 
+    def fits(self, other: MappedRows) -> bool:
+        """Whether other entropies are of as many blocks and tokens."""
+        return self._rows.values.shape == other.values.shape
+
     def absorb(self, other: MappedRows) -> None:
         """Take over the known rows of other entropies of the same blocks."""
         for block in np.flatnonzero(other.known & ~self.known).tolist():

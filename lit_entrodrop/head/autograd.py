@@ -54,9 +54,7 @@ class WeightedLoss(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Return the weighted loss and the five statistics."""
         head = ChunkedHead(settings, labels, bias, pairs)
-        # A factor of 0 would let through what is NaN.
-        token_weight = token_weight.to(head.statistics_dtype)
-        token_weight = token_weight.masked_fill(labels == IGNORE_INDEX, 0.0)
+        token_weight = counted_weight(token_weight, labels, head.statistics_dtype)
 
         def differentiate(rows: slice, statistics: RowStatistics) -> RowGradients:
             return _objective_gradients(statistics, token_weight[rows], settings)
@@ -67,7 +65,7 @@ class WeightedLoss(torch.autograd.Function):
         statistics = head.statistics(sums)
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(*(sums.results() if sums is not None else ()))
-        return _objective(statistics, token_weight, settings), *statistics
+        return objective(statistics, token_weight, settings), *statistics
 
     @staticmethod
     @first_order
@@ -120,7 +118,17 @@ class TokenStatistics(torch.autograd.Function):
         return None, None, *sums.results()
 
 
-def _objective(statistics: RowStatistics, weight: Tensor, settings: HeadSettings) -> Tensor:
+def counted_weight(token_weight: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return token weights without gradient, 0 where the label is ignored.
+
+    >>> counted_weight(torch.tensor([torch.nan, 2.0]), torch.tensor([-100, 5]), torch.float32)
+    tensor([0., 2.])
+    """
+    # A factor of 0 would let through what is NaN.
+    return token_weight.detach().to(dtype).masked_fill(labels == IGNORE_INDEX, 0.0)
+
+
+def objective(statistics: RowStatistics, weight: Tensor, settings: HeadSettings) -> Tensor:
     """Return Σ w·((1−ε)·nll + ε·(lse − mean) + ζ·lse²)."""
     smoothing, z_loss = settings.label_smoothing, settings.z_loss
     nll, _, logsumexp, mean_logit, _ = statistics
@@ -133,7 +141,7 @@ def _objective(statistics: RowStatistics, weight: Tensor, settings: HeadSettings
 def _objective_gradients(
     statistics: RowStatistics, weight: Tensor, settings: HeadSettings
 ) -> RowGradients:
-    """Return the gradient of :func:`_objective` with respect to the statistics."""
+    """Return the gradient of :func:`objective` with respect to the statistics."""
     smoothing, z_loss = settings.label_smoothing, settings.z_loss
     nll = (1 - smoothing) * weight
     if not (smoothing or z_loss):

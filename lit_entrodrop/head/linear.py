@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_entrodrop.head.autograd import TokenStatistics, WeightedLoss
+from lit_entrodrop.head.autograd import TokenStatistics, WeightedLoss, counted_weight, objective
 from lit_entrodrop.head.chunked import HeadSettings
 from lit_entrodrop.head.kernels import Backend, check_backend, choose_kernel
 from lit_entrodrop.head.liger import linear_ce_entropy_liger
-from regularizers.functional import IGNORE_INDEX
+from lit_entrodrop.head.rows import RowStatistics
 
 MIB = 2**20
 
@@ -63,7 +63,8 @@ def linear_ce_entropy(
     There are two ways back to the weights:
 
     - With ``token_weight``, gradients are computed in the forward pass and flow from
-      ``weighted_loss`` alone: 6NDV operations. The other results carry no gradient.
+      ``weighted_loss`` alone: 6NDV operations (8NDV in fp16, whose gradients must not be rounded
+      before the scale of the loss is known). The other results carry no gradient.
     - Without, gradients flow from every result but ``correct`` (and ``entropy``, unless asked for),
       so that any function of them may follow; logits are computed once more in the backward pass:
       8NDV operations.
@@ -79,8 +80,7 @@ def linear_ce_entropy(
         lora: input ``[N, R]`` and weight ``[V, R]`` of an adapter, whose product is added.
         softcap: logits become ``softcap · tanh(logits / softcap)``, as Gemma's do.
         token_weight: ``[N]``, known before this pass; no gradient. Not looked at where the label
-            is ignored. In fp16, gradients are rounded before a loss scale reaches them: give
-            weights of about 1 and divide the loss by their sum.
+            is ignored.
         label_smoothing: share of the loss that goes to all words evenly, in [0, 1]; with
             ``token_weight`` only.
         z_loss: factor of ``logsumexp²``, 0 or more, added to the loss; with ``token_weight`` only.
@@ -130,12 +130,21 @@ def linear_ce_entropy(
     )
     pairs = (hidden, weight, *(lora or ()))
     with torch.autocast(device, enabled=False):
+        # In fp16 the scale of a loss must reach gradients before they are rounded.
+        if token_weight is not None and compute_dtype != torch.float16:
+            loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
+                settings, labels, token_weight, bias, *pairs
+            )
+            return HeadOutputs(*statistics, weighted_loss=loss)
+        statistics = TokenStatistics.apply(settings, labels, bias, *pairs)  # type: ignore[no-untyped-call]
         if token_weight is None:
-            return HeadOutputs(*TokenStatistics.apply(settings, labels, bias, *pairs))  # type: ignore[no-untyped-call]
-        loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
-            settings, labels, token_weight.detach(), bias, *pairs
+            return HeadOutputs(*statistics)
+        loss = objective(
+            RowStatistics(*statistics),
+            counted_weight(token_weight, labels, statistics[0].dtype),
+            settings,
         )
-        return HeadOutputs(*statistics)._replace(weighted_loss=loss)
+        return HeadOutputs(*(each.detach() for each in statistics), weighted_loss=loss)
 
 
 def _by_liger(
@@ -151,7 +160,7 @@ def _by_liger(
     nll, entropy = linear_ce_entropy_liger(hidden, weight, labels)
     unknown = torch.full_like(entropy, torch.nan)
     statistics = nll.detach(), entropy, unknown, unknown, torch.zeros_like(labels, dtype=torch.bool)
-    counted = token_weight.detach().masked_fill(labels == IGNORE_INDEX, 0.0)
+    counted = counted_weight(token_weight, labels, nll.dtype)
     return HeadOutputs(*statistics, weighted_loss=(counted * nll).sum())
 
 

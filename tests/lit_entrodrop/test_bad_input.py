@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.main import main
+from tests.helpers.loop import make_llama
 from tests.helpers.tiny import Tiny, build_tokenizer, texts, write_corpus
 
 ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
@@ -48,6 +50,13 @@ def entropy_file(path: Path) -> None:
 def other_tokenizer(path: Path) -> None:
     write_corpus(path, texts(60))
     build_tokenizer(path.parent / "larger", 330)
+
+
+def hollow_model(path: Path) -> None:
+    write_corpus(path, texts(60))
+    folder = path.parent / "hollow"
+    make_llama().save_pretrained(folder)
+    save_file({"entropy": torch.zeros(1)}, folder / "model.safetensors", {"format": "pt"})
 
 
 GOOD_LINE = '{"text": "acute fever of the heart"}\n'
@@ -224,6 +233,31 @@ MODELS = {
             "--model.reference={folder}/other.safetensors",
         ],
         corpus=entropy_file,
+    ),
+    "scores over another file": Bad(
+        ["output: expected a new file or entropies", "torn.safetensors holds something else"],
+        ["--output={folder}/torn.safetensors"],
+        corpus=entropy_file,
+        command="score",
+    ),
+    "scores into no folder": Bad(
+        ["corpus.jsonl"], ["--output={folder}/corpus.jsonl/x.safetensors"], command="score"
+    ),
+    "DeepSpeed": Bad(
+        ["got deepspeed_stage_3", "take fsdp2"], ["--trainer.strategy=deepspeed_stage_3"]
+    ),
+    "FSDP1": Bad(
+        ["got FSDPStrategy", "take fsdp2"],
+        ["--trainer.strategy=lightning.pytorch.strategies.FSDPStrategy"],
+    ),
+    "backend that cannot run": Bad(
+        ["head: 'triton' cannot run here: Triton [^;]*; use 'auto' or 'torch'$"],
+        ["--model.lm.head=triton"],
+    ),
+    "model without its weights": Bad(
+        ["expected the weights of llama and its head .*lacks 1[0-9] of them", "complete causal LM"],
+        ["--model.lm.architecture=null", "--model.lm.pretrained={folder}/hollow"],
+        corpus=hollow_model,
     ),
     "checkpoint that is none": Bad(
         ["ckpt_path: expected a checkpoint written by `fit`", "corpus.jsonl"],

@@ -1,4 +1,5 @@
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def test_evaluation_of_a_checkpoint(
 ) -> None:
     capsys.readouterr()
     best = run / "checkpoints" / "best.ckpt"
-    tiny.run(command, f"--ckpt_path={best}", "--data.test=0.2", root="elsewhere")
+    with pytest.warns(UserWarning, match=r"may have been trained on some .* give data.validation"):
+        tiny.run(command, f"--ckpt_path={best}", "--data.test=0.2", root="elsewhere")
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
     values = {row[1].strip(): float(row[2]) for row in rows if len(row) == 4}
     split = {"validate": "val", "test": "test"}[command]
@@ -193,6 +195,12 @@ def test_evaluation_of_a_checkpoint(
     if command == "validate":
         assert values["val/loss"] == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-5)
     assert not (tiny.folder / "elsewhere").exists()
+
+
+def test_evaluation_with_the_settings_of_the_run_is_not_warned_of(tiny: Tiny, run: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="data: this model was trained on other blocks")
+        tiny.run("validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", root="elsewhere")
 
 
 def test_predict_writes_a_table(tiny: Tiny, run: Path) -> None:

@@ -146,6 +146,23 @@ def test_what_several_killed_ranks_left_is_merged(tmp_path: Path) -> None:
     assert assert_right_or_unknown(merged._own_path) == 15
 
 
+def test_what_cannot_be_opened_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / f"{NAME}.other.partial"
+    folder.mkdir()
+    partial = begin(tmp_path)
+    score(partial.store, range(BLOCKS))
+    partial.finish(first=True)
+    assert assert_right_or_unknown(tmp_path / NAME) == BLOCKS
+    assert folder.exists()
+
+
+def test_entropies_of_another_shape_are_not_taken_over(tmp_path: Path) -> None:
+    other = EntropyStore(BLOCKS, 1, FINGERPRINT)
+    other.record(torch.tensor([0]), torch.ones(1, 1))
+    other.save(tmp_path / NAME)
+    assert not begin(tmp_path).store.known.any()
+
+
 def test_file_of_a_living_process_is_read_and_left_alone(tmp_path: Path) -> None:
     living = begin(tmp_path)
     score(living.store, range(7))

@@ -125,6 +125,23 @@ def test_gradients_of_many_words_agree_with_autograd(
         assert relative_error(tensor.grad, reference.grad) < allowed
 
 
+def test_the_scale_of_a_loss_saves_fp16_gradients_from_underflow() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens, words, scale = 1024, 8192, 65536.0
+    exact = [
+        (torch.randn(rows, 16, generator=generator) * 0.3).half().double().requires_grad_()
+        for rows in (tokens, words)
+    ]
+    labels = torch.randint(words, (tokens,), generator=generator)
+    nn.functional.cross_entropy(exact[0] @ exact[1].T, labels).backward()
+    own = [tensor.detach().half().requires_grad_() for tensor in exact]
+    weights = torch.full((tokens,), 1 / tokens)
+    (scale * loss(linear_ce_entropy(*own, labels, token_weight=weights))).backward()
+    for tensor, reference in zip(own, exact, strict=True):
+        assert tensor.grad is not None
+        assert relative_error(tensor.grad.double() / scale, reference.grad) < 2e-3
+
+
 def loss(outputs: HeadOutputs) -> Tensor:
     return outputs.nll.sum() if outputs.weighted_loss is None else outputs.weighted_loss
 
