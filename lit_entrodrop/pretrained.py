@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -148,7 +148,7 @@ def load_weights(
     place = locate(source)
     quantization = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
     try:
-        hf_model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             place.name,
             config=config,
             dtype=dtype,
@@ -159,13 +159,14 @@ def load_weights(
         )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
-    if missing := sorted(found["missing_keys"]):
+    hf_model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
         # Transformers would train on with random numbers in their place.
         raise ValueError(
             f"pretrained: expected the weights of {config.model_type} and its head in {source!r}, "
             f"which lacks {len(missing)} of them, the first {missing[0]}: name a complete causal LM"
         )
-    return cast(PreTrainedModel, hf_model)
+    return hf_model
 
 
 def _package_path(source: str) -> Path:

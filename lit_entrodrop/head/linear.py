@@ -135,7 +135,7 @@ def linear_ce_entropy(
             loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
                 settings, labels, token_weight, bias, *pairs
             )
-            return HeadOutputs(*statistics, weighted_loss=loss)
+            return HeadOutputs(*statistics)._replace(weighted_loss=loss)
         statistics = TokenStatistics.apply(settings, labels, bias, *pairs)  # type: ignore[no-untyped-call]
         if token_weight is None:
             return HeadOutputs(*statistics)
@@ -144,7 +144,7 @@ def linear_ce_entropy(
             counted_weight(token_weight, labels, statistics[0].dtype),
             settings,
         )
-        return HeadOutputs(*(each.detach() for each in statistics), weighted_loss=loss)
+        return HeadOutputs(*(each.detach() for each in statistics))._replace(weighted_loss=loss)
 
 
 def _by_liger(
