@@ -22,7 +22,7 @@ lint: .venv/dev ## check style and types
 
 check: lint test ## all that continuous integration runs
 
-bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the results (15 to 25 minutes)
+bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the results (15 minutes on two idle cores)
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.overhead

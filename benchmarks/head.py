@@ -130,7 +130,7 @@ def benchmark(
     tokens: int = 1024,
     dimensions: int = 256,
     dtype: str = "float32",
-    rounds: int = 3,
+    rounds: int = 5,
     threads: int = 2,
     device: str = "cpu",
     out: str = RESULTS,
