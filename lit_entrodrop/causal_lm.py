@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_entrodrop.head import HeadForm, HeadOutputs, UnsupportedHeadError, head_form
-from lit_entrodrop.head.form import observe_head
+from lit_entrodrop.head.form import HeadPredictions, observe_head
 from lit_entrodrop.head.kernels import Backend
 from regularizers import Outputs, Requirements, perturbed_embeddings
 from regularizers.functional import IGNORE_INDEX, is_unpredicted, shift_right
@@ -84,7 +84,8 @@ class CausalLM(nn.Module):
             perturb: maps embeddings ``[B, T, D]`` to new ones.
             token_weight: ``[B, T]``; if given, only the weighted loss of the outputs needs a
                 gradient.
-            required: whether logits, or a gradient through the entropies, are required.
+            required: whether logits, a gradient through the entropies, or the divergence between
+                passes is required.
 
         Returns:
             Loss and entropy of each token, aligned with the inputs.
@@ -102,21 +103,35 @@ class CausalLM(nn.Module):
                     document_ids,
                     required.entropy_gradient,
                 )
-                return outputs if required.logits else replace(outputs, logits=None)
+                keeps = required.logits or required.divergence
+                return outputs if keeps else replace(outputs, logits=None)
             hidden = self.unwrapped.base_model(**arguments).last_hidden_state
         unpredicted = is_unpredicted(document_ids)
+        # Rows past the first token are predicted by the row before.
+        hidden = shift_right(hidden, 0.0).flatten(0, 1)
         rows = self._fused(
             self.form,
-            # Rows past the first token are predicted by the row before.
-            shift_right(hidden, 0.0).flatten(0, 1),
+            hidden,
             labels.masked_fill(unpredicted, IGNORE_INDEX).flatten(),
             None if token_weight is None else token_weight.flatten(),
             required.entropy_gradient,
         )
         nll, entropy, logsumexp, mean_logit, correct = (row.view_as(labels) for row in rows[:5])
         entropy = entropy.masked_fill(unpredicted, torch.nan)
+        predictions = None
+        if required.divergence:
+            head = self.unwrapped.get_output_embeddings()
+            predictions = HeadPredictions(
+                self.form, head, hidden, unpredicted, self.head_chunk_size
+            )
         return Outputs(
-            nll, entropy, logsumexp, mean_logit, correct, weighted_loss=rows.weighted_loss
+            nll,
+            entropy,
+            logsumexp,
+            mean_logit,
+            correct,
+            weighted_loss=rows.weighted_loss,
+            predictions=predictions,
         )
 
     def require_head(self, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:

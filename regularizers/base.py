@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,13 @@ class Vocabulary:
     mask_id: int | None = None
 
 
+class Predictions(Protocol):
+    """The distributions p(· | x_<t) of a forward pass, however they are held."""
+
+    def kl_divergence(self, other: Any) -> Tensor:
+        """Return KL(own ‖ other) of each token, ``[B, T]`` nats; 0 where nothing predicts it."""
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What a forward pass tells about each token.
@@ -61,6 +68,8 @@ class Outputs:
             them, as they are the largest tensor of a step.
         weighted_loss: scalar, Σ weight·nll with gradient, if the weights were known before the
             pass. Then nothing else has a gradient, which saves a quarter of the head's arithmetic.
+        predictions: for :meth:`kl_divergence` where there are no logits; only if a regularizer
+            requires the divergence.
     """
 
     nll: Tensor
@@ -70,6 +79,40 @@ class Outputs:
     correct: Tensor
     logits: Tensor | None = None
     weighted_loss: Tensor | None = None
+    predictions: Predictions | None = None
+
+    def kl_divergence(self, other: "Outputs") -> Tensor:
+        """Compute KL(p ‖ q) of each token, p being these outputs' prediction and q the others'.
+
+        Args:
+            other: of another pass over the same tokens, or of a reference model.
+
+        Returns:
+            ``[B, T]`` fp32 nats, 0 where nothing predicts the token; gradients flow to both sides.
+
+        Raises:
+            ValueError: if one of both passes kept neither logits nor predictions.
+
+        >>> ids = torch.tensor([[0, 1]])
+        >>> passes = [
+        ...     Outputs.from_logits(logits, ids, torch.zeros_like(ids))
+        ...     for logits in (torch.zeros(1, 2, 4), torch.tensor([[[1.0, 0, 0, 0]] * 2]))
+        ... ]
+        >>> passes[0].kl_divergence(passes[1])
+        tensor([[0.0000, 0.1074]])
+        """
+        if self.logits is not None and other.logits is not None:
+            log_p, log_q = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
+            terms = nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True)
+            # Words that p excludes contribute nothing, whatever q says.
+            divergence = terms.masked_fill(log_p == -torch.inf, 0.0).sum(-1)
+            return divergence.masked_fill(self.entropy.isnan(), 0.0)
+        if self.predictions is None or other.predictions is None:
+            raise ValueError(
+                "kl_divergence: expected outputs that keep their predictions, got some that do "
+                "not: set divergence=True in the requirements of the regularizer"
+            )
+        return self.predictions.kl_divergence(other.predictions)
 
     @classmethod
     def from_logits(
@@ -215,6 +258,7 @@ class Requirements:
         reference: a frozen reference model.
         logits: the full ``[B, T, V]`` logits.
         entropy_gradient: gradients through the entropies of the outputs.
+        divergence: :meth:`Outputs.kl_divergence`, without the full logits where that can be.
     """
 
     entropy: EntropySource | None = None
@@ -222,6 +266,7 @@ class Requirements:
     reference: bool = False
     logits: bool = False
     entropy_gradient: bool = False
+    divergence: bool = False
 
 
 class Regularizer(nn.Module):

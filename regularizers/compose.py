@@ -224,6 +224,7 @@ def _merge(requirements: list[Requirements]) -> Requirements:
         reference=any(each.reference for each in requirements),
         logits=any(each.logits for each in requirements),
         entropy_gradient=any(each.entropy_gradient for each in requirements),
+        divergence=any(each.divergence for each in requirements),
     )
 
 

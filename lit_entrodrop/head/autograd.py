@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_entrodrop.head.chunked import ChunkedHead, GradientSums, HeadSettings
+from lit_entrodrop.head.chunked import ChunkedHead, HeadSettings
 from lit_entrodrop.head.rows import RowGradients, RowStatistics
 from regularizers.functional import IGNORE_INDEX
 
@@ -49,20 +49,19 @@ class WeightedLoss(torch.autograd.Function):
         settings: HeadSettings,
         labels: Tensor,
         token_weight: Tensor,
-        bias: Tensor | None,
-        *pairs: Tensor,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """Return the weighted loss and the five statistics."""
-        head = ChunkedHead(settings, labels, bias, pairs)
-        token_weight = counted_weight(token_weight, labels, head.statistics_dtype)
+        head = ChunkedHead(settings, labels, tensors)
+        token_weight = counted_weight(token_weight, labels, head.logits.wide_dtype)
 
         def differentiate(rows: slice, statistics: RowStatistics) -> RowGradients:
             return _objective_gradients(statistics, token_weight[rows], settings)
 
         sums = None
         if settings.needs_gradient:
-            sums = GradientSums(head, ctx.needs_input_grad[3:], differentiate)
-        statistics = head.statistics(sums)
+            sums = head.gradient_sums(ctx.needs_input_grad[3:])
+        statistics = head.statistics(sums, differentiate)
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(*(sums.results() if sums is not None else ()))
         return objective(statistics, token_weight, settings), *statistics
@@ -86,12 +85,12 @@ class TokenStatistics(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, settings: HeadSettings, labels: Tensor, bias: Tensor | None, *pairs: Tensor
+        ctx: Any, settings: HeadSettings, labels: Tensor, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
         """Return the five statistics."""
-        statistics = ChunkedHead(settings, labels, bias, pairs).statistics()
+        statistics = ChunkedHead(settings, labels, tensors).statistics()
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(labels, bias, *pairs)
+        ctx.save_for_backward(labels, *tensors)
         ctx.settings = settings
         ctx.mark_non_differentiable(statistics.correct)
         if not settings.entropy_gradient:
@@ -102,7 +101,7 @@ class TokenStatistics(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         """Compute the logits of each chunk once more."""
-        labels, bias, *pairs = ctx.saved_tensors
+        labels, *tensors = ctx.saved_tensors
 
         def differentiate(rows: slice, statistics: RowStatistics) -> RowGradients:
             nll, entropy, logsumexp, mean_logit = (
@@ -112,9 +111,9 @@ class TokenStatistics(torch.autograd.Function):
             return RowGradients(nll, logsumexp, mean_logit, entropy)
 
         with torch.autocast(labels.device.type, enabled=False):
-            head = ChunkedHead(ctx.settings, labels, bias, tuple(pairs))
-            sums = GradientSums(head, ctx.needs_input_grad[2:], differentiate)
-            head.statistics(sums)
+            head = ChunkedHead(ctx.settings, labels, tensors)
+            sums = head.gradient_sums(ctx.needs_input_grad[2:])
+            head.statistics(sums, differentiate)
         return None, None, *sums.results()
 
 

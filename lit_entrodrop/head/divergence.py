@@ -1,40 +1,33 @@
 """Kullback-Leibler divergence between two heads' predictions, over chunks of tokens.
 
-N tokens, D and E hidden dimensions, V words.
+N tokens, V words.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lit_entrodrop.head.autograd import first_order
-from lit_entrodrop.head.chunked import add_product, in_own_dtypes, zero_sum
-from lit_entrodrop.head.linear import check_chunk_size, check_floating, default_chunk_size
+from lit_entrodrop.head.linear import check_chunk_size, check_head, default_chunk_size
+from lit_entrodrop.head.logits import GradientSums, LinearHead, Logits, slices
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def linear_kl(
-    hidden: Tensor,
-    weight: Tensor,
-    other_hidden: Tensor,
-    other_weight: Tensor,
-    chunk_size: int | None = None,
-) -> Tensor:
+def linear_kl(own: LinearHead, other: LinearHead, chunk_size: int | None = None) -> Tensor:
     """Compute KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v) of each token, without holding all logits.
 
-    p = softmax(hidden @ weight.T) and q likewise of the others. Both sides get gradients; detach
-    the one that should get none. Logits are computed once more in the backward pass, which refuses
+    p is the softmax of ``own`` and q that of ``other``. Both sides get gradients; detach the one
+    that should get none. Logits are computed once more in the backward pass, which refuses
     ``create_graph=True``: there is no second derivative.
 
     Serves R-Drop (Liang et al. 2021, arXiv 2106.14448, eq. 2: both directions of two passes over
     one head) and distillation from a frozen model.
 
     Args:
-        hidden: ``[N, D]``, any floating dtype, in which its logits are computed.
-        weight: ``[V, D]``.
-        other_hidden: ``[N, E]``, likewise.
-        other_weight: ``[V, E]``.
+        own: N tokens and V words; its logits are computed in the dtype of its hidden states.
+        other: as many tokens and words; hidden dimensions may differ.
         chunk_size: tokens per chunk.
 
     Returns:
@@ -44,95 +37,91 @@ def linear_kl(
         ValueError: if shapes do not fit, or chunk_size is no integer above 0.
         RuntimeError: in the backward pass, if ``create_graph`` is set.
 
-    >>> same = torch.ones(2, 3), torch.eye(3)
-    >>> linear_kl(*same, *same)
+    >>> same = LinearHead(torch.ones(2, 3), torch.eye(3))
+    >>> linear_kl(same, same)
     tensor([0., 0.])
     """
-    _check_shapes(hidden, weight, other_hidden, other_weight)
-    check_floating("linear_kl", hidden, weight)
-    check_floating("linear_kl", other_hidden, other_weight)
+    for head in (own, other):
+        check_head("linear_kl", head)
+    sizes = [(len(head.hidden), len(head.weight)) for head in (own, other)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"linear_kl: expected as many tokens and words of both, got {sizes}")
     check_chunk_size(chunk_size)
-    device = hidden.device.type
-    dtypes = hidden.dtype, other_hidden.dtype
-    if torch.is_autocast_enabled(device):
-        dtypes = (torch.get_autocast_dtype(device),) * 2
-    chunk_size = chunk_size or default_chunk_size(2 * len(weight), hidden.device)
+    device = own.hidden.device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    sides = [
+        _Side(each.softcap, autocast or each.hidden.dtype, len(each.tensors))
+        for each in (own, other)
+    ]
+    chunk_size = chunk_size or default_chunk_size(2 * len(own.weight), own.hidden.device)
     with torch.autocast(device, enabled=False):
-        return _LinearKL.apply(  # type: ignore[no-any-return, no-untyped-call]
-            dtypes, chunk_size, hidden, weight, other_hidden, other_weight
-        )
+        return _LinearKL.apply(sides, chunk_size, *own.tensors, *other.tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _check_shapes(*heads: Tensor) -> None:
-    hidden, weight, other_hidden, other_weight = heads
-    fits = all(tensor.ndim == 2 for tensor in heads) and len(weight) > 0
-    fits = fits and hidden.shape[1:] == weight.shape[1:]
-    fits = fits and other_hidden.shape[1:] == other_weight.shape[1:]
-    if not fits or len(hidden) != len(other_hidden) or len(weight) != len(other_weight):
-        raise ValueError(
-            "linear_kl: expected hidden [N, D], weight [V, D], other_hidden [N, E], "
-            f"other_weight [V, E], got {', '.join(str(list(tensor.shape)) for tensor in heads)}"
-        )
+class _Side(NamedTuple):
+    """What a :class:`Logits` needs besides its tensors, and how many these are."""
+
+    softcap: float | None
+    dtype: torch.dtype
+    size: int
 
 
 class _LinearKL(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, dtypes: tuple[torch.dtype, torch.dtype], size: int, *heads: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(*heads)
-        ctx.dtypes, ctx.chunk_size = dtypes, size
-        hidden, weight, other, other_weight = _rounded(heads, dtypes)
-        chunks = zip(hidden.split(size), other.split(size), strict=True)
+    def forward(ctx: Any, sides: Sequence[_Side], size: int, *tensors: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        ctx.sides, ctx.chunk_size = sides, size
+        own, other = _logits(sides, tensors)
         divergences = [
-            _divergence(_log_softmax(one, weight), _log_softmax(two, other_weight))
-            for one, two in chunks
+            _divergence(_log_softmax(own, rows)[0], _log_softmax(other, rows)[0])
+            for rows in slices(0, len(own.inputs[0]), size)
         ]
-        return torch.cat(divergences)
+        return torch.cat(divergences) if divergences else own.inputs[0].new_zeros(0)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        heads, size = ctx.saved_tensors, ctx.chunk_size
-        several = len(heads[0]) > size
-        summed = zip(heads, (False, several) * 2, ctx.needs_input_grad[2:], strict=True)
-        sums = [zero_sum(tensor, many) if needed else None for tensor, many, needed in summed]
-        with torch.autocast(heads[0].device.type, enabled=False):
-            hidden, weight, other, other_weight = _rounded(heads, ctx.dtypes)
-            for start in range(0, len(hidden), size):
-                rows = slice(start, start + size)
-                log_p = _log_softmax(hidden[rows], weight)
-                log_q = _log_softmax(other[rows], other_weight)
+        with torch.autocast(upstream[0].device.type, enabled=False):
+            own, other = _logits(ctx.sides, ctx.saved_tensors)
+            count, several = len(own.inputs[0]), len(own.inputs[0]) > ctx.chunk_size
+            needed = ctx.needs_input_grad[2:]
+            sums = [
+                GradientSums(logits, own_needed, several)
+                for logits, own_needed in zip((own, other), _split(ctx.sides, needed), strict=True)
+            ]
+            for rows in slices(0, count, ctx.chunk_size):
+                (log_p, damping), (log_q, other_damping) = (
+                    _log_softmax(logits, rows, damped=True) for logits in (own, other)
+                )
                 p, scale = log_p.exp(), upstream[0][rows, None]
                 # ∂KL/∂z_p = p (ln p − ln q − KL),  ∂KL/∂z_q = q − p
                 excess = log_p - log_q - _divergence(log_p, log_q)[:, None]
-                _add(sums[:2], p * excess * scale, rows, hidden, weight)
-                _add(sums[2:], (log_q.exp() - p) * scale, rows, other, other_weight)
-        return None, None, *in_own_dtypes(sums, heads)
+                _add(sums[0], rows, p * excess * scale, damping)
+                _add(sums[1], rows, (log_q.exp() - p) * scale, other_damping)
+        return None, None, *sums[0].results(), *sums[1].results()
 
 
-def _rounded(
-    heads: tuple[Tensor, ...], dtypes: tuple[torch.dtype, torch.dtype]
-) -> tuple[Tensor, ...]:
-    """Return hidden states and weight of each side in the dtype of its products."""
-    own, other = dtypes
-    return tuple(map(Tensor.to, heads, (own, own, other, other)))
+def _split(sides: Sequence[_Side], both: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    return both[: sides[0].size], both[sides[0].size :]
 
 
-def _add(
-    sums: list[Tensor | None], slope: Tensor, rows: slice, hidden: Tensor, weight: Tensor
-) -> None:
-    slope = slope.to(weight.dtype)
-    of_hidden, of_weight = sums
-    if of_hidden is not None:
-        of_hidden[rows] = slope @ weight
-    if of_weight is not None:
-        add_product(of_weight, slope.T, hidden[rows])
+def _logits(sides: Sequence[_Side], tensors: Sequence[Tensor | None]) -> list[Logits]:
+    return [
+        Logits(own, side.softcap, side.dtype)
+        for side, own in zip(sides, _split(sides, tensors), strict=True)
+    ]
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor) -> Tensor:
-    logits = hidden @ weight.T
-    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+def _log_softmax(logits: Logits, rows: slice, damped: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Return log-probabilities, and the derivative of the cap."""
+    chunk = logits.uncapped(rows, out=logits.new_chunk(rows.stop - rows.start))
+    damping = logits.cap(chunk, damped)
+    return chunk.to(logits.wide_dtype).log_softmax(-1), damping
+
+
+def _add(sums: GradientSums, rows: slice, slope: Tensor, damping: Tensor | None) -> None:
+    slope = slope if damping is None else slope * damping
+    sums.add(rows, slope.to(sums.logits.weights[0].dtype))
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -7,14 +7,16 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lit_entrodrop.head.divergence import linear_kl
 from lit_entrodrop.head.kernels import Backend, require_backend
 from lit_entrodrop.head.linear import HeadOutputs, linear_ce_entropy
+from lit_entrodrop.head.logits import LinearHead
 
 
 class UnsupportedHeadError(ValueError):
@@ -67,26 +69,38 @@ class HeadForm:
         """
 
         def forward(hidden: Tensor) -> HeadOutputs:
-            linear = _linear(head)
-            if linear.weight.dtype.itemsize < hidden.dtype.itemsize:
-                # Mamba has fp32 hidden states, which it rounds for its head.
-                hidden = hidden.to(linear.weight.dtype)
-            lora = _lora(head, hidden, self.scale)
-            bias = None if linear.bias is None else self.scale * linear.bias
+            own = self.linear_head(head, hidden)
             outputs: HeadOutputs = linear_ce_entropy(
-                hidden if self.scale == 1.0 else self.scale * hidden,
-                linear.weight,
+                own.hidden,
+                own.weight,
                 labels,
-                bias=bias,
-                lora=lora,
-                softcap=self.softcap,
+                bias=own.bias,
+                lora=own.lora,
+                softcap=own.softcap,
                 **options,
             )
             return outputs
 
-        with _forward_of(head, forward):
-            evaluated: HeadOutputs = head(hidden)
-        return evaluated
+        return cast(HeadOutputs, _run_as_forward(head, forward, hidden))
+
+    def linear_head(self, head: nn.Module, hidden: Tensor) -> LinearHead:
+        """Return what a model's head multiplies; to be called within its forward.
+
+        Args:
+            head: as in :meth:`evaluate`.
+            hidden: ``[N, D]``.
+
+        Raises:
+            ValueError: if the head has other adapters by now.
+        """
+        linear = _linear(head)
+        if linear.weight.dtype.itemsize < hidden.dtype.itemsize:
+            # Mamba has fp32 hidden states, which it rounds for its head.
+            hidden = hidden.to(linear.weight.dtype)
+        lora = _lora(head, hidden, self.scale)
+        bias = None if linear.bias is None else self.scale * linear.bias
+        scaled = hidden if self.scale == 1.0 else self.scale * hidden
+        return LinearHead(scaled, linear.weight, bias, lora, self.softcap)
 
     def require(
         self,
@@ -114,6 +128,45 @@ class HeadForm:
             bias=_linear(head).bias is not None,
             lora=hasattr(head, "lora_A"),
         )
+
+
+@dataclass(frozen=True)
+class HeadPredictions:
+    """The predictions of a pass, held as its hidden states; a :class:`regularizers.Predictions`.
+
+    Args:
+        form: of the head.
+        head: of the model.
+        hidden: ``[N, D]``.
+        unpredicted: ``[B, T]`` bool, tokens that nothing predicts; N = B·T.
+        chunk_size: tokens per chunk.
+    """
+
+    form: HeadForm
+    head: nn.Module
+    hidden: Tensor
+    unpredicted: Tensor
+    chunk_size: int | None = None
+
+    def kl_divergence(self, other: "HeadPredictions") -> Tensor:
+        """Return KL(own ‖ other) of each token, ``[B, T]`` nats; 0 where nothing predicts it.
+
+        Each head runs as its own forward, so that sharded weights are gathered.
+        """
+
+        def forward(hidden: Tensor) -> Tensor:
+            own = self.form.linear_head(self.head, hidden)
+
+            def other_forward(other_hidden: Tensor) -> Tensor:
+                others = other.form.linear_head(other.head, other_hidden)
+                return cast(Tensor, linear_kl(own, others, self.chunk_size))
+
+            if other.head is self.head:
+                return other_forward(other.hidden)
+            return cast(Tensor, _run_as_forward(other.head, other_forward, other.hidden))
+
+        divergence: Tensor = _run_as_forward(self.head, forward, self.hidden)
+        return divergence.view_as(self.unpredicted).masked_fill(self.unpredicted, 0.0)
 
 
 def head_form(hf_model: PreTrainedModel) -> HeadForm:
@@ -210,6 +263,11 @@ def _lora(head: Any, hidden: Tensor, scale: float) -> tuple[Tensor, Tensor] | No
     down = head.lora_A[adapter]
     reduced = down(head.lora_dropout[adapter](hidden.to(down.weight.dtype)))
     return scale * head.scaling[adapter] * reduced, head.lora_B[adapter].weight
+
+
+def _run_as_forward(module: nn.Module, function: Callable[..., Any], *args: Tensor) -> Any:
+    with _forward_of(module, function):
+        return module(*args)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from lit_entrodrop.head.autograd import TokenStatistics, WeightedLoss, counted_w
 from lit_entrodrop.head.chunked import HeadSettings
 from lit_entrodrop.head.kernels import Backend, check_backend, choose_kernel
 from lit_entrodrop.head.liger import linear_ce_entropy_liger
+from lit_entrodrop.head.logits import LinearHead
 from lit_entrodrop.head.rows import RowStatistics
 
 MIB = 2**20
@@ -102,13 +103,12 @@ def linear_ce_entropy(
     >>> round(outputs.nll.item(), 4), round(outputs.entropy.item(), 4)  # ln 4, both
     (1.3863, 1.3863)
     """
-    _check_shapes(hidden, weight, labels, bias, lora, token_weight)
-    check_floating("linear_ce_entropy", hidden, weight)
+    head = LinearHead(hidden, weight, bias, lora, softcap)
+    check_head("linear_ce_entropy", head)
+    _check_tokens(head, labels, token_weight)
     _check_options(token_weight, label_smoothing, z_loss, entropy_gradient)
     check_backend(backend)
     check_chunk_size(chunk_size)
-    if softcap is not None and not (isfinite(softcap) and softcap > 0):
-        raise ValueError(f"softcap: expected a finite number above 0 or None, got {softcap}")
     if backend == "liger" and token_weight is not None and torch.is_grad_enabled():
         if label_smoothing or z_loss or any(each is not None for each in (bias, lora, softcap)):
             raise ValueError(
@@ -128,15 +128,14 @@ def linear_ce_entropy(
         entropy_gradient=entropy_gradient,
         needs_gradient=torch.is_grad_enabled(),
     )
-    pairs = (hidden, weight, *(lora or ()))
     with torch.autocast(device, enabled=False):
         # In fp16 the scale of a loss must reach gradients before they are rounded.
         if token_weight is not None and compute_dtype != torch.float16:
             loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
-                settings, labels, token_weight, bias, *pairs
+                settings, labels, token_weight, *head.tensors
             )
             return HeadOutputs(*statistics)._replace(weighted_loss=loss)
-        statistics = TokenStatistics.apply(settings, labels, bias, *pairs)  # type: ignore[no-untyped-call]
+        statistics = TokenStatistics.apply(settings, labels, *head.tensors)  # type: ignore[no-untyped-call]
         if token_weight is None:
             return HeadOutputs(*statistics)
         loss = objective(
@@ -201,43 +200,46 @@ def check_chunk_size(chunk_size: int | None, name: str = "chunk_size") -> None:
         raise ValueError(f"{name}: expected an integer above 0 or None, got {chunk_size!r}")
 
 
-def check_floating(function: str, hidden: Tensor, weight: Tensor) -> None:
-    """Refuse hidden states and weights of integers.
+def check_head(function: str, head: LinearHead) -> None:
+    """Refuse a head whose tensors do not go together.
+
+    Args:
+        function: named in the message.
+        head: which.
 
     Raises:
-        ValueError: naming the function.
+        ValueError: saying what does not fit.
     """
+    hidden, weight, bias, lora, softcap = head
     if not (hidden.is_floating_point() and weight.is_floating_point()):
         raise ValueError(
             f"{function}: expected hidden states and weight of a floating dtype, "
             f"got {hidden.dtype} and {weight.dtype}"
         )
-
-
-def _check_shapes(
-    hidden: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    bias: Tensor | None,
-    lora: tuple[Tensor, Tensor] | None,
-    token_weight: Tensor | None,
-) -> None:
-    tokens, words = hidden.shape[:1], weight.shape[:1]
     fits = hidden.ndim == weight.ndim == 2 and hidden.shape[1] == weight.shape[1]
-    fits = fits and labels.shape == tokens and len(weight) > 0
-    fits = fits and (bias is None or bias.shape == words)
-    fits = fits and (token_weight is None or token_weight.shape == tokens)
+    fits = fits and len(weight) > 0 and (bias is None or bias.shape == weight.shape[:1])
     if lora is not None:
         more, adapter = lora
         fits = fits and more.ndim == adapter.ndim == 2 and more.shape[1] == adapter.shape[1]
-        fits = fits and more.shape[:1] == tokens and adapter.shape[:1] == words
+        fits = fits and more.shape[:1] == hidden.shape[:1] and adapter.shape[:1] == weight.shape[:1]
     if not fits:
-        given = (hidden, weight, labels, bias, *(lora or (None, None)), token_weight)
+        given = (hidden, weight, bias, *(lora or (None, None)))
         shapes = [None if tensor is None else list(tensor.shape) for tensor in given]
         raise ValueError(
-            "linear_ce_entropy: expected hidden [N, D], weight [V, D], labels [N], bias [V], "
-            f"lora [N, R] and [V, R], token_weight [N], got {', '.join(map(str, shapes))}"
+            f"{function}: expected hidden [N, D], weight [V, D], bias [V], lora [N, R] and [V, R], "
+            f"got {', '.join(map(str, shapes))}"
         )
+    if softcap is not None and not (isfinite(softcap) and softcap > 0):
+        raise ValueError(f"softcap: expected a finite number above 0 or None, got {softcap}")
+
+
+def _check_tokens(head: LinearHead, labels: Tensor, token_weight: Tensor | None) -> None:
+    for name, given in (("labels", labels), ("token_weight", token_weight)):
+        if given is not None and given.shape != head.hidden.shape[:1]:
+            raise ValueError(
+                f"linear_ce_entropy: expected {name} [N] beside hidden [N, D], got "
+                f"{list(given.shape)} beside {list(head.hidden.shape)}"
+            )
 
 
 def _check_options(

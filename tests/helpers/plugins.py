@@ -36,12 +36,13 @@ class Repeat(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(second_forward=True)
+        return Requirements(second_forward=True, divergence=True)
 
     def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
         assert step.second_forward is not None
         again = step.second_forward()
         step.log("difference", (again.nll - outputs.nll).abs().max())
+        step.log("divergence", outputs.kl_divergence(again).max())
         return 0.0 * again.nll.sum()
 
 

@@ -86,6 +86,41 @@ def assert_heads_agree(fused: CausalLM) -> None:
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
 
 
+def divergence_of_two_passes(causal_lm: CausalLM) -> tuple[Tensor, list[Tensor]]:
+    """Return the divergence of a clean pass from one with large embeddings, and its gradients."""
+    required = Requirements(divergence=True)
+    clean = causal_lm(**arguments(), required=required)
+    other = causal_lm(**arguments(), perturb=lambda e: 2 * e, required=required)
+    assert (clean.logits is None) == (causal_lm.form is not None)
+    divergence = clean.kl_divergence(other)
+    causal_lm.zero_grad()
+    (divergence + other.kl_divergence(clean)).sum().backward()
+    gradients = [p.grad for p in causal_lm.parameters() if p.grad is not None]
+    return divergence.detach(), [gradient.clone() for gradient in gradients]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("name", ["llama", "cohere", "phi", "gemma2"])
+def test_divergence_of_two_passes_agrees_with_that_of_their_logits(name: str, lora: bool) -> None:
+    adapter = LoRAConfig(rank=2, target_modules=["lm_head"]) if lora else None
+    fused = build(name, lora=adapter)
+    for parameter in fused.parameters():
+        if lora and parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
+    divergence, gradients = divergence_of_two_passes(fused)
+    expected = divergence_of_two_passes(CausalLM(fused.hf_model, "naive"))
+    assert divergence.max() > 1e-4
+    assert (divergence[DOCUMENT_IDS < 0] == 0).all()
+    torch.testing.assert_close(divergence, expected[0], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(gradients, expected[1], atol=1e-4, rtol=1e-3)
+
+
+def test_divergence_of_passes_that_kept_nothing_is_refused() -> None:
+    outputs = build("llama")(**arguments())
+    with pytest.raises(ValueError, match="set divergence=True in the requirements"):
+        outputs.kl_divergence(outputs)
+
+
 @pytest.mark.parametrize("name", ["llama", "cohere", "phi", "gemma2"])
 def test_lora_on_the_head(name: str) -> None:
     targets = ["q_proj", "lm_head"]

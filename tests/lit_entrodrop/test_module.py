@@ -360,6 +360,8 @@ def test_second_forward_repeats_the_first(tiny: Tiny, dropout: float) -> None:
     logged = metrics(tiny, module, max_steps=2)
     difference = logged["repeat/difference"].max()
     assert (difference > 0.01) if dropout else (difference < 1e-6)
+    divergence = logged["repeat/divergence"].max()
+    assert (divergence > 1e-4) if dropout else (divergence < 1e-6)
     assert logged["random_token_dropout/drop_rate"].max() > 0
 
 

@@ -61,15 +61,12 @@ class RDrop(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(second_forward=True, logits=True)
+        return Requirements(second_forward=True, divergence=True)
 
     def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor | None:
         assert step.second_forward is not None
         again = step.second_forward()
-        assert outputs.logits is not None
-        assert again.logits is not None
-        p, q = outputs.logits.log_softmax(-1), again.logits.log_softmax(-1)
-        divergence = ((p.exp() - q.exp()) * (p - q)).sum(-1) / 2
+        divergence = (outputs.kl_divergence(again) + again.kl_divergence(outputs)) / 2
         return self.curriculum(step.progress) * masked_mean(divergence, step.valid)
 
 

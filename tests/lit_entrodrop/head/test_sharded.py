@@ -13,6 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.debug import CommDebugMode
 
 from lit_entrodrop.causal_lm import CausalLM
+from regularizers import Requirements
 from tests.helpers.loop import make_llama, positions
 from tests.helpers.processes import run_ranks
 
@@ -59,6 +60,33 @@ def compare_with_one_process(
         gradient = actual.grad.full_tensor()  # type: ignore[union-attr]
         # FSDP averages over ranks.
         torch.testing.assert_close(2 * gradient, expected.grad)
+
+
+def compare_divergence_with_one_process(rank: int, own_unit: bool) -> None:
+    torch.set_num_threads(1)
+    whole, sharded = (CausalLM(make_llama(), "torch") for _ in range(2))
+    mesh = init_device_mesh("cpu", (2,))
+    if own_unit:
+        fully_shard(sharded.hf_model.lm_head, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
+    sum(divergence_of(whole, other) for other in range(2)).backward()  # type: ignore[union-attr]
+    divergence_of(sharded, rank).backward()
+    for expected, actual in zip(whole.parameters(), sharded.parameters(), strict=True):
+        gradient = actual.grad.full_tensor()  # type: ignore[union-attr]
+        torch.testing.assert_close(2 * gradient, expected.grad)
+
+
+def divergence_of(model: CausalLM, rank: int) -> Tensor:
+    required = Requirements(divergence=True)
+    clean = model(**batch_of(rank), required=required)
+    other = model(**batch_of(rank), perturb=lambda e: 2 * e, required=required)
+    divergence: Tensor = clean.kl_divergence(other).sum() + other.kl_divergence(clean).sum()
+    return divergence
+
+
+@pytest.mark.parametrize("own_unit", [False, True])
+def test_divergence_of_sharded_heads_equals_one_process(tmp_path: Path, own_unit: bool) -> None:
+    run_ranks(compare_divergence_with_one_process, tmp_path, own_unit)
 
 
 @pytest.mark.parametrize("beforehand", [True, False])
