@@ -180,10 +180,10 @@ def train(
         # The last batch of an epoch may be smaller.
         blocks_per_step = data.num_blocks("train") / data.batches_per_epoch()
         live.close()
-    time = harness.summary([block / steps for block in seconds])
+    per_step = [block / steps for block in seconds]
+    time = harness.summary(per_step)
     return {
-        "ms": 1e3 * time["median"],
-        "ms_iqr": 1e3 * time["iqr"],
+        **harness.milliseconds(per_step),
         "tokens_per_s": length * blocks_per_step / time["median"],
         "peak_gib": torch.cuda.max_memory_allocated() / GIB if on_gpu(device) else math.nan,
         "rounds": time["rounds"],

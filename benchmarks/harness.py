@@ -127,6 +127,16 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "iqr": upper - lower, "rounds": len(values)}
 
 
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median and interquartile range of times in ms, as columns of a result.
+
+    >>> milliseconds([0.001, 0.002, 0.003])
+    {'ms': 2.0, 'ms_iqr': 1.0}
+    """
+    time = summary(seconds)
+    return {"ms": 1e3 * time["median"], "ms_iqr": 1e3 * time["iqr"]}
+
+
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:
     """Summarise the ratio of two cases, taken round by round.
 

@@ -100,11 +100,10 @@ def compare(
 
 def describe(arm: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
     """Return the row of one arm."""
-    time, ratio = harness.summary(seconds[arm]), harness.ratio(seconds[arm], seconds["plain"])
+    ratio = harness.ratio(seconds[arm], seconds["plain"])
     return {
         "case": arm,
-        "ms": 1e3 * time["median"],
-        "ms_iqr": 1e3 * time["iqr"],
+        **harness.milliseconds(seconds[arm]),
         "ratio": ratio["median"],
         "ratio_iqr": ratio["iqr"],
         "rounds": ratio["rounds"],

@@ -22,6 +22,7 @@ from regularizers.functional import (
     IGNORE_INDEX,
     ids_tensor,
     is_unpredicted,
+    kl_divergence,
     predicted_labels,
     shift_right,
     token_entropy,
@@ -103,10 +104,7 @@ class Outputs:
         """
         if self.logits is not None and other.logits is not None:
             log_p, log_q = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
-            terms = nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True)
-            # Words that p excludes contribute nothing, whatever q says.
-            divergence = terms.masked_fill(log_p == -torch.inf, 0.0).sum(-1)
-            return divergence.masked_fill(self.entropy.isnan(), 0.0)
+            return kl_divergence(log_p, log_q).masked_fill(self.entropy.isnan(), 0.0)
         if self.predictions is None or other.predictions is None:
             raise ValueError(
                 "kl_divergence: expected outputs that keep their predictions, got some that do "

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 IGNORE_INDEX = -100
 
@@ -35,6 +35,25 @@ def token_entropy(logits: Tensor) -> Tensor:
     probabilities = probabilities.masked_fill(probabilities == 0, 1.0)
     entropy: Tensor = torch.special.entr(probabilities).sum(-1)
     return entropy
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Compute KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v) in nats.
+
+    Args:
+        log_p: ``[..., V]``, log-probabilities.
+        log_q: ``[..., V]``, likewise.
+
+    Returns:
+        ``[...]``, the dtype of the inputs; words that p excludes contribute nothing, whatever q
+        says.
+
+    >>> half, sure = torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0]).log()
+    >>> kl_divergence(sure, half).item()  # ln 2
+    0.6931471824645996
+    """
+    terms = nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True)
+    return terms.masked_fill(log_p == -torch.inf, 0.0).sum(-1)
 
 
 def shift_right(values: Tensor, fill: float | bool) -> Tensor:

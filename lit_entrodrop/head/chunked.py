@@ -59,7 +59,7 @@ class ChunkedHead:
 
     def gradient_sums(self, needed: Sequence[bool]) -> GradientSums:
         """Return sums for the gradients of those tensors that need one."""
-        return GradientSums(self.logits, needed, len(self.labels) > self.settings.chunk_size)
+        return GradientSums(self.logits, needed, self.settings.chunk_size)
 
     def statistics(
         self,

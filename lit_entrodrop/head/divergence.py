@@ -12,6 +12,7 @@ from torch import Tensor
 from lit_entrodrop.head.autograd import first_order
 from lit_entrodrop.head.linear import check_chunk_size, check_head, default_chunk_size
 from lit_entrodrop.head.logits import GradientSums, LinearHead, Logits, slices
+from regularizers.functional import kl_divergence
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -72,24 +73,23 @@ class _LinearKL(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.sides, ctx.chunk_size = sides, size
         own, other = _logits(sides, tensors)
-        divergences = [
-            _divergence(_log_softmax(own, rows)[0], _log_softmax(other, rows)[0])
-            for rows in slices(0, len(own.inputs[0]), size)
-        ]
-        return torch.cat(divergences) if divergences else own.inputs[0].new_zeros(0)
+        divergence = own.inputs[0].new_empty(own.count, dtype=own.wide_dtype)
+        for rows in slices(0, own.count, size):
+            log_p, log_q = (_log_softmax(logits, rows)[0] for logits in (own, other))
+            divergence[rows] = _divergence(log_p, log_q)
+        return divergence
 
     @staticmethod
     @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(upstream[0].device.type, enabled=False):
             own, other = _logits(ctx.sides, ctx.saved_tensors)
-            count, several = len(own.inputs[0]), len(own.inputs[0]) > ctx.chunk_size
-            needed = ctx.needs_input_grad[2:]
+            needed = _split(ctx.sides, ctx.needs_input_grad[2:])
             sums = [
-                GradientSums(logits, own_needed, several)
-                for logits, own_needed in zip((own, other), _split(ctx.sides, needed), strict=True)
+                GradientSums(logits, own_needed, ctx.chunk_size)
+                for logits, own_needed in zip((own, other), needed, strict=True)
             ]
-            for rows in slices(0, count, ctx.chunk_size):
+            for rows in slices(0, own.count, ctx.chunk_size):
                 (log_p, damping), (log_q, other_damping) = (
                     _log_softmax(logits, rows, damped=True) for logits in (own, other)
                 )
@@ -125,6 +125,4 @@ def _add(sums: GradientSums, rows: slice, slope: Tensor, damping: Tensor | None)
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    # Words that p excludes contribute nothing, whatever q says.
-    terms = log_p.exp() * (log_p - log_q)
-    return terms.masked_fill(log_p == -torch.inf, 0.0).sum(-1).clamp(min=0.0)
+    return kl_divergence(log_p, log_q).clamp(min=0.0)

@@ -53,6 +53,7 @@ class Logits:
         self.weights = [tensor.to(dtype) for tensor in pairs[1::2] if tensor is not None]
         self.softcap = softcap
         self.wide_dtype = torch.promote_types(dtype, torch.float32)
+        self.count = len(self.inputs[0])
 
     def new_chunk(self, size: int) -> Tensor:
         """Return memory for the logits of some tokens."""
@@ -82,11 +83,12 @@ class GradientSums:
     Args:
         logits: whose gradients.
         needed: of which of its tensors.
-        several: whether there are several chunks.
+        chunk_size: tokens per chunk.
     """
 
-    def __init__(self, logits: Logits, needed: Sequence[bool], several: bool) -> None:
+    def __init__(self, logits: Logits, needed: Sequence[bool], chunk_size: int) -> None:
         self.logits = logits
+        several = logits.count > chunk_size
         # Inputs have odd places, and each of their rows belongs to one chunk.
         self.totals = [
             zero_sum(tensor, several and place % 2 == 0) if need and tensor is not None else None

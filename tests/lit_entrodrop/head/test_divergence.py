@@ -202,6 +202,9 @@ def test_autocast_keeps_the_sum_of_weight_gradients_in_full_precision() -> None:
     torch.testing.assert_close(other_weight.grad, torch.tensor([[-1.0], [1.0]]))
 
 
-def test_no_tokens() -> None:
-    hidden, weight, other, other_weight = draw()
-    assert kl(hidden[:0], weight, other[:0], other_weight).shape == (0,)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_no_tokens(dtype: torch.dtype) -> None:
+    hidden, weight, other, other_weight = draw(dtype)
+    divergence = kl(hidden[:0], weight, other[:0], other_weight)
+    assert divergence.shape == (0,)
+    assert divergence.dtype == torch.promote_types(dtype, torch.float32)
