@@ -1,4 +1,4 @@
-"""Strategies that shard: what is one shard unit, and how a model gets into its shards."""
+"""FSDP2: parameters, gradients and optimizer states shared out block by block."""
 
 from collections.abc import Callable
 from datetime import timedelta
