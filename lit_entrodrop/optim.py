@@ -84,7 +84,14 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     [1, 1]
     """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.ndim >= 2]},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trainable if _dimensions(p) >= 2]},
+        {"params": [p for p in trainable if _dimensions(p) < 2], "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]
+
+
+def _dimensions(parameter: nn.Parameter) -> int:
+    # ZeRO-3 and FSDP1 leave a flat shard, with the shape that it had beside.
+    shape = getattr(parameter, "unsharded_shape", parameter.shape)
+    return len(getattr(parameter, "ds_shape", shape))
