@@ -1,17 +1,22 @@
-"""Read checkpoints, whole or in shards, without running code that a pickle may hold."""
+"""Read checkpoints of any strategy, without running code that a pickle may hold."""
 
 import pickle
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 
-# The names that Lightning gives them.
-METADATA, WEIGHTS = "meta.pt", "state_dict."
+from lit_entrodrop.lazy_weights import LazyWeights
+from lit_entrodrop.zero_checkpoints import is_zero_folder, read_zero_folder
+
+# The names that Lightning gives them; the weights' differ between FSDP2 and FSDP1.
+METADATA, WEIGHTS = "meta.pt", ("state_dict.", "model.")
 OWN_KEYS = {"lm", "hf_config"}
 _TABLE = "torch.distributed.checkpoint.metadata"
 # Whole names alone: a module's own imports would lead to anything.
@@ -34,22 +39,28 @@ KNOWN_TYPES = {
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of this project: a file, or a folder of shards; no optimizer of the latter.
 
-    The weights of a file stay in the file until they are used.
+    Args:
+        path: a file, or the folder that FSDP2, FSDP1 or DeepSpeed ZeRO-1, ZeRO-2 or ZeRO-3 wrote.
+
+    Returns:
+        What it holds; the weights, under ``state_dict``, stay in its files until they are used.
 
     Raises:
         ValueError: if the path is missing, damaged, or no checkpoint of ours.
     """
+    if is_zero_folder(path):
+        return _require_ours(read_zero_folder(path), path)
     try:
         checkpoint = _read_shards(path) if path.is_dir() else _load(path)
+    except DamagedShardsError:
+        raise
     except Exception as error:
         # The message of torch.load would advise to run the code that a pickle may hold.
         raise ValueError(
             f"ckpt_path: expected a checkpoint written by `fit`, got {path}, which cannot be read "
             f"({type(error).__name__})"
         ) from error
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= OWN_KEYS:
-        raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
-    return checkpoint
+    return _require_ours(checkpoint, path)
 
 
 def check_same_model(own: Mapping[str, torch.Size], kept: Mapping[str, torch.Size]) -> None:
@@ -86,17 +97,25 @@ def sharded_shapes(folder: Path) -> dict[str, torch.Size]:
         raise ValueError(
             f"ckpt_path: expected a folder of shards written by `fit`, got {folder}: {error}"
         ) from error
-    return {name.removeprefix(WEIGHTS): item.size for name, item in weights.items()}
+    return {_own_name(name): item.size for name, item in weights.items()}
+
+
+class DamagedShardsError(ValueError):
+    """A file of a folder of shards is missing or cut short."""
 
 
 class SafeReader(FileSystemReader):
     """PyTorch's reader of a folder of shards, whose table of contents may only name known types."""
 
+    _contents: Metadata | None = None
+
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """Return the table of contents."""
-        with self.fs.create_stream(self.fs.concat_path(self.path, ".metadata"), "rb") as file:
-            _KnownTypesOnly(file).load()
-        return super().read_metadata(*args, **kwargs)
+        """Return the table of contents, which is read once."""
+        if self._contents is None:
+            with self.fs.create_stream(self.fs.concat_path(self.path, ".metadata"), "rb") as file:
+                _KnownTypesOnly(file).load()
+            self._contents = super().read_metadata(*args, **kwargs)
+        return self._contents
 
 
 class _KnownTypesOnly(pickle.Unpickler):
@@ -107,6 +126,12 @@ class _KnownTypesOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"its table of contents asks for {module}.{name}")
 
 
+def _require_ours(checkpoint: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= OWN_KEYS:
+        raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
+    return checkpoint
+
+
 def _load(file: Path) -> Any:
     return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
 
@@ -114,13 +139,36 @@ def _load(file: Path) -> Any:
 def _read_shards(folder: Path) -> dict[str, Any]:
     checkpoint = _load(folder / METADATA)
     reader = SafeReader(folder)
+    _require_whole_files(folder, reader.read_metadata())
     weights = {
-        name: torch.empty(item.size, dtype=item.properties.dtype)
+        _own_name(name): partial(_read_weight, reader, name, item)
         for name, item in _list_weights(reader).items()
     }
-    load_shards(weights, storage_reader=reader, no_dist=True)
-    names = {name.removeprefix(WEIGHTS): tensor for name, tensor in weights.items()}
-    return {**checkpoint, "state_dict": names}
+    return {**checkpoint, "state_dict": LazyWeights(weights)}
+
+
+def _require_whole_files(folder: Path, contents: Metadata) -> None:
+    sizes: dict[str, int] = {}
+    for part in (contents.storage_data or {}).values():
+        end = part.offset + part.length
+        sizes[part.relative_path] = max(sizes.get(part.relative_path, 0), end)
+    for name, size in sorted(sizes.items()):
+        file = folder / name
+        if not file.exists():
+            raise DamagedShardsError(
+                f"ckpt_path: found no {file}, a shard of the checkpoint: copy the whole folder"
+            )
+        if file.stat().st_size < size:
+            raise DamagedShardsError(
+                f"ckpt_path: expected a shard of {size} bytes, got {file} of "
+                f"{file.stat().st_size}, which is cut short: copy it again"
+            )
+
+
+def _read_weight(reader: SafeReader, name: str, item: TensorStorageMetadata) -> Tensor:
+    weight = torch.empty(item.size, dtype=item.properties.dtype)
+    load_shards({name: weight}, storage_reader=reader, no_dist=True)
+    return weight
 
 
 def _list_weights(reader: SafeReader) -> dict[str, TensorStorageMetadata]:
@@ -129,3 +177,8 @@ def _list_weights(reader: SafeReader) -> dict[str, TensorStorageMetadata]:
         for name, item in reader.read_metadata().state_dict_metadata.items()
         if name.startswith(WEIGHTS) and isinstance(item, TensorStorageMetadata)
     }
+
+
+def _own_name(name: str) -> str:
+    _, _, own = name.partition(".")
+    return own

@@ -14,10 +14,10 @@ from lit_entrodrop.checkpoints import check_same_model, read_checkpoint, shapes,
 OURS: dict[str, Any] = {"lm": {}, "hf_config": {}}
 
 
-def write_shards(folder: Path, weights: dict[str, Tensor], **metadata: Any) -> Path:
-    dcp.save(
-        {"state_dict": weights, "optimizer_0": {"lr": 0.1}}, checkpoint_id=folder, no_dist=True
-    )
+def write_shards(
+    folder: Path, weights: dict[str, Tensor], key: str = "state_dict", **metadata: Any
+) -> Path:
+    dcp.save({key: weights, "optimizer_0": {"lr": 0.1}}, checkpoint_id=folder, no_dist=True)
     torch.save({**OURS, **metadata}, folder / "meta.pt")
     return folder
 
@@ -58,10 +58,14 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, zipped: bool) -> N
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
 
 
-def test_shards_are_read_as_a_whole(tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(write_shards(tmp_path / "last.ckpt", WEIGHTS, epoch=3))
+# FSDP1 does not run on CPU: these are the calls and the names with which Lightning saves under it.
+@pytest.mark.parametrize("key", ["state_dict", "model"], ids=["FSDP2", "as FSDP1"])
+def test_shards_are_read_as_a_whole(tmp_path: Path, key: str) -> None:
+    folder = write_shards(tmp_path / "last.ckpt", WEIGHTS, key, epoch=3)
+    checkpoint = read_checkpoint(folder)
     assert checkpoint["epoch"] == 3
-    torch.testing.assert_close(checkpoint["state_dict"], WEIGHTS, atol=0, rtol=0)
+    torch.testing.assert_close(dict(checkpoint["state_dict"]), WEIGHTS, atol=0, rtol=0)
+    assert sharded_shapes(folder) == shapes(WEIGHTS)
 
 
 def test_shapes_of_shards_are_told_without_reading_them(tmp_path: Path) -> None:
@@ -105,3 +109,25 @@ def test_incomplete_shards_are_refused(tmp_path: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(ValueError, match=r"got .*last\.ckpt, which cannot be read"):
         read_checkpoint(folder)
+
+
+def test_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "last.ckpt", WEIGHTS)
+    [shard] = folder.glob("*.distcp")
+    shard.unlink()
+    with pytest.raises(ValueError, match=rf"found no .*{shard.name}, a shard of the checkpoint"):
+        read_checkpoint(folder)
+
+
+def test_shard_cut_short_is_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "last.ckpt", WEIGHTS)
+    [shard] = folder.glob("*.distcp")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=rf"got .*{shard.name} of \d+, which is cut short"):
+        read_checkpoint(folder)
+
+
+def test_folder_of_zero_without_our_keys_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(ValueError, match="which holds no file zero_pp_rank_0"):
+        read_checkpoint(tmp_path)
