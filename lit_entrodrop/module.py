@@ -213,7 +213,8 @@ class LitCausalLM(L.LightningModule):
         """Take over the entropies, and refuse the weights of another model."""
         # The shards of a folder were compared when they were loaded.
         if "state_dict" in checkpoint:
-            check_same_model(shapes(self.state_dict()), shapes(checkpoint["state_dict"]))
+            own = shapes(self.state_dict(keep_vars=True))
+            check_same_model(own, shapes(checkpoint["state_dict"]))
         self.entropies.load_state_dict(checkpoint["entropies"])
         evaluating = self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
         if evaluating and checkpoint.get("trained_on") != self.data.fingerprint("train"):

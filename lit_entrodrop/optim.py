@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from lit_entrodrop.sharding import unsharded_shape
+
 
 class AdamW(torch.optim.AdamW):
     """AdamW in its fused form.
@@ -85,13 +87,7 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if _dimensions(p) >= 2]},
-        {"params": [p for p in trainable if _dimensions(p) < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if len(unsharded_shape(p)) >= 2]},
+        {"params": [p for p in trainable if len(unsharded_shape(p)) < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def _dimensions(parameter: nn.Parameter) -> int:
-    # ZeRO-3 and FSDP1 leave a flat shard, with the shape that it had beside.
-    shape = getattr(parameter, "unsharded_shape", parameter.shape)
-    return len(getattr(parameter, "ds_shape", shape))

@@ -59,22 +59,22 @@ class Twin:
         source = self._whole and self._whole.get_submodule(self._names[module])
         for name, tensor in _own_tensors(module):
             if tensor.is_meta:
-                filled = torch.empty_like(tensor, device=self._device)
+                _allocate(tensor, self._device)
                 if source:
-                    filled.copy_(getattr(source, name))
-                dist.broadcast(filled, src=0)
-                _replace(tensor, filled)
+                    tensor.data.copy_(getattr(source, name))
+                dist.broadcast(tensor.data, src=0)
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
 
 
-def _replace(tensor: Tensor, filled: Tensor) -> None:
-    # In place, so that a tied weight stays tied.
+def _allocate(tensor: Tensor, device: torch.device) -> None:
+    empty = torch.empty_like(tensor, device=device)
     if isinstance(tensor, nn.Parameter):
-        filled = nn.Parameter(filled, requires_grad=tensor.requires_grad)
-    torch.utils.swap_tensors(tensor, filled)
+        empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    # In place, so that a tied weight stays tied.
+    torch.utils.swap_tensors(tensor, empty)
 
 
 def _on_first(build: Callable[[], CausalLM]) -> tuple[CausalLM | None, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -13,19 +13,20 @@ import torch
 from lightning.pytorch.plugins.precision.deepspeed import DeepSpeedPrecision
 from lightning.pytorch.strategies import DeepSpeedStrategy as LightningDeepSpeedStrategy
 from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
+from lit_entrodrop.checkpoints import check_same_model, read_checkpoint, shapes
 from lit_entrodrop.strategies.dealing import HALF, Twin
+from lit_entrodrop.zero_checkpoints import TAG, is_zero_folder
 
-# The names that Lightning and DeepSpeed give them.
-TAG = "checkpoint"
 OPTIMIZER_SHARDS = f"{TAG}/*zero_pp_rank_*_optim_states.pt"
 
 
 class Precision(DeepSpeedPrecision):
-    """DeepSpeed's precision: the engine casts the model, and the entropies of a batch keep theirs."""
+    """DeepSpeed's precision, which casts the model but not the entropies of a batch."""
 
     def convert_input(self, data: Any) -> Any:
         """Leave a batch as it is."""
@@ -76,7 +77,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         self._precision_plugin = plugin and Precision(plugin.precision)
 
     def setup(self, trainer: L.Trainer) -> None:
-        """Let the engine step after every backward pass but those of :meth:`block_backward_sync`."""
+        """Let the engine step after each backward pass outside :meth:`block_backward_sync`."""
         super().setup(trainer)
         self.deepspeed_engine.set_gradient_accumulation_boundary(True)
 
@@ -136,13 +137,41 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load a folder of shards, once it is known to be of this model and no code.
+        """Load a checkpoint, once it is known to be of this model and no code.
 
-        The shards of another number of devices are dealt out anew.
+        A run resumes from a folder of shards, which are dealt out anew if they are of another
+        number of devices. A checkpoint of any strategy can be evaluated.
+
+        Raises:
+            ValueError: if the checkpoint is none of ours, or not of this model or engine.
         """
-        folder = Path(self.broadcast(str(checkpoint_path)))
-        with self._resharded(folder) as shards:
+        path = Path(self.broadcast(str(checkpoint_path)))
+        checkpoint = read_checkpoint(path)
+        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
+            return checkpoint
+        if not is_zero_folder(path):
+            raise ValueError(
+                f"ckpt_path: expected a checkpoint written under DeepSpeed, got {path}: resume "
+                "with the strategy that wrote it"
+            )
+        check_same_model(shapes(self._parameters_and_buffers()), shapes(checkpoint["state_dict"]))
+        with self._resharded(path) as shards:
             return super().load_checkpoint(shards, weights_only=True)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Deal out the weights of a checkpoint, unless the engine has loaded them."""
+        import deepspeed
+
+        for name, value in checkpoint.get("state_dict", {}).items():
+            tensor = self._parameters_and_buffers()[name]
+            is_dealt_out = hasattr(tensor, "ds_id")
+            with deepspeed.zero.GatheredParameters(tensor, 0, enabled=is_dealt_out):
+                if self.is_global_zero or not is_dealt_out:
+                    tensor.data.copy_(value)
+
+    def _parameters_and_buffers(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = self.lightning_module.state_dict(keep_vars=True)
+        return tensors
 
     @contextmanager
     def _resharded(self, folder: Path) -> Iterator[Path]:

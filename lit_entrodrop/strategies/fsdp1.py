@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from torch.distributed.fsdp.wrap import CustomPolicy
 
 from lit_entrodrop.building import LMConfig, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import shapes
+from lit_entrodrop.checkpoints import check_same_model, shapes, sharded_shapes
 from lit_entrodrop.strategies.dealing import HALF, Twin
 
 
@@ -62,6 +63,14 @@ class FSDPStrategy(LightningFSDPStrategy):
     def precision_plugin(self, plugin: Any) -> None:
         self._precision_plugin = plugin and Precision(plugin.precision)
 
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a folder of shards, once it is known to be of this model and no code."""
+        path = Path(self.broadcast(str(checkpoint_path)))
+        check_same_model(self._shapes, sharded_shapes(path))
+        return super().load_checkpoint(path, weights_only=True)
+
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model on the first rank and deal it out.
 
@@ -73,7 +82,8 @@ class FSDPStrategy(LightningFSDPStrategy):
             The model, of which each rank holds its shard.
         """
         twin = Twin(lm, build_whole, self.root_device)
-        unsharded = shapes(dict(twin.causal_lm.named_parameters()))
+        whole = shapes(twin.causal_lm.state_dict())
+        self._shapes = {f"causal_lm.{name}": shape for name, shape in whole.items()}
         blocks = transformer_blocks(twin.causal_lm.hf_model)
         half = HALF.get(str(self.precision_plugin.precision))
         sharded = FullyShardedDataParallel(
@@ -87,7 +97,7 @@ class FSDPStrategy(LightningFSDPStrategy):
         )
         for name, parameter in sharded.named_parameters():
             # What is left of its own shape is flat.
-            parameter.unsharded_shape = unsharded[name.replace(f"{FSDP_WRAPPED_MODULE}.", "")]
+            parameter.whole_shape = whole[name.replace(f"{FSDP_WRAPPED_MODULE}.", "")]
         self.precision_plugin.root = sharded
         return cast(CausalLM, sharded)  # it passes all names on
 
