@@ -1,9 +1,11 @@
 """DeepSpeed ZeRO: optimizer states, gradients and, in stage 3, parameters shared out."""
 
+import contextlib
+import io
+import logging
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +29,15 @@ OPTIMIZER_SHARDS = f"{TAG}/*zero_pp_rank_*_optim_states.pt"
 
 class Precision(DeepSpeedPrecision):
     """DeepSpeed's precision, which casts the model but not the entropies of a batch."""
+
+    def __init__(self, precision: Any) -> None:
+        if precision == "16-mixed":
+            raise ValueError(
+                "trainer.precision: expected bf16-mixed or 32-true under DeepSpeed, whose scaling "
+                f"of fp16 losses is taken by the number of tokens, got {precision}: take one of "
+                "them, or fsdp2"
+            )
+        super().__init__(precision)
 
     def convert_input(self, data: Any) -> Any:
         """Leave a batch as it is."""
@@ -56,6 +67,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         process_group_backend: str | None = None,
         timeout: float = 1800.0,
     ) -> None:
+        _drop_noise()
         super().__init__(
             config=_merged(_default_config(stage, offload), config or {}),
             process_group_backend=process_group_backend,
@@ -81,7 +93,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         super().setup(trainer)
         self.deepspeed_engine.set_gradient_accumulation_boundary(True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def block_backward_sync(self) -> Iterator[None]:
         """Tell the engine that it does not step after this micro-batch."""
         self.deepspeed_engine.set_gradient_accumulation_boundary(False)
@@ -100,14 +112,19 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         self.optimizers[0].loss_scale = 1 / factor
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Step, after which the next backward pass must not be scaled."""
+        """Step, after which the next backward pass must not be scaled; none is skipped silently."""
         result = super().optimizer_step(*args, **kwargs)
         self.optimizers[0].loss_scale = 1.0
+        if not self.deepspeed_engine.was_step_applied():
+            raise FloatingPointError(
+                "gradient: expected finite numbers, got others, at which DeepSpeed would skip the "
+                "step: lower the learning rate, or lengthen the warm-up"
+            )
         return result
 
-    def model_sharded_context(self) -> AbstractContextManager[None]:
+    def model_sharded_context(self) -> contextlib.AbstractContextManager[None]:
         """Leave the sharding to :meth:`build`, which knows where the weights come from."""
-        return nullcontext()
+        return contextlib.nullcontext()
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model; in stage 3 on the first rank only, which deals it out block by block.
@@ -173,16 +190,22 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         tensors: dict[str, Tensor] = self.lightning_module.state_dict(keep_vars=True)
         return tensors
 
-    @contextmanager
+    @contextlib.contextmanager
     def _resharded(self, folder: Path) -> Iterator[Path]:
         if len(list(folder.glob(OPTIMIZER_SHARDS))) == self.world_size:
             yield folder
             return
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".resharded-") as temporary:
             resharded = Path(self.broadcast(temporary))
-            if self.is_global_zero:
-                to_universal(folder / TAG, resharded / TAG)
-            self.barrier()
+            failure = self.broadcast(
+                _to_universal(folder, resharded) if self.is_global_zero else ""
+            )
+            if failure:
+                raise ValueError(
+                    f"ckpt_path: {folder} was written by another number of devices, and DeepSpeed "
+                    f"cannot deal it out anew ({failure}), which it can for the states of Adam: "
+                    "resume on as many devices as wrote it"
+                )
             self.deepspeed_engine._config.load_universal_checkpoint = True
             yield resharded
             self.deepspeed_engine._config.load_universal_checkpoint = False
@@ -207,6 +230,14 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
 StrategyRegistry.register("deepspeed_zero2", DeepSpeedStrategy, stage=2)
 StrategyRegistry.register("deepspeed_zero3", DeepSpeedStrategy, stage=3)
 StrategyRegistry.register("deepspeed_zero3_offload", DeepSpeedStrategy, stage=3, offload=True)
+
+
+def _drop_noise() -> None:
+    # Any optimizer may be named, and no backward hook has to see what `Outputs` holds.
+    groundless = ("untested optimizer", "unknown inputs or outputs type")
+    logging.getLogger("DeepSpeed").addFilter(
+        lambda record: not any(words in record.getMessage() for words in groundless)
+    )
 
 
 def _default_config(stage: int, offload: bool) -> dict[str, Any]:
@@ -236,17 +267,27 @@ def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def to_universal(shards: Path, output: Path) -> None:
-    """Rewrite the shards of one number of devices so that any number can load them."""
+def _to_universal(folder: Path, output: Path) -> str:
+    """Rewrite the shards of one number of devices so that any number can load them.
+
+    Returns:
+        What went wrong, if anything did.
+    """
     from deepspeed.checkpoint import ds_to_universal
 
     arguments = Namespace(
-        input_folder=str(shards),
-        output_folder=str(output),
+        input_folder=str(folder / TAG),
+        output_folder=str(output / TAG),
         num_extract_workers=1,
         num_merge_workers=1,
         keep_temp_folder=False,
         strict=True,
         inject_missing_state=True,
     )
-    ds_to_universal.main(arguments)
+    try:
+        # It talks of each of its steps.
+        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(io.StringIO()):
+            ds_to_universal.main(arguments)
+    except Exception as error:  # it raises whatever its dictionaries and files do
+        return repr(error)
+    return ""

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import lightning as L
 import torch
 from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.strategies import FSDPStrategy as LightningFSDPStrategy
@@ -63,12 +64,19 @@ class FSDPStrategy(LightningFSDPStrategy):
     def precision_plugin(self, plugin: Any) -> None:
         self._precision_plugin = plugin and Precision(plugin.precision)
 
+    def setup(self, trainer: L.Trainer) -> None:
+        """Tell the precision plugin whose gradients it clips."""
+        super().setup(trainer)
+        self.precision_plugin.root = trainer.lightning_module.causal_lm
+
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load a folder of shards, once it is known to be of this model and no code."""
         path = Path(self.broadcast(str(checkpoint_path)))
-        check_same_model(self._shapes, sharded_shapes(path))
+        whole = self.lightning_module.causal_lm.whole_shapes
+        own = {f"causal_lm.{name}": shape for name, shape in whole.items()}
+        check_same_model(own, sharded_shapes(path))
         return super().load_checkpoint(path, weights_only=True)
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
@@ -83,7 +91,6 @@ class FSDPStrategy(LightningFSDPStrategy):
         """
         twin = Twin(lm, build_whole, self.root_device)
         whole = shapes(twin.causal_lm.state_dict())
-        self._shapes = {f"causal_lm.{name}": shape for name, shape in whole.items()}
         blocks = transformer_blocks(twin.causal_lm.hf_model)
         half = HALF.get(str(self.precision_plugin.precision))
         sharded = FullyShardedDataParallel(
@@ -98,7 +105,7 @@ class FSDPStrategy(LightningFSDPStrategy):
         for name, parameter in sharded.named_parameters():
             # What is left of its own shape is flat.
             parameter.whole_shape = whole[name.replace(f"{FSDP_WRAPPED_MODULE}.", "")]
-        self.precision_plugin.root = sharded
+        sharded.whole_shapes = whole
         return cast(CausalLM, sharded)  # it passes all names on
 
 

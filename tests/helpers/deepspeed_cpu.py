@@ -8,6 +8,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from lit_entrodrop.strategies import DeepSpeedStrategy
 
 os.environ["DS_ACCELERATOR"] = "cpu"
+import deepspeed
+
+# It would have to be compiled.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class DeepSpeedOnCPU(DeepSpeedStrategy):
@@ -18,10 +22,6 @@ class DeepSpeedOnCPU(DeepSpeedStrategy):
         return torch.device("cpu", 0)
 
     def setup_environment(self) -> None:
-        import deepspeed
-
-        # It would have to be compiled.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         DDPStrategy.setup_environment(self)
 
     def setup_distributed(self) -> None:
