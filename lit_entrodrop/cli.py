@@ -8,11 +8,14 @@ from typing import Any, NoReturn
 
 import lightning as L
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from lit_entrodrop.callbacks import NaNGuard, PredictionWriter
+from lit_entrodrop.callbacks import Checkpoints, NaNGuard, PredictionWriter
+from lit_entrodrop.callbacks.checkpoints import BEST, LAST
+from lit_entrodrop.callbacks.checkpoints import FOLDER as CHECKPOINTS
+from lit_entrodrop.checkpoint_io import StreamingCheckpointIO
 from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.checks import check_strategy
 from lit_entrodrop.data import TextDataModule
@@ -23,7 +26,6 @@ from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.ranks import is_first
 
-CHECKPOINTS = "checkpoints"
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
@@ -124,6 +126,8 @@ def one_line(message: object) -> str:
 class LitCLI(LightningCLI):
     """Wire model, data and trainer together from YAML files and flags."""
 
+    _ckpt_path: Path | None = None
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands and the arguments that the command line itself provides."""
@@ -137,7 +141,8 @@ class LitCLI(LightningCLI):
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Derive what must agree: the tokenizer from the model, all seeds from one."""
+        """Add the settings of checkpoints, and derive what must agree."""
+        parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.link_arguments(
             ("model.lm.tokenizer", "model.lm.pretrained"),
             "data.tokenizer",
@@ -153,13 +158,10 @@ class LitCLI(LightningCLI):
         ckpt_path = self.config[subcommand].get("ckpt_path") if subcommand else None
         if ckpt_path is None:
             return
-        if Path(ckpt_path).is_file():
-            read_checkpoint(Path(ckpt_path))
-        elif not (Path(ckpt_path).exists() or (subcommand == "fit" and ckpt_path == "last")):
-            raise ValueError(
-                "ckpt_path: expected a checkpoint written by `fit`, found no "
-                f"{ckpt_path}: name a .ckpt file in the checkpoints folder of a run"
-            )
+        folder = Path(self.config[subcommand]["trainer"]["default_root_dir"])
+        self._ckpt_path = find_checkpoint(ckpt_path, folder, may_be_new=subcommand == "fit")
+        if self._ckpt_path is not None:
+            read_checkpoint(self._ckpt_path)
 
     def before_instantiate_classes(self) -> None:
         """Protect a finished run, and keep the config of this one."""
@@ -178,9 +180,14 @@ class LitCLI(LightningCLI):
         check_strategy(str(getattr(strategy, "class_path", strategy)))
         if self._get(self.config_init, "trainer").get("logger") in (None, True):
             kwargs["logger"] = MetricsFile(self._run_folder) if self.subcommand == "fit" else False
-        callbacks = default_callbacks(self.subcommand, self._run_folder, self.datamodule)
-        if self._get(self.config_init, "trainer").get("enable_checkpointing") is False:
-            callbacks = [each for each in callbacks if not isinstance(each, ModelCheckpoint)]
+        callbacks = default_callbacks(self.subcommand, self._run_folder)
+        enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
+        if self.subcommand == "fit" and enabled is not False:
+            callbacks.append(self._get(self.config_init, "checkpoints"))
+        plugins = self._get(self.config_init, "trainer").get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, StreamingCheckpointIO()]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         return super().instantiate_trainer(**kwargs)
 
@@ -194,8 +201,10 @@ class LitCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand == "score":
+            return kwargs
         # A checkpoint from elsewhere must not run code.
-        return kwargs if subcommand == "score" else {**kwargs, "weights_only": True}
+        return {**kwargs, "ckpt_path": self._ckpt_path, "weights_only": True}
 
 
 def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
@@ -213,20 +222,35 @@ def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
         )
 
 
-def default_callbacks(
-    subcommand: str | None, folder: Path, data: TextDataModule
-) -> list[L.Callback]:
-    """Return the callbacks that come with a subcommand."""
+def find_checkpoint(name: str, folder: Path, may_be_new: bool = False) -> Path | None:
+    """Find the checkpoint that a command names.
+
+    Args:
+        name: a path, or ``last`` or ``best`` of the run.
+        folder: the run's.
+        may_be_new: whether ``last`` of a run without checkpoints is none, with which it starts.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    links = {"last": folder / CHECKPOINTS / LAST, "best": folder / CHECKPOINTS / BEST}
+    path = links.get(name, Path(name))
+    if path.exists():
+        return path.resolve()
+    if name == "last" and may_be_new:
+        rank_zero_info(f"ckpt_path: {folder} holds no checkpoint yet: the run starts anew")
+        return None
+    raise ValueError(
+        f"ckpt_path: expected a checkpoint written by `fit`, found no {path}: name last or best "
+        "of trainer.default_root_dir, or a path in the checkpoints folder of a run"
+    )
+
+
+def default_callbacks(subcommand: str | None, folder: Path) -> list[L.Callback]:
+    """Return the callbacks that come with a subcommand, beside its checkpoints."""
     if subcommand == "predict":
         return [PredictionWriter(folder)]
-    if subcommand != "fit":
-        return []
-    # Lightning's save_last would keep the last epoch only if it is the best.
-    keep = partial(ModelCheckpoint, folder / CHECKPOINTS, enable_version_counter=False)
-    checkpoints = [keep("last", save_on_train_epoch_end=True)]
-    if data.is_validated:
-        checkpoints.insert(0, keep("best", monitor="val/loss"))
-    return [NaNGuard(), *checkpoints]
+    return [NaNGuard()] if subcommand == "fit" else []
 
 
 def run_lightning(args: Sequence[str] | None = None) -> LitCLI:

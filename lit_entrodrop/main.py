@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
@@ -28,9 +30,6 @@ def main(args: Sequence[str] | None = None) -> None:
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     _drop_foreign_noise()
-    if words and words[0] != "fit":
-        # No other command keeps checkpoints.
-        warnings.filterwarnings("ignore", message="The dirpath has changed")
     try:
         if words and words[0] in OTHER_COMMANDS:
             auto_cli(
@@ -42,6 +41,8 @@ def main(args: Sequence[str] | None = None) -> None:
             )
         else:
             run_lightning(args)
+    except SIGTERMException:
+        sys.exit(128 + signal.SIGTERM)
     except USER_ERRORS as error:
         if os.environ.get("LIT_ENTRODROP_TRACEBACK"):
             raise

@@ -103,6 +103,19 @@ class WeightedMeans:
         """Remember a weighted sum and its weight, two scalars."""
         self._seen.setdefault(name, []).append((total, weight))
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what was added, by name: sums and weights ``[N, 2]``, in the order of adding."""
+        return {
+            name: torch.stack([torch.stack([total, weight.to(total)]) for total, weight in pairs])
+            for name, pairs in self._seen.items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Take over what was added."""
+        for name, pairs in state_dict.items():
+            for total, weight in pairs:
+                self.add(name, total, weight)
+
     def pop(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
         """Return the means and start again.
 

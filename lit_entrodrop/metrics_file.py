@@ -1,38 +1,84 @@
 """The file in which a run keeps its metrics."""
 
 import csv
-import warnings
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 FILE_NAME = "metrics.csv"
+Row = dict[str, float]
 
 
-class MetricsFile(CSVLogger):
-    """Log to ``metrics.csv`` in the run's folder; a resumed run continues the file.
+class MetricsFile(Logger):
+    """Log to ``metrics.csv`` in the run's folder, which a killed run leaves whole.
+
+    The rows are in every checkpoint too: a resumed run goes on below those of its checkpoint.
 
     Args:
         folder: the run's folder.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
-        self._earlier = _read_rows(Path(folder) / FILE_NAME)
+        super().__init__()
+        self.rows: list[Row] = []
+        self._path = Path(folder) / FILE_NAME
+        self._columns: list[str] = []
 
     @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The writer, which starts with the rows of the run that is resumed."""
-        with warnings.catch_warnings():
-            # Earlier rows are written again, so nothing is deleted.
-            warnings.filterwarnings("ignore", message="Experiment logs directory")
-            writer = super().experiment
-        writer.metrics[:0], self._earlier = self._earlier, []
-        return writer
+    def name(self) -> str:
+        """None: a run has one file."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """None: a run has one file."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self._path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Keep nothing: ``config.yaml`` holds the settings."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row."""
+        assert step is not None, "all metrics here belong to a step"
+        row = {**{name: float(value) for name, value in metrics.items()}, "step": step}
+        self.rows.append(row)
+        if row.keys() <= set(self._columns):
+            self._append(row)
+        else:
+            self._write_all()
+
+    @rank_zero_only
+    def restore(self, rows: list[Row]) -> None:
+        """Go on below the rows of a checkpoint."""
+        self.rows = [dict(row) for row in rows]
+        self._write_all()
+
+    def _append(self, row: Row) -> None:
+        # In one write, so that a line is there or not.
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def _write_all(self) -> None:
+        self._columns = sorted({name for row in self.rows for name in row})
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        complete = self._path.with_suffix(".csv.part")
+        with complete.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(complete, self._path)
 
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
@@ -42,8 +88,7 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
         folder: the run's folder.
 
     Returns:
-        One row for each optimizer step that logged anything; what a resumed run logged again
-        replaces what stood there.
+        One row for each optimizer step that logged anything.
 
     Raises:
         ValueError: if the folder holds no metrics.
@@ -54,11 +99,3 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
             f"run: expected {FILE_NAME} in {folder}, found none: is it a run's folder?"
         )
     return pd.read_csv(path).groupby("step").last()
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: value for name, value in row.items() if value} for row in rows]

@@ -24,10 +24,12 @@ from lit_entrodrop.entropy.entropies import Entropies
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.metrics import TokenMetrics, WeightedMeans
+from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.models import build_for, build_frozen_for
 from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
 from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.ranks import gather
 from lit_entrodrop.seeding import seed_default_generators
 from lit_entrodrop.strategies import scale_gradients
 from lit_entrodrop.vocabulary import vocabulary_of
@@ -70,7 +72,10 @@ class LitCausalLM(L.LightningModule):
         self.entropies = Entropies(self.regularizers.requirements, reference, cache_dir)
         self.eval_metrics = TokenMetrics()
         self.train_means = WeightedMeans()
+        self.preemption = Preemption()
         self.step_weight = torch.zeros(())
+        self._resumed_optimizer: str | None = None
+        self._logged_loss: float | None = None
         # A closure keeps the frozen model out of this module: it is neither trained nor saved.
         self._score_frozen: Callable[[Batch], Outputs] | None = None
 
@@ -81,10 +86,15 @@ class LitCausalLM(L.LightningModule):
         self.regularizers.check(self.vocabulary)
         self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer)
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Return what ends a run that is told to end."""
+        return [self.preemption]
+
     def configure_optimizers(self) -> Any:
         """Return the optimizer and the learning rate of each step."""
         check_trainer(self.trainer)
         optimizer = self.optimizer(decay_groups(self))
+        self._optimizer_class = type(optimizer).__name__
         self._configured = [
             {name: value for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
@@ -135,7 +145,6 @@ class LitCausalLM(L.LightningModule):
         """Prepare what a step adds up."""
         self.step_weight = torch.zeros((), device=self.device)
         self.one = torch.ones((), device=self.device)
-        self.preemption = Preemption(self.trainer)
 
     def on_validation_start(self) -> None:
         """Provide the entropies for the validation that comes before the first step."""
@@ -144,6 +153,12 @@ class LitCausalLM(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Let the optimizer settings that are given win over those of a restored checkpoint."""
+        if self._resumed_optimizer not in (None, self._optimizer_class):
+            raise ValueError(
+                f"model.optimizer: expected {self._resumed_optimizer}, whose state the checkpoint "
+                f"holds, got {self._optimizer_class}: take the former, or start a new run from the "
+                "exported model"
+            )
         self._provide_entropies()
         factor = self.lr_schedule.factor(self.trainer.global_step, self.total_steps)
         groups = self.trainer.optimizers[0].param_groups
@@ -158,14 +173,15 @@ class LitCausalLM(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        if stepped and every and self.trainer.global_step % every == 0:
-            self._log_training()
+        if stepped:
+            self._log_training_if_due()
+            self._show_loss()
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the last steps."""
         self._log_training()
+        self._show_loss()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Look up the entropies of a batch on the host, where its blocks are known at once."""
@@ -203,14 +219,22 @@ class LitCausalLM(L.LightningModule):
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the entropies, and what `lit-entrodrop export` needs to rebuild the model."""
+        """Keep entropies and metrics, and what `export` needs to rebuild the model."""
+        # Callbacks that keep a checkpoint come before this module logs.
+        self._log_training_if_due()
+        checkpoint["pending_metrics"] = gather(self.train_means.state_dict())
+        checkpoint["metrics"] = [file.rows for file in self._metrics_files]
+        checkpoint["optimizer_class"] = self._optimizer_class
         checkpoint["entropies"] = self.entropies.state_dict()
         checkpoint["trained_on"] = self.data.fingerprint("train")
         checkpoint["lm"] = asdict(self.lm)
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the entropies, and refuse the weights of another model."""
+        """Take over entropies and metrics, and refuse another model, data or strategy."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._check_can_resume(checkpoint)
+            self._restore_metrics(checkpoint)
         # The shards of a folder were compared when they were loaded.
         if "state_dict" in checkpoint:
             own = shapes(self.state_dict(keep_vars=True))
@@ -249,6 +273,37 @@ class LitCausalLM(L.LightningModule):
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return total_steps(self.trainer, self.data)
+
+    def _check_can_resume(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint["trained_on"] != self.data.fingerprint("train"):
+            raise ValueError(
+                "data: expected the training blocks of the checkpoint, got others: resume with the "
+                "corpus, tokenizer, splits, data.block_size and seed of the run, or start a new "
+                "run from the exported model"
+            )
+        if self.trainer.strategy.lightning_restore_optimizer and not checkpoint.get(
+            "optimizer_states"
+        ):
+            raise ValueError(
+                "ckpt_path: expected a checkpoint that this strategy wrote, got the shards of "
+                "another, which hold no optimizer for it: resume with the strategy of the run"
+            )
+        self._resumed_optimizer = checkpoint["optimizer_class"]
+
+    def _restore_metrics(self, checkpoint: dict[str, Any]) -> None:
+        pending = checkpoint["pending_metrics"]
+        if len(pending) == self.trainer.world_size:
+            pending = pending[self.global_rank : self.global_rank + 1]
+        elif self.global_rank > 0:
+            pending = []
+        for means in pending:
+            self.train_means.load_state_dict(means)
+        for file, rows in zip(self._metrics_files, checkpoint["metrics"], strict=False):
+            file.restore(rows)
+
+    @property
+    def _metrics_files(self) -> list[MetricsFile]:
+        return [logger for logger in self.loggers if isinstance(logger, MetricsFile)]
 
     def _describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
         step = TrainingStep(
@@ -340,16 +395,27 @@ class LitCausalLM(L.LightningModule):
         for name, value in step.metrics.items():
             self.train_means.add(name, value, self.one)
 
+    def _log_training_if_due(self) -> None:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self.trainer.global_step % every == 0:
+            self._log_training()
+
     def _log_training(self) -> None:
         if not self.train_means:
             return
         reduce_sum = partial(self.trainer.strategy.reduce, reduce_op="sum")
         means = self.train_means.pop(reduce_sum)
-        self.log("train/loss", means["train/loss"], prog_bar=True, logger=False)
+        self._logged_loss = means["train/loss"]
         means["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         means["epoch"] = self.trainer.current_epoch
         for logger in self.loggers:
             logger.log_metrics(means, self.trainer.global_step)
+
+    def _show_loss(self) -> None:
+        # By itself, as Lightning allows no `log` while a checkpoint is written.
+        if self._logged_loss is not None:
+            self.log("train/loss", self._logged_loss, prog_bar=True, logger=False)
+            self._logged_loss = None
 
     def _evaluate(self, batch: Batch, reference_entropy: Tensor | None) -> None:
         outputs = forward_clean(self.causal_lm, batch)

@@ -1,54 +1,113 @@
-"""Stop all ranks at one step after any of them was told to end."""
+"""End all ranks at one step, with a checkpoint, after any of them was told to end."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
 from types import FrameType
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_entrodrop.host_copy import Event, start_copy
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
-class Preemption:
-    """Agrees on SIGTERM in a reduction that every optimizer step does anyway.
 
-    Lightning 2.6 asks rank 0 before every batch, for which each waits for its device, and stops a
-    rank that was signalled alone, at which the others fail. Here the ranks learn of a signal one
-    step later and end together. A single process is left to Lightning.
+class Preemption(L.Callback):
+    """Agrees on SIGTERM and SIGUSR1 in a reduction that every optimizer step does anyway.
 
-    Args:
-        trainer: before it installs its signal handlers, i.e. in ``on_fit_start`` at the latest.
+    Lightning 2.6 asks rank 0 before every batch, for which each waits for its device, stops a rank
+    that was signalled alone, at which the others fail, and may stop between two steps. Here all
+    ranks stop after the same step: a single process after the one that it is in, several one step
+    later. Under SLURM, SIGUSR1 means that the time is over, and the job is put back in the queue.
     """
 
-    def __init__(self, trainer: L.Trainer) -> None:
-        self.trainer = trainer
-        self.signalled = False
+    def __init__(self) -> None:
+        self._signalled: int | None = None
+        self._heard: int = signal.SIGTERM
         self._told: tuple[list[Tensor], Event | None] | None = None
-        if trainer.world_size > 1:
-            # Lightning offers no public way to either.
-            trainer._signal_connector._sigterm_notifier_fn = self._on_sigterm  # type: ignore[method-assign]
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        self._earlier: Any = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take signals over from Lightning, before it installs its own handlers."""
+        self._trainer = trainer
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False
+        # Lightning offers no public way to either.
+        trainer._signal_connector._sigterm_notifier_fn = self._on_signal  # type: ignore[method-assign]
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = signal.signal(signal.SIGUSR1, self._on_signal)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Say how the run goes on, and put its job back in the queue if its time was over."""
+        if not isinstance(exception, SIGTERMException) or not trainer.is_global_zero:
+            return
+        name = signal.Signals(self._heard).name
+        kept = [getattr(saving, "last_model_path", "") for saving in trainer.checkpoint_callbacks]
+        print(
+            f"{name}: ended after step {trainer.global_step}; last checkpoint: "
+            f"{next(filter(None, kept), 'none')}. The same command goes on with --ckpt_path last",
+            file=sys.stderr,
+        )
+        if self._heard == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ:
+            requeue(os.environ)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the signal back."""
+        if self._earlier is not None:
+            signal.signal(signal.SIGUSR1, self._earlier)
+            self._earlier = None
 
     def reduce_sum(self, scalar: Tensor) -> Tensor:
         """Sum a scalar over ranks, once per optimizer step, and hear of signals on the way."""
-        if self.trainer.world_size == 1:
+        trainer = self._trainer
+        if trainer.world_size == 1:
+            if self._signalled is not None:
+                self._hear(self._signalled)
             return scalar
-        signal = torch.full_like(scalar, float(self.signalled))
-        both: Tensor = self.trainer.strategy.reduce(torch.stack([scalar, signal]), reduce_op="sum")
-        total, signals = both.unbind()
-        told, self._told = self._told, start_copy(signals)
+        signals = [float(self._signalled == signum) for signum in SIGNALS]
+        own = torch.stack([scalar, *scalar.new_tensor(signals)])
+        total, *signalled = trainer.strategy.reduce(own, reduce_op="sum").unbind()
+        told, self._told = self._told, start_copy(torch.stack(signalled))
         if told is not None:
-            self._hear(*told)
+            copies, arrived = told
+            if arrived is not None:
+                arrived.synchronize()
+            ranks = dict(zip(SIGNALS, copies[0].tolist(), strict=True))
+            self._hear(*(signum for signum in SIGNALS if ranks[signum]))
         return total
 
-    def _hear(self, copies: list[Tensor], arrived: Event | None) -> None:
-        if arrived is not None:
-            arrived.synchronize()
-        if copies[0].item() > 0:
-            self.trainer._signal_connector.received_sigterm = True
+    def _hear(self, *signums: int) -> None:
+        if signums:
+            self._heard = signums[-1]
+            # Lightning ends the run after this step, once checkpoints and metrics are kept.
+            self._trainer._signal_connector.received_sigterm = True
 
-    def _on_sigterm(self, signum: int, _: FrameType | None) -> None:
-        launcher = self.trainer.strategy.launcher
-        if launcher is not None and not self.signalled:
+    def _on_signal(self, signum: int, _: FrameType | None) -> None:
+        launcher = self._trainer.strategy.launcher
+        if launcher is not None and self._signalled is None:
             launcher.kill(signum)
-        self.signalled = True
+        self._signalled = signum
+
+
+def requeue(environment: Mapping[str, str]) -> None:
+    """Put the SLURM job that an environment describes back in the queue."""
+    job = environment["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        rank_zero_warn(f"the SLURM job {job} could not be put back in the queue: {error}")

@@ -1,6 +1,7 @@
 """What the ranks of a run agree on and tell each other; a single process is a rank alone."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,15 @@ def all_agree(here: bool) -> bool:
 def wait_for_all() -> None:
     """Return once every rank has come here."""
     all_agree(True)
+
+
+def gather(value: Any) -> list[Any]:
+    """Return a value of every rank, by rank; to be called on every rank."""
+    values: list[Any] = [value]
+    if _several():
+        values *= dist.get_world_size()
+        dist.all_gather_object(values, value)
+    return values
 
 
 def exchange_rows(

@@ -78,7 +78,11 @@ def _local(weight: Tensor) -> Tensor:
 
 
 def _stop(problem: str, trainer: L.Trainer, step: int, blocks: Tensor) -> NoReturn:
-    paths = [getattr(saving, "best_model_path", "") for saving in trainer.checkpoint_callbacks]
+    paths = [
+        getattr(saving, name, "")
+        for saving in trainer.checkpoint_callbacks
+        for name in ("best_model_path", "last_model_path")
+    ]
     kept = next((path for path in reversed(paths) if path and Path(path).exists()), "none yet")
     raise FloatingPointError(
         f"{problem} at step {step} on blocks {blocks.tolist()}; last good checkpoint: {kept}. "

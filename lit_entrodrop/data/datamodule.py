@@ -231,9 +231,16 @@ class TextDataModule(LightningDataModule):
         """Tell how far the training loader is, for the checkpoint.
 
         Returns:
-            Its epoch and batches, or nothing before training.
+            Its epoch and batches, and how many blocks those had, or nothing before training.
         """
-        return self._train_loader.state_dict() if self._train_loader else {}
+        if not self._train_loader:
+            return {}
+        position = self._train_loader.state_dict()
+        return {
+            **position,
+            "is_within_epoch": position["batches"] < self.batches_per_epoch(),
+            "blocks_per_batch": self._blocks_per_batch(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume training where a checkpoint stood.
@@ -243,9 +250,24 @@ class TextDataModule(LightningDataModule):
         Args:
             state_dict: What `state_dict` returned.
         """
+        self._require_same_batches(state_dict)
         self._restored = dict(state_dict)
         if self._train_loader:
             self._train_loader.load_state_dict(state_dict)
+
+    def _require_same_batches(self, state_dict: dict[str, Any]) -> None:
+        restored = state_dict.get("blocks_per_batch")
+        if restored is None or not state_dict["is_within_epoch"]:
+            return
+        if (now := self._blocks_per_batch()) != restored:
+            raise ValueError(
+                f"data.batch_size: expected {restored} blocks a batch over all devices, as the "
+                f"checkpoint stands within an epoch of such, got {now}: set data.batch_size to "
+                f"{restored} / devices, or resume from a checkpoint of the end of an epoch"
+            )
+
+    def _blocks_per_batch(self) -> int:
+        return int(self.hparams["batch_size"]) * self._ranks()[0]
 
     def _loading(self) -> dict[str, Any]:
         workers = self.hparams["num_workers"]

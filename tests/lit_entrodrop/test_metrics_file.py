@@ -32,9 +32,16 @@ def test_evaluation_and_training_of_one_step_share_a_row(tmp_path: Path) -> None
 
 
 def test_resumed_run_continues_the_file(tmp_path: Path) -> None:
-    log(tmp_path, {1: {"train/loss": 3.0}, 2: {"train/loss": 2.0}, 3: {"train/loss": 9.0}})
-    # The new process starts from step 2, and logs a metric that the first one had not.
-    log(tmp_path, {3: {"train/loss": 1.5, "val/loss": 1.0}, 4: {"train/loss": 1.25}})
+    killed = MetricsFile(tmp_path)
+    killed.log_metrics({"train/loss": 3.0}, 1)
+    killed.log_metrics({"train/loss": 2.0}, 2)
+    kept = list(killed.rows)
+    killed.log_metrics({"train/loss": 9.0}, 3)
+    resumed = MetricsFile(tmp_path)
+    resumed.restore(kept)
+    # It logs a metric that the first one had not.
+    resumed.log_metrics({"train/loss": 1.5, "val/loss": 1.0}, 3)
+    resumed.log_metrics({"train/loss": 1.25}, 4)
     frame = read_metrics(tmp_path)
     assert frame["train/loss"].to_dict() == {1: 3.0, 2: 2.0, 3: 1.5, 4: 1.25}
     assert frame["val/loss"].dropna().to_dict() == {3: 1.0}
