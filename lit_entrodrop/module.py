@@ -28,6 +28,7 @@ from lit_entrodrop.models import build_for, build_frozen_for
 from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
 from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.provenance import provenance
 from lit_entrodrop.seeding import seed_default_generators
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
@@ -209,6 +210,7 @@ class LitCausalLM(L.LightningModule):
         checkpoint["trained_on"] = self.data.fingerprint("train")
         checkpoint["lm"] = asdict(self.lm)
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
+        checkpoint["provenance"] = provenance(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the entropies, and refuse the weights of another model."""
