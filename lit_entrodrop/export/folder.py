@@ -1,11 +1,13 @@
 """Write the folder: weights, config, tokenizer and card, all of it or nothing."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
 
 from lit_entrodrop.building import DType, LMConfig
@@ -41,6 +43,7 @@ def export(
 
     Raises:
         ValueError: if the checkpoint is none of ours or damaged, or the folder holds something.
+        OSError: if the folder cannot be written, as on a full disk; nothing is left of it.
     """
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -48,20 +51,24 @@ def export(
     _check_size(max_shard_size)
     checkpoint = read_checkpoint(Path(ckpt_path))
     lm = lm_config(checkpoint["lm"])
+    if dtype is not None and lm.lora is None:
+        lm = replace(lm, dtype=dtype)
     tokenizer = load_tokenizer(lm.tokenizer_source)
     whole = lm.lora is None or merge_lora
     model = _whole_model(checkpoint, lm) if whole else _adapters(checkpoint, lm)
     if dtype is not None:
+        # Adapters were merged in their own precision.
         cast(Any, model).to(getattr(torch, dtype))
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A reader of the folder sees all of it or nothing.
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         complete = Path(temporary) / "model"
-        if whole:
-            model.save_pretrained(complete, max_shard_size=max_shard_size)
-        else:
-            # peft would ask the hub whether the vocabulary has grown; it never has.
-            cast(Any, model).save_pretrained(complete, save_embedding_layers=False)
+        # peft would ask the hub whether the vocabulary has grown; it never has.
+        options = {"max_shard_size": max_shard_size} if whole else {"save_embedding_layers": False}
+        try:
+            cast(Any, model).save_pretrained(complete, **options)
+        except SafetensorError as error:
+            raise OSError(f"output: cannot write {folder}: {error}") from error
         tokenizer.save_pretrained(complete)
         write_card(complete, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
         complete.replace(folder)
