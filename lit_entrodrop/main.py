@@ -62,6 +62,8 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message=".*exists and is not empty")
     # It is the module that knows the entropies of a batch.
     warnings.filterwarnings("ignore", message=".*`on_before_batch_transfer` in `LightningModule`")
+    # An export reads shards in one process, as it should.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -210,4 +210,5 @@ def _fenced(language: str, text: str) -> str:
 
 
 def _yaml(value: object) -> str:
-    return yaml.safe_dump(value, sort_keys=False, width=88)
+    text: str = yaml.safe_dump(value, sort_keys=False, width=88)
+    return text

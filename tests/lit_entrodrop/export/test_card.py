@@ -9,7 +9,9 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
+from lit_entrodrop.building import LMConfig, LoRAConfig
 from lit_entrodrop.export import export
+from lit_entrodrop.export.card import write_card
 from lit_entrodrop.metrics_file import read_metrics
 from tests.helpers.tiny import Tiny
 
@@ -97,6 +99,19 @@ def test_plain_fine_tuning_is_called_so(tiny: Tiny) -> None:
     assert "None: plain fine-tuning." in card.text
     assert "without a regularizer" in card.text
     assert "holds no validation loss" in card.text
+
+
+def test_adapters_name_the_model_that_they_are_for(tiny: Tiny, run: Path) -> None:
+    path = run / "checkpoints/best.ckpt"
+    lm = LMConfig(pretrained="org/name", lora=LoRAConfig(rank=3))
+    write_card(tiny.folder, "mine", path, torch.load(path), lm, adapters=True)
+    card = ModelCard.load(tiny.folder / "README.md")
+    assert card.data.base_model == "org/name"
+    assert card.data.library_name == "peft"
+    assert "lora" in card.data.tags
+    assert "LoRA adapters trained on `org/name` under EntroDrop" in card.text
+    assert 'base = AutoModelForCausalLM.from_pretrained("org/name", dtype="auto")' in card.text
+    assert "LoRA adapters, rank 3, alpha 32" in card.text
 
 
 def test_card_tells_nothing_of_the_machine(tiny: Tiny, run: Path) -> None:
