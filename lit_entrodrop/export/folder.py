@@ -27,8 +27,8 @@ def export(
 ) -> Path:
     """Write a checkpoint as a Hugging Face folder: safetensors, config, tokenizer, model card.
 
-    Needs no GPU, and host memory for one copy of the weights. The checkpoint may be of any
-    strategy; that of DeepSpeed is read without DeepSpeed.
+    Needs no GPU, and host memory for one copy of the weights (more for a mixture of experts). The
+    checkpoint may be of any strategy; that of DeepSpeed is read without DeepSpeed.
 
     Args:
         ckpt_path: the ``.ckpt`` file, or the folder that FSDP or DeepSpeed wrote.

@@ -62,8 +62,9 @@ def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
 def _own_tensors(causal_lm: CausalLM) -> dict[str, Tensor]:
     """Return parameters and persistent buffers by name, tied ones once."""
     tensors = causal_lm.state_dict(keep_vars=True)
-    names = {id(tensor): name for name, tensor in reversed(tensors.items())}
-    return {name: tensors[name] for name in tensors if name in names.values()}
+    # Of tied ones, the first name stays.
+    once = {id(tensor): name for name, tensor in reversed(tensors.items())}
+    return {name: tensors[name] for name in once.values()}
 
 
 def _refuse_surplus(weights: Mapping[str, Tensor], causal_lm: CausalLM) -> None:

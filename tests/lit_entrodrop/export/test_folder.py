@@ -51,10 +51,12 @@ def open_plainly(folder: Path) -> PreTrainedModel:
     [
         {},
         {"architecture": {**LLAMA, "tie_word_embeddings": False}},
+        # Transformers holds its experts in another form than files do.
+        {"architecture": {**LLAMA, "model_type": "mixtral", "num_local_experts": 3}},
         {"activation_checkpointing": True, "head": "naive", "attention": "eager"},
         {"config_overrides": {"attention_dropout": 0.5}},
     ],
-    ids=["tied", "untied", "checkpointing", "override"],
+    ids=["tied", "untied", "experts", "checkpointing", "override"],
 )
 def test_folder_opens_with_plain_transformers(tiny: Tiny, lm: dict[str, Any]) -> None:
     module, path = train(tiny, **lm)
@@ -102,6 +104,13 @@ def test_lora_is_merged(tiny: Tiny, base: Path) -> None:
     folder = export(str(path), str(tiny.folder / "out"))
     assert not (folder / "adapter_config.json").exists()
     assert loss(open_plainly(folder)) == pytest.approx(trained, abs=1e-5)
+
+
+def test_lora_is_merged_before_it_is_cast(tiny: Tiny, base: Path) -> None:
+    module, path = train(tiny, pretrained=str(base), tokenizer=None, lora=LoRAConfig(rank=2))
+    model = open_plainly(export(str(path), str(tiny.folder / "out"), dtype="bfloat16"))
+    merged = module.causal_lm.hf_model.merge_and_unload()
+    torch.testing.assert_close(model.state_dict(), merged.bfloat16().state_dict(), atol=0, rtol=0)
 
 
 def test_lora_adapters_alone(tiny: Tiny, base: Path) -> None:
