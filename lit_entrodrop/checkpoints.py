@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 
 from lit_entrodrop.lazy_weights import LazyWeights
+from lit_entrodrop.sharding import unsharded_shape
 from lit_entrodrop.zero_checkpoints import is_zero_folder, read_zero_folder
 
 # The names that Lightning gives them; the weights' differ between FSDP2 and FSDP1.
@@ -81,8 +82,8 @@ def check_same_model(own: Mapping[str, torch.Size], kept: Mapping[str, torch.Siz
 
 
 def shapes(state_dict: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """Return the shapes of the tensors of a state dict, by name."""
-    return {name: tensor.shape for name, tensor in state_dict.items()}
+    """Return the shapes of the tensors of a state dict, by name; whole ones of what is sharded."""
+    return {name: unsharded_shape(tensor) for name, tensor in state_dict.items()}
 
 
 def sharded_shapes(folder: Path) -> dict[str, torch.Size]:

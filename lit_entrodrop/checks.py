@@ -14,6 +14,20 @@ from lit_entrodrop.causal_lm import (
 )
 from lit_entrodrop.data import TextDataModule
 
+STRATEGIES = (
+    "auto",
+    "ddp",
+    "fsdp2",
+    "fsdp",
+    "deepspeed_zero2",
+    "deepspeed_zero3",
+    "deepspeed_zero3_offload",
+)
+LIGHTNINGS_OWN = re.compile(
+    r"deepspeed(_stage_.+)?|fsdp_cpu_offload"
+    r"|(pytorch_)?lightning\..*(FSDP|DeepSpeed|ModelParallel)Strategy"
+)
+
 
 def check_model_fits_data(
     causal_lm: CausalLM, tokenizer: PreTrainedTokenizerBase, data: TextDataModule
@@ -68,24 +82,25 @@ def check_trainer(trainer: L.Trainer) -> None:
             "trainer.overfit_batches: expected 0, as the order of blocks is ours, got "
             f"{overfit_batches}: set data.max_train_tokens or trainer.limit_train_batches"
         )
-    check_strategy(type(trainer.strategy).__name__)
+    strategy = type(trainer.strategy)
+    check_strategy(f"{strategy.__module__}.{strategy.__qualname__}")
 
 
 def check_strategy(name: str) -> None:
-    """Refuse a strategy that is not held by tests.
+    """Refuse a sharding strategy of Lightning in place of which we have one.
 
     Args:
-        name: of the strategy in Lightning's registry, or of its class.
+        name: of the strategy in Lightning's registry, or the full name of its class.
 
     Raises:
-        ValueError: naming another.
+        ValueError: naming ours.
 
     >>> check_strategy("fsdp2")
     """
-    if name.lower().startswith(("deepspeed", "modelparallel")) or re.match("fsdp(?!2)", name, re.I):
+    if LIGHTNINGS_OWN.fullmatch(name):
         raise ValueError(
-            f"trainer.strategy: expected auto, ddp or fsdp2, got {name}, which is not supported "
-            "yet: take fsdp2 to shard"
+            f"trainer.strategy: expected {', '.join(STRATEGIES)}, got {name}, under which the loss "
+            "would not be divided by all tokens of a step: take one of those"
         )
 
 

@@ -175,7 +175,7 @@ class LitCLI(LightningCLI):
         """Make the trainer; all that a run writes goes into its folder."""
         strategy = self._get(self.config, "trainer")["strategy"]
         # Lightning may refuse it first, in words that lead nowhere.
-        check_strategy(str(getattr(strategy, "class_path", strategy)).rpartition(".")[2])
+        check_strategy(str(getattr(strategy, "class_path", strategy)))
         if self._get(self.config_init, "trainer").get("logger") in (None, True):
             kwargs["logger"] = MetricsFile(self._run_folder) if self.subcommand == "fit" else False
         callbacks = default_callbacks(self.subcommand, self._run_folder, self.datamodule)

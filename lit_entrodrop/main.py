@@ -64,6 +64,10 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message=".*`on_before_batch_transfer` in `LightningModule`")
     # An export reads shards in one process, as it should.
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    # DeepSpeed calls collectives by names that PyTorch is about to change.
+    warnings.filterwarnings("ignore", message=".*torch.distributed.*_tensor` is deprecated")
+    # `export` makes a single file of them.
+    warnings.filterwarnings("ignore", message="When saving the DeepSpeed Stage 3 checkpoint")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -11,7 +11,7 @@ from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checks import check_model_fits_data
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.pretrained import load_tokenizer
-from lit_entrodrop.strategies import HALF, FSDP2Strategy
+from lit_entrodrop.strategies import HALF, DeepSpeedStrategy, FSDP2Strategy, FSDPStrategy
 
 
 def build_for(
@@ -39,7 +39,7 @@ def build_for(
         check_model_fits_data(causal_lm, tokenizer, data)
         return causal_lm
 
-    if isinstance(trainer.strategy, FSDP2Strategy):
+    if isinstance(trainer.strategy, FSDP2Strategy | FSDPStrategy | DeepSpeedStrategy):
         return trainer.strategy.build(lm, build_whole)
     return build_whole()
 
@@ -78,5 +78,7 @@ def build_frozen_for(
             "whose words differ: name another"
         )
     lm = replace(lm, lora=None, activation_checkpointing=False)
-    frozen = build_for(trainer, data, lm, own_tokenizer)
-    return frozen.requires_grad_(False).eval().to(trainer.strategy.root_device)
+    frozen = build_for(trainer, data, lm, own_tokenizer).requires_grad_(False).eval()
+    if isinstance(trainer.strategy, DeepSpeedStrategy):
+        trainer.strategy.prepare_frozen(frozen)
+    return frozen.to(trainer.strategy.root_device)

@@ -30,6 +30,7 @@ from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.provenance import provenance
 from lit_entrodrop.seeding import seed_default_generators
+from lit_entrodrop.strategies import scale_gradients
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX, predicted_labels
@@ -128,9 +129,7 @@ class LitCausalLM(L.LightningModule):
         weight = self.preemption.reduce_sum(self.step_weight)
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_mul_(gradients, factor)
+        scale_gradients(self.trainer.strategy, optimizer, factor)
         self.step_weight.zero_()
 
     def on_fit_start(self) -> None:
@@ -216,7 +215,8 @@ class LitCausalLM(L.LightningModule):
         """Take over the entropies, and refuse the weights of another model."""
         # The shards of a folder were compared when they were loaded.
         if "state_dict" in checkpoint:
-            check_same_model(shapes(self.state_dict()), shapes(checkpoint["state_dict"]))
+            own = shapes(self.state_dict(keep_vars=True))
+            check_same_model(own, shapes(checkpoint["state_dict"]))
         self.entropies.load_state_dict(checkpoint["entropies"])
         evaluating = self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
         if evaluating and checkpoint.get("trained_on") != self.data.fingerprint("train"):

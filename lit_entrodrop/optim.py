@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from lit_entrodrop.sharding import unsharded_shape
+
 
 class AdamW(torch.optim.AdamW):
     """AdamW in its fused form.
@@ -84,7 +86,8 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     [1, 1]
     """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.ndim >= 2]},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trainable if len(unsharded_shape(p)) >= 2]},
+        {"params": [p for p in trainable if len(unsharded_shape(p)) < 2], "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]

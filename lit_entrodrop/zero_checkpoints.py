@@ -38,7 +38,8 @@ def is_zero_folder(path: Path) -> bool:
 def check_zero_folder(folder: Path) -> None:
     """Refuse a checkpoint whose files hold more than numbers and settings.
 
-    DeepSpeed itself unpickles them, so call this before it loads a checkpoint.
+    DeepSpeed itself unpickles them, so call this, or :func:`read_zero_folder`, before it loads a
+    checkpoint.
 
     Args:
         folder: what Lightning's ``DeepSpeedStrategy`` wrote.
@@ -75,6 +76,8 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming the file that is missing, damaged, or asks for an unknown type.
     """
+    # DeepSpeed may come after this and unpickle files that are not of a rank.
+    check_zero_folder(folder)
     models = _load_ranks(folder, MODEL_FILE)
     optimizers = _load_ranks(folder, OPTIMIZER_FILE)
     first = next(iter(models.values()))

@@ -114,10 +114,11 @@ class Entropies:
         self.restored = state if same else {"validation": state.get("validation")}
 
     def _provide(self, split: Split, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
-        store = scorer if isinstance(scorer, EntropyStore) else self._restored(split, data)
-        if store is None:
-            assert isinstance(scorer, CausalLM), "a scorer is a model or a finished store"
-            store, _ = score_split(split, data, scorer, self.cache_dir)
+        if isinstance(scorer, EntropyStore):
+            store = scorer
+        else:
+            restored = self._restored(split, data)
+            store = restored or score_split(split, data, scorer, self.cache_dir)[0]
         self.stores[split] = store
 
     def _restored(self, split: Split, data: TextDataModule) -> EntropyStore | None:

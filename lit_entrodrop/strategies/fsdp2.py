@@ -74,14 +74,7 @@ class FSDP2Strategy(ModelParallelStrategy):
             The model, of which each rank holds its shard.
         """
         whole, told = _on_first(build_whole)
-        with torch.device("meta"):
-            hf_model = AutoModelForCausalLM.from_config(
-                told["hf_config"],
-                dtype=getattr(torch, config.dtype),
-                attn_implementation=config.attention,
-            )
-            sharded = prepare_causal_lm(hf_model, config)
-        sharded.form = told["form"]
+        sharded = meta_twin(config, told["hf_config"], told["form"])
         self.shard(sharded)
         sharded.to_empty(device=self.root_device)
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -104,6 +97,16 @@ class FSDP2Strategy(ModelParallelStrategy):
 
 
 StrategyRegistry.register("fsdp2", FSDP2Strategy, description=FSDP2Strategy.__doc__ or "")
+
+
+def meta_twin(config: LMConfig, hf_config: Any, form: Any) -> CausalLM:
+    with torch.device("meta"):
+        hf_model = AutoModelForCausalLM.from_config(
+            hf_config, dtype=getattr(torch, config.dtype), attn_implementation=config.attention
+        )
+        twin = prepare_causal_lm(hf_model, config)
+    twin.form = form
+    return twin
 
 
 def _on_first(build: Callable[[], CausalLM]) -> tuple[CausalLM | None, dict[str, Any]]:

@@ -26,7 +26,9 @@ class MaskedConsistency(Regularizer):
         assert step.second_forward is not None
         masked = torch.rand(step.input_ids.shape, generator=step.generator()) < 0.5
         other = step.second_forward(perturb=lambda e: e.masked_fill(masked[..., None], 0.0))
-        gap = ((other.nll - outputs.nll) * step.valid).square().sum() / step.valid.sum()
+        gap = ((other.nll - outputs.nll) * step.valid).square().sum() / step.valid.sum().clamp(
+            min=1
+        )
         step.log("gap", gap)
         return self.strength * gap
 

@@ -3,15 +3,21 @@
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from lightning.pytorch.utilities import rank_zero_only
+
+from lit_entrodrop.main import main
 
 
 def run_rank(
@@ -42,6 +48,72 @@ def run_ranks(
     )
     assert context is not None
     assert context.join(timeout=60) or context.join(timeout=60)
+
+
+def run_cli_ranks(
+    *arguments: str, folder: Path, world_size: int = 2, timeout: float = 120
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run the program on several ranks, each in the environment that torchrun would give it.
+
+    They are forked, as a fresh interpreter takes seconds to import what this one has imported.
+
+    Args:
+        arguments: of the program.
+        folder: where what each rank says is kept.
+        world_size: number of ranks.
+        timeout: seconds after which those that still run are killed.
+
+    Returns:
+        How each rank ended; all it said, warnings and errors included, is its ``stdout``.
+    """
+    port, deadline = free_port(), time.monotonic() + timeout
+    logs = [folder / f"rank{rank}-{port}.log" for rank in range(world_size)]
+    ranks = [
+        fork(_run_cli_rank, arguments, rank, world_size, port, log) for rank, log in enumerate(logs)
+    ]
+    while any(rank.exitcode is None for rank in ranks) and time.monotonic() < deadline:
+        if any(rank.exitcode for rank in ranks):
+            # Others may wait for it in vain.
+            deadline = min(deadline, time.monotonic() + 15)
+        wait([rank.sentinel for rank in ranks if rank.exitcode is None], timeout=1)
+    for rank in ranks:
+        if rank.exitcode is None:
+            kill(rank)
+    return [
+        subprocess.CompletedProcess(arguments, rank.exitcode or 0, log.read_text())
+        for rank, log in zip(ranks, logs, strict=True)
+    ]
+
+
+def _run_cli_rank(
+    arguments: tuple[str, ...], rank: int, world_size: int, port: int, log: Path
+) -> None:
+    sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115
+    for descriptor in (1, 2):
+        os.dup2(sys.stdout.fileno(), descriptor)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "tests",
+    }
+    # Lightning reads it from the environment when it is imported.
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+    main(arguments)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

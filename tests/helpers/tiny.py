@@ -17,6 +17,7 @@ from lit_entrodrop.main import main
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.optim import AdamW, LRSchedule
 from regularizers import Regularizer
+from tests.helpers.processes import run_cli_ranks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 VOCABULARY_SIZE = 320
@@ -182,4 +183,20 @@ class Tiny:
         folder = self.folder / root
         place = ["--trainer.default_root_dir", str(folder)]
         main([command, *self.config(), *place, *map(str, arguments)])
+        return folder
+
+    def run_ranks(
+        self,
+        command: str,
+        *arguments: object,
+        root: str = "run",
+        world_size: int = 2,
+        status: int = 0,
+    ) -> Path:
+        """Run a command as :meth:`run` does, on several ranks, all of which end with a status."""
+        folder = self.folder / root
+        words = [command, *self.config(), "--trainer.default_root_dir", str(folder)]
+        words += [*map(str, arguments), "--trainer.devices", str(world_size)]
+        for rank in run_cli_ranks(*words, folder=self.folder, world_size=world_size):
+            assert rank.returncode == status, rank.stdout
         return folder

@@ -129,5 +129,5 @@ def test_shard_cut_short_is_named(tmp_path: Path) -> None:
 
 def test_folder_of_zero_without_our_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(ValueError, match="which holds no file zero_pp_rank_0"):
+    with pytest.raises(ValueError, match="whose folder checkpoint holds no .pt file"):
         read_checkpoint(tmp_path)

@@ -134,7 +134,15 @@ def test_files_of_other_checkpoints_are_refused(copied: Path, zero2: Path, adapt
         read_zero_folder(copied)
 
 
-def test_pointer_to_elsewhere_is_refused(copied: Path) -> None:
+@pytest.mark.parametrize("read", [check_zero_folder, read_zero_folder])
+def test_pointer_to_elsewhere_is_refused(copied: Path, read: Any) -> None:
     (copied / "latest").write_text("../elsewhere")
     with pytest.raises(ValueError, match=r"points to '\.\./elsewhere' instead of 'checkpoint'"):
-        check_zero_folder(copied)
+        read(copied)
+
+
+@pytest.mark.parametrize("read", [check_zero_folder, read_zero_folder])
+def test_files_of_no_rank_are_looked_at_too(copied: Path, read: Any) -> None:
+    torch.save(Payload(copied / "trace"), copied / "checkpoint" / "expert_0_optim_states.pt")
+    with pytest.raises(ValueError, match=r"expert_0_optim_states\.pt, which asks for"):
+        read(copied)

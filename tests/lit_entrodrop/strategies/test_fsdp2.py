@@ -10,25 +10,21 @@ from torch import Tensor
 
 from lit_entrodrop.export import export
 from lit_entrodrop.metrics_file import read_metrics
-from tests.helpers.processes import python
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 # Every low-entropy token is dropped: one process cannot draw the random numbers of two.
 ENTRODROP = ["--model.regularizers+=regularizers.EntroDrop", "--model.regularizers.curriculum=1.0"]
 EVERYTHING = [*ENTRODROP, "--trainer.accumulate_grad_batches=2", "--trainer.max_epochs=4"]
-FSDP2 = ["--config", str(CONFIGS / "strategy/fsdp2.yaml"), "--trainer.devices=2"]
+FSDP2 = ["--config", str(CONFIGS / "strategy/fsdp2.yaml")]
 ONE = ["--data.batch_size=8"]
 
 
-def fit(tiny: Tiny, name: str, *arguments: str, status: int = 0) -> Path:
-    """Run `fit` in processes of its own, and return its folder."""
-    folder = tiny.folder / name
-    place = ["--trainer.log_every_n_steps=1", f"--trainer.default_root_dir={folder}"]
-    result = python(
-        "-m", "lit_entrodrop", "fit", *tiny.config(), *arguments, *place, cwd=CONFIGS.parent
-    )
-    assert result.returncode == status, result.stdout + result.stderr
-    return folder
+def fit(tiny: Tiny, name: str, *arguments: str, world_size: int = 1) -> Path:
+    """Run `fit` on one rank or several, and return its folder."""
+    arguments = (*arguments, "--trainer.log_every_n_steps=1")
+    if world_size == 1:
+        return tiny.run("fit", *arguments, root=name)
+    return tiny.run_ranks("fit", *arguments, root=name, world_size=world_size)
 
 
 def exported(run: Path) -> dict[str, Tensor]:
@@ -54,7 +50,8 @@ def larger(tiny: Tiny) -> Tiny:
 
 
 def test_two_ranks_train_and_resume_as_one_process_does(larger: Tiny) -> None:
-    one, two = fit(larger, "one", *EVERYTHING, *ONE), fit(larger, "two", *EVERYTHING, *FSDP2)
+    one = fit(larger, "one", *EVERYTHING, *ONE)
+    two = fit(larger, "two", *EVERYTHING, *FSDP2, world_size=2)
     assert len(read_metrics(two)["train/loss"].dropna()) >= 10
     assert read_metrics(two)["entro_drop/drop_rate"].max() > 0.2
     assert_same_curves(two, one, 1e-5)
@@ -66,10 +63,10 @@ def test_two_ranks_train_and_resume_as_one_process_does(larger: Tiny) -> None:
 
     told = ["--trainer.callbacks+", "tests.helpers.plugins.TellToEnd"]
     told += ["--trainer.callbacks.rank=1", "--trainer.callbacks.step=5"]
-    fit(larger, "again", *EVERYTHING, *FSDP2, *told)
+    fit(larger, "again", *EVERYTHING, *FSDP2, *told, world_size=2)
     shutil.copytree(larger.folder / "again", larger.folder / "alone")
     resume = [*EVERYTHING, *FSDP2, "--ckpt_path=last"]
-    again = fit(larger, "again", *resume)
+    again = fit(larger, "again", *resume, world_size=2)
     torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
-    alone = fit(larger, "alone", *resume, "--trainer.devices=1", *ONE)
+    alone = larger.run_ranks("fit", *resume, *ONE, root="alone", world_size=1)
     torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)

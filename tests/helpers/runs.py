@@ -1,0 +1,37 @@
+"""Runs of the program, on one rank or several, and what they leave."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lit_entrodrop.export import export
+from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.tiny import Tiny
+
+
+def fit(tiny: Tiny, name: str, *arguments: str, world_size: int = 1) -> Path:
+    """Run `fit` on one rank or several, and return its folder."""
+    arguments = (*arguments, "--trainer.log_every_n_steps=1")
+    if world_size == 1:
+        return tiny.run("fit", *arguments, root=name)
+    return tiny.run_ranks("fit", *arguments, root=name, world_size=world_size)
+
+
+def exported(run: Path) -> dict[str, Tensor]:
+    """Export the last checkpoint of a run and return its weights."""
+    folder = run / "exported"
+    if not folder.exists():
+        export(str(run / "checkpoints" / "last.ckpt"), str(folder))
+    weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
+    return weights
+
+
+def assert_same_curves(actual: Path, expected: Path, tolerance: float) -> None:
+    """Compare the losses of two runs."""
+    ours, theirs = read_metrics(actual), read_metrics(expected)
+    for name in ("train/loss", "val/loss"):
+        values = theirs[name].dropna()
+        assert len(values) >= 3
+        assert ours[name].dropna().to_numpy() == pytest.approx(values.to_numpy(), rel=tolerance)
