@@ -78,14 +78,12 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
     """
     # DeepSpeed may come after this and unpickle files that are not of a rank.
     check_zero_folder(folder)
-    models = _load_ranks(folder, MODEL_FILE)
-    optimizers = _load_ranks(folder, OPTIMIZER_FILE)
-    first = next(iter(models.values()))
     try:
-        stage = next(iter(optimizers.values()))["optimizer_state_dict"]["zero_stage"]
+        [first] = _load_ranks(folder, MODEL_FILE, 1).values()
         ranks = first["dp_world_size"]
-        _require_ranks(folder, optimizers, OPTIMIZER_FILE, ranks)
-        _require_ranks(folder, models, MODEL_FILE, ranks if stage == 3 else 1)
+        optimizers = _load_ranks(folder, OPTIMIZER_FILE, ranks)
+        stage = next(iter(optimizers.values()))["optimizer_state_dict"]["zero_stage"]
+        models = _load_ranks(folder, MODEL_FILE, ranks if stage == 3 else 1)
         places = find_weights(models, optimizers, stage)
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
@@ -93,7 +91,8 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
             f"not fit together ({error!r}): copy the whole folder again"
         ) from error
     readers = {name: partial(read_weight, place) for name, place in places.items()}
-    return {**first, "state_dict": LazyWeights(readers)}
+    shapes = {name: place.shape for name, place in places.items()}
+    return {**first, "state_dict": LazyWeights(readers, shapes)}
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -119,32 +118,24 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
-def _load_ranks(folder: Path, pattern: re.Pattern[str]) -> Files:
-    found = {
-        int(match[1] or 0): file
-        for file in (folder / TAG).iterdir()
-        if (match := pattern.fullmatch(file.name))
-    }
-    if not found:
-        raise ValueError(
-            f"ckpt_path: expected a checkpoint of DeepSpeed ZeRO, got {folder / TAG}, which holds "
-            f"no file {_example(pattern, 0)}"
-        )
-    return {found[rank]: _load(found[rank]) for rank in sorted(found)}
-
-
-def _require_ranks(folder: Path, files: Files, pattern: re.Pattern[str], ranks: int) -> None:
-    found = {int(match[1] or 0) for file in files if (match := pattern.fullmatch(file.name))}
-    if missing := sorted(set(range(ranks)) - found):
+def _load_ranks(folder: Path, pattern: re.Pattern[str], ranks: int) -> Files:
+    """Load the files of the first ranks; a run on more ranks may have left others there."""
+    found: dict[int, Path] = {}
+    for file in sorted((folder / TAG).iterdir()):
+        if match := pattern.fullmatch(file.name):
+            rank = int(match[1] or 0)
+            if rank in found:
+                raise ValueError(
+                    f"ckpt_path: expected one checkpoint in {folder / TAG}, got two, of which "
+                    f"{file.name} and {found[rank].name} are: remove what is older"
+                )
+            found[rank] = file
+    if missing := sorted(set(range(ranks)) - found.keys()):
         raise ValueError(
             f"ckpt_path: expected the files of {ranks} ranks in {folder / TAG}, found none of rank "
             f"{missing[0]} ({_example(pattern, missing[0])}): copy the whole folder"
         )
-    if surplus := sorted(found - set(range(ranks))):
-        raise ValueError(
-            f"ckpt_path: expected the files of {ranks} ranks in {folder / TAG}, found one of rank "
-            f"{surplus[0]}, left there by another run: take another checkpoint"
-        )
+    return {found[rank]: _load(found[rank]) for rank in range(ranks)}
 
 
 def _example(pattern: re.Pattern[str], rank: int) -> str:

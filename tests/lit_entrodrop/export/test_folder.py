@@ -123,7 +123,7 @@ def test_lora_adapters_alone(tiny: Tiny, base: Path) -> None:
 
 
 def shard(path: Path, key: str) -> Path:
-    """Save a checkpoint as Lightning does under FSDP2, or as it would under FSDP1."""
+    """Save a checkpoint as Lightning does under FSDP2 or FSDP1."""
     checkpoint = torch.load(path)
     folder = path.with_name("shards.ckpt")
     dcp.save({key: checkpoint.pop("state_dict")}, checkpoint_id=folder, no_dist=True)
@@ -132,8 +132,8 @@ def shard(path: Path, key: str) -> Path:
     return folder
 
 
-# FSDP1 does not run on CPU: these are the calls and the names with which Lightning saves under it.
-@pytest.mark.parametrize("key", ["state_dict", "model"], ids=["FSDP2", "as FSDP1"])
+# Folders that runs of two ranks wrote: strategies/test_equivalence.py.
+@pytest.mark.parametrize("key", ["state_dict", "model"], ids=["FSDP2", "FSDP1"])
 def test_shards(tiny: Tiny, base: Path, key: str) -> None:
     module, path = train(tiny, pretrained=str(base), tokenizer=None, lora=LoRAConfig(rank=2))
     trained = logits(module.causal_lm.hf_model)
