@@ -182,7 +182,7 @@ def _config(file: Path) -> str | None:
 
 def _unknown() -> str:
     return (
-        "This card was written from the checkpoint alone. It does not know where the text of the "
+        "This card was written from what the run has left. It does not know where the text of the "
         "corpus comes from, under which licences text and base model stand, nor what the model "
         "does besides predicting that text: it was not tested for safety, bias or facts."
     )
