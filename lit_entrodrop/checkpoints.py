@@ -83,6 +83,8 @@ def check_same_model(own: Mapping[str, torch.Size], kept: Mapping[str, torch.Siz
 
 def shapes(state_dict: Mapping[str, Any]) -> dict[str, torch.Size]:
     """Return the shapes of the tensors of a state dict, by name; whole ones of what is sharded."""
+    if isinstance(state_dict, LazyWeights):
+        return state_dict.shapes
     return {name: unsharded_shape(tensor) for name, tensor in state_dict.items()}
 
 
@@ -141,11 +143,12 @@ def _read_shards(folder: Path) -> dict[str, Any]:
     checkpoint = _load(folder / METADATA)
     reader = SafeReader(folder)
     _require_whole_files(folder, reader.read_metadata())
-    weights = {
-        _own_name(name): partial(_read_weight, reader, name, item)
-        for name, item in _list_weights(reader).items()
+    weights = _list_weights(reader)
+    readers = {
+        _own_name(name): partial(_read_weight, reader, name, item) for name, item in weights.items()
     }
-    return {**checkpoint, "state_dict": LazyWeights(weights)}
+    sizes = {_own_name(name): item.size for name, item in weights.items()}
+    return {**checkpoint, "state_dict": LazyWeights(readers, sizes)}
 
 
 def _require_whole_files(folder: Path, contents: Metadata) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -10,15 +11,18 @@ class LazyWeights(Mapping[str, Tensor]):
 
     Args:
         readers: read a weight, by name.
+        shapes: of the weights, by name; known without reading.
 
-    >>> import torch
-    >>> weights = LazyWeights({"a": lambda: torch.ones(2)})
-    >>> list(weights), weights["a"]
-    (['a'], tensor([1., 1.]))
+    >>> weights = LazyWeights({"a": lambda: torch.ones(2)}, {"a": torch.Size([2])})
+    >>> weights.shapes["a"], weights["a"]
+    (torch.Size([2]), tensor([1., 1.]))
     """
 
-    def __init__(self, readers: Mapping[str, Callable[[], Tensor]]) -> None:
+    def __init__(
+        self, readers: Mapping[str, Callable[[], Tensor]], shapes: Mapping[str, torch.Size]
+    ) -> None:
         self._readers = dict(readers)
+        self.shapes = dict(shapes)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._readers[name]()

@@ -63,6 +63,8 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message=".*exists and is not empty")
     # It is the module that knows the entropies of a batch.
     warnings.filterwarnings("ignore", message=".*`on_before_batch_transfer` in `LightningModule`")
+    # An export reads shards in one process, as it should.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
     # DeepSpeed calls collectives by names that PyTorch is about to change.
     warnings.filterwarnings("ignore", message=".*torch.distributed.*_tensor` is deprecated")
     # `export` makes a single file of them.

@@ -29,6 +29,7 @@ from lit_entrodrop.models import build_for, build_frozen_for
 from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
 from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.provenance import provenance
 from lit_entrodrop.ranks import gather
 from lit_entrodrop.seeding import seed_default_generators
 from lit_entrodrop.strategies import scale_gradients
@@ -229,6 +230,7 @@ class LitCausalLM(L.LightningModule):
         checkpoint["trained_on"] = self.data.fingerprint("train")
         checkpoint["lm"] = asdict(self.lm)
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
+        checkpoint["provenance"] = provenance(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over entropies and metrics, and refuse another model, data or strategy."""

@@ -27,21 +27,24 @@ class Module(nn.Module):
         return nll.mean()
 
 
-def write_zero(folder: Path, lm: LMConfig, stage: int, **state: Any) -> Path:
-    """Train two steps under ZeRO and save a checkpoint as Lightning does.
+def write_zero(folder: Path, lm: LMConfig, stage: int, steps: int = 2, **state: Any) -> Path:
+    """Train some steps under ZeRO and save a checkpoint as Lightning does.
 
     Args:
         folder: to make; ``expected.pt`` in it holds the whole weights, as the live engine has them.
         lm: of the model.
         stage: of ZeRO, which computes in bf16 if adapters alone are trained.
+        steps: of the optimizer.
         state: what Lightning saves besides.
     """
     folder.mkdir()
-    run_ranks(_write, folder, folder, lm, stage, {"lm": asdict(lm), **state})
+    run_ranks(_write, folder, folder, lm, stage, steps, {"lm": asdict(lm), **state})
     return folder
 
 
-def _write(rank: int, folder: Path, lm: LMConfig, stage: int, state: dict[str, Any]) -> None:
+def _write(
+    rank: int, folder: Path, lm: LMConfig, stage: int, steps: int, state: dict[str, Any]
+) -> None:
     os.environ.update(DS_ACCELERATOR="cpu", LOCAL_RANK=str(rank))
     import deepspeed
     from deepspeed.utils import safe_get_full_fp32_param
@@ -63,7 +66,7 @@ def _write(rank: int, folder: Path, lm: LMConfig, stage: int, state: dict[str, A
     engine, *_ = deepspeed.initialize(
         model=module, optimizer=torch.optim.AdamW(decay_groups(module), lr=0.01), config=config
     )
-    for step in range(2):
+    for step in range(steps):
         engine.backward(engine(torch.arange(2 + step, 18 + step)[None]))
         engine.step()
     state["hf_config"] = module.causal_lm.unwrapped.config.to_dict()

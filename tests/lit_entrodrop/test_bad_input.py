@@ -364,7 +364,7 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
     line = refuse(tiny, "fit", ["--model.regularizers+=poison.Poison"], capsys)
     last = tiny.folder / "run" / "checkpoints" / "last.ckpt"
     assert re.search(r"got nan at step 14 on blocks \[\d+, \d+, \d+, \d+\]", line)
-    assert f"last good checkpoint: {(last).resolve()}" in line
+    assert f"last good checkpoint: {last.resolve()}" in line
     assert torch.load(last, weights_only=True)["global_step"] == 10
     assert finite(last)
     assert finite(last.with_name("best.ckpt"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lit_entrodrop.building import LMConfig, LoRAConfig
+from lit_entrodrop.checkpoints import shapes
 from lit_entrodrop.zero_checkpoints import check_zero_folder, is_zero_folder, read_zero_folder
 from tests.helpers.tiny import LLAMA
 from tests.helpers.zero import write_zero
@@ -51,6 +52,7 @@ def check_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkpoint["epoch"] == 3
     expected = torch.load(folder / "expected.pt")
     assert len(expected) > 20
+    assert shapes(checkpoint["state_dict"]) == shapes(expected)
     actual = dict(checkpoint["state_dict"])
     torch.testing.assert_close(actual, expected, atol=0, rtol=0)
 
@@ -110,7 +112,7 @@ def test_missing_rank_is_named(copied: Path, part: str, rank: int) -> None:
 def test_missing_ranks_are_told(copied: Path) -> None:
     for file in (copied / "checkpoint").glob("*optim*"):
         file.unlink()
-    with pytest.raises(ValueError, match="holds no file zero_pp_rank_0"):
+    with pytest.raises(ValueError, match="found none of rank 0"):
         read_zero_folder(copied)
     shutil.rmtree(copied / "checkpoint")
     (copied / "checkpoint").mkdir()
@@ -118,9 +120,16 @@ def test_missing_ranks_are_told(copied: Path) -> None:
         check_zero_folder(copied)
 
 
-def test_rank_of_another_run_is_refused(copied: Path) -> None:
+def test_file_that_a_run_on_more_ranks_has_left_is_passed_over(copied: Path) -> None:
     shutil.copy(file_of(copied, "optim", 1), file_of(copied, "optim", 2))
-    with pytest.raises(ValueError, match="found one of rank 2, left there by another run"):
+    expected = torch.load(copied / "expected.pt")
+    torch.testing.assert_close(dict(read_zero_folder(copied)["state_dict"]), expected)
+
+
+def test_two_checkpoints_in_one_folder_are_refused(copied: Path, adapters3: Path) -> None:
+    bf16 = adapters3 / "checkpoint" / f"bf16_{file_of(copied, 'optim').name}"
+    shutil.copy(bf16, copied / "checkpoint")
+    with pytest.raises(ValueError, match=r"got two, of which .*optim_states\.pt and bf16_zero"):
         read_zero_folder(copied)
 
 
@@ -130,11 +139,19 @@ def test_files_of_other_checkpoints_are_refused(copied: Path, zero2: Path, adapt
         read_zero_folder(copied)
     bf16 = file_of(adapters3, "optim")
     shutil.copy(bf16.with_name(f"bf16_{bf16.name}"), file_of(copied, "optim"))
-    with pytest.raises(ValueError, match=r"expected vectors of \d+ weights .* got \d+"):
+    with pytest.raises(ValueError, match=r"expected \d+ weights in a vector .* got \d+"):
         read_zero_folder(copied)
 
 
-def test_pointer_to_elsewhere_is_refused(copied: Path) -> None:
+@pytest.mark.parametrize("read", [check_zero_folder, read_zero_folder])
+def test_pointer_to_elsewhere_is_refused(copied: Path, read: Any) -> None:
     (copied / "latest").write_text("../elsewhere")
     with pytest.raises(ValueError, match=r"points to '\.\./elsewhere' instead of 'checkpoint'"):
-        check_zero_folder(copied)
+        read(copied)
+
+
+@pytest.mark.parametrize("read", [check_zero_folder, read_zero_folder])
+def test_files_of_no_rank_are_looked_at_too(copied: Path, read: Any) -> None:
+    torch.save(Payload(copied / "trace"), copied / "checkpoint" / "expert_0_optim_states.pt")
+    with pytest.raises(ValueError, match=r"expert_0_optim_states\.pt, which asks for"):
+        read(copied)

@@ -1,0 +1,165 @@
+"""Where each weight lies in the files that the ranks of DeepSpeed ZeRO wrote.
+
+Each rank has flattened its share of the fp32 weights into a few vectors. ZeRO-1 and ZeRO-2 cut the
+vector of all weights into one piece a rank; ZeRO-3 cuts every weight. DeepSpeed's own
+``zero_to_fp32`` describes the layout, but unpickles whatever stands there, and holds ZeRO-2 twice.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Files = dict[Path, dict[str, Any]]
+Shapes = Mapping[str, torch.Size]
+
+
+class Span(NamedTuple):
+    """A piece of a file: a one-dimensional tensor whose content was not read."""
+
+    file: Path
+    tensor: Tensor
+
+    @property
+    def offset(self) -> int:
+        """The byte of the file at which it starts."""
+        start = self.tensor.untyped_storage()._checkpoint_offset
+        assert start is not None, "torch.load sets it for the device meta"
+        return start + int(self.tensor.storage_offset()) * self.tensor.itemsize
+
+
+class Place(NamedTuple):
+    """Where a weight lies: its shape, and the pieces that follow one another."""
+
+    shape: torch.Size
+    spans: list[Span]
+
+
+Named = Iterator[tuple[str, Place]]
+
+
+def find_weights(models: Files, optimizers: Files, stage: int) -> dict[str, Place]:
+    """Find the weights of a checkpoint.
+
+    Args:
+        models: what the files with model states hold, in the order of ranks, on the device meta.
+        optimizers: likewise for those with optimizer states.
+        stage: of ZeRO, 1 to 3.
+
+    Returns:
+        Places by name; the trained weights are fp32.
+
+    Raises:
+        ValueError: if vectors are longer or shorter than the weights that they should hold.
+    """
+    first = next(iter(models.values()))
+    if stage == 3:
+        places = dict(_untrained(models, first["buffer_names"])) | dict(_frozen(models))
+        places |= _whole_weights(first["param_shapes"], optimizers)
+    else:
+        places = dict(_untrained(models, first["module"]))
+        places |= _whole_vectors(first["param_shapes"], optimizers)
+    shared = first["shared_params"].items()
+    places |= {name: places[source] for name, source in shared if source in places}
+    for shape, spans in places.values():
+        _require_length(shape.numel(), _numel(spans))
+    return places
+
+
+def read_weight(place: Place) -> Tensor:
+    """Read a weight, straight into the only copy that is made of it.
+
+    Raises:
+        ValueError: naming the file that has become shorter.
+    """
+    dtype = place.spans[0].tensor.dtype if place.spans else torch.float32
+    whole = torch.empty(place.shape.numel(), dtype=dtype)
+    buffer = whole.view(torch.uint8).numpy().data
+    start = 0
+    for span in place.spans:
+        stop = start + span.tensor.nbytes
+        with span.file.open("rb") as file:
+            file.seek(span.offset)
+            if file.readinto(buffer[start:stop]) != span.tensor.nbytes:
+                raise ValueError(f"ckpt_path: {span.file} is cut short: copy it again")
+        start = stop
+    return whole.view(place.shape)
+
+
+def _untrained(models: Files, names: Iterable[str]) -> Named:
+    """Find what the first rank holds as the model does."""
+    file, model = next(iter(models.items()))
+    for name in names:
+        tensor = model["module"][name]
+        yield name, Place(tensor.shape, [Span(file, tensor.view(-1))])
+
+
+def _frozen(models: Files) -> Named:
+    """Find weights that were not trained, of which each rank holds a piece (ZeRO-3)."""
+    first = next(iter(models.values()))
+    for name, shape in (first["frozen_param_shapes"] or {}).items():
+        fragments = [
+            Span(file, model["frozen_param_fragments"][name].view(-1))
+            for file, model in models.items()
+        ]
+        yield name, Place(shape, _cut(fragments, 0, shape.numel()))
+
+
+def _whole_vectors(groups: Sequence[Shapes], optimizers: Files) -> Named:
+    """Find weights within vectors of which each rank holds a piece (ZeRO-1 and ZeRO-2)."""
+    states = {file: content["optimizer_state_dict"] for file, content in optimizers.items()}
+    paddings = next(iter(states.values())).get("param_alignment_paddings")
+    for group, shapes in enumerate(groups):
+        spans = [
+            Span(file, state["single_partition_of_fp32_groups"][group])
+            for file, state in states.items()
+        ]
+        start = 0
+        for index, (name, shape) in enumerate(shapes.items()):
+            yield name, Place(shape, _cut(spans, start, shape.numel()))
+            start += shape.numel() + (paddings[group][index] if paddings else 0)
+        # A vector is padded to a multiple of twice the number of ranks, or the padding left out.
+        unit = 2 * len(states)
+        _require_length(math.ceil(start / unit) * unit, math.ceil(_numel(spans) / unit) * unit)
+
+
+def _whole_weights(groups: Sequence[Shapes], optimizers: Files) -> Named:
+    """Find weights of which each rank holds a piece, one after the other (ZeRO-3)."""
+    ranks = [
+        [Span(file, vector) for vector in content["optimizer_state_dict"]["fp32_flat_groups"]]
+        for file, content in optimizers.items()
+    ]
+    start = 0
+    for name, shape in (item for shapes in groups for item in shapes.items()):
+        piece = math.ceil(shape.numel() / len(ranks))
+        pieces = [span for spans in ranks for span in _cut(spans, start, piece)]
+        yield name, Place(shape, _cut(pieces, 0, shape.numel()))
+        start += piece
+    for spans in ranks:
+        _require_length(start, _numel(spans))
+
+
+def _require_length(expected: int, there: int) -> None:
+    if there != expected:
+        raise ValueError(
+            f"ckpt_path: expected {expected} weights in a vector of DeepSpeed ZeRO, got {there}: "
+            "the files are of several checkpoints, or of a version of DeepSpeed that is not known"
+        )
+
+
+def _cut(spans: Sequence[Span], start: int, numel: int) -> list[Span]:
+    """Cut a range out of pieces that follow one another."""
+    cut = []
+    for file, tensor in spans:
+        piece = tensor[max(start, 0) : max(start + numel, 0)]
+        if piece.numel():
+            cut.append(Span(file, piece))
+        start -= tensor.numel()
+    return cut
+
+
+def _numel(spans: Sequence[Span]) -> int:
+    return sum(span.tensor.numel() for span in spans)
