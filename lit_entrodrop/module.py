@@ -25,10 +25,18 @@ from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.metrics import TokenMetrics, WeightedMeans
 from lit_entrodrop.models import build_for, build_frozen_for
-from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
+from lit_entrodrop.optim import (
+    AdamW,
+    LRSchedule,
+    clip_gradient_norm,
+    decay_groups,
+    local_gradients,
+)
 from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.ranks import data_rank
 from lit_entrodrop.seeding import seed_default_generators
+from lit_entrodrop.strategies import FSDP2Strategy
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX, predicted_labels
@@ -123,14 +131,28 @@ class LitCausalLM(L.LightningModule):
         """Divide the gradient by the weight of all tokens of the step, whichever micro-batch.
 
         Lightning has averaged the gradient over micro-batches and ranks; each was in units of T.
+        Where ranks share a batch, its gradient and its weight are both counted for each of them.
         """
         weight = self.preemption.reduce_sum(self.step_weight)
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_mul_(gradients, factor)
+        torch._foreach_mul_(local_gradients(optimizer), factor)
         self.step_weight.zero_()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm over all parameters, wherever their shards are."""
+        by_norm = gradient_clip_val and gradient_clip_algorithm != "value"
+        if by_norm and isinstance(self.trainer.strategy, FSDP2Strategy):
+            clip_gradient_norm(optimizer, gradient_clip_val)
+        else:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
 
     def on_fit_start(self) -> None:
         """Prepare what a step adds up."""
@@ -262,7 +284,7 @@ class LitCausalLM(L.LightningModule):
             global_step=self.trainer.global_step,
             epoch=self.trainer.current_epoch,
             micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
-            rank=self.global_rank,
+            rank=data_rank(self.trainer).rank,
             seed=self.seed,
             reference=partial(self._score_frozen, batch) if self._score_frozen else None,
         )

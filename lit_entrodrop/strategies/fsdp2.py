@@ -10,12 +10,16 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.optim import Optimizer
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.building import LMConfig, prepare_causal_lm, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, shapes, sharded_shapes
+from lit_entrodrop.optim import one_mesh_per_group
+from lit_entrodrop.strategies.tensor_parallel import parallelize
 
 # In which mixed precisions compute.
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -28,7 +32,13 @@ class FSDP2Strategy(ModelParallelStrategy):
     blocks: embedding, last norm and head. Gradients are summed over devices in fp32. The first
     rank alone ever holds the whole model, in host memory, while it is loaded.
 
+    With ``tensor_parallel_size`` above 1, each block is shared out twice: its layers within groups
+    of so many neighbouring devices, which compute on the same batch, and each share over the
+    groups. The model's own plan in Transformers says how; a model without one is refused. Embedding
+    and head are computed by every device of a group, but stored and stepped in shards over all.
+
     Args:
+        tensor_parallel_size: devices that compute one batch together; best within one machine.
         save_distributed_checkpoint: write a folder of shards, which takes no memory; else one file,
             which the first rank gathers in host memory.
         process_group_backend: of torch.distributed; by default what fits the device.
@@ -37,20 +47,33 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     def __init__(
         self,
+        tensor_parallel_size: int = 1,
         save_distributed_checkpoint: bool = True,
         process_group_backend: str | None = None,
         timeout: float = 1800.0,
     ) -> None:
         super().__init__(
-            tensor_parallel_size=1,
+            tensor_parallel_size=tensor_parallel_size,
             save_distributed_checkpoint=save_distributed_checkpoint,
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout),
         )
 
     def setup_environment(self) -> None:
-        """Take all devices of all nodes as one data-parallel group."""
-        self._data_parallel_size = self.num_nodes * self.num_processes
+        """Arrange the devices of all nodes in groups that share a batch."""
+        devices, group = self.num_nodes * self.num_processes, self._tensor_parallel_size
+        if devices % group:
+            raise ValueError(
+                f"tensor_parallel_size: expected what divides the {devices} devices of the run, "
+                f"got {group}: change it or trainer.devices"
+            )
+        if group > 1 and self.precision_plugin.precision == "16-mixed":
+            raise ValueError(
+                "trainer.precision: expected bf16-mixed or 32-true beside a tensor_parallel_size "
+                "above 1, got 16-mixed, whose scaled gradients PyTorch cannot check in two "
+                "arrangements of devices: set bf16-mixed"
+            )
+        self._data_parallel_size = devices // group
         super().setup_environment()
 
     def load_checkpoint(
@@ -93,14 +116,28 @@ class FSDP2Strategy(ModelParallelStrategy):
         """Make each transformer block a unit, and one of all that stands around them."""
         half = HALF.get(str(self.precision_plugin.precision))
         options: dict[str, Any] = {
-            "mesh": self.device_mesh["data_parallel"],
             "mp_policy": MixedPrecisionPolicy(
                 param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
             ),
         }
+        blocks, around = self.device_mesh["data_parallel"], self.device_mesh["data_parallel"]
+        if self._tensor_parallel_size > 1:
+            parallelize(causal_lm.unwrapped, self.device_mesh["tensor_parallel"])
+            around = init_device_mesh(self.root_device.type, (self.world_size,))
         for block in transformer_blocks(causal_lm.hf_model):
-            fully_shard(block, **options)
-        fully_shard(causal_lm, **options)
+            fully_shard(block, mesh=blocks, **options)
+        fully_shard(causal_lm, mesh=around, **options)
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Step each arrangement of devices by itself, as PyTorch's kernels cannot mix them."""
+        with one_mesh_per_group(optimizer):
+            return super().optimizer_step(optimizer, closure, model, **kwargs)
 
 
 StrategyRegistry.register("fsdp2", FSDP2Strategy, description=FSDP2Strategy.__doc__ or "")
