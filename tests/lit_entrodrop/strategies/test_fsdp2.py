@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from lit_entrodrop.export import export
 from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.runs import assert_same_curves, exported
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 # Every low-entropy token is dropped: one process cannot draw the random numbers of two.
@@ -25,22 +23,6 @@ def fit(tiny: Tiny, name: str, *arguments: str, world_size: int = 1) -> Path:
     if world_size == 1:
         return tiny.run("fit", *arguments, root=name)
     return tiny.run_ranks("fit", *arguments, root=name, world_size=world_size)
-
-
-def exported(run: Path) -> dict[str, Tensor]:
-    folder = run / "exported"
-    if not folder.exists():
-        export(str(run / "checkpoints" / "last.ckpt"), str(folder))
-    weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
-    return weights
-
-
-def assert_same_curves(actual: Path, expected: Path, tolerance: float) -> None:
-    ours, theirs = read_metrics(actual), read_metrics(expected)
-    for name in ("train/loss", "val/loss"):
-        values = theirs[name].dropna()
-        assert len(values) >= 3
-        assert ours[name].dropna().to_numpy() == pytest.approx(values.to_numpy(), rel=tolerance)
 
 
 @pytest.fixture

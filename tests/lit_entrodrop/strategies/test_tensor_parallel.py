@@ -1,0 +1,27 @@
+"""Two and four real ranks that share out layers, against one process."""
+
+
+import torch
+
+from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.runs import assert_same_curves, exported
+from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
+
+TENSOR_PARALLEL = ["--config", str(CONFIGS / "strategy/fsdp2_tp.yaml")]
+EVERYTHING = [
+    "--model.regularizers+=regularizers.EntroDrop",
+    "--model.lm.config_overrides={num_key_value_heads: 2}",
+    "--trainer.accumulate_grad_batches=2",
+    "--trainer.gradient_clip_val=0.1",
+    "--trainer.max_epochs=3",
+    "--trainer.log_every_n_steps=1",
+]
+
+
+def test_two_ranks_share_out_the_layers_and_resume_as_one_process_does(tiny: Tiny) -> None:
+    write_corpus(tiny.corpus, texts(90))
+    one = tiny.run("fit", *EVERYTHING, root="one")
+    two = tiny.run_ranks("fit", *EVERYTHING, *TENSOR_PARALLEL, root="two")
+    assert len(read_metrics(two)["train/loss"].dropna()) >= 10
+    assert_same_curves(two, one, 1e-5)
+    torch.testing.assert_close(exported(two), exported(one), atol=1e-5, rtol=1e-4)
