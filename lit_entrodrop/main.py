@@ -62,6 +62,8 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message=".*exists and is not empty")
     # It is the module that knows the entropies of a batch.
     warnings.filterwarnings("ignore", message=".*`on_before_batch_transfer` in `LightningModule`")
+    # It would like device meshes to be flattened, where two collectives in turn are as good.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())
