@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from lit_entrodrop.building import LMConfig, prepare_causal_lm, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, shapes, sharded_shapes
+from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.optim import one_mesh_per_group
 from lit_entrodrop.strategies.tensor_parallel import parallelize
 
@@ -32,13 +33,18 @@ class FSDP2Strategy(ModelParallelStrategy):
     blocks: embedding, last norm and head. Gradients are summed over devices in fp32. The first
     rank alone ever holds the whole model, in host memory, while it is loaded.
 
+    With ``replicas`` above 1, each of so many equal parts of the devices holds a copy of the model,
+    sharded over the part; parts exchange nothing but gradients (HSDP).
+
     With ``tensor_parallel_size`` above 1, each block is shared out twice: its layers within groups
     of so many neighbouring devices, which compute on the same batch, and each share over the
     groups. The model's own plan in Transformers says how; a model without one is refused. Embedding
     and head are computed by every device of a group, but stored and stepped in shards over all.
+    Dropout within a shared layer draws the same mask on each of its devices.
 
     Args:
         tensor_parallel_size: devices that compute one batch together; best within one machine.
+        replicas: copies of the model, such as one a machine.
         save_distributed_checkpoint: write a folder of shards, which takes no memory; else one file,
             which the first rank gathers in host memory.
         process_group_backend: of torch.distributed; by default what fits the device.
@@ -48,33 +54,45 @@ class FSDP2Strategy(ModelParallelStrategy):
     def __init__(
         self,
         tensor_parallel_size: int = 1,
+        replicas: int = 1,
         save_distributed_checkpoint: bool = True,
         process_group_backend: str | None = None,
         timeout: float = 1800.0,
     ) -> None:
+        check_at_least(1, tensor_parallel_size=tensor_parallel_size, replicas=replicas)
         super().__init__(
             tensor_parallel_size=tensor_parallel_size,
             save_distributed_checkpoint=save_distributed_checkpoint,
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout),
         )
+        self.tensor_parallel_size = tensor_parallel_size
+        self.replicas = replicas
 
     def setup_environment(self) -> None:
-        """Arrange the devices of all nodes in groups that share a batch."""
-        devices, group = self.num_nodes * self.num_processes, self._tensor_parallel_size
-        if devices % group:
+        """Arrange the devices of all nodes in replicas, shards and groups that share a batch."""
+        devices, tensor = self.num_nodes * self.num_processes, self.tensor_parallel_size
+        shards = devices // (self.replicas * tensor)
+        if self.replicas * shards * tensor != devices:
             raise ValueError(
-                f"tensor_parallel_size: expected what divides the {devices} devices of the run, "
-                f"got {group}: change it or trainer.devices"
+                "trainer.devices: expected a multiple of tensor_parallel_size x replicas, "
+                f"{tensor} x {self.replicas}, over all machines, got {devices}: change one of them"
             )
-        if group > 1 and self.precision_plugin.precision == "16-mixed":
+        if tensor > 1 and self.precision_plugin.precision == "16-mixed":
             raise ValueError(
                 "trainer.precision: expected bf16-mixed or 32-true beside a tensor_parallel_size "
                 "above 1, got 16-mixed, whose scaled gradients PyTorch cannot check in two "
                 "arrangements of devices: set bf16-mixed"
             )
-        self._data_parallel_size = devices // group
+        self._data_parallel_size = self.replicas * shards
         super().setup_environment()
+        kind = self.root_device.type
+        self._mesh = init_device_mesh(
+            kind, (self.replicas, shards, tensor), mesh_dim_names=("replica", "shard", "tensor")
+        )
+        self._mesh_of_all = init_device_mesh(
+            kind, (self.replicas, shards * tensor), mesh_dim_names=("replica", "shard")
+        )
 
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
@@ -120,13 +138,14 @@ class FSDP2Strategy(ModelParallelStrategy):
                 param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
             ),
         }
-        blocks, around = self.device_mesh["data_parallel"], self.device_mesh["data_parallel"]
-        if self._tensor_parallel_size > 1:
-            parallelize(causal_lm.unwrapped, self.device_mesh["tensor_parallel"])
-            around = init_device_mesh(self.root_device.type, (self.world_size,))
+        if self.tensor_parallel_size > 1:
+            parallelize(causal_lm.unwrapped, self._mesh["tensor"])
+        # With one replica, tensors that are sharded alone are simpler.
+        dimensions = ("replica", "shard") if self.replicas > 1 else "shard"
+        around = self._mesh_of_all if self.tensor_parallel_size > 1 else self._mesh
         for block in transformer_blocks(causal_lm.hf_model):
-            fully_shard(block, mesh=blocks, **options)
-        fully_shard(causal_lm, mesh=around, **options)
+            fully_shard(block, mesh=self._mesh[dimensions], **options)
+        fully_shard(causal_lm, mesh=around[dimensions], **options)
 
     def optimizer_step(
         self,

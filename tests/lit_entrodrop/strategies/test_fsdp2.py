@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_entrodrop.building import build_causal_lm
 from lit_entrodrop.metrics_file import read_metrics
 from tests.helpers.runs import assert_same_curves, exported
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
@@ -13,6 +14,7 @@ from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 # Every low-entropy token is dropped: one process cannot draw the random numbers of two.
 ENTRODROP = ["--model.regularizers+=regularizers.EntroDrop", "--model.regularizers.curriculum=1.0"]
 EVERYTHING = [*ENTRODROP, "--trainer.accumulate_grad_batches=2", "--trainer.max_epochs=4"]
+EVERYTHING += ["--trainer.gradient_clip_val=0.1"]
 FSDP2 = ["--config", str(CONFIGS / "strategy/fsdp2.yaml")]
 ONE = ["--data.batch_size=8"]
 
@@ -52,3 +54,34 @@ def test_two_ranks_train_and_resume_as_one_process_does(larger: Tiny) -> None:
     torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
     alone = larger.run_ranks("fit", *resume, *ONE, root="alone", world_size=1)
     torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)
+
+
+def test_adapters_a_frozen_reference_and_recomputing_equal_one_process(larger: Tiny) -> None:
+    """Half precision, too, but for its rounding."""
+    initial = build_causal_lm(larger.lm()).hf_model
+    initial.save_pretrained(larger.folder / "initial")
+    pretrained = [f"--model.lm.pretrained={larger.folder / 'initial'}"]
+    pretrained += ["--model.lm.architecture=null", f"--model.lm.tokenizer={larger.tokenizer}"]
+    settings = [*pretrained, "--model.regularizers+=tests.helpers.plugins.ExcessLoss"]
+    settings += ["--model.lm.lora.rank=2", "--model.lm.activation_checkpointing=true"]
+    settings += ["--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=0.1"]
+    one = fit(larger, "one", *settings, *ONE)
+    two = fit(larger, "two", *settings, *FSDP2, world_size=2)
+    assert read_metrics(two)["excess"].max() > 0
+    assert_same_curves(two, one, 1e-5)
+    torch.testing.assert_close(exported(two), exported(one), atol=1e-5, rtol=1e-4)
+
+    half = [*settings, "--trainer.precision=bf16-mixed"]
+    one = fit(larger, "half", *half, *ONE)
+    two = fit(larger, "halves", *half, *FSDP2, world_size=2)
+    assert_same_curves(two, one, 1e-2)
+
+
+def test_two_replicas_of_two_shards_equal_four_shards(larger: Tiny) -> None:
+    replicas = ["--trainer.strategy=lit_entrodrop.strategies.FSDP2Strategy"]
+    replicas += ["--trainer.strategy.replicas=2"]
+    settings = ["--model.regularizers+=regularizers.EntroDrop", "--trainer.gradient_clip_val=0.1"]
+    shards = fit(larger, "shards", *settings, *FSDP2, world_size=4)
+    both = fit(larger, "both", *settings, *replicas, world_size=4)
+    assert_same_curves(both, shards, 1e-5)
+    torch.testing.assert_close(exported(both), exported(shards), atol=1e-5, rtol=1e-4)
