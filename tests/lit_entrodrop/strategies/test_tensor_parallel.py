@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ from tests.helpers.runs import assert_same_curves, exported
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 TENSOR_PARALLEL = ["--config", str(CONFIGS / "strategy/fsdp2_tp.yaml")]
+MODEL = "--model.lm.config_overrides={num_key_value_heads: 2}"
 EVERYTHING = [
+    MODEL,
     "--model.regularizers+=regularizers.EntroDrop",
-    "--model.lm.config_overrides={num_key_value_heads: 2}",
     "--trainer.accumulate_grad_batches=2",
     "--trainer.gradient_clip_val=0.1",
     "--trainer.max_epochs=3",
@@ -50,6 +52,14 @@ def test_two_ranks_share_out_the_layers_and_resume_as_one_process_does(tiny: Tin
     torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
     alone = tiny.run_ranks("fit", *resume, "--trainer.strategy=fsdp2", root="alone", world_size=1)
     torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)
+
+    # Two ranks with the same data write it once.
+    tiny.run("predict", MODEL, f"--ckpt_path={one}/checkpoints/last.ckpt", root="one")
+    checkpoint = f"--ckpt_path={two}/checkpoints/last.ckpt"
+    tiny.run_ranks("predict", MODEL, *TENSOR_PARALLEL, checkpoint, root="two")
+    assert not (two / "predictions-1.parquet").exists()
+    expected, actual = (pd.read_parquet(run / "predictions-0.parquet") for run in (one, two))
+    pd.testing.assert_frame_equal(actual, expected, atol=1e-4)
 
 
 def test_four_ranks_in_two_groups_equal_two_ranks(tiny: Tiny) -> None:
