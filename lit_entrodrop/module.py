@@ -146,9 +146,9 @@ class LitCausalLM(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the norm over all parameters, wherever their shards are."""
-        by_norm = gradient_clip_val and gradient_clip_algorithm != "value"
-        if by_norm and isinstance(self.trainer.strategy, FSDP2Strategy):
-            clip_gradient_norm(optimizer, gradient_clip_val)
+        max_norm = 0.0 if gradient_clip_algorithm == "value" else gradient_clip_val or 0.0
+        if max_norm > 0 and isinstance(self.trainer.strategy, FSDP2Strategy):
+            clip_gradient_norm(optimizer, max_norm)
         else:
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
