@@ -78,5 +78,7 @@ def build_frozen_for(
             "whose words differ: name another"
         )
     lm = replace(lm, lora=None, activation_checkpointing=False)
-    frozen = build_for(trainer, data, lm, own_tokenizer)
-    return frozen.requires_grad_(False).eval().to(trainer.strategy.root_device)
+    frozen = build_for(trainer, data, lm, own_tokenizer).requires_grad_(False).eval()
+    # A shard is where it belongs.
+    sharded = isinstance(trainer.strategy, FSDP2Strategy)
+    return frozen if sharded else frozen.to(trainer.strategy.root_device)

@@ -30,7 +30,7 @@ from lit_entrodrop.optim import (
     LRSchedule,
     clip_gradient_norm,
     decay_groups,
-    local_gradients,
+    scale_gradients,
 )
 from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
@@ -136,7 +136,7 @@ class LitCausalLM(L.LightningModule):
         weight = self.preemption.reduce_sum(self.step_weight)
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
-        torch._foreach_mul_(local_gradients(optimizer), factor)
+        scale_gradients(optimizer, factor)
         self.step_weight.zero_()
 
     def configure_gradient_clipping(

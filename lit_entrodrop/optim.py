@@ -102,6 +102,13 @@ def local_gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [each.to_local() if isinstance(each, DTensor) else each for each in gradients]
 
 
+def scale_gradients(optimizer: torch.optim.Optimizer, factor: Tensor) -> None:
+    """Multiply all gradients by a scalar, wherever they are kept."""
+    gradients = local_gradients(optimizer)
+    if gradients:
+        torch._foreach_mul_(gradients, factor.to(gradients[0].device))
+
+
 def clip_gradient_norm(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
     """Scale the gradients down to a norm, taken over all parameters, however they are sharded.
 

@@ -7,12 +7,19 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.fabric.utilities.device_dtype_mixin import _update_properties
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.optim import Optimizer
+from torchmetrics import Metric
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.building import LMConfig, prepare_causal_lm, transformer_blocks
@@ -45,6 +52,8 @@ class FSDP2Strategy(ModelParallelStrategy):
     Args:
         tensor_parallel_size: devices that compute one batch together; best within one machine.
         replicas: copies of the model, such as one a machine.
+        cpu_offload: keep shards, gradients and optimizer states in host memory, where the optimizer
+            then steps; a block's weights come to the device when they are needed.
         save_distributed_checkpoint: write a folder of shards, which takes no memory; else one file,
             which the first rank gathers in host memory.
         process_group_backend: of torch.distributed; by default what fits the device.
@@ -55,6 +64,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         self,
         tensor_parallel_size: int = 1,
         replicas: int = 1,
+        cpu_offload: bool = False,
         save_distributed_checkpoint: bool = True,
         process_group_backend: str | None = None,
         timeout: float = 1800.0,
@@ -68,6 +78,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         )
         self.tensor_parallel_size = tensor_parallel_size
         self.replicas = replicas
+        self.cpu_offload = cpu_offload
 
     def setup_environment(self) -> None:
         """Arrange the devices of all nodes in replicas, shards and groups that share a batch."""
@@ -78,11 +89,11 @@ class FSDP2Strategy(ModelParallelStrategy):
                 "trainer.devices: expected a multiple of tensor_parallel_size x replicas, "
                 f"{tensor} x {self.replicas}, over all machines, got {devices}: change one of them"
             )
-        if tensor > 1 and self.precision_plugin.precision == "16-mixed":
+        if (tensor > 1 or self.cpu_offload) and self.precision_plugin.precision == "16-mixed":
             raise ValueError(
-                "trainer.precision: expected bf16-mixed or 32-true beside a tensor_parallel_size "
-                "above 1, got 16-mixed, whose scaled gradients PyTorch cannot check in two "
-                "arrangements of devices: set bf16-mixed"
+                "trainer.precision: expected bf16-mixed or 32-true beside tensor_parallel_size > 1 "
+                "or cpu_offload, got 16-mixed, for which PyTorch must find all gradients on the "
+                "same devices: set bf16-mixed"
             )
         self._data_parallel_size = self.replicas * shards
         super().setup_environment()
@@ -124,16 +135,33 @@ class FSDP2Strategy(ModelParallelStrategy):
             sharded = prepare_causal_lm(hf_model, config)
         sharded.form = told["form"]
         self.shard(sharded)
-        sharded.to_empty(device=self.root_device)
+        sharded.to_empty(device="cpu" if self.cpu_offload else self.root_device)
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         set_model_state_dict(sharded, whole.state_dict() if whole else {}, options=options)
         _copy_buffers(whole, sharded)
+        _move_buffers(sharded, self.root_device)
+        sharded.device = self.root_device
         return sharded
+
+    def model_to_device(self) -> None:
+        """Move the model, or all but its parameters if those stay in host memory."""
+        if not self.cpu_offload:
+            super().model_to_device()
+            return
+        assert self.lightning_module is not None, "it is connected before"
+        for module in self.lightning_module.modules():
+            if isinstance(module, Metric):
+                module.to(self.root_device)
+        _move_buffers(self.lightning_module, self.root_device)
+        _update_properties(self.lightning_module, device=self.root_device)
 
     def shard(self, causal_lm: CausalLM) -> None:
         """Make each transformer block a unit, and one of all that stands around them."""
         half = HALF.get(str(self.precision_plugin.precision))
+        # Only what a device reads must be pinned; a machine without one cannot pin.
+        pinned = self.root_device.type != "cpu"
         options: dict[str, Any] = {
+            "offload_policy": CPUOffloadPolicy(pinned) if self.cpu_offload else OffloadPolicy(),
             "mp_policy": MixedPrecisionPolicy(
                 param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
             ),
@@ -157,6 +185,13 @@ class FSDP2Strategy(ModelParallelStrategy):
         """Step each arrangement of devices by itself, as PyTorch's kernels cannot mix them."""
         with one_mesh_per_group(optimizer):
             return super().optimizer_step(optimizer, closure, model, **kwargs)
+
+    def _get_process_group_backend(self) -> str:
+        backend: str = super()._get_process_group_backend()
+        if not self.cpu_offload or ":" in backend or self.root_device.type == "cpu":
+            return backend
+        # What is in host memory is reduced there.
+        return f"cpu:gloo,{self.root_device.type}:{backend}"
 
 
 StrategyRegistry.register("fsdp2", FSDP2Strategy, description=FSDP2Strategy.__doc__ or "")
@@ -184,3 +219,9 @@ def _copy_buffers(whole: nn.Module | None, sharded: nn.Module) -> None:
         if name in source:
             buffer.copy_(source[name])
         dist.broadcast(buffer, src=0)
+
+
+def _move_buffers(model: nn.Module, device: torch.device) -> None:
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(device)

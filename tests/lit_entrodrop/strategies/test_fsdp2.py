@@ -77,9 +77,9 @@ def test_adapters_a_frozen_reference_and_recomputing_equal_one_process(larger: T
     assert_same_curves(two, one, 1e-2)
 
 
-def test_two_replicas_of_two_shards_equal_four_shards(larger: Tiny) -> None:
+def test_two_replicas_of_two_shards_in_host_memory_equal_four_shards(larger: Tiny) -> None:
     replicas = ["--trainer.strategy=lit_entrodrop.strategies.FSDP2Strategy"]
-    replicas += ["--trainer.strategy.replicas=2"]
+    replicas += ["--trainer.strategy.replicas=2", "--trainer.strategy.cpu_offload=true"]
     settings = ["--model.regularizers+=regularizers.EntroDrop", "--trainer.gradient_clip_val=0.1"]
     shards = fit(larger, "shards", *settings, *FSDP2, world_size=4)
     both = fit(larger, "both", *settings, *replicas, world_size=4)
