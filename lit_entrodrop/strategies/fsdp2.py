@@ -168,7 +168,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         }
         if self.tensor_parallel_size > 1:
             parallelize(causal_lm.unwrapped, self._mesh["tensor"])
-        # With one replica, tensors that are sharded alone are simpler.
+        # One replica needs no dimension of its own.
         dimensions = ("replica", "shard") if self.replicas > 1 else "shard"
         around = self._mesh_of_all if self.tensor_parallel_size > 1 else self._mesh
         for block in transformer_blocks(causal_lm.hf_model):

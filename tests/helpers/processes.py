@@ -56,6 +56,7 @@ def run_cli_ranks(
     """Run the program on several ranks, each in the environment that torchrun would give it.
 
     They are forked, as a fresh interpreter takes seconds to import what this one has imported.
+    They cannot compile where this process has: Inductor's workers are lost in a fork.
 
     Args:
         arguments: of the program.

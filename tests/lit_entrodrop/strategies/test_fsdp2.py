@@ -85,3 +85,19 @@ def test_two_replicas_of_two_shards_in_host_memory_equal_four_shards(larger: Tin
     both = fit(larger, "both", *settings, *replicas, world_size=4)
     assert_same_curves(both, shards, 1e-5)
     torch.testing.assert_close(exported(both), exported(shards), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tensor_parallel_size=2", "expected a multiple of .* 2 x 1, over all machines, got 1"),
+        ("replicas=3", "expected a multiple of tensor_parallel_size x replicas, 1 x 3"),
+        ("replicas=0", "replicas: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_devices_that_cannot_be_arranged_are_refused(
+    tiny: Tiny, setting: str, message: str
+) -> None:
+    strategy = ["--trainer.strategy=lit_entrodrop.strategies.FSDP2Strategy"]
+    with pytest.raises(SystemExit, match=message):
+        tiny.run("fit", *strategy, f"--trainer.strategy.{setting}", "--trainer.devices=1")
