@@ -56,7 +56,17 @@ class CausalLM(nn.Module):
         self.hf_model = hf_model
         self.head = head
         self.head_chunk_size = head_chunk_size
+        self._device: torch.device | None = None
         self.form = None if head == "naive" else self._agreeing_form()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; its parameters may be kept elsewhere."""
+        return self._device or next(self.parameters()).device
+
+    @device.setter
+    def device(self, device: torch.device) -> None:
+        self._device = device
 
     @property
     def unwrapped(self) -> PreTrainedModel:

@@ -67,8 +67,12 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")
     # DeepSpeed calls collectives by names that PyTorch is about to change.
     warnings.filterwarnings("ignore", message=".*torch.distributed.*_tensor` is deprecated")
+    # It clips by the norm that the trainer was given.
+    warnings.filterwarnings("ignore", message="Since DeepSpeed handles gradient clipping")
     # `export` makes a single file of them.
     warnings.filterwarnings("ignore", message="When saving the DeepSpeed Stage 3 checkpoint")
+    # It would like device meshes to be flattened, where two collectives in turn are as good.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

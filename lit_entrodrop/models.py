@@ -81,4 +81,6 @@ def build_frozen_for(
     frozen = build_for(trainer, data, lm, own_tokenizer).requires_grad_(False).eval()
     if isinstance(trainer.strategy, DeepSpeedStrategy):
         trainer.strategy.prepare_frozen(frozen)
-    return frozen.to(trainer.strategy.root_device)
+    # A shard is where it belongs.
+    sharded = isinstance(trainer.strategy, FSDP2Strategy)
+    return frozen if sharded else frozen.to(trainer.strategy.root_device)

@@ -26,13 +26,18 @@ from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.metrics import TokenMetrics, WeightedMeans
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.models import build_for, build_frozen_for
-from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
+from lit_entrodrop.optim import (
+    AdamW,
+    LRSchedule,
+    clip_gradient_norm,
+    decay_groups,
+)
 from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.provenance import provenance
-from lit_entrodrop.ranks import gather
+from lit_entrodrop.ranks import data_rank, gather
 from lit_entrodrop.seeding import seed_default_generators
-from lit_entrodrop.strategies import scale_gradients
+from lit_entrodrop.strategies import FSDP2Strategy, scale_gradients
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX, predicted_labels
@@ -135,12 +140,28 @@ class LitCausalLM(L.LightningModule):
         """Divide the gradient by the weight of all tokens of the step, whichever micro-batch.
 
         Lightning has averaged the gradient over micro-batches and ranks; each was in units of T.
+        Where ranks share a batch, its gradient and its weight are both counted for each of them.
         """
         weight = self.preemption.reduce_sum(self.step_weight)
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
         scale_gradients(self.trainer.strategy, optimizer, factor)
         self.step_weight.zero_()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm over all parameters, wherever their shards are."""
+        max_norm = 0.0 if gradient_clip_algorithm == "value" else gradient_clip_val or 0.0
+        if max_norm > 0 and isinstance(self.trainer.strategy, FSDP2Strategy):
+            clip_gradient_norm(optimizer, max_norm)
+        else:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
 
     def on_fit_start(self) -> None:
         """Prepare what a step adds up."""
@@ -319,7 +340,7 @@ class LitCausalLM(L.LightningModule):
             global_step=self.trainer.global_step,
             epoch=self.trainer.current_epoch,
             micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
-            rank=self.global_rank,
+            rank=data_rank(self.trainer).rank,
             seed=self.seed,
             reference=partial(self._score_frozen, batch) if self._score_frozen else None,
         )

@@ -1,12 +1,17 @@
 """Optimizer, its parameter groups and the learning rate over training."""
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from lit_entrodrop.sharding import unsharded_shape
 
@@ -91,3 +96,53 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
         {"params": [p for p in trainable if len(unsharded_shape(p)) < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def local_gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return what this rank holds of the gradients that an optimizer steps along."""
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    gradients = (parameter.grad for parameter in parameters if parameter.grad is not None)
+    return [each.to_local() if isinstance(each, DTensor) else each for each in gradients]
+
+
+def clip_gradient_norm(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
+    """Scale the gradients down to a norm, taken over all parameters, however they are sharded.
+
+    >>> parameter = nn.Parameter(torch.zeros(2))
+    >>> parameter.grad = torch.tensor([3.0, 4.0])
+    >>> clip_gradient_norm(torch.optim.SGD([parameter]), 1.0)
+    >>> parameter.grad
+    tensor([0.6000, 0.8000])
+    """
+    groups = _by_mesh(p for group in optimizer.param_groups for p in group["params"])
+    norms = [get_total_norm([p.grad for p in group if p.grad is not None]) for group in groups]
+    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    total = get_total_norm(whole)
+    for group in groups:
+        clip_grads_with_norm_(group, max_norm, total)
+
+
+@contextlib.contextmanager
+def one_mesh_per_group(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Split parameter groups, for a while, by the devices over which parameters are sharded.
+
+    PyTorch's fused and foreach kernels take no tensors of two meshes. A checkpoint must not depend
+    on it, so that it is not for ever.
+    """
+    whole = optimizer.param_groups
+    optimizer.param_groups = [
+        {**group, "params": parameters}
+        for group in whole
+        for parameters in _by_mesh(group["params"])
+    ]
+    try:
+        yield
+    finally:
+        optimizer.param_groups = whole
+
+
+def _by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    groups: dict[DeviceMesh | None, list[nn.Parameter]] = defaultdict(list)
+    for parameter in parameters:
+        groups[parameter.device_mesh if isinstance(parameter, DTensor) else None].append(parameter)
+    return list(groups.values())

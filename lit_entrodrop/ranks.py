@@ -1,8 +1,9 @@
 """What the ranks of a run agree on and tell each other; a single process is a rank alone."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -10,6 +11,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SLAB = 2**22
+
+
+class DataRank(NamedTuple):
+    """A rank among those that have batches of their own.
+
+    Attributes:
+        size: how many there are.
+        rank: which it is, from 0; the ranks of one tensor-parallel group are one.
+        first: whether it is the first rank of its group.
+    """
+
+    size: int
+    rank: int
+    first: bool
+
+
+def data_rank(trainer: L.Trainer | None) -> DataRank:
+    """Return the data-parallel rank of this process, as Lightning's samplers count it."""
+    ranks = trainer.distributed_sampler_kwargs if trainer else None
+    if not (trainer and ranks):
+        return DataRank(1, 0, True)
+    # Neighbours form a group.
+    group = trainer.world_size // ranks["num_replicas"]
+    return DataRank(ranks["num_replicas"], ranks["rank"], trainer.global_rank % group == 0)
 
 
 def is_first() -> bool:

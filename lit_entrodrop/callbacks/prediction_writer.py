@@ -11,13 +11,16 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from lit_entrodrop.ranks import data_rank
+
 
 class PredictionWriter(BasePredictionWriter):
     """Write ``predictions-RANK.parquet``: one row for each token that is not padding.
 
     Columns: ``block_id``, ``document`` (within its block), ``position`` (within its block),
     ``token_id``, ``token``, ``nll`` and ``entropy`` (nats; NaN for the first token of a document,
-    which nothing predicts), ``counted`` (whether its loss counts in training).
+    which nothing predicts), ``counted`` (whether its loss counts in training). Ranks that share
+    their data write one file.
 
     Args:
         folder: where the file goes.
@@ -39,6 +42,8 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Append the tokens of a batch."""
+        if not data_rank(trainer).first:
+            return
         table = token_table(prediction, pl_module.tokenizer)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path(trainer), table.schema)
@@ -53,7 +58,7 @@ class PredictionWriter(BasePredictionWriter):
 
     def _path(self, trainer: L.Trainer) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"predictions-{trainer.global_rank}.parquet"
+        return self.folder / f"predictions-{data_rank(trainer).rank}.parquet"
 
 
 def token_table(prediction: dict[str, Tensor], tokenizer: Any) -> pa.Table:

@@ -29,6 +29,7 @@ from lit_entrodrop.data.sources import digest_corpus
 from lit_entrodrop.data.splitting import SPLITS
 from lit_entrodrop.data.tokenizing import digest_tokenizer
 from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.ranks import data_rank
 
 # Raise it when the same text and settings give other blocks than before.
 CACHE_FORMAT = 1
@@ -279,9 +280,7 @@ class TextDataModule(LightningDataModule):
         }
 
     def _ranks(self) -> tuple[int, int]:
-        # Lightning's own arguments, as ranks of one tensor-parallel group must share the data.
-        ranks = self.trainer.distributed_sampler_kwargs if self.trainer else None
-        return (ranks["num_replicas"], ranks["rank"]) if ranks else (1, 0)
+        return data_rank(self.trainer)[:2]
 
     def _has(self, split: str) -> bool:
         if not self._splits:

@@ -50,7 +50,7 @@ class Entropies:
             initial: the model before training.
             reference: frozen scorer of the training tokens; None means the initial model.
         """
-        self.device = next(initial.parameters()).device
+        self.device = initial.device
         if data.num_blocks("validation"):
             self._provide("validation", data, initial)
             self.threshold = float(self.stores["validation"].quantiles(3)[1])

@@ -58,7 +58,7 @@ def score_missing(
         split: the split of the blocks.
         store: where the entropies go; it knows the same blocks on every rank.
     """
-    device = next(causal_lm.parameters()).device
+    device = causal_lm.device
     loader, done = data.missing_dataloader(split, store.known)
     recorder = EntropyRecorder(store)
     for batch in tqdm(
@@ -128,7 +128,7 @@ def cached_store_path(cache_dir: str | Path, causal_lm: CausalLM, fingerprint: s
     kept = {name: value for name, value in settings.items() if name not in IRRELEVANT_SETTINGS}
     digest = hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=16)
     digest.update(weights_fingerprint(causal_lm).encode())
-    digest.update(_precision(next(causal_lm.parameters()).device.type).encode())
+    digest.update(_precision(causal_lm.device.type).encode())
     name = f"{fingerprint[:32]}-{digest.hexdigest()}.safetensors"
     return entropy_folder(cache_dir) / name
 

@@ -4,9 +4,11 @@ import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
+from lit_entrodrop.optim import local_gradients
+from lit_entrodrop.strategies.dealing import HALF
 from lit_entrodrop.strategies.deepspeed import DeepSpeedStrategy
 from lit_entrodrop.strategies.fsdp1 import FSDPStrategy
-from lit_entrodrop.strategies.fsdp2 import HALF, FSDP2Strategy
+from lit_entrodrop.strategies.fsdp2 import FSDP2Strategy
 
 __all__ = ["HALF", "DeepSpeedStrategy", "FSDP2Strategy", "FSDPStrategy", "scale_gradients"]
 
@@ -21,6 +23,6 @@ def scale_gradients(strategy: Strategy, optimizer: torch.optim.Optimizer, factor
     """
     if isinstance(strategy, DeepSpeedStrategy):
         return strategy.scale_gradients(factor)
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    torch._foreach_mul_(gradients, factor)
+    gradients = local_gradients(optimizer)
+    if gradients:
+        torch._foreach_mul_(gradients, factor.to(gradients[0].device))

@@ -19,6 +19,8 @@ HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 class Twin:
     """A model without weights, which the first rank fills unit by unit; a unit can then be sharded.
 
+    ``causal_lm`` is the model, and ``whole``, on the first rank, the one with all weights.
+
     Args:
         lm: of the model.
         build_whole: called on the first rank only; what it raises is raised on every rank.
@@ -33,7 +35,7 @@ class Twin:
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self._whole, told = _on_first(build_whole)
+        self.whole, told = _on_first(build_whole)
         self._device = device
         with torch.device("meta"):
             hf_model = AutoModelForCausalLM.from_config(
@@ -56,13 +58,24 @@ class Twin:
 
     def fill(self, module: nn.Module) -> None:
         """Give a module's own tensors, where they have no values yet, those of the first rank."""
-        source = self._whole and self._whole.get_submodule(self._names[module])
+        source = self.whole and self.whole.get_submodule(self._names[module])
         for name, tensor in _own_tensors(module):
             if tensor.is_meta:
                 _allocate(tensor, self._device)
                 if source:
                     tensor.data.copy_(getattr(source, name))
                 dist.broadcast(tensor.data, src=0)
+
+    def copy_buffers(self) -> None:
+        """Give buffers the values of the first rank.
+
+        State dicts leave out what models compute when they are built, such as rotary frequencies.
+        """
+        source = dict(self.whole.named_buffers()) if self.whole else {}
+        for name, buffer in self.causal_lm.named_buffers():
+            if name in source:
+                buffer.copy_(source[name])
+            dist.broadcast(buffer, src=0)
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

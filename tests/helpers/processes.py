@@ -56,6 +56,7 @@ def run_cli_ranks(
     """Run the program on several ranks, each in the environment that torchrun would give it.
 
     They are forked, as a fresh interpreter takes seconds to import what this one has imported.
+    They cannot compile where this process has: Inductor's workers are lost in a fork.
 
     Args:
         arguments: of the program.
@@ -91,7 +92,17 @@ def _run_cli_rank(
     sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115
     for descriptor in (1, 2):
         os.dup2(sys.stdout.fileno(), descriptor)
-    os.environ |= {
+    os.environ |= torchrun_environment(rank, world_size, port)
+    # Lightning reads it from the environment when it is imported.
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+    main(arguments)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def torchrun_environment(rank: int, world_size: int, port: int = 0) -> dict[str, str]:
+    """Return the environment variables that torchrun would set on one machine."""
+    return {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "RANK": str(rank),
@@ -101,11 +112,6 @@ def _run_cli_rank(
         "GROUP_RANK": "0",
         "TORCHELASTIC_RUN_ID": "tests",
     }
-    # Lightning reads it from the environment when it is imported.
-    rank_zero_only.rank = rank  # type: ignore[attr-defined]
-    main(arguments)
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def free_port() -> int:

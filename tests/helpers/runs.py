@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import pytest
+from numpy.testing import assert_allclose
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -11,16 +11,16 @@ from lit_entrodrop.metrics_file import read_metrics
 from tests.helpers.tiny import Tiny
 
 
-def fit(tiny: Tiny, name: str, *arguments: str, world_size: int = 1) -> Path:
-    """Run `fit` on one rank or several, and return its folder."""
+def fit(tiny: Tiny, name: str, *arguments: str, world_size: int = 1, status: int = 0) -> Path:
+    """Run `fit` on one rank or several, which end with a status, and return its folder."""
     arguments = (*arguments, "--trainer.log_every_n_steps=1")
     if world_size == 1:
         return tiny.run("fit", *arguments, root=name)
-    return tiny.run_ranks("fit", *arguments, root=name, world_size=world_size)
+    return tiny.run_ranks("fit", *arguments, root=name, world_size=world_size, status=status)
 
 
 def exported(run: Path) -> dict[str, Tensor]:
-    """Export the last checkpoint of a run and return its weights."""
+    """Return the weights that a run ended with, as `export` writes them."""
     folder = run / "exported"
     if not folder.exists():
         export(str(run / "checkpoints" / "last.ckpt"), str(folder))
@@ -29,9 +29,9 @@ def exported(run: Path) -> dict[str, Tensor]:
 
 
 def assert_same_curves(actual: Path, expected: Path, tolerance: float) -> None:
-    """Compare the losses of two runs."""
+    """Compare the losses of two runs, step by step."""
     ours, theirs = read_metrics(actual), read_metrics(expected)
     for name in ("train/loss", "val/loss"):
         values = theirs[name].dropna()
         assert len(values) >= 3
-        assert ours[name].dropna().to_numpy() == pytest.approx(values.to_numpy(), rel=tolerance)
+        assert_allclose(ours[name].dropna(), values, rtol=tolerance)

@@ -1,46 +1,15 @@
 """Two real ranks under FSDP2 against one process."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from lit_entrodrop.export import export
+from lit_entrodrop.building import build_causal_lm
 from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.runs import assert_same_curves, exported, fit
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
-# Every low-entropy token is dropped: one process cannot draw the random numbers of two.
-ENTRODROP = ["--model.regularizers+=regularizers.EntroDrop", "--model.regularizers.curriculum=1.0"]
-EVERYTHING = [*ENTRODROP, "--trainer.accumulate_grad_batches=2", "--trainer.max_epochs=4"]
 FSDP2 = ["--config", str(CONFIGS / "strategy/fsdp2.yaml")]
 ONE = ["--data.batch_size=8"]
-
-
-def fit(tiny: Tiny, name: str, *arguments: str, world_size: int = 1) -> Path:
-    """Run `fit` on one rank or several, and return its folder."""
-    arguments = (*arguments, "--trainer.log_every_n_steps=1")
-    if world_size == 1:
-        return tiny.run("fit", *arguments, root=name)
-    return tiny.run_ranks("fit", *arguments, root=name, world_size=world_size)
-
-
-def exported(run: Path) -> dict[str, Tensor]:
-    folder = run / "exported"
-    if not folder.exists():
-        export(str(run / "checkpoints" / "last.ckpt"), str(folder))
-    weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
-    return weights
-
-
-def assert_same_curves(actual: Path, expected: Path, tolerance: float) -> None:
-    ours, theirs = read_metrics(actual), read_metrics(expected)
-    for name in ("train/loss", "val/loss"):
-        values = theirs[name].dropna()
-        assert len(values) >= 3
-        assert ours[name].dropna().to_numpy() == pytest.approx(values.to_numpy(), rel=tolerance)
 
 
 @pytest.fixture
@@ -49,24 +18,48 @@ def larger(tiny: Tiny) -> Tiny:
     return tiny
 
 
-def test_two_ranks_train_and_resume_as_one_process_does(larger: Tiny) -> None:
-    one = fit(larger, "one", *EVERYTHING, *ONE)
-    two = fit(larger, "two", *EVERYTHING, *FSDP2, world_size=2)
-    assert len(read_metrics(two)["train/loss"].dropna()) >= 10
-    assert read_metrics(two)["entro_drop/drop_rate"].max() > 0.2
+def test_adapters_a_frozen_reference_and_recomputing_equal_one_process(larger: Tiny) -> None:
+    """Half precision, too, but for its rounding."""
+    initial = build_causal_lm(larger.lm()).hf_model
+    initial.save_pretrained(larger.folder / "initial")
+    pretrained = [f"--model.lm.pretrained={larger.folder / 'initial'}"]
+    pretrained += ["--model.lm.architecture=null", f"--model.lm.tokenizer={larger.tokenizer}"]
+    settings = [*pretrained, "--model.regularizers+=tests.helpers.plugins.ExcessLoss"]
+    settings += ["--model.lm.lora.rank=2", "--model.lm.activation_checkpointing=true"]
+    settings += ["--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=0.1"]
+    one = fit(larger, "one", *settings, *ONE)
+    two = fit(larger, "two", *settings, *FSDP2, world_size=2)
+    assert read_metrics(two)["excess_loss/excess"].max() > 0
     assert_same_curves(two, one, 1e-5)
     torch.testing.assert_close(exported(two), exported(one), atol=1e-5, rtol=1e-4)
 
-    sizes = [file.stat().st_size for file in (two / "checkpoints/last.ckpt").glob("*.distcp")]
-    assert len(sizes) == 2
-    assert max(sizes) < 0.65 * sum(sizes)
+    half = [*settings, "--trainer.precision=bf16-mixed"]
+    one = fit(larger, "half", *half, *ONE)
+    two = fit(larger, "halves", *half, *FSDP2, world_size=2)
+    assert_same_curves(two, one, 1e-2)
 
-    told = ["--trainer.callbacks+", "tests.helpers.plugins.TellToEnd"]
-    told += ["--trainer.callbacks.rank=1", "--trainer.callbacks.step=5"]
-    fit(larger, "again", *EVERYTHING, *FSDP2, *told, world_size=2)
-    shutil.copytree(larger.folder / "again", larger.folder / "alone")
-    resume = [*EVERYTHING, *FSDP2, "--ckpt_path=last"]
-    again = fit(larger, "again", *resume, world_size=2)
-    torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
-    alone = larger.run_ranks("fit", *resume, *ONE, root="alone", world_size=1)
-    torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)
+
+def test_two_replicas_of_two_shards_in_host_memory_equal_four_shards(larger: Tiny) -> None:
+    replicas = ["--trainer.strategy=lit_entrodrop.strategies.FSDP2Strategy"]
+    replicas += ["--trainer.strategy.replicas=2", "--trainer.strategy.cpu_offload=true"]
+    settings = ["--model.regularizers+=regularizers.EntroDrop", "--trainer.gradient_clip_val=0.1"]
+    shards = fit(larger, "shards", *settings, *FSDP2, world_size=4)
+    both = fit(larger, "both", *settings, *replicas, world_size=4)
+    assert_same_curves(both, shards, 1e-5)
+    torch.testing.assert_close(exported(both), exported(shards), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tensor_parallel_size=2", "expected a multiple of .* 2 x 1, over all machines, got 1"),
+        ("replicas=3", "expected a multiple of tensor_parallel_size x replicas, 1 x 3"),
+        ("replicas=0", "replicas: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_devices_that_cannot_be_arranged_are_refused(
+    tiny: Tiny, setting: str, message: str
+) -> None:
+    strategy = ["--trainer.strategy=lit_entrodrop.strategies.FSDP2Strategy"]
+    with pytest.raises(SystemExit, match=message):
+        tiny.run("fit", *strategy, f"--trainer.strategy.{setting}", "--trainer.devices=1")
