@@ -12,7 +12,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -128,4 +127,4 @@ def requeue(environment: Mapping[str, str]) -> None:
     try:
         subprocess.run(["scontrol", "requeue", job], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        rank_zero_warn(f"the SLURM job {job} could not be put back in the queue: {error}")
+        print(f"SLURM job {job} could not be put back in the queue: {error}", file=sys.stderr)

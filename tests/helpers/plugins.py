@@ -79,15 +79,16 @@ class Logits(Regularizer):
 
 
 class TellToEnd(L.Callback):
-    """Sends SIGTERM to the own process before a step, and tells how it ends."""
+    """Sends a signal to the own process before a step, and tells how it ends."""
 
-    def __init__(self, rank: int, step: int) -> None:
+    def __init__(self, rank: int, step: int, name: str = "SIGTERM") -> None:
         self.rank = rank
         self.step = step
+        self.signum = signal.Signals[name]
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.signum)
 
     def on_exception(self, trainer: L.Trainer, _: Any, exception: BaseException) -> None:
         steps, how = trainer.global_step, type(exception).__name__
