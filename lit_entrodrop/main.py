@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from lit_entrodrop import verify_resume
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
 from lit_entrodrop.quickstart import quickstart
@@ -40,6 +41,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_class=OneLineErrors,
                 prog=f"lit-entrodrop {words[0]}",
             )
+        elif words and words[0] == "verify-resume":
+            verify_resume.main(words[1:])
         else:
             run_lightning(args)
     except USER_ERRORS as error:
