@@ -96,7 +96,7 @@ class Comparison:
             if key == TIME_ELAPSED:
                 continue
             # Lazy weights are read one at a time.
-            values = (parts[key] if key in parts else ABSENT for parts in (whole, resumed))
+            values = (parts.get(key, ABSENT) for parts in (whole, resumed))
             self.compare(*values, f"{name}.{key}" if name else str(key))
 
 

@@ -24,7 +24,8 @@ from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import read_metrics
 
 LAST = Path(CHECKPOINTS, "last.ckpt")
-SHORT_VALIDATION = 2
+SAVE_EVERY = 2  # steps
+SHORT_VALIDATION = 2  # batches
 TOLD_LINES = 30
 DESCRIPTION = """Prove that your run can be killed and resumed.
 
@@ -43,38 +44,38 @@ Run = Callable[[Sequence[str], Path], int]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where epochs end, and runs.
+    """Two short epochs, and where to interrupt them.
 
     Args:
         steps: optimizer steps of the whole run.
 
     Raises:
-        ValueError: if there are too few to be killed twice.
+        ValueError: if they do not make two epochs that end with a checkpoint.
 
-    >>> plan = Plan(6)
+    >>> plan = Plan(8)
     >>> plan.per_epoch, plan.kills
     (4, (3, 5))
     """
 
-    # One between two checkpoints is lost and done again.
-    save_every = 2
-
-    steps: int = 6
+    steps: int = 8
 
     def __post_init__(self) -> None:
-        if self.steps < 6:
+        if self.steps < 8 or self.steps % 4:
             raise ValueError(
-                f"steps: expected at least 6, of which 4 make an epoch, got {self.steps}"
+                f"steps: expected 8, 12, 16 or so, which make two epochs, got {self.steps}"
             )
 
     @property
     def per_epoch(self) -> int:
-        """Steps of an epoch: about two thirds of all, so that the second is cut short."""
-        return self.save_every * ((self.steps + 1) // 3)
+        """Steps of an epoch."""
+        return self.steps // 2
 
     @property
     def kills(self) -> tuple[int, int]:
-        """The steps after which the run is killed: amid the first epoch, and in the second."""
+        """The steps after which the run is killed: amid the first epoch, and in the second.
+
+        Each follows a checkpoint by one step, which is lost and done again.
+        """
         return self.per_epoch - 1, self.per_epoch + 1
 
 
@@ -132,8 +133,15 @@ def main(words: Sequence[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--steps", type=int, default=6, help="optimizer steps (default: 6)")
+    parser.add_argument(
+        "--steps", type=int, default=Plan.steps, help="optimizer steps (default: %(default)s)"
+    )
     known, arguments = parser.parse_known_args(words)
+    if "LOCAL_RANK" in os.environ:
+        raise ValueError(
+            "verify-resume: expected to be started once, as it starts all ranks itself, got a rank "
+            "of torchrun: start it without torchrun"
+        )
     compared = verify_resume(arguments, Plan(known.steps))
     extent = (
         f"{compared.tensors} tensors and {compared.values} values of the last checkpoint, "
@@ -167,8 +175,9 @@ def verify_resume(arguments: Sequence[str], plan: Plan, run: Run = run_program) 
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         print(f"{plan.steps} steps in epochs of {plan.per_epoch}, in {folder}")
         whole, resumed = folder / "uninterrupted", folder / "resumed"
-        phases = _Phases(folder / "config.yaml", plan, run)
+        phases = _Phases(folder / "config.yaml", run)
         phases.fit("1/4 uninterrupted", whole)
+        _require_steps(whole, plan)
         phases.fit("2/4 from the start", resumed, kill=plan.kills[0])
         phases.fit("3/4 resumed", resumed, kill=plan.kills[1])
         phases.fit("4/4 resumed", resumed)
@@ -213,8 +222,9 @@ def short_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
     callbacks = trainer["callbacks"] or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     own = {
-        "max_steps": plan.steps,
-        "max_epochs": -1,
+        "max_epochs": 2,
+        # Lightning resumes otherwise if it is set, so it is where the user sets it.
+        "max_steps": -1 if trainer["max_steps"] == -1 else plan.steps,
         "min_steps": None,
         "min_epochs": None,
         "max_time": None,
@@ -228,15 +238,26 @@ def short_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
         "profiler": None,
         "enable_checkpointing": True,
         "enable_progress_bar": False,
-        "callbacks": [*map(_in_the_run_folder, callbacks), _saving(plan)],
+        "callbacks": [*map(_in_the_run_folder, callbacks), _saving()],
     }
     return {**config, "trainer": {**trainer, **own}, "ckpt_path": None}
 
 
-def _saving(plan: Plan) -> dict[str, Any]:
-    settings = {"filename": "last", "enable_version_counter": False}
-    every = {"every_n_train_steps": plan.save_every}
-    return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": settings | every}
+def _require_steps(run: Path, plan: Plan) -> None:
+    if (steps := read_metrics(run).index[-1]) != plan.steps:
+        raise ValueError(
+            f"data: expected two epochs of {plan.per_epoch} steps, got {steps} steps in all: give "
+            "more text, or lower data.batch_size or trainer.accumulate_grad_batches"
+        )
+
+
+def _saving() -> dict[str, Any]:
+    settings = {
+        "filename": LAST.stem,
+        "every_n_train_steps": SAVE_EVERY,
+        "enable_version_counter": False,
+    }
+    return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": settings}
 
 
 def _in_the_run_folder(callback: dict[str, Any]) -> dict[str, Any]:
@@ -251,14 +272,14 @@ class _Phases:
     """Start the same config again and again."""
 
     config: Path
-    plan: Plan
     run: Run
 
     def fit(self, title: str, folder: Path, kill: int | None = None) -> None:
         """Start or resume the run in a folder, until the end or until it is killed after a step."""
         arguments = ["fit", "--config", str(self.config), "--trainer.default_root_dir", str(folder)]
         if folder.exists():
-            title += " from step {global_step}, epoch {epoch}".format_map(_last(folder))
+            last = _last(folder)
+            title += f" from step {last['global_step']} of epoch {last['epoch'] + 1}"
             arguments += ["--ckpt_path", "last"]
         if kill:
             title += f", killed after step {kill}"
@@ -268,20 +289,24 @@ class _Phases:
         start, log = time.monotonic(), self.config.with_name("log.txt")
         status = self.run(arguments, log)
         print(f"{time.monotonic() - start:.1f} s", flush=True)
-        if status != (-signal.SIGKILL if kill else 0):
+        if not _ended_as_planned(status, kill, folder):
             _tell(log)
+            aim = f"save step {kill - 1} and be killed after {kill}" if kill else "succeed"
             raise ValueError(
-                f"verify-resume: {title}: expected this `fit` to "
-                f"{f'reach step {kill}' if kill else 'succeed'}, but it ended with status {status}: "
-                "see what it said above"
+                f"verify-resume: {title}: expected `fit` to {aim}, but it ended with status "
+                f"{status}: see what it said above"
             )
-        if kill:
-            self._require_checkpoint_before(kill, folder)
 
-    def _require_checkpoint_before(self, kill: int, folder: Path) -> None:
-        # Else the run would start anew, and be equal for the wrong reason.
-        step = _last(folder)["global_step"]
-        assert kill - self.plan.save_every < step < kill, f"killed at {kill}, saved at {step}"
+
+def _ended_as_planned(status: int, kill: int | None, folder: Path) -> bool:
+    if kill is None:
+        return status == 0
+    # Without the checkpoint the run would start anew, and be equal for the wrong reason.
+    return (
+        status == -signal.SIGKILL
+        and (folder / LAST).exists()
+        and _last(folder)["global_step"] == kill - 1
+    )
 
 
 def _last(folder: Path) -> dict[str, Any]:
