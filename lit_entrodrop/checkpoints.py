@@ -211,7 +211,14 @@ def _read_value(folder: Path, contents: Metadata, name: str) -> Any:
     place = contents.storage_data[MetadataIndex(name)]
     with (folder / place.relative_path).open("rb") as file:
         file.seek(place.offset)
-        return torch.load(io.BytesIO(file.read(place.length)), weights_only=True)
+        content = io.BytesIO(file.read(place.length))
+    try:
+        return torch.load(content, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"ckpt_path: expected a checkpoint written by `fit`, got {folder}, whose {name} cannot "
+            f"be read ({type(error).__name__})"
+        ) from error
 
 
 def _list_weights(reader: SafeReader) -> dict[str, TensorStorageMetadata]:

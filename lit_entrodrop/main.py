@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 prog=f"lit-entrodrop {words[0]}",
             )
         elif words and words[0] == "verify-resume":
-            verify_resume.main(words[1:])
+            verify_resume.command(words[1:])
         else:
             run_lightning(args)
     except USER_ERRORS as error:
@@ -69,6 +69,8 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message=".*torch.distributed.*_tensor` is deprecated")
     # `export` makes a single file of them.
     warnings.filterwarnings("ignore", message="When saving the DeepSpeed Stage 3 checkpoint")
+    # Shards are read by one process.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

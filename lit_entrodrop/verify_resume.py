@@ -123,8 +123,13 @@ def run_program(arguments: Sequence[str], log: Path) -> int:
         process.wait()
 
 
-def main(words: Sequence[str]) -> None:
-    """Run the command; exit with 1 if the runs differ."""
+def command(words: Sequence[str], run: Run = run_program) -> None:
+    """Run the command; exit with 1 if the runs differ.
+
+    Args:
+        words: its own options and those of `fit`.
+        run: runs the program in a process group of its own.
+    """
     parser = argparse.ArgumentParser(
         prog="lit-entrodrop verify-resume",
         usage="%(prog)s [--steps STEPS] [any argument of fit ...]",
@@ -142,7 +147,7 @@ def main(words: Sequence[str]) -> None:
             "verify-resume: expected to be started once, as it starts all ranks itself, got a rank "
             "of torchrun: start it without torchrun"
         )
-    compared = verify_resume(arguments, Plan(known.steps))
+    compared = verify_resume(arguments, Plan(known.steps), run)
     extent = (
         f"{compared.tensors} tensors and {compared.values} values of the last checkpoint, "
         f"{compared.rows} rows of {METRICS}"
@@ -171,7 +176,8 @@ def verify_resume(arguments: Sequence[str], plan: Plan, run: Run = run_program) 
     """
     config = short_config(resolved_config(arguments), plan)
     with tempfile.TemporaryDirectory(prefix="lit-entrodrop-verify-resume-") as temporary:
-        folder = Path(temporary)
+        # Checkpoints hold paths without links.
+        folder = Path(temporary).resolve()
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         print(f"{plan.steps} steps in epochs of {plan.per_epoch}, in {folder}")
         whole, resumed = folder / "uninterrupted", folder / "resumed"
