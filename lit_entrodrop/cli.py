@@ -29,8 +29,9 @@ from lit_entrodrop.ranks import is_first
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
-add up. Two commands beside those below have a --help of their own: `export` (checkpoint to a
-Hugging Face folder) and `quickstart` (plain, EntroDrop and random dropout on a medical corpus)."""
+add up. Three commands beside those below have a --help of their own: `export` (checkpoint to a
+Hugging Face folder), `quickstart` (plain, EntroDrop and random dropout on a medical corpus) and
+`verify-resume` (proves that a killed and resumed run ends as an uninterrupted one)."""
 
 
 class Trainer(L.Trainer):

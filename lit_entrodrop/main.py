@@ -12,6 +12,7 @@ from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_entrodrop import verify_resume
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
 from lit_entrodrop.quickstart import quickstart
@@ -39,6 +40,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_class=OneLineErrors,
                 prog=f"lit-entrodrop {words[0]}",
             )
+        elif words and words[0] == "verify-resume":
+            verify_resume.command(words[1:])
         else:
             run_lightning(args)
     except SIGTERMException:
@@ -73,6 +76,8 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message="When saving the DeepSpeed Stage 3 checkpoint")
     # It would like device meshes to be flattened, where two collectives in turn are as good.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+    # Shards are read by one process.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

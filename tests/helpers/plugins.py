@@ -1,6 +1,7 @@
 """Plug-ins as users would write them, named in configs by their class path."""
 
 import os
+import random
 import signal
 from typing import Any
 
@@ -93,3 +94,10 @@ class TellToEnd(L.Callback):
     def on_exception(self, trainer: L.Trainer, _: Any, exception: BaseException) -> None:
         steps, how = trainer.global_step, type(exception).__name__
         print(f"rank {trainer.global_rank} ends after {steps} steps: {how}", flush=True)
+
+
+class Moody(Regularizer):
+    """Scales embeddings by a number that nobody seeds again when a run is resumed."""
+
+    def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
+        return embeddings * (1 + 0.1 * random.random())
