@@ -89,13 +89,14 @@ def read_all(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         return checkpoint
     reader = SafeReader(path)
-    tensors, values = {}, {}
+    tensors, sizes, values = {}, {}, {}
     for name, item in reader.read_metadata().state_dict_metadata.items():
         if isinstance(item, TensorStorageMetadata):
             tensors[name] = partial(_read_weight, reader, name, item)
+            sizes[name] = item.size
         elif isinstance(item, BytesStorageMetadata):
             values[name] = _read_value(path, reader.read_metadata(), name)
-    return {**checkpoint, "state_dict": LazyWeights(tensors), "values": values}
+    return {**checkpoint, "state_dict": LazyWeights(tensors, sizes), "values": values}
 
 
 def check_same_model(own: Mapping[str, torch.Size], kept: Mapping[str, torch.Size]) -> None:

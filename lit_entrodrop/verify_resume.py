@@ -244,9 +244,15 @@ def short_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
         "profiler": None,
         "enable_checkpointing": True,
         "enable_progress_bar": False,
-        "callbacks": [*map(_in_the_run_folder, callbacks), _saving()],
+        "callbacks": [*map(_in_the_run_folder, callbacks)],
     }
-    return {**config, "trainer": {**trainer, **own}, "ckpt_path": None}
+    checkpoints = {**config["checkpoints"], "every_n_train_steps": SAVE_EVERY}
+    return {
+        **config,
+        "trainer": {**trainer, **own},
+        "checkpoints": checkpoints,
+        "ckpt_path": None,
+    }
 
 
 def _require_steps(run: Path, plan: Plan) -> None:
@@ -255,15 +261,6 @@ def _require_steps(run: Path, plan: Plan) -> None:
             f"data: expected two epochs of {plan.per_epoch} steps, got {steps} steps in all: give "
             "more text, or lower data.batch_size or trainer.accumulate_grad_batches"
         )
-
-
-def _saving() -> dict[str, Any]:
-    settings = {
-        "filename": LAST.stem,
-        "every_n_train_steps": SAVE_EVERY,
-        "enable_version_counter": False,
-    }
-    return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": settings}
 
 
 def _in_the_run_folder(callback: dict[str, Any]) -> dict[str, Any]:

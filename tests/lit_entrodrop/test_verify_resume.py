@@ -134,6 +134,7 @@ def trainer(**settings: Any) -> dict[str, Any]:
         "limit_val_batches": None,
     }
     config = {"trainer": {**defaults, **settings}, "ckpt_path": "last", "model": {"seed": 1}}
+    config["checkpoints"] = {"keep_last": 3}
     short = short_config(config, Plan(12))
     assert short["ckpt_path"] is None
     assert short["model"] == {"seed": 1}
