@@ -96,8 +96,8 @@ class Comparison:
             if key == TIME_ELAPSED:
                 continue
             # Lazy weights are read one at a time.
-            values = (parts.get(key, ABSENT) for parts in (whole, resumed))
-            self.compare(*values, f"{name}.{key}" if name else str(key))
+            value, other = whole.get(key, ABSENT), resumed.get(key, ABSENT)
+            self.compare(value, other, f"{name}.{key}" if name else str(key))
 
 
 def compare_tensors(whole: Tensor, resumed: Tensor, name: str) -> Iterator[Difference]:

@@ -199,8 +199,8 @@ def compare_runs(whole: Path, resumed: Path) -> Comparison:
     """
     comparison = Comparison()
     comparison.compare_metrics(read_metrics(whole), read_metrics(resumed), METRICS)
-    checkpoints = (without_root(read_all(run / LAST), str(run)) for run in (whole, resumed))
-    comparison.compare(*checkpoints, LAST.name)
+    last, other = (without_root(read_all(run / LAST), str(run)) for run in (whole, resumed))
+    comparison.compare(last, other, LAST.name)
     return comparison
 
 
