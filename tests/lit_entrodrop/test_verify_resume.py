@@ -151,11 +151,10 @@ def test_steps_bound_the_short_run_only_where_they_bound_the_real_one() -> None:
 def test_callbacks_stay_but_keep_out_of_other_folders() -> None:
     stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}
     saving = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "runs/mine", "every": 3}}
-    first, second, ours = trainer(callbacks=[stopping, saving])["callbacks"]
+    first, second = trainer(callbacks=[stopping, saving])["callbacks"]
     assert first == stopping
     assert second == {**saving, "init_args": {"dirpath": None, "every": 3}}
-    assert ours["init_args"]["every_n_train_steps"] == 2
-    assert trainer(callbacks=stopping)["callbacks"] == [stopping, ours]
+    assert trainer(callbacks=stopping)["callbacks"] == [stopping]
 
 
 def test_validation_is_short_or_stays_off() -> None:
