@@ -1,0 +1,108 @@
+"""How many parameters a model has, and where: counted on the meta device, without weights."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from lit_entrodrop.building import LMConfig, build_hf_config, prepare_causal_lm, transformer_blocks
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of parameters; one that serves as embedding and as head counts once.
+
+    Args:
+        parameters: of the model, adapters included.
+        trainable: those that have a gradient.
+        block: of the largest transformer block.
+        block_trainable: those of it that have a gradient.
+        around: outside of the blocks, embedding and head among them.
+        around_trainable: those of them that have a gradient.
+        matrices: in layers that compute with a half-precision copy under mixed precision.
+        head: of the head's weight, ``V · D``.
+        vocabulary_size: words that the head predicts, V.
+        hidden_size: of the model, D.
+        layers: transformer blocks.
+        trains_head: whether the head's weight has a gradient.
+    """
+
+    parameters: int
+    trainable: int
+    block: int
+    block_trainable: int
+    around: int
+    around_trainable: int
+    matrices: int
+    head: int
+    vocabulary_size: int
+    hidden_size: int
+    layers: int
+    trains_head: bool
+
+
+def sizes_of(lm: LMConfig) -> Sizes:
+    """Count the parameters of a model.
+
+    Args:
+        lm: of the model, of which its configuration alone is loaded.
+
+    Raises:
+        ValueError: if the model cannot be had; says why.
+    """
+    with torch.device("meta"):
+        hf_model = AutoModelForCausalLM.from_config(
+            build_hf_config(lm),
+            dtype=getattr(torch, lm.dtype),
+            attn_implementation=lm.attention,
+        )
+        causal_lm = prepare_causal_lm(hf_model, replace(lm, compile=False))
+    return count(causal_lm, causal_lm.unwrapped.get_output_embeddings())
+
+
+def count(model: nn.Module, head: nn.Module) -> Sizes:
+    """Count the parameters of a model.
+
+    Args:
+        model: with its adapters, if any.
+        head: the linear layer of it that predicts words.
+    """
+    blocks = transformer_blocks(model)
+    every = set(model.parameters())
+    within = {parameter for block in blocks for parameter in block.parameters()}
+    weight: torch.Tensor = getattr(head, "base_layer", head).weight  # type: ignore[assignment]
+    linear = {
+        module.weight
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module.weight is not weight
+    }
+    # Experts that are held in one tensor are matrices as well, though of no linear layer.
+    stacked = {parameter for parameter in within if parameter.ndim == 3}
+    return Sizes(
+        parameters=_count(every),
+        trainable=_count(every, _trainable),
+        block=max((_count(block.parameters()) for block in blocks), default=0),
+        block_trainable=max(
+            (_count(block.parameters(), _trainable) for block in blocks), default=0
+        ),
+        around=_count(every - within),
+        around_trainable=_count(every - within, _trainable),
+        matrices=_count(linear | stacked),
+        head=weight.numel(),
+        vocabulary_size=weight.shape[0],
+        hidden_size=weight.shape[1],
+        layers=len(blocks),
+        trains_head=weight.requires_grad,
+    )
+
+
+def _trainable(parameter: nn.Parameter) -> bool:
+    return parameter.requires_grad
+
+
+def _count(
+    parameters: Iterable[nn.Parameter], counts: Callable[[nn.Parameter], bool] = lambda _: True
+) -> int:
+    return sum(parameter.numel() for parameter in parameters if counts(parameter))
