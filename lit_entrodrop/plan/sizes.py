@@ -21,12 +21,9 @@ class Sizes:
         block_trainable: those of it that have a gradient.
         around: outside of the blocks, embedding and head among them.
         around_trainable: those of them that have a gradient.
-        matrices: in layers that compute with a half-precision copy under mixed precision.
-        head: of the head's weight, ``V · D``.
         vocabulary_size: words that the head predicts, V.
         hidden_size: of the model, D.
         layers: transformer blocks.
-        trains_head: whether the head's weight has a gradient.
     """
 
     parameters: int
@@ -35,12 +32,9 @@ class Sizes:
     block_trainable: int
     around: int
     around_trainable: int
-    matrices: int
-    head: int
     vocabulary_size: int
     hidden_size: int
     layers: int
-    trains_head: bool
 
 
 def sizes_of(lm: LMConfig) -> Sizes:
@@ -73,13 +67,6 @@ def count(model: nn.Module, head: nn.Module) -> Sizes:
     every = set(model.parameters())
     within = {parameter for block in blocks for parameter in block.parameters()}
     weight: torch.Tensor = getattr(head, "base_layer", head).weight  # type: ignore[assignment]
-    linear = {
-        module.weight
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and module.weight is not weight
-    }
-    # Experts that are held in one tensor are matrices as well, though of no linear layer.
-    stacked = {parameter for parameter in within if parameter.ndim == 3}
     return Sizes(
         parameters=_count(every),
         trainable=_count(every, _trainable),
@@ -89,12 +76,9 @@ def count(model: nn.Module, head: nn.Module) -> Sizes:
         ),
         around=_count(every - within),
         around_trainable=_count(every - within, _trainable),
-        matrices=_count(linear | stacked),
-        head=weight.numel(),
         vocabulary_size=weight.shape[0],
         hidden_size=weight.shape[1],
         layers=len(blocks),
-        trains_head=weight.requires_grad,
     )
 
 

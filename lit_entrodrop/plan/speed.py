@@ -106,17 +106,3 @@ def offload_seconds(
     stepped = trained * (2 * (4 + optimizer_bytes) + 4 + 2)
     devices = min(world_size, hardware.devices_per_node)
     return moved / hardware.host_bandwidth + stepped * devices / HOST_MEMORY_BANDWIDTH
-
-
-def estimated_flops_per_token(sizes: Sizes, block_size: int) -> float:
-    """Return 6N + 12·L·T·D: operations of forward and backward pass, of which causal attention
-    needs the half but is counted whole, as is the custom.
-
-    Source: Chowdhery et al., "PaLM" (2022), appendix B.
-
-    Args:
-        sizes: of the model; an embedding that is no head multiplies nothing.
-        block_size: tokens that attend to each other, T.
-    """
-    active = sizes.matrices + sizes.head
-    return 6 * active + 12 * sizes.layers * block_size * sizes.hidden_size

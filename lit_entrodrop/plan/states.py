@@ -1,6 +1,7 @@
 """How many bytes a device holds of a model that is trained, by strategy: arithmetic.
 
-What changes with the batch, the activations, is not among them; see :mod:`.activations`.
+What a step makes is not among them: activations, autocast's copies of weights, and the head's logits
+and gradient, which :mod:`lit_entrodrop.plan.activations` finds by a dry run.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +13,6 @@ import torch
 from torch import nn
 
 from lit_entrodrop.data.settings import check_at_least
-from lit_entrodrop.head.linear import default_chunk_size
 from lit_entrodrop.plan.sizes import Sizes
 
 STRATEGIES = (
@@ -102,14 +102,11 @@ def states(
 
 def _replicated(sizes: Sizes, world_size: int, held: Held) -> States:
     gradients = sizes.trainable * held.stored
-    # Autocast keeps its copies of the weights from the first use to the end of the forward pass.
-    copies = sizes.matrices * held.computed if held.stored != held.computed else 0
-    buckets = gradients if world_size > 1 else 0
     return States(
         parameters=sizes.parameters * held.stored,
         gradients=gradients,
         optimizer=ceil(sizes.trainable * held.optimizer),
-        gathered=copies + buckets,
+        gathered=gradients if world_size > 1 else 0,  # the buckets in which they are sent
     )
 
 
@@ -147,31 +144,6 @@ def _deepspeed(strategy: str, sizes: Sizes, world_size: int, held: Held) -> Stat
     if strategy == "deepspeed_zero3":
         return States(weights, gradients, master_and_states, live + bucket)
     return States(0, 0, 0, live + bucket, host=weights + gradients + master_and_states)
-
-
-def head_workspace(
-    sizes: Sizes, tokens: int, held: Held, sharded: bool, chunk_size: int | None, on_gpu: bool
-) -> int:
-    """Return the bytes of the fused head: a chunk of logits, and the gradient that it keeps.
-
-    Args:
-        sizes: of the model.
-        tokens: of a micro-batch.
-        held: in what its numbers are held.
-        sharded: whether the weight comes to the head in the dtype in which it computes.
-        chunk_size: tokens of a chunk; by default what a budget of memory allows.
-        on_gpu: which decides on that budget.
-    """
-    device = torch.device("cuda" if on_gpu else "cpu")
-    chunk = chunk_size or default_chunk_size(sizes.vocabulary_size, device)
-    logits = min(chunk, tokens) * sizes.vocabulary_size * held.computed
-    weight = held.computed if sharded else held.stored
-    copy = 0 if weight == held.computed else held.computed
-    gradient = 0
-    if sizes.trains_head:
-        # Several chunks are summed in fp32, each product of which is made in half precision.
-        gradient = max(FP32, weight) + held.computed if tokens > chunk else weight
-    return logits + sizes.head * (copy + gradient)
 
 
 def optimizer_bytes(make: Callable[[Iterable[nn.Parameter]], Any], dtype: torch.dtype) -> float:
