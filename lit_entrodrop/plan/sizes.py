@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.building import LMConfig, build_hf_config, prepare_causal_lm, transformer_blocks
+from lit_entrodrop.causal_lm import CausalLM
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Sizes:
     layers: int
 
 
-def sizes_of(lm: LMConfig) -> Sizes:
-    """Count the parameters of a model.
+def build_on_meta(lm: LMConfig) -> CausalLM:
+    """Build a model without weights.
 
     Args:
         lm: of the model, of which its configuration alone is loaded.
@@ -46,13 +47,20 @@ def sizes_of(lm: LMConfig) -> Sizes:
     Raises:
         ValueError: if the model cannot be had; says why.
     """
+    hf_config = build_hf_config(lm)
     with torch.device("meta"):
         hf_model = AutoModelForCausalLM.from_config(
-            build_hf_config(lm),
-            dtype=getattr(torch, lm.dtype),
-            attn_implementation=lm.attention,
+            hf_config, dtype=getattr(torch, lm.dtype), attn_implementation=lm.attention
         )
-        causal_lm = prepare_causal_lm(hf_model, replace(lm, compile=False))
+        return prepare_causal_lm(hf_model, replace(lm, compile=False))
+
+
+def sizes_of(causal_lm: CausalLM) -> Sizes:
+    """Count the parameters of a model.
+
+    >>> sizes_of(build_on_meta(LMConfig())).layers
+    5
+    """
     return count(causal_lm, causal_lm.unwrapped.get_output_embeddings())
 
 

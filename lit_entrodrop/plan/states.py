@@ -1,7 +1,7 @@
 """How many bytes a device holds of a model that is trained, by strategy: arithmetic.
 
-What a step makes is not among them: activations, autocast's copies of weights, and the head's logits
-and gradient, which :mod:`lit_entrodrop.plan.activations` finds by a dry run.
+What a step makes is not among them: activations, autocast's copies of weights, and the head's
+logits and gradient, which :mod:`lit_entrodrop.plan.activations` finds by a dry run.
 """
 
 from collections.abc import Callable, Iterable
