@@ -29,8 +29,9 @@ from lit_entrodrop.ranks import is_first
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
-add up. Two commands beside those below have a --help of their own: `export` (checkpoint to a
-Hugging Face folder) and `quickstart` (plain, EntroDrop and random dropout on a medical corpus)."""
+add up. Three commands beside those below have a --help of their own: `export` (checkpoint to a
+Hugging Face folder), `plan` (which strategy fits which hardware, and how fast it will be) and
+`quickstart` (plain, EntroDrop and random dropout on a medical corpus)."""
 
 
 class Trainer(L.Trainer):

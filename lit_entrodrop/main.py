@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
+from lit_entrodrop.plan import command as plan
 from lit_entrodrop.quickstart import quickstart
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
@@ -39,6 +40,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_class=OneLineErrors,
                 prog=f"lit-entrodrop {words[0]}",
             )
+        elif words and words[0] == "plan":
+            plan.main(words[1:])
         else:
             run_lightning(args)
     except SIGTERMException:

@@ -156,24 +156,28 @@ class Options:
                 f"world_size: expected up to {per_node} devices, or a multiple of the {per_node} of "
                 f"a {self.hardware.name} machine, got {world_size}: change it"
             )
-        found = (self._best(name, world_size, size) for name, size in self._arrangements(world_size))
+        found = (
+            self._best(name, world_size, size) for name, size in self._arrangements(world_size)
+        )
         return [option for option in found if option is not None]
 
     def _arrangements(self, world_size: int) -> Iterator[tuple[str, int]]:
         """Yield strategies and how many devices share out a block."""
-        if world_size == 1:
-            yield from (("ddp", 1), (OFFLOAD, 1))
-            return
         for strategy in STRATEGIES:
+            alone = strategy in ("ddp", OFFLOAD)
+            # DeepSpeed and tensor parallelism refuse fp16.
+            scaled = self.job.precision == "16-mixed" and strategy not in ("ddp", "fsdp2", "fsdp")
+            if (world_size == 1 and not alone) or scaled:
+                continue
             if strategy != "fsdp2_tp":
                 yield strategy, 1
                 continue
-            for size in (2, 4, 8):
-                if world_size % size == 0 and size <= self.hardware.devices_per_node:
-                    if self._can_be_shared_by(size):
-                        yield strategy, size
+            shared = (size for size in (2, 4, 8) if world_size % size == 0)
+            yield from ((strategy, size) for size in shared if self._can_be_shared_by(size))
 
     def _can_be_shared_by(self, size: int) -> bool:
+        if size > self.hardware.devices_per_node:
+            return False
         try:
             check_plan(self._causal_lm.unwrapped, size)
         except ValueError:
@@ -188,8 +192,8 @@ class Options:
         sizes = [n for n in range(min(rows, self.job.batch_size), 0, -1) if rows % n == 0]
         held = states(strategy, self.sizes, world_size, self.job.held, tensor)
         if held.device > (1 - MARGIN) * self.hardware.memory_gb * GB:
-            # It will not fit: the smallest batch shows by how much.
-            sizes = sizes[-1:]
+            # It will not fit: the least that it can take shows by how much.
+            return self._option(strategy, world_size, tensor, sizes[-1], rows // sizes[-1], True)
         fitting = []
         for recomputing in (False, True):
             for size in sizes:
@@ -215,9 +219,7 @@ class Options:
         sent = self._traffic(strategy, world_size, tensor, batch_size, accumulate, recomputing)
         seconds = compute + exposed_seconds(sent.intra_node, sent.inter_node, compute, hardware)
         if strategy == OFFLOAD:
-            seconds += offload_seconds(
-                self.sizes, world_size, accumulate, job.optimizer, hardware
-            )
+            seconds += offload_seconds(self.sizes, world_size, accumulate, job.optimizer, hardware)
         return Option(
             strategy,
             world_size,
@@ -272,9 +274,7 @@ class Options:
         key = dtype, batch_size, recomputing
         if key not in self._dry_runs:
             lm = replace(self.job.lm, dtype=dtype, activation_checkpointing=recomputing)
-            self._dry_runs[key] = dry_run(
-                lm, batch_size, self.job.block_size, self.job.precision
-            )
+            self._dry_runs[key] = dry_run(lm, batch_size, self.job.block_size, self.job.precision)
         return self._dry_runs[key]
 
 
@@ -292,6 +292,8 @@ def cheapest(options: list[Option]) -> Option | None:
     return min(
         close,
         key=lambda each: (
-            each.world_size, STRATEGIES.index(each.strategy), each.activation_checkpointing
+            each.world_size,
+            STRATEGIES.index(each.strategy),
+            each.activation_checkpointing,
         ),
     )
