@@ -153,8 +153,8 @@ class Options:
         per_node = self.hardware.devices_per_node
         if world_size < 1 or (world_size > per_node and world_size % per_node):
             raise ValueError(
-                f"world_size: expected up to {per_node} devices, or a multiple of the {per_node} of "
-                f"a {self.hardware.name} machine, got {world_size}: change it"
+                f"world_size: expected up to {per_node} devices, or a multiple of {per_node}, one "
+                f"{self.hardware.name} machine, got {world_size}: change it"
             )
         found = (
             self._best(name, world_size, size) for name, size in self._arrangements(world_size)
