@@ -54,7 +54,7 @@ class States:
         parameters: whole or sharded.
         gradients: as they are kept from one micro-batch to the next.
         optimizer: states, with DeepSpeed's master copy of the parameters.
-        gathered: copies of parameters to compute with, and gradients on their way.
+        gathered: copies of parameters to compute with, and gradients on their way to other devices.
         host: bytes in host memory.
     """
 

@@ -21,7 +21,7 @@ def table(options: Sequence[Option], tokens: float | None, price: float | None) 
     result = Table(title=f"{title} and speed, estimated")
     for name in ("devices", "strategy"):
         result.add_column(name, no_wrap=True)
-    numbers = ["batch", "recompute", "weights", "grads", "optim", "gathered", "step", "sum"]
+    numbers = ["batch", "recompute", "weights", "grads", "optim", "buffers", "step", "sum"]
     numbers += ["host", "fits", "tokens/s each", "tokens/s"]
     numbers += [] if tokens is None else ["days"]
     numbers += [] if tokens is None or price is None else ["cost"]
