@@ -15,10 +15,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lit_entrodrop import verify_resume
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
+from lit_entrodrop.plan import command as plan
 from lit_entrodrop.quickstart import quickstart
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
+# They take all arguments of `fit` beside their own.
+ABOUT_A_FIT: dict[str, Callable[[Sequence[str]], None]] = {
+    "plan": plan.main,
+    "verify-resume": verify_resume.command,
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -40,8 +46,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_class=OneLineErrors,
                 prog=f"lit-entrodrop {words[0]}",
             )
-        elif words and words[0] == "verify-resume":
-            verify_resume.command(words[1:])
+        elif words and words[0] in ABOUT_A_FIT:
+            ABOUT_A_FIT[words[0]](words[1:])
         else:
             run_lightning(args)
     except SIGTERMException:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lit_entrodrop.head.autograd import first_order
 from lit_entrodrop.head.linear import check_chunk_size, check_head, default_chunk_size
 from lit_entrodrop.head.logits import GradientSums, LinearHead, Logits, slices
+from lit_entrodrop.head.rows import sizing_device
 from regularizers.functional import kl_divergence
 
 
@@ -54,7 +55,7 @@ def linear_kl(own: LinearHead, other: LinearHead, chunk_size: int | None = None)
         _Side(each.softcap, autocast or each.hidden.dtype, len(each.tensors))
         for each in (own, other)
     ]
-    chunk_size = chunk_size or default_chunk_size(2 * len(own.weight), own.hidden.device)
+    chunk_size = chunk_size or default_chunk_size(2 * len(own.weight), sizing_device(own.hidden))
     with torch.autocast(device, enabled=False):
         return _LinearKL.apply(sides, chunk_size, *own.tensors, *other.tensors)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -14,7 +14,7 @@ from lit_entrodrop.head.chunked import HeadSettings
 from lit_entrodrop.head.kernels import Backend, check_backend, choose_kernel
 from lit_entrodrop.head.liger import linear_ce_entropy_liger
 from lit_entrodrop.head.logits import LinearHead
-from lit_entrodrop.head.rows import RowStatistics
+from lit_entrodrop.head.rows import RowStatistics, sizing_device
 
 MIB = 2**20
 
@@ -120,7 +120,7 @@ def linear_ce_entropy(
     compute_dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
     settings = HeadSettings(
         kernel=choose_kernel(backend, hidden.device, len(weight), compute_dtype),
-        chunk_size=chunk_size or default_chunk_size(len(weight), hidden.device),
+        chunk_size=chunk_size or default_chunk_size(len(weight), sizing_device(hidden)),
         compute_dtype=compute_dtype,
         softcap=softcap,
         label_smoothing=label_smoothing,

@@ -7,6 +7,9 @@ Per row of logits z with m = max z: s = Σ e^(z−m), and then, with p = softmax
 C rows in a chunk, V words.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,6 +19,8 @@ from regularizers.functional import IGNORE_INDEX
 
 # Whether a chunk needs no memory but its own; else it is taken block by block.
 IN_PLACE = False
+
+_SIZING_DEVICE: ContextVar[torch.device | None] = ContextVar("sizing_device", default=None)
 
 
 class RowStatistics(NamedTuple):
@@ -149,6 +154,26 @@ def slope(
     return result.scatter_add_(1, _places(labels), -nll[:, None])
 
 
+@contextmanager
+def sized_for(device: torch.device) -> Iterator[None]:
+    """Let chunks and blocks be as large as on some device, wherever the tensors are.
+
+    >>> with sized_for(torch.device("cuda")):
+    ...     block_rows(torch.zeros(64, 32768))
+    1024
+    """
+    token = _SIZING_DEVICE.set(device)
+    try:
+        yield
+    finally:
+        _SIZING_DEVICE.reset(token)
+
+
+def sizing_device(tensor: Tensor) -> torch.device:
+    """Return the device for which the work on a tensor is cut into chunks and blocks."""
+    return _SIZING_DEVICE.get() or tensor.device
+
+
 def block_rows(logits: Tensor) -> int:
     """Return how many rows of logits are evaluated at once.
 
@@ -157,7 +182,8 @@ def block_rows(logits: Tensor) -> int:
     >>> block_rows(torch.zeros(64, 32768))
     16
     """
-    return max(1, (2**19 if logits.is_cpu else 2**25) // logits.shape[1])
+    on_cpu = sizing_device(logits).type == "cpu"
+    return max(1, (2**19 if on_cpu else 2**25) // logits.shape[1])
 
 
 def _places(labels: Tensor) -> Tensor:

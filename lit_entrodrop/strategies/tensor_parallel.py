@@ -52,8 +52,7 @@ def parallelize(hf_model: PreTrainedModel, mesh: DeviceMesh) -> None:
         ValueError: if the model has no plan or one that is not supported, or cannot be shared out
             evenly.
     """
-    styles = dict(_styles(hf_model))
-    check_size(hf_model, styles, mesh.size())
+    styles = check_plan(hf_model, mesh.size())
     modules = dict(hf_model.named_modules())
     # PyTorch would train norms that are frozen.
     trained = {name: p.requires_grad for name, p in hf_model.named_parameters()}
@@ -62,6 +61,22 @@ def parallelize(hf_model: PreTrainedModel, mesh: DeviceMesh) -> None:
             parallelize_module(layer, mesh, STYLES[style]())
     for name, parameter in hf_model.named_parameters():
         parameter.requires_grad_(trained[name])
+
+
+def check_plan(hf_model: PreTrainedModel, size: int) -> dict[str, str]:
+    """Return the styles of a model's modules, by name.
+
+    Args:
+        hf_model: the model, without peft around it.
+        size: devices that are to share it out.
+
+    Raises:
+        ValueError: if the model has no plan or one that is not supported, or cannot be shared out
+            evenly.
+    """
+    styles = dict(_styles(hf_model))
+    check_size(hf_model, styles, size)
+    return styles
 
 
 def check_size(hf_model: PreTrainedModel, styles: dict[str, str], size: int) -> None:

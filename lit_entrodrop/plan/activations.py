@@ -1,0 +1,242 @@
+"""Memory and arithmetic of one training step, found by running it on tensors without values."""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from transformers import AutoModelForCausalLM
+
+from lit_entrodrop.building import LMConfig, build_hf_config, prepare_causal_lm
+from lit_entrodrop.causal_lm import CausalLM
+from lit_entrodrop.data.sampling import Batch
+from lit_entrodrop.head.rows import sized_for
+
+# In which mixed precisions compute.
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    flops: int = sdpa_flop_count(query.shape, key.shape, value.shape)
+    return flops
+
+
+def _attention_backward_flops(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+) -> int:
+    flops: int = sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape)
+    return flops
+
+
+# PyTorch counts the fused attention of GPUs alone.
+FLOPS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What one training step of a model takes on one device.
+
+    Args:
+        activation_bytes: peak of what lives beside parameters, their gradients and the optimizer.
+        head_bytes: share of that which the loss head has allocated.
+        step_bytes: peak of all that lives beside parameters and optimizer, if gradients are freed
+            after each step: lower than ``activation_bytes`` plus all gradients, as activations go
+            while gradients come.
+        flops_per_token: of forward and backward, with what is computed again.
+    """
+
+    activation_bytes: int
+    head_bytes: int
+    step_bytes: int
+    flops_per_token: float
+
+
+def dry_run(
+    lm: LMConfig, batch_size: int, block_size: int, precision: str, on_gpu: bool = True
+) -> DryRun:
+    """Run a training step without memory: shapes alone, none of the values.
+
+    Args:
+        lm: of the model; pretrained weights are not loaded.
+        batch_size: rows of a micro-batch on a device, B.
+        block_size: tokens in a row, T.
+        precision: as in ``trainer.precision``.
+        on_gpu: whether the head takes its chunks as on a GPU.
+
+    Returns:
+        The peaks and the floating-point operations.
+
+    Raises:
+        ValueError: if the model cannot be had.
+    """
+    hf_config = build_hf_config(lm)
+    with torch.device("meta"):
+        hf_model = AutoModelForCausalLM.from_config(
+            hf_config, dtype=getattr(torch, lm.dtype), attn_implementation=lm.attention
+        )
+        causal_lm = prepare_causal_lm(hf_model, replace(lm, compile=False))
+    device = torch.device("cuda" if on_gpu else "cpu")
+    with FakeTensorMode(allow_non_fake_inputs=True), sized_for(device):
+        causal_lm.to_empty(device="cpu")
+        # Each of two tied weights has become one of its own.
+        causal_lm.unwrapped.tie_weights()
+        step = measure_step(causal_lm, packed_batch(batch_size, block_size), precision)
+    return DryRun(
+        step.peak,
+        step.peak_of_head,
+        step.peak_with_gradients,
+        step.flops / (batch_size * block_size),
+    )
+
+
+def packed_batch(batch_size: int, block_size: int) -> Batch:
+    """Return a batch whose rows hold two documents each, as packed text does."""
+    ids = torch.zeros(batch_size, block_size, dtype=torch.long)
+    places = torch.arange(block_size).expand(batch_size, -1)
+    second = places >= block_size // 2
+    return {
+        "input_ids": ids,
+        "labels": ids.clone(),
+        "position_ids": places - second * (block_size // 2),
+        "document_ids": second.long(),
+    }
+
+
+def measure_step(causal_lm: CausalLM, batch: Batch, precision: str) -> "StepMeter":
+    """Run forward and backward as a plain training step does, and measure it.
+
+    Args:
+        causal_lm: in train mode, on the CPU, its tensors real or fake; its gradients are freed.
+        batch: as :meth:`LitCausalLM.training_step` takes it.
+        precision: as in ``trainer.precision``.
+    """
+    causal_lm.zero_grad()
+    meter = StepMeter(causal_lm)
+    with meter, meter.gradients_apart(), meter.head_apart():
+        with autocast(precision):
+            token_weight = torch.ones(batch["labels"].shape)
+            outputs = causal_lm(
+                batch["input_ids"],
+                batch["labels"],
+                batch["position_ids"],
+                batch["document_ids"],
+                token_weight=token_weight,
+            )
+            loss = outputs.weighted_loss
+            if loss is None:
+                loss = (token_weight * outputs.nll).sum()
+        meter.in_head = False
+        loss.backward()
+    return meter
+
+
+def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which a precision of the trainer runs a forward pass on a CPU."""
+    if precision in AUTOCAST:
+        return torch.autocast("cpu", AUTOCAST[precision])
+    return contextlib.nullcontext()
+
+
+class StepMeter(TorchDispatchMode):
+    """Counts floating-point operations, and bytes of what operations have made and still lives.
+
+    Works on fake tensors as on real ones. What the model holds before is not counted.
+
+    Args:
+        causal_lm: whose step is measured.
+    """
+
+    def __init__(self, causal_lm: CausalLM) -> None:
+        super().__init__()
+        self.causal_lm = causal_lm
+        self.alive = self.of_head = self.gradients = 0
+        self.peak = self.peak_of_head = self.peak_with_gradients = 0
+        self.in_head = False
+        self.flops = 0
+        self._known: dict[int, tuple[Any, Callable[[], None]]] = {}
+        for tensor in (*causal_lm.parameters(), *causal_lm.buffers()):
+            self._watch(tensor.untyped_storage(), lambda: None)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count what it has made."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        # Not by FlopCounterMode, whose hooks on modules keep activations alive.
+        if count := FLOPS.get(func.overloadpacket):
+            self.flops += count(*args, **kwargs, out_val=result)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._note(tensor.untyped_storage())
+        if self.alive > self.peak:
+            self.peak, self.peak_of_head = self.alive, self.of_head
+        self.peak_with_gradients = max(self.peak_with_gradients, self.alive + self.gradients)
+        return result
+
+    @contextlib.contextmanager
+    def gradients_apart(self) -> Iterator[None]:
+        """Count what has become the gradient of a parameter as such from then on."""
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(self._note_gradient)
+            for parameter in self.causal_lm.parameters()
+            if parameter.requires_grad
+        ]
+        yield
+        for hook in hooks:
+            hook.remove()
+
+    @contextlib.contextmanager
+    def head_apart(self) -> Iterator[None]:
+        """Count what is made after the last hidden states as made by the head."""
+
+        def leave_trunk(*_: object) -> None:
+            self.in_head = True
+
+        hook = self.causal_lm.unwrapped.base_model.register_forward_hook(leave_trunk)
+        yield
+        hook.remove()
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self._known:
+            return
+        size, share = storage.nbytes(), storage.nbytes() if self.in_head else 0
+
+        def forget() -> None:
+            self.alive -= size
+            self.of_head -= share
+
+        self.alive += size
+        self.of_head += share
+        self._watch(storage, forget)
+
+    def _note_gradient(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None, "it has just been accumulated"
+        storage = parameter.grad.untyped_storage()
+        _, forget = self._known[storage._cdata]
+        size = storage.nbytes()
+
+        def forget_gradient() -> None:
+            self.gradients -= size
+
+        forget()
+        self.gradients += size
+        self._watch(storage, forget_gradient)
+
+    def _watch(self, storage: torch.UntypedStorage, forget: Callable[[], None]) -> None:
+        key = storage._cdata
+
+        def die(_: object) -> None:
+            del self._known[key]
+            forget()
+
+        self._known[key] = (weakref.ref(storage, die), forget)
