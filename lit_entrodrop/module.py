@@ -307,6 +307,11 @@ class LitCausalLM(L.LightningModule):
                 "corpus, tokenizer, splits, data.block_size and seed of the run, or start a new "
                 "run from the exported model"
             )
+        if (seed := checkpoint["provenance"]["seed"]) != self.seed:
+            raise ValueError(
+                f"seed_everything: expected {seed}, by which the run orders its data and draws its "
+                f"masks, got {self.seed}: resume with the former"
+            )
         if self.trainer.strategy.lightning_restore_optimizer and not checkpoint.get(
             "optimizer_states"
         ):

@@ -59,6 +59,12 @@ def test_other_blocks_are_refused(tiny: Tiny, run: Path, setting: str) -> None:
     assert "start a new run from the exported model" in said
 
 
+def test_another_seed_is_refused(tiny: Tiny, run: Path) -> None:
+    assert "seed_everything: expected 0, by which the run orders" in refused(
+        tiny, "--seed_everything=1"
+    )
+
+
 def test_another_corpus_is_refused(tiny: Tiny, run: Path) -> None:
     write_corpus(tiny.corpus, texts(70))
     assert "expected the training blocks of the checkpoint" in refused(tiny)

@@ -1,5 +1,6 @@
 """Two real ranks under every strategy against one process."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -62,13 +63,21 @@ def assert_shared_out(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_two_ranks_train_and_resume_as_one_process_does(name: str, corpus: Tiny, one: Path) -> None:
+def test_two_ranks_train_and_resume_as_one_process_does(
+    name: str, corpus: Tiny, one: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     training = [*EVERYTHING, *STRATEGIES[name]]
     two = fit(corpus, name, *training, world_size=2)
     assert_same_curves(two, one, 1e-5)
     torch.testing.assert_close(exported(two), exported(one), atol=1e-5, rtol=1e-4)
     if name != "ddp":
         assert_shared_out(two / "checkpoints" / "last.ckpt")
+    # One process, without the strategy.
+    corpus.run("validate", f"--ckpt_path={two / 'checkpoints' / 'last.ckpt'}", root=f"{name}_val")
+    evaluated = re.search(r"val/loss\W+([\d.]+)", capsys.readouterr().out)
+    assert evaluated
+    trained = read_metrics(one)["val/loss"].iloc[-1]
+    assert float(evaluated[1]) == pytest.approx(trained, rel=1e-5)
 
     told = ["--trainer.callbacks+", "tests.helpers.plugins.TellToEnd"]
     told += ["--trainer.callbacks.rank=1", "--trainer.callbacks.step=5"]
