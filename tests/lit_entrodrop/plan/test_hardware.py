@@ -4,7 +4,7 @@ from lit_entrodrop.plan.hardware import HARDWARE, find_hardware
 
 
 def test_unknown_hardware_is_refused_with_all_that_is_known() -> None:
-    with pytest.raises(ValueError, match="expected one of .*, got 'tpu'") as refused:
+    with pytest.raises(ValueError, match=r"expected one of .*, got 'tpu'") as refused:
         find_hardware("tpu")
     assert all(name in str(refused.value) for name in HARDWARE)
 

@@ -160,7 +160,7 @@ def test_states_of_any_optimizer_are_counted(make: Any, dtype: torch.dtype, expe
 
 def test_what_cannot_be_is_refused() -> None:
     sizes = sizes_for(architecture=LLAMA)
-    with pytest.raises(ValueError, match="expected one of ddp, .*, got 'zero9'"):
+    with pytest.raises(ValueError, match=r"expected one of ddp, .*, got 'zero9'"):
         states("zero9", sizes, 2, Held())
     with pytest.raises(ValueError, match="multiple of tensor_parallel_size, 2, got 3"):
         states("fsdp2_tp", sizes, 3, Held(), 2)
