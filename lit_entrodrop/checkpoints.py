@@ -1,5 +1,6 @@
 """Read checkpoints of any strategy, without running code that a pickle may hold."""
 
+import io
 import pickle
 from collections.abc import Mapping
 from functools import partial
@@ -9,12 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorStorageMetadata,
+)
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 
 from lit_entrodrop.lazy_weights import LazyWeights
 from lit_entrodrop.sharding import unsharded_shape
-from lit_entrodrop.zero_checkpoints import is_zero_folder, read_zero_folder
+from lit_entrodrop.zero_checkpoints import is_zero_folder, read_rank_files, read_zero_folder
 
 # The names that Lightning gives them; the weights' differ between FSDP2 and FSDP1.
 METADATA, WEIGHTS = "meta.pt", ("state_dict.", "model.")
@@ -62,6 +68,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"({type(error).__name__})"
         ) from error
     return _require_ours(checkpoint, path)
+
+
+def read_all(path: Path) -> dict[str, Any]:
+    """Read all that a checkpoint of this project holds, the state of the optimizer included.
+
+    Args:
+        path: as for :func:`read_checkpoint`.
+
+    Returns:
+        What it holds, nested as it was written; the tensors of a folder of shards stay in its files
+        until they are used. Of DeepSpeed ZeRO, what each rank has written, by the file's name.
+
+    Raises:
+        ValueError: if the path is missing, damaged, or no checkpoint of ours.
+    """
+    checkpoint = read_checkpoint(path)
+    if is_zero_folder(path):
+        return read_rank_files(path)
+    if not path.is_dir():
+        return checkpoint
+    reader = SafeReader(path)
+    tensors, sizes, values = {}, {}, {}
+    for name, item in reader.read_metadata().state_dict_metadata.items():
+        if isinstance(item, TensorStorageMetadata):
+            tensors[name] = partial(_read_weight, reader, name, item)
+            sizes[name] = item.size
+        elif isinstance(item, BytesStorageMetadata):
+            values[name] = _read_value(path, reader.read_metadata(), name)
+    return {**checkpoint, "state_dict": LazyWeights(tensors, sizes), "values": values}
 
 
 def check_same_model(own: Mapping[str, torch.Size], kept: Mapping[str, torch.Size]) -> None:
@@ -173,6 +208,21 @@ def _read_weight(reader: SafeReader, name: str, item: TensorStorageMetadata) -> 
     weight = torch.empty(item.size, dtype=item.properties.dtype)
     load_shards({name: weight}, storage_reader=reader, no_dist=True)
     return weight
+
+
+def _read_value(folder: Path, contents: Metadata, name: str) -> Any:
+    # PyTorch's own reader would unpickle it.
+    place = contents.storage_data[MetadataIndex(name)]
+    with (folder / place.relative_path).open("rb") as file:
+        file.seek(place.offset)
+        content = io.BytesIO(file.read(place.length))
+    try:
+        return torch.load(content, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"ckpt_path: expected a checkpoint written by `fit`, got {folder}, whose {name} cannot "
+            f"be read ({type(error).__name__})"
+        ) from error
 
 
 def _list_weights(reader: SafeReader) -> dict[str, TensorStorageMetadata]:

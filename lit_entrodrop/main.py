@@ -12,6 +12,7 @@ from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_entrodrop import verify_resume
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
 from lit_entrodrop.export import export
 from lit_entrodrop.plan import command as plan
@@ -19,6 +20,11 @@ from lit_entrodrop.quickstart import quickstart
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
+# They take all arguments of `fit` beside their own.
+ABOUT_A_FIT: dict[str, Callable[[Sequence[str]], None]] = {
+    "plan": plan.main,
+    "verify-resume": verify_resume.command,
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -40,8 +46,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_class=OneLineErrors,
                 prog=f"lit-entrodrop {words[0]}",
             )
-        elif words and words[0] == "plan":
-            plan.main(words[1:])
+        elif words and words[0] in ABOUT_A_FIT:
+            ABOUT_A_FIT[words[0]](words[1:])
         else:
             run_lightning(args)
     except SIGTERMException:
@@ -76,6 +82,8 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message="When saving the DeepSpeed Stage 3 checkpoint")
     # It would like device meshes to be flattened, where two collectives in turn are as good.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+    # Shards are read by one process.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -78,6 +78,7 @@ class LitCausalLM(L.LightningModule):
         self.entropies = Entropies(self.regularizers.requirements, reference, cache_dir)
         self.eval_metrics = TokenMetrics()
         self.train_means = WeightedMeans()
+        self.last_evaluation: dict[str, float] = {}
         self.preemption = Preemption()
         self.step_weight = torch.zeros(())
         self._resumed_optimizer: str | None = None
@@ -167,6 +168,8 @@ class LitCausalLM(L.LightningModule):
         """Prepare what a step adds up."""
         self.step_weight = torch.zeros((), device=self.device)
         self.one = torch.ones((), device=self.device)
+        # Lightning 2.6 would count an epoch twice when a run that is bounded by steps goes on.
+        self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
     def on_validation_start(self) -> None:
         """Provide the entropies for the validation that comes before the first step."""
@@ -314,6 +317,7 @@ class LitCausalLM(L.LightningModule):
         self._resumed_optimizer = checkpoint["optimizer_class"]
 
     def _restore_metrics(self, checkpoint: dict[str, Any]) -> None:
+        self.last_evaluation = checkpoint["provenance"]["metrics"]
         pending = checkpoint["pending_metrics"]
         if len(pending) == self.trainer.world_size:
             pending = pending[self.global_rank : self.global_rank + 1]
@@ -458,8 +462,8 @@ class LitCausalLM(L.LightningModule):
             losses = [f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name]
             where = f"epoch {self.trainer.current_epoch + 1}, step {self.trainer.global_step}"
             rank_zero_info(f"{where}: {', '.join(losses)}")
-            row = {name: value.item() for name, value in metrics.items()}
-            row["epoch"] = self.trainer.current_epoch
+            self.last_evaluation = {name: value.item() for name, value in metrics.items()}
+            row = {**self.last_evaluation, "epoch": self.trainer.current_epoch}
             for logger in self.loggers:
                 logger.log_metrics(row, self.trainer.global_step)
                 logger.save()

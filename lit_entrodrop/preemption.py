@@ -12,10 +12,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from lit_entrodrop.callbacks.checkpoints import ends_or_validates
 from lit_entrodrop.host_copy import Event, start_copy
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -32,7 +32,7 @@ class Preemption(L.Callback):
 
     def __init__(self) -> None:
         self._signalled: int | None = None
-        self._heard: int = signal.SIGTERM
+        self._heard: int | None = None
         self._told: tuple[list[Tensor], Event | None] | None = None
         self._earlier: Any = None
 
@@ -48,13 +48,37 @@ class Preemption(L.Callback):
         if threading.current_thread() is threading.main_thread():
             self._earlier = signal.signal(signal.SIGUSR1, self._on_signal)
 
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """End the run after this step, once checkpoint and metrics are kept."""
+        if not ends_or_validates(trainer, batch_idx):
+            self._end_if_told(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End the run after this validation, once checkpoint and metrics are kept."""
+        self._end_if_told(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End the run after this epoch, once checkpoint and metrics are kept."""
+        self._end_if_told(trainer)
+
+    def _end_if_told(self, trainer: L.Trainer) -> None:
+        if self._heard is not None:
+            trainer._signal_connector.received_sigterm = True
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Say how the run goes on, and put its job back in the queue if its time was over."""
         if not isinstance(exception, SIGTERMException) or not trainer.is_global_zero:
             return
-        name = signal.Signals(self._heard).name
+        name = signal.Signals(self._heard or signal.SIGTERM).name
         kept = [getattr(saving, "last_model_path", "") for saving in trainer.checkpoint_callbacks]
         print(
             f"{name}: ended after step {trainer.global_step}; last checkpoint: "
@@ -74,8 +98,7 @@ class Preemption(L.Callback):
         """Sum a scalar over ranks, once per optimizer step, and hear of signals on the way."""
         trainer = self._trainer
         if trainer.world_size == 1:
-            if self._signalled is not None:
-                self._hear(self._signalled)
+            self._heard = self._signalled
             return scalar
         signals = [float(self._signalled == signum) for signum in SIGNALS]
         own = torch.stack([scalar, *scalar.new_tensor(signals)])
@@ -85,15 +108,9 @@ class Preemption(L.Callback):
             copies, arrived = told
             if arrived is not None:
                 arrived.synchronize()
-            ranks = dict(zip(SIGNALS, copies[0].tolist(), strict=True))
-            self._hear(*(signum for signum in SIGNALS if ranks[signum]))
+            for signum, ranks in zip(SIGNALS, copies[0].tolist(), strict=True):
+                self._heard = signum if ranks else self._heard
         return total
-
-    def _hear(self, *signums: int) -> None:
-        if signums:
-            self._heard = signums[-1]
-            # Lightning ends the run after this step, once checkpoints and metrics are kept.
-            self._trainer._signal_connector.received_sigterm = True
 
     def _on_signal(self, signum: int, _: FrameType | None) -> None:
         launcher = self._trainer.strategy.launcher
@@ -110,4 +127,4 @@ def requeue(environment: Mapping[str, str]) -> None:
     try:
         subprocess.run(["scontrol", "requeue", job], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        rank_zero_warn(f"the SLURM job {job} could not be put back in the queue: {error}")
+        print(f"SLURM job {job} could not be put back in the queue: {error}", file=sys.stderr)

@@ -41,11 +41,7 @@ def provenance(module: "LitCausalLM") -> dict[str, Any]:
         "seed": module.seed,
         "data": {name: data.hparams[name] for name in DATA}
         | {"corpus": [public_name(name) for name in _as_list(corpus)], "splits": data.summary()},
-        "metrics": {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(("val/", "test/"))
-        },
+        "metrics": dict(module.last_evaluation),
         "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
     }

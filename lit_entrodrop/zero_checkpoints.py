@@ -95,13 +95,30 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
     return {**first, "state_dict": LazyWeights(readers, shapes)}
 
 
-def _load(file: Path) -> dict[str, Any]:
+def read_rank_files(folder: Path) -> dict[str, Any]:
+    """Read all that the ranks of ZeRO have written, as they hold it.
+
+    Args:
+        folder: what Lightning's ``DeepSpeedStrategy`` wrote.
+
+    Returns:
+        The content of each file, by its name; tensors are mapped from the files.
+
+    Raises:
+        ValueError: naming the file that is damaged, or asks for an unknown type.
+    """
+    files = sorted((folder / TAG).glob("*.pt"))
+    return {file.name: _load(file, device="cpu") for file in files}
+
+
+def _load(file: Path, device: str = "meta") -> dict[str, Any]:
     stand_ins: list[Any] = [(kind, name) for name, kind in KNOWN_TYPES.items()]
     refused = f"ckpt_path: expected a checkpoint written by `fit`, got {file}, which"
     with safe_globals(stand_ins):
         try:
             unknown = get_unsafe_globals_in_checkpoint(str(file))
-            content = None if unknown else torch.load(file, map_location="meta", weights_only=True)
+            options: dict[str, Any] = {"map_location": device, "mmap": device != "meta"}
+            content = None if unknown else torch.load(file, weights_only=True, **options)
         except Exception as error:
             # The message of torch.load would advise to run the code that a pickle may hold.
             raise ValueError(

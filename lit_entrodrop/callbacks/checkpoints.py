@@ -38,6 +38,7 @@ class Checkpoints(Checkpoint):
         self.best_score = float("inf")
         self.best_model_path = self.last_model_path = ""
         self._saved_step = 0
+        self._is_due = self._is_last_batch = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the run's folder, and clear away what a killed run left unfinished."""
@@ -51,19 +52,33 @@ class Checkpoints(Checkpoint):
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
-        """Keep a checkpoint every so many steps, and when the run is told to end."""
+        """Keep a checkpoint every so many steps, and when the run is told to end.
+
+        Where validation comes next it is kept after that, as a run that went on from before would
+        not validate.
+        """
         step, every = trainer.global_step, self.every_n_train_steps
-        due = trainer.received_sigterm or (every is not None and step % every == 0)
-        if due and step != self._saved_step:
+        self._is_last_batch = ends_epoch(trainer, batch_idx)
+        self._is_due = step != self._saved_step and (
+            trainer.received_sigterm or (every is not None and step % every == 0)
+        )
+        if self._is_due and not ends_or_validates(trainer, batch_idx):
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep a checkpoint if the validation loss within an epoch is the lowest so far."""
+        """Keep a checkpoint within an epoch if one is due, or the loss is the lowest so far."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        within_epoch = fitting and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if within_epoch and _score(trainer) < self.best_score:
+        # With a step half done, gradients would be lost.
+        if not fitting or self._is_last_batch or trainer.fit_loop._should_accumulate():
+            return
+        if self._is_due or trainer.received_sigterm or _score(trainer) < self.best_score:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -114,7 +129,7 @@ class Checkpoints(Checkpoint):
         unfinished = path.with_name(path.name + UNFINISHED)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            trainer.save_checkpoint(unfinished)
+            trainer.save_checkpoint(unfinished, weights_only=False)
             if trainer.is_global_zero:
                 _flush(unfinished)
                 unfinished.rename(path)
@@ -139,6 +154,19 @@ class Checkpoints(Checkpoint):
             if path.name not in kept:
                 # Renamed first, as one that is half removed must not look whole.
                 _remove(path.rename(path.with_name(path.name + UNFINISHED)))
+
+
+def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Tell whether no further batch of this epoch is trained on."""
+    is_last = trainer.is_last_batch or batch_idx + 1 >= trainer.num_training_batches
+    return is_last or trainer.global_step == trainer.max_steps
+
+
+def ends_or_validates(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Tell whether validation, or the end of the epoch, comes after this batch."""
+    loop = trainer.fit_loop
+    validates = loop._data_fetcher and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    return bool(validates) or ends_epoch(trainer, batch_idx)
 
 
 def _score(trainer: L.Trainer) -> float:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -84,6 +84,35 @@ def run_cli_ranks(
         subprocess.CompletedProcess(arguments, rank.exitcode or 0, log.read_text())
         for rank, log in zip(ranks, logs, strict=True)
     ]
+
+
+def run_cli_group(arguments: Sequence[str], log: Path, world_size: int = 1) -> int:
+    """Run the program in a process group of its own, as `verify_resume.run_program` does.
+
+    Args:
+        arguments: of the program.
+        log: where what the last rank to write says is kept.
+        world_size: number of ranks.
+
+    Returns:
+        The exit status of the first rank, negative if a signal ended it.
+    """
+    leader = fork(_lead_group, tuple(arguments), log, world_size)
+    leader.join(timeout=120)
+    if leader.exitcode is None:
+        assert leader.pid is not None
+        os.killpg(leader.pid, signal.SIGKILL)
+        leader.join(timeout=60)
+    assert leader.exitcode is not None
+    return leader.exitcode
+
+
+def _lead_group(arguments: tuple[str, ...], log: Path, world_size: int) -> None:
+    os.setsid()
+    port = free_port()
+    for rank in range(1, world_size):
+        fork(_run_cli_rank, arguments, rank, world_size, port, log.with_suffix(f".{rank}"))
+    _run_cli_rank(arguments, 0, world_size, port, log)
 
 
 def _run_cli_rank(

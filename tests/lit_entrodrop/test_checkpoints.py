@@ -9,7 +9,13 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
-from lit_entrodrop.checkpoints import check_same_model, read_checkpoint, shapes, sharded_shapes
+from lit_entrodrop.checkpoints import (
+    check_same_model,
+    read_all,
+    read_checkpoint,
+    shapes,
+    sharded_shapes,
+)
 
 OURS: dict[str, Any] = {"lm": {}, "hf_config": {}}
 
@@ -132,3 +138,26 @@ def test_folder_of_zero_without_our_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(ValueError, match=r"whose folder checkpoint holds no \.pt file"):
         read_checkpoint(tmp_path)
+
+
+def test_all_of_shards_is_read(tmp_path: Path) -> None:
+    state = {"optimizer_0": {"lr": 0.1, "betas": (0.9, 0.95), "exp_avg": torch.ones(2)}}
+    dcp.save({"state_dict": WEIGHTS, **state}, checkpoint_id=tmp_path / "a", no_dist=True)
+    torch.save({**OURS, "epoch": 3}, tmp_path / "a" / "meta.pt")
+    everything = read_all(tmp_path / "a")
+    assert everything["epoch"] == 3
+    assert everything["values"] == {"optimizer_0.lr": 0.1, "optimizer_0.betas": (0.9, 0.95)}
+    expected = {f"state_dict.{name}": weight for name, weight in WEIGHTS.items()}
+    expected["optimizer_0.exp_avg"] = torch.ones(2)
+    torch.testing.assert_close(dict(everything["state_dict"]), expected, atol=0, rtol=0)
+
+
+def test_code_in_a_value_of_shards_is_not_executed(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    state = {"state_dict": WEIGHTS, "optimizer_0": {"lr": Payload(trace)}}
+    dcp.save(state, checkpoint_id=tmp_path / "a", no_dist=True)
+    torch.save(OURS, tmp_path / "a" / "meta.pt")
+    trace.unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=r"got .*a, whose optimizer_0\.lr cannot be read"):
+        read_all(tmp_path / "a")
+    assert not trace.exists()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lit_entrodrop.building import LMConfig, LoRAConfig
-from lit_entrodrop.checkpoints import shapes
+from lit_entrodrop.checkpoints import read_all, shapes
+from lit_entrodrop.differences import Comparison
 from lit_entrodrop.zero_checkpoints import check_zero_folder, is_zero_folder, read_zero_folder
 from tests.helpers.tiny import LLAMA
 from tests.helpers.zero import write_zero
@@ -71,6 +72,21 @@ def test_frozen_weights_of_zero3(adapters3: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_frozen_weights_of_zero1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_read(write(tmp_path / "last.ckpt", 1, LoRAConfig(rank=3)), monkeypatch)
+
+
+def test_all_that_the_ranks_hold_is_read(zero3: Path, copied: Path) -> None:
+    file = file_of(copied, "optim")
+    state = torch.load(file, weights_only=False)
+    [moments, *_] = state["optimizer_state_dict"]["optimizer_state_dict"]["state"].values()
+    moments["exp_avg"][2] += 1
+    torch.save(state, file)
+    same, changed = Comparison(), Comparison()
+    same.compare(read_all(zero3), read_all(zero3))
+    changed.compare(read_all(zero3), read_all(copied))
+    assert not same.differences
+    [difference] = changed.differences
+    assert difference.name.startswith(file.name)
+    assert difference.name.endswith("exp_avg[2]")
 
 
 def file_of(folder: Path, part: str, rank: int = 1) -> Path:
