@@ -6,10 +6,11 @@ import yaml
 from transformers import AutoConfig
 
 from lit_entrodrop.building import LMConfig
+from lit_entrodrop.cli import resolved_config
 from lit_entrodrop.main import main
 from lit_entrodrop.plan.hardware import find_hardware
 from lit_entrodrop.plan.options import Options
-from lit_entrodrop.plan.settings import config_text, job_of, resolved_config
+from lit_entrodrop.plan.settings import config_text, job_of
 from tests.helpers.tiny import CONFIGS, LLAMA, Tiny
 
 LLAMA_8B = {

@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
+from lit_entrodrop.cli import resolved_config
 from lit_entrodrop.plan.settings import (
     data_parallel_size,
     job_of,
     planned_precision,
-    resolved_config,
     training_tokens,
 )
 from tests.helpers.tiny import Tiny
