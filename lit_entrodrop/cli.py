@@ -1,12 +1,15 @@
 """LightningCLI with our model and our data: fit, validate, test, predict and score."""
 
+import io
 import os
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
+import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -270,6 +273,23 @@ def run_lightning(args: Sequence[str] | None = None) -> LitCLI:
         args=None if args is None else list(args),
         auto_configure_optimizers=False,
     )
+
+
+def resolved_config(args: Sequence[str]) -> dict[str, Any]:
+    """Return the config that `fit` would use.
+
+    Args:
+        args: of `fit`; wrong ones end the program as they do there.
+    """
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            run_lightning(["fit", *args, "--print_config"])
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    return config
 
 
 def _tokenizer_of(tokenizer: str | None, pretrained: str | None) -> str:

@@ -1,7 +1,6 @@
 """Prove, for a user's own config, that a killed and resumed run ends as an uninterrupted one."""
 
 import argparse
-import io
 import os
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import lightning as L
 import yaml
 
 from lit_entrodrop.checkpoints import read_all, read_checkpoint
-from lit_entrodrop.cli import CHECKPOINTS, run_lightning
+from lit_entrodrop.cli import CHECKPOINTS, resolved_config
 from lit_entrodrop.differences import Comparison, without_root
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import read_metrics
@@ -202,19 +201,6 @@ def compare_runs(whole: Path, resumed: Path) -> Comparison:
     last, other = (without_root(read_all(run / LAST), str(run)) for run in (whole, resumed))
     comparison.compare(last, other, LAST.name)
     return comparison
-
-
-def resolved_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the config that `fit` would use; wrong arguments end the program as they do there."""
-    printed = io.StringIO()
-    try:
-        with redirect_stdout(printed):
-            run_lightning(["fit", *arguments, "--print_config"])
-    except SystemExit as ended:
-        if ended.code:
-            raise
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
-    return config
 
 
 def short_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.head.rows import sized_for
 
+Part = Literal["model", "gradients", "trunk", "head"]
 # In which mixed precisions compute.
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -50,9 +51,10 @@ class DryRun:
     Args:
         activation_bytes: peak of what lives beside parameters, their gradients and the optimizer.
         head_bytes: share of that which the loss head has allocated.
-        step_bytes: peak of all that lives beside parameters and optimizer, if gradients are freed
-            after each step: lower than ``activation_bytes`` plus all gradients, as activations go
-            while gradients come.
+        step_bytes: peak of activations and gradients together, where Lightning lets the gradients
+            of the step before live until the forward pass is over, and new ones then come while
+            activations go. At most ``activation_bytes`` plus all gradients, as much as that if
+            gradients stay from step to step.
         flops_per_token: of forward and backward, with what is computed again.
     """
 
@@ -117,13 +119,15 @@ def measure_step(causal_lm: CausalLM, batch: Batch, precision: str) -> "StepMete
     """Run forward and backward as a plain training step does, and measure it.
 
     Args:
-        causal_lm: in train mode, on the CPU, its tensors real or fake; its gradients are freed.
+        causal_lm: in train mode, on the CPU, its tensors real or fake; its gradients are replaced.
         batch: as :meth:`LitCausalLM.training_step` takes it.
         precision: as in ``trainer.precision``.
     """
-    causal_lm.zero_grad()
+    trainable = [weight for weight in causal_lm.parameters() if weight.requires_grad]
+    for weight in trainable:
+        weight.grad = torch.zeros_like(weight)
     meter = StepMeter(causal_lm)
-    with meter, meter.gradients_apart(), meter.head_apart():
+    with meter, meter.hooks():
         with autocast(precision):
             token_weight = torch.ones(batch["labels"].shape)
             outputs = causal_lm(
@@ -136,7 +140,9 @@ def measure_step(causal_lm: CausalLM, batch: Batch, precision: str) -> "StepMete
             loss = outputs.weighted_loss
             if loss is None:
                 loss = (token_weight * outputs.nll).sum()
-        meter.in_head = False
+        meter.part = "trunk"
+        del outputs
+        causal_lm.zero_grad()
         loss.backward()
     return meter
 
@@ -151,7 +157,7 @@ def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
 class StepMeter(TorchDispatchMode):
     """Counts floating-point operations, and bytes of what operations have made and still lives.
 
-    Works on fake tensors as on real ones. What the model holds before is not counted.
+    Works on fake tensors as on real ones.
 
     Args:
         causal_lm: whose step is measured.
@@ -160,13 +166,14 @@ class StepMeter(TorchDispatchMode):
     def __init__(self, causal_lm: CausalLM) -> None:
         super().__init__()
         self.causal_lm = causal_lm
-        self.alive = self.of_head = self.gradients = 0
-        self.peak = self.peak_of_head = self.peak_with_gradients = 0
-        self.in_head = False
-        self.flops = 0
-        self._known: dict[int, tuple[Any, Callable[[], None]]] = {}
+        self.part: Part = "trunk"
+        self.flops = self.peak = self.peak_of_head = self.peak_with_gradients = 0
+        self.alive: dict[Part, int] = dict.fromkeys(get_args(Part), 0)
+        self._known: dict[int, tuple[Part, weakref.ref[torch.UntypedStorage]]] = {}
         for tensor in (*causal_lm.parameters(), *causal_lm.buffers()):
-            self._watch(tensor.untyped_storage(), lambda: None)
+            self._assign(tensor, "model")
+            if tensor.grad is not None:
+                self._assign(tensor.grad, "gradients")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count what it has made."""
@@ -176,67 +183,45 @@ class StepMeter(TorchDispatchMode):
         if count := FLOPS.get(func.overloadpacket):
             self.flops += count(*args, **kwargs, out_val=result)
         for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._note(tensor.untyped_storage())
-        if self.alive > self.peak:
-            self.peak, self.peak_of_head = self.alive, self.of_head
-        self.peak_with_gradients = max(self.peak_with_gradients, self.alive + self.gradients)
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._known:
+                self._assign(tensor, self.part)
+        activations = self.alive["trunk"] + self.alive["head"]
+        if activations > self.peak:
+            self.peak, self.peak_of_head = activations, self.alive["head"]
+        both = activations + self.alive["gradients"]
+        self.peak_with_gradients = max(self.peak_with_gradients, both)
         return result
 
     @contextlib.contextmanager
-    def gradients_apart(self) -> Iterator[None]:
-        """Count what has become the gradient of a parameter as such from then on."""
-        hooks = [
-            parameter.register_post_accumulate_grad_hook(self._note_gradient)
+    def hooks(self) -> Iterator[None]:
+        """Notice where the head begins, and which tensors become gradients of parameters."""
+
+        def leave_trunk(*_: object) -> None:
+            self.part = "head"
+
+        def note_gradient(parameter: Tensor) -> None:
+            assert parameter.grad is not None, "it has just been accumulated"
+            self._assign(parameter.grad, "gradients")
+
+        handles = [self.causal_lm.unwrapped.base_model.register_forward_hook(leave_trunk)]
+        handles += [
+            parameter.register_post_accumulate_grad_hook(note_gradient)
             for parameter in self.causal_lm.parameters()
             if parameter.requires_grad
         ]
         yield
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
 
-    @contextlib.contextmanager
-    def head_apart(self) -> Iterator[None]:
-        """Count what is made after the last hidden states as made by the head."""
+    def _assign(self, tensor: Tensor, part: Part) -> None:
+        """Count the storage of a tensor to a part, and no more to the one that it was in."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
 
-        def leave_trunk(*_: object) -> None:
-            self.in_head = True
+        def forget(_: object = None) -> None:
+            self.alive[self._known.pop(key)[0]] -= size
 
-        hook = self.causal_lm.unwrapped.base_model.register_forward_hook(leave_trunk)
-        yield
-        hook.remove()
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self._known:
-            return
-        size, share = storage.nbytes(), storage.nbytes() if self.in_head else 0
-
-        def forget() -> None:
-            self.alive -= size
-            self.of_head -= share
-
-        self.alive += size
-        self.of_head += share
-        self._watch(storage, forget)
-
-    def _note_gradient(self, parameter: Tensor) -> None:
-        assert parameter.grad is not None, "it has just been accumulated"
-        storage = parameter.grad.untyped_storage()
-        _, forget = self._known[storage._cdata]
-        size = storage.nbytes()
-
-        def forget_gradient() -> None:
-            self.gradients -= size
-
-        forget()
-        self.gradients += size
-        self._watch(storage, forget_gradient)
-
-    def _watch(self, storage: torch.UntypedStorage, forget: Callable[[], None]) -> None:
-        key = storage._cdata
-
-        def die(_: object) -> None:
-            del self._known[key]
+        if key in self._known:
             forget()
-
-        self._known[key] = (weakref.ref(storage, die), forget)
+        self._known[key] = (part, weakref.ref(storage, forget))
+        self.alive[part] += size

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lit_entrodrop.cli import resolved_config
 from lit_entrodrop.plan.hardware import HARDWARE, find_hardware
 from lit_entrodrop.plan.options import Options, cheapest
-from lit_entrodrop.plan.settings import config_text, job_of, resolved_config, training_tokens
+from lit_entrodrop.plan.settings import config_text, job_of, training_tokens
 from lit_entrodrop.plan.speed import OVERLAP
 from lit_entrodrop.plan.verdict import nothing_fits, shown, table, verdict
 

@@ -1,9 +1,6 @@
 """From the config of a run to what is planned, and back to a config."""
 
 import importlib
-import io
-from collections.abc import Sequence
-from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
@@ -11,24 +8,10 @@ import torch
 import yaml
 
 from lit_entrodrop.building import LMConfig, LoRAConfig
-from lit_entrodrop.cli import run_lightning
 from lit_entrodrop.plan.options import MARGIN, Job, Option
 from lit_entrodrop.plan.states import optimizer_bytes
 
 MIXED = ("bf16-mixed", "16-mixed")
-
-
-def resolved_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the config that `fit` would use; wrong arguments end the program as they do there."""
-    printed = io.StringIO()
-    try:
-        with redirect_stdout(printed):
-            run_lightning(["fit", *arguments, "--print_config"])
-    except SystemExit as ended:
-        if ended.code:
-            raise
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
-    return config
 
 
 def job_of(config: dict[str, Any]) -> Job:

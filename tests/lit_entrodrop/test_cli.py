@@ -320,7 +320,7 @@ def test_regularizer_of_a_user_trains(tiny: Tiny, monkeypatch: pytest.MonkeyPatc
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
     shown = python("-m", "lit_entrodrop", "--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    for word in ("fit", "validate", "test", "predict", "score", "export", "quickstart"):
+    for word in ("fit", "validate", "test", "predict", "score", "export", "plan", "quickstart"):
         assert word in shown.stdout
     assert "Traceback" not in shown.stderr
 
@@ -345,7 +345,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nats" in text or "tokens" in text.lower()
 
 
-@pytest.mark.parametrize("command", ["export", "quickstart"])
+@pytest.mark.parametrize("command", ["export", "plan", "quickstart"])
 def test_other_commands_have_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = outcome([command, "--help"], capsys)
     assert f"usage: lit-entrodrop {command}" in text
