@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any, NamedTuple
 
 import lightning as L
 from transformers import PreTrainedTokenizerBase
@@ -104,10 +105,36 @@ def check_strategy(name: str) -> None:
         )
 
 
-def total_steps(trainer: L.Trainer, data: TextDataModule) -> int:
+class Position(NamedTuple):
+    """Where a run stands: optimizer steps and epochs done, and batches of the epoch under way."""
+
+    steps: int = 0
+    epochs: int = 0
+    batches: int = 0
+
+    @classmethod
+    def of(cls, checkpoint: dict[str, Any]) -> "Position":
+        """Return where a checkpoint stands."""
+        loops = checkpoint["loops"]["fit_loop"]
+        epochs = loops["epoch_progress"]["current"]
+        within = epochs["started"] > epochs["processed"]
+        batches = loops["epoch_loop.batch_progress"]["current"]["ready"]
+        return cls(checkpoint["global_step"], epochs["processed"], batches if within else 0)
+
+
+def total_steps(
+    trainer: L.Trainer,
+    data: TextDataModule,
+    start: Position = Position(),  # noqa: B008
+) -> int:
     """Return the optimizer steps of a run, which curricula and learning rate share out.
 
     Lightning's own estimate would drop the restored position of the data loader (issue 20550).
+
+    Args:
+        trainer: how long, and how many micro-batches make a step.
+        data: how many batches make an epoch.
+        start: where the run was resumed; its steps may have been of another size.
 
     Raises:
         ValueError: if neither epochs nor steps are bounded.
@@ -120,7 +147,10 @@ def total_steps(trainer: L.Trainer, data: TextDataModule) -> int:
         )
     batches, limit = data.batches_per_epoch(), trainer.limit_train_batches
     batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    by_epochs = math.ceil(batches / trainer.accumulate_grad_batches) * (epochs or -1)
+    each = trainer.accumulate_grad_batches
+    per_epoch = math.ceil(batches / each)
+    otherwise = start.epochs * per_epoch + start.batches // each
+    by_epochs = (epochs or -1) * per_epoch + start.steps - otherwise
     return min(bound for bound in (by_epochs, steps) if bound > 0)
 
 

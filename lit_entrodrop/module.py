@@ -1,6 +1,7 @@
 """The LightningModule: one training step as the algorithm that it is."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, shapes
-from lit_entrodrop.checks import check_trainer, total_steps
+from lit_entrodrop.checks import Position, check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
@@ -82,6 +83,7 @@ class LitCausalLM(L.LightningModule):
         self.preemption = Preemption()
         self.step_weight = torch.zeros(())
         self._resumed_optimizer: str | None = None
+        self._start = Position()
         self._logged_loss: float | None = None
         # A closure keeps the frozen model out of this module: it is neither trained nor saved.
         self._score_frozen: Callable[[Batch], Outputs] | None = None
@@ -103,11 +105,13 @@ class LitCausalLM(L.LightningModule):
         optimizer = self.optimizer(decay_groups(self))
         self._optimizer_class = type(optimizer).__name__
         self._configured = [
-            {name: value for name, value in group.items() if name != "params"}
+            # A schedule may change a rate in place.
+            {name: deepcopy(value) for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
         ]
-        factor = partial(self.lr_schedule.factor, total_steps=self.total_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.lr_schedule.factor(step, self.total_steps)
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -261,6 +265,8 @@ class LitCausalLM(L.LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._check_can_resume(checkpoint)
             self._restore_metrics(checkpoint)
+            self._start = Position.of(checkpoint)
+            self.__dict__.pop("total_steps", None)
         # The shards of a folder were compared when they were loaded.
         if "state_dict" in checkpoint:
             own = shapes(self.state_dict(keep_vars=True))
@@ -298,7 +304,7 @@ class LitCausalLM(L.LightningModule):
     @cached_property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return total_steps(self.trainer, self.data)
+        return total_steps(self.trainer, self.data, self._start)
 
     def _check_can_resume(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint["trained_on"] != self.data.fingerprint("train"):

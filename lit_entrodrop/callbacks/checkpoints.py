@@ -177,6 +177,9 @@ def _point(link: Path, target: Path) -> None:
     new = link.with_name(link.name + UNFINISHED)
     new.unlink(missing_ok=True)
     new.symlink_to(target.name)
+    if link.is_dir() and not link.is_symlink():
+        # What copying a run has made of a link.
+        _remove(link.rename(link.with_name(f"copied-{link.name}{UNFINISHED}")))
     new.replace(link)
 
 

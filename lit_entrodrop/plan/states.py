@@ -10,7 +10,8 @@ from math import ceil
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.plan.sizes import Sizes
@@ -156,11 +157,21 @@ def optimizer_bytes(make: Callable[[Iterable[nn.Parameter]], Any], dtype: torch.
     >>> optimizer_bytes(torch.optim.AdamW, torch.float32)
     8.0
     """
-    parameter = nn.Parameter(torch.zeros(64, 64, dtype=dtype))
+    parameter = nn.Parameter(torch.zeros(1024, 1024, dtype=dtype))
     parameter.grad = torch.zeros_like(parameter)
     optimizer = make([parameter])
-    optimizer.step()
+    # Some compile their step, which for one step takes longer than the step.
+    with torch.compiler.set_stance("force_eager"):
+        optimizer.step()
     state = optimizer.state[parameter].values()
     # Of a count of steps there is one, however large a parameter is.
-    tensors = [each for each in state if isinstance(each, torch.Tensor) and each.numel() > 1]
-    return sum(each.nbytes for each in tensors) / parameter.numel()
+    tensors = [each for each in state if isinstance(each, Tensor) and each.numel() > 1]
+    return sum(map(_held_bytes, tensors)) / parameter.numel()
+
+
+def _held_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor, or of those that a quantized one is made of."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return tensor.nbytes
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_held_bytes(getattr(tensor, name)) for name in names)

@@ -44,6 +44,15 @@ def test_more_epochs_other_regularizers_and_rates_are_taken(tiny: Tiny, run: Pat
     assert metrics.index[-1] == 20
 
 
+def test_steps_of_another_size_share_out_what_is_left(tiny: Tiny, run: Path) -> None:
+    """Of the learning rate, which falls to zero with the last step, and not before."""
+    resume(tiny, "--data.batch_size=8", "--model.lr_schedule.decay=linear")
+    rates = read_metrics(run)["learning_rate"].dropna()
+    assert rates.index[-1] == 10 + 5
+    assert (rates.loc[11:].diff().dropna() < 0).all()
+    assert rates.iloc[-1] == 0
+
+
 def test_within_an_epoch_batches_keep_their_size(tiny: Tiny, run: Path) -> None:
     said = refused(tiny, "--data.batch_size=2", step=6)
     assert "data.batch_size: expected 4 blocks a batch over all devices" in said
