@@ -60,7 +60,8 @@ def data_parallel_size(trainer: dict[str, Any]) -> int:
         count = 1 if devices == "auto" else max(1, int(devices))
     strategy = trainer["strategy"]
     arguments = strategy.get("init_args") or {} if isinstance(strategy, dict) else {}
-    return max(1, count * trainer["num_nodes"] // arguments.get("tensor_parallel_size", 1))
+    shared: int = arguments.get("tensor_parallel_size", 1)
+    return max(1, count * int(trainer["num_nodes"]) // shared)
 
 
 def training_tokens(config: dict[str, Any], job: Job, corpus_tokens: float | None) -> float | None:
@@ -110,11 +111,12 @@ def config_of(option: Option, job: Job) -> dict[str, Any]:
 
 def config_text(option: Option, job: Job) -> str:
     """Return that as YAML, with the reason atop."""
+    settings: str = yaml.safe_dump(config_of(option, job), sort_keys=False)
     return (
         f"# By `lit-entrodrop plan` for {option.world_size} x {option.hardware.name}: about "
         f"{option.device_gb:.1f} of {option.hardware.memory_gb:g} GB on each\n"
         f"# ({MARGIN:.0%} are left free). Give it last, after the configs of the run.\n"
-        + yaml.safe_dump(config_of(option, job), sort_keys=False)
+        f"{settings}"
     )
 
 
