@@ -42,10 +42,22 @@ QWEN3: dict[str, Any] = {
     "max_position_embeddings": 40960,
     "tie_word_embeddings": True,
 }
+LLAMA_8B: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+}
 TINY = {"vocab_size": 4096, "num_hidden_layers": 1, "num_attention_heads": 2}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3-0.6b": {**QWEN3, "hidden_size": 1024, "intermediate_size": 3072},
     "qwen3-1.7b": {**QWEN3, "hidden_size": 2048, "intermediate_size": 6144},
+    "llama3.1-8b": LLAMA_8B,
     "tiny": {
         **QWEN3,
         **TINY,

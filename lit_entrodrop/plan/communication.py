@@ -14,8 +14,8 @@ SHARDED = ("fsdp2", "fsdp2_tp", "fsdp", "deepspeed_zero3", "deepspeed_zero3_offl
 STRATEGIES = ("ddp", "deepspeed_zero2", *SHARDED)
 # Of a block's activations by a group with tensor parallelism: the outputs of attention and MLP in
 # the forward pass; in the backward one, the inputs of the three projections to queries, keys and
-# values and of the two into the MLP, each by itself. Recomputing repeats those of the forward pass.
-FORWARD_REDUCES, BACKWARD_REDUCES = 2, 5
+# values and of the two into the MLP, each by itself. Recomputing stops short of the last output.
+FORWARD_REDUCES, BACKWARD_REDUCES, RECOMPUTED_REDUCES = 2, 5, 1
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,14 @@ def step_bytes(
     share = (parameters - parameters_around) / tensor_parallel_size
     gathers_around = 2 if strategy.startswith("deepspeed") else 1
     activations = tokens_per_device * hidden_size * parameter_bytes
-    reduces = layers * (FORWARD_REDUCES * (1 + recomputed) + BACKWARD_REDUCES)
+    per_block = FORWARD_REDUCES + BACKWARD_REDUCES + RECOMPUTED_REDUCES * recomputed
     micro_batch = (
         sharing.gather(share * parameter_bytes) * 2
         + sharing.reduce_scatter(share * gradient_bytes)
         + around.gather(parameters_around * parameter_bytes) * gathers_around
         + around.reduce_scatter(parameters_around * gradient_bytes)
         + copies.all_reduce(gradients / around.size)
-        + group.all_reduce(activations) * reduces
+        + group.all_reduce(activations) * layers * per_block
     )
     return micro_batch * accumulate
 

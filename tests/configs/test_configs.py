@@ -21,11 +21,18 @@ from tests.helpers.tiny import CONFIGS
 
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 BASE = CONFIGS / "base.yaml"
-# A quickstart arm and an experiment on SmolLM2 say which files they go with.
+# Quickstart arms and experiments on models of the hub say which files they go with.
 COMPANIONS = {
     "experiments/quickstart/entrodrop.yaml": ["experiments/quickstart/common.yaml"],
     "experiments/quickstart/random_token_dropout.yaml": ["experiments/quickstart/common.yaml"],
     "experiments/smollm2_hpo.yaml": ["model/smollm2_135m.yaml", "regularizers/entrodrop.yaml"],
+    **{
+        f"experiments/llama3.1_8b_{machines}.yaml": [
+            "model/llama3.1_8b.yaml",
+            "regularizers/entrodrop.yaml",
+        ]
+        for machines in ("1x80gb", "8x80gb", "64gpu")
+    },
 }
 HUB_MODELS = {
     "qwen3_0.6b": "Qwen/Qwen3-0.6B-Base",

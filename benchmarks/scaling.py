@@ -1,0 +1,342 @@
+"""How far each strategy scales at the shape of Llama-3.1-8B: arithmetic, of which nothing was run.
+
+``python -m benchmarks.scaling --write true`` writes the tables into ``docs/scaling.md`` and draws the
+figure. Bytes are those of :mod:`lit_entrodrop.plan.communication`, bandwidths those of the makers.
+What bandwidth alone does not tell is that a ring takes a hop for each device: a hop is taken to
+last ``HOP`` seconds. All but the reductions of tensor parallelism, which the next layer waits for,
+hides under a part of the computing, as in :mod:`lit_entrodrop.plan.speed`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from benchmarks import harness
+from benchmarks.gpu import ARCHITECTURES, training_flops_per_token
+from benchmarks.live_fit import TOKENIZER
+from lit_entrodrop.building import LMConfig, build_hf_config
+from lit_entrodrop.plan.communication import Traffic, step_bytes
+from lit_entrodrop.plan.hardware import GB, find_hardware
+from lit_entrodrop.plan.sizes import Sizes, build_on_meta, sizes_of
+from lit_entrodrop.plan.speed import OVERLAP, compute_seconds
+from lit_entrodrop.plan.states import Held, states
+from lit_entrodrop.report import COLORS
+
+PAGE = "docs/scaling.md"
+FIGURE = "docs/images/scaling.svg"
+LLAMA = LMConfig(
+    pretrained=None,
+    architecture=ARCHITECTURES["llama3.1-8b"],
+    tokenizer=TOKENIZER,
+    activation_checkpointing=True,
+)
+LENGTH = 4096
+MFU = 0.4
+HOP = 5e-6
+DEVICES = (8, 16, 64, 256, 1024)
+TOKENS = (4096, 16384)
+ZERO2_BUCKET = 500_000_000  # numbers, DeepSpeed's default
+BYTES_PER_TOKEN = 4.2
+STEPS_PER_EPOCH = 20
+GPU = find_hardware("h100")
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A strategy, and how it arranges the devices.
+
+    Args:
+        name: in tables and figure.
+        strategy: name of a file in ``configs/strategy``.
+        tensor: devices that share out a block.
+        sharded_over: devices that hold a copy of the model, or None for all.
+    """
+
+    name: str
+    strategy: str
+    tensor: int = 1
+    sharded_over: int | None = None
+
+    def replicas(self, devices: int) -> int:
+        """Return the copies of the model."""
+        return devices // self.sharded_over if self.sharded_over else 1
+
+
+ARRANGEMENTS = (
+    Arrangement("DDP", "ddp"),
+    Arrangement("ZeRO-2", "deepspeed_zero2"),
+    Arrangement("ZeRO-3", "deepspeed_zero3"),
+    Arrangement("FSDP2", "fsdp2"),
+    Arrangement("HSDP of 8", "fsdp2", sharded_over=8),
+    Arrangement("FSDP2 + TP 2", "fsdp2_tp", tensor=2),
+    Arrangement("FSDP2 + TP 8", "fsdp2_tp", tensor=8),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step on some devices.
+
+    Args:
+        arrangement: of the devices.
+        devices: in all.
+        tokens: of a micro-batch, for each device; a tensor-parallel group works on those of all of
+            its devices.
+        accumulate: micro-batches of a step.
+    """
+
+    arrangement: Arrangement
+    devices: int
+    tokens: int
+    accumulate: int = 1
+
+    @property
+    def state_gb(self) -> float:
+        """What a device holds of the model."""
+        own = self.arrangement
+        over = self.devices // own.replicas(self.devices)
+        return states(own.strategy, sizes(), over, Held(), own.tensor).device / GB
+
+    @property
+    def sent(self) -> Traffic:
+        """Bytes that a device sends."""
+        return self._sent(self.tokens)
+
+    @property
+    def compute(self) -> float:
+        """Seconds of computing."""
+        return compute_seconds(flops_per_token(), self.tokens * self.accumulate, MFU, GPU)
+
+    @property
+    def communication(self) -> float:
+        """Seconds that sending takes, were nothing computed meanwhile."""
+        return self._hidable + self._awaited
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the time of a step in which devices compute."""
+        exposed = self._awaited + max(0.0, self._hidable - OVERLAP * self.compute)
+        return self.compute / (self.compute + exposed)
+
+    def _sent(self, tokens: int) -> Traffic:
+        own = self.arrangement
+        return step_bytes(
+            own.strategy,
+            sizes().parameters,
+            self.devices,
+            GPU.devices_per_node,
+            tokens * own.tensor,
+            sizes().hidden_size,
+            sizes().layers,
+            own.tensor,
+            own.replicas(self.devices),
+            self.accumulate,
+            sizes().around,
+            recomputed=True,
+        )
+
+    @property
+    def _hidable(self) -> float:
+        return _seconds(self._sent(0)) + HOP * self._hops * self.accumulate
+
+    @property
+    def _awaited(self) -> float:
+        """What a tensor-parallel group waits for: its sums of activations."""
+        hops = 8 * sizes().layers * 2 * (self.arrangement.tensor - 1) * self.accumulate
+        return _seconds(self.sent) - _seconds(self._sent(0)) + HOP * hops
+
+    @property
+    def _hops(self) -> int:
+        own, everyone = self.arrangement, self.devices - 1
+        buckets = -(-sizes().parameters // ZERO2_BUCKET)
+        if own.strategy in ("ddp", "deepspeed_zero2"):
+            return 3 * buckets * everyone
+        copies = own.replicas(self.devices)
+        units = sizes().layers + 1
+        shards = self.devices // (copies * own.tensor)
+        return 3 * units * (shards - 1) + 2 * units * (copies - 1)
+
+
+def _seconds(sent: Traffic) -> float:
+    intra = sent.intra_node / GPU.intra_node_bandwidth
+    return intra + sent.inter_node / GPU.inter_node_bandwidth
+
+
+@cache
+def sizes() -> Sizes:
+    """Return the numbers of parameters."""
+    return sizes_of(build_on_meta(LLAMA))
+
+
+@cache
+def flops_per_token() -> float:
+    """Return the operations that a token needs."""
+    return training_flops_per_token(build_hf_config(LLAMA), LENGTH)
+
+
+def traffic_table() -> str:
+    """Return what a device holds and sends in a step of one micro-batch of 4,096 tokens."""
+    rows = []
+    for own in ARRANGEMENTS:
+        cells = [own.name]
+        for devices in (8, 64, 1024):
+            step = Step(own, devices, TOKENS[0])
+            sent = step.sent
+            cells.append(f"{step.state_gb:.0f}")
+            cells.append(f"{sent.intra_node / GB:.1f} + {sent.inter_node / GB:.1f}")
+            cells.append(f"{step.communication:.2f}")
+        rows.append(cells)
+    head = ["strategy"]
+    for devices in (8, 64, 1024):
+        head += [f"{devices:,}: holds", "sends", "seconds"]
+    return markdown(head, rows)
+
+
+def efficiency_table(tokens: int, accumulate: int = 1) -> str:
+    """Return the share of time in which devices compute, if nothing hides and if most does."""
+    rows = [
+        [own.name, *(_percent(Step(own, devices, tokens, accumulate)) for devices in DEVICES)]
+        for own in ARRANGEMENTS
+    ]
+    return markdown(["strategy", *(f"{devices:,} GPUs" for devices in DEVICES)], rows)
+
+
+def corpus_table(megabytes: Iterable[int] = (1, 5, 20, 100, 1000)) -> str:
+    """Return how many devices a corpus fills."""
+    rows = []
+    for size in megabytes:
+        tokens = size * 1e6 / BYTES_PER_TOKEN
+        most = most_devices(tokens)
+        steps = tokens / (most * LENGTH)
+        largest = 1024 * LENGTH / tokens
+        seconds = steps * Step(ARRANGEMENTS[3], most, LENGTH).compute
+        rows.append(
+            [
+                f"{size:,} MB",
+                f"{tokens / 1e6:,.1f} M",
+                f"{most:,}",
+                f"{steps:,.0f}",
+                f"{seconds:,.0f} s",
+                f"{largest:,.2g}",
+            ]
+        )
+    head = ["text", "tokens", "most GPUs", "steps an epoch", "an epoch computes for"]
+    return markdown([*head, "epochs in one step of 1,024 GPUs"], rows)
+
+
+def most_devices(tokens: float) -> int:
+    """Return the most devices that leave ``STEPS_PER_EPOCH`` steps, as a power of two.
+
+    >>> most_devices(1.2e6)
+    8
+    """
+    fitting = tokens / (STEPS_PER_EPOCH * LENGTH)
+    return int(2 ** max(0, int(fitting).bit_length() - 1))
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table."""
+    lines = [list(head), ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def tables() -> dict[str, str]:
+    """Return the tables by the names that the page marks their places with."""
+    one = Step(ARRANGEMENTS[3], 8, LENGTH)
+    facts = [
+        ["parameters", f"{sizes().parameters / 1e9:.2f} billion"],
+        ["of them around the blocks", f"{sizes().around / 1e9:.2f} billion"],
+        ["operations a token", f"{flops_per_token() / 1e9:.1f} GFLOP"],
+        *[
+            [f"computing {tokens:,} tokens", f"{Step(one.arrangement, 8, tokens).compute:.2f} s"]
+            for tokens in TOKENS
+        ],
+    ]
+    return {
+        "facts": markdown(["Llama-3.1-8B, sequences of 4,096", "each GPU"], facts),
+        "traffic": traffic_table(),
+        "small": efficiency_table(TOKENS[0]),
+        "large": efficiency_table(TOKENS[1]),
+        "accumulated": efficiency_table(TOKENS[0], 4),
+        "corpus": corpus_table(),
+    }
+
+
+def filled(page: str) -> str:
+    """Return a page with its tables written anew, between the comments that name them."""
+    for name, table in tables().items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, rest = page.split(start)
+        page = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+    return page
+
+
+def draw(path: Path) -> None:
+    """Draw sending relative to computing over devices, for few tokens and many."""
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    with plt.rc_context({"svg.hashsalt": "scaling"}):
+        figure, panels = plt.subplots(
+            1, len(TOKENS), figsize=(10, 4.2), sharey=True, layout="constrained"
+        )
+        for tokens, panel in zip(TOKENS, panels, strict=True):
+            _curves(panel, tokens)
+        panels[0].set_ylabel("sending relative to computing")
+        panels[0].legend(frameon=False, fontsize=8)
+        figure.supxlabel(
+            "H100 GPUs; above the dashed line sending cannot hide. "
+            "Arithmetic at Llama-3.1-8B's shape, 40 % MFU; no GPU has run it.",
+            fontsize=8,
+            color="0.4",
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        plt.close(figure)
+
+
+def _curves(panel: Any, tokens: int) -> None:
+    devices = [2**power for power in range(3, 11)]
+    for index, own in enumerate(ARRANGEMENTS):
+        steps = [Step(own, number, tokens) for number in devices]
+        if all(step.state_gb > GPU.memory_gb for step in steps):
+            continue
+        values = [step.communication / step.compute for step in steps]
+        color = COLORS[index % len(COLORS)]
+        panel.plot(devices, values, marker="o", markersize=3, label=own.name, color=color)
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(devices, [f"{number:,}" for number in devices])
+    panel.set_ylim(bottom=0)
+    panel.axhline(OVERLAP, color="0.3", linestyle="--", linewidth=1)
+    panel.grid(alpha=0.3)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set_title(f"{tokens:,} tokens a GPU and step", loc="left", fontsize=10)
+
+
+def _percent(step: Step) -> str:
+    if step.state_gb > GPU.memory_gb:
+        return "too large"
+    least = step.compute / (step.compute + step.communication)
+    return f"{100 * least:.0f}–{100 * step.efficiency:.0f} %"
+
+
+def scaling(write: bool = False) -> None:
+    """Print the tables.
+
+    Args:
+        write: into ``docs/scaling.md``, and draw the figure.
+    """
+    for name, table in tables().items():
+        print(f"{name}\n{table}\n")
+    if write:
+        page = harness.ROOT / PAGE
+        page.write_text(filled(page.read_text()))
+        draw(harness.ROOT / FIGURE)
+
+
+if __name__ == "__main__":
+    harness.command_line(scaling)
