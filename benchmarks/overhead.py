@@ -32,6 +32,7 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.live_fit import CLIP, LiveFit, fit, llama, seeded, topics_data
 from lit_entrodrop.building import LMConfig, build_causal_lm
+from lit_entrodrop.callbacks import Checkpoints
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.cli import default_callbacks
 from lit_entrodrop.data import TextDataModule
@@ -189,19 +190,20 @@ def fits(
             seeded()
             modules[arm], own = make(), data()
             start = partial(fit, module=modules[arm], data=own, steps=total, device=device)
-            live[arm] = LiveFit(partial(start, **trainer_options(arm, folder / arm, own)))
+            live[arm] = LiveFit(partial(start, **trainer_options(arm, folder / arm)))
         yield live, modules
         for each in live.values():
             each.close()
 
 
-def trainer_options(arm: str, folder: Path, data: TextDataModule) -> dict[str, Any]:
+def trainer_options(arm: str, folder: Path) -> dict[str, Any]:
     """Return the options of an arm's trainer: barebones, or as of ``lit-entrodrop fit``."""
     if "barebones" in arm:
         return {"barebones": True}
     return {
         "logger": MetricsFile(folder),
-        "callbacks": default_callbacks("fit", folder, data),
+        "callbacks": [*default_callbacks("fit", folder), Checkpoints()],
+        "default_root_dir": folder,
         # As in configs/base.yaml.
         "log_every_n_steps": 10,
         "num_sanity_val_steps": -1,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 FILE_NAME = "metrics.csv"
 Row = dict[str, float]

@@ -16,8 +16,9 @@ from typing import Any
 import lightning as L
 import yaml
 
+from lit_entrodrop.callbacks.checkpoints import FOLDER as CHECKPOINTS
 from lit_entrodrop.checkpoints import read_all, read_checkpoint
-from lit_entrodrop.cli import CHECKPOINTS, resolved_config
+from lit_entrodrop.cli import resolved_config
 from lit_entrodrop.differences import Comparison, without_root
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import read_metrics

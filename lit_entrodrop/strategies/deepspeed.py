@@ -5,7 +5,7 @@ import io
 import logging
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -109,12 +109,12 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
 
         DeepSpeed holds them in buffers of its own, which it divides by its loss scale.
         """
-        self.optimizers[0].loss_scale = 1 / factor
+        self._zero_optimizer.loss_scale = 1 / factor
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> Any:
         """Step, after which the next backward pass must not be scaled; none is skipped silently."""
         result = super().optimizer_step(*args, **kwargs)
-        self.optimizers[0].loss_scale = 1.0
+        self._zero_optimizer.loss_scale = 1.0
         if not self.deepspeed_engine.was_step_applied():
             raise FloatingPointError(
                 "gradient: expected finite numbers, got others, at which DeepSpeed would skip the "
@@ -122,9 +122,14 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
             )
         return result
 
-    def model_sharded_context(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def model_sharded_context(self) -> Generator[None, None, None]:
         """Leave the sharding to :meth:`build`, which knows where the weights come from."""
-        return contextlib.nullcontext()
+        yield
+
+    @property
+    def _zero_optimizer(self) -> Any:
+        return self.optimizers[0]
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model; in stage 3 on the first rank only, which deals it out block by block.
@@ -164,6 +169,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         """
         path = Path(self.broadcast(str(checkpoint_path)))
         checkpoint = read_checkpoint(path)
+        assert self.lightning_module is not None, "it is connected before"
         if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
             return checkpoint
         if not is_zero_folder(path):
@@ -187,6 +193,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
                     tensor.data.copy_(value)
 
     def _parameters_and_buffers(self) -> dict[str, Tensor]:
+        assert self.lightning_module is not None, "it is connected before"
         tensors: dict[str, Tensor] = self.lightning_module.state_dict(keep_vars=True)
         return tensors
 
@@ -214,7 +221,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
 
     def _part_step_counts(self) -> None:
         # DeepSpeed gives all parts of the optimizer one tensor, which each of them then counts up.
-        for part, state in self.optimizers[0].optimizer.state.items():
+        for part, state in self._zero_optimizer.optimizer.state.items():
             if isinstance(state.get("step"), Tensor):
                 state["step"] = state["step"].to(part.device, copy=True)
 

@@ -58,7 +58,7 @@ class FSDPStrategy(LightningFSDPStrategy):
     @property
     def precision_plugin(self) -> Precision:
         """What casts and clips."""
-        return self._precision_plugin or Precision("32-true")
+        return cast(Precision, self._precision_plugin or Precision("32-true"))
 
     @precision_plugin.setter
     def precision_plugin(self, plugin: Any) -> None:
@@ -67,14 +67,14 @@ class FSDPStrategy(LightningFSDPStrategy):
     def setup(self, trainer: L.Trainer) -> None:
         """Tell the precision plugin whose gradients it clips."""
         super().setup(trainer)
-        self.precision_plugin.root = trainer.lightning_module.causal_lm
+        self.precision_plugin.root = cast(Any, trainer.lightning_module).causal_lm
 
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load a folder of shards, once it is known to be of this model and no code."""
         path = Path(self.broadcast(str(checkpoint_path)))
-        whole = self.lightning_module.causal_lm.whole_shapes
+        whole = cast(Any, self.lightning_module).causal_lm.whole_shapes
         own = {f"causal_lm.{name}": shape for name, shape in whole.items()}
         check_same_model(own, sharded_shapes(path))
         return super().load_checkpoint(path, weights_only=True)
@@ -104,8 +104,8 @@ class FSDPStrategy(LightningFSDPStrategy):
         )
         for name, parameter in sharded.named_parameters():
             # What is left of its own shape is flat.
-            parameter.whole_shape = whole[name.replace(f"{FSDP_WRAPPED_MODULE}.", "")]
-        sharded.whole_shapes = whole
+            cast(Any, parameter).whole_shape = whole[name.replace(f"{FSDP_WRAPPED_MODULE}.", "")]
+        cast(Any, sharded).whole_shapes = whole
         return cast(CausalLM, sharded)  # it passes all names on
 
 
