@@ -1,7 +1,7 @@
 """How far each strategy scales at the shape of Llama-3.1-8B: arithmetic, of which nothing was run.
 
-``python -m benchmarks.scaling --write true`` writes the tables into ``docs/scaling.md`` and draws
-the figure. Bytes are those of :mod:`lit_entrodrop.plan.communication`, bandwidths those of the makers.
+``python -m benchmarks.scaling --write true`` writes the tables into ``docs/scaling.md`` and draws a
+figure. Bytes are those of :mod:`lit_entrodrop.plan.communication`, bandwidths those of the makers.
 What bandwidth alone does not tell is that a ring takes a hop for each device: a hop is taken to
 last ``HOP`` seconds. All but the reductions of tensor parallelism, which the next layer waits for,
 hides under a part of the computing, as in :mod:`lit_entrodrop.plan.speed`.

@@ -96,6 +96,9 @@ def step_bytes(
 ) -> Traffic:
     """Return how many bytes a device sends in an optimizer step of full fine-tuning.
 
+    DeepSpeed's ZeRO-3 is taken to keep nothing between forward and backward: by default it keeps up
+    to 1e9 parameters, and so sends less for small models.
+
     Args:
         strategy: name of a file in ``configs/strategy``.
         parameters: of the model.
