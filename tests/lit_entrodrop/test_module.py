@@ -567,3 +567,14 @@ def test_resumed_run_ends_with_the_same_bits(tiny: Tiny, name: str, where: str) 
         torch.testing.assert_close(
             resumed.entropies.stores[split].values, store.values, atol=0, rtol=0, equal_nan=True
         )
+
+
+def test_rate_that_is_a_tensor_warms_up_to_its_peak(tiny: Tiny) -> None:
+    """Schedules change such a rate in place."""
+    folder = tiny.folder / "logs"
+    module = tiny.module(
+        optimizer=lambda params: torch.optim.AdamW(params, lr=torch.tensor(0.01)),
+        lr_schedule=LRSchedule(warmup=5, decay="constant"),
+    )
+    tiny.trainer(max_epochs=1, logger=MetricsFile(folder)).fit(module, datamodule=tiny.data())
+    assert read_metrics(folder)["learning_rate"].max() == pytest.approx(0.01)
