@@ -141,7 +141,10 @@ def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
     if config.lora is not None:
         hf_model = _add_lora(hf_model, config.lora)
     if config.activation_checkpointing:
-        hf_model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Transformers 5.23 has given it another name.
+        name = "activation_checkpointing_enable"
+        enable = getattr(hf_model, name, None) or hf_model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if config.compile:
         for block in transformer_blocks(hf_model):
             # Blocks of tokens have one shape but for the last batch of an epoch: two static graphs

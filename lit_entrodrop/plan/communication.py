@@ -146,17 +146,32 @@ def step_bytes(
 
     share = (parameters - parameters_around) / tensor_parallel_size
     gathers_around = 2 if strategy.startswith("deepspeed") else 1
-    activations = tokens_per_device * hidden_size * parameter_bytes
-    per_block = FORWARD_REDUCES + BACKWARD_REDUCES + RECOMPUTED_REDUCES * recomputed
     micro_batch = (
         sharing.gather(share * parameter_bytes) * 2
         + sharing.reduce_scatter(share * gradient_bytes)
         + around.gather(parameters_around * parameter_bytes) * gathers_around
         + around.reduce_scatter(parameters_around * gradient_bytes)
         + copies.all_reduce(gradients / around.size)
-        + group.all_reduce(activations) * layers * per_block
+        + group_sums(tokens_per_device, hidden_size, layers, group, parameter_bytes, recomputed)
     )
     return micro_batch * accumulate
+
+
+def group_sums(
+    tokens: int, hidden_size: int, layers: int, group: Ring, number_bytes: int, recomputed: bool
+) -> Traffic:
+    """Return what tensor parallelism sends for a micro-batch, which the next layer waits for.
+
+    Args:
+        tokens: of the micro-batch of a group.
+        hidden_size: of the model.
+        layers: transformer blocks.
+        group: devices that share out a block.
+        number_bytes: of a number in the forward pass.
+        recomputed: with activation checkpointing.
+    """
+    per_block = FORWARD_REDUCES + BACKWARD_REDUCES + RECOMPUTED_REDUCES * recomputed
+    return group.all_reduce(tokens * hidden_size * number_bytes) * layers * per_block
 
 
 def _check(strategy: str, world_size: int, tensor_parallel_size: int, replicas: int) -> None:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.plan.activations import DryRun, dry_run
-from lit_entrodrop.plan.communication import Traffic, step_bytes
+from lit_entrodrop.plan.communication import Ring, Traffic, group_sums, step_bytes
 from lit_entrodrop.plan.hardware import GB, Hardware
 from lit_entrodrop.plan.sizes import Sizes, build_on_meta, sizes_of
 from lit_entrodrop.plan.speed import Speed, compute_seconds, exposed_seconds, offload_seconds
@@ -65,7 +65,8 @@ class Option:
         accumulate: micro-batches of a step.
         activation_checkpointing: whether blocks are computed again in the backward pass.
         states: bytes of the model.
-        activations: bytes of a step.
+        activations: bytes of a step, beside the model.
+        head: those of them that the loss head takes.
         speed: of training.
         hardware: that it runs on.
     """
@@ -78,6 +79,7 @@ class Option:
     activation_checkpointing: bool
     states: States
     activations: int
+    head: int
     speed: Speed
     hardware: Hardware
 
@@ -217,7 +219,8 @@ class Options:
         tokens = batch_size * accumulate * job.block_size
         compute = compute_seconds(run.flops_per_token / tensor, tokens, self.mfu, hardware)
         sent = self._traffic(strategy, world_size, tensor, batch_size, accumulate, recomputing)
-        seconds = compute + exposed_seconds(sent.intra_node, sent.inter_node, compute, hardware)
+        awaited = self._awaited(tensor, batch_size, accumulate, recomputing)
+        seconds = compute + exposed_seconds(sent, awaited, compute, hardware)
         if strategy == OFFLOAD:
             seconds += offload_seconds(self.sizes, world_size, accumulate, job.optimizer, hardware)
         return Option(
@@ -229,6 +232,7 @@ class Options:
             recomputing,
             states(strategy, self.sizes, world_size, job.held, tensor),
             run.activation_bytes,
+            run.head_bytes,
             Speed(seconds, job.global_batch_size * job.block_size, world_size),
             hardware,
         )
@@ -265,6 +269,19 @@ class Options:
         share = sizes.trainable / sizes.parameters
         gradient = held.stored if strategy == "ddp" else 4
         return with_gradients(0) * (1 - share) + with_gradients(gradient) * share
+
+    def _awaited(self, tensor: int, batch_size: int, accumulate: int, recomputing: bool) -> Traffic:
+        return (
+            group_sums(
+                batch_size * self.job.block_size,
+                self.sizes.hidden_size,
+                self.sizes.layers,
+                Ring(tensor, 1, self.hardware.devices_per_node),
+                self.job.held.computed,
+                recomputing,
+            )
+            * accumulate
+        )
 
     def _dry_run(self, strategy: str, batch_size: int, recomputing: bool) -> DryRun:
         # Whatever shards hands out weights in the dtype of the arithmetic already.

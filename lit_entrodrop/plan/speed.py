@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
+from lit_entrodrop.plan.communication import Traffic
 from lit_entrodrop.plan.hardware import Hardware
 from lit_entrodrop.plan.sizes import Sizes
 
@@ -70,20 +71,24 @@ def compute_seconds(
     return flops_per_token * tokens_per_device / (mfu * hardware.peak_flops)
 
 
-def exposed_seconds(
-    intra_node: float, inter_node: float, compute: float, hardware: Hardware
-) -> float:
+def exposed_seconds(sent: Traffic, awaited: Traffic, compute: float, hardware: Hardware) -> float:
     """Return how long a device waits for others: what does not hide under its computing.
 
     Args:
-        intra_node: bytes that it sends within its machine in a step.
-        inter_node: bytes that it sends to others.
+        sent: what it sends in a step.
+        awaited: that part of it which the next layer waits for: the sums of tensor parallelism.
         compute: seconds for which it computes in a step.
         hardware: of the device.
     """
-    communication = intra_node / hardware.intra_node_bandwidth
-    communication += inter_node / hardware.inter_node_bandwidth
-    return max(0.0, communication - OVERLAP * compute)
+    waiting = sending_seconds(awaited, hardware)
+    hiding = sending_seconds(sent, hardware) - waiting
+    return waiting + max(0.0, hiding - OVERLAP * compute)
+
+
+def sending_seconds(sent: Traffic, hardware: Hardware) -> float:
+    """Return how long sending takes."""
+    within = sent.intra_node / hardware.intra_node_bandwidth
+    return within + sent.inter_node / hardware.inter_node_bandwidth
 
 
 def offload_seconds(

@@ -21,8 +21,8 @@ def table(options: Sequence[Option], tokens: float | None, price: float | None) 
     result = Table(title=f"{title} and speed, estimated")
     for name in ("devices", "strategy"):
         result.add_column(name, no_wrap=True)
-    numbers = ["batch", "recompute", "weights", "grads", "optim", "buffers", "step", "sum"]
-    numbers += ["host", "fits", "tokens/s each", "tokens/s"]
+    numbers = ["batch", "recompute", "weights", "grads", "optim", "buffers", "acts", "head"]
+    numbers += ["sum", "host", "fits", "tokens/s each", "tokens/s"]
     numbers += [] if tokens is None else ["days"]
     numbers += [] if tokens is None or price is None else ["cost"]
     for name in numbers:
@@ -113,7 +113,8 @@ def _devices(option: Option) -> str:
 
 def _cells(option: Option, tokens: float | None, price: float | None) -> list[str]:
     held = option.states
-    numbers = (held.parameters, held.gradients, held.optimizer, held.gathered, option.activations)
+    model = (held.parameters, held.gradients, held.optimizer, held.gathered)
+    numbers = (*model, option.activations - option.head, option.head)
     cells = [
         str(option.world_size),
         option.name,

@@ -1,6 +1,7 @@
 import pytest
 
 from lit_entrodrop.building import LMConfig
+from lit_entrodrop.plan.communication import Traffic
 from lit_entrodrop.plan.hardware import find_hardware
 from lit_entrodrop.plan.sizes import build_on_meta, sizes_of
 from lit_entrodrop.plan.speed import (
@@ -21,9 +22,15 @@ def test_a_device_computes_at_the_share_of_its_peak() -> None:
 
 
 def test_what_outlasts_computing_is_waited_for() -> None:
-    assert exposed_seconds(450e9, 0, 10.0, H100) == 0.0
-    assert exposed_seconds(450e9, 50e9, 0.0, H100) == pytest.approx(2.0)
-    assert exposed_seconds(450e9, 50e9, 1.0, H100) == pytest.approx(2 - OVERLAP)
+    nothing, within, out = Traffic(0, 0), Traffic(450e9, 0), Traffic(450e9, 50e9)
+    assert exposed_seconds(within, nothing, 10.0, H100) == 0.0
+    assert exposed_seconds(out, nothing, 0.0, H100) == pytest.approx(2.0)
+    assert exposed_seconds(out, nothing, 1.0, H100) == pytest.approx(2 - OVERLAP)
+
+
+def test_the_sums_of_tensor_parallelism_never_hide() -> None:
+    sent, awaited = Traffic(450e9, 50e9), Traffic(450e9, 0)
+    assert exposed_seconds(sent, awaited, 10.0, H100) == pytest.approx(1.0)
 
 
 def test_steps_days_and_cost_follow_from_a_step() -> None:
