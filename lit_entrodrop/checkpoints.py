@@ -25,6 +25,8 @@ from lit_entrodrop.zero_checkpoints import is_zero_folder, read_rank_files, read
 # The names that Lightning gives them; the weights' differ between FSDP2 and FSDP1.
 METADATA, WEIGHTS = "meta.pt", ("state_dict.", "model.")
 OWN_KEYS = {"lm", "hf_config"}
+# Strategies of which each rank holds everything write the same.
+WHOLE = {"SingleDeviceStrategy", "DDPStrategy"}
 _TABLE = "torch.distributed.checkpoint.metadata"
 # Whole names alone: a module's own imports would lead to anything.
 KNOWN_TYPES = {
@@ -113,6 +115,25 @@ def check_same_model(own: Mapping[str, torch.Size], kept: Mapping[str, torch.Siz
         raise ValueError(
             "ckpt_path: expected a checkpoint of the configured model, got one that differs in "
             f"{len(unlike)} tensors, the first {unlike[0]}: name the model that was trained"
+        )
+
+
+def check_same_strategy(own: str, checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Refuse to resume from what another strategy wrote, as its optimizer is laid out otherwise.
+
+    Args:
+        own: class name of the strategy of the run.
+        checkpoint: what it holds, as of :func:`read_checkpoint`.
+        path: of the checkpoint.
+
+    Raises:
+        ValueError: naming both strategies.
+    """
+    wrote = checkpoint["provenance"]["trainer"]["strategy"]
+    if own != wrote and not {own, wrote} <= WHOLE:
+        raise ValueError(
+            f"ckpt_path: expected a checkpoint that {own} wrote, got {path}, which {wrote} wrote: "
+            "resume with that strategy, or start a new run from the exported model"
         )
 
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import check_same_model, shapes
+from lit_entrodrop.checkpoints import check_same_model, check_same_strategy, shapes
 from lit_entrodrop.checks import Position, check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
@@ -318,13 +318,8 @@ class LitCausalLM(L.LightningModule):
                 f"seed_everything: expected {seed}, by which the run orders its data and draws its "
                 f"masks, got {self.seed}: resume with the former"
             )
-        if self.trainer.strategy.lightning_restore_optimizer and not checkpoint.get(
-            "optimizer_states"
-        ):
-            raise ValueError(
-                "ckpt_path: expected a checkpoint that this strategy wrote, got the shards of "
-                "another, which hold no optimizer for it: resume with the strategy of the run"
-            )
+        own, path = type(self.trainer.strategy).__name__, Path(str(self.trainer.ckpt_path))
+        check_same_strategy(own, checkpoint, path)
         self._resumed_optimizer = checkpoint["optimizer_class"]
 
     def _restore_metrics(self, checkpoint: dict[str, Any]) -> None:

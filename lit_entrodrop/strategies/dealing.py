@@ -1,12 +1,13 @@
 """How a model gets from the first rank, which alone ever holds it whole, into shards everywhere."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.building import LMConfig, prepare_causal_lm, transformer_blocks
@@ -76,6 +77,18 @@ class Twin:
             if name in source:
                 buffer.copy_(source[name])
             dist.broadcast(buffer, src=0)
+
+
+def deal_out_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a sharded module the weights that the first rank reads.
+
+    Args:
+        module: of which each rank holds its shard.
+        weights: whole ones, by name; read on the first rank alone.
+    """
+    whole = dict(weights) if dist.get_rank() == 0 else {}
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(module, whole, options=options)
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import check_same_model, read_checkpoint, shapes
+from lit_entrodrop.checkpoints import check_same_model, check_same_strategy, read_checkpoint, shapes
 from lit_entrodrop.strategies.dealing import HALF, Twin
-from lit_entrodrop.zero_checkpoints import TAG, is_zero_folder
+from lit_entrodrop.zero_checkpoints import TAG
 
 OPTIMIZER_SHARDS = f"{TAG}/*zero_pp_rank_*_optim_states.pt"
 
@@ -172,11 +172,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         assert self.lightning_module is not None, "it is connected before"
         if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
             return checkpoint
-        if not is_zero_folder(path):
-            raise ValueError(
-                f"ckpt_path: expected a checkpoint written under DeepSpeed, got {path}: resume "
-                "with the strategy that wrote it"
-            )
+        check_same_strategy(type(self).__name__, checkpoint, path)
         check_same_model(shapes(self._parameters_and_buffers()), shapes(checkpoint["state_dict"]))
         with self._resharded(path) as shards:
             return super().load_checkpoint(shards, weights_only=True)
@@ -214,8 +210,10 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
                     "resume on as many devices as wrote it"
                 )
             self.deepspeed_engine._config.load_universal_checkpoint = True
-            yield resharded
-            self.deepspeed_engine._config.load_universal_checkpoint = False
+            try:
+                yield resharded
+            finally:
+                self.deepspeed_engine._config.load_universal_checkpoint = False
             self._part_step_counts()
             self.barrier()
 

@@ -1,6 +1,6 @@
 """FSDP1: the sharding that PyTorch had before FSDP2, for those who still need it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -10,14 +10,22 @@ import torch
 from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.strategies import FSDPStrategy as LightningFSDPStrategy
 from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 from torch.distributed.fsdp._common_utils import FSDP_WRAPPED_MODULE
 from torch.distributed.fsdp.wrap import CustomPolicy
 
 from lit_entrodrop.building import LMConfig, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import check_same_model, shapes, sharded_shapes
-from lit_entrodrop.strategies.dealing import HALF, Twin
+from lit_entrodrop.checkpoints import (
+    check_same_model,
+    check_same_strategy,
+    read_all,
+    read_checkpoint,
+    shapes,
+    sharded_shapes,
+)
+from lit_entrodrop.strategies.dealing import HALF, Twin, deal_out_weights
 
 
 class Precision(FSDPPrecision):
@@ -37,19 +45,16 @@ class FSDPStrategy(LightningFSDPStrategy):
     ever holds the whole model, in host memory, while it is loaded.
 
     Args:
-        cpu_offload: keep parameters, gradients and optimizer states in host memory.
         process_group_backend: of torch.distributed; by default what fits the device.
         timeout: seconds that a rank waits for others.
     """
 
     def __init__(
         self,
-        cpu_offload: bool = False,
         process_group_backend: str | None = None,
         timeout: float = 1800.0,
     ) -> None:
         super().__init__(
-            cpu_offload=cpu_offload,
             state_dict_type="sharded",
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout),
@@ -72,12 +77,24 @@ class FSDPStrategy(LightningFSDPStrategy):
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load a folder of shards, once it is known to be of this model and no code."""
+        """Load a checkpoint, once it is known to be of this model and no code.
+
+        A run resumes from what this strategy wrote. One of any strategy can be evaluated.
+        """
         path = Path(self.broadcast(str(checkpoint_path)))
+        if cast(Any, self.lightning_module).trainer.state.fn != TrainerFn.FITTING:
+            return read_checkpoint(path)
+        check_same_strategy(type(self).__name__, read_all(path), path)
         whole = cast(Any, self.lightning_module).causal_lm.whole_shapes
         own = {f"causal_lm.{name}": shape for name, shape in whole.items()}
         check_same_model(own, sharded_shapes(path))
         return super().load_checkpoint(path, weights_only=True)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Deal out the weights of a checkpoint, unless they have been loaded in shards."""
+        assert self.lightning_module is not None, "it is connected before"
+        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
+            deal_out_weights(self.lightning_module, checkpoint["state_dict"])
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model on the first rank and deal it out.
@@ -97,7 +114,6 @@ class FSDPStrategy(LightningFSDPStrategy):
             twin.causal_lm,
             auto_wrap_policy=CustomPolicy(lambda module: module in blocks),
             mixed_precision=MixedPrecision(param_dtype=half, reduce_dtype=torch.float32),
-            cpu_offload=self.cpu_offload,
             device_id=self.root_device,
             param_init_fn=twin.fill,
             use_orig_params=True,

@@ -1,6 +1,6 @@
 """FSDP2: parameters, gradients and optimizer states shared out block by block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.device_dtype_mixin import _update_properties
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -22,10 +22,17 @@ from torchmetrics import Metric
 
 from lit_entrodrop.building import LMConfig, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import check_same_model, shapes, sharded_shapes
+from lit_entrodrop.checkpoints import (
+    check_same_model,
+    check_same_strategy,
+    read_all,
+    read_checkpoint,
+    shapes,
+    sharded_shapes,
+)
 from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.optim import one_mesh_per_group
-from lit_entrodrop.strategies.dealing import HALF, Twin
+from lit_entrodrop.strategies.dealing import HALF, Twin, deal_out_weights
 from lit_entrodrop.strategies.tensor_parallel import parallelize
 
 
@@ -104,29 +111,40 @@ class FSDP2Strategy(ModelParallelStrategy):
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load a file or a folder of shards, once it is known to be of this model and no code."""
+        """Load a checkpoint, once it is known to be of this model and no code.
+
+        A run resumes from what this strategy wrote. One of any strategy can be evaluated.
+        """
         path = Path(self.broadcast(str(checkpoint_path)))
+        assert self.lightning_module is not None, "it is connected before"
+        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
+            return read_checkpoint(path)
+        check_same_strategy(type(self).__name__, read_all(path), path)
         if path.is_dir():
-            assert self.lightning_module is not None, "it is connected before"
             check_same_model(shapes(self.lightning_module.state_dict()), sharded_shapes(path))
         return super().load_checkpoint(path, weights_only=True)
 
-    def build(self, config: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Deal out the weights of a checkpoint, unless they have been loaded in shards."""
+        assert self.lightning_module is not None, "it is connected before"
+        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
+            deal_out_weights(self.lightning_module, checkpoint["state_dict"])
+
+    def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model on the first rank and deal it out.
 
         Args:
-            config: of the model.
+            lm: of the model.
             build_whole: called on the first rank only; what it raises is raised on every rank.
 
         Returns:
             The model, of which each rank holds its shard.
         """
-        twin = Twin(config, build_whole, self.root_device)
+        twin = Twin(lm, build_whole, self.root_device)
         sharded, whole = twin.causal_lm, twin.whole
         self.shard(sharded)
         sharded.to_empty(device="cpu" if self.cpu_offload else self.root_device)
-        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-        set_model_state_dict(sharded, whole.state_dict() if whole else {}, options=options)
+        deal_out_weights(sharded, whole.state_dict() if whole else {})
         twin.copy_buffers()
         _move_buffers(sharded, self.root_device)
         sharded.device = self.root_device

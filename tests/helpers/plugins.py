@@ -3,10 +3,12 @@
 import os
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from regularizers import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
@@ -77,6 +79,19 @@ class Logits(Regularizer):
     def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
         assert outputs.logits is not None
         return -outputs.logits.log_softmax(-1).mean()
+
+
+class KeepDraws(Regularizer):
+    """Keeps what each rank draws in each step, in files."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+
+    def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
+        drawn = torch.rand(8, generator=step.generator())
+        torch.save(drawn, self.folder / f"{dist.get_rank()}-{step.global_step}.pt")
+        return input_ids
 
 
 class TellToEnd(L.Callback):

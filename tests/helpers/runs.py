@@ -1,5 +1,6 @@
 """Runs of the program, on one rank or several, and what they leave."""
 
+import re
 from pathlib import Path
 
 from numpy.testing import assert_allclose
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from lit_entrodrop.export import export
 from lit_entrodrop.metrics_file import read_metrics
+from tests.helpers.processes import run_cli_ranks
 from tests.helpers.tiny import Tiny
 
 
@@ -17,6 +19,16 @@ def fit(tiny: Tiny, name: str, *arguments: str, world_size: int = 1, status: int
     if world_size == 1:
         return tiny.run("fit", *arguments, root=name)
     return tiny.run_ranks("fit", *arguments, root=name, world_size=world_size, status=status)
+
+
+def validated(tiny: Tiny, run: Path, *arguments: str, world_size: int = 1) -> float:
+    """Validate the last checkpoint of a run, in any number of ranks, and return the loss."""
+    words = ["validate", *tiny.config(), *arguments, f"--trainer.devices={world_size}"]
+    words += [f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]
+    first, *_ = run_cli_ranks(*words, folder=tiny.folder, world_size=world_size)
+    loss = re.search(r"val/loss\W+([\d.]+)", first.stdout)
+    assert loss, first.stdout
+    return float(loss[1])
 
 
 def exported(run: Path) -> dict[str, Tensor]:
