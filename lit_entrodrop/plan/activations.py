@@ -164,7 +164,7 @@ class StepMeter(TorchDispatchMode):
     """
 
     def __init__(self, causal_lm: CausalLM) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.causal_lm = causal_lm
         self.part: Part = "trunk"
         self.flops = self.peak = self.peak_of_head = self.peak_with_gradients = 0
