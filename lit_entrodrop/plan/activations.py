@@ -178,6 +178,7 @@ class StepMeter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count what it has made."""
         kwargs = kwargs or {}
+        self._update_peaks()
         result = func(*args, **kwargs)
         # Not by FlopCounterMode, whose hooks on modules keep activations alive.
         if count := FLOPS.get(func.overloadpacket):
@@ -185,11 +186,9 @@ class StepMeter(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._known:
                 self._assign(tensor, self.part)
-        activations = self.alive["trunk"] + self.alive["head"]
-        if activations > self.peak:
-            self.peak, self.peak_of_head = activations, self.alive["head"]
-        both = activations + self.alive["gradients"]
-        self.peak_with_gradients = max(self.peak_with_gradients, both)
+        # Without a mode like this one, autograd adds a gradient to another in the memory of one.
+        if torch.is_grad_enabled() or func is not torch.ops.aten.add.Tensor:
+            self._update_peaks()
         return result
 
     @contextlib.contextmanager
@@ -212,6 +211,13 @@ class StepMeter(TorchDispatchMode):
         yield
         for handle in handles:
             handle.remove()
+
+    def _update_peaks(self) -> None:
+        activations = self.alive["trunk"] + self.alive["head"]
+        if activations > self.peak:
+            self.peak, self.peak_of_head = activations, self.alive["head"]
+        both = activations + self.alive["gradients"]
+        self.peak_with_gradients = max(self.peak_with_gradients, both)
 
     def _assign(self, tensor: Tensor, part: Part) -> None:
         """Count the storage of a tensor to a part, and no more to the one that it was in."""

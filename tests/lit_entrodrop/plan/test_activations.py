@@ -53,6 +53,13 @@ def test_checkpointing_lowers_memory_and_computes_blocks_again() -> None:
     assert whole.flops_per_token < saving.flops_per_token < 4 / 3 * whole.flops_per_token
 
 
+def test_both_gradients_of_a_tied_weight_are_added_in_place() -> None:
+    words = {"vocab_size": 65536, "tie_word_embeddings": True}
+    lm = config("llama", config_overrides=words, head_chunk_size=1, activation_checkpointing=True)
+    weight = 65536 * 16 * 4
+    assert dry_run(lm, 1, 8, "32-true").activation_bytes == pytest.approx(2 * weight, rel=0.1)
+
+
 def test_flops_are_six_per_weight_and_those_of_attention() -> None:
     architecture, parameters = HUB["Llama-3.1-8B"]
     lm = LMConfig(pretrained=None, architecture=architecture)

@@ -17,9 +17,9 @@ from lit_entrodrop.strategies.dealing import Twin
 from tests.helpers.processes import run_cli_ranks, run_ranks
 from tests.helpers.tiny import CONFIGS, Tiny
 
-SHARDED = {
-    name: ["--config", str(CONFIGS / "strategy" / f"{name}.yaml")] for name in ("fsdp2", "fsdp")
-}
+
+def strategy(name: str) -> list[str]:
+    return ["--config", str(CONFIGS / "strategy" / f"{name}.yaml")]
 
 
 def deal(rank: int, lm: LMConfig) -> None:
