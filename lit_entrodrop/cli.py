@@ -183,8 +183,13 @@ class LitCLI(LightningCLI):
         strategy = self._get(self.config, "trainer")["strategy"]
         # Lightning may refuse it first, in words that lead nowhere.
         check_strategy(str(getattr(strategy, "class_path", strategy)))
-        if self._get(self.config_init, "trainer").get("logger") in (None, True):
-            kwargs["logger"] = MetricsFile(self._run_folder) if self.subcommand == "fit" else False
+        logger = self._get(self.config_init, "trainer").get("logger")
+        if self.subcommand != "fit":
+            kwargs["logger"] = logger if logger not in (None, True) else False
+        elif logger is not False:
+            given = logger if isinstance(logger, list) else [logger]
+            others = [each for each in given if each not in (None, True)]
+            kwargs["logger"] = [MetricsFile(self._run_folder), *others]
         callbacks = default_callbacks(self.subcommand, self._run_folder)
         enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
         if self.subcommand == "fit" and enabled is not False:

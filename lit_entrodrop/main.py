@@ -82,8 +82,6 @@ def _drop_foreign_noise() -> None:
     warnings.filterwarnings("ignore", message="When saving the DeepSpeed Stage 3 checkpoint")
     # It would like device meshes to be flattened, where two collectives in turn are as good.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-    # Shards are read by one process.
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
     # Lightning recommends further packages of its makers in every run.
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -135,6 +135,8 @@ class Checkpoints(Checkpoint):
                 unfinished.rename(path)
                 _flush_folder(self.folder)
         except (OSError, RuntimeError, CheckpointException) as error:
+            if not _is_of_the_disk(error):
+                raise
             self._give_up(unfinished, error)
 
     def _give_up(self, unfinished: Path, error: BaseException) -> NoReturn:
@@ -143,7 +145,7 @@ class Checkpoints(Checkpoint):
         _remove(unfinished)
         kept = self.last_model_path or "none yet"
         raise OSError(
-            f"checkpoint: could not be written to {self.folder} ({error}): {size:.3f} GB were, and "
+            f"checkpoint: could not be written to {self.folder} ({error}): {size:.3f} GB had been, "
             f"{free:.3f} GB are free; make room there and resume; the last one kept: {kept}"
         ) from error
 
@@ -167,6 +169,12 @@ def ends_or_validates(trainer: L.Trainer, batch_idx: int) -> bool:
     loop = trainer.fit_loop
     validates = loop._data_fetcher and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
     return bool(validates) or ends_epoch(trainer, batch_idx)
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    # And not of another rank that has died, of which collectives tell.
+    of_torch = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container"))
+    return isinstance(error, OSError | CheckpointException) or of_torch
 
 
 def _score(trainer: L.Trainer) -> float:

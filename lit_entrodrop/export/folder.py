@@ -1,5 +1,6 @@
 """Write the folder: weights, config, tokenizer and card, all of it or nothing."""
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -71,8 +72,18 @@ def export(
             raise OSError(f"output: cannot write {folder}: {error}") from error
         tokenizer.save_pretrained(complete)
         write_card(complete, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
+        _share(complete)
         complete.replace(folder)
+    print(f"model: {folder}")
     return folder
+
+
+def _share(folder: Path) -> None:
+    # safetensors makes files that no one else may read, whatever the user's umask says.
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~umask)
 
 
 def _check_size(size: str) -> None:

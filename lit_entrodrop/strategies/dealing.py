@@ -86,7 +86,7 @@ def deal_out_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         module: of which each rank holds its shard.
         weights: whole ones, by name; read on the first rank alone.
     """
-    whole = dict(weights) if dist.get_rank() == 0 else {}
+    whole: dict[str, Any] = dict(weights) if dist.get_rank() == 0 else {}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(module, whole, options=options)
 

@@ -240,9 +240,9 @@ StrategyRegistry.register("deepspeed_zero3_offload", DeepSpeedStrategy, stage=3,
 def _drop_noise() -> None:
     # Any optimizer may be named, and no backward hook has to see what `Outputs` holds.
     groundless = ("untested optimizer", "unknown inputs or outputs type")
-    logging.getLogger("DeepSpeed").addFilter(
-        lambda record: not any(words in record.getMessage() for words in groundless)
-    )
+    logger = logging.getLogger("DeepSpeed")
+    if not logger.filters:
+        logger.addFilter(lambda record: not any(w in record.getMessage() for w in groundless))
 
 
 def _default_config(stage: int, offload: bool) -> dict[str, Any]:

@@ -64,7 +64,6 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, zipped: bool) -> N
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
 
 
-# Folders that runs of two ranks wrote: strategies/test_equivalence.py.
 @pytest.mark.parametrize("key", ["state_dict", "model"], ids=["FSDP2", "FSDP1"])
 def test_shards_are_read_as_a_whole(tmp_path: Path, key: str) -> None:
     folder = write_shards(tmp_path / "last.ckpt", WEIGHTS, key, epoch=3)

@@ -109,7 +109,7 @@ def test_unsound_trainer_is_refused(tiny: Tiny, settings: dict[str, Any]) -> Non
         check_trainer(tiny.trainer(**settings))
 
 
-def test_sharded_strategy_is_refused(tiny: Tiny) -> None:
+def test_sharding_strategy_of_lightning_is_refused(tiny: Tiny) -> None:
     trainer = tiny.trainer(strategy=ModelParallelStrategy())
     with pytest.raises(ValueError, match=r"got lightning\..*\.ModelParallelStrategy"):
         check_trainer(trainer)

@@ -132,7 +132,6 @@ def shard(path: Path, key: str) -> Path:
     return folder
 
 
-# Folders that runs of two ranks wrote: strategies/test_equivalence.py.
 @pytest.mark.parametrize("key", ["state_dict", "model"], ids=["FSDP2", "FSDP1"])
 def test_shards(tiny: Tiny, base: Path, key: str) -> None:
     module, path = train(tiny, pretrained=str(base), tokenizer=None, lora=LoRAConfig(rank=2))
