@@ -24,7 +24,7 @@ from lit_entrodrop.zero_checkpoints import is_zero_folder, read_rank_files, read
 
 # The names that Lightning gives them; the weights' differ between FSDP2 and FSDP1.
 METADATA, WEIGHTS = "meta.pt", ("state_dict.", "model.")
-OWN_KEYS = {"lm", "hf_config"}
+OWN_KEYS = {"lm", "hf_config", "state_dict"}
 # Strategies of which each rank holds everything write the same.
 WHOLE = {"SingleDeviceStrategy", "DDPStrategy"}
 _TABLE = "torch.distributed.checkpoint.metadata"
@@ -186,7 +186,8 @@ class _KnownTypesOnly(pickle.Unpickler):
 
 
 def _require_ours(checkpoint: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= OWN_KEYS:
+    ours = isinstance(checkpoint, dict) and checkpoint.keys() >= OWN_KEYS
+    if not ours or not all(isinstance(checkpoint[name], Mapping) for name in OWN_KEYS):
         raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
     return checkpoint
 

@@ -150,8 +150,10 @@ def total_steps(
     each = trainer.accumulate_grad_batches
     per_epoch = math.ceil(batches / each)
     otherwise = start.epochs * per_epoch + start.batches // each
-    by_epochs = (epochs or -1) * per_epoch + start.steps - otherwise
-    return min(bound for bound in (by_epochs, steps) if bound > 0)
+    bounds = [steps] if steps > 0 else []
+    if epochs not in (None, -1):
+        bounds.append(max(epochs * per_epoch + start.steps - otherwise, start.steps, 1))
+    return min(bounds)
 
 
 def _on_meta(causal_lm: CausalLM) -> bool:

@@ -225,7 +225,11 @@ def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
     """
     # A config alone was left by a run that ended before its first step.
     holds_a_run = any((folder / name).exists() for name in (METRICS, CHECKPOINTS))
-    if ckpt_path is None and holds_a_run:
+    own = (folder / CHECKPOINTS).resolve()
+    resumes_it = ckpt_path in ("last", "best") or (
+        ckpt_path is not None and Path(ckpt_path).resolve().parent == own
+    )
+    if holds_a_run and not resumes_it:
         raise ValueError(
             f"trainer.default_root_dir: expected a new folder, but {folder} holds a run: name "
             "another with --trainer.default_root_dir, or resume it with --ckpt_path last"
@@ -247,6 +251,12 @@ def find_checkpoint(name: str, folder: Path, may_be_new: bool = False) -> Path |
     path = links.get(name, Path(name))
     if path.exists():
         return path.resolve()
+    # A copy may have lost its links, and a run that was killed may not have come to make one.
+    written = sorted(
+        (folder / CHECKPOINTS).glob("step=*.ckpt"), key=lambda kept: kept.stat().st_mtime_ns
+    )
+    if name == "last" and written:
+        return written[-1].resolve()
     if name == "last" and may_be_new:
         rank_zero_info(f"ckpt_path: {folder} holds no checkpoint yet: the run starts anew")
         return None

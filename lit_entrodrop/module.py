@@ -43,6 +43,10 @@ from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
+# What a run goes on from, beside Lightning's own.
+KEPT = {"entropies", "loops", "metrics", "optimizer_class", "pending_metrics", "provenance"}
+KEPT |= {"trained_on"}
+
 
 class LitCausalLM(L.LightningModule):
     """Fine-tune a causal LM under regularizers.
@@ -307,6 +311,11 @@ class LitCausalLM(L.LightningModule):
         return total_steps(self.trainer, self.data, self._start)
 
     def _check_can_resume(self, checkpoint: dict[str, Any]) -> None:
+        if missing := sorted(KEPT - checkpoint.keys()):
+            raise ValueError(
+                f"ckpt_path: expected a checkpoint written by `fit`, got one without {missing[0]}: "
+                "name another"
+            )
         if checkpoint["trained_on"] != self.data.fingerprint("train"):
             raise ValueError(
                 "data: expected the training blocks of the checkpoint, got others: resume with the "

@@ -80,11 +80,10 @@ class Preemption(L.Callback):
             return
         name = signal.Signals(self._heard or signal.SIGTERM).name
         kept = [getattr(saving, "last_model_path", "") for saving in trainer.checkpoint_callbacks]
-        print(
-            f"{name}: ended after step {trainer.global_step}; last checkpoint: "
-            f"{next(filter(None, kept), 'none')}. The same command goes on with --ckpt_path last",
-            file=sys.stderr,
-        )
+        last = next(filter(None, kept), None)
+        how = f"last checkpoint: {last}. The same command goes on with --ckpt_path last"
+        ended = f"{name}: ended after step {trainer.global_step}"
+        print(f"{ended}; {how if last else 'no checkpoint was kept'}", file=sys.stderr)
         if self._heard == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ:
             requeue(os.environ)
 

@@ -13,6 +13,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 FOLDER = "checkpoints"
 LAST, BEST = "last.ckpt", "best.ckpt"
 UNFINISHED = ".part"
+# What DeepSpeed makes to go on with another number of devices.
+RESHARDED = ".resharded-"
 
 
 class Checkpoints(Checkpoint):
@@ -44,8 +46,9 @@ class Checkpoints(Checkpoint):
         """Find the run's folder, and clear away what a killed run left unfinished."""
         self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / FOLDER
         if stage == TrainerFn.FITTING and trainer.is_global_zero:
-            for unfinished in self.folder.glob(f"*{UNFINISHED}"):
-                _remove(unfinished)
+            for pattern in (f"*{UNFINISHED}", f"{RESHARDED}*"):
+                for unfinished in self.folder.glob(pattern):
+                    _remove(unfinished)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the step at which the run starts as kept."""
@@ -185,15 +188,18 @@ def _point(link: Path, target: Path) -> None:
     new = link.with_name(link.name + UNFINISHED)
     new.unlink(missing_ok=True)
     new.symlink_to(target.name)
+    copied = link.with_name(f"copied-{link.name}{UNFINISHED}")
     if link.is_dir() and not link.is_symlink():
         # What copying a run has made of a link.
-        _remove(link.rename(link.with_name(f"copied-{link.name}{UNFINISHED}")))
+        link.rename(copied)
     new.replace(link)
+    _remove(copied)
 
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        # Other ranks of a failed write remove the same.
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 

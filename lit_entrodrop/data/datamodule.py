@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import signal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -276,6 +277,7 @@ class TextDataModule(LightningDataModule):
             "batch_size": self.hparams["batch_size"],
             "num_workers": workers,
             "persistent_workers": workers > 0,
+            "worker_init_fn": _leave_signals_to_the_run,
             "pin_memory": torch.cuda.is_available(),
         }
 
@@ -330,3 +332,9 @@ class TextDataModule(LightningDataModule):
         }
         digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
         return Path(self.hparams["cache_dir"]).expanduser() / digest
+
+
+def _leave_signals_to_the_run(_: int) -> None:
+    # What is told to a process group as a whole must not end workers before the run has ended.
+    for signum in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)

@@ -51,7 +51,10 @@ def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
     config = AutoConfig.for_model(**hf_config)
     # What models compute when they are built, such as rotary frequencies, is in no checkpoint.
     with init_empty_weights(include_buffers=False):
-        hf_model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, lm.dtype))
+        # A checkpoint must not choose an attention that Transformers would download.
+        hf_model = AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, lm.dtype), attn_implementation="eager"
+        )
         # Nothing is run.
         idle = replace(lm, head="naive", activation_checkpointing=False, compile=False)
         causal_lm = prepare_causal_lm(hf_model, idle)

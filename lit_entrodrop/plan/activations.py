@@ -88,6 +88,9 @@ def dry_run(
             hf_config, dtype=getattr(torch, lm.dtype), attn_implementation=lm.attention
         )
         causal_lm = prepare_causal_lm(hf_model, replace(lm, compile=False))
+    if hasattr(hf_model, "set_experts_implementation"):
+        # The grouped kernels of experts look at values.
+        hf_model.set_experts_implementation("eager")
     device = torch.device("cuda" if on_gpu else "cpu")
     with FakeTensorMode(allow_non_fake_inputs=True), sized_for(device):
         causal_lm.to_empty(device="cpu")

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from lit_entrodrop.building import LMConfig, LoRAConfig
+from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.plan.options import MARGIN, Job, Option
 from lit_entrodrop.plan.states import optimizer_bytes
 
@@ -22,6 +23,8 @@ def job_of(config: dict[str, Any]) -> Job:
     """
     lm, data, trainer = config["model"]["lm"], config["data"], config["trainer"]
     settings = LMConfig(**{**lm, "lora": lm["lora"] and LoRAConfig(**lm["lora"])})
+    check_at_least(1, batch_size=data["batch_size"], block_size=data["block_size"])
+    check_at_least(1, accumulate_grad_batches=trainer["accumulate_grad_batches"])
     per_step = data["batch_size"] * trainer["accumulate_grad_batches"]
     return Job(
         lm=settings,

@@ -19,6 +19,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_entrodrop.building import LMConfig
+from lit_entrodrop.callbacks.checkpoints import RESHARDED
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, check_same_strategy, read_checkpoint, shapes
 from lit_entrodrop.strategies.dealing import HALF, Twin
@@ -198,7 +199,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         if len(list(folder.glob(OPTIMIZER_SHARDS))) == self.world_size:
             yield folder
             return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".resharded-") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=RESHARDED) as temporary:
             resharded = Path(self.broadcast(temporary))
             failure = self.broadcast(
                 _to_universal(folder, resharded) if self.is_global_zero else ""

@@ -106,6 +106,11 @@ class FSDPStrategy(LightningFSDPStrategy):
         Returns:
             The model, of which each rank holds its shard.
         """
+        if self.world_size == 1 and lm.lora is not None:
+            raise ValueError(
+                "trainer.strategy: expected fsdp2 for lm.lora on one device, got fsdp, which "
+                "cannot keep frozen weights there: take fsdp2"
+            )
         twin = Twin(lm, build_whole, self.root_device)
         whole = shapes(twin.causal_lm.state_dict())
         blocks = transformer_blocks(twin.causal_lm.hf_model)

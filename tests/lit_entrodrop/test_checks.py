@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from lit_entrodrop.building import build_causal_lm
-from lit_entrodrop.checks import check_model_fits_data, check_trainer, total_steps
+from lit_entrodrop.checks import Position, check_model_fits_data, check_trainer, total_steps
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.vocabulary import vocabulary_of
 from tests.helpers.architectures import ARCHITECTURES
@@ -113,3 +113,18 @@ def test_sharding_strategy_of_lightning_is_refused(tiny: Tiny) -> None:
     trainer = tiny.trainer(strategy=ModelParallelStrategy())
     with pytest.raises(ValueError, match=r"got lightning\..*\.ModelParallelStrategy"):
         check_trainer(trainer)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected"),
+    [(-1, 200, 200), (4, -1, 100 + 2 * 15), (4, 120, 120), (1, -1, 100)],
+)
+def test_steps_of_a_resumed_run_count_what_was_done(
+    tiny: Tiny, epochs: int, steps: int, expected: int
+) -> None:
+    """After 100 steps in two epochs, of other settings, where an epoch now takes 15."""
+    data = tiny.data(batch_size=1)
+    data.prepare_data()
+    data.setup()
+    trainer = tiny.trainer(max_epochs=epochs, max_steps=steps, limit_train_batches=15)
+    assert total_steps(trainer, data, Position(100, 2, 0)) == expected
