@@ -186,10 +186,10 @@ class _KnownTypesOnly(pickle.Unpickler):
 
 
 def _require_ours(checkpoint: Any, path: Path) -> dict[str, Any]:
-    ours = isinstance(checkpoint, dict) and checkpoint.keys() >= OWN_KEYS
-    if not ours or not all(isinstance(checkpoint[name], Mapping) for name in OWN_KEYS):
+    kept: dict[str, Any] = checkpoint if isinstance(checkpoint, dict) else {}
+    if not all(isinstance(kept.get(name), Mapping) for name in OWN_KEYS):
         raise ValueError(f"ckpt_path: expected a checkpoint written by `fit`, got {path}")
-    return checkpoint
+    return kept
 
 
 def _load(file: Path) -> Any:

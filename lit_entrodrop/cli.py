@@ -252,11 +252,10 @@ def find_checkpoint(name: str, folder: Path, may_be_new: bool = False) -> Path |
     if path.exists():
         return path.resolve()
     # A copy may have lost its links, and a run that was killed may not have come to make one.
-    written = sorted(
-        (folder / CHECKPOINTS).glob("step=*.ckpt"), key=lambda kept: kept.stat().st_mtime_ns
-    )
-    if name == "last" and written:
-        return written[-1].resolve()
+    written = (folder / CHECKPOINTS).glob("step=*.ckpt")
+    newest = max(written, key=lambda kept: kept.stat().st_mtime_ns, default=None)
+    if name == "last" and newest is not None:
+        return newest.resolve()
     if name == "last" and may_be_new:
         rank_zero_info(f"ckpt_path: {folder} holds no checkpoint yet: the run starts anew")
         return None
