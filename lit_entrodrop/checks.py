@@ -14,16 +14,8 @@ from lit_entrodrop.causal_lm import (
     sees_the_future,
 )
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.strategies.names import STRATEGIES
 
-STRATEGIES = (
-    "auto",
-    "ddp",
-    "fsdp2",
-    "fsdp",
-    "deepspeed_zero2",
-    "deepspeed_zero3",
-    "deepspeed_zero3_offload",
-)
 LIGHTNINGS_OWN = re.compile(
     r"deepspeed(_stage_.+)?|fsdp_cpu_offload"
     r"|(pytorch_)?lightning\..*(FSDP|DeepSpeed|ModelParallel)Strategy"
@@ -100,8 +92,8 @@ def check_strategy(name: str) -> None:
     """
     if LIGHTNINGS_OWN.fullmatch(name):
         raise ValueError(
-            f"trainer.strategy: expected {', '.join(STRATEGIES)}, got {name}, under which the loss "
-            "would not be divided by all tokens of a step: take one of those"
+            f"trainer.strategy: expected auto, {', '.join(STRATEGIES)}, got {name}, under which "
+            "the loss would not be divided by all tokens of a step: add one of configs/strategy"
         )
 
 

@@ -9,9 +9,8 @@ carries its share of what leaves, and sends the rest to its neighbour.
 from dataclasses import dataclass
 
 from lit_entrodrop.data.settings import check_at_least
+from lit_entrodrop.strategies.names import check_known
 
-SHARDED = ("fsdp2", "fsdp2_tp", "fsdp", "deepspeed_zero3", "deepspeed_zero3_offload")
-STRATEGIES = ("ddp", "deepspeed_zero2", *SHARDED)
 # Of a block's activations by a group with tensor parallelism: the outputs of attention and MLP in
 # the forward pass; in the backward one, the inputs of the three projections to queries, keys and
 # values and of the two into the MLP, each by itself. Recomputing stops short of the last output.
@@ -175,8 +174,7 @@ def group_sums(
 
 
 def _check(strategy: str, world_size: int, tensor_parallel_size: int, replicas: int) -> None:
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {strategy}")
+    check_known(strategy)
     if tensor_parallel_size > 1 and strategy != "fsdp2_tp":
         raise ValueError(
             "tensor_parallel_size: expected 1 unless the strategy is fsdp2_tp, got "

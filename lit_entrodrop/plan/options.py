@@ -11,19 +11,10 @@ from lit_entrodrop.plan.hardware import GB, Hardware
 from lit_entrodrop.plan.sizes import Sizes, build_on_meta, sizes_of
 from lit_entrodrop.plan.speed import Speed, compute_seconds, exposed_seconds, offload_seconds
 from lit_entrodrop.plan.states import Held, States, states
+from lit_entrodrop.strategies.names import STRATEGIES
 from lit_entrodrop.strategies.tensor_parallel import check_plan
 
 OFFLOAD = "deepspeed_zero3_offload"
-# From the simplest to the one that asks most of machine and user.
-STRATEGIES = (
-    "ddp",
-    "fsdp2",
-    "deepspeed_zero2",
-    "fsdp",
-    "deepspeed_zero3",
-    "fsdp2_tp",
-    OFFLOAD,
-)
 MARGIN = 0.1  # share of a memory that is left free
 
 

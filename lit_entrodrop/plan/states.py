@@ -15,16 +15,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.plan.sizes import Sizes
+from lit_entrodrop.strategies.names import check_known
 
-STRATEGIES = (
-    "ddp",
-    "fsdp2",
-    "fsdp",
-    "fsdp2_tp",
-    "deepspeed_zero2",
-    "deepspeed_zero3",
-    "deepspeed_zero3_offload",
-)
 FP32 = 4  # bytes
 # DeepSpeed's defaults, in numbers: what it reduces at once, and what it may hold gathered.
 REDUCE_BUCKET = 500_000_000
@@ -77,7 +69,7 @@ def states(
     """Return what a device holds.
 
     Args:
-        strategy: one of ``STRATEGIES``.
+        strategy: name of a file in ``configs/strategy``.
         sizes: of the model.
         world_size: devices in all.
         held: in what its numbers are held.
@@ -86,8 +78,7 @@ def states(
     Raises:
         ValueError: if the strategy is unknown, or the devices cannot be arranged so.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}")
+    check_known(strategy)
     check_at_least(1, world_size=world_size, tensor_parallel_size=tensor_parallel_size)
     if world_size % tensor_parallel_size:
         raise ValueError(

@@ -248,7 +248,7 @@ MODELS = {
         ["--trainer.strategy=deepspeed_stage_3"],
     ),
     "FSDP1": Bad(
-        ["got lightning.pytorch.strategies.FSDPStrategy", "take one of those"],
+        ["got lightning.pytorch.strategies.FSDPStrategy", "add one of configs/strategy"],
         ["--trainer.strategy=lightning.pytorch.strategies.FSDPStrategy"],
     ),
     "backend that cannot run": Bad(

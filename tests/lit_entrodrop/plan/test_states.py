@@ -21,7 +21,8 @@ from lit_entrodrop.building import (
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.optim import AdamW
 from lit_entrodrop.plan.sizes import Sizes, build_on_meta, sizes_of
-from lit_entrodrop.plan.states import STRATEGIES, Held, optimizer_bytes, states
+from lit_entrodrop.plan.states import Held, optimizer_bytes, states
+from lit_entrodrop.strategies.names import STRATEGIES
 from tests.helpers.processes import run_ranks
 from tests.helpers.tiny import LLAMA
 
