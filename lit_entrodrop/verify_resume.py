@@ -36,7 +36,9 @@ optimizer, learning rate, entropies, positions of loops and data) and every row 
 Exits with 0 if all is equal; else with 1, naming the first difference.
 
 Takes all arguments of `fit`. What it writes goes into a temporary folder ($TMPDIR), never into
-that of your run, and is removed in the end. Keep --steps small: a few show as much as many."""
+that of your run, and is removed in the end. Keep --steps small: the 8 of the default, of which half
+are an epoch, show as much as many. The text must be enough for one such epoch: data.batch_size x
+accumulate_grad_batches x devices blocks for each step."""
 EPILOG = "example: lit-entrodrop verify-resume --config configs/base.yaml --config mine.yaml"
 
 Run = Callable[[Sequence[str], Path], int]

@@ -53,10 +53,11 @@ def main(words: Sequence[str]) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(table(shown(found), tokens, own.price_per_hour))
+    all_epochs = "" if tokens is None else f"{tokens:,.0f} tokens over all epochs; "
     console.print(
         f"{options.sizes.parameters / 1e9:.2f} B parameters, {options.sizes.trainable / 1e9:.2f} B "
-        f"trained; {job.global_batch_size} rows of {job.block_size} tokens to a step; devices "
-        f"assumed to reach {own.mfu:.0%} of their peak, and communication to hide under "
+        f"trained; {job.global_batch_size} rows of {job.block_size} tokens to a step; {all_epochs}"
+        f"devices assumed to reach {own.mfu:.0%} of their peak, and communication to hide under "
         f"{OVERLAP:.0%} of computing. Estimates, not measurements."
     )
     best = cheapest(found)
