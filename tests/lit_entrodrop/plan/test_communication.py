@@ -109,7 +109,7 @@ def test_replicas_of_a_node_spare_the_network() -> None:
 @pytest.mark.parametrize(
     ("strategy", "settings", "message"),
     [
-        ("fsdp3", {}, "strategy: expected one of ddp, .* got fsdp3"),
+        ("fsdp3", {}, "strategy: expected one of ddp, .* got 'fsdp3'"),
         ("ddp", {"tensor_parallel_size": 2}, "expected 1 unless the strategy is fsdp2_tp"),
         ("ddp", {"replicas": 2}, "replicas: expected 1 unless the strategy is fsdp2"),
         ("fsdp2", {"replicas": 3}, "expected a multiple of .* 1 x 3, got 8"),
