@@ -18,10 +18,10 @@ import matplotlib
 from benchmarks import harness
 from benchmarks.gpu import ARCHITECTURES, training_flops_per_token
 from benchmarks.live_fit import TOKENIZER
-from lit_entrodrop.building import LMConfig, build_hf_config
+from lit_entrodrop.building import LMConfig, build_hf_config, build_on_meta
 from lit_entrodrop.plan.communication import Traffic, step_bytes
 from lit_entrodrop.plan.hardware import GB, find_hardware
-from lit_entrodrop.plan.sizes import Sizes, build_on_meta, sizes_of
+from lit_entrodrop.plan.sizes import Sizes, sizes_of
 from lit_entrodrop.plan.speed import OVERLAP, compute_seconds
 from lit_entrodrop.plan.states import Held, states
 from lit_entrodrop.report import COLORS

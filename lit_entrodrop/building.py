@@ -21,6 +21,10 @@ DType = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
 
 
+# In which mixed precisions compute.
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
 @dataclass
 class LoRAConfig:
     """Train low-rank adapters instead of all weights (needs the extra ``peft``).
@@ -84,6 +88,12 @@ class LMConfig:
             )
         check_chunk_size(self.head_chunk_size, "lm.head_chunk_size")
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "LMConfig":
+        """Rebuild a config from plain values, as a checkpoint or a YAML file holds them."""
+        lora = values["lora"]
+        return cls(**{**values, "lora": None if lora is None else LoRAConfig(**lora)})
+
     @property
     def tokenizer_source(self) -> str:
         """Where the tokenizer lies."""
@@ -106,6 +116,26 @@ def build_causal_lm(config: LMConfig) -> CausalLM:
     else:
         hf_model = _random_weights(hf_config, dtype, config.attention)
     return prepare_causal_lm(hf_model, config)
+
+
+def build_on_meta(config: LMConfig, hf_config: PretrainedConfig | None = None) -> CausalLM:
+    """Build a causal LM in train mode, without weights.
+
+    Args:
+        config: of the model.
+        hf_config: of Transformers, if it is known already.
+
+    Raises:
+        ValueError: if the model cannot be had; says why.
+    """
+    hf_config = hf_config or build_hf_config(config)
+    with torch.device("meta"):
+        hf_model = AutoModelForCausalLM.from_config(
+            hf_config,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+        )
+        return prepare_causal_lm(hf_model, config)
 
 
 def _random_weights(

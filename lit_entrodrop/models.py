@@ -6,12 +6,12 @@ import lightning as L
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.building import LMConfig, build_causal_lm
+from lit_entrodrop.building import HALF, LMConfig, build_causal_lm
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checks import check_model_fits_data
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.pretrained import load_tokenizer
-from lit_entrodrop.strategies import HALF, DeepSpeedStrategy, FSDP2Strategy, FSDPStrategy
+from lit_entrodrop.strategies import DeepSpeedStrategy, FSDP2Strategy, FSDPStrategy
 
 
 def build_for(

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from lit_entrodrop.sharding import unsharded_shape
+from lit_entrodrop.sharding import local_shard, unsharded_shape
 
 
 class AdamW(torch.optim.AdamW):
@@ -102,7 +102,7 @@ def local_gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     """Return what this rank holds of the gradients that an optimizer steps along."""
     parameters = (p for group in optimizer.param_groups for p in group["params"])
     gradients = (parameter.grad for parameter in parameters if parameter.grad is not None)
-    return [each.to_local() if isinstance(each, DTensor) else each for each in gradients]
+    return [local_shard(each) for each in gradients]
 
 
 def clip_gradient_norm(optimizer: torch.optim.Optimizer, max_norm: float) -> None:

@@ -2,6 +2,16 @@
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return what this rank holds of a tensor.
+
+    >>> local_shard(torch.ones(1))
+    tensor([1.])
+    """
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def unsharded_shape(tensor: Tensor) -> torch.Size:

@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from lit_entrodrop.ranks import all_agree
+from lit_entrodrop.sharding import local_shard
 
 
 class NaNGuard(L.Callback):
@@ -54,7 +54,7 @@ class NaNGuard(L.Callback):
         """Look at the losses and the weights before a checkpoint is written over a good one."""
         self._check(trainer)
         # What each rank holds: no strategy's state dict is only tensors that can be asked.
-        finite = all(_local(weight).isfinite().all() for weight in pl_module.parameters())
+        finite = all(local_shard(weight).isfinite().all() for weight in pl_module.parameters())
         if not all_agree(finite) and self._last_blocks is not None:
             _stop(
                 "weights: expected finite numbers, got others",
@@ -71,10 +71,6 @@ class NaNGuard(L.Callback):
         for is_finite, (step, loss, blocks) in zip(finite, seen, strict=True):
             if not is_finite:
                 _stop(f"loss: expected a finite number, got {loss.item()}", trainer, step, blocks)
-
-
-def _local(weight: Tensor) -> Tensor:
-    return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def _stop(problem: str, trainer: L.Trainer, step: int, blocks: Tensor) -> NoReturn:

@@ -115,11 +115,6 @@ class TextDataModule(LightningDataModule):
         """The tokenizer, loaded when first asked for."""
         return load_tokenizer(self.hparams["tokenizer"])
 
-    @property
-    def is_validated(self) -> bool:
-        """Whether there is a validation split."""
-        return bool(self._held_out["validation"])
-
     def prepare_data(self) -> None:
         """Read, split, tokenise and pack the corpus, unless the cache holds the result."""
         self._open()

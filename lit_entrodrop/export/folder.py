@@ -14,7 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_entrodrop.building import DType, LMConfig
 from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.export.card import write_card
-from lit_entrodrop.export.weights import lm_config, restore_model
+from lit_entrodrop.export.weights import restore_model
 from lit_entrodrop.pretrained import load_tokenizer, locate
 from lit_entrodrop.provenance import public_name
 
@@ -51,7 +51,7 @@ def export(
         raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
     _check_size(max_shard_size)
     checkpoint = read_checkpoint(Path(ckpt_path))
-    lm = lm_config(checkpoint["lm"])
+    lm = LMConfig.from_dict(checkpoint["lm"])
     if dtype is not None and lm.lora is None:
         lm = replace(lm, dtype=dtype)
     tokenizer = load_tokenizer(lm.tokenizer_source)

@@ -9,16 +9,10 @@ from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lit_entrodrop.building import LMConfig, LoRAConfig, prepare_causal_lm
+from lit_entrodrop.building import LMConfig, prepare_causal_lm
 from lit_entrodrop.causal_lm import CausalLM
 
 PREFIX = "causal_lm."
-
-
-def lm_config(state: dict[str, Any]) -> LMConfig:
-    """Rebuild the config that a checkpoint keeps as plain values."""
-    lora = state["lora"]
-    return LMConfig(**{**state, "lora": None if lora is None else LoRAConfig(**lora)})
 
 
 def restore_model(

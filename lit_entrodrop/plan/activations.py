@@ -12,16 +12,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
-from transformers import AutoModelForCausalLM
 
-from lit_entrodrop.building import LMConfig, build_hf_config, prepare_causal_lm
+from lit_entrodrop.building import HALF, LMConfig, build_on_meta
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.head.rows import sized_for
 
 Part = Literal["model", "gradients", "trunk", "head"]
-# In which mixed precisions compute.
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
@@ -82,15 +79,10 @@ def dry_run(
     Raises:
         ValueError: if the model cannot be had.
     """
-    hf_config = build_hf_config(lm)
-    with torch.device("meta"):
-        hf_model = AutoModelForCausalLM.from_config(
-            hf_config, dtype=getattr(torch, lm.dtype), attn_implementation=lm.attention
-        )
-        causal_lm = prepare_causal_lm(hf_model, replace(lm, compile=False))
-    if hasattr(hf_model, "set_experts_implementation"):
+    causal_lm = build_on_meta(replace(lm, compile=False))
+    if hasattr(causal_lm.unwrapped, "set_experts_implementation"):
         # The grouped kernels of experts look at values.
-        hf_model.set_experts_implementation("eager")
+        causal_lm.unwrapped.set_experts_implementation("eager")
     device = torch.device("cuda" if on_gpu else "cpu")
     with FakeTensorMode(allow_non_fake_inputs=True), sized_for(device):
         causal_lm.to_empty(device="cpu")
@@ -152,8 +144,8 @@ def measure_step(causal_lm: CausalLM, batch: Batch, precision: str) -> "StepMete
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
     """Return the context in which a precision of the trainer runs a forward pass on a CPU."""
-    if precision in AUTOCAST:
-        return torch.autocast("cpu", AUTOCAST[precision])
+    if precision in HALF:
+        return torch.autocast("cpu", HALF[precision])
     return contextlib.nullcontext()
 
 

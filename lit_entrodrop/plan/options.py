@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lit_entrodrop.building import LMConfig
+from lit_entrodrop.building import LMConfig, build_on_meta
 from lit_entrodrop.plan.activations import DryRun, dry_run
 from lit_entrodrop.plan.communication import Ring, Traffic, group_sums, step_bytes
 from lit_entrodrop.plan.hardware import GB, Hardware
-from lit_entrodrop.plan.sizes import Sizes, build_on_meta, sizes_of
+from lit_entrodrop.plan.sizes import Sizes, sizes_of
 from lit_entrodrop.plan.speed import Speed, compute_seconds, exposed_seconds, offload_seconds
 from lit_entrodrop.plan.states import Held, States, states
 from lit_entrodrop.strategies.names import STRATEGIES
@@ -126,7 +126,7 @@ class Options:
         self.job = job
         self.hardware = hardware
         self.mfu = mfu
-        self._causal_lm = build_on_meta(job.lm)
+        self._causal_lm = build_on_meta(replace(job.lm, compile=False))
         self._dry_runs: dict[tuple[str, int, bool], DryRun] = {}
 
     @cached_property

@@ -7,12 +7,10 @@ from typing import Any
 import torch
 import yaml
 
-from lit_entrodrop.building import LMConfig, LoRAConfig
+from lit_entrodrop.building import HALF, LMConfig
 from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.plan.options import MARGIN, Job, Option
 from lit_entrodrop.plan.states import optimizer_bytes
-
-MIXED = ("bf16-mixed", "16-mixed")
 
 
 def job_of(config: dict[str, Any]) -> Job:
@@ -22,7 +20,7 @@ def job_of(config: dict[str, Any]) -> Job:
         config: of `fit`, with all defaults.
     """
     lm, data, trainer = config["model"]["lm"], config["data"], config["trainer"]
-    settings = LMConfig(**{**lm, "lora": lm["lora"] and LoRAConfig(**lm["lora"])})
+    settings = LMConfig.from_dict(lm)
     check_at_least(1, batch_size=data["batch_size"], block_size=data["block_size"])
     check_at_least(1, accumulate_grad_batches=trainer["accumulate_grad_batches"])
     per_step = data["batch_size"] * trainer["accumulate_grad_batches"]
@@ -42,7 +40,7 @@ def planned_precision(precision: str, dtype: str) -> str:
     >>> planned_precision("32-true", "float32"), planned_precision("32-true", "bfloat16")
     ('bf16-mixed', '32-true')
     """
-    return precision if precision in MIXED or dtype != "float32" else "bf16-mixed"
+    return precision if precision in HALF or dtype != "float32" else "bf16-mixed"
 
 
 def data_parallel_size(trainer: dict[str, Any]) -> int:

@@ -1,13 +1,12 @@
 """How many parameters a model has, and where: counted on the meta device, without weights."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
-from lit_entrodrop.building import LMConfig, build_hf_config, prepare_causal_lm, transformer_blocks
+from lit_entrodrop.building import transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
 
 
@@ -38,26 +37,10 @@ class Sizes:
     layers: int
 
 
-def build_on_meta(lm: LMConfig) -> CausalLM:
-    """Build a model without weights.
-
-    Args:
-        lm: of the model, of which its configuration alone is loaded.
-
-    Raises:
-        ValueError: if the model cannot be had; says why.
-    """
-    hf_config = build_hf_config(lm)
-    with torch.device("meta"):
-        hf_model = AutoModelForCausalLM.from_config(
-            hf_config, dtype=getattr(torch, lm.dtype), attn_implementation=lm.attention
-        )
-        return prepare_causal_lm(hf_model, replace(lm, compile=False))
-
-
 def sizes_of(causal_lm: CausalLM) -> Sizes:
     """Count the parameters of a model.
 
+    >>> from lit_entrodrop.building import LMConfig, build_on_meta
     >>> sizes_of(build_on_meta(LMConfig())).layers
     3
     """

@@ -5,12 +5,11 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
 from lit_entrodrop.optim import local_gradients
-from lit_entrodrop.strategies.dealing import HALF
 from lit_entrodrop.strategies.deepspeed import DeepSpeedStrategy
 from lit_entrodrop.strategies.fsdp1 import FSDPStrategy
 from lit_entrodrop.strategies.fsdp2 import FSDP2Strategy
 
-__all__ = ["HALF", "DeepSpeedStrategy", "FSDP2Strategy", "FSDPStrategy", "scale_gradients"]
+__all__ = ["DeepSpeedStrategy", "FSDP2Strategy", "FSDPStrategy", "scale_gradients"]
 
 
 def scale_gradients(strategy: Strategy, optimizer: torch.optim.Optimizer, factor: Tensor) -> None:

@@ -8,13 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from transformers import AutoModelForCausalLM
 
-from lit_entrodrop.building import LMConfig, prepare_causal_lm, transformer_blocks
+from lit_entrodrop.building import LMConfig, build_on_meta, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
-
-# In which mixed precisions compute.
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Twin:
@@ -38,13 +34,7 @@ class Twin:
     ) -> None:
         self.whole, told = _on_first(build_whole)
         self._device = device
-        with torch.device("meta"):
-            hf_model = AutoModelForCausalLM.from_config(
-                told["hf_config"],
-                dtype=getattr(torch, lm.dtype),
-                attn_implementation=lm.attention,
-            )
-            self.causal_lm = prepare_causal_lm(hf_model, lm)
+        self.causal_lm = build_on_meta(lm, told["hf_config"])
         self.causal_lm.form = told["form"]
         for parameter in self.causal_lm.parameters():
             parameter.data = parameter.data.to(dtype)

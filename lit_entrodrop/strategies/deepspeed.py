@@ -18,11 +18,11 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from lit_entrodrop.building import LMConfig
+from lit_entrodrop.building import HALF, LMConfig
 from lit_entrodrop.callbacks.checkpoints import RESHARDED
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, check_same_strategy, read_checkpoint, shapes
-from lit_entrodrop.strategies.dealing import HALF, Twin
+from lit_entrodrop.strategies.dealing import Twin
 from lit_entrodrop.zero_checkpoints import TAG
 
 OPTIMIZER_SHARDS = f"{TAG}/*zero_pp_rank_*_optim_states.pt"

@@ -1,8 +1,7 @@
 """FSDP1: the sharding that PyTorch had before FSDP2, for those who still need it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -10,22 +9,15 @@ import torch
 from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.strategies import FSDPStrategy as LightningFSDPStrategy
 from lightning.pytorch.strategies import StrategyRegistry
-from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 from torch.distributed.fsdp._common_utils import FSDP_WRAPPED_MODULE
 from torch.distributed.fsdp.wrap import CustomPolicy
 
-from lit_entrodrop.building import LMConfig, transformer_blocks
+from lit_entrodrop.building import HALF, LMConfig, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import (
-    check_same_model,
-    check_same_strategy,
-    read_all,
-    read_checkpoint,
-    shapes,
-    sharded_shapes,
-)
-from lit_entrodrop.strategies.dealing import HALF, Twin, deal_out_weights
+from lit_entrodrop.checkpoints import shapes
+from lit_entrodrop.strategies.dealing import Twin
+from lit_entrodrop.strategies.loading import ShardsOrAny
 
 
 class Precision(FSDPPrecision):
@@ -38,7 +30,7 @@ class Precision(FSDPPrecision):
         self.root.clip_grad_norm_(clip_val)
 
 
-class FSDPStrategy(LightningFSDPStrategy):
+class FSDPStrategy(ShardsOrAny, LightningFSDPStrategy):
     """Shard parameters, gradients and optimizer states over all devices, block by block (FSDP1).
 
     Prefer ``fsdp2``. As there, gradients are summed over devices in fp32, and the first rank alone
@@ -74,27 +66,10 @@ class FSDPStrategy(LightningFSDPStrategy):
         super().setup(trainer)
         self.precision_plugin.root = cast(Any, trainer.lightning_module).causal_lm
 
-    def load_checkpoint(
-        self, checkpoint_path: str | Path, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Load a checkpoint, once it is known to be of this model and no code.
-
-        A run resumes from what this strategy wrote. One of any strategy can be evaluated.
-        """
-        path = Path(self.broadcast(str(checkpoint_path)))
-        if cast(Any, self.lightning_module).trainer.state.fn != TrainerFn.FITTING:
-            return read_checkpoint(path)
-        check_same_strategy(type(self).__name__, read_all(path), path)
+    def own_shapes(self) -> dict[str, torch.Size]:
+        """Return the shapes of all weights, by name."""
         whole = cast(Any, self.lightning_module).causal_lm.whole_shapes
-        own = {f"causal_lm.{name}": shape for name, shape in whole.items()}
-        check_same_model(own, sharded_shapes(path))
-        return super().load_checkpoint(path, weights_only=True)
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Deal out the weights of a checkpoint, unless they have been loaded in shards."""
-        assert self.lightning_module is not None, "it is connected before"
-        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
-            deal_out_weights(self.lightning_module, checkpoint["state_dict"])
+        return {f"causal_lm.{name}": shape for name, shape in whole.items()}
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model on the first rank and deal it out.

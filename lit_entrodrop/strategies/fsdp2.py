@@ -1,14 +1,12 @@
 """FSDP2: parameters, gradients and optimizer states shared out block by block."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.device_dtype_mixin import _update_properties
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
@@ -20,23 +18,17 @@ from torch.distributed.fsdp import (
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from lit_entrodrop.building import LMConfig, transformer_blocks
+from lit_entrodrop.building import HALF, LMConfig, transformer_blocks
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import (
-    check_same_model,
-    check_same_strategy,
-    read_all,
-    read_checkpoint,
-    shapes,
-    sharded_shapes,
-)
+from lit_entrodrop.checkpoints import shapes
 from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.optim import one_mesh_per_group
-from lit_entrodrop.strategies.dealing import HALF, Twin, deal_out_weights
+from lit_entrodrop.strategies.dealing import Twin, deal_out_weights
+from lit_entrodrop.strategies.loading import ShardsOrAny
 from lit_entrodrop.strategies.tensor_parallel import parallelize
 
 
-class FSDP2Strategy(ModelParallelStrategy):
+class FSDP2Strategy(ShardsOrAny, ModelParallelStrategy):
     """Shard parameters, gradients and optimizer states over all devices, block by block (FSDP2).
 
     A device holds one transformer block in full at a time, and besides what stands around the
@@ -108,27 +100,10 @@ class FSDP2Strategy(ModelParallelStrategy):
             kind, (self.replicas, shards * tensor), mesh_dim_names=("replica", "shard")
         )
 
-    def load_checkpoint(
-        self, checkpoint_path: str | Path, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Load a checkpoint, once it is known to be of this model and no code.
-
-        A run resumes from what this strategy wrote. One of any strategy can be evaluated.
-        """
-        path = Path(self.broadcast(str(checkpoint_path)))
+    def own_shapes(self) -> dict[str, torch.Size]:
+        """Return the shapes of all weights, by name."""
         assert self.lightning_module is not None, "it is connected before"
-        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
-            return read_checkpoint(path)
-        check_same_strategy(type(self).__name__, read_all(path), path)
-        if path.is_dir():
-            check_same_model(shapes(self.lightning_module.state_dict()), sharded_shapes(path))
-        return super().load_checkpoint(path, weights_only=True)
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Deal out the weights of a checkpoint, unless they have been loaded in shards."""
-        assert self.lightning_module is not None, "it is connected before"
-        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
-            deal_out_weights(self.lightning_module, checkpoint["state_dict"])
+        return shapes(self.lightning_module.state_dict())
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model on the first rank and deal it out.

@@ -5,8 +5,9 @@ import json
 import pytest
 
 import tests.helpers.deepspeed_cpu  # noqa: F401  as early as may be, so that ranks fork with it
+from lit_entrodrop.building import build_on_meta
 from lit_entrodrop.plan.communication import Ring, Traffic, step_bytes
-from lit_entrodrop.plan.sizes import build_on_meta, sizes_of
+from lit_entrodrop.plan.sizes import sizes_of
 from tests.helpers.runs import fit
 from tests.helpers.tiny import Tiny, texts, write_corpus
 

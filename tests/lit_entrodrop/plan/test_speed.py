@@ -1,9 +1,9 @@
 import pytest
 
-from lit_entrodrop.building import LMConfig
+from lit_entrodrop.building import LMConfig, build_on_meta
 from lit_entrodrop.plan.communication import Traffic
 from lit_entrodrop.plan.hardware import find_hardware
-from lit_entrodrop.plan.sizes import build_on_meta, sizes_of
+from lit_entrodrop.plan.sizes import sizes_of
 from lit_entrodrop.plan.speed import (
     OVERLAP,
     Speed,

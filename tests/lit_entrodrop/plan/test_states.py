@@ -15,27 +15,20 @@ from lit_entrodrop.building import (
     LMConfig,
     LoRAConfig,
     build_causal_lm,
+    build_on_meta,
     prepare_causal_lm,
     transformer_blocks,
 )
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.optim import AdamW
-from lit_entrodrop.plan.sizes import Sizes, build_on_meta, sizes_of
+from lit_entrodrop.plan.sizes import Sizes, sizes_of
 from lit_entrodrop.plan.states import Held, optimizer_bytes, states
 from lit_entrodrop.strategies.names import STRATEGIES
+from tests.helpers.architectures import HUB
 from tests.helpers.processes import run_ranks
 from tests.helpers.tiny import LLAMA
 
-LLAMA_8B = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "tie_word_embeddings": False,
-}
+LLAMA_8B, _ = HUB["Llama-3.1-8B"]
 FP32 = Held(stored=4, computed=4, optimizer=8)
 UNTIED = {**LLAMA, "tie_word_embeddings": False}
 
