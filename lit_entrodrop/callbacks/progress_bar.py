@@ -1,6 +1,6 @@
 """What a run shows while it trains."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -42,6 +42,9 @@ class RunProgressBar(RichProgressBar):
             )
         super().__init__(refresh_rate=self.refreshes_per_second)  # type: ignore[arg-type]
         self._next = 0.0
+        # Neither is known in the validation before the first step.
+        self._started: float | None = None
+        self._first_step = 0
         self._draws = has_terminal()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -103,12 +106,11 @@ class RunProgressBar(RichProgressBar):
         training = getattr(pl_module, "last_training", {})
         evaluation = getattr(pl_module, "last_evaluation", {})
         strengths = [name for name in training if name.endswith("/strength")]
-        losses = [name for name in evaluation if name.startswith("val/loss")]
         for name in ["train/loss", *strengths]:
             if name in training:
                 yield name, f"{training[name]:.3f}"
-        for name in losses:
-            yield name.removesuffix("_entropy"), f"{evaluation[name]:.3f}"
+        if "val/loss" in evaluation:
+            yield "val/loss", with_buckets("val/loss", evaluation)
         speeds = (each for each in trainer.callbacks if isinstance(each, Throughput))  # type: ignore[attr-defined]
         if (speed := next(speeds, None)) and speed.tokens_per_second is not None:
             yield "tokens/s", f"{speed.tokens_per_second:,.0f}"
@@ -118,7 +120,7 @@ class RunProgressBar(RichProgressBar):
     def _seconds_left(self, trainer: L.Trainer, pl_module: L.LightningModule) -> float | None:
         total: int | None = getattr(pl_module, "total_steps", None)
         done = trainer.global_step - self._first_step
-        if not total or done == 0:
+        if self._started is None or not total or done == 0:
             return None
         return (monotonic() - self._started) / done * max(0, total - trainer.global_step)
 
@@ -132,6 +134,21 @@ class RunProgressBar(RichProgressBar):
         bounded = self.trainer.max_epochs not in (None, -1)
         total = f"/{self.trainer.max_epochs}" if bounded else ""
         return f"Epoch {current_epoch + 1}{total}".ljust(len(self.validation_description))
+
+
+def with_buckets(name: str, metrics: Mapping[str, float]) -> str:
+    """Format a metric with its values by entropy.
+
+    >>> with_buckets("val/loss", {"val/loss": 2, "val/loss_low_entropy": 1.5, "val/accuracy": 1})
+    '2.000 (low 1.500)'
+    """
+    start, end = f"{name}_", "_entropy"
+    buckets = [
+        f"{each.removeprefix(start).removesuffix(end)} {value:.3f}"
+        for each, value in metrics.items()
+        if each.startswith(start) and each.endswith(end)
+    ]
+    return f"{metrics[name]:.3f}" + (f" ({', '.join(buckets)})" if buckets else "")
 
 
 def has_terminal() -> bool:

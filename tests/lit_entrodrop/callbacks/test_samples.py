@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 
@@ -26,6 +27,14 @@ def fit(tiny: Tiny, folder: Path, *callbacks: Any, resume: bool = False, **setti
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+
+
+class Killed(L.Callback):
+    """Ends a run in its third epoch."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise RuntimeError("killed")
 
 
 def sampling() -> Samples:
@@ -57,14 +66,12 @@ def test_resumed_run_has_the_samples_of_a_whole_one(
     run: tuple[Path, Any], tiny_module: Tiny
 ) -> None:
     folder = tiny_module.folder / "resumed"
-    fit(tiny_module, folder, sampling(), max_epochs=2)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(tiny_module, folder, sampling(), Killed(), max_epochs=3)
     with (folder / "samples.jsonl").open("a") as file:
         file.write('{"step": 99, "text": "of steps that the checkpoint does not know"}\n')
     fit(tiny_module, folder, sampling(), max_epochs=3, resume=True)
-    resumed, whole = rows(folder), rows(run[0])
-    # The schedule of the learning rate knew of two epochs at first.
-    assert [row["epoch"] for row in resumed] == [row["epoch"] for row in whole]
-    assert 99 not in [row["step"] for row in resumed]
+    assert rows(folder) == rows(run[0])
 
 
 def test_greedy_continuation_is_that_of_transformers(run: tuple[Path, Any]) -> None:
