@@ -2,7 +2,6 @@ import os
 import pty
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import lightning as L

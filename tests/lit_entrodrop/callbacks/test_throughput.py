@@ -26,7 +26,9 @@ class Slow(L.Callback):
         self.tokens: dict[int, int] = {}
         self.seen = 0
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, _: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, _: Any
+    ) -> None:
         self.seen += int((batch["document_ids"] != -1).sum())
         self.tokens[trainer.global_step] = self.seen
 
