@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import Any
+from typing import Any, final
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
@@ -19,6 +19,7 @@ from rich.progress import ProgressColumn, TextColumn
 from lit_entrodrop.callbacks.throughput import Throughput
 
 
+@final
 @dataclass(eq=False)
 class RunProgressBar(RichProgressBar):
     """Show losses, by entropy too, the strength of regularizers, speed, and when the run will end.

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import lightning as L
 import numpy as np
@@ -24,6 +24,7 @@ FILE_NAME = "samples.jsonl"
 Row = dict[str, int | str]
 
 
+@final
 @dataclass(eq=False)
 class Samples(L.Callback):
     """Let the model continue some prompts, and keep the texts in ``samples.jsonl``.

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, final
 
 import lightning as L
 import pandas as pd
@@ -22,6 +22,7 @@ COLUMNS = ("step", "seconds_per_step", "tokens_per_second", "mfu", "memory_gb")
 GB = 10**9
 
 
+@final
 @dataclass(eq=False)
 class Throughput(L.Callback):
     """Write speed and memory to ``throughput.csv``, every ``trainer.log_every_n_steps`` steps.

@@ -45,8 +45,9 @@ def test_bar_shows_losses_strength_speed_and_time_left(tiny: Tiny) -> None:
     late = shown.after[12]
     assert late["entro_drop/strength"] == "0.250"
     [epoch] = [row for row in metrics.rows if row["step"] == 10 and "val/loss" in row]
-    overall, low, high = (epoch[f"val/loss{of}"] for of in ("", "_low_entropy", "_high_entropy"))
-    assert late["val/loss"] == f"{overall:.3f} (low {low:.3f}, high {high:.3f})"
+    low, mid, high = (epoch[f"val/loss_{of}_entropy"] for of in ("low", "mid", "high"))
+    buckets = f"low {low:.3f}, mid {mid:.3f}, high {high:.3f}"
+    assert late["val/loss"] == f"{epoch['val/loss']:.3f} ({buckets})"
     assert re.fullmatch(r"\d:\d\d:\d\d", late["left"])
     # The training metrics of the last step that logged.
     assert shown.after[12]["train/loss"] != shown.after[14]["train/loss"]
