@@ -1,10 +1,12 @@
 """What a run shows while it trains."""
 
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import Any, final
+from typing import Any, TextIO, final
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
@@ -46,6 +48,7 @@ class RunProgressBar(RichProgressBar):
         # Neither is known in the validation before the first step.
         self._started: float | None = None
         self._first_step = 0
+        self._handlers: list[logging.StreamHandler[TextIO]] = []
         self._draws = has_terminal()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -103,6 +106,21 @@ class RunProgressBar(RichProgressBar):
             BatchesProcessedColumn(style=theme.batch_progress),
         ]
 
+    def _init_progress(self, trainer: L.Trainer) -> None:
+        before = sys.stderr
+        super()._init_progress(trainer)
+        if sys.stderr is not before:
+            # Rich puts what is written above the bar; loggers would write across it.
+            self._handlers = [each for each in log_handlers() if each.stream is before]
+            for handler in self._handlers:
+                handler.setStream(sys.stderr)
+
+    def _stop_progress(self) -> None:
+        super()._stop_progress()
+        for handler in self._handlers:
+            handler.setStream(sys.stderr)
+        self._handlers = []
+
     def _shown(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Iterator[tuple[str, str]]:
         training = getattr(pl_module, "last_training", {})
         evaluation = getattr(pl_module, "last_evaluation", {})
@@ -150,6 +168,16 @@ def with_buckets(name: str, metrics: Mapping[str, float]) -> str:
         if each.startswith(start) and each.endswith(end)
     ]
     return f"{metrics[name]:.3f}" + (f" ({', '.join(buckets)})" if buckets else "")
+
+
+def log_handlers() -> list["logging.StreamHandler[TextIO]"]:
+    """Return what writes Lightning's messages, and so ours, to a stream."""
+    logger: logging.Logger | None = logging.getLogger("lightning.pytorch")
+    found: list[logging.StreamHandler[TextIO]] = []
+    while logger:
+        found += [each for each in logger.handlers if isinstance(each, logging.StreamHandler)]
+        logger = logger.parent if logger.propagate else None
+    return found
 
 
 def has_terminal() -> bool:

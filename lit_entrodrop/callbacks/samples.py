@@ -121,8 +121,7 @@ class Samples(L.Callback):
     def _prompts(self, pl_module: L.LightningModule) -> list[list[int]]:
         if self.prompts is None:
             data: TextDataModule = pl_module.data  # type: ignore[assignment]
-            loader: Any = data.ordered_dataloader("validation")
-            found = first_tokens(loader.dataset, self.count, self.prompt_tokens)
+            found = first_tokens(data.blocks("validation"), self.count, self.prompt_tokens)
         else:
             tokenizer: Any = pl_module.tokenizer
             found = [tokenizer(prompt)["input_ids"] for prompt in self.prompts]
@@ -163,16 +162,14 @@ def first_tokens(blocks: PackedBlocks, count: int, length: int) -> list[list[int
     Args:
         blocks: of the documents; a long document may have been cut into several.
         count: documents, at most.
-        length: tokens of each, at most.
+        length: tokens of each, at most; the last one of a document is left to be told.
 
     >>> chunks, block = np.array([0, 4, 9]), np.array([0, 2])
-    >>> blocks = PackedBlocks(np.arange(9), np.ones(9, bool), chunks, block, 9, 0)
+    >>> blocks = PackedBlocks(np.arange(9), np.ones(9, bool), chunks, block, np.arange(2), 9, 0)
     >>> first_tokens(blocks, 2, 3)
     [[0, 1, 2], [4, 5, 6]]
     """
     starts, ends = blocks.chunk_starts[:-1], blocks.chunk_starts[1:]
     chosen = np.unique(np.linspace(0, len(starts) - 1, count).astype(int))
-    return [
-        blocks.tokens[starts[each] : min(ends[each], starts[each] + length)].tolist()
-        for each in chosen
-    ]
+    stops = np.clip(ends - 1, starts + 1, starts + length)
+    return [blocks.tokens[starts[each] : stops[each]].tolist() for each in chosen]

@@ -1,3 +1,4 @@
+import logging
 import os
 import pty
 import re
@@ -96,15 +97,22 @@ def test_bar_is_drawn_on_a_terminal(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
     controller, terminal = pty.openpty()
     with os.fdopen(terminal, "w") as screen:
         monkeypatch.setattr(sys, "stdout", screen)
+        monkeypatch.setattr(sys, "stderr", screen)
+        handler = logging.StreamHandler(screen)
+        logging.getLogger("lightning").addHandler(handler)
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setenv("COLUMNS", "200")
         drawing = RunProgressBar(refreshes_per_second=1e9)
         collected = Collect(controller)
         fit(tiny, drawing, collected)
         collected.read()
+        logging.getLogger("lightning").removeHandler(handler)
+        assert handler.stream is screen
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", collected.text)
     assert re.search(r"Epoch 2/2 .* 10/10 train/loss: \d\.\d{3} .*val/loss: .* left: 0:00:00", text)
     assert "Epoch 0" not in text
+    # A message stands on a line of its own, above the bar.
+    assert re.search(r"[\r\n]epoch 1, step 10: val/loss [^━]*[\r\n]", text)
 
 
 class Collect(L.Callback):
