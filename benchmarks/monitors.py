@@ -1,9 +1,9 @@
 """What watching a run adds to its training steps.
 
 Two real ``Trainer.fit`` runs of our module under EntroDrop take turns by blocks of steps, in a
-random order (see :mod:`benchmarks.live_fit`): one without callbacks and loggers, one with all that ``fit``
-has by default: ``metrics.csv``, TensorBoard, NaN guard, throughput, and the progress bar, drawn as
-on a terminal, but to nowhere. Differences are taken within a round.
+random order (see :mod:`benchmarks.live_fit`): one without callbacks and loggers, one with all that
+``fit`` has by default: ``metrics.csv``, TensorBoard, NaN guard, throughput, and the progress bar,
+drawn as on a terminal, but to nowhere. Differences are taken within a round.
 
 Checkpoints, validation and samples are no part of it: they lie between steps, and take the longer
 the more often they are asked for. What watching adds to a step is the same for any model, so that
