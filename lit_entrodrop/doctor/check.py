@@ -1,6 +1,6 @@
 """What a check says, and how checks are run so that one that breaks does not end the others."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
@@ -38,16 +38,6 @@ class Theme(Generic[Subject]):
 
     name: str
     checks: tuple[Callable[[Subject], Check], ...]
-
-    def run(self, subject: Subject) -> Iterator[Check]:
-        """Run all checks, one after another."""
-        for check in self.checks:
-            yield run_check(check, subject)
-
-    def skip(self, why: str) -> Iterator[Check]:
-        """Tell that none of the checks was run."""
-        for check in self.checks:
-            yield Check("skip", why, name=name_of(check))
 
 
 def passed(found: str) -> Check:

@@ -1,6 +1,7 @@
 """What is examined: the config, the text and the model, built as `fit` builds them."""
 
 import copy
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
+from lit_entrodrop.building import build_on_meta
 from lit_entrodrop.cli import LitCLI, Parser, Trainer
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
@@ -20,7 +22,6 @@ from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.plan.options import Job
 from lit_entrodrop.plan.settings import data_parallel_size, job_of
 from lit_entrodrop.plan.sizes import Sizes, sizes_of
-from lit_entrodrop.building import build_on_meta
 
 # What of the trainer has no part in a step, might write, or would take other machines.
 EXAMINED_TRAINER: dict[str, Any] = {
@@ -59,7 +60,7 @@ class Examiner(Trainer):
         self.examine()
 
 
-@dataclass
+@dataclass(eq=False)
 class Subject:
     """A config and what it describes.
 
@@ -92,15 +93,21 @@ class Subject:
 
     @cached_property
     def documents(self) -> dict[str, list[Document]]:
-        """The documents of each split, before those are left out that a run cannot use."""
+        """The documents of each split; of training, those within ``data.max_train_tokens``."""
         settings = self.config["data"]
         corpus = settings["corpus"]
-        return gather_documents(
+        sides = gather_documents(
             [corpus] if isinstance(corpus, str) else corpus,
             {name: settings[name] for name in ("validation", "test")},
             settings["text_column"],
             settings["split_seed"],
         )
+        if settings["max_train_tokens"] is not None:
+            blocks, end = self.blocks("train"), self.data.tokenizer.eos_token_id
+            assert blocks is not None, "there is always something to train on"
+            # EOS ends each document, and no other chunk.
+            sides["train"] = sides["train"][: count_ends(blocks, end)]
+        return sides
 
     @cached_property
     def job(self) -> Job:
@@ -141,6 +148,11 @@ class Subject:
         return min(bounds)
 
 
+def count_ends(blocks: PackedBlocks, end: int) -> int:
+    """Return how many chunks end with a token."""
+    return int((blocks.tokens[blocks.chunk_starts[1:] - 1] == end).sum())
+
+
 def steps_per_epoch(
     blocks: int, replicas: int, batch_size: int, accumulate: int, limit: float | None = None
 ) -> int:
@@ -156,12 +168,12 @@ def steps_per_epoch(
     >>> steps_per_epoch(100, replicas=2, batch_size=8, accumulate=2)
     4
     """
-    batches = -(-(-(-blocks // replicas)) // batch_size)
+    batches = math.ceil(math.ceil(blocks / replicas) / batch_size)
     if isinstance(limit, float):
         batches = int(batches * limit)
     elif limit is not None:
-        batches = min(batches, limit)
-    return -(-batches // accumulate)
+        batches = min(batches, int(limit))
+    return math.ceil(batches / accumulate)
 
 
 @contextmanager
@@ -186,6 +198,7 @@ def subject_of(config: dict[str, Any]) -> Iterator[Subject]:
             auto_configure_optimizers=False,
             run=False,
         )
+        assert isinstance(cli.trainer, Examiner), "it was asked for"
         yield Subject(config, cli.trainer, cli.model, cli.datamodule)
 
 
