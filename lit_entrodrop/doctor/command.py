@@ -19,7 +19,7 @@ from lit_entrodrop.doctor.data import DATA
 from lit_entrodrop.doctor.live import Live
 from lit_entrodrop.doctor.model import MODEL
 from lit_entrodrop.doctor.regularizing import REGULARIZERS
-from lit_entrodrop.doctor.resources import DEVICE, DISK, no_room_to_load
+from lit_entrodrop.doctor.resources import DEVICE, DISK, room_to_load
 from lit_entrodrop.doctor.schedule import SCHEDULE
 from lit_entrodrop.doctor.subject import Subject, subject_of
 
@@ -44,6 +44,8 @@ def main(words: Sequence[str]) -> None:
         ValueError: if the config is wrong.
     """
     own, arguments = _parser().parse_known_args(words)
+    if own.json is not None:
+        Path(own.json).parent.mkdir(parents=True, exist_ok=True)
     config = resolved_config(arguments)
     console = Console()
     if not console.is_terminal:
@@ -59,7 +61,6 @@ def main(words: Sequence[str]) -> None:
     told = ", ".join(f"{counts[status]} {status}" for status in COLORS if counts[status])
     console.print(f"[bold]{told}[/bold]")
     if own.json is not None:
-        Path(own.json).parent.mkdir(parents=True, exist_ok=True)
         Path(own.json).write_text(report(found))
     if any_fails(check for _, check in found):
         sys.exit(1)
@@ -79,12 +80,15 @@ def checks_of(subject: Subject, quick: bool) -> Iterator[tuple[str, Check]]:
     reading = run_check(reading_the_text, subject)
     yield DATA.name, reading
     if reading.status == "fail":
-        for theme in (DATA, DISK, SCHEDULE, MODEL, REGULARIZERS):
-            yield from _skipped(theme, "there is no text to look at")
+        others = (DATA, DISK, SCHEDULE, MODEL, REGULARIZERS)
+        yield from _all_skipped(others, "there is no text to look at")
         return
     for theme in (DATA, DISK, SCHEDULE):
         yield from _of(theme, subject)
-    yield from _with_model(subject, QUICK if quick else None)
+    if quick:
+        yield from _all_skipped((MODEL, REGULARIZERS), QUICK)
+    else:
+        yield from _with_model(subject)
 
 
 def reading_the_text(subject: Subject) -> Check:
@@ -100,35 +104,37 @@ def report(found: Sequence[tuple[str, Check]]) -> str:
     return json.dumps({"schema": 1, "status": status, "checks": checks}, indent=2)
 
 
-def _with_model(subject: Subject, skipped: str | None) -> Iterator[tuple[str, Check]]:
+def _with_model(subject: Subject) -> Iterator[tuple[str, Check]]:
     found: list[tuple[str, Check]] = []
 
     def building_the_model(subject: Subject) -> Check:
+        room = room_to_load(subject)
+        if room.status != "pass":
+            return room
         subject.examining(examine)
-        sizes = subject.sizes
-        return passed(f"{sizes.parameters:,} parameters, {sizes.trainable:,} of them trained")
+        trained, where = subject.sizes.trainable, subject.trainer.strategy.root_device.type
+        return passed(
+            f"{subject.sizes.parameters:,} parameters, {trained:,} of them trained; examined on "
+            f"{where} in {subject.trainer.precision}"
+        )
 
     def examine() -> None:
         live = Live(subject)
         for theme in (MODEL, REGULARIZERS):
             found.extend(_of(theme, live))
 
-    skipped = skipped or no_room_to_load(subject)
-    if skipped is None:
-        built = run_check(building_the_model, subject)
-        yield MODEL.name, built
-        skipped = "the model cannot be built"
-    yield from found
-    for theme in (MODEL, REGULARIZERS) if not found else ():
-        yield from _skipped(theme, skipped)
+    yield MODEL.name, run_check(building_the_model, subject)
+    yield from found or _all_skipped((MODEL, REGULARIZERS), "the model is not built")
+
+
+def _all_skipped(themes: Sequence[Theme[Any]], why: str) -> Iterator[tuple[str, Check]]:
+    for theme in themes:
+        for check in theme.checks:
+            yield theme.name, Check("skip", why, name=name_of(check))
 
 
 def _of(theme: Theme[S], subject: S) -> Iterator[tuple[str, Check]]:
     return ((theme.name, run_check(check, subject)) for check in theme.checks)
-
-
-def _skipped(theme: Theme[Any], why: str) -> Iterator[tuple[str, Check]]:
-    return ((theme.name, Check("skip", why, name=name_of(check))) for check in theme.checks)
 
 
 def _show(console: Console, check: Check) -> None:

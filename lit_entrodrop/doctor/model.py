@@ -49,7 +49,9 @@ def train_mode(live: Live) -> Check:
         for name, module in model.named_modules()
     ]
     try:
-        losses = [live.loss(live.batch, micro_batch=index).item() for index in (0, 1)]
+        # Not the batch with entropies: to score it sets modes anew.
+        batch = live.rows("train")
+        losses = [live.loss(batch, micro_batch=draw).item() for draw in (0, 1)]
     finally:
         for hook in hooks:
             hook.remove()
@@ -231,4 +233,4 @@ def _note_mode(modes: dict[str, bool], name: str, module: nn.Module, _: object) 
     modes[name] = module.training
 
 
-MODEL = Theme("model", (packed_documents_stay_apart, train_mode, accumulation, validation_error))
+MODEL = Theme("model", (train_mode, packed_documents_stay_apart, accumulation, validation_error))

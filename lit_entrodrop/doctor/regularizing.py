@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from lit_entrodrop.doctor.check import Check, Theme, failed, passed, warned
 from lit_entrodrop.doctor.live import Live
-from lit_entrodrop.doctor.watching import Watched, share, strength, watching
+from lit_entrodrop.doctor.watching import Watched, strength, watching
 from regularizers import Regularizer
 
 WORDS = {
@@ -39,6 +39,20 @@ class Trial:
     loss: float
     plain: float
 
+    @property
+    def changes(self) -> list[str]:
+        """What it changes, and of how many tokens."""
+        changed = ((WORDS[hook], each) for hook, each in self.watched.changes.items())
+        return [f"{each.float().mean():.1%} of {what}" for what, each in changed if each.any()]
+
+    def describe(self) -> str:
+        """Tell what it does."""
+        value = 1.0 if self.strength is None else self.strength
+        return (
+            f"{self.name} at {value:.3g} changes {', '.join(self.changes) or 'no token'}, loss "
+            f"{self.plain:.3f} -> {self.loss:.3f}"
+        )
+
 
 def curricula(live: Live) -> Check:
     """Look for regularizers whose strength is 0 throughout."""
@@ -60,26 +74,24 @@ def curricula(live: Live) -> Check:
 
 def masks_are_applied(live: Live) -> Check:
     """Look at what each regularizer changes in a training step at its full strength."""
-    told, broken = [], []
+    told, broken, idle = [], [], []
     for trial in _trials(live):
-        changes = ", ".join(
-            f"{share(changed, changed | True):.1%} of {WORDS[hook]}"
-            for hook, changed in trial.watched.changes.items()
-            if changed.any()
-        )
-        told.append(
-            f"{trial.name} at {1.0 if trial.strength is None else trial.strength:.3g} changes "
-            f"{changes or 'no token'}, loss {trial.plain:.3f} -> {trial.loss:.3f}"
-        )
+        told.append(trial.describe())
+        reaches = not math.isclose(trial.loss, trial.plain, rel_tol=1e-6)
         if not math.isfinite(trial.loss):
             broken.append(f"{trial.name} makes the loss {trial.loss}")
-        elif trial.loss == trial.plain and changes:
-            broken.append(f"what {trial.name} changes does not reach the model")
-        elif trial.loss == trial.plain:
-            broken.append(f"{trial.name} changes nothing")
-    found = "; ".join(told) or "no regularizer is configured"
+        elif trial.changes and not reaches:
+            broken.append(f"what {trial.name} changes does not reach the loss")
+        elif not reaches:
+            idle.append(trial.name)
+    found = "; ".join([*told, *broken]) or "no regularizer is at work"
     if broken:
-        return failed(found, f"{'; '.join(broken)}: look at its settings and its hooks")
+        return failed(found, "look at the hooks of the regularizer, and at the model's embeddings")
+    if idle:
+        return warned(
+            f"{found}: {', '.join(idle)} changes nothing at the start of training",
+            "look at its settings, and whether the model has what it works on, such as dropout",
+        )
     return passed(found)
 
 

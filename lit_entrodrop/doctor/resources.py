@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from lit_entrodrop.building import HALF
+from lit_entrodrop.checks import check_strategy
 from lit_entrodrop.cli import refuse_used_folder
 from lit_entrodrop.data.splitting import SPLITS
 from lit_entrodrop.doctor.check import Check, Theme, failed, passed, warned
@@ -35,8 +36,10 @@ def run_folder(subject: Subject) -> Check:
 def device_memory(subject: Subject) -> Check:
     """Compare what a step takes under the configured strategy with the memory of the device."""
     trainer, job = subject.config["trainer"], subject.job
+    setting = trainer["strategy"]
+    check_strategy(setting["class_path"] if isinstance(setting, dict) else setting)
     on_gpu = uses_gpu(trainer["accelerator"])
-    strategy, tensor = strategy_of(trainer["strategy"])
+    strategy, tensor = strategy_of(setting)
     world = data_parallel_size(trainer) * tensor
     precision = str(trainer["precision"])
     computed = 2 if precision in HALF or job.lm.dtype != "float32" else 4
@@ -91,21 +94,16 @@ def checkpoint_room(subject: Subject) -> Check:
     return passed(found)
 
 
-def no_room_to_load(subject: Subject) -> str | None:
-    """Say why the model cannot be examined on this machine; None if it can.
-
-    Weights, their gradients and the activations of some rows must fit.
-    """
+def room_to_load(subject: Subject) -> Check:
+    """Look whether weights, their gradients and some activations fit on this machine."""
     stored = 4 if subject.job.lm.dtype == "float32" else 2
     needed = stored * (subject.sizes.parameters + subject.sizes.trainable)
     here = torch.cuda.is_available() and uses_gpu(subject.config["trainer"]["accelerator"])
     free = torch.cuda.mem_get_info()[0] if here else psutil.virtual_memory().available
+    found = f"weights and gradients take {_gb(needed)} GB of {_gb(free)} that are free here"
     if needed <= (1 - 2 * MARGIN) * free:
-        return None
-    return (
-        f"weights and gradients take {_gb(needed)} GB, of which this machine has {_gb(free)} free: "
-        "run doctor where the training will run"
-    )
+        return passed(found)
+    return warned(f"{found}: the model is not examined", "run doctor where the training will run")
 
 
 def uses_gpu(accelerator: str) -> bool:

@@ -135,7 +135,7 @@ class Subject:
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         trainer = self.config["trainer"]
-        bounds = []
+        bounds: list[int] = []
         if (epochs := trainer["max_epochs"]) is not None and epochs > 0:
             bounds.append(epochs * self.steps_per_epoch)
         if (steps := trainer["max_steps"]) is not None and steps > 0:
@@ -211,13 +211,16 @@ def examined_config(config: dict[str, Any], folder: str) -> dict[str, Any]:
     """
     config = copy.deepcopy(config)
     config.pop("ckpt_path", None)
-    trainer = config["trainer"]
+    trainer, lm = config["trainer"], config["model"]["lm"]
     trainer.update(EXAMINED_TRAINER, default_root_dir=folder)
     if not is_here(trainer["accelerator"]):
         trainer["accelerator"] = "cpu"
-        trainer["precision"] = "32-true"
+        # What a CPU cannot do.
+        if trainer["precision"] == "16-mixed":
+            trainer["precision"] = "32-true"
+        lm.update(head="auto", attention="sdpa")
     # It would take longer than all else.
-    config["model"]["lm"]["compile"] = False
+    lm["compile"] = False
     return config
 
 

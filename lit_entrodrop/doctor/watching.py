@@ -112,12 +112,3 @@ def _keeping(watched: Watched, hook: str, method: Callable[..., Any]) -> Callabl
         return returned
 
     return call
-
-
-def share(chosen: Tensor, among: Tensor) -> float:
-    """Return the share of some tokens that are chosen.
-
-    >>> share(torch.tensor([True, False]), torch.tensor([True, True]))
-    0.5
-    """
-    return ((chosen & among).sum() / among.sum().clamp(min=1)).item()
