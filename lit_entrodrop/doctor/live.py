@@ -20,7 +20,7 @@ from lit_entrodrop.models import build_frozen_for
 from regularizers import Outputs, Regularizer, Regularizers
 
 TOKENS = 4096  # that a batch has at most, beside the two rows that it has at least
-ROWS = 8
+ROWS = 16
 COMPARED = 20_000_000  # numbers of a gradient
 
 

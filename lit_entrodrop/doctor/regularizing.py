@@ -104,9 +104,11 @@ def drop_rates(live: Live) -> Check:
             continue
         expected = trial.strength * getattr(trial.regularizer, "quantile", 1.0)
         told.append(f"{trial.name} drops {rate:.1%} ({expected:.1%} expected)")
-        words = live.batch["input_ids"].unique().numel()
-        # A word may be dropped wherever it stands, so that words and not tokens are drawn.
-        error = math.sqrt(max(expected * (1 - expected), 0.0) / words)
+        draws = live.batch["input_ids"]
+        # A word is dropped wherever it stands.
+        by_word = getattr(trial.regularizer, "granularity", None) == "row"
+        count = (draws.unique() if by_word else draws).numel()
+        error = math.sqrt(max(expected * (1 - expected), 0.0) / count)
         if abs(rate - expected) > FAR * expected + 4 * error:
             far.append(trial.name)
     found = ", ".join(told) or "no regularizer tells a drop rate"
