@@ -19,8 +19,11 @@ from lit_entrodrop.entropy.scoring import score_clean
 from lit_entrodrop.models import build_frozen_for
 from regularizers import Outputs, Regularizer, Regularizers
 
-TOKENS = 4096  # that a batch has at most, beside the two rows that it has at least
+TOKENS = 4096  # of a batch, at most
 ROWS = 16
+# Of a forward pass on a CPU, which takes some seconds for them; checks take about 15 such passes.
+CPU_FLOPS = 1e11
+SHORTEST = 64  # tokens of a row, to which it is cut at most
 COMPARED = 20_000_000  # numbers of a gradient
 
 
@@ -58,11 +61,17 @@ class Live:
         self.module.entropies.corpus_quantiles = torch.quantile(known, places)
         return {**batch, "entropy": entropy}
 
-    def rows(self, split: str) -> Batch:
-        """Return some evenly spaced blocks of a split, of rows that differ if there are two."""
+    def rows(self, split: str, passes: int = 1) -> Batch:
+        """Return some evenly spaced blocks of a split, or of a large model on a CPU the starts.
+
+        Args:
+            split: of the data.
+            passes: for how many batches of checks it may take time.
+        """
         blocks = self.subject.blocks(split)
         assert blocks is not None, "the caller knows the split"
-        return self._collate(blocks, spread(len(blocks), _row_count(blocks)))
+        rows, _ = self.shape(passes)
+        return self._collate(blocks, spread(len(blocks), rows), passes)
 
     def packed_rows(self) -> Batch | None:
         """Return some training blocks that hold two documents or more, if there are any."""
@@ -71,12 +80,22 @@ class Live:
         packed = np.flatnonzero(np.diff(blocks.block_starts) > 1)
         if not len(packed):
             return None
-        count = min(len(packed), _row_count(blocks))
+        count = min(len(packed), self.shape()[0])
         return self._collate(blocks, packed[spread(len(packed), count)].tolist())
 
-    def _collate(self, blocks: PackedBlocks, indices: Sequence[int]) -> Batch:
+    def shape(self, passes: int = 1) -> tuple[int, int]:
+        """Return of how many rows and tokens a batch is: an even number of rows."""
+        tokens = TOKENS
+        if self.trainer.strategy.root_device.type == "cpu":
+            parameters = sum(each.numel() for each in self.causal_lm.parameters())
+            tokens = min(tokens, int(CPU_FLOPS / (2 * parameters)))
+        return batch_shape(tokens * passes, self.subject.data.block_size)
+
+    def _collate(self, blocks: PackedBlocks, indices: Sequence[int], passes: int = 1) -> Batch:
         rows = default_collate([blocks[index] for index in indices])
-        batch: Batch = self.trainer.strategy.batch_to_device(rows)
+        _, length = self.shape(passes)
+        cut = {name: each[:, :length] if each.dim() == 2 else each for name, each in rows.items()}
+        batch: Batch = self.trainer.strategy.batch_to_device(cut)
         return batch
 
     def score(self, batch: Batch) -> Outputs:
@@ -185,6 +204,11 @@ def split_rows(batch: Batch) -> list[Batch]:
     ]
 
 
-def _row_count(blocks: PackedBlocks) -> int:
-    """Return an even number of rows."""
-    return max(2, min(ROWS, TOKENS // blocks.block_size) // 2 * 2)
+def batch_shape(tokens: int, block_size: int) -> tuple[int, int]:
+    """Return an even number of rows, and tokens of a row, of a batch of some tokens.
+
+    >>> batch_shape(4096, 512), batch_shape(400, 512), batch_shape(10, 512)
+    ((8, 512), (2, 200), (2, 64))
+    """
+    length = min(block_size, max(SHORTEST, tokens // 2))
+    return max(2, min(ROWS, tokens // length) // 2 * 2), length
