@@ -29,8 +29,10 @@ def assert_equal(actual: Evaluation, expected: Evaluation, tolerance: float = 0.
         assert_allclose(getattr(actual, name), getattr(expected, name), rtol=tolerance)
 
 
-def test_two_ranks_find_what_one_finds(tiny_module: Tiny, run: Path) -> None:
-    shared = tiny_module.run_ranks("fit", "--data.batch_size", 2, root="ranks")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_ranks_find_what_one_finds(tiny_module: Tiny, run: Path, strategy: str) -> None:
+    settings = ("--data.batch_size", 2, "--trainer.strategy", strategy)
+    shared = tiny_module.run_ranks("fit", *settings, root=strategy)
     ones, twos = read_evaluations(run), read_evaluations(shared)
     assert [one.step for one in ones] == [two.step for two in twos]
     for one, two in zip(ones, twos, strict=True):
