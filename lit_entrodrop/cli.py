@@ -31,7 +31,7 @@ from lit_entrodrop.loggers import TensorBoard
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.monitors import Monitors
+from lit_entrodrop.monitors import Monitors, shows_progress
 from lit_entrodrop.ranks import is_first
 
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
@@ -197,10 +197,8 @@ class LitCLI(LightningCLI):
             kwargs["logger"] = loggers(logger, self._run_folder)
         callbacks = default_callbacks(self.subcommand, self._run_folder)
         monitors: Monitors = self._get(self.config_init, "monitors")
-        if self.subcommand == "fit":
-            callbacks += monitors.callbacks()
-        elif self.subcommand in ("validate", "test") and monitors.evaluations is not None:
-            callbacks.append(monitors.evaluations)
+        has_room = shows_progress(self._get(self.config_init, "trainer"))
+        callbacks += monitors.callbacks(self.subcommand, has_room)
         enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
         if self.subcommand == "fit" and enabled is not False:
             callbacks.append(self._get(self.config_init, "checkpoints"))
