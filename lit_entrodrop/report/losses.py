@@ -1,0 +1,216 @@
+"""Figures of losses over epochs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lit_entrodrop.report.drawing import (
+    CLEAN,
+    INK,
+    MUTED,
+    SERIES,
+    TRAIN,
+    VALIDATION,
+    Picture,
+    Sheet,
+    bucket_colors,
+    label_ends,
+    legend,
+    picture,
+    whole_epochs,
+)
+from lit_entrodrop.report.run import Run
+
+
+def loss_curves(run: Run, folder: Path, name: str) -> Picture:
+    """Draw training, clean training and validation loss, a panel for each group of tokens."""
+
+    def draw(sheet: Sheet) -> Figure:
+        figure, panels = sheet.panels(len(run.groups()), 2.5)
+        for panel, (ending, title) in zip(panels, run.groups().items(), strict=True):
+            lines = _lines(run, ending)
+            for label, (line, style) in lines.items():
+                panel.plot(line.index, line, label=label, **style)
+            panel.set(title=title, ylim=_limits(lines), xlabel="epoch")
+            whole_epochs(panel, run.evaluations.index[-1])
+            _mark(panel, run, ending, lines["validation"][0])
+        panels[0].set_ylabel("loss (nats per token)")
+        legend(figure, panels[0])
+        return figure
+
+    caption = (
+        "Dot: lowest validation loss. Dashed line: onset, the first epoch of overfitting. Shaded: "
+        "95 % interval of the best epoch. Each panel has its own scale."
+    )
+    return picture(folder, name, draw, _told(run), caption)
+
+
+def rises_and_gaps(run: Run, folder: Path, name: str) -> Picture:
+    """Draw how far validation loss is above its best, and above that of training text."""
+    gaps = {e: run.curve(f"gap/loss{e}") for e in run.groups()}
+    rises = {e: _since_best(run.curve(f"val/loss{e}")) for e in run.groups()}
+    panels_of = {"Validation loss above its best": rises}
+    if any(len(gap) for gap in gaps.values()):
+        panels_of["Gap: validation − clean training text"] = gaps
+
+    def draw(sheet: Sheet) -> Figure:
+        figure, panels = sheet.panels(len(panels_of), 2.8)
+        for panel, (title, curves) in zip(panels, panels_of.items(), strict=True):
+            panel.set_title(title)
+            _by_bucket(panel, run, curves)
+        return figure
+
+    told = "; ".join(
+        f"{title}, at the end: "
+        + ", ".join(f"{run.groups()[e]} {c.iloc[-1]:+.3f}" for e, c in curves.items() if len(c))
+        for title, curves in panels_of.items()
+    )
+    caption = (
+        "A line that rises shows tokens on which the model gets worse on new text (left) or "
+        "better on the text that it trains on than on new text (right)."
+        if len(panels_of) > 1
+        else "A line that rises from zero shows tokens on which the model gets worse on new text."
+    )
+    return picture(folder, name, draw, f"Line charts, nats per token. {told}.", caption)
+
+
+def side_by_side(runs: list[Run], folder: Path, name: str) -> Picture:
+    """Draw the validation losses of several runs, a panel for each group of tokens."""
+    groups = max((run.groups() for run in runs), key=len)
+
+    def draw(sheet: Sheet) -> Figure:
+        figure, panels = sheet.panels(len(groups), 2.6)
+        for panel, (ending, title) in zip(panels, groups.items(), strict=True):
+            curves = [run.curve(f"val/loss{ending}") for run in runs]
+            for i, (run, curve) in enumerate(zip(runs, curves, strict=True)):
+                color = SERIES[i % len(SERIES)]
+                style = "-" if i < len(SERIES) else "--"
+                panel.plot(curve.index, curve, style, color=color, label=run.name)
+                if len(curve):
+                    panel.plot(curve.idxmin(), curve.min(), "o", color=color, markersize=5)
+            panel.set(title=title, xlabel="epoch", ylim=_span(curves))
+            whole_epochs(panel, max(run.evaluations.index[-1] for run in runs))
+        panels[0].set_ylabel("validation loss (nats per token)")
+        legend(figure, panels[0])
+        return figure
+
+    told = ", ".join(f"{r.name} {r.curve('val/loss').min():.3f}" for r in runs)
+    caption = "Dot: lowest loss of each run. Loss before training is cut off where it stands far above."
+    return picture(
+        folder, name, draw, f"Line charts of validation loss. Lowest, all tokens: {told}.", caption
+    )
+
+
+def shares(run: Run, folder: Path, name: str) -> Picture | None:
+    """Draw what is known of forgetting and of text recited, if anything is."""
+    forgotten = run.curve("forgetting/loss")
+    recited = {
+        "training text": (run.curve("clean_train/memorized"), CLEAN),
+        "validation text": (run.curve("val/memorized"), VALIDATION),
+    }
+    recited = {label: pair for label, pair in recited.items() if len(pair[0])}
+    if not len(forgotten) and not recited:
+        return None
+
+    def draw(sheet: Sheet) -> Figure:
+        figure, panels = sheet.panels(bool(len(forgotten)) + bool(recited), 2.4)
+        if len(forgotten):
+            panels[0].plot(forgotten.index, forgotten, color=INK)
+            panels[0].set(title="Loss on general text", ylabel="nats per token")
+        if recited:
+            for line, color in recited.values():
+                panels[-1].plot(line.index, 100 * line, color=color)
+            panels[-1].set(title="Documents recited verbatim", ylabel="% of documents")
+            panels[-1].set_ylim(0, max(1.0, 108 * max(c.max() for c, _ in recited.values())))
+        for panel in panels:
+            panel.set_xlabel("epoch")
+            whole_epochs(panel, run.evaluations.index[-1])
+        if recited:
+            ends = [(100 * c.iloc[-1], label, color) for label, (c, color) in recited.items()]
+            label_ends(panels[-1], ends, run.evaluations.index[-1])
+        return figure
+
+    told = [f"{label}: {c.iloc[-1]:.1%} recited at the end" for label, (c, _) in recited.items()]
+    if len(forgotten):
+        told.append(f"loss on general text from {forgotten.iloc[0]:.3f} to {forgotten.iloc[-1]:.3f}")
+    caption = "Rising loss on general text is forgetting; rising shares are memorisation."
+    return picture(folder, name, draw, f"Line charts. {'; '.join(told)}.", caption)
+
+
+def _lines(run: Run, ending: str) -> dict[str, tuple[pd.Series, dict[str, Any]]]:
+    lines: dict[str, tuple[pd.Series, dict[str, Any]]] = {}
+    if not ending:
+        trained = run.training["train/loss"] if len(run.training) else pd.Series(dtype=float)
+        lines["training, as optimised"] = trained, {"color": TRAIN, "linewidth": 1.2}
+    lines["training text, clean"] = run.curve(f"clean_train/loss{ending}"), {"color": CLEAN}
+    lines["validation"] = run.curve(f"val/loss{ending}"), {"color": VALIDATION, "linewidth": 2.3}
+    return {name: pair for name, pair in lines.items() if len(pair[0]) or name == "validation"}
+
+
+def _limits(lines: dict[str, tuple[pd.Series, dict[str, Any]]]) -> tuple[float, float]:
+    return _span([line for line, _ in lines.values()])
+
+
+def _span(curves: list[pd.Series]) -> tuple[float, float]:
+    # The loss before the first epoch is far above all others and would flatten the curves.
+    values = pd.concat([c[c.index >= min(1.0, c.index[-1])] for c in curves if len(c)])
+    margin = 0.1 * (values.max() - values.min()) or 0.1
+    return values.min() - margin, values.max() + margin
+
+
+def _mark(panel: Axes, run: Run, ending: str, validation: pd.Series) -> None:
+    panel.plot(validation.idxmin(), validation.min(), "o", color=VALIDATION, markersize=5)
+    if run.diagnosis is None:
+        return
+    bucket = ending.removeprefix("_").removesuffix("_entropy") or "all"
+    verdict = run.diagnosis.buckets.get(bucket)
+    if verdict is None or not verdict.overfits or verdict.onset_epoch is None:
+        return
+    panel.axvspan(*verdict.best_epoch_interval, color=VALIDATION, alpha=0.08, linewidth=0)
+    panel.axvline(verdict.onset_epoch, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+    on_left = verdict.onset_epoch > run.evaluations.index[-1] / 2
+    panel.annotate(
+        f"onset: epoch {verdict.onset_epoch}",
+        (verdict.onset_epoch, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if on_left else 4, -4),
+        textcoords="offset points",
+        ha="right" if on_left else "left",
+        va="top",
+        fontsize=8,
+    )
+
+
+def _since_best(curve: pd.Series) -> pd.Series:
+    return curve - curve.min() if len(curve) else curve
+
+
+def _by_bucket(panel: Axes, run: Run, curves: dict[str, pd.Series]) -> None:
+    colors = [INK, *bucket_colors(len(run.buckets))]
+    ends = []
+    for color, (ending, curve) in zip(colors, curves.items(), strict=True):
+        if len(curve):
+            panel.plot(curve.index, curve, color=color, linewidth=1.4 if ending else 2.4)
+            ends.append((curve.iloc[-1], run.groups()[ending].removesuffix(" entropy"), color))
+    low, high = _span([c for c in curves.values() if len(c)])
+    panel.set(ylim=(min(low, 0), high), xlabel="epoch", ylabel="nats per token")
+    panel.axhline(0, color=MUTED, linewidth=0.8)
+    last = run.evaluations.index[-1]
+    whole_epochs(panel, last)
+    label_ends(panel, [(float(np.clip(y, low, high)), n, c) for y, n, c in ends], last)
+
+
+def _told(run: Run) -> str:
+    parts = []
+    for ending, title in run.groups().items():
+        curve = run.curve(f"val/loss{ending}")
+        if len(curve):
+            parts.append(
+                f"{title}: {curve.iloc[0]:.3f} at first, lowest {curve.min():.3f} after epoch "
+                f"{curve.idxmin():g}, {curve.iloc[-1]:.3f} at the end"
+            )
+    return f"Line charts of losses over epochs. Validation loss, {'; '.join(parts)}."
