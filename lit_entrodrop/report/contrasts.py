@@ -7,10 +7,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lit_entrodrop.report.drawing import CLEAN, INK, MUTED, VALIDATION, Picture, Sheet, picture
 
-LOSS = "loss"
+LOSSES = ("loss", "best/loss")  # the metric that goes without saying
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Comparison:
     @property
     def sentences(self) -> list[str]:
         """The verdicts in words, each once."""
-        told = [f"{arm.name}: {arm.verdict}" for arm in self.arms if arm.verdict]
-        told = told or [f"{each.label}: {each.verdict}" for each in self.contrasts if each.verdict]
+        told = [_said(arm.name, arm.verdict) for arm in self.arms if arm.verdict]
+        told += [_said(each.label, each.verdict) for each in self.contrasts if each.verdict]
         return list(dict.fromkeys(told))
 
 
@@ -99,6 +100,7 @@ def forest(comparison: Comparison, folder: Path, name: str) -> Picture | None:
         axes.axvline(0, color=INK, linewidth=1)
         axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="difference (nats per token)")
         axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if sheet.narrow else 8))
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         labels = [] if sheet.narrow else [each.label for each in reversed(shown)]
@@ -125,13 +127,22 @@ def number(contrast: Contrast) -> str:
     return text.replace("-", "−")
 
 
+def readable(metric: str) -> str:
+    """Return the name of a metric in words.
+
+    >>> readable("best/loss_low_entropy")
+    'best loss low entropy'
+    """
+    return metric.replace("/", " ").replace("_", " ")
+
+
 def _draw_row(axes: Axes, row: int, contrast: Contrast, narrow: bool) -> None:
     low, high = contrast.interval or (contrast.difference, contrast.difference)
     unclear = contrast.interval is None or low <= 0 <= high
     color = MUTED if unclear else CLEAN if high < 0 else VALIDATION
     axes.plot([low, high], [row, row], color=color, linewidth=2.2)
     axes.plot(contrast.difference, row, "s", color=color, markersize=6)
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     if narrow:
         axes.annotate(contrast.label, (0, row), xytext=(0, 9), fontweight="bold", **place)
         axes.annotate(number(contrast), (0, row), xytext=(0, -14), color=MUTED, **place)
@@ -166,10 +177,10 @@ def _contrasts(values: Mapping[str, Any], arms: Mapping[str, Any], base: str) ->
 
 
 def _contrast(row: Mapping[str, Any]) -> Contrast:
-    metric = str(row.get("metric") or LOSS).rpartition("/")[2]
+    metric = str(row.get("metric") or LOSSES[0])
     ends = [_number(end) for end in row.get("interval") or []]
     interval = (ends[0], ends[1]) if len(ends) == 2 and None not in ends else None
-    label = row["label"] if metric == LOSS else f"{row['label']}, {metric.replace('_', ' ')}"
+    label = row["label"] if metric in LOSSES else f"{row['label']}, {readable(metric)}"
     return Contrast(
         label=str(label),
         difference=float(row["difference"]),
@@ -177,6 +188,10 @@ def _contrast(row: Mapping[str, Any]) -> Contrast:
         p=(_number(row.get("p")), _number(row.get("p_corrected"))),
         verdict=str(row.get("verdict") or ""),
     )
+
+
+def _said(name: str, verdict: str) -> str:
+    return verdict if verdict.startswith(name) else f"{name}: {verdict}"
 
 
 def _number(value: Any) -> float | None:

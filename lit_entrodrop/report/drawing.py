@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 INK, MUTED, RULE = "#1b1f24", "#5b6570", "#d9dee3"
@@ -22,7 +23,7 @@ TRAIN, CLEAN, VALIDATION = "#8a939c", "#0072b2", "#d55e00"
 BUCKETS = ("#4a1486", "#b12a90", "#e8743b")
 SERIES = ("#5b6570", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b8860b", "#4a1486", "#56b4e9")
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9.5,
@@ -68,10 +69,11 @@ class Sheet:
 
     def panels(self, count: int, height: float, most: int = 4) -> tuple[Figure, list[Axes]]:
         """Lay out panels of a height in inches, as many beside each other as there is room for."""
-        columns = 1 if self.narrow else min(count, most)
+        # One panel alone keeps the half of a page, which a line over a few epochs fills.
+        columns = 1 if self.narrow else min(max(count, 2), most)
         rows = -(-count // columns)
-        figure = Figure(figsize=(self.width, rows * height + 0.35), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
+        figure = Figure(figsize=(self.width, rows * height + 0.35), layout=layout)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for spare in axes[count:]:
             spare.remove()
@@ -126,7 +128,7 @@ def legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, names, loc="outside upper left", ncols=columns, columnspacing=1.4)
 
 
-def label_ends(axes: Axes, ends: Iterable[tuple[float, str, str]], x: float) -> None:
+def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> None:
     """Write names right of the ends of lines, none over another.
 
     Args:
@@ -135,7 +137,8 @@ def label_ends(axes: Axes, ends: Iterable[tuple[float, str, str]], x: float) -> 
         x: where the lines end.
     """
     low, high = axes.get_ylim()
-    height = axes.figure.get_figheight() * 0.75
+    rows = axes.get_subplotspec().get_gridspec().nrows
+    height = axes.figure.get_figheight() / rows * 0.75
     apart = (high - low) * 0.16 / height
     floor = low
     for y, name, color in sorted(ends):
@@ -155,7 +158,7 @@ def label_ends(axes: Axes, ends: Iterable[tuple[float, str, str]], x: float) -> 
 
 def whole_epochs(axes: Axes, last: float) -> None:
     """Let the horizontal axis count epochs."""
-    axes.set_xlim(0, last)
+    axes.set_xlim(0, last or 1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=2))
     axes.grid(axis="x", visible=False)
 
@@ -182,4 +185,5 @@ def _inline(text: str, alt: str) -> Markup:
 
 def _root(alt: str) -> str:
     label = escape(alt).replace("\\", r"\\")
-    return rf'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="\1" role="img" aria-label="{label}">'
+    link = "http://www.w3.org/1999/xlink"
+    return rf'<svg xmlns:xlink="{link}" viewBox="\1" role="img" aria-label="{label}">'

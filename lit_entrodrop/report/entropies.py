@@ -33,8 +33,8 @@ def entropy_ridges(run: Run, folder: Path, name: str) -> Picture | None:
         f"Mean {mean_entropy(first):.2f} nats {when(first)}, {mean_entropy(last):.2f} {when(last)}."
     )
     caption = (
-        "Each ridge is one evaluation; its height is the share of validation tokens. Dots and numbers: means. "
-        "Dotted lines: limits of the buckets, by the initial model's entropy."
+        "Each ridge is one evaluation; its height is the share of validation tokens. Dots and "
+        "numbers: means. Dotted lines: limits of the buckets, by the initial model's entropy."
     )
     return picture(folder, name, draw, told, caption)
 
@@ -59,7 +59,7 @@ def mean_entropy(evaluation: Evaluation) -> float:
 
 def when(evaluation: Evaluation) -> str:
     """Say when an evaluation was made."""
-    return f"after epoch {evaluation.epoch}" if evaluation.step else "before training"
+    return f"after epoch {evaluation.epoch:.3g}" if evaluation.step else "before training"
 
 
 def _draw(axes: Axes, shown: list[Evaluation], run: Run) -> None:
@@ -91,10 +91,17 @@ def _draw(axes: Axes, shown: list[Evaluation], run: Run) -> None:
     axes.set_yticks(range(len(shown)), [_short(e) for e in reversed(shown)])
     axes.set(xlim=(0, right), ylim=(-0.25, len(shown) - 1 + OVERLAP * 1.05))
     axes.set_xlabel("entropy of the model's prediction (nats)")
-    axes.set_title("mean", loc="right", fontweight="normal", fontsize=8.5, color=MUTED)
+    axes.annotate(
+        "mean",
+        (1, len(shown) - 0.45),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=MUTED,
+    )
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
 
 
 def _short(evaluation: Evaluation) -> str:
-    return f"epoch {evaluation.epoch}" if evaluation.step else "start"
+    return f"epoch {evaluation.epoch:.3g}" if evaluation.step else "start"

@@ -1,5 +1,6 @@
 """How each number on the page is defined."""
 
+from lit_entrodrop.diagnosis import RULE
 from lit_entrodrop.report.run import Run
 
 TERMS = {
@@ -16,7 +17,10 @@ TERMS = {
         "Loss on a fixed sample of training text, measured at each validation in the same way as "
         "validation loss: without regularizers, on clean input."
     ),
-    "Gap": "Validation loss minus clean training loss: how much better the model knows the text that it was trained on.",
+    "Gap": (
+        "Validation loss minus clean training loss: how much better the model knows the text that "
+        "it was trained on."
+    ),
     "Epoch": "One pass over the training data. Epoch 0, or “start”, is before any training.",
     "Entropy": (
         "−Σ p log p of the model's distribution over the next token, in nats: 0 when the model is "
@@ -27,15 +31,17 @@ TERMS = {
         "stays in its bucket for the whole run, so that losses compare between epochs."
     ),
     "Best epoch": (
-        "The evaluation with the lowest validation loss. Its interval holds the best epochs of 95 % "
-        "of bootstrap resamples of the validation documents."
+        "The evaluation with the lowest validation loss. Its interval holds the best epochs of "
+        "95 % of bootstrap resamples of the validation documents."
     ),
     "Onset": "The first evaluation after the best one, where a bucket overfits.",
     "Rise": (
-        "Last validation loss minus the best one, with a 95 % interval from bootstrap resamples of "
-        "the validation documents."
+        "Last validation loss minus the best one, with its 95 % interval over validation documents."
     ),
-    "Strength": "What the curriculum of a regularizer asks for at this moment of training; for token dropout the probability that an eligible token is dropped.",
+    "Strength": (
+        "What the curriculum of a regularizer asks for at this moment of training; for token "
+        "dropout the probability that an eligible token is dropped."
+    ),
     "Drop rate": "Share of all tokens of a batch that was dropped.",
     "Recited verbatim": (
         "Share of documents whose next tokens greedy decoding continues word for word from their "
@@ -60,6 +66,5 @@ OF_COMPARISONS = ("Difference and its interval", "p, corrected")
 
 def glossary(runs: list[Run], compared: bool) -> dict[str, str]:
     """Return the definitions of what the page of these runs shows."""
-    rule = next((run.diagnosis.rule for run in runs if run.diagnosis), "")
     terms = {n: text for n, text in TERMS.items() if compared or n not in OF_COMPARISONS}
-    return terms | ({"Overfits": rule} if rule else {})
+    return terms | ({"Overfits": RULE} if any(run.diagnosis for run in runs) else {})

@@ -42,10 +42,18 @@ def loss_curves(run: Run, folder: Path, name: str) -> Picture:
         legend(figure, panels[0])
         return figure
 
-    caption = (
-        "Dot: lowest validation loss. Dashed line: onset, the first epoch of overfitting. Shaded: "
-        "95 % interval of the best epoch. Each panel has its own scale."
-    )
+    caption = "Dot: lowest validation loss. Each panel has its own scale."
+    if run.diagnosis and run.diagnosis.overfits:
+        caption += (
+            " Dashed line: onset, the first epoch of overfitting. Shaded: 95 % interval of the "
+            "best epoch."
+        )
+    if run.diagnosis and run.diagnosis.epoch_drops:
+        drop = np.mean(run.diagnosis.epoch_drops)
+        caption += (
+            f" From the end of an epoch to the start of the next, training loss changes by "
+            f"{-drop:+.3f} nats on average; a stair down tells of text that is recognised."
+        ).replace("-0", "−0")
     return picture(folder, name, draw, _told(run), caption)
 
 
@@ -62,6 +70,9 @@ def rises_and_gaps(run: Run, folder: Path, name: str) -> Picture:
         for panel, (title, curves) in zip(panels, panels_of.items(), strict=True):
             panel.set_title(title)
             _by_bucket(panel, run, curves)
+            if curves is rises:
+                _look_at_rise(panel, rises)
+            _name_ends(panel, run, curves)
         return figure
 
     told = "; ".join(
@@ -70,11 +81,11 @@ def rises_and_gaps(run: Run, folder: Path, name: str) -> Picture:
         for title, curves in panels_of.items()
     )
     caption = (
-        "A line that rises shows tokens on which the model gets worse on new text (left) or "
-        "better on the text that it trains on than on new text (right)."
-        if len(panels_of) > 1
-        else "A line that rises from zero shows tokens on which the model gets worse on new text."
+        "Above its best: zero at the best epoch of each bucket, then what overfitting costs on new "
+        "text. The fall before is cut off."
     )
+    if len(panels_of) > 1:
+        caption += " Gap: how much better the model knows its training text than new text."
     return picture(folder, name, draw, f"Line charts, nats per token. {told}.", caption)
 
 
@@ -99,7 +110,9 @@ def side_by_side(runs: list[Run], folder: Path, name: str) -> Picture:
         return figure
 
     told = ", ".join(f"{r.name} {r.curve('val/loss').min():.3f}" for r in runs)
-    caption = "Dot: lowest loss of each run. Loss before training is cut off where it stands far above."
+    caption = (
+        "Dot: lowest loss of each run. Loss before training is cut off where it stands far above."
+    )
     return picture(
         folder, name, draw, f"Line charts of validation loss. Lowest, all tokens: {told}.", caption
     )
@@ -136,7 +149,9 @@ def shares(run: Run, folder: Path, name: str) -> Picture | None:
 
     told = [f"{label}: {c.iloc[-1]:.1%} recited at the end" for label, (c, _) in recited.items()]
     if len(forgotten):
-        told.append(f"loss on general text from {forgotten.iloc[0]:.3f} to {forgotten.iloc[-1]:.3f}")
+        told.append(
+            f"loss on general text from {forgotten.iloc[0]:.3f} to {forgotten.iloc[-1]:.3f}"
+        )
     caption = "Rising loss on general text is forgetting; rising shares are memorisation."
     return picture(folder, name, draw, f"Line charts. {'; '.join(told)}.", caption)
 
@@ -167,14 +182,14 @@ def _mark(panel: Axes, run: Run, ending: str, validation: pd.Series) -> None:
     if run.diagnosis is None:
         return
     bucket = ending.removeprefix("_").removesuffix("_entropy") or "all"
-    verdict = run.diagnosis.buckets.get(bucket)
+    verdict = run.diagnosis.verdicts.get(bucket)
     if verdict is None or not verdict.overfits or verdict.onset_epoch is None:
         return
     panel.axvspan(*verdict.best_epoch_interval, color=VALIDATION, alpha=0.08, linewidth=0)
     panel.axvline(verdict.onset_epoch, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     on_left = verdict.onset_epoch > run.evaluations.index[-1] / 2
     panel.annotate(
-        f"onset: epoch {verdict.onset_epoch}",
+        f"onset: epoch {verdict.onset_epoch:.3g}",
         (verdict.onset_epoch, 1),
         xycoords=("data", "axes fraction"),
         xytext=(-4 if on_left else 4, -4),
@@ -190,18 +205,34 @@ def _since_best(curve: pd.Series) -> pd.Series:
 
 
 def _by_bucket(panel: Axes, run: Run, curves: dict[str, pd.Series]) -> None:
-    colors = [INK, *bucket_colors(len(run.buckets))]
-    ends = []
-    for color, (ending, curve) in zip(colors, curves.items(), strict=True):
-        if len(curve):
-            panel.plot(curve.index, curve, color=color, linewidth=1.4 if ending else 2.4)
-            ends.append((curve.iloc[-1], run.groups()[ending].removesuffix(" entropy"), color))
+    for color, (ending, curve) in zip(_colors(run), curves.items(), strict=True):
+        panel.plot(curve.index, curve, color=color, linewidth=1.4 if ending else 2.4)
     low, high = _span([c for c in curves.values() if len(c)])
     panel.set(ylim=(min(low, 0), high), xlabel="epoch", ylabel="nats per token")
     panel.axhline(0, color=MUTED, linewidth=0.8)
-    last = run.evaluations.index[-1]
-    whole_epochs(panel, last)
-    label_ends(panel, [(float(np.clip(y, low, high)), n, c) for y, n, c in ends], last)
+    whole_epochs(panel, run.evaluations.index[-1])
+
+
+def _look_at_rise(panel: Axes, rises: dict[str, pd.Series]) -> None:
+    # The fall before it is larger by far, and stands in the figure above.
+    end = max(rise.iloc[-1] for rise in rises.values() if len(rise))
+    if end > 0:
+        top = min(2 * end, panel.get_ylim()[1])
+        panel.set_ylim(-0.06 * top, top)
+
+
+def _name_ends(panel: Axes, run: Run, curves: dict[str, pd.Series]) -> None:
+    low, high = panel.get_ylim()
+    ends = [
+        (float(np.clip(curve.iloc[-1], low, high)), run.groups()[e].removesuffix(" entropy"), color)
+        for color, (e, curve) in zip(_colors(run), curves.items(), strict=True)
+        if len(curve)
+    ]
+    label_ends(panel, ends, run.evaluations.index[-1])
+
+
+def _colors(run: Run) -> list[str]:
+    return [INK, *bucket_colors(len(run.buckets))]
 
 
 def _told(run: Run) -> str:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lit_entrodrop import __version__
-from lit_entrodrop.report.contrasts import as_comparison, forest, number
+from lit_entrodrop.report.contrasts import as_comparison, forest, number, readable
 from lit_entrodrop.report.glossary import glossary
 from lit_entrodrop.report.losses import side_by_side
 from lit_entrodrop.report.passages import palette
@@ -46,19 +46,23 @@ def write_report(
     read = [read_run(name, Path(path)) for name, path in runs.items()]
     many = len(read) > 1
     compared = as_comparison(comparison) if comparison else None
-    page = _environment().get_template("template.html.j2").render(
-        title=title or ("Training runs" if many else f"Training run: {read[0].name}"),
-        version=__version__,
-        views=[
-            view(run, figures, f"{slug(run.name)}-{i}-" if many else "")
-            for i, run in enumerate(read, 1)
-        ],
-        summary=summarize(runs).to_dict("index") if many else {},
-        side_by_side=side_by_side(read, figures, "runs") if many else None,
-        comparison=compared,
-        forest=forest(compared, figures, "comparison") if compared else None,
-        glossary=glossary(read, compared is not None),
-        palette=palette(),
+    page = (
+        _environment()
+        .get_template("template.html.j2")
+        .render(
+            title=title or ("Training runs" if many else f"Training run: {read[0].name}"),
+            version=__version__,
+            views=[
+                view(run, figures, f"{slug(run.name)}-{i}-" if many else "")
+                for i, run in enumerate(read, 1)
+            ],
+            summary=summarize(runs).to_dict("index") if many else {},
+            side_by_side=side_by_side(read, figures, "runs") if many else None,
+            comparison=compared,
+            forest=forest(compared, figures, "comparison") if compared else None,
+            glossary=glossary(read, compared is not None),
+            palette=palette(),
+        )
     )
     path = folder / FILE_NAME
     path.write_text(page, encoding="utf-8")
@@ -82,7 +86,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": _code, "number": number, "loss": _loss, "p": _p}
+    environment.filters |= {
+        "code": _code,
+        "number": number,
+        "readable": readable,
+        "loss": _loss,
+        "p": _p,
+    }
     return environment
 
 
@@ -95,8 +105,8 @@ def _p(value: float | None) -> str:
 
 
 def _code(text: str) -> Markup:
-    """Set what stands between backquotes as code."""
-    parts = str(text).split("`")
+    """Set what stands between backquotes as code, and keep numbers and per cent together."""
+    parts = re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", str(text)).split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
         for i, part in enumerate(parts)

@@ -72,7 +72,7 @@ def text_view(run: Run) -> TextView | None:
     ]
     return TextView(
         passages,
-        change=f"from {when(pair[0])} to {when(pair[1])}" if pair[0] and pair[1] else "",
+        change=f"{when(pair[0])} → {when(pair[1])}" if pair[0] and pair[1] else "",
         entropy_scale=[top * i / ENTROPY_SHADES for i in range(ENTROPY_SHADES)],
         change_scale=[span * (i - half) / (half + 0.5) for i in range(CHANGE_SHADES)],
     )

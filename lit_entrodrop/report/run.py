@@ -1,6 +1,7 @@
 """All that the folder of a run tells, read once."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Run:
     config: str
 
     def groups(self) -> dict[str, str]:
-        """Return what stands behind a metric's name, and what it is called, for all and each bucket."""
+        """Return the endings of metrics' names and what they mean: all tokens, and each bucket."""
         return {"": "all tokens"} | {f"_{b}_entropy": f"{b} entropy" for b in self.buckets}
 
     def curve(self, metric: str) -> pd.Series:
@@ -74,7 +75,8 @@ def read_run(name: str, folder: Path) -> Run:
             f"report: expected val/loss in {folder / 'metrics.csv'}, found none: "
             "has the run validated yet?"
         )
-    metrics = metrics.set_axis(positions(metrics))
+    detailed = _detailed(folder)
+    metrics = metrics.set_axis(positions(metrics, {e.step: e.epoch for e in detailed}))
     info = _info(folder)
     buckets = info.get("buckets", {})
     diagnosis, undiagnosed = _diagnosis(folder)
@@ -84,7 +86,7 @@ def read_run(name: str, folder: Path) -> Run:
         training=metrics[metrics.filter(regex="^train/loss$").notna().any(axis=1)],
         buckets=buckets.get("names") or buckets_of(metrics),
         edges=buckets.get("edges", []),
-        detailed=_detailed(folder),
+        detailed=detailed,
         info=info,
         diagnosis=diagnosis,
         undiagnosed=undiagnosed,
@@ -94,19 +96,22 @@ def read_run(name: str, folder: Path) -> Run:
     )
 
 
-def positions(metrics: pd.DataFrame) -> Any:
+def positions(metrics: pd.DataFrame, known: Mapping[int, float]) -> Any:
     """Return how many passes over the data were done at each step.
 
     Args:
         metrics: indexed by step, with the epoch under way, counted from 0.
+        known: passes at some steps; without, the last step of an epoch is taken to end it.
 
-    >>> positions(pd.DataFrame({"epoch": [0, 0, 0, 1]}, index=[0, 5, 10, 20])).tolist()
+    >>> positions(pd.DataFrame({"epoch": [0, 0, 0, 1]}, index=[0, 5, 10, 20]), {}).tolist()
     [0.0, 0.5, 1.0, 2.0]
     """
-    known = metrics["epoch"].dropna()
-    last_steps = pd.Series(known.index, index=known.to_numpy()).groupby(level=0).max()
-    steps, passes = [0, *last_steps], [0, *(last_steps.index + 1)]
-    return np.interp(metrics.index.to_numpy(), steps, passes)
+    if not known:
+        epochs = metrics["epoch"].dropna()
+        last_steps = pd.Series(epochs.index, index=epochs.to_numpy()).groupby(level=0).max()
+        known = {int(step): epoch + 1 for epoch, step in last_steps.items() if step}
+    at = {0: 0.0, **known}
+    return np.interp(metrics.index.to_numpy(), list(at), list(at.values()))
 
 
 def buckets_of(metrics: pd.DataFrame) -> list[str]:
@@ -139,7 +144,8 @@ def _diagnosis(folder: Path) -> tuple[Diagnosis | None, str]:
     try:
         return diagnose(folder), ""
     except NOTHING as error:
-        return None, str(error)
+        # The folders above it tell of the machine and of nothing else.
+        return None, str(error).replace(str(folder), folder.name)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

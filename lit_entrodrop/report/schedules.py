@@ -22,7 +22,9 @@ STRENGTH, RATE = "/strength", "/drop_rate"
 
 def regularizers_of(run: Run) -> list[str]:
     """Return the names of the regularizers that logged what they did."""
-    names = {column.rpartition("/")[0] for column in run.training if column.endswith((STRENGTH, RATE))}
+    names = {
+        column.rpartition("/")[0] for column in run.training if column.endswith((STRENGTH, RATE))
+    }
     return sorted(names)
 
 
@@ -55,9 +57,14 @@ def schedule(run: Run, folder: Path, name: str) -> Picture | None:
         for what, c in (("strength", regularizer + STRENGTH), ("drop rate", regularizer + RATE))
         if c in run.training and len(run.training[c].dropna())
     ]
+    if has_rate:
+        rates = run.training["learning_rate"].dropna()
+        told.append(f"learning rate: {rates.max():.3g} at most, {rates.iloc[-1]:.3g} at the end")
     caption = (
-        "Strength is what the curriculum asks for; the drop rate is the share of all tokens that was "
-        "really dropped." if names else "No regularizer logged a strength or a drop rate."
+        "Strength is what the curriculum asks for; the drop rate is the share of all tokens that "
+        "was really dropped."
+        if names
+        else "No regularizer logged a strength or a drop rate."
     )
     return picture(folder, name, draw, f"Line charts over epochs. {'; '.join(told)}.", caption)
 
@@ -71,5 +78,7 @@ def _draw_regularizer(panel: Axes, run: Run, regularizer: str, last: float) -> N
         if len(line):
             panel.plot(line.index, line, color=color)
             ends.append((line.iloc[-1], label, color))
-    panel.set(title=regularizer.replace("_", " "), ylim=(0, max(1.0, *(1.05 * y for y, _, _ in ends))))
+    panel.set(
+        title=regularizer.replace("_", " "), ylim=(0, max(1.0, *(1.05 * y for y, _, _ in ends)))
+    )
     label_ends(panel, ends, last)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pandas as pd
+
 from lit_entrodrop.report.run import Run
 
 Rows = list[tuple[str, str]]
@@ -33,20 +35,21 @@ def setting_tables(run: Run) -> dict[str, Rows]:
 
 
 def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name and text of each plain value within.
+    """Yield name and text of each plain value within; a class of no name goes by its own.
 
-    >>> list(_rows({"a": 1, "b": {"c": [2, 3]}}))
-    [('a', '1'), ('b.c', '2, 3')]
+    >>> list(_rows([{"class_path": "a.B", "init_args": {"c": [2, 3]}}]))
+    [('B', 'a.B'), ('B.c', '2, 3')]
     """
     if isinstance(value, Mapping) and "class_path" in value:
-        yield name or "class", str(value["class_path"])
+        name = name or str(value["class_path"]).rpartition(".")[2]
+        yield name, str(value["class_path"])
         yield from _rows(value.get("init_args", {}), name)
     elif isinstance(value, Mapping):
         for key, each in value.items():
             yield from _rows(each, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
-        for number, each in enumerate(value, 1):
-            yield from _rows(each, f"{name}{number}")
+        for each in value:
+            yield from _rows(each, name)
     elif value is not None:
         yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -60,7 +63,7 @@ def _speed(run: Run) -> Rows:
     }
     rows = []
     for column, (name, form) in units.items():
-        values = run.speed[column].dropna() if column in run.speed else []
+        values = run.speed.get(column, pd.Series(dtype=float)).dropna()
         if len(values):
             value = values.max() if column == "memory_gb" else values.median()
             rows.append((name, form.format(value)))

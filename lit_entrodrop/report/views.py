@@ -14,6 +14,13 @@ from lit_entrodrop.report.schedules import schedule
 from lit_entrodrop.report.settings import Rows, setting_tables
 
 SHOWN_SAMPLES = 3
+# In words, and how they look.
+VERDICTS = {
+    "overfits": ("overfits", "bad"),
+    "diverges": ("diverges", "bad"),
+    "holds": ("no overfitting shown", "good"),
+    "unknown": ("too little to tell", "none"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class BucketRow:
 
     name: str
     verdict: str
-    overfits: bool
+    style: str
     best: str
     onset: str
     losses: tuple[str, str]
@@ -96,24 +103,23 @@ def missing(run: Run) -> dict[str, list[str]]:
     told: dict[str, list[str]] = {name: [] for name in ("losses", "gaps", "shares")}
     if not run.buckets:
         told["losses"].append(
-            "Losses by entropy are missing: the run knew no entropies of the initial model. `fit` "
-            "measures them before the first step where `model.entropy_buckets` is set."
+            "Losses by entropy are missing: `fit` measures the entropies of the initial model "
+            "before the first step, which this run has not."
         )
     if not len(run.curve("clean_train/loss")):
-        sentence = (
-            "The loss on clean training text is missing, and with it the gap: set "
-            "`data.clean_train_blocks` (by default 32) above 0 and fit again."
+        told["losses"].append(
+            "The loss on clean training text is missing: set `data.clean_train_blocks` (by default "
+            "32) above 0 and fit again."
         )
-        told["losses"].append(sentence)
-        told["gaps"].append(sentence)
+        told["gaps"].append("There is no gap without the loss on clean training text.")
     if not len(run.curve("forgetting/loss")):
         told["shares"].append(
             "Forgetting was not measured: name a general corpus in `data.forgetting` and fit again."
         )
     if not len(run.curve("val/memorized")) and not len(run.curve("clean_train/memorized")):
         told["shares"].append(
-            "Verbatim recital was not measured: no document of the samples is long enough for "
-            "`model.memorization`, or it is switched off."
+            "Verbatim recital was not measured: `model.memorization` is null, or no document is "
+            "long enough for it."
         )
     return told
 
@@ -133,29 +139,36 @@ def _row(run: Run, ending: str, title: str) -> BucketRow:
     curve = run.curve(f"val/loss{ending}")
     losses = (f"{curve.min():.3f}", f"{curve.iloc[-1]:.3f}") if len(curve) else ("–", "–")
     bucket = ending.removeprefix("_").removesuffix("_entropy") or "all"
-    found = run.diagnosis.buckets.get(bucket) if run.diagnosis else None
+    found = run.diagnosis.verdicts.get(bucket) if run.diagnosis else None
     if found is None:
-        best = f"{curve.idxmin():g}" if len(curve) else "–"
-        rise = f"{curve.iloc[-1] - curve.min():+.3f}" if len(curve) else "–"
-        return BucketRow(title, "not diagnosed", False, best, "–", losses, rise)
+        best = f"{curve.idxmin():.3g}" if len(curve) else "–"
+        rise = _signed(curve.iloc[-1] - curve.min()) if len(curve) else "–"
+        return BucketRow(title, "not diagnosed", "none", best, "–", losses, rise)
+    verdict, style = VERDICTS[found.kind]
     early, late = found.best_epoch_interval
-    low, high = found.rise_interval
+    known = found.kind != "unknown"
     return BucketRow(
         name=title,
-        verdict="overfits" if found.overfits else "no overfitting shown",
-        overfits=found.overfits,
-        best=f"{found.best_epoch} [{early}–{late}]",
-        onset="–" if found.onset_epoch is None else str(found.onset_epoch),
+        verdict=verdict,
+        style=style,
+        best=f"{found.best_epoch:.3g}" + (f" [{early:.3g}–{late:.3g}]" if known else ""),
+        onset="–" if found.onset_epoch is None else f"{found.onset_epoch:.3g}",
         losses=losses,
-        rise=f"{found.rise:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−"),
+        rise=f"{_signed(found.rise)} [{', '.join(map(_signed, found.rise_interval))}]"
+        if known
+        else "–",
     )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _samples(run: Run) -> list[Samples]:
     prompts: dict[str, list[tuple[str, str]]] = {}
     for sample in run.samples:
-        epoch = sample.get("epoch") if sample.get("step") else 0
-        when = f"after epoch {epoch}" if epoch else "before training"
+        epoch = float(sample.get("epoch") or 0)
+        when = f"after epoch {epoch:.3g}" if sample.get("step") else "before training"
         prompts.setdefault(str(sample.get("prompt", "")), []).append((when, _text(sample)))
     result = []
     for prompt, texts in prompts.items():

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lit_entrodrop.evaluations import Evaluation, evaluation_path, write_run_info
+
 BUCKETS = ("low", "mid", "high")
 EDGES = (1.5, 3.5)
 BINS = np.linspace(0, 8, 41)
-WORDS = "An abnormality of the renal tubule , characterised by <b>raised</b> & slow cough".split()
+TEXT = "An abnormality of the renal tubule , characterised by <b>raised</b> & slow cough"
 STEPS = 28
 
 
-def write_run(
-    folder: Path, epochs: int = 8, seed: int = 0, without: Sequence[str] = ()
-) -> Path:
+def write_run(folder: Path, epochs: int = 8, seed: int = 0, without: Sequence[str] = ()) -> Path:
     """Write a run that overfits, most of all on high-entropy tokens.
 
     Args:
@@ -82,26 +82,24 @@ def _write_metrics(folder: Path, losses: dict[str, Any], random: Any, without: s
 
 
 def _write_evaluations(folder: Path, losses: dict[str, Any], random: Any) -> None:
-    (folder / "evaluations").mkdir()
     documents = 40
     share = random.multinomial(60, [0.34, 0.33, 0.33], size=documents)
     centres = (BINS[1:] + BINS[:-1]) / 2
-    first = random.gamma(2, 1.5, (2, 60)).astype("float32")
+    first = random.gamma(2, 1.5, (2, 60))
     for epoch in range(len(losses["low"])):
         means = np.array([losses[name][epoch] for name in BUCKETS])
         nll = share * random.normal(means, 0.05, (documents, 3))
-        histogram = 4000 * np.exp(-centres / (3 - 0.15 * epoch))
-        np.savez(
-            folder / "evaluations" / f"step={STEPS * epoch}.npz",
+        evaluation = Evaluation(
             step=STEPS * epoch,
-            epoch=epoch,
+            epoch=float(epoch),
             nll=np.column_stack([nll.sum(1), nll]),
             tokens=np.column_stack([share.sum(1), share]),
-            histogram=histogram.astype(int),
+            histogram=(4000 * np.exp(-centres / (3 - 0.15 * epoch))).astype(int),
             histogram_edges=BINS,
             passage_nll=_without_first(first * 0.9**epoch + random.normal(0, 0.3, first.shape)),
             passage_entropy=_without_first(first * 0.95**epoch),
         )
+        evaluation.save(evaluation_path(folder, evaluation.step))
 
 
 def _without_first(values: Any) -> Any:
@@ -111,14 +109,17 @@ def _without_first(values: Any) -> Any:
 
 
 def _write_info(folder: Path, random: Any) -> None:
-    tokens = [[" " * (i > 0) + WORDS[(i + p) % len(WORDS)] for i in range(60)] for p in range(2)]
+    words = TEXT.split()
+    tokens = [[" " * (i > 0) + words[(i + p) % len(words)] for i in range(60)] for p in range(2)]
     entropy = [[None, *map(float, row)] for row in random.gamma(2, 1.5, (2, 59))]
     info = {
         "schema": 1,
         "buckets": {"names": list(BUCKETS), "edges": list(EDGES)},
         "passages": {"tokens": tokens, "reference_entropy": entropy},
         "provenance": {
-            "regularizers": [{"class_path": "regularizers.EntroDrop", "init_args": {"quantile": 0.5}}],
+            "regularizers": [
+                {"class_path": "regularizers.EntroDrop", "init_args": {"quantile": 0.5}}
+            ],
             "optimizer": {"class_path": "lit_entrodrop.optim.AdamW", "init_args": {"lr": 0.001}},
             "trainer": {"max_epochs": 8, "precision": "32-true"},
             "seed": 0,
@@ -127,12 +128,17 @@ def _write_info(folder: Path, random: Any) -> None:
         },
         "fingerprints": {"train": "a" * 64, "validation": "b" * 64},
     }
-    (folder / "run.json").write_text(json.dumps(info))
+    write_run_info(folder, info)
 
 
 def _write_samples(folder: Path, epochs: int) -> None:
     lines = [
-        {"step": STEPS * e, "epoch": e, "prompt": prompt, "text": f"text {e} <script>alert(1)</script>"}
+        {
+            "step": STEPS * e,
+            "epoch": e,
+            "prompt": prompt,
+            "text": f"text {e} <script>alert(1)</script>",
+        }
         for e in range(epochs + 1)
         for prompt in ("The heart", "A mild")
     ]
