@@ -27,6 +27,7 @@ from lit_entrodrop.entropy.scoring import Split, score_split
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.monitors import Monitors
 from lit_entrodrop.ranks import is_first
 
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
@@ -148,6 +149,7 @@ class LitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of checkpoints, and derive what must agree."""
         parser.add_class_arguments(Checkpoints, "checkpoints")
+        parser.add_class_arguments(Monitors, "monitors")
         parser.link_arguments(
             ("model.lm.tokenizer", "model.lm.pretrained"),
             "data.tokenizer",
@@ -191,6 +193,11 @@ class LitCLI(LightningCLI):
             others = [each for each in given if each not in (None, True)]
             kwargs["logger"] = [MetricsFile(self._run_folder), *others]
         callbacks = default_callbacks(self.subcommand, self._run_folder)
+        monitors: Monitors = self._get(self.config_init, "monitors")
+        if self.subcommand == "fit":
+            callbacks += monitors.callbacks()
+        elif self.subcommand in ("validate", "test") and monitors.evaluations is not None:
+            callbacks.append(monitors.evaluations)
         enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
         if self.subcommand == "fit" and enabled is not False:
             callbacks.append(self._get(self.config_init, "checkpoints"))

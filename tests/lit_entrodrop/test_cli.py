@@ -191,7 +191,7 @@ def test_evaluation_of_a_checkpoint(
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
     values = {row[1].strip(): float(row[2]) for row in rows if len(row) == 4}
     split = {"validate": "val", "test": "test"}[command]
-    assert set(values) == {f"{split}/{name}" for name in ("loss", "perplexity", "accuracy")}
+    assert {f"{split}/{name}" for name in ("loss", "perplexity", "accuracy")} <= set(values)
     assert np.exp(values[f"{split}/loss"]) == pytest.approx(values[f"{split}/perplexity"], rel=1e-5)
     if command == "validate":
         assert values["val/loss"] == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-5)
@@ -258,8 +258,8 @@ def test_scores_in_the_cache_are_found_by_a_later_fit(tiny: Tiny) -> None:
     tiny.run("fit", ENTRODROP, "--model.regularizers.entropy_source=reference")
     [path] = cached
     assert path.stat().st_mtime_ns == cached[path]
-    # The other one is of the validation split.
-    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 2
+    # The others are of the validation split and of the sample of training blocks.
+    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 3
 
 
 def test_scores_in_the_cache_are_not_computed_again(tiny: Tiny) -> None:
