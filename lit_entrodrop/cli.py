@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from rich.console import Console
 
 from lit_entrodrop.callbacks import Checkpoints, NaNGuard, PredictionWriter
 from lit_entrodrop.callbacks.checkpoints import BEST, LAST
@@ -24,6 +25,7 @@ from lit_entrodrop.checks import check_strategy
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.entropy.scoring import Split, score_split
+from lit_entrodrop.evaluation_table import evaluation_table
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
@@ -212,6 +214,19 @@ class LitCLI(LightningCLI):
     def _run_folder(self) -> Path:
         return Path(self._get(self.config, "trainer")["default_root_dir"])
 
+    def after_validate(self) -> None:
+        """Show what was found."""
+        self._show_evaluation()
+
+    def after_test(self) -> None:
+        """Show what was found."""
+        self._show_evaluation()
+
+    def _show_evaluation(self) -> None:
+        if self._get(self.config, "verbose") and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            metrics = {name: float(v) for name, v in self.trainer.callback_metrics.items()}
+            Console().print(evaluation_table(metrics))
+
     def after_fit(self) -> None:
         """Tell where the run is."""
         rank_zero_info(f"run: {self._run_folder}")
@@ -220,6 +235,9 @@ class LitCLI(LightningCLI):
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "score":
             return kwargs
+        if "verbose" in kwargs:
+            # The table is ours.
+            kwargs["verbose"] = False
         # A checkpoint from elsewhere must not run code.
         return {**kwargs, "ckpt_path": self._ckpt_path, "weights_only": True}
 

@@ -487,7 +487,7 @@ def test_validation_in_fit_splits_the_loss_by_entropy(tiny: Tiny) -> None:
 def test_clean_train_loss_is_that_of_the_sample_without_regularizers(tiny: Tiny) -> None:
     module = tiny.module(RandomTokenDropout(curriculum=0.9))
     data = tiny.data(clean_train_blocks=3)
-    trainer = tiny.trainer(max_steps=6)
+    trainer = tiny.trainer(max_epochs=1)
     trainer.fit(module, datamodule=data)
     logged = trainer.callback_metrics["clean_train/loss"].item()
     blocks, total, tokens = data.blocks("clean_train"), 0.0, 0
@@ -505,7 +505,7 @@ def test_clean_train_loss_is_that_of_the_sample_without_regularizers(tiny: Tiny)
 def test_forgetting_is_told_of_a_general_corpus(tiny: Tiny) -> None:
     general = write_corpus(tiny.folder / "general.jsonl", texts(30, seed=9))
     data = tiny.data(forgetting=str(general), forgetting_tokens=100)
-    trainer = tiny.trainer(max_steps=2)
+    trainer = tiny.trainer(max_epochs=1)
     trainer.fit(tiny.module(), datamodule=data)
     assert len(data.blocks("forgetting").tokens) <= 100
     assert {"forgetting/loss", "forgetting/loss_low_entropy"} <= set(trainer.callback_metrics)
