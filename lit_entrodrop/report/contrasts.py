@@ -23,7 +23,8 @@ class Contrast:
         difference: the arm minus the other; below zero is better for losses.
         interval: 95 % confidence interval of it, if there is one.
         p: of no difference, uncorrected and corrected for the number of contrasts.
-        verdict: in words.
+        verdict: in a word or two.
+        sentence: that says what was found.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Contrast:
     interval: tuple[float, float] | None
     p: tuple[float | None, float | None]
     verdict: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Arm:
     name: str
     runs: int
     chosen: str
-    verdict: str
+    sentence: str
     means: dict[str, float | None]
 
 
@@ -62,9 +64,8 @@ class Comparison:
     @property
     def sentences(self) -> list[str]:
         """The verdicts in words, each once."""
-        told = [_said(arm.name, arm.verdict) for arm in self.arms if arm.verdict]
-        told += [_said(each.label, each.verdict) for each in self.contrasts if each.verdict]
-        return list(dict.fromkeys(told))
+        told = [*(arm.sentence for arm in self.arms), *(each.sentence for each in self.contrasts)]
+        return [sentence for sentence in dict.fromkeys(told) if sentence]
 
 
 def as_comparison(values: Mapping[str, Any]) -> Comparison:
@@ -118,7 +119,7 @@ def forest(comparison: Comparison, folder: Path, name: str) -> Picture | None:
 def number(contrast: Contrast) -> str:
     """Return a difference and its interval as text.
 
-    >>> number(Contrast("", -0.1, (-0.2, 0.0), (None, None), ""))
+    >>> number(Contrast("", -0.1, (-0.2, 0.0), (None, None), "", ""))
     '−0.100 [−0.200, +0.000]'
     """
     text = f"{contrast.difference:+.3f}"
@@ -156,7 +157,7 @@ def _arm(name: str, arm: Mapping[str, Any]) -> Arm:
         name=str(name),
         runs=len(arm.get("runs") or []),
         chosen=str(arm.get("chosen") or ""),
-        verdict=str(arm.get("verdict") or ""),
+        sentence=_sentence(name, arm),
         means={str(m): _number((v or {}).get("mean")) for m, v in metrics.items()},
     )
 
@@ -187,11 +188,14 @@ def _contrast(row: Mapping[str, Any]) -> Contrast:
         interval=interval,  # type: ignore[arg-type]
         p=(_number(row.get("p")), _number(row.get("p_corrected"))),
         verdict=str(row.get("verdict") or ""),
+        sentence=_sentence(label, row),
     )
 
 
-def _said(name: str, verdict: str) -> str:
-    return verdict if verdict.startswith(name) else f"{name}: {verdict}"
+def _sentence(name: str, found: Mapping[str, Any]) -> str:
+    if found.get("sentence"):
+        return str(found["sentence"])
+    return f"{name}: {found['verdict']}" if found.get("verdict") else ""
 
 
 def _number(value: Any) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,12 @@ def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> N
     low, high = axes.get_ylim()
     rows = axes.get_subplotspec().get_gridspec().nrows
     height = axes.figure.get_figheight() / rows * 0.75
-    apart = (high - low) * 0.16 / height
-    floor = low
-    for y, name, color in sorted(ends):
-        floor = max(y, floor)
+    ordered = sorted(ends)
+    places = apart([y for y, _, _ in ordered], (high - low) * 0.16 / height, high)
+    for y, (_, name, color) in zip(places, ordered, strict=True):
         axes.annotate(
             name,
-            (x, floor),
+            (x, y),
             xytext=(6, 0),
             textcoords="offset points",
             color=color,
@@ -153,7 +153,17 @@ def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> N
             fontweight="bold",
             annotation_clip=False,
         )
-        floor += apart
+
+
+def apart(heights: list[float], distance: float, top: float) -> list[float]:
+    """Move heights, given from low to high, so far that none is too near the next.
+
+    >>> apart([0.0, 0.5, 4.0], distance=1.0, top=4.0), apart([3.5, 4.0], distance=1.0, top=4.0)
+    ([0.0, 1.0, 4.0], [3.0, 4.0])
+    """
+    raised = list(accumulate(heights, lambda below, y: max(y, below + distance)))
+    ceilings = [top - distance * above for above in range(len(raised))][::-1]
+    return [min(pair) for pair in zip(raised, ceilings, strict=True)]
 
 
 def whole_epochs(axes: Axes, last: float) -> None:

@@ -63,7 +63,7 @@ def rises_and_gaps(run: Run, folder: Path, name: str) -> Picture:
     rises = {e: _since_best(run.curve(f"val/loss{e}")) for e in run.groups()}
     panels_of = {"Validation loss above its best": rises}
     if any(len(gap) for gap in gaps.values()):
-        panels_of["Gap: validation − clean training text"] = gaps
+        panels_of["Gap: validation − clean training"] = gaps
 
     def draw(sheet: Sheet) -> Figure:
         figure, panels = sheet.panels(len(panels_of), 2.8)
@@ -207,8 +207,10 @@ def _since_best(curve: pd.Series) -> pd.Series:
 def _by_bucket(panel: Axes, run: Run, curves: dict[str, pd.Series]) -> None:
     for color, (ending, curve) in zip(_colors(run), curves.items(), strict=True):
         panel.plot(curve.index, curve, color=color, linewidth=1.4 if ending else 2.4)
-    low, high = _span([c for c in curves.values() if len(c)])
-    panel.set(ylim=(min(low, 0), high), xlabel="epoch", ylabel="nats per token")
+    known = [curve for curve in curves.values() if len(curve)]
+    high = _span(known)[1]
+    low = min(-0.04 * high, *(curve.iloc[1:].min() for curve in known), *(c.iloc[0] for c in known))
+    panel.set(ylim=(low, high), xlabel="epoch", ylabel="nats per token")
     panel.axhline(0, color=MUTED, linewidth=0.8)
     whole_epochs(panel, run.evaluations.index[-1])
 

@@ -14,6 +14,8 @@ from lit_entrodrop.report.run import Run
 
 ENTROPY_SHADES = 8
 CHANGE_SHADES = 9  # odd: the middle one is no change
+# Share of the tokens that scales cover, so that a single one does not take the colour from others.
+MOST = 0.97
 # Light enough that dark text on them has a contrast of at least 7.
 ENTROPY_COLORS = ("#ffffff", "#fbd9b5", "#f0a35e")
 CHANGE_COLORS = ("#6db1e8", "#ffffff", "#f09b6b")
@@ -35,7 +37,7 @@ class TextView:
     Attributes:
         passages: the tokens of each.
         change: what the change of loss is between.
-        entropy_scale: lower end of each shade of entropy, nats.
+        entropy_scale: middle of each shade of entropy, nats.
         change_scale: middle of each shade of change, nats.
     """
 
@@ -54,9 +56,10 @@ def text_view(run: Run) -> TextView | None:
     entropy = _padded(kept.get("reference_entropy", []), texts)
     pair = compared(run)
     before, after = (_fitted(e.passage_nll if e else None, entropy.shape) for e in pair)
-    top = _high(entropy)
-    span = _high(np.abs(after - before))
-    shades = _shades(entropy / top * ENTROPY_SHADES, 0, ENTROPY_SHADES - 1)
+    low, top = _quantile(entropy, 0.03), _quantile(entropy, MOST)
+    span = _quantile(np.abs(after - before), MOST) or 1.0
+    width = (top - low) / ENTROPY_SHADES or 1.0
+    shades = _shades((entropy - low) / width, 0, ENTROPY_SHADES - 1)
     half = CHANGE_SHADES // 2
     changes = _shades((after - before) / span * (half + 0.5) + half + 0.5, 0, CHANGE_SHADES - 1)
     passages = [
@@ -73,7 +76,7 @@ def text_view(run: Run) -> TextView | None:
     return TextView(
         passages,
         change=f"{when(pair[0])} → {when(pair[1])}" if pair[0] and pair[1] else "",
-        entropy_scale=[top * i / ENTROPY_SHADES for i in range(ENTROPY_SHADES)],
+        entropy_scale=[low + width * (i + 0.5) for i in range(ENTROPY_SHADES)],
         change_scale=[span * (i - half) / (half + 0.5) for i in range(CHANGE_SHADES)],
     )
 
@@ -112,10 +115,9 @@ def _fitted(values: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.f
     return fitted
 
 
-def _high(values: NDArray[np.float64]) -> float:
-    # Most tokens, so that a single one does not take the colour from all others.
+def _quantile(values: NDArray[np.float64], quantile: float) -> float:
     known = values[np.isfinite(values)]
-    return float(np.quantile(known, 0.97)) or 1.0 if len(known) else 1.0
+    return float(np.quantile(known, quantile)) if len(known) else 0.0
 
 
 def _shades(values: NDArray[np.float64], lowest: int, highest: int) -> NDArray[np.int64]:

@@ -79,6 +79,7 @@ def _draw_regularizer(panel: Axes, run: Run, regularizer: str, last: float) -> N
             panel.plot(line.index, line, color=color)
             ends.append((line.iloc[-1], label, color))
     panel.set(
-        title=regularizer.replace("_", " "), ylim=(0, max(1.0, *(1.05 * y for y, _, _ in ends)))
+        title="".join(word.capitalize() for word in regularizer.split("_")),
+        ylim=(0, max(1.0, *(1.05 * y for y, _, _ in ends))),
     )
     label_ends(panel, ends, last)

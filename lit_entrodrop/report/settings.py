@@ -35,14 +35,14 @@ def setting_tables(run: Run) -> dict[str, Rows]:
 
 
 def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name and text of each plain value within; a class of no name goes by its own.
+    """Yield name and text of each plain value within; a class stands above its settings.
 
     >>> list(_rows([{"class_path": "a.B", "init_args": {"c": [2, 3]}}]))
-    [('B', 'a.B'), ('B.c', '2, 3')]
+    [('B', 'a.B'), ('c', '2, 3')]
     """
     if isinstance(value, Mapping) and "class_path" in value:
-        name = name or str(value["class_path"]).rpartition(".")[2]
-        yield name, str(value["class_path"])
+        path = str(value["class_path"])
+        yield name or path.rpartition(".")[2], path
         yield from _rows(value.get("init_args", {}), name)
     elif isinstance(value, Mapping):
         for key, each in value.items():

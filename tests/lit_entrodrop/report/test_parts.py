@@ -88,7 +88,7 @@ def test_contrasts_are_made_from_arms_where_there_are_none() -> None:
                         "best/loss": {"mean": 1.5, "difference": -0.5, "interval": [-1, 0]},
                         "gap": {"mean": None, "difference": float("nan")},
                     },
-                    "verdict": "drop is better than plain.",
+                    "sentence": "drop is better than plain.",
                 },
             },
         }
