@@ -11,7 +11,7 @@ from lit_entrodrop.evaluations import Evaluation
 from lit_entrodrop.report.drawing import CLEAN, INK, MUTED, Picture, Sheet, picture
 from lit_entrodrop.report.run import Run
 
-MOST = 9
+MOST = 12
 OVERLAP = 1.7
 
 

@@ -15,9 +15,11 @@ from lit_entrodrop.report.losses import side_by_side
 from lit_entrodrop.report.passages import palette
 from lit_entrodrop.report.run import read_run
 from lit_entrodrop.report.summary import summarize
-from lit_entrodrop.report.views import view
+from lit_entrodrop.report.views import headline, view
 
 FILE_NAME = "report.html"
+# An option with its value, or a checkpoint, as sentences of a diagnosis name them.
+OPTION = re.compile(r"(?<![`\w-])(--[\w.]+(?: [\w./]*\w)?|[\w/]+\.ckpt)")
 
 
 def write_report(
@@ -87,6 +89,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "headline": headline,
         "code": _code,
         "number": number,
         "readable": readable,
@@ -105,9 +108,13 @@ def _p(value: float | None) -> str:
 
 
 def _code(text: str) -> Markup:
-    """Set what stands between backquotes as code, and keep numbers and per cent together."""
-    parts = re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", str(text)).split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
-        for i, part in enumerate(parts)
-    )
+    """Set what stands between backquotes as code, and options and checkpoints."""
+    told = re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", str(text))
+    parts = OPTION.sub(r"`\1`", told).split("`")
+    return Markup("").join(_kept(part) if i % 2 else escape(part) for i, part in enumerate(parts))
+
+
+def _kept(code: str) -> Markup:
+    # Browsers would end a line between the hyphens of an option and its name.
+    words = (Markup("<span>{}</span>").format(word) for word in code.split(" "))
+    return Markup("<code>{}</code>").format(Markup(" ").join(words))

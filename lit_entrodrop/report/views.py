@@ -124,6 +124,18 @@ def missing(run: Run) -> dict[str, list[str]]:
     return told
 
 
+def headline(sentence: str) -> list[str]:
+    """Part a sentence into its gist and the numbers behind, if it has both.
+
+    >>> headline("No overfitting is shown: the loss is at its lowest.")
+    ['No overfitting is shown', 'The loss is at its lowest.']
+    """
+    gist, colon, numbers = sentence.partition(": ")
+    if not colon or not numbers:
+        return [sentence]
+    return [gist, numbers[0].upper() + numbers[1:]]
+
+
 def _lead(run: Run) -> list[str]:
     if run.diagnosis is not None and run.diagnosis.sentences:
         return run.diagnosis.sentences

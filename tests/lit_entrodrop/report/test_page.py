@@ -132,7 +132,13 @@ def test_no_folder_of_the_machine_is_told(bare: Path) -> None:
 def test_several_runs_are_put_side_by_side(several: Path) -> None:
     page = Page(several)
     assert "Two & a half" in page.text
-    for words in ("bare − full: better", "−0.250 [−0.300, −0.200]", "< 0.001", "Two seeds alone."):
+    for words in (
+        "bare − full",
+        "Better",
+        "−0.250 [−0.300, −0.200]",
+        "< 0.001",
+        "Two seeds alone.",
+    ):
         assert words in page.text
     assert "bare <i> − full" in page.text
     assert "i" not in page.tags
@@ -153,22 +159,13 @@ def test_same_run_gives_the_same_page(full: Path, tmp_path: Path) -> None:
         assert figure.read_bytes() == (full / "figures" / figure.name).read_bytes()
 
 
-def test_run_under_way_has_a_page(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "short", epochs=0)
-    page = Page(write_report(run, {"short": run}))
-    assert "needs two evaluations" in page.text
-
-
-def test_comparison_without_runs_of_its_own_is_tolerated(full: Path, tmp_path: Path) -> None:
-    page = Page(write_report(tmp_path, {"full": full}, {"arms": {"full": None}}))
-    assert "holds no differences" in page.text
-
-
-def test_command_writes_into_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = write_run(tmp_path / "mine", epochs=1, without=["evaluations"])
+def test_command_reports_on_a_run_that_has_just_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "mine", epochs=0)
     main(["report", "--runs", str(run)])
     assert str(run / "report.html") in capsys.readouterr().out
-    assert Page(run / "report.html").headings
+    assert "needs two evaluations" in Page(run / "report.html").text
 
 
 def test_command_needs_a_place_for_several_runs(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lit_entrodrop.evaluations import read_evaluations
-from lit_entrodrop.report.contrasts import as_comparison
+from lit_entrodrop.report.contrasts import as_comparison, forest
 from lit_entrodrop.report.drawing import STYLE, bucket_colors
 from lit_entrodrop.report.entropies import mean_entropy, thinned
 from lit_entrodrop.report.passages import CHANGE_COLORS, ENTROPY_COLORS, compared, text_view
@@ -97,3 +97,9 @@ def test_contrasts_are_made_from_arms_where_there_are_none() -> None:
     assert (only.label, only.interval) == ("drop − plain", (-1, 0))
     assert comparison.metrics == ["best/loss", "gap"]
     assert comparison.sentences == ["drop is better than plain."]
+
+
+def test_comparison_that_lacks_everything_is_tolerated(tmp_path: Path) -> None:
+    comparison = as_comparison({"arms": {"plain": None}, "notes": None})
+    assert comparison.sentences == comparison.metrics == comparison.contrasts == []
+    assert forest(comparison, tmp_path, "forest") is None
