@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_entrodrop import verify_resume
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
+from lit_entrodrop.doctor import command as doctor
 from lit_entrodrop.export import export
 from lit_entrodrop.plan import command as plan
 from lit_entrodrop.quickstart import quickstart
@@ -23,6 +24,7 @@ USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationExceptio
 OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
 # They take all arguments of `fit` beside their own.
 ABOUT_A_FIT: dict[str, Callable[[Sequence[str]], None]] = {
+    "doctor": doctor.main,
     "plan": plan.main,
     "verify-resume": verify_resume.command,
 }
