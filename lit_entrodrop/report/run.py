@@ -52,7 +52,9 @@ class Run:
 
     def groups(self) -> dict[str, str]:
         """Return the endings of metrics' names and what they mean: all tokens, and each bucket."""
-        return {"": "all tokens"} | {f"_{b}_entropy": f"{b} entropy" for b in self.buckets}
+        # Beyond three, buckets have numbers.
+        names = {b: b.replace("_", " ") if "_" in b else f"{b} entropy" for b in self.buckets}
+        return {"": "all tokens"} | {f"_{b}_entropy": name for b, name in names.items()}
 
     def curve(self, metric: str) -> pd.Series:
         """Return a metric after each validation, empty where there is none."""
