@@ -1,5 +1,6 @@
 """A run as the page shows it: figures, tables, and sentences in place of what it lacks."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from lit_entrodrop.report.schedules import schedule
 from lit_entrodrop.report.settings import Rows, setting_tables
 
 SHOWN_SAMPLES = 3
+GIST = re.compile(r"(.*?(?:: (?:no difference shown|not tested))?)[:;] (.+)", re.DOTALL)
 # In words, and how they look.
 VERDICTS = {
     "overfits": ("overfits", "bad"),
@@ -129,10 +131,13 @@ def headline(sentence: str) -> list[str]:
 
     >>> headline("No overfitting is shown: the loss is at its lowest.")
     ['No overfitting is shown', 'The loss is at its lowest.']
+    >>> headline("A and B: no difference shown; best loss +0.01.")
+    ['A and B: no difference shown', 'Best loss +0.01.']
     """
-    gist, colon, numbers = sentence.partition(": ")
-    if not colon or not numbers:
+    found = GIST.fullmatch(sentence)
+    if found is None:
         return [sentence]
+    gist, numbers = found.groups()
     return [gist, numbers[0].upper() + numbers[1:]]
 
 
