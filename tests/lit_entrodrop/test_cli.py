@@ -44,7 +44,8 @@ def test_fit_writes_config_metrics_and_checkpoints(run: Path) -> None:
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     kept = {f"checkpoints/{name}.ckpt" for name in ("best", "last", "step=10", "step=20")}
     kept |= {"run.json", *(f"evaluations/step={step}.npz" for step in (0, 10, 20))}
-    assert files == {"config.yaml", "metrics.csv", *kept}
+    [events] = {name for name in files if name.startswith("tensorboard/")}
+    assert files == {"config.yaml", "metrics.csv", events, *kept}
     metrics = read_metrics(run)
     validations = metrics.dropna(subset=["val/loss"])
     assert validations.index.tolist() == [0, 10, 20]
