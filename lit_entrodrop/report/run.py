@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lit_entrodrop.callbacks.throughput import read_throughput
 from lit_entrodrop.diagnosis import Diagnosis, diagnose
 from lit_entrodrop.evaluations import Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.metrics_file import read_metrics
@@ -93,7 +94,7 @@ def read_run(name: str, folder: Path) -> Run:
         diagnosis=diagnosis,
         undiagnosed=undiagnosed,
         samples=_lines(folder / "samples.jsonl"),
-        speed=_table(folder / "throughput.csv"),
+        speed=_speed(folder),
         config=_config(folder / "config.yaml"),
     )
 
@@ -156,8 +157,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
-def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+def _speed(folder: Path) -> pd.DataFrame:
+    try:
+        return read_throughput(folder)
+    except NOTHING:
+        return pd.DataFrame()
 
 
 def _config(path: Path) -> str:
