@@ -349,7 +349,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nats" in text or "tokens" in text.lower()
 
 
-@pytest.mark.parametrize("command", ["export", "plan", "quickstart"])
+@pytest.mark.parametrize("command", ["export", "plan", "quickstart", "report"])
 def test_other_commands_have_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = outcome([command, "--help"], capsys)
     assert f"usage: lit-entrodrop {command}" in text
