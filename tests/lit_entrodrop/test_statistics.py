@@ -1,0 +1,200 @@
+"""Statistics against scipy and closed forms, and by simulation with losses like those of runs."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from lit_entrodrop.statistics import (
+    difference_of_ratios,
+    holm,
+    paired_over_documents,
+    paired_over_seeds,
+    two_sided,
+    verdict,
+)
+
+Array = NDArray[np.float64]
+COMPARISONS = 100
+ARMS = 4
+DOCUMENTS = 150
+
+
+def simulate_documents(generator: np.random.Generator, count: int, models: int) -> list[Array]:
+    """Draw token counts and summed losses of as many models, as far apart as trained ones are.
+
+    Documents are of uneven length and difficulty, which models share; what each model makes of a
+    document has heavy tails.
+    """
+    tokens = np.maximum(2, generator.lognormal(2.8, 0.7, count).round())
+    difficulty = generator.gamma(12, 3.8 / 12, count)
+    own = generator.standard_t(4, (models, count)) * 0.25 / np.sqrt(tokens / 15)
+    return [tokens, *(tokens * np.maximum(0.05, difficulty + own))]
+
+
+def simulate_seeds(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draw losses of runs, [..., arms, seeds]: seeds matter to all arms, and to each on its own."""
+    shared = generator.normal(3.8, 0.02, (*shape[:-2], 1, shape[-1]))
+    drawn: Array = shared + generator.normal(0, 0.01, shape)
+    return drawn
+
+
+def verdicts(estimates: list[tuple[float, float | None]]) -> list[str]:
+    corrected = holm([p_value or 0.0 for _, p_value in estimates])
+    return [verdict(d, p) for (d, _), p in zip(estimates, corrected, strict=True)]
+
+
+def test_seeds_agree_with_closed_form() -> None:
+    first, second = np.array([3.70, 3.81, 3.75]), np.array([3.78, 3.82, 3.80])
+    d = first - second
+    half = 4.302652729911275 * d.std(ddof=1) / np.sqrt(3)  # Student's t with 2 degrees of freedom
+    estimate = paired_over_seeds(first, second)
+    assert estimate.difference == pytest.approx(d.mean())
+    assert (estimate.low, estimate.high) == pytest.approx((d.mean() - half, d.mean() + half))
+    one_sample = stats.ttest_1samp(d, 0)
+    assert estimate.p_value == pytest.approx(one_sample.pvalue)
+    assert estimate.samples == 3
+
+
+def test_equal_runs_do_not_differ() -> None:
+    estimate = paired_over_seeds([3.7, 3.8], [3.7, 3.8])
+    assert (estimate.difference, estimate.low, estimate.high, estimate.p_value) == (0, 0, 0, 1)
+    same = paired_over_documents([3.0, 4.0], [1, 2], [3.0, 4.0], [1, 2])
+    assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+
+
+def test_documents_agree_with_the_normal_limit() -> None:
+    tokens, first, second = simulate_documents(np.random.default_rng(0), 4000, 2)
+    estimate = paired_over_documents(first, tokens, second, tokens, resamples=2000)
+    expected = (first - second).sum() / tokens.sum()
+    residuals = first - second - expected * tokens
+    half = 1.96 * np.sqrt((residuals**2).sum()) / tokens.sum()
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert estimate.difference == pytest.approx(expected)
+    assert estimate.high - estimate.low == pytest.approx(2 * half, rel=0.06)
+    assert estimate.samples == 4000
+
+
+def test_documents_give_the_same_interval_each_time() -> None:
+    tokens, first, second = simulate_documents(np.random.default_rng(1), 50, 2)
+    once, again = (paired_over_documents(first, tokens, second, tokens, 200) for _ in range(2))
+    assert once == again
+
+
+def test_documents_without_counted_tokens_are_left_out() -> None:
+    full = paired_over_documents([3, 4, 6], [1, 2, 2], [4, 5, 6], [1, 2, 2], 100)
+    padded = paired_over_documents([3, 4, 0, 6], [1, 2, 0, 2], [4, 5, 0, 6], [1, 2, 0, 2], 100)
+    assert padded == full
+
+
+def test_holm_agrees_with_its_definition() -> None:
+    p_values = list(np.random.default_rng(2).uniform(0, 0.2, 7))
+    corrected = holm(p_values)
+    ranked = sorted(p_values)
+    # Rejected at a level: each of the k smallest is within level / (comparisons left).
+    for level in np.linspace(0.01, 1, 50):
+        failures = (i for i, p in enumerate(ranked) if p > level / (len(ranked) - i))
+        rejected = ranked[: next(failures, len(ranked))]
+        assert sorted(p for p, c in zip(p_values, corrected, strict=True) if c <= level) == rejected
+    assert holm([]) == []
+    assert holm([0.7, 0.8]) == [1, 1]
+
+
+def test_p_value_fits_the_interval() -> None:
+    draws = np.random.default_rng(3).normal(1, 0.5, 9999)
+    for shift in np.linspace(-1, 1, 21):
+        low, high = np.percentile(draws + shift, [2.5, 97.5])
+        # To within one draw.
+        if min(abs(low), abs(high)) > 0.005:
+            assert (two_sided(draws + shift) < 0.05) == (low > 0 or high < 0)
+
+
+def test_verdict_needs_a_test() -> None:
+    assert verdict(-1.0, None) == "not tested"
+    assert verdict(0.0, 0.0) == "no difference shown"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_interval_over_seeds_covers(seeds: int) -> None:
+    true, count = -0.01, 1500
+    drawn = simulate_seeds(np.random.default_rng(seeds), (count, 2, seeds))
+    drawn[:, 0] += true
+    estimates = [paired_over_seeds(first, second) for first, second in drawn]
+    covered = np.mean([e.low <= true <= e.high for e in estimates])  # type: ignore[operator]
+    assert covered == pytest.approx(0.95, abs=0.017)  # three standard errors
+
+
+def test_interval_over_documents_covers() -> None:
+    generator, count, true = np.random.default_rng(4), 400, -0.02
+    covered = 0
+    for _ in range(count):
+        tokens, first, second = simulate_documents(generator, DOCUMENTS, 2)
+        estimate = paired_over_documents(first + true * tokens, tokens, second, tokens, 499)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        covered += estimate.low <= true <= estimate.high
+    assert covered / count == pytest.approx(0.95, abs=0.033)  # three standard errors
+
+
+def test_arms_that_do_the_same_show_no_difference_over_seeds() -> None:
+    drawn = simulate_seeds(np.random.default_rng(5), (COMPARISONS, ARMS + 1, 3))
+    shown = 0
+    for plain, *arms in drawn:
+        estimates = [paired_over_seeds(arm, plain) for arm in arms]
+        shown += {"no difference shown"} != set(
+            verdicts([(e.difference, e.p_value) for e in estimates])
+        )
+    assert shown <= 0.05 * COMPARISONS
+
+
+def test_shuffled_arms_show_no_difference_over_documents() -> None:
+    generator = np.random.default_rng(6)
+    shown = 0
+    for _ in range(COMPARISONS):
+        tokens, *losses = simulate_documents(generator, DOCUMENTS, ARMS + 1)
+        # Which arm a document's loss comes from is chance.
+        plain, *arms = generator.permuted(np.stack(losses), axis=0)
+        estimates = [paired_over_documents(arm, tokens, plain, tokens, 999) for arm in arms]
+        shown += {"no difference shown"} != set(
+            verdicts([(e.difference, e.p_value) for e in estimates])
+        )
+    assert shown <= 0.05 * COMPARISONS
+
+
+def test_real_differences_are_found() -> None:
+    drawn = simulate_seeds(np.random.default_rng(7), (3, 5))
+    drawn[1] -= 0.2
+    drawn[2] += 0.2
+    estimates = [paired_over_seeds(arm, drawn[0]) for arm in drawn[1:]]
+    assert verdicts([(e.difference, e.p_value) for e in estimates]) == ["better", "worse"]
+    tokens, plain, arm = simulate_documents(np.random.default_rng(8), DOCUMENTS, 2)
+    better = paired_over_documents(arm - 0.2 * tokens, tokens, plain, tokens, 999)
+    assert verdicts([(better.difference, better.p_value)]) == ["better"]
+
+
+def test_more_documents_narrow_the_interval() -> None:
+    widths = []
+    for count in (50, 200, 800):
+        tokens, first, second = simulate_documents(np.random.default_rng(9), count, 2)
+        estimate = paired_over_documents(first, tokens, second, tokens, 999)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        widths.append(estimate.high - estimate.low)
+    assert all(wide > 1.5 * narrow for wide, narrow in pairwise(widths))
+
+
+def test_ratio_is_over_all_tokens() -> None:
+    nll, tokens = np.array([1.0, 9.0]), np.array([1.0, 3.0])
+    assert difference_of_ratios(nll, tokens, nll, tokens * 2) == pytest.approx(1.25)
+
+
+def test_what_cannot_be_paired_is_refused() -> None:
+    with pytest.raises(ValueError, match="the same seeds or documents of both, at least 2"):
+        paired_over_seeds([3.0], [3.0])
+    with pytest.raises(ValueError, match=r"\[3\] and \[2\]"):
+        paired_over_documents([1, 2, 3], [1, 1, 1], [1, 2], [1, 1])
+    with pytest.raises(ValueError, match="at least 2 with tokens that count, got 1"):
+        paired_over_documents([1, 2], [1, 0], [1, 2], [1, 0])
