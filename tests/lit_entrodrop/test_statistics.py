@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lit_entrodrop.statistics import (
-    difference_of_ratios,
+    expanded_confidence,
     holm,
+    loss_difference,
     paired_over_documents,
     paired_over_seeds,
-    two_sided,
     verdict,
 )
 
 Array = NDArray[np.float64]
-COMPARISONS = 100
+COMPARISONS = 300
+# Of as many comparisons: 5 % and three standard errors.
+MOST_BY_CHANCE = COMPARISONS * 0.05 + 3 * (COMPARISONS * 0.05 * 0.95) ** 0.5
 ARMS = 4
 DOCUMENTS = 150
 
@@ -61,13 +63,13 @@ def test_seeds_agree_with_closed_form() -> None:
 def test_equal_runs_do_not_differ() -> None:
     estimate = paired_over_seeds([3.7, 3.8], [3.7, 3.8])
     assert (estimate.difference, estimate.low, estimate.high, estimate.p_value) == (0, 0, 0, 1)
-    same = paired_over_documents([3.0, 4.0], [1, 2], [3.0, 4.0], [1, 2])
+    same = paired_over_documents([3.0, 4.0], [3.0, 4.0], [1, 2])
     assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
 
 
 def test_documents_agree_with_the_normal_limit() -> None:
     tokens, first, second = simulate_documents(np.random.default_rng(0), 4000, 2)
-    estimate = paired_over_documents(first, tokens, second, tokens, resamples=2000)
+    estimate = paired_over_documents(first, second, tokens, resamples=2000)
     expected = (first - second).sum() / tokens.sum()
     residuals = first - second - expected * tokens
     half = 1.96 * np.sqrt((residuals**2).sum()) / tokens.sum()
@@ -80,13 +82,13 @@ def test_documents_agree_with_the_normal_limit() -> None:
 
 def test_documents_give_the_same_interval_each_time() -> None:
     tokens, first, second = simulate_documents(np.random.default_rng(1), 50, 2)
-    once, again = (paired_over_documents(first, tokens, second, tokens, 200) for _ in range(2))
+    once, again = (paired_over_documents(first, second, tokens, 200) for _ in range(2))
     assert once == again
 
 
 def test_documents_without_counted_tokens_are_left_out() -> None:
-    full = paired_over_documents([3, 4, 6], [1, 2, 2], [4, 5, 6], [1, 2, 2], 100)
-    padded = paired_over_documents([3, 4, 0, 6], [1, 2, 0, 2], [4, 5, 0, 6], [1, 2, 0, 2], 100)
+    full = paired_over_documents([3, 4, 6], [4, 5, 6], [1, 2, 2], 100)
+    padded = paired_over_documents([3, 4, 0, 6], [4, 5, 0, 6], [1, 2, 0, 2], 100)
     assert padded == full
 
 
@@ -103,15 +105,6 @@ def test_holm_agrees_with_its_definition() -> None:
     assert holm([0.7, 0.8]) == [1, 1]
 
 
-def test_p_value_fits_the_interval() -> None:
-    draws = np.random.default_rng(3).normal(1, 0.5, 9999)
-    for shift in np.linspace(-1, 1, 21):
-        low, high = np.percentile(draws + shift, [2.5, 97.5])
-        # To within one draw.
-        if min(abs(low), abs(high)) > 0.005:
-            assert (two_sided(draws + shift) < 0.05) == (low > 0 or high < 0)
-
-
 def test_verdict_needs_a_test() -> None:
     assert verdict(-1.0, None) == "not tested"
     assert verdict(0.0, 0.0) == "no difference shown"
@@ -119,12 +112,12 @@ def test_verdict_needs_a_test() -> None:
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_interval_over_seeds_covers(seeds: int) -> None:
-    true, count = -0.01, 1500
+    true, count = -0.01, 1000
     drawn = simulate_seeds(np.random.default_rng(seeds), (count, 2, seeds))
     drawn[:, 0] += true
     estimates = [paired_over_seeds(first, second) for first, second in drawn]
     covered = np.mean([e.low <= true <= e.high for e in estimates])  # type: ignore[operator]
-    assert covered == pytest.approx(0.95, abs=0.017)  # three standard errors
+    assert covered == pytest.approx(0.95, abs=0.021)  # three standard errors
 
 
 def test_interval_over_documents_covers() -> None:
@@ -132,7 +125,7 @@ def test_interval_over_documents_covers() -> None:
     covered = 0
     for _ in range(count):
         tokens, first, second = simulate_documents(generator, DOCUMENTS, 2)
-        estimate = paired_over_documents(first + true * tokens, tokens, second, tokens, 499)
+        estimate = paired_over_documents(first + true * tokens, second, tokens, 499)
         assert estimate.low is not None
         assert estimate.high is not None
         covered += estimate.low <= true <= estimate.high
@@ -147,7 +140,7 @@ def test_arms_that_do_the_same_show_no_difference_over_seeds() -> None:
         shown += {"no difference shown"} != set(
             verdicts([(e.difference, e.p_value) for e in estimates])
         )
-    assert shown <= 0.05 * COMPARISONS
+    assert shown <= MOST_BY_CHANCE
 
 
 def test_shuffled_arms_show_no_difference_over_documents() -> None:
@@ -157,11 +150,11 @@ def test_shuffled_arms_show_no_difference_over_documents() -> None:
         tokens, *losses = simulate_documents(generator, DOCUMENTS, ARMS + 1)
         # Which arm a document's loss comes from is chance.
         plain, *arms = generator.permuted(np.stack(losses), axis=0)
-        estimates = [paired_over_documents(arm, tokens, plain, tokens, 999) for arm in arms]
+        estimates = [paired_over_documents(arm, plain, tokens, 199) for arm in arms]
         shown += {"no difference shown"} != set(
             verdicts([(e.difference, e.p_value) for e in estimates])
         )
-    assert shown <= 0.05 * COMPARISONS
+    assert shown <= MOST_BY_CHANCE
 
 
 def test_real_differences_are_found() -> None:
@@ -171,7 +164,7 @@ def test_real_differences_are_found() -> None:
     estimates = [paired_over_seeds(arm, drawn[0]) for arm in drawn[1:]]
     assert verdicts([(e.difference, e.p_value) for e in estimates]) == ["better", "worse"]
     tokens, plain, arm = simulate_documents(np.random.default_rng(8), DOCUMENTS, 2)
-    better = paired_over_documents(arm - 0.2 * tokens, tokens, plain, tokens, 999)
+    better = paired_over_documents(arm - 0.2 * tokens, plain, tokens, 999)
     assert verdicts([(better.difference, better.p_value)]) == ["better"]
 
 
@@ -179,22 +172,39 @@ def test_more_documents_narrow_the_interval() -> None:
     widths = []
     for count in (50, 200, 800):
         tokens, first, second = simulate_documents(np.random.default_rng(9), count, 2)
-        estimate = paired_over_documents(first, tokens, second, tokens, 999)
+        estimate = paired_over_documents(first, second, tokens, 999)
         assert estimate.low is not None
         assert estimate.high is not None
         widths.append(estimate.high - estimate.low)
     assert all(wide > 1.5 * narrow for wide, narrow in pairwise(widths))
 
 
-def test_ratio_is_over_all_tokens() -> None:
-    nll, tokens = np.array([1.0, 9.0]), np.array([1.0, 3.0])
-    assert difference_of_ratios(nll, tokens, nll, tokens * 2) == pytest.approx(1.25)
+def test_loss_is_over_all_tokens() -> None:
+    first, second = np.array([1.0, 9.0]), np.array([2.0, 3.0])
+    assert loss_difference(first, second, np.array([1.0, 3.0])) == pytest.approx(10 / 4 - 5 / 4)
+
+
+@pytest.mark.parametrize("count", [10, 40])
+def test_expanded_percentiles_are_as_wide_as_students_interval(count: int) -> None:
+    """Of normal samples, whose bootstrap distribution is normal with the variance over n."""
+    samples = np.random.default_rng(10).normal(0, 1, count)
+    low, high = stats.t.interval(0.95, count - 1, 0, samples.std(ddof=1) / np.sqrt(count))
+    bootstrap = stats.norm(0, samples.std(ddof=0) / np.sqrt(count))
+    level = expanded_confidence(count)
+    ends = bootstrap.ppf([(1 - level) / 2, (1 + level) / 2])
+    assert ends == pytest.approx([low, high])
+
+
+def test_p_value_over_documents_is_exact() -> None:
+    """Of all 2^5 exchanges, two sum up to a difference as large as the one that was seen."""
+    estimate = paired_over_documents([1, 2, 3, 4, 5], [2, 4, 6, 8, 10], [1, 1, 1, 1, 1], 99)
+    assert estimate.p_value == pytest.approx(2 / 32)
 
 
 def test_what_cannot_be_paired_is_refused() -> None:
     with pytest.raises(ValueError, match="the same seeds or documents of both, at least 2"):
         paired_over_seeds([3.0], [3.0])
     with pytest.raises(ValueError, match=r"\[3\] and \[2\]"):
-        paired_over_documents([1, 2, 3], [1, 1, 1], [1, 2], [1, 1])
+        paired_over_documents([1, 2, 3], [1, 2], [1, 1, 1])
     with pytest.raises(ValueError, match="at least 2 with tokens that count, got 1"):
-        paired_over_documents([1, 2], [1, 0], [1, 2], [1, 0])
+        paired_over_documents([1, 2], [1, 3], [1, 0])
