@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from rich.console import Console
 
 from lit_entrodrop.callbacks import Checkpoints, NaNGuard, PredictionWriter
 from lit_entrodrop.callbacks.checkpoints import BEST, LAST
@@ -24,9 +25,11 @@ from lit_entrodrop.checks import check_strategy
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.entropy.scoring import Split, score_split
+from lit_entrodrop.evaluation_table import evaluation_table
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.monitors import Monitors
 from lit_entrodrop.ranks import is_first
 
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
@@ -149,6 +152,7 @@ class LitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of checkpoints, and derive what must agree."""
         parser.add_class_arguments(Checkpoints, "checkpoints")
+        parser.add_class_arguments(Monitors, "monitors")
         parser.link_arguments(
             ("model.lm.tokenizer", "model.lm.pretrained"),
             "data.tokenizer",
@@ -192,6 +196,11 @@ class LitCLI(LightningCLI):
             others = [each for each in given if each not in (None, True)]
             kwargs["logger"] = [MetricsFile(self._run_folder), *others]
         callbacks = default_callbacks(self.subcommand, self._run_folder)
+        monitors: Monitors = self._get(self.config_init, "monitors")
+        if self.subcommand == "fit":
+            callbacks += monitors.callbacks()
+        elif self.subcommand in ("validate", "test") and monitors.evaluations is not None:
+            callbacks.append(monitors.evaluations)
         enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
         if self.subcommand == "fit" and enabled is not False:
             callbacks.append(self._get(self.config_init, "checkpoints"))
@@ -206,6 +215,19 @@ class LitCLI(LightningCLI):
     def _run_folder(self) -> Path:
         return Path(self._get(self.config, "trainer")["default_root_dir"])
 
+    def after_validate(self) -> None:
+        """Show what was found."""
+        self._show_evaluation()
+
+    def after_test(self) -> None:
+        """Show what was found."""
+        self._show_evaluation()
+
+    def _show_evaluation(self) -> None:
+        if self._get(self.config, "verbose") and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            metrics = {name: float(v) for name, v in self.trainer.callback_metrics.items()}
+            Console().print(evaluation_table(metrics))
+
     def after_fit(self) -> None:
         """Tell where the run is."""
         rank_zero_info(f"run: {self._run_folder}")
@@ -214,6 +236,9 @@ class LitCLI(LightningCLI):
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "score":
             return kwargs
+        if "verbose" in kwargs:
+            # The table is ours.
+            kwargs["verbose"] = False
         # A checkpoint from elsewhere must not run code.
         return {**kwargs, "ckpt_path": self._ckpt_path, "weights_only": True}
 

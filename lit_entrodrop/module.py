@@ -24,7 +24,13 @@ from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
-from lit_entrodrop.metrics import TokenMetrics, WeightedMeans
+from lit_entrodrop.metrics import (
+    EntropyBuckets,
+    MemorizationProbe,
+    SplitMetrics,
+    WeightedMeans,
+    generalization_gap,
+)
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.models import build_for, build_frozen_for
 from lit_entrodrop.optim import (
@@ -46,6 +52,12 @@ from regularizers.functional import IGNORE_INDEX, predicted_labels
 # What a run goes on from, beside Lightning's own.
 KEPT = {"entropies", "loops", "metrics", "optimizer_class", "pending_metrics", "provenance"}
 KEPT |= {"trained_on"}
+# What the metrics of a split are called.
+PREFIXES = {"validation": "val", "clean_train": "clean_train", "forgetting": "forgetting"}
+PREFIXES |= {"test": "test"}
+
+
+Scores = dict[str, Tensor]
 
 
 class LitCausalLM(L.LightningModule):
@@ -59,6 +71,9 @@ class LitCausalLM(L.LightningModule):
         reference: frozen model, named as in ``lm.pretrained``, for regularizers that need one; or,
             for entropies alone, a file written by ``lit-entrodrop score``; null means the model as
             it is before training.
+        entropy_buckets: groups of tokens, by the entropy that the model gives them before it is
+            trained, by which its losses are told.
+        memorization: how it is found out whether documents are learned by heart; null for not.
         cache_dir: folder in which computed reference entropies are kept.
         seed: seed of the regularizers' random numbers.
     """
@@ -70,6 +85,8 @@ class LitCausalLM(L.LightningModule):
         optimizer: OptimizerCallable = AdamW,
         lr_schedule: LRSchedule = LRSchedule(),  # noqa: B008
         reference: str | None = None,
+        entropy_buckets: EntropyBuckets = EntropyBuckets(),  # noqa: B008
+        memorization: MemorizationProbe | None = MemorizationProbe(),  # noqa: B008
         cache_dir: str = "~/.cache/lit-entrodrop",
         seed: int = 0,
     ) -> None:
@@ -80,14 +97,18 @@ class LitCausalLM(L.LightningModule):
         self.lr_schedule = lr_schedule
         self.reference = reference
         self.seed = seed
-        self.entropies = Entropies(self.regularizers.requirements, reference, cache_dir)
-        self.eval_metrics = TokenMetrics()
+        self.entropies = Entropies(
+            self.regularizers.requirements, reference, cache_dir, entropy_buckets
+        )
+        self.evaluation = torch.nn.ModuleDict(
+            {split: SplitMetrics(entropy_buckets.names, memorization) for split in PREFIXES}
+        )
         self.train_means = WeightedMeans()
         self.last_evaluation: dict[str, float] = {}
         self.preemption = Preemption()
         self.step_weight = torch.zeros(())
         self._resumed_optimizer: str | None = None
-        self._start = Position()
+        self.position = Position()
         self._logged_loss: float | None = None
         # A closure keeps the frozen model out of this module: it is neither trained nor saved.
         self._score_frozen: Callable[[Batch], Outputs] | None = None
@@ -183,6 +204,12 @@ class LitCausalLM(L.LightningModule):
         """Provide the entropies for the validation that comes before the first step."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._provide_entropies()
+        else:
+            self.entropies.restore_evaluated(self.data, self.device)
+
+    def on_test_start(self) -> None:
+        """Take over the entropies that the checkpoint knows."""
+        self.entropies.restore_evaluated(self.data, self.device)
 
     def on_train_start(self) -> None:
         """Let the optimizer settings that are given win over those of a restored checkpoint."""
@@ -221,16 +248,16 @@ class LitCausalLM(L.LightningModule):
         if self.trainer.training:
             return self.entropies.attach(batch, "train")
         if self.trainer.validating or self.trainer.sanity_checking:
-            return self.entropies.attach(batch, "validation")
-        return batch
+            return self.entropies.attach(batch, self.data.evaluated[dataloader_idx])
+        return self.entropies.attach(batch, "test") if self.trainer.testing else batch
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
         """Count loss and accuracy on clean input, by reference entropy."""
-        self._evaluate(batch, batch.get("entropy"))
+        return self._evaluate(batch, self.data.evaluated[dataloader_idx])
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count loss and accuracy on clean input."""
-        self._evaluate(batch, None)
+    def test_step(self, batch: Batch, batch_idx: int) -> Scores:
+        """Count loss and accuracy on clean input, by reference entropy."""
+        return self._evaluate(batch, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """Return the batch with ``nll`` and ``entropy`` of every token, on clean input.
@@ -244,12 +271,15 @@ class LitCausalLM(L.LightningModule):
         return {**batch, "nll": nll, "entropy": outputs.entropy}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the validation split."""
-        self._log_evaluation("val")
+        """Log the metrics of all splits that are evaluated during training, and their gap."""
+        found = {split: self.evaluation[split].pop() for split in self.data.evaluated}
+        if "clean_train" in found:
+            found["gap"] = generalization_gap(found["validation"], found["clean_train"])
+        self._log_evaluation(found)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test split."""
-        self._log_evaluation("test")
+        self._log_evaluation({"test": self.evaluation["test"].pop()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep entropies and metrics, and what `export` needs to rebuild the model."""
@@ -266,10 +296,10 @@ class LitCausalLM(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over entropies and metrics, and refuse another model, data or strategy."""
+        self.position = Position.of(checkpoint)
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._check_can_resume(checkpoint)
             self._restore_metrics(checkpoint)
-            self._start = Position.of(checkpoint)
             self.__dict__.pop("total_steps", None)
         # The shards of a folder were compared when they were loaded.
         if "state_dict" in checkpoint:
@@ -308,7 +338,11 @@ class LitCausalLM(L.LightningModule):
     @cached_property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return total_steps(self.trainer, self.data, self._start)
+        return total_steps(self.trainer, self.data, self.position)
+
+    @property
+    def _progress(self) -> float:
+        return self.trainer.global_step / self.total_steps
 
     def _check_can_resume(self, checkpoint: dict[str, Any]) -> None:
         if missing := sorted(KEPT - checkpoint.keys()):
@@ -355,7 +389,7 @@ class LitCausalLM(L.LightningModule):
             self.vocabulary,
             entropy=self.entropies.of_inputs(batch, self.causal_lm),
             corpus_entropy=self.entropies.corpus_quantiles,
-            progress=self.trainer.global_step / self.total_steps,
+            progress=self._progress,
             global_step=self.trainer.global_step,
             epoch=self.trainer.current_epoch,
             micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
@@ -448,6 +482,11 @@ class LitCausalLM(L.LightningModule):
         reduce_sum = partial(self.trainer.strategy.reduce, reduce_op="sum")
         means = self.train_means.pop(reduce_sum)
         self._logged_loss = means["train/loss"]
+        for name, regularizer in zip(
+            self.regularizers.names, self.regularizers.ordered, strict=True
+        ):
+            if (curriculum := getattr(regularizer, "curriculum", None)) is not None:
+                means[f"{name}/strength"] = curriculum(self._progress)
         means["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         means["epoch"] = self.trainer.current_epoch
         for logger in self.loggers:
@@ -459,14 +498,18 @@ class LitCausalLM(L.LightningModule):
             self.log("train/loss", self._logged_loss, prog_bar=True, logger=False)
             self._logged_loss = None
 
-    def _evaluate(self, batch: Batch, reference_entropy: Tensor | None) -> None:
+    def _evaluate(self, batch: Batch, split: str) -> Scores:
         outputs = forward_clean(self.causal_lm, batch)
         valid = predicted_labels(batch["labels"], batch["document_ids"]) != IGNORE_INDEX
-        self.eval_metrics.update(outputs, valid, reference_entropy, self.entropies.threshold)
+        self.evaluation[split].update(outputs, valid, batch, self.entropies.edges)
+        return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
-    def _log_evaluation(self, split: str) -> None:
-        metrics = {f"{split}/{k}": v for k, v in self.eval_metrics.compute().items()}
-        self.eval_metrics.reset()
+    def _log_evaluation(self, found: dict[str, dict[str, Tensor]]) -> None:
+        metrics = {
+            f"{PREFIXES.get(split, split)}/{name}": value
+            for split, of_split in found.items()
+            for name, value in of_split.items()
+        }
         if self.trainer.sanity_checking:
             # The pass before the first step is the starting point of the curves.
             for logger in self.loggers if self.trainer.global_step == 0 else []:
@@ -474,7 +517,8 @@ class LitCausalLM(L.LightningModule):
             return
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         if fitting:
-            losses = [f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name]
+            told = ("val/loss", "gap/loss", "forgetting/loss")
+            losses = [f"{name} {metrics[name]:.3f}" for name in metrics if name.startswith(told)]
             where = f"epoch {self.trainer.current_epoch + 1}, step {self.trainer.global_step}"
             rank_zero_info(f"{where}: {', '.join(losses)}")
             self.last_evaluation = {name: value.item() for name, value in metrics.items()}

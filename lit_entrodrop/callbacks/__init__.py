@@ -1,7 +1,9 @@
 """Lightning callbacks of a run."""
 
 from lit_entrodrop.callbacks.checkpoints import Checkpoints
+from lit_entrodrop.callbacks.evaluation_files import EvaluationFiles
 from lit_entrodrop.callbacks.nan_guard import NaNGuard
+from lit_entrodrop.callbacks.overfitting_monitor import OverfittingMonitor
 from lit_entrodrop.callbacks.prediction_writer import PredictionWriter
 
-__all__ = ["Checkpoints", "NaNGuard", "PredictionWriter"]
+__all__ = ["Checkpoints", "EvaluationFiles", "NaNGuard", "OverfittingMonitor", "PredictionWriter"]

@@ -13,6 +13,7 @@ from lit_entrodrop.data.packing import (
     Integers,
     best_fit_decreasing,
     chunk_documents,
+    documents_of_chunks,
     gather_chunks,
 )
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
@@ -30,6 +31,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         counted: [tokens] bool, whether the loss counts the token as a label.
         chunk_starts: [chunks + 1] int64, index of each chunk's first token.
         block_starts: [blocks + 1] int64, index of each block's first chunk.
+        documents: [chunks] int64, the document that each chunk is cut from.
         block_size: Tokens in a block.
         pad_id: Token that fills the tail.
     """
@@ -38,6 +40,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
     counted: NDArray[np.bool_]
     chunk_starts: Integers
     block_starts: Integers
+    documents: Integers
     block_size: int
     pad_id: int
 
@@ -89,19 +92,59 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         starts = np.cumsum(lengths) - lengths
         return np.arange(self.block_size) - np.repeat(starts, lengths)
 
+    def select(self, indices: Integers) -> "PackedBlocks":
+        """Return some of the blocks, numbered anew.
+
+        Args:
+            indices: [blocks] int64, each once.
+        """
+        chunks = gather_chunks(self.block_starts[indices], np.diff(self.block_starts)[indices])
+        lengths = np.diff(self.chunk_starts)[chunks]
+        tokens = gather_chunks(self.chunk_starts[chunks], lengths)
+        return PackedBlocks(
+            self.tokens[tokens],
+            self.counted[tokens],
+            np.append(0, np.cumsum(lengths)),
+            np.append(0, np.cumsum(np.diff(self.block_starts)[indices])),
+            self.documents[chunks],
+            self.block_size,
+            self.pad_id,
+        )
+
+    def document_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
+        """Return the number, within the split, of each token's document.
+
+        Args:
+            block_id: [batch] int64, in host memory; -1 for a block of padding.
+            document_ids: [batch, block_size] int64, numbers within the row, -1 for padding.
+
+        Returns:
+            [batch, block_size] int64, -1 for padding; chunks of one document share its number.
+        """
+        first = self.block_starts[block_id.clamp(min=0).numpy()]
+        chunks = np.asarray(first)[:, None] + document_ids.clamp(min=0).numpy()
+        numbers = torch.from_numpy(np.asarray(self.documents[chunks]))
+        return numbers.masked_fill(document_ids < 0, -1)
+
+    @property
+    def num_documents(self) -> int:
+        """Documents of which there are tokens; their numbers are below."""
+        return int(self.documents.max()) + 1
+
     @property
     def padding(self) -> float:
         """Share of the places that hold padding, in [0, 1)."""
         return 1 - len(self.tokens) / (len(self) * self.block_size)
 
     def fingerprint(self) -> str:
-        """Hash all that decides the content of the rows.
+        """Hash all that decides the content of the rows, and whose documents they hold.
 
         Returns:
             32 hexadecimal digits.
         """
         digest = hashlib.blake2b(f"{self.block_size} {self.pad_id}".encode(), digest_size=16)
-        for array in (self.tokens, self.counted, self.chunk_starts, self.block_starts):
+        chunks = (self.chunk_starts, self.block_starts, self.documents)
+        for array in (self.tokens, self.counted, *chunks):
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.data)
         return digest.hexdigest()
@@ -137,6 +180,7 @@ def pack_documents(
     counted = documents.counted[indices]
     counted[chunk_starts[:-1]] = False
     block_starts = np.append(0, np.cumsum(np.bincount(blocks)))
+    numbers = documents_of_chunks(documents.lengths, block_size)[order]
     return PackedBlocks(
-        documents.tokens[indices], counted, chunk_starts, block_starts, block_size, pad_id
+        documents.tokens[indices], counted, chunk_starts, block_starts, numbers, block_size, pad_id
     )

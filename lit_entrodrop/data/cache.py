@@ -13,7 +13,7 @@ import numpy as np
 
 from lit_entrodrop.data.blocks import PackedBlocks
 
-ARRAYS = ("tokens", "counted", "chunk_starts", "block_starts")
+ARRAYS = ("tokens", "counted", "chunk_starts", "block_starts", "documents")
 COUNTS = ("documents", "duplicates", "skipped", "beyond_limit")
 INDEX = "index.json"
 

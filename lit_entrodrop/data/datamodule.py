@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.cache import PackedSplit, read_splits, write_splits
 from lit_entrodrop.data.preparing import gather_documents, prepare_split
 from lit_entrodrop.data.sampling import (
@@ -26,14 +27,16 @@ from lit_entrodrop.data.sampling import (
     missing_batches,
 )
 from lit_entrodrop.data.settings import check_at_least, check_shares
-from lit_entrodrop.data.sources import digest_corpus
-from lit_entrodrop.data.splitting import SPLITS
+from lit_entrodrop.data.sources import digest_corpus, read_corpus
+from lit_entrodrop.data.splitting import SPLITS, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.ranks import data_rank
 
 # Raise it when the same text and settings give other blocks than before.
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
+# What is evaluated while a model is trained, in this order.
+EVALUATED = ("validation", "clean_train", "forgetting")
 
 
 class TextDataModule(LightningDataModule):
@@ -67,6 +70,12 @@ class TextDataModule(LightningDataModule):
         max_train_tokens: Keep only the first so many training tokens, in whole documents in the
             order of the seeded hash; for experiments with scarce data. All if not set.
         split_seed: Seed of the split; runs that are to be compared share it.
+        clean_train_blocks: Training blocks of a fixed sample on which the model is evaluated too,
+            clean and without regularizers: what validation loss exceeds its loss by is the
+            generalisation gap. 0 for none.
+        forgetting: A general corpus, named as in `corpus`; the rise of its loss tells what the
+            model forgets. None if not set.
+        forgetting_tokens: Keep only the first so many tokens of it, in whole documents.
         seed: Seed of the order of training blocks.
         num_proc: Processes for tokenising.
         num_workers: Processes for loading batches; 0 loads in the main process.
@@ -89,6 +98,9 @@ class TextDataModule(LightningDataModule):
         test: float | str = 0.0,
         max_train_tokens: int | None = None,
         split_seed: int = 0,
+        clean_train_blocks: int = 32,
+        forgetting: str | None = None,
+        forgetting_tokens: int = 20_000,
         seed: int = 0,
         num_proc: int = 1,
         num_workers: int = 0,
@@ -96,9 +108,15 @@ class TextDataModule(LightningDataModule):
         predict_split: Literal["train", "validation", "test"] = "validation",
     ) -> None:
         super().__init__()
-        check_at_least(2, block_size=block_size, max_train_tokens=max_train_tokens)
+        check_at_least(
+            2,
+            block_size=block_size,
+            max_train_tokens=max_train_tokens,
+            forgetting_tokens=forgetting_tokens,
+        )
         check_at_least(1, batch_size=batch_size, num_proc=num_proc)
         check_at_least(0, num_workers=num_workers, split_seed=split_seed, seed=seed)
+        check_at_least(0, clean_train_blocks=clean_train_blocks)
         check_shares(validation, test)
         self.save_hyperparameters(logger=False)
         self._corpus = [corpus] if isinstance(corpus, str) else list(corpus)
@@ -130,25 +148,43 @@ class TextDataModule(LightningDataModule):
             ValueError: If the corpus or the tokenizer cannot be used.
         """
         if not self._splits:
-            self._splits = self._open()
+            self._splits = self._with_sample(self._open())
             rank_zero_info(self.summary())
 
     def fingerprint(self, split: str) -> str:
         """Hash the packed blocks of a split.
 
         Args:
-            split: "train", "validation" or "test".
+            split: "train", "validation", "test", "clean_train" or "forgetting".
 
         Returns:
             32 hexadecimal digits, equal for equal blocks.
         """
-        return self._packed(split).blocks.fingerprint()
+        return self.blocks(split).fingerprint()
+
+    def blocks(self, split: str) -> PackedBlocks:
+        """Return the blocks of a split.
+
+        Args:
+            split: As for `fingerprint`.
+
+        Raises:
+            ValueError: If it was not asked for.
+        """
+        return self._packed(split).blocks
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The splits on which a model is evaluated while it is trained, in their order."""
+        if not self._has("validation"):
+            return []
+        return [split for split in EVALUATED if self._has(split)]
 
     def num_blocks(self, split: str) -> int:
         """Count the blocks of a split.
 
         Args:
-            split: "train", "validation" or "test".
+            split: As for `fingerprint`.
 
         Returns:
             The number, over all ranks; 0 for a split that was not asked for.
@@ -167,7 +203,7 @@ class TextDataModule(LightningDataModule):
         Returns:
             One line a split.
         """
-        present = [split for split in SPLITS if self._has(split)]
+        present = [split for split in (*SPLITS, "forgetting") if self._has(split)]
         return "\n".join(f"{split}: {self._packed(split).describe()}" for split in present)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -180,29 +216,25 @@ class TextDataModule(LightningDataModule):
         self._train_loader.load_state_dict(restored)
         return self._train_loader
 
-    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Read the validation blocks in order."""
-        return self.ordered_dataloader("validation")
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """Read the blocks of each split that is evaluated during training, in order."""
+        return [self.ordered_dataloader(split) for split in self.evaluated]
 
-    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+    def test_dataloader(self) -> DataLoader[Batch]:
         """Read the test blocks in order."""
-        self._packed("test")
         return self.ordered_dataloader("test")
 
-    def predict_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+    def predict_dataloader(self) -> DataLoader[Batch]:
         """Read the blocks of `predict_split` in order."""
-        self._packed(self.predict_split)
         return self.ordered_dataloader(self.predict_split)
 
-    def ordered_dataloader(self, split: str) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+    def ordered_dataloader(self, split: str) -> DataLoader[Batch]:
         """Read the blocks of any split in order, each once over all ranks.
 
         Args:
-            split: "train", "validation" or "test".
+            split: As for `fingerprint`.
         """
-        if not self._has(split):
-            return []
-        blocks = self._packed(split).blocks
+        blocks = self.blocks(split)
         sampler = OrderedSampler(blocks, *self._ranks())
         return DataLoader(blocks, sampler=sampler, **self._loading())
 
@@ -212,7 +244,7 @@ class TextDataModule(LightningDataModule):
         """Read the blocks of any split that are not known yet, over all ranks.
 
         Args:
-            split: "train", "validation" or "test".
+            split: As for `fingerprint`.
             known: [blocks], which are known.
 
         Returns:
@@ -291,9 +323,10 @@ class TextDataModule(LightningDataModule):
 
     @staticmethod
     def _known(split: str) -> str:
-        if split in SPLITS:
+        known = dict.fromkeys((*SPLITS, *EVALUATED))
+        if split in known:
             return split
-        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}.")
+        raise ValueError(f"split: expected one of {', '.join(known)}, got {split!r}.")
 
     def _open(self) -> dict[str, PackedSplit]:
         splits = read_splits(self._cache_folder)
@@ -305,7 +338,13 @@ class TextDataModule(LightningDataModule):
         reading = {name: self.hparams[name] for name in ("text_column", "split_seed")}
         settings = {name: self.hparams[name] for name in ("block_size", "packing", "num_proc")}
         sides = gather_documents(self._corpus, self._held_out, **reading)
-        limits = {"train": self.hparams["max_train_tokens"]}
+        limits = {
+            "train": self.hparams["max_train_tokens"],
+            "forgetting": self.hparams["forgetting_tokens"],
+        }
+        if self.hparams["forgetting"] is not None:
+            general = read_corpus([self.hparams["forgetting"]], self.hparams["text_column"])
+            sides["forgetting"] = split_documents(general, 0, 0, reading["split_seed"])["train"]
         return {
             name: prepare_split(
                 side, self.tokenizer, max_tokens=limits.get(name), name=name, **settings
@@ -313,15 +352,32 @@ class TextDataModule(LightningDataModule):
             for name, side in sides.items()
         }
 
+    def _with_sample(self, splits: dict[str, PackedSplit]) -> dict[str, PackedSplit]:
+        """Add the sample of training blocks, which runs that are to be compared share."""
+        train, asked = splits["train"].blocks, int(self.hparams["clean_train_blocks"])
+        if not asked:
+            return splits
+        random = np.random.default_rng(self.hparams["split_seed"])
+        chosen = np.sort(random.choice(len(train), min(asked, len(train)), replace=False))
+        sample = train.select(chosen)
+        documents = len(np.unique(sample.documents))
+        return {**splits, "clean_train": PackedSplit(sample, documents, duplicates=0)}
+
     @cached_property
     def _cache_folder(self) -> Path:
         names = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
         sources = [source for source in self._held_out.values() if isinstance(source, str)]
+        general, limit = self.hparams["forgetting"], "forgetting_tokens"
+        general = [] if general is None else [general]
         key = {
             "format": CACHE_FORMAT,
             "corpus": digest_corpus(self._corpus, self.hparams["text_column"]),
             "own": digest_corpus(sources, self.hparams["text_column"]),
             "held_out": [isinstance(of, str) or of for of in self._held_out.values()],
+            "forgetting": [
+                (digest_corpus([each], self.hparams["text_column"]), self.hparams[limit])
+                for each in general
+            ],
             "tokenizer": digest_tokenizer(self.tokenizer),
             **{name: self.hparams[name] for name in names},
         }

@@ -34,6 +34,22 @@ def chunk_documents(lengths: Integers, block_size: int) -> Integers:
     return chunks
 
 
+def documents_of_chunks(lengths: Integers, block_size: int) -> Integers:
+    """Tell which document each chunk is of.
+
+    Args:
+        lengths: [documents] int64, each at least 1, tokens.
+        block_size: Tokens in a block.
+
+    Returns:
+        [chunks] int64, in the order of `chunk_documents`.
+
+    >>> documents_of_chunks(np.array([3, 9]), block_size=4).tolist()
+    [0, 1, 1, 1]
+    """
+    return np.repeat(np.arange(len(lengths)), -(-lengths // block_size))
+
+
 def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
     """Assign items to bins: longest first, each to the fullest bin that still takes it.
 

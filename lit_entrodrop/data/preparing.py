@@ -91,8 +91,9 @@ def prepare_split(
         within = tokenized.within(max_tokens)
         count = int(within.sum())
         if not count:
+            setting = "max_train_tokens" if name == "train" else f"{name}_tokens"
             raise ValueError(
-                f"max_train_tokens: expected room for a whole document, got {max_tokens}, but the "
+                f"{setting}: expected room for a whole document, got {max_tokens}, but the "
                 f"first has {tokenized.lengths[0]} tokens. Raise it or give shorter documents."
             )
         tokenized, kept, beyond = tokenized.select(within), kept[:count], len(kept) - count

@@ -2,39 +2,50 @@
 
 from typing import Any
 
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.recorder import EntropyRecorder
-from lit_entrodrop.entropy.scoring import Split, entropy_folder, score_clean, score_split
+from lit_entrodrop.entropy.scoring import entropy_folder, score_clean, score_split
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.metrics.buckets import EntropyBuckets
 from regularizers import Requirements
 
 
 class Entropies:
-    """The entropies of training and validation tokens.
+    """The entropies of the tokens of a run.
 
-    Those of training tokens come from whichever source the regularizers ask for. Those of
-    validation tokens come from the initial model and fix the entropy groups of a run: low-entropy
-    tokens are those up to the median.
+    Those of training tokens come from whichever source the regularizers ask for. Those of the
+    tokens that the model is evaluated on come from the initial model, and fix the buckets in which
+    they are counted.
 
     Args:
         requirements: what the regularizers of the run require.
         reference: name of the frozen scorer, if it is not the initial model.
         cache_dir: where reference entropies are cached.
+        buckets: of the tokens that the model is evaluated on.
     """
 
-    def __init__(self, requirements: Requirements, reference: str | None, cache_dir: str) -> None:
+    def __init__(
+        self,
+        requirements: Requirements,
+        reference: str | None,
+        cache_dir: str,
+        buckets: EntropyBuckets = EntropyBuckets(),  # noqa: B008
+    ) -> None:
         self.source = requirements.entropy
+        self.buckets = buckets
         self.origin = f"{self.source} {reference}"
         self.cache_dir = cache_dir
         self.stores: dict[str, EntropyStore] = {}
         self.recorder: EntropyRecorder | None = None
         self.restored: dict[str, Any] = {}
         self.corpus_quantiles: Tensor | None = None
-        self.threshold = 0.0
+        self.edges: Tensor | None = None
         self.ready = False
 
     def prepare(
@@ -51,9 +62,9 @@ class Entropies:
             reference: frozen scorer of the training tokens; None means the initial model.
         """
         self.device = initial.device
-        if data.num_blocks("validation"):
-            self._provide("validation", data, initial)
-            self.threshold = float(self.stores["validation"].quantiles(3)[1])
+        for split in _evaluated(data):
+            self._provide_evaluated(split, data, initial)
+        self._fix_edges(data)
         if self.source == "reference":
             self._provide("train", data, reference or initial)
         elif self.source == "last_epoch":
@@ -68,13 +79,25 @@ class Entropies:
         self.restored = {}
         self.ready = True
 
+    def restore_evaluated(self, data: TextDataModule, device: torch.device) -> None:
+        """Take over what a checkpoint knows of the splits, to evaluate its model.
+
+        Args:
+            data: the data module, set up; of splits that the run did not have nothing is known.
+            device: on which the model is evaluated.
+        """
+        self.device = device
+        known = {split: self._restored_or_none(split, data) for split in _evaluated(data)}
+        self.stores = {split: store for split, store in known.items() if store is not None}
+        self._fix_edges(data)
+
     def start_epoch(self) -> None:
         """Take over what the epoch before has recorded."""
         if "train" in self.stores:
             self._settle()
             self.corpus_quantiles = self.stores["train"].quantiles().to(self.device)
 
-    def attach(self, batch: Batch, split: Split) -> Batch:
+    def attach(self, batch: Batch, split: str) -> Batch:
         """Add the stored entropies of a batch, if there are any, while it is in host memory.
 
         Args:
@@ -111,9 +134,32 @@ class Entropies:
         Those of the training tokens count only if they came from the same source.
         """
         same = state["origin"] == self.origin
-        self.restored = state if same else {"validation": state.get("validation")}
+        of_training = () if same else ("train", "corpus_quantiles")
+        self.restored = {name: kept for name, kept in state.items() if name not in of_training}
 
-    def _provide(self, split: Split, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
+    def _fix_edges(self, data: TextDataModule) -> None:
+        if "validation" in self.stores:
+            edges = self.buckets.edges_in(self.stores["validation"])
+            self.edges = edges.to(self.device)
+
+    def _provide_evaluated(self, split: str, data: TextDataModule, initial: CausalLM) -> None:
+        if not self.restored:
+            self._provide(split, data, initial)
+        elif store := self._restored(split, data):
+            self.stores[split] = store
+        else:
+            rank_zero_warn(
+                f"data: the checkpoint knows no entropies of these {split} blocks, and the model "
+                "before training is not at hand: their loss is told without buckets"
+            )
+
+    def _restored_or_none(self, split: str, data: TextDataModule) -> EntropyStore | None:
+        kept = self.restored.get(split)
+        if kept is None or kept["fingerprint"] != data.fingerprint(split):
+            return None
+        return self._restored(split, data)
+
+    def _provide(self, split: str, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
         if isinstance(scorer, EntropyStore):
             store = scorer
         else:
@@ -121,14 +167,14 @@ class Entropies:
             store = restored or score_split(split, data, scorer, self.cache_dir)[0]
         self.stores[split] = store
 
-    def _restored(self, split: Split, data: TextDataModule) -> EntropyStore | None:
+    def _restored(self, split: str, data: TextDataModule) -> EntropyStore | None:
         if self.restored.get(split) is None:
             return None
         store = self._blank(split, data)
         store.load_state_dict(self.restored[split])
         return store
 
-    def _blank(self, split: Split, data: TextDataModule) -> EntropyStore:
+    def _blank(self, split: str, data: TextDataModule) -> EntropyStore:
         return EntropyStore.temporary(
             data.num_blocks(split),
             data.block_size,
@@ -140,3 +186,7 @@ class Entropies:
         if self.recorder:
             self.recorder.flush()
             self.recorder.store.merge_ranks()
+
+
+def _evaluated(data: TextDataModule) -> list[str]:
+    return [*data.evaluated, *(["test"] if data.num_blocks("test") else [])]

@@ -19,7 +19,7 @@ from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.ranks import all_agree, is_first, wait_for_all
 from regularizers import Outputs, Requirements
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test"]  # what `score` takes
 
 # They tell where a model comes from, not what it computes.
 IRRELEVANT_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
@@ -48,7 +48,7 @@ def score_clean(
 
 
 def score_missing(
-    causal_lm: CausalLM, data: TextDataModule, split: Split, store: EntropyStore
+    causal_lm: CausalLM, data: TextDataModule, split: str, store: EntropyStore
 ) -> None:
     """Record the entropies that a frozen model gives to those blocks that a store does not know.
 
@@ -77,7 +77,7 @@ def score_missing(
 
 
 def score_split(
-    split: Split, data: TextDataModule, scorer: CausalLM, cache_dir: str | Path
+    split: str, data: TextDataModule, scorer: CausalLM, cache_dir: str | Path
 ) -> tuple[EntropyStore, Path]:
     """Return the entropies of a split under a frozen model, from the cache if they are there.
 
@@ -85,7 +85,7 @@ def score_split(
     the run, on every rank.
 
     Args:
-        split: train, validation or test.
+        split: any of the data module.
         data: the data module, set up.
         scorer: the model, on the device where it is to run.
         cache_dir: folder of the cache.

@@ -7,6 +7,7 @@ refuses others.
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 from uuid import uuid4
@@ -117,6 +118,14 @@ class EntropyStore:
 
     def quantiles(self, count: int = 1001) -> Tensor:
         """Return evenly spaced quantiles of the known entropies, ``[count]`` fp32; NaN if none."""
+        return self.quantiles_at(np.linspace(0, 1, count))
+
+    def quantiles_at(self, shares: Sequence[float] | NDArray[np.float64]) -> Tensor:
+        """Return quantiles of the known entropies, ``[shares]`` fp32; NaN if none is known.
+
+        Args:
+            shares: each in [0, 1].
+        """
         # There are only so many values in half precision: to count them takes no sorting.
         counts = np.zeros(2**16, dtype=np.int64)
         for slab in slabs(*self._rows.values.shape):
@@ -126,8 +135,8 @@ class EntropyStore:
         order = order[~np.isnan(candidates[order])]
         up_to = counts[order].cumsum()
         if up_to[-1] == 0:
-            return torch.full((count,), torch.nan)
-        places = np.linspace(0, up_to[-1] - 1, count).round()
+            return torch.full((len(shares),), torch.nan)
+        places = (np.asarray(shares) * (up_to[-1] - 1)).round()
         found = candidates[order][np.searchsorted(up_to, places, side="right")]
         return torch.from_numpy(found.astype(np.float32))
 

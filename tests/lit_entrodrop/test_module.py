@@ -18,6 +18,7 @@ from regularizers import (
     Constant,
     EmbeddingDropout,
     EntroDrop,
+    Linear,
     Outputs,
     RandomTokenDropout,
     Regularizer,
@@ -27,7 +28,7 @@ from regularizers import (
 )
 from regularizers.functional import is_document_start
 from tests.helpers.plugins import ExcessLoss, Logits, MaskedConsistency, Repeat
-from tests.helpers.tiny import Tiny
+from tests.helpers.tiny import Tiny, texts, write_corpus
 
 
 def weights(module: LitCausalLM) -> dict[str, Tensor]:
@@ -332,12 +333,12 @@ def test_online_entropies_ignore_the_models_own_dropout(tiny: Tiny) -> None:
 def test_reference_entropies_are_cached_by_weights(tiny: Tiny) -> None:
     first_entropies(tiny, "reference")
     files = {path: path.stat().st_mtime_ns for path in (tiny.folder / "cache/entropy").iterdir()}
-    assert len(files) == 2
+    assert len(files) == 3  # validation, train, and the sample of it
     first_entropies(tiny, "reference")
     again = {path: path.stat().st_mtime_ns for path in (tiny.folder / "cache/entropy").iterdir()}
     assert again == files
     first_entropies(tiny, "reference", weights=1)
-    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 4
+    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 6
 
 
 def test_second_forward_serves_a_penalty(tiny: Tiny) -> None:
@@ -447,7 +448,7 @@ def test_learning_rate_follows_the_schedule(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_equals_a_plain_computation(tiny: Tiny, split: str) -> None:
-    module, data = tiny.module(), tiny.data(validation=0.25, test=0.25)
+    module, data = tiny.module(), tiny.data(validation=0.25, test=0.25, clean_train_blocks=0)
     trainer = tiny.trainer()
     loop = {"val": trainer.validate, "test": trainer.test}[split]
     [measured] = loop(module, datamodule=data, verbose=False)
@@ -475,9 +476,46 @@ def test_validation_in_fit_splits_the_loss_by_entropy(tiny: Tiny) -> None:
     rows = logged.dropna(subset=["val/loss"])
     assert len(rows) == 5
     assert rows.index[0] == 0
-    low, high = rows["val/loss_low_entropy"], rows["val/loss_high_entropy"]
-    assert (rows["val/loss"] > np.minimum(low, high)).all()
-    assert (rows["val/loss"] < np.maximum(low, high)).all()
+    buckets = rows[[f"val/loss_{name}_entropy" for name in ("low", "mid", "high")]]
+    assert (rows["val/loss"] > buckets.min(axis=1)).all()
+    assert (rows["val/loss"] < buckets.max(axis=1)).all()
+    gap = rows["val/loss_high_entropy"] - rows["clean_train/loss_high_entropy"]
+    np.testing.assert_allclose(rows["gap/loss_high_entropy"], gap, atol=1e-6)
+    assert (rows["gap/loss"].diff().dropna() > 0).mean() > 0.5
+
+
+def test_clean_train_loss_is_that_of_the_sample_without_regularizers(tiny: Tiny) -> None:
+    module = tiny.module(RandomTokenDropout(curriculum=0.9))
+    data = tiny.data(clean_train_blocks=3)
+    trainer = tiny.trainer(max_epochs=1)
+    trainer.fit(module, datamodule=data)
+    logged = trainer.callback_metrics["clean_train/loss"].item()
+    blocks, total, tokens = data.blocks("clean_train"), 0.0, 0
+    assert len(blocks) == 3
+    for index in range(3):
+        row = blocks[index]
+        ids = {name: row[name][None] for name in ("input_ids", "position_ids")}
+        logits = module.causal_lm.unwrapped.eval()(**ids, use_cache=False).logits[0, :-1]
+        labels = row["labels"][1:]
+        total += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+        tokens += int((labels >= 0).sum())
+    assert logged == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_forgetting_is_told_of_a_general_corpus(tiny: Tiny) -> None:
+    general = write_corpus(tiny.folder / "general.jsonl", texts(30, seed=9))
+    data = tiny.data(forgetting=str(general), forgetting_tokens=100)
+    trainer = tiny.trainer(max_epochs=1)
+    trainer.fit(tiny.module(), datamodule=data)
+    assert len(data.blocks("forgetting").tokens) <= 100
+    assert {"forgetting/loss", "forgetting/loss_low_entropy"} <= set(trainer.callback_metrics)
+
+
+def test_strength_of_each_regularizer_is_logged(tiny: Tiny) -> None:
+    logged = metrics(tiny, tiny.module(EntroDrop(curriculum=Linear(end=0.8))), max_epochs=2)
+    strengths = logged["entro_drop/strength"].dropna()
+    assert strengths.is_monotonic_increasing
+    assert strengths.iloc[-1] == pytest.approx(0.8)
 
 
 def test_prediction_returns_nll_and_entropy(tiny: Tiny) -> None:

@@ -119,6 +119,7 @@ def datamodule(tmp_path: Path, tokenizer_folder: Path) -> DataModuleFactory:
             "tokenizer": str(tokenizer_folder),
             "block_size": 32,
             "batch_size": 4,
+            "clean_train_blocks": 0,
             "cache_dir": str(tmp_path / "cache"),
         }
         return TextDataModule(**{**defaults, **settings})  # type: ignore[arg-type]

@@ -235,16 +235,17 @@ def test_cache_folder_may_be_in_the_home(
     assert tmp_path in cached_store_path("~/cache", build(tiny), "a" * 32).parents
 
 
-def test_threshold_halves_the_validation_tokens(tiny: Tiny, data: TextDataModule) -> None:
+def test_edges_cut_the_validation_tokens_into_thirds(tiny: Tiny, data: TextDataModule) -> None:
     entropies = Entropies(Requirements(), None, str(tiny.folder / "cache"))
     # Weights this large spread the entropies, so that half precision makes few ties.
     spread = build_causal_lm(tiny.lm(architecture={**LLAMA, "initializer_range": 1.0}))
     entropies.prepare(data, spread, None)
     known = entropies.stores["validation"].values
     known = known[~known.isnan()]
-    low = (known.float() <= entropies.threshold).float().mean()
-    assert low.item() == pytest.approx(0.5, abs=0.1)
-    assert set(entropies.stores) == {"validation"}
+    assert entropies.edges is not None
+    shares = [(known.float() <= edge).float().mean().item() for edge in entropies.edges]
+    assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.1)
+    assert set(entropies.stores) == {"validation", "clean_train"}
     assert entropies.of_inputs({}, build(tiny)) is None
 
 
@@ -280,7 +281,8 @@ def test_checkpoint_within_an_epoch_holds_the_entropies_of_every_rank(tiny: Tiny
 def test_last_epoch_leaves_no_file(tiny: Tiny, data: TextDataModule) -> None:
     entropies = Entropies(Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache"))
     entropies.prepare(data, build(tiny), None)
-    of_validation = cached_store_path(
-        tiny.folder / "cache", build(tiny), data.fingerprint("validation")
-    )
-    assert list(of_validation.parent.iterdir()) == [of_validation]
+    evaluated = {
+        cached_store_path(tiny.folder / "cache", build(tiny), data.fingerprint(split))
+        for split in ("validation", "clean_train")
+    }
+    assert set((tiny.folder / "cache/entropy").iterdir()) == evaluated

@@ -1,0 +1,43 @@
+"""Say during training since when, and on which tokens, the model overfits."""
+
+from pathlib import Path
+from typing import final
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+
+from lit_entrodrop.diagnosis import diagnose
+from lit_entrodrop.evaluations import FOLDER
+
+
+@final
+class OverfittingMonitor(L.Callback):
+    """Warn as soon as a group of tokens overfits, in words, with what to do.
+
+    The rule is that of :mod:`lit_entrodrop.diagnosis`; it reads what ``monitors.evaluations``
+    writes, and so stays silent without it.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the run's folder."""
+        self.folder = Path(trainer.default_root_dir)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Warn of groups that have begun to overfit."""
+        if not trainer.training or not (self.folder / FOLDER).exists():
+            return
+        found = diagnose(self.folder)
+        overfitting = {name for name, verdict in found.verdicts.items() if verdict.overfits}
+        if overfitting - self._told:
+            rank_zero_warn(" ".join(found.sentences))
+        self._told |= overfitting
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Sum up."""
+        if (self.folder / FOLDER).exists():
+            rank_zero_info("\n".join(diagnose(self.folder).sentences))

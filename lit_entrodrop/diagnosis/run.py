@@ -1,0 +1,123 @@
+"""The diagnosis of a run: a verdict for each group of tokens, and what it means in words."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lit_entrodrop.diagnosis.overfitting import RULE, Verdict, judge
+from lit_entrodrop.diagnosis.words import ALL, in_words
+from lit_entrodrop.evaluations import Evaluation, read_evaluations, read_run_info
+from lit_entrodrop.metrics_file import read_metrics
+
+# Share of an epoch's training metrics that counts as its start, and as its end.
+BORDER = 0.25
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Whether a run overfits, where, and since when.
+
+    Attributes:
+        verdicts: of all tokens (``all``) and of each entropy bucket, by name.
+        epoch_drops: by how much the training loss falls from the end of each epoch to the start of
+            the next, nats per token: a stair tells of text that is recognised.
+        last_epoch: passes over the data at the last evaluation.
+        regularized: whether any regularizer is at work.
+    """
+
+    verdicts: dict[str, Verdict]
+    epoch_drops: list[float]
+    last_epoch: float
+    regularized: bool
+
+    @property
+    def overfits(self) -> bool:
+        """Whether any group of tokens overfits."""
+        return any(verdict.overfits for verdict in self.verdicts.values())
+
+    @property
+    def worst(self) -> str | None:
+        """The bucket whose loss has risen most among those that overfit, if any does."""
+        rises = {name: v.rise for name, v in self.verdicts.items() if v.overfits and name != ALL}
+        return max(rises, key=lambda name: rises[name], default=None)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What is found, and what to do, in plain words."""
+        return in_words(self.verdicts, self.worst, self.last_epoch, self.regularized)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {
+            "verdicts": {name: asdict(verdict) for name, verdict in self.verdicts.items()},
+            "epoch_drops": self.epoch_drops,
+            "last_epoch": self.last_epoch,
+            "overfits": self.overfits,
+            "worst": self.worst,
+            "sentences": self.sentences,
+            "rule": RULE,
+        }
+
+
+def diagnose(folder: str | Path) -> Diagnosis:
+    """Diagnose a run from its folder; it may be under way.
+
+    Args:
+        folder: the run's, with ``evaluations/``, ``run.json`` and ``metrics.csv``.
+
+    Raises:
+        ValueError: if the folder holds no evaluations.
+
+    Returns:
+        The diagnosis.
+    """
+    evaluations = read_evaluations(folder)
+    if not evaluations:
+        raise ValueError(
+            f"run: expected evaluations in {folder}, found none: they are written by `fit` at each "
+            "validation, unless monitors.evaluations is null"
+        )
+    info, metrics = read_run_info(folder), read_metrics(folder)
+    names = [ALL, *info["buckets"]["names"]]
+    verdicts = {
+        name: _verdict(evaluations, column, _clean_train(metrics, evaluations, name))
+        for column, name in enumerate(names)
+        if evaluations[-1].tokens[:, column].any()
+    }
+    regularized = bool(info["provenance"]["regularizers"])
+    return Diagnosis(verdicts, epoch_drops(metrics), evaluations[-1].epoch, regularized)
+
+
+def epoch_drops(metrics: pd.DataFrame) -> list[float]:
+    """Return by how much the training loss falls over each border of two epochs, nats per token.
+
+    Args:
+        metrics: of a run; those without enough rows an epoch tell nothing.
+    """
+    rows = metrics.reindex(columns=["epoch", "train/loss"]).dropna()
+    losses = [group["train/loss"].to_numpy() for _, group in rows.groupby("epoch")]
+    sizes = [max(1, round(BORDER * len(each))) for each in losses]
+    ends = [each[-size:].mean() for each, size in zip(losses, sizes, strict=True)]
+    starts = [each[:size].mean() for each, size in zip(losses, sizes, strict=True)]
+    return [float(end - start) for end, start in zip(ends, starts[1:], strict=False)]
+
+
+def _verdict(
+    evaluations: Sequence[Evaluation], column: int, clean_train: np.ndarray | None
+) -> Verdict:
+    nll = np.stack([evaluation.nll[:, column] for evaluation in evaluations])
+    epochs = np.array([evaluation.epoch for evaluation in evaluations], dtype=np.float64)
+    return judge(nll, evaluations[-1].tokens[:, column], epochs, clean_train)
+
+
+def _clean_train(
+    metrics: pd.DataFrame, evaluations: Sequence[Evaluation], name: str
+) -> np.ndarray | None:
+    column = "clean_train/loss" if name == ALL else f"clean_train/loss_{name}_entropy"
+    steps = [evaluation.step for evaluation in evaluations]
+    values = metrics.reindex(index=steps, columns=[column])[column].to_numpy(dtype=np.float64)
+    return None if np.isnan(values).any() else values

@@ -1,0 +1,132 @@
+"""What each validation leaves in a run's folder: the loss of every document, and more.
+
+``evaluations/step=N.npz`` is written at each validation of `fit`; ``run.json`` tells what all of
+them share.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDER = "evaluations"
+RUN_INFO = "run.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One evaluation of a model on a split of D documents, with K entropy buckets.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: passes over the training data done, 0 before training; broken within an epoch.
+        nll: ``[D, 1 + K]`` fp64, summed loss of each document in nats; column 0 is over all tokens,
+            the others over those of a bucket, the lowest entropy first.
+        tokens: ``[D, 1 + K]`` int64, the tokens summed over.
+        histogram: ``[bins]`` int64, tokens by the entropy of the model's prediction.
+        histogram_edges: ``[bins + 1]`` fp64 nats.
+        passage_nll: ``[P, T]`` fp32 nats, loss of each token of some passages; NaN where a token
+            does not count.
+        passage_entropy: ``[P, T]`` fp32 nats, entropy of the same predictions.
+    """
+
+    step: int
+    epoch: float
+    nll: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    histogram: NDArray[np.int64]
+    histogram_edges: NDArray[np.float64]
+    passage_nll: NDArray[np.float32]
+    passage_entropy: NDArray[np.float32]
+
+    @property
+    def loss(self) -> NDArray[np.float64]:
+        """Loss over all tokens and in each bucket, ``[1 + K]`` nats per token."""
+        tokens = self.tokens.sum(0)
+        empty = np.full(tokens.shape, np.nan)
+        return np.divide(self.nll.sum(0), tokens, out=empty, where=tokens > 0)
+
+    def save(self, path: Path) -> None:
+        """Write the evaluation to a file, all or nothing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.part")
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **asdict(self))
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Evaluation":
+        """Read an evaluation; nothing in the file is run.
+
+        Raises:
+            ValueError: if it holds none.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                values: dict[str, Any] = dict(kept)
+            step, epoch = int(values.pop("step")), float(values.pop("epoch"))
+            return cls(step, epoch, **values)
+        except (OSError, ValueError, TypeError, LookupError, EOFError) as error:
+            raise ValueError(
+                f"{path}: expected an evaluation written by `fit`, `validate` or `test`, got "
+                f"something else ({error}): remove it, or evaluate again"
+            ) from error
+
+
+def evaluation_path(folder: str | Path, step: int, split: str | None = None) -> Path:
+    """Return the file of an evaluation.
+
+    Args:
+        folder: the run's.
+        step: optimizer steps done.
+        split: evaluated by a command of its own; None for the validations of `fit`.
+    """
+    name = f"step={step}.npz" if split is None else f"{split}-step={step}.npz"
+    return Path(folder) / FOLDER / name
+
+
+def read_evaluations(folder: str | Path) -> list[Evaluation]:
+    """Read the validations of a run, the first one first; none of a run without.
+
+    Args:
+        folder: the run's.
+    """
+    found = [Evaluation.load(path) for path in (Path(folder) / FOLDER).glob("step=*.npz")]
+    return sorted(found, key=lambda evaluation: evaluation.step)
+
+
+def remove_evaluations_after(folder: str | Path, step: int) -> None:
+    """Forget the validations that a run which goes on from a step will make again."""
+    for path in (Path(folder) / FOLDER).glob("step=*.npz"):
+        if int(path.stem.removeprefix("step=")) > step:
+            path.unlink()
+
+
+def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:
+    """Write what the evaluations of a run share."""
+    path = Path(folder) / RUN_INFO
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(json.dumps(info, indent=2))
+    os.replace(unfinished, path)
+
+
+def read_run_info(folder: str | Path) -> dict[str, Any]:
+    """Read what the evaluations of a run share.
+
+    Raises:
+        ValueError: if the folder is not that of a run which has evaluated.
+    """
+    path = Path(folder) / RUN_INFO
+    if not path.exists():
+        raise ValueError(
+            f"run: expected {RUN_INFO} in {folder}, found none: is it a run's folder, and has the "
+            "run come to its first validation?"
+        )
+    info: dict[str, Any] = json.loads(path.read_text())
+    return info

@@ -1,0 +1,62 @@
+"""Means of what a training step tells, which cost nothing until they are read."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class WeightedMeans:
+    """Weighted means of named scalars, which cost nothing until they are read.
+
+    >>> means = WeightedMeans()
+    >>> means.add("loss", torch.tensor(1.0), torch.tensor(1.0))
+    >>> means.add("loss", torch.tensor(6.0), torch.tensor(3.0))
+    >>> means.pop(lambda sums: sums)
+    {'loss': 1.75}
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether anything was added."""
+        return bool(self._seen)
+
+    def add(self, name: str, total: Tensor, weight: Tensor) -> None:
+        """Remember a weighted sum and its weight, two scalars."""
+        self._seen.setdefault(name, []).append((total, weight))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what was added, by name: sums and weights ``[N, 2]``, in the order of adding."""
+        return {
+            name: torch.stack([torch.stack([total, weight.to(total)]) for total, weight in pairs])
+            for name, pairs in self._seen.items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Take over what was added."""
+        for name, pairs in state_dict.items():
+            for total, weight in pairs:
+                self.add(name, total, weight)
+
+    def pop(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
+        """Return the means and start again.
+
+        Args:
+            reduce_sum: sums a tensor over ranks.
+        """
+        sums = reduce_sum(torch.stack([_sums(pairs) for pairs in self._seen.values()]))
+        values = (sums[:, 0] / sums[:, 1]).tolist()
+        means = dict(zip(self._seen, values, strict=True))
+        self._seen.clear()
+        return means
+
+
+def _sums(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    device = pairs[0][1].device
+    columns = (
+        torch.stack([scalar.to(device) for scalar in each]) for each in zip(*pairs, strict=True)
+    )
+    return torch.stack([column.sum() for column in columns])
