@@ -152,8 +152,8 @@ def _on_split(split: str, has_test_split: bool) -> list[str]:
     if split == "test":
         return [
             "Losses are those of the test split; the best epoch and the strength were chosen by "
-            "the validation split. Gap, clean-train loss, forgetting and memorization are those of "
-            "training."
+            "the validation split. Gap, clean-train loss, forgetting and memorization are what "
+            "the runs have logged."
         ]
     why = (
         "The runs were not all evaluated on the test split (`lit-entrodrop test`)"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 POLL_SECONDS = 0.2
 # How long a run that is told to end may take to keep a checkpoint.
@@ -42,9 +42,49 @@ class Job:
     acquire: Callable[[], IO[str] | None]
     on_success: Callable[[], None] = lambda: None
     progress: Callable[[], str] = str
-    process: subprocess.Popen[bytes] | None = None
+    process: "Process | None" = None
     started: float = field(default_factory=time.monotonic)
     has_waited: bool = False
+
+
+class Process(Protocol):
+    """What is used of ``subprocess.Popen``."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended."""
+
+
+Start = Callable[[Job, IO[str], dict[str, str]], Process]
+
+
+def start_program(job: Job, held: IO[str], environment: dict[str, str]) -> Process:
+    """Start a command of the program in a session of its own.
+
+    Args:
+        job: the command.
+        held: an open file, which it keeps open.
+        environment: its variables.
+    """
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("a") as log:
+        # Ctrl-C at the terminal reaches it through this process alone.
+        return subprocess.Popen(
+            [sys.executable, "-m", "lit_entrodrop", *job.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[held.fileno()],
+            start_new_session=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -54,10 +94,12 @@ class Workers:
     Args:
         count: of commands.
         devices: of CUDA, one for each of them; None leaves them all to each.
+        start: starts a command in a process group of its own.
     """
 
     count: int = 1
     devices: tuple[str, ...] | None = None
+    start: Start = start_program
 
     def environment(self, slot: int) -> dict[str, str]:
         """Return the environment variables of a command.
@@ -158,7 +200,7 @@ class _Pool:
                 self._wait(job)
                 continue
             with held:
-                job.process = _spawn(job, held, self.workers.environment(slot))
+                job.process = self.workers.start(job, held, self.workers.environment(slot))
             job.started = time.monotonic()
             self.running[slot] = job
             self.waiting.remove(job)
@@ -182,22 +224,7 @@ class _Pool:
         self.watcher.on_end(job, status, time.monotonic() - job.started)
 
 
-def _spawn(job: Job, held: IO[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("a") as log:
-        # In a session of its own: Ctrl-C at the terminal reaches it through this process alone.
-        return subprocess.Popen(
-            [sys.executable, "-m", "lit_entrodrop", *job.arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=[held.fileno()],
-            start_new_session=True,
-        )
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill_group(process: Process) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
