@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 STYLES = {"better": "green", "worse": "red"}
@@ -35,7 +36,7 @@ def table(comparison: Mapping[str, Any]) -> Table:
     arms = comparison["arms"]
     buckets = _buckets(arms)
     result = Table(
-        title=f"{comparison['title']}: loss in nats per token on the {comparison['split']} split, "
+        title=f"{escape(comparison['title'])}: loss in nats per token on the {comparison['split']} split, "
         "mean over seeds",
         caption=f"below: difference to {comparison['baseline']} and its 95 % interval",
     )
@@ -69,7 +70,7 @@ def _row(name: str, arm: Mapping[str, Any], buckets: list[str], headings: list[s
     verdict = arm["verdict"] or "baseline"
     style = STYLES.get(verdict)
     return [
-        f"{name}\n{arm['chosen']}" if arm["chosen"] else name,
+        escape("\n".join(filter(None, [name, arm["chosen"]]))),
         *(_loss(arm["metrics"].get(metric)) for metric in losses),
         *(_cell(arm, heading) for heading in BESIDE if heading in headings),
         f"[{style}]{verdict}[/]" if style else verdict,
