@@ -35,9 +35,9 @@ def table(comparison: Mapping[str, Any]) -> Table:
     """
     arms = comparison["arms"]
     buckets = _buckets(arms)
+    title, split = escape(comparison["title"]), comparison["split"]
     result = Table(
-        title=f"{escape(comparison['title'])}: loss in nats per token on the {comparison['split']} split, "
-        "mean over seeds",
+        title=f"{title}: loss in nats per token on the {split} split, mean over seeds",
         caption=f"below: difference to {comparison['baseline']} and its 95 % interval",
     )
     result.add_column("arm", no_wrap=True)
