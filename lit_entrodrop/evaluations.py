@@ -48,8 +48,9 @@ class Evaluation:
     def loss(self) -> NDArray[np.float64]:
         """Loss over all tokens and in each bucket, ``[1 + K]`` nats per token."""
         tokens = self.tokens.sum(0)
-        empty = np.full(tokens.shape, np.nan)
-        return np.divide(self.nll.sum(0), tokens, out=empty, where=tokens > 0)
+        loss = np.full(tokens.shape, np.nan)
+        np.divide(self.nll.sum(0), tokens, out=loss, where=tokens > 0)
+        return loss
 
     def save(self, path: Path) -> None:
         """Write the evaluation to a file, all or nothing."""

@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -272,14 +272,14 @@ class LitCausalLM(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of all splits that are evaluated during training, and their gap."""
-        found = {split: self.evaluation[split].pop() for split in self.data.evaluated}
+        found = {split: self._metrics(split).pop() for split in self.data.evaluated}
         if "clean_train" in found:
             found["gap"] = generalization_gap(found["validation"], found["clean_train"])
         self._log_evaluation(found)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test split."""
-        self._log_evaluation({"test": self.evaluation["test"].pop()})
+        self._log_evaluation({"test": self._metrics("test").pop()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep entropies and metrics, and what `export` needs to rebuild the model."""
@@ -498,10 +498,13 @@ class LitCausalLM(L.LightningModule):
             self.log("train/loss", self._logged_loss, prog_bar=True, logger=False)
             self._logged_loss = None
 
+    def _metrics(self, split: str) -> SplitMetrics:
+        return cast(SplitMetrics, self.evaluation[split])
+
     def _evaluate(self, batch: Batch, split: str) -> Scores:
         outputs = forward_clean(self.causal_lm, batch)
         valid = predicted_labels(batch["labels"], batch["document_ids"]) != IGNORE_INDEX
-        self.evaluation[split].update(outputs, valid, batch, self.entropies.edges)
+        self._metrics(split).update(outputs, valid, batch, self.entropies.edges)
         return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
     def _log_evaluation(self, found: dict[str, dict[str, Tensor]]) -> None:
@@ -517,8 +520,9 @@ class LitCausalLM(L.LightningModule):
             return
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         if fitting:
-            told = ("val/loss", "gap/loss", "forgetting/loss")
-            losses = [f"{name} {metrics[name]:.3f}" for name in metrics if name.startswith(told)]
+            told = [name for name in metrics if name.startswith("val/loss")]
+            told += [name for name in ("gap/loss", "forgetting/loss") if name in metrics]
+            losses = [f"{name} {metrics[name]:.3f}" for name in told]
             where = f"epoch {self.trainer.current_epoch + 1}, step {self.trainer.global_step}"
             rank_zero_info(f"{where}: {', '.join(losses)}")
             self.last_evaluation = {name: value.item() for name, value in metrics.items()}

@@ -1,7 +1,7 @@
 """What watches a run, each switched and set in YAML."""
 
 import lightning as L
-from jsonargparse import lazy_instance
+from jsonargparse.typing import lazy_instance
 
 from lit_entrodrop.callbacks import EvaluationFiles, OverfittingMonitor
 

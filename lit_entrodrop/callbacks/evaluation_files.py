@@ -1,7 +1,6 @@
 """Leave in the run's folder what each validation finds, document by document."""
 
 import platform
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +21,8 @@ from lit_entrodrop.provenance import provenance
 from lit_entrodrop.ranks import data_rank
 
 SCHEMA = 1
+# What tokenizers decode part of a character to.
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 @final
@@ -65,7 +66,7 @@ class EvaluationFiles(L.Callback):
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -180,9 +181,17 @@ def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """Return the text that each token adds to those before it."""
-    texts = [tokenizer.decode(ids[:count]) for count in range(len(ids) + 1)]
-    return [after[len(before) :] for before, after in pairwise(texts)]
+    """Return the text that each token adds to those before it.
+
+    A character of several tokens belongs to the last of them.
+    """
+    found, told = [], 0
+    for count in range(1, len(ids) + 1):
+        text = str(tokenizer.decode(ids[:count]))
+        whole = count == len(ids) or not text.endswith(UNFINISHED)
+        found.append(text[told:] if whole else "")
+        told = len(text) if whole else told
+    return found
 
 
 def _position(trainer: L.Trainer, pl_module: Any) -> tuple[int, float]:

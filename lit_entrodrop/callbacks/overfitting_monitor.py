@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import final
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lit_entrodrop.diagnosis import diagnose
@@ -28,7 +29,7 @@ class OverfittingMonitor(L.Callback):
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warn of groups that have begun to overfit."""
-        if not trainer.training or not (self.folder / FOLDER).exists():
+        if trainer.state.fn != TrainerFn.FITTING or not (self.folder / FOLDER).exists():
             return
         found = diagnose(self.folder)
         overfitting = {name for name, verdict in found.verdicts.items() if verdict.overfits}

@@ -1,0 +1,54 @@
+"""Documents as readers read them, and samples of them."""
+
+import json
+from collections.abc import Sequence
+
+from lit_entrodrop.data.documents import Document
+
+SHOWN = 40  # characters of an example
+
+
+def text_of(document: Document) -> str:
+    """Return what a reader would read of a document.
+
+    >>> text_of(Document("completion", '["Two and two?", "Four."]'))
+    'Two and two? Four.'
+    """
+    if document.kind == "text":
+        return document.content
+    parts = json.loads(document.content)
+    if document.kind == "messages":
+        parts = [turn.get("content") for turn in parts]
+    return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts if part)
+
+
+def sample(documents: Sequence[Document], count: int) -> list[Document]:
+    """Return some documents, evenly spaced.
+
+    >>> [document.content for document in sample([Document("text", c) for c in "abcd"], 2)]
+    ['a', 'c']
+    """
+    step = max(len(documents) / count, 1)
+    return [documents[int(index * step)] for index in range(min(count, len(documents)))]
+
+
+def first_difference(before: str, after: str) -> str:
+    """Show where two texts begin to differ.
+
+    >>> first_difference("a  b", "a b")
+    "'a  b' -> 'a b'"
+    """
+    pairs = enumerate(zip(before, after, strict=False))
+    place = next((i for i, (x, y) in pairs if x != y), min(len(before), len(after)))
+    part = slice(max(0, place - SHOWN // 2), place + SHOWN // 2)
+    return f"{before[part]!r} -> {after[part]!r}"
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of a text in one line.
+
+    >>> excerpt("Fever,  cough and pain in the chest for two weeks")
+    "'Fever, cough and pain in the chest for t…'"
+    """
+    line = " ".join(text.split())
+    return repr(line if len(line) <= SHOWN else f"{line[:SHOWN]}…")

@@ -1,0 +1,140 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_entrodrop.doctor.check import Check
+from lit_entrodrop.doctor.live import Live
+from lit_entrodrop.doctor.regularizing import (
+    curricula,
+    drop_rates,
+    masks_are_applied,
+    special_tokens_are_protected,
+)
+from lit_entrodrop.doctor.watching import strength
+from regularizers import (
+    Constant,
+    EmbeddingDropout,
+    EntroDrop,
+    Linear,
+    RandomTokenDropout,
+    Regularizer,
+    Step,
+)
+from tests.helpers.doctor import examined, make_subject
+from tests.helpers.faulty import Boastful, Broken, CountPadding, DropAll, Idle, NotANumber
+from tests.helpers.plugins import MaskedConsistency
+from tests.helpers.tiny import Tiny
+
+CHECKS = (curricula, masks_are_applied, drop_rates, special_tokens_are_protected)
+
+
+def found(tiny: Tiny, *regularizers: Regularizer, **settings: Any) -> dict[str, Check]:
+    checks = examined(make_subject(tiny, *regularizers), *CHECKS, **settings)
+    return {check.name: check for check in checks}
+
+
+def test_sound_regularizers_pass(tiny_module: Tiny) -> None:
+    checks = found(
+        tiny_module,
+        EntroDrop(target="both"),
+        RandomTokenDropout(replacement="random_token"),
+        EmbeddingDropout(0.3, granularity="position"),
+        MaskedConsistency(),
+    )
+    assert {check.status for check in checks.values()} == {"pass"}, checks
+    applied = checks["masks are applied"].found
+    assert "entro_drop at 0.497 changes" in applied
+    assert "of weights" in applied
+    assert "% of ids" in applied
+    assert "masked_consistency has no curriculum" in checks["curricula"].found
+
+
+def test_no_regularizer_is_no_fault(tiny_module: Tiny) -> None:
+    assert {check.status for check in found(tiny_module).values()} == {"pass"}
+
+
+def test_curriculum_of_zero_is_told(tiny_module: Tiny) -> None:
+    check = found(tiny_module, EntroDrop(curriculum=Constant(0.0)))["curricula"]
+    assert check.status == "warn"
+    assert "strength of entro_drop is 0 for the whole run" in check.found
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "expected"),
+    [
+        (Linear(end=0.4), (0.4, 1.0)),
+        (Linear(start=0.4, end=0.0, warmup=0.1), (pytest.approx(0.4), 0.1)),
+        (Step(values=[0.0, 0.2, 0.0], milestones=[0.5, 0.75]), (0.2, 0.5)),
+        (Constant(0.0), (0.0, 1.0)),
+    ],
+)
+def test_strength_is_that_of_the_end_or_else_the_largest(
+    curriculum: Any, expected: tuple[float, float]
+) -> None:
+    assert strength(RandomTokenDropout(curriculum=curriculum)) == expected
+
+
+def test_altered_special_tokens_fail(tiny_module: Tiny) -> None:
+    check = found(tiny_module, DropAll())["special tokens are protected"]
+    assert check.status == "fail"
+    assert "drop_all alters embeddings of" in check.found
+    assert "step.alterable" in check.remedy
+
+
+def test_weight_of_padding_fails(tiny_module: Tiny) -> None:
+    check = found(tiny_module, CountPadding())["special tokens are protected"]
+    assert check.status == "fail"
+    assert "count_padding alters weights of" in check.found
+
+
+def test_embeddings_that_the_model_does_not_read_fail(tiny_module: Tiny) -> None:
+    """As in a model whose embedding is not the one that it names."""
+
+    def by_pass(live: Live) -> None:
+        table = live.causal_lm.hf_model.get_input_embeddings()
+
+        def look_up(_module: object, inputs: tuple[Tensor], _output: Tensor) -> Tensor:
+            return torch.nn.functional.embedding(inputs[0], table.weight)
+
+        table.register_forward_hook(look_up)
+        # Whatever comes later is undone before the first layer.
+        base = live.causal_lm.unwrapped.base_model
+
+        def undo(_module: object, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            ids = keywords.pop("input_ids")
+            clean = torch.nn.functional.embedding(ids, table.weight)
+            table(ids)
+            return arguments, {**keywords, "inputs_embeds": clean}
+
+        base.register_forward_pre_hook(undo, with_kwargs=True)
+
+    check = found(tiny_module, EntroDrop(), prepare=by_pass)["masks are applied"]
+    assert check.status == "fail"
+    assert "what entro_drop changes does not reach the loss" in check.found
+
+
+def test_regularizer_that_does_nothing_is_told(tiny_module: Tiny) -> None:
+    check = found(tiny_module, Idle())["masks are applied"]
+    assert check.status == "warn"
+    assert "idle changes nothing" in check.found
+
+
+def test_loss_that_is_no_number_fails(tiny_module: Tiny) -> None:
+    check = found(tiny_module, NotANumber())["masks are applied"]
+    assert check.status == "fail"
+    assert "not_anumber makes the loss nan" in check.found
+
+
+def test_drop_rate_far_from_the_settings_is_told(tiny_module: Tiny) -> None:
+    check = found(tiny_module, Boastful(Constant(0.5)))["drop rates"]
+    assert check.status == "warn"
+    assert "(50.0% expected)" in check.found
+
+
+def test_error_of_a_plug_in_fails_each_check_in_its_own_words(tiny_module: Tiny) -> None:
+    checks = found(tiny_module, Broken())
+    assert checks["curricula"].status == "pass"
+    assert checks["masks are applied"].status == "fail"
+    assert checks["masks are applied"].found == "RuntimeError: this plug-in has a bug"
