@@ -13,6 +13,7 @@ RESAMPLES = 9999
 SEED = 0  # of the resampling, so that the same losses give the same interval
 # Drawn at once, for each of the arrays: 32 MB.
 BATCH_ELEMENTS = 4_000_000
+SAME = 1e-12  # values that are closer, relatively, differ by rounding alone
 OVER_SEEDS = "paired t over seeds"
 OVER_DOCUMENTS = "bootstrap over documents"
 
@@ -62,9 +63,9 @@ def paired_over_seeds(first: ArrayLike, second: ArrayLike) -> Estimate:
     ours, theirs = _paired(first, second)
     differences = ours - theirs
     mean = float(differences.mean())
-    if not np.ptp(differences):
+    if np.ptp(differences) <= SAME * np.abs([ours, theirs]).max():
         # No spread to compare with: runs that are equal to the bit, say.
-        p_value = 1.0 if mean == 0 else 0.0
+        p_value = 1.0 if abs(mean) <= SAME * np.abs(ours).max() else 0.0
         return Estimate(mean, mean, mean, p_value, OVER_SEEDS, len(ours))
     test = stats.ttest_rel(ours, theirs)
     interval = test.confidence_interval(CONFIDENCE)

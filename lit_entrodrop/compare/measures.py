@@ -7,15 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_entrodrop.evaluations import (
-    Evaluation,
-    evaluation_path,
-    read_evaluations,
-    read_run_info,
-)
+from lit_entrodrop.evaluations import Evaluation, evaluation_path, read_run_info
 from lit_entrodrop.metrics_file import read_metrics
 
-MOMENTS = ("best", "last")
 LOSS = "best/loss"
 BEST_VALIDATION = "best/validation_loss"
 THROUGHPUT = "throughput.csv"
@@ -61,39 +55,55 @@ def measure(folder: Path, split: str = "validation") -> Result:
     """
     metrics = read_metrics(folder)
     evaluated = _evaluated(metrics, folder)
-    moments = best_and_last_steps(folder)
-    values: dict[str, float] = {BEST_VALIDATION: float(evaluated["val/loss"].min())}
+    rows = {"best": evaluated.loc[evaluated["val/loss"].idxmin()], "last": evaluated.iloc[-1]}
+    values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
     documents: dict[str, Documents] = {}
-    for moment, step in moments.items():
-        row = evaluated.loc[step]
-        found = _evaluation(folder, step, split)
+    for moment, row in rows.items():
         if split == "test":
-            assert found is not None, "are_tested was asked"
-            losses = _losses(found, _bucket_names(folder))
+            found = _evaluation(folder, checkpoint_steps(folder)[moment], split)
+            losses = _test_losses(found, folder, moment)
         else:
+            found = _evaluation(folder, int(row.name), split)
             losses = _validation_losses(row)
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
         values |= _beside_losses(moment, row, metrics)
-    values |= {"best_epoch": float(evaluated.loc[moments["best"], "epoch"] + 1)}
+    values |= {"best_epoch": float(rows["best"]["epoch"] + 1)}
     values |= {"drop_rate": drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
     return Result(folder, finite, documents, int(metrics.index[-1]))
 
 
-def best_and_last_steps(folder: Path) -> dict[str, int]:
-    """Return the steps of the lowest validation loss after training began and of the last one.
+def checkpoint_steps(folder: Path) -> dict[str, int]:
+    """Return the steps of the best checkpoint and of the last, which may come after validation.
 
     Raises:
-        ValueError: if the run has not validated since.
+        ValueError: if the run has not validated since training began.
     """
-    evaluated = _evaluated(read_metrics(folder), folder)
-    return {"best": int(evaluated["val/loss"].idxmin()), "last": int(evaluated.index[-1])}
+    metrics = read_metrics(folder)
+    best = _evaluated(metrics, folder)["val/loss"].idxmin()
+    return {"best": int(best), "last": int(metrics.index[-1])}
+
+
+def progress(folder: Path) -> str:
+    """Say how far a run has come.
+
+    Args:
+        folder: of a run, under way or finished.
+    """
+    try:
+        metrics = read_metrics(folder)
+        evaluated = _evaluated(metrics, folder)
+    except (ValueError, OSError):
+        return "begun"
+    best = evaluated["val/loss"].idxmin()
+    loss, epoch = evaluated.loc[best, "val/loss"], evaluated.loc[best, "epoch"] + 1
+    return f"step {metrics.index[-1]}, best validation loss {loss:.4f} after epoch {epoch:.0f}"
 
 
 def are_tested(folder: Path) -> bool:
     """Tell whether the best and the last checkpoint of a run were evaluated on the test split."""
-    steps = best_and_last_steps(folder).values()
+    steps = checkpoint_steps(folder).values()
     return all(evaluation_path(folder, step, "test").exists() for step in steps)
 
 
@@ -149,9 +159,15 @@ def _by_entropy(name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order)), name
 
 
-def _losses(evaluation: Evaluation, buckets: list[str]) -> dict[str, float]:
+def _test_losses(found: Evaluation | None, folder: Path, moment: str) -> dict[str, float]:
+    if found is None:
+        raise ValueError(
+            f"run: expected an evaluation of {folder} on the test split, found none: run "
+            f"`lit-entrodrop test --config {folder}/config.yaml --ckpt_path {moment}`"
+        )
+    buckets = read_run_info(folder)["buckets"]["names"]
     names = ["loss", *(f"loss_{bucket}_entropy" for bucket in buckets)]
-    return dict(zip(names, map(float, evaluation.loss), strict=False))
+    return dict(zip(names, map(float, found.loss), strict=False))
 
 
 def _documents(
@@ -166,13 +182,8 @@ def _documents(
 
 
 def _evaluation(folder: Path, step: int, split: str) -> Evaluation | None:
-    if split == "test":
-        return Evaluation.load(evaluation_path(folder, step, "test"))
-    return next((each for each in read_evaluations(folder) if each.step == step), None)
-
-
-def _bucket_names(folder: Path) -> list[str]:
-    return list(read_run_info(folder)["buckets"]["names"])
+    path = evaluation_path(folder, step, "test" if split == "test" else None)
+    return Evaluation.load(path) if path.exists() else None
 
 
 def _beside_losses(moment: str, row: pd.Series, metrics: pd.DataFrame) -> dict[str, float]:

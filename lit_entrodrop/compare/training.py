@@ -15,7 +15,7 @@ from lit_entrodrop.compare.marks import (
     read_mark,
     write_mark,
 )
-from lit_entrodrop.compare.measures import BEST_VALIDATION, best_and_last_steps, measure
+from lit_entrodrop.compare.measures import checkpoint_steps, progress
 from lit_entrodrop.compare.planning import Run
 from lit_entrodrop.compare.processes import Job, Workers, run_jobs, told
 from lit_entrodrop.compare.progress import Told
@@ -56,7 +56,7 @@ def test(runs: Iterable[Run], workers: Workers, console: Console) -> None:
     jobs = [
         _test(run, name)
         for run in runs
-        for name, step in _distinct(best_and_last_steps(run.folder)).items()
+        for name, step in _distinct(checkpoint_steps(run.folder)).items()
         if not evaluation_path(run.folder, step, "test").exists()
     ]
     _run_all(jobs, "tested", len(jobs), workers, console)
@@ -81,7 +81,7 @@ def _fit(run: Run) -> Job:
         log_file(run, "fit"),
         acquire=partial(_lock_and_claim, run),
         on_success=partial(write_mark, run, is_finished=True),
-        progress=partial(_progress, run),
+        progress=partial(progress, run.folder),
     )
 
 
@@ -110,15 +110,6 @@ def _lock_and_claim(run: Run) -> IO[str] | None:
 
 def _distinct(steps: dict[str, int]) -> dict[str, int]:
     return {name: step for name, step in steps.items() if name == "best" or step != steps["best"]}
-
-
-def _progress(run: Run) -> str:
-    try:
-        result = measure(run.folder)
-    except (ValueError, OSError):
-        return "started"
-    best, epoch = result.values[BEST_VALIDATION], result.values["best_epoch"]
-    return f"step {result.total_steps}, best validation loss {best:.4f} after epoch {epoch:.0f}"
 
 
 def _run_all(

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lit_entrodrop.compare.measures import are_tested, best_and_last_steps, measure
+from lit_entrodrop.compare.measures import are_tested, checkpoint_steps, measure
 from lit_entrodrop.evaluations import Evaluation, evaluation_path, write_run_info
 
 LOSSES = {0: 3.0, 10: 4.0, 20: 3.5, 30: 3.9}
@@ -44,12 +44,20 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_best_is_after_training_began(run: Path) -> None:
-    assert best_and_last_steps(run) == {"best": 20, "last": 30}
+    assert checkpoint_steps(run) == {"best": 20, "last": 30}
     result = measure(run)
     assert result.values["best/loss"] == result.values["best/validation_loss"] == 3.5
     assert result.values["best_epoch"] == 2
     assert result.values["last/loss"] == 3.9
     assert result.total_steps == 30
+
+
+def test_last_checkpoint_may_come_after_the_last_validation(run: Path) -> None:
+    with (run / "metrics.csv").open("a") as file:
+        columns = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+        file.write(",".join({"step": "34", "epoch": "3"}.get(name, "") for name in columns) + "\n")
+    assert checkpoint_steps(run) == {"best": 20, "last": 34}
+    assert measure(run).values["last/loss"] == 3.9
 
 
 def test_buckets_stand_in_the_order_of_their_entropy(run: Path) -> None:
