@@ -25,7 +25,7 @@ class Told(Watcher):
     def __init__(self, console: Console, title: str, done: int, total: int) -> None:
         self._console = console
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
