@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_entrodrop import verify_resume
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
+from lit_entrodrop.compare import command as compare
 from lit_entrodrop.doctor import command as doctor
 from lit_entrodrop.export import export
 from lit_entrodrop.plan import command as plan
@@ -22,8 +23,9 @@ from lit_entrodrop.report import command as report
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
-# They take all arguments of `fit` beside their own.
+# They read their arguments themselves; some take all those of `fit` too.
 ABOUT_A_FIT: dict[str, Callable[[Sequence[str]], None]] = {
+    "compare": compare.main,
     "doctor": doctor.main,
     "plan": plan.main,
     "verify-resume": verify_resume.command,

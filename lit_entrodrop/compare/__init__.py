@@ -1,0 +1,1 @@
+"""Arms at matched seeds, data order and token budget: trained, put side by side, and judged."""

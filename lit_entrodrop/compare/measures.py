@@ -1,0 +1,198 @@
+"""What a finished run has come to, in numbers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lit_entrodrop.evaluations import Evaluation, evaluation_path, read_run_info
+from lit_entrodrop.metrics_file import read_metrics
+
+LOSS = "best/loss"
+BEST_VALIDATION = "best/validation_loss"
+THROUGHPUT = "throughput.csv"
+# Beside the losses: what they are called here, and in the metrics of a run.
+FROM_METRICS = {
+    "gap": "gap/loss",
+    "clean_train_loss": "clean_train/loss",
+    "memorized": "clean_train/memorized",
+}
+
+Documents = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to.
+
+    Args:
+        folder: of the run.
+        values: by name: ``best/loss``, at the lowest validation loss after training began,
+            ``last/loss``, at the end, and so on.
+        documents: summed nats and tokens of each document, ``[D]`` each, by the name of a loss;
+            empty if the run has kept none.
+        total_steps: optimizer steps done.
+    """
+
+    folder: Path
+    values: dict[str, float]
+    documents: dict[str, Documents]
+    total_steps: int
+
+
+def measure(folder: Path, split: str = "validation") -> Result:
+    """Read what a run has come to.
+
+    Args:
+        folder: of a finished run.
+        split: on which losses are told: ``validation``, or ``test`` if both its best and its last
+            checkpoint were evaluated on it.
+
+    Raises:
+        ValueError: if the run has not validated, or was not evaluated on the split.
+    """
+    metrics = read_metrics(folder)
+    evaluated = _evaluated(metrics, folder)
+    rows = {"best": evaluated.loc[evaluated["val/loss"].idxmin()], "last": evaluated.iloc[-1]}
+    values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
+    documents: dict[str, Documents] = {}
+    for moment, row in rows.items():
+        if split == "test":
+            found = _evaluation(folder, checkpoint_steps(folder)[moment], split)
+            losses = _test_losses(found, folder, moment)
+        else:
+            found = _evaluation(folder, int(row.name), split)
+            losses = _validation_losses(row)
+        values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
+        documents |= _documents(moment, found, list(losses))
+        values |= _beside_losses(moment, row, metrics)
+    values |= {"best_epoch": float(rows["best"]["epoch"] + 1)}
+    values |= {"drop_rate": drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
+    finite = {name: value for name, value in values.items() if np.isfinite(value)}
+    return Result(folder, finite, documents, int(metrics.index[-1]))
+
+
+def checkpoint_steps(folder: Path) -> dict[str, int]:
+    """Return the steps of the best checkpoint and of the last, which may come after validation.
+
+    Raises:
+        ValueError: if the run has not validated since training began.
+    """
+    metrics = read_metrics(folder)
+    best = _evaluated(metrics, folder)["val/loss"].idxmin()
+    return {"best": int(best), "last": int(metrics.index[-1])}
+
+
+def progress(folder: Path) -> str:
+    """Say how far a run has come.
+
+    Args:
+        folder: of a run, under way or finished.
+    """
+    try:
+        metrics = read_metrics(folder)
+        evaluated = _evaluated(metrics, folder)
+    except (ValueError, OSError):
+        return "begun"
+    best = evaluated["val/loss"].idxmin()
+    loss, epoch = evaluated.loc[best, "val/loss"], evaluated.loc[best, "epoch"] + 1
+    return f"step {metrics.index[-1]}, best validation loss {loss:.4f} after epoch {epoch:.0f}"
+
+
+def are_tested(folder: Path) -> bool:
+    """Tell whether the best and the last checkpoint of a run were evaluated on the test split."""
+    steps = checkpoint_steps(folder).values()
+    return all(evaluation_path(folder, step, "test").exists() for step in steps)
+
+
+def drop_rate(metrics: pd.DataFrame) -> float:
+    """Return the mean share of tokens that were dropped, over all regularizers; NaN for none.
+
+    >>> drop_rate(pd.DataFrame({"entro_drop/drop_rate": [0.1, 0.3]}))
+    0.2
+    """
+    rates = [name for name in metrics if str(name).endswith("/drop_rate")]
+    return float(metrics[rates].mean().sum()) if rates else float("nan")
+
+
+def seconds_per_step(folder: Path) -> float:
+    """Return the median time of an optimizer step, NaN if the run has kept none."""
+    path = folder / THROUGHPUT
+    if not path.exists():
+        return float("nan")
+    return float(pd.read_csv(path)["seconds_per_step"].median())
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """Return the hashes of the splits that a run was trained and evaluated on, by their names."""
+    try:
+        found = read_run_info(folder).get("fingerprints") or {}
+    except ValueError:
+        return {}
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def _evaluated(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    known = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
+    evaluated = known[known.index > 0]
+    if evaluated.empty:
+        raise ValueError(
+            f"run: expected a validation loss after training in {folder}, found none: set "
+            "data.validation, and train for an epoch at least"
+        )
+    return evaluated
+
+
+def _validation_losses(row: pd.Series) -> dict[str, float]:
+    names = [name.removeprefix("val/") for name in map(str, row.index) if _is_loss(name)]
+    return {name: float(row[f"val/{name}"]) for name in sorted(names, key=_by_entropy)}
+
+
+def _is_loss(name: str) -> bool:
+    return name == "val/loss" or (name.startswith("val/loss_") and name.endswith("_entropy"))
+
+
+def _by_entropy(name: str) -> tuple[int, str]:
+    order = ["loss", "loss_low_entropy", "loss_mid_entropy", "loss_high_entropy"]
+    return (order.index(name) if name in order else len(order)), name
+
+
+def _test_losses(found: Evaluation | None, folder: Path, moment: str) -> dict[str, float]:
+    if found is None:
+        raise ValueError(
+            f"run: expected an evaluation of {folder} on the test split, found none: run "
+            f"`lit-entrodrop test --config {folder}/config.yaml --ckpt_path {moment}`"
+        )
+    buckets = read_run_info(folder)["buckets"]["names"]
+    names = ["loss", *(f"loss_{bucket}_entropy" for bucket in buckets)]
+    return dict(zip(names, map(float, found.loss), strict=False))
+
+
+def _documents(
+    moment: str, evaluation: Evaluation | None, names: list[str]
+) -> dict[str, Documents]:
+    if evaluation is None or evaluation.nll.shape[1] != len(names):
+        return {}
+    return {
+        f"{moment}/{name}": (evaluation.nll[:, column], evaluation.tokens[:, column])
+        for column, name in enumerate(names)
+    }
+
+
+def _evaluation(folder: Path, step: int, split: str) -> Evaluation | None:
+    path = evaluation_path(folder, step, "test" if split == "test" else None)
+    return Evaluation.load(path) if path.exists() else None
+
+
+def _beside_losses(moment: str, row: pd.Series, metrics: pd.DataFrame) -> dict[str, float]:
+    values = {
+        f"{moment}/{name}": float(row[column])
+        for name, column in FROM_METRICS.items()
+        if column in row
+    }
+    if "forgetting/loss" in row and 0 in metrics.index:
+        before = metrics.loc[0, "forgetting/loss"]
+        values[f"{moment}/forgetting"] = float(row["forgetting/loss"] - before)
+    return values

@@ -1,0 +1,68 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_entrodrop.compare.given import plain_or_first, read_given, sort_into_trials
+from tests.lit_entrodrop.compare.test_measures import write_run
+
+
+def run(folder: Path, seed: int = 0, regularizers: Any = (), **data: Any) -> Path:
+    """Write what `compare` reads of a run."""
+    write_run(folder)
+    model = {"regularizers": list(regularizers), "lm": {"pretrained": "x"}}
+    config = {"seed_everything": seed, "model": model, "trainer": {"max_epochs": 3}}
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "data": {"corpus": "c", **data}}))
+    return folder
+
+
+OURS = [{"class_path": "regularizers.EntroDrop"}]
+
+
+def sort(*words: object) -> tuple[list[tuple[str, list[int]]], str, list[str]]:
+    runs = [read_given(str(word)) for word in words]
+    trials, _, notes = sort_into_trials(runs)
+    arms = [(trial.arm, list(trial.results)) for trial in trials]
+    return arms, plain_or_first(trials, runs), notes
+
+
+def test_runs_that_differ_in_their_seed_are_one_arm(tmp_path: Path) -> None:
+    folders = [run(tmp_path / f"ours-seed{seed}", seed, OURS) for seed in (1, 0)]
+    folders += [run(tmp_path / "plain" / f"seed={seed}", seed) for seed in (0, 1)]
+    arms, baseline, notes = sort(*folders)
+    assert arms == [("ours", [0, 1]), ("plain", [0, 1])]
+    assert baseline == "plain"
+    assert notes == []
+
+
+def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    arms, _, _ = sort(run(tmp_path / "a" / "run"), run(tmp_path / "b" / "run", 0, OURS))
+    assert [name for name, _ in arms] == ["run", "run-2"]
+
+
+def test_names_may_be_given(tmp_path: Path) -> None:
+    arms, baseline, _ = sort(f"x={run(tmp_path / 'a', 0, OURS)}", f"y={run(tmp_path / 'b', 0, [])}")
+    assert [name for name, _ in arms] == ["x", "y"]
+    assert baseline == "y"
+
+
+def test_other_data_is_told(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "a"), run(tmp_path / "b", 0, OURS, corpus="d")
+    _, _, notes = sort(one, other)
+    assert notes == [
+        "Not matched: b differs from a beyond what makes an arm: data.corpus is d, not c."
+    ]
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    plain, again = run(tmp_path / "plain"), run(tmp_path / "again")
+    ours = run(tmp_path / "ours", 1, OURS)
+    with pytest.raises(ValueError, match=r"found no config\.yaml in .*none"):
+        sort(plain, tmp_path / "none")
+    with pytest.raises(ValueError, match="at least two arms, got plain"):
+        sort(plain)
+    with pytest.raises(ValueError, match="both seed 0 of plain"):
+        sort(plain, again)
+    with pytest.raises(ValueError, match=r"share a seed, got \[0\] of plain and \[1\] of ours"):
+        sort(plain, ours)

@@ -1,0 +1,103 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lit_entrodrop.compare.measures import are_tested, checkpoint_steps, measure
+from lit_entrodrop.evaluations import Evaluation, evaluation_path, write_run_info
+
+LOSSES = {0: 3.0, 10: 4.0, 20: 3.5, 30: 3.9}
+
+
+def write_run(folder: Path, **columns: Any) -> Path:
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "step": step,
+            "epoch": None if step == 0 else step / 10 - 1,
+            "val/loss": loss,
+            "val/loss_high_entropy": loss + 1,
+            "val/loss_low_entropy": loss - 1,
+            **columns,
+        }
+        for step, loss in LOSSES.items()
+    ]
+    rows += [{"step": 5, "epoch": 0, "train/loss": 4.0, "entro_drop/drop_rate": 0.1}]
+    rows += [{"step": 15, "epoch": 1, "train/loss": 4.0, "entro_drop/drop_rate": 0.3}]
+    pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+    return folder
+
+
+def evaluation(step: int, level: float) -> Evaluation:
+    nll = np.array([[level * 4, level, level * 3], [level * 2, level, level]])
+    tokens = np.array([[2, 1, 1], [1, 1, 0]])
+    passage = np.zeros((1, 3), "float32")
+    histogram = np.ones(2, int), np.arange(3.0)
+    return Evaluation(step, step // 10, nll, tokens, *histogram, passage, passage)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+def test_best_is_after_training_began(run: Path) -> None:
+    assert checkpoint_steps(run) == {"best": 20, "last": 30}
+    result = measure(run)
+    assert result.values["best/loss"] == result.values["best/validation_loss"] == 3.5
+    assert result.values["best_epoch"] == 2
+    assert result.values["last/loss"] == 3.9
+    assert result.total_steps == 30
+
+
+def test_last_checkpoint_may_come_after_the_last_validation(run: Path) -> None:
+    with (run / "metrics.csv").open("a") as file:
+        columns = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+        file.write(",".join({"step": "34", "epoch": "3"}.get(name, "") for name in columns) + "\n")
+    assert checkpoint_steps(run) == {"best": 20, "last": 34}
+    assert measure(run).values["last/loss"] == 3.9
+
+
+def test_buckets_stand_in_the_order_of_their_entropy(run: Path) -> None:
+    names = [name for name in measure(run).values if name.startswith("best/loss")]
+    assert names == ["best/loss", "best/loss_low_entropy", "best/loss_high_entropy"]
+
+
+def test_what_was_not_measured_is_left_out(run: Path) -> None:
+    values = measure(run).values
+    assert values["drop_rate"] == pytest.approx(0.2)
+    assert not {"seconds_per_step", "last/gap", "last/forgetting"} & values.keys()
+
+
+def test_what_stands_beside_losses_is_read(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"gap/loss": 0.5, "clean_train/loss": 3.1, "forgetting/loss": 2.0}
+    run = write_run(tmp_path / "run", **columns)
+    (run / "throughput.csv").write_text("step,seconds_per_step\n10,0.5\n20,0.3\n30,0.4\n")
+    values = measure(run).values
+    assert (values["best/gap"], values["last/clean_train_loss"]) == (0.5, 3.1)
+    # By how much it rose since before training.
+    assert values["last/forgetting"] == 0
+    assert values["seconds_per_step"] == 0.4
+
+
+def test_losses_of_the_test_split_are_over_tokens(run: Path) -> None:
+    write_run_info(run, {"buckets": {"names": ["low", "high"]}})
+    assert not are_tested(run)
+    for step, level in ((20, 1.0), (30, 2.0)):
+        evaluation(step, level).save(evaluation_path(run, step, "test"))
+    assert are_tested(run)
+    result = measure(run, "test")
+    assert result.values["best/loss"] == pytest.approx(6 / 3)
+    assert result.values["last/loss_low_entropy"] == pytest.approx(4 / 2)
+    assert result.values["last/loss_high_entropy"] == pytest.approx(8 / 1)
+    assert result.values["best/validation_loss"] == 3.5
+    nll, tokens = result.documents["best/loss_high_entropy"]
+    assert (nll.tolist(), tokens.tolist()) == ([3.0, 1.0], [1, 0])
+
+
+def test_run_without_validation_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,3.0\n")
+    with pytest.raises(ValueError, match="expected a validation loss after training"):
+        measure(tmp_path)
