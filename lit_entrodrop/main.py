@@ -23,15 +23,14 @@ from lit_entrodrop.report import command as report
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
-# They read their arguments themselves; some take all those of `fit` too.
-ABOUT_A_FIT: dict[str, Callable[[Sequence[str]], None]] = {
+# Each has a parser of its own; some take all arguments of `fit` too.
+SELF_PARSED: dict[str, Callable[[Sequence[str]], None]] = {
     "compare": compare.main,
     "doctor": doctor.main,
     "plan": plan.main,
+    "report": report.main,
     "verify-resume": verify_resume.command,
 }
-# Each has a parser of its own.
-SELF_PARSED = {**ABOUT_A_FIT, "report": report.main}
 
 
 def main(args: Sequence[str] | None = None) -> None:

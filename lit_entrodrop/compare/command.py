@@ -11,15 +11,15 @@ from rich.console import Console
 from lit_entrodrop.compare.comparing import compare, compare_given
 from lit_entrodrop.compare.processes import Workers
 from lit_entrodrop.compare.settings import read_settings
-from lit_entrodrop.quickstart import free_folder
+from lit_entrodrop.folders import free_folder
 
 WIDTH = 170  # of the table where no terminal says how wide it is
 DESCRIPTION = """Train arms at matched seeds, data order and token budget, and say which is better.
 
 A config names what all arms share (base), what each adds (arms), the seeds, the arm of reference
 (baseline) and, if you like, strengths to try: configs/comparisons/entrodrop.yaml explains each key.
-What is finished is not trained again, and what was killed goes on from its last checkpoint: start the
-same command again. A run whose settings have changed is refused, never written over.
+What is finished is not trained again, and what was killed goes on from its last checkpoint: start
+the same command again. A run whose settings have changed is refused, never written over.
 
 A strength is chosen by the validation split and told of the test split (data.test), so that no arm
 profits from the choice. Differences to the baseline come with 95 % intervals: over seeds, or over
