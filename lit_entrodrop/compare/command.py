@@ -18,8 +18,8 @@ DESCRIPTION = """Train arms at matched seeds, data order and token budget, and s
 
 A config names what all arms share (base), what each adds (arms), the seeds, the arm of reference
 (baseline) and, if you like, strengths to try: configs/comparisons/entrodrop.yaml explains each key.
-What is finished is not trained again, and what was killed goes on from its last checkpoint: start the
-same command again. A run whose settings have changed is refused, never written over.
+What is finished is not trained again, and what was killed goes on from its last checkpoint: start
+the same command again. A run whose settings have changed is refused, never written over.
 
 A strength is chosen by the validation split and told of the test split (data.test), so that no arm
 profits from the choice. Differences to the baseline come with 95 % intervals: over seeds, or over
