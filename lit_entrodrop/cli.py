@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
@@ -26,20 +27,22 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.entropy.scoring import Split, score_split
 from lit_entrodrop.evaluation_table import evaluation_table
+from lit_entrodrop.loggers import TensorBoard
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.monitors import Monitors
+from lit_entrodrop.monitors import Monitors, shows_progress
 from lit_entrodrop.ranks import is_first
 
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
-add up. Six commands beside those below have a --help of their own: `compare` (arms at matched
+add up. Seven commands beside those below have a --help of their own: `compare` (arms at matched
 seeds, and which is better), `doctor` (checks a config before an expensive run), `export`
 (checkpoint to a Hugging Face folder), `plan` (which strategy fits which hardware, and how fast it
-will be), `quickstart` (plain, EntroDrop and random dropout on a medical corpus) and `verify-resume`
-(proves that a run that is killed and resumed ends as an uninterrupted one)."""
+will be), `quickstart` (plain, EntroDrop and random dropout on a medical corpus), `report` (a page
+that explains runs) and `verify-resume` (proves that a run that is killed and resumed ends as an
+uninterrupted one)."""
 
 
 class Trainer(L.Trainer):
@@ -191,16 +194,12 @@ class LitCLI(LightningCLI):
         logger = self._get(self.config_init, "trainer").get("logger")
         if self.subcommand != "fit":
             kwargs["logger"] = logger if logger not in (None, True) else False
-        elif logger is not False:
-            given = logger if isinstance(logger, list) else [logger]
-            others = [each for each in given if each not in (None, True)]
-            kwargs["logger"] = [MetricsFile(self._run_folder), *others]
+        else:
+            kwargs["logger"] = loggers(logger, self._run_folder)
         callbacks = default_callbacks(self.subcommand, self._run_folder)
         monitors: Monitors = self._get(self.config_init, "monitors")
-        if self.subcommand == "fit":
-            callbacks += monitors.callbacks()
-        elif self.subcommand in ("validate", "test") and monitors.evaluations is not None:
-            callbacks.append(monitors.evaluations)
+        has_room = shows_progress(self._get(self.config_init, "trainer"))
+        callbacks += monitors.callbacks(self.subcommand, has_room)
         enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
         if self.subcommand == "fit" and enabled is not False:
             callbacks.append(self._get(self.config_init, "checkpoints"))
@@ -289,6 +288,22 @@ def find_checkpoint(name: str, folder: Path, may_be_new: bool = False) -> Path |
         f"ckpt_path: expected a checkpoint written by `fit`, found no {path}: name last or best "
         "of trainer.default_root_dir, or a path in the checkpoints folder of a run"
     )
+
+
+def loggers(given: Any, folder: Path) -> list[Logger]:
+    """Return the loggers of a fit.
+
+    Args:
+        given: ``trainer.logger``: a logger or several, which take the place of TensorBoard; null or
+            true for that; false for none at all.
+        folder: the run's.
+    """
+    if given is False:
+        return []
+    if given in (None, True):
+        return [MetricsFile(folder), TensorBoard(folder)]
+    others = given if isinstance(given, list) else [given]
+    return [MetricsFile(folder), *others]
 
 
 def default_callbacks(subcommand: str | None, folder: Path) -> list[L.Callback]:

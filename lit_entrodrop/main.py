@@ -19,6 +19,7 @@ from lit_entrodrop.doctor import command as doctor
 from lit_entrodrop.export import export
 from lit_entrodrop.plan import command as plan
 from lit_entrodrop.quickstart import quickstart
+from lit_entrodrop.report import command as report
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
@@ -29,6 +30,8 @@ ABOUT_A_FIT: dict[str, Callable[[Sequence[str]], None]] = {
     "plan": plan.main,
     "verify-resume": verify_resume.command,
 }
+# Each has a parser of its own.
+SELF_PARSED = {**ABOUT_A_FIT, "report": report.main}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -50,8 +53,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 parser_class=OneLineErrors,
                 prog=f"lit-entrodrop {words[0]}",
             )
-        elif words and words[0] in ABOUT_A_FIT:
-            ABOUT_A_FIT[words[0]](words[1:])
+        elif words and words[0] in SELF_PARSED:
+            SELF_PARSED[words[0]](words[1:])
         else:
             run_lightning(args)
     except SIGTERMException:

@@ -24,6 +24,7 @@ from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.loggers import TensorBoard
 from lit_entrodrop.metrics import (
     EntropyBuckets,
     MemorizationProbe,
@@ -105,6 +106,7 @@ class LitCausalLM(L.LightningModule):
         )
         self.train_means = WeightedMeans()
         self.last_evaluation: dict[str, float] = {}
+        self.last_training: dict[str, float] = {}
         self.preemption = Preemption()
         self.step_weight = torch.zeros(())
         self._resumed_optimizer: str | None = None
@@ -285,6 +287,9 @@ class LitCausalLM(L.LightningModule):
         """Keep entropies and metrics, and what `export` needs to rebuild the model."""
         # Callbacks that keep a checkpoint come before this module logs.
         self._log_training_if_due()
+        for logger in self.loggers:
+            # What a killed run goes on from must not be lost.
+            logger.save()
         checkpoint["pending_metrics"] = gather(self.train_means.state_dict())
         checkpoint["metrics"] = [file.rows for file in self._metrics_files]
         checkpoint["optimizer_class"] = self._optimizer_class
@@ -376,6 +381,9 @@ class LitCausalLM(L.LightningModule):
             self.train_means.load_state_dict(means)
         for file, rows in zip(self._metrics_files, checkpoint["metrics"], strict=False):
             file.restore(rows)
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoard):
+                logger.go_on_after(checkpoint["global_step"])
 
     @property
     def _metrics_files(self) -> list[MetricsFile]:
@@ -489,6 +497,7 @@ class LitCausalLM(L.LightningModule):
                 means[f"{name}/strength"] = curriculum(self._progress)
         means["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         means["epoch"] = self.trainer.current_epoch
+        self.last_training = means
         for logger in self.loggers:
             logger.log_metrics(means, self.trainer.global_step)
 

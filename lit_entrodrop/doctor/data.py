@@ -101,23 +101,23 @@ def split_shares(subject: Subject) -> Check:
     if not shares:
         return passed("no split is a share of the corpus")
     own = [name for name in SPLITS if not isinstance(asked.get(name), str)]
-    of_documents = shares_of({name: len(subject.documents.get(name, [])) for name in own})
-    blocks = {name: subject.blocks(name) for name in own}
-    of_tokens = shares_of({name: len(b.tokens) if b else 0 for name, b in blocks.items()})
+    got = {"documents": shares_of({name: len(subject.dealt.get(name, [])) for name in own})}
+    # Where training text is limited, its tokens say nothing of the split.
+    if subject.config["data"]["max_train_tokens"] is None:
+        blocks = {name: subject.blocks(name) for name in own}
+        got["tokens"] = shares_of({name: len(b.tokens) if b else 0 for name, b in blocks.items()})
     found = ", ".join(
-        f"{name} {of_documents[name]:.1%} of documents and {of_tokens[name]:.1%} of tokens "
+        f"{name} {' and '.join(f'{of[name]:.1%} of {what}' for what, of in got.items())} "
         f"({share:.1%} asked)"
         for name, share in shares.items()
     )
-    limited = subject.config["data"]["max_train_tokens"] is not None
-    far = max(
-        abs(got[name] / share - 1)
-        for name, share in shares.items()
-        for got in ((of_documents,) if limited else (of_documents, of_tokens))
-    )
+    far = max(abs(of[name] / share - 1) for name, share in shares.items() for of in got.values())
     if far > FAR:
-        remedy = "documents are few or of very uneven length: try another data.split_seed or share"
-        return warned(found, f"{remedy}, or cut long documents")
+        return warned(
+            found,
+            "documents are few or of very uneven length: try another data.split_seed or share, or "
+            "cut long documents",
+        )
     return passed(found)
 
 

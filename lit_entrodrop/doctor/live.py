@@ -22,7 +22,7 @@ from regularizers import Outputs, Regularizer, Regularizers
 TOKENS = 4096  # of a batch, at most
 ROWS = 16
 # Of a forward pass on a CPU, which takes some seconds for them; checks take about 15 such passes.
-CPU_FLOPS = 1e11
+CPU_FLOPS = 5e10
 SHORTEST = 64  # tokens of a row, to which it is cut at most
 COMPARED = 20_000_000  # numbers of a gradient
 

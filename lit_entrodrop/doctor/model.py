@@ -117,7 +117,7 @@ def validation_error(live: Live) -> Check:
         f"{documents:,} documents"
     )
     if error > MAX_ERROR:
-        return warned(found, f"raise data.validation: differences below {2 * error:.2f} are chance")
+        return warned(found, f"raise data.validation: its loss is known to ±{2 * error:.2f} only")
     return passed(found)
 
 

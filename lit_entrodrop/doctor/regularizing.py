@@ -41,9 +41,13 @@ class Trial:
 
     @property
     def changes(self) -> list[str]:
-        """What it changes, and of how many tokens."""
-        changed = ((WORDS[hook], each) for hook, each in self.watched.changes.items())
-        return [f"{each.float().mean():.1%} of {what}" for what, each in changed if each.any()]
+        """What it changes, and of which share of the tokens."""
+        told = []
+        for hook, changed in self.watched.changes.items():
+            real = self.watched.calls[hook][2].document_ids >= 0
+            if changed.any():
+                told.append(f"{changed.sum() / real.sum():.1%} of {WORDS[hook]}")
+        return told
 
     def describe(self) -> str:
         """Tell what it does."""

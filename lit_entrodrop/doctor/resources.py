@@ -10,7 +10,7 @@ import torch
 from lit_entrodrop.building import HALF
 from lit_entrodrop.checks import check_strategy
 from lit_entrodrop.cli import refuse_used_folder
-from lit_entrodrop.data.splitting import SPLITS
+from lit_entrodrop.data.datamodule import EVALUATED
 from lit_entrodrop.doctor.check import Check, Theme, failed, passed, warned
 from lit_entrodrop.doctor.subject import Subject
 from lit_entrodrop.entropy.scoring import entropy_folder
@@ -132,7 +132,10 @@ def strategy_of(setting: str | dict[str, Any]) -> tuple[str, int]:
 
 def entropy_bytes(subject: Subject) -> int:
     """Return the bytes of the entropies of all tokens."""
-    places = sum(subject.data.num_blocks(split) for split in SPLITS) * subject.data.block_size
+    places = (
+        sum(subject.data.num_blocks(split) for split in ("train", *EVALUATED))
+        * subject.data.block_size
+    )
     return HALF_BYTES * places
 
 

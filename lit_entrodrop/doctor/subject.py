@@ -88,26 +88,29 @@ class Subject:
 
     def blocks(self, split: str) -> PackedBlocks | None:
         """Return the packed blocks of a split; None if it was not asked for."""
-        loader = self.data.ordered_dataloader(split)
-        return None if isinstance(loader, list) else loader.dataset  # type: ignore[return-value]
+        return self.data.blocks(split) if self.data.num_blocks(split) else None
 
     @cached_property
-    def documents(self) -> dict[str, list[Document]]:
-        """The documents of each split; of training, those within ``data.max_train_tokens``."""
+    def dealt(self) -> dict[str, list[Document]]:
+        """The documents of each split."""
         settings = self.config["data"]
         corpus = settings["corpus"]
-        sides = gather_documents(
+        return gather_documents(
             [corpus] if isinstance(corpus, str) else corpus,
             {name: settings[name] for name in ("validation", "test")},
             settings["text_column"],
             settings["split_seed"],
         )
-        if settings["max_train_tokens"] is not None:
-            blocks, end = self.blocks("train"), self.data.tokenizer.eos_token_id
-            assert blocks is not None, "there is always something to train on"
-            # EOS ends each document, and no other chunk.
-            sides["train"] = sides["train"][: count_ends(blocks, end)]
-        return sides
+
+    @cached_property
+    def documents(self) -> dict[str, list[Document]]:
+        """The documents of each split; of training, those within ``data.max_train_tokens``."""
+        if self.config["data"]["max_train_tokens"] is None:
+            return self.dealt
+        blocks, end = self.blocks("train"), self.data.tokenizer.eos_token_id
+        assert blocks is not None, "there is always something to train on"
+        # EOS ends each document, and no other chunk.
+        return {**self.dealt, "train": self.dealt["train"][: count_ends(blocks, end)]}
 
     @cached_property
     def job(self) -> Job:

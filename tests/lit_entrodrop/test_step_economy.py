@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lit_entrodrop.callbacks import NaNGuard
+from lit_entrodrop.callbacks import NaNGuard, RunProgressBar, Samples, Throughput
 from regularizers import EmbeddingDropout, EntroDrop, RandomTokenDropout, Regularizer
 from tests.helpers.tiny import Tiny
 
@@ -95,8 +95,10 @@ def test_a_step_reads_nothing_back(tiny: Tiny, head: str, source: Any) -> None:
         EmbeddingDropout(0.1),
     ]
     watch = Watch()
+    watching = [NaNGuard(), Throughput(), RunProgressBar(seconds_per_line=1e-9), Samples()]
     trainer = tiny.trainer(
-        callbacks=[NaNGuard(), watch],
+        callbacks=[*watching, watch],
+        enable_progress_bar=True,
         log_every_n_steps=4,
         gradient_clip_val=1.0,
         accumulate_grad_batches=2,

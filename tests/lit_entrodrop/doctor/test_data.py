@@ -106,3 +106,10 @@ def test_shares_far_from_those_asked_are_told(tiny: Tiny) -> None:
 def test_corpora_of_their_own_have_no_share(tiny: Tiny) -> None:
     own = write_corpus(tiny.folder / "own.jsonl", texts(5, seed=1))
     assert only(split_shares, tiny, data={"validation": str(own)}).status == "pass"
+
+
+def test_limit_of_training_text_is_no_fault_of_the_split(tiny: Tiny) -> None:
+    write_corpus(tiny.corpus, texts(300, longest=6))
+    check = only(split_shares, tiny, data={"max_train_tokens": 100})
+    assert check.status == "pass"
+    assert "of tokens" not in check.found

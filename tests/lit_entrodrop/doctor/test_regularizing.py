@@ -24,7 +24,7 @@ from regularizers import (
 )
 from tests.helpers.doctor import examined, make_subject
 from tests.helpers.faulty import Boastful, Broken, CountPadding, DropAll, Idle, NotANumber
-from tests.helpers.plugins import MaskedConsistency
+from tests.helpers.plugins import ExcessLoss, MaskedConsistency
 from tests.helpers.tiny import Tiny
 
 CHECKS = (curricula, masks_are_applied, drop_rates, special_tokens_are_protected)
@@ -138,3 +138,19 @@ def test_error_of_a_plug_in_fails_each_check_in_its_own_words(tiny_module: Tiny)
     assert checks["curricula"].status == "pass"
     assert checks["masks are applied"].status == "fail"
     assert checks["masks are applied"].found == "RuntimeError: this plug-in has a bug"
+
+
+def test_reference_model_and_online_entropies_are_provided(tiny: Tiny) -> None:
+    tiny_base = "package:lit_entrodrop/tiny_base"
+    subject = make_subject(
+        tiny,
+        ExcessLoss(),
+        EntroDrop(entropy_source="online"),
+        lm={"pretrained": tiny_base, "tokenizer": None},
+        data={"tokenizer": tiny_base},
+    )
+    check = examined(subject, masks_are_applied)[0]
+    # At the start the model is its own reference, so that nothing is in excess.
+    assert check.status == "warn"
+    assert "excess_loss changes nothing at the start of training" in check.found
+    assert "entro_drop at 0.497 changes" in check.found

@@ -100,7 +100,7 @@ def test_full_disk_fails(tiny_module: Tiny, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_entropies_are_counted_in_half_precision(tiny_module: Tiny) -> None:
     subject = make_subject(tiny_module)
-    blocks = [subject.blocks(split) for split in ("train", "validation")]
+    blocks = [subject.blocks(split) for split in ("train", "validation", "clean_train")]
     store_bytes = sum(
         EntropyStore(len(each), 16, "x").values.nbytes for each in blocks if each is not None
     )

@@ -1,0 +1,70 @@
+"""How each number on the page is defined."""
+
+from lit_entrodrop.diagnosis import RULE
+from lit_entrodrop.report.run import Run
+
+TERMS = {
+    "Loss": (
+        "Mean negative log-likelihood of the next token, in nats (natural logarithm): the sum over "
+        "all tokens that count divided by their number. Perplexity is e to the loss. Measured on "
+        "clean input, without any regularizer, unless it says otherwise."
+    ),
+    "Training loss, as optimised": (
+        "The same on the training batches themselves, under the regularizers and while the model "
+        "changes; a mean over the steps since the last entry of the log."
+    ),
+    "Clean training loss": (
+        "Loss on a fixed sample of training text, measured at each validation in the same way as "
+        "validation loss: without regularizers, on clean input."
+    ),
+    "Gap": (
+        "Validation loss minus clean training loss: how much better the model knows the text that "
+        "it was trained on."
+    ),
+    "Epoch": "One pass over the training data. Epoch 0, or “start”, is before any training.",
+    "Entropy": (
+        "−Σ p log p of the model's distribution over the next token, in nats: 0 when the model is "
+        "certain; log of the vocabulary's size when it has no idea."
+    ),
+    "Bucket": (
+        "A group of validation tokens by the entropy that the initial model had at them. A token "
+        "stays in its bucket for the whole run, so that losses compare between epochs."
+    ),
+    "Best epoch": (
+        "The evaluation with the lowest validation loss. Its interval holds the best epochs of "
+        "95 % of bootstrap resamples of the validation documents."
+    ),
+    "Onset": "The first evaluation after the best one, where a bucket overfits.",
+    "Rise": (
+        "Last validation loss minus the best one, with its 95 % interval over validation documents."
+    ),
+    "Strength": (
+        "What the curriculum of a regularizer asks for at this moment of training; for token "
+        "dropout the probability that an eligible token is dropped."
+    ),
+    "Drop rate": "Share of all tokens of a batch that was dropped.",
+    "Recited verbatim": (
+        "Share of documents whose next tokens greedy decoding continues word for word from their "
+        "beginning."
+    ),
+    "Forgetting": "Rise of the loss on general text that is no part of the training data.",
+    "Change of a token's loss": (
+        "Its loss at the last evaluation minus that at the best one, by validation loss. Above "
+        "zero the model has become worse at this token."
+    ),
+    "Difference and its interval": (
+        "Mean of an arm minus that of the arm it is compared with; runs are paired by seed where "
+        "they share seeds. In 95 of 100 such experiments the interval holds the true difference."
+    ),
+    "p, corrected": (
+        "How often a difference at least as large would come by chance if there were none, "
+        "corrected for the number of contrasts that were tested."
+    ),
+}
+OF_COMPARISONS = ("Difference and its interval", "p, corrected")
+
+
+def glossary(runs: list[Run], compared: bool) -> dict[str, str]:
+    """Return the definitions of what the page of these runs shows."""
+    terms = {n: text for n, text in TERMS.items() if compared or n not in OF_COMPARISONS}
+    return terms | ({"Overfits": RULE} if any(run.diagnosis for run in runs) else {})

@@ -1,0 +1,112 @@
+"""The page in a real browser, at the widths of a phone and of a desk."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing")
+PHONE, DESK = 390, 1280
+# Nothing but the page: no updates, no accounts, no first-run tour.
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def program(*names: str) -> str:
+    """Return where a program is, or skip naming it."""
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"{names[0]} is missing")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
+    driver = program("chromedriver")
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+def opened(browser: Any, page: Path, width: int) -> Any:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+    return browser
+
+
+@pytest.fixture(params=[PHONE, DESK])
+def width(request: pytest.FixtureRequest) -> int:
+    width: int = request.param
+    return width
+
+
+@pytest.mark.parametrize("name", ["full", "bare", "several"])
+def test_page_fits_its_screen(
+    browser: Any, name: str, width: int, request: pytest.FixtureRequest
+) -> None:
+    found: Path = request.getfixturevalue(name)
+    opened(browser, found if found.is_file() else found / "report.html", width)
+    beyond = "const root = document.documentElement; return root.scrollWidth - root.clientWidth"
+    assert browser.execute_script(beyond) == 0
+
+
+def test_one_drawing_of_each_figure_is_shown(browser: Any, full: Path, width: int) -> None:
+    opened(browser, full / "report.html", width)
+    shown = "return [...document.querySelectorAll('svg')].filter(e => e.checkVisibility()).length"
+    assert browser.execute_script(shown) == 5
+    heights = """
+        return [...document.querySelectorAll('svg text')].filter(e => e.checkVisibility())
+            .map(e => e.getBoundingClientRect().height)
+    """
+    assert min(browser.execute_script(heights)) > 9
+
+
+def test_page_asks_for_nothing_and_complains_of_nothing(
+    browser: Any, several: Path, width: int
+) -> None:
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    opened(browser, several, width)
+    assert browser.get_log("browser") == []
+    sent = [entry["message"] for entry in browser.get_log("performance")]
+    asked = [message for message in sent if "Network.requestWillBeSent" in message]
+    assert asked
+    assert all(several.name in each or '"url":"data:' in each for each in asked)
+
+
+def test_colours_change_without_a_script(browser: Any, full: Path, width: int) -> None:
+    opened(browser, full / "report.html", width)
+    colors = """
+        return [...document.querySelectorAll('.t')].map(e => getComputedStyle(e).backgroundColor)
+    """
+    by_entropy = browser.execute_script(colors)
+    browser.find_element("css selector", "label[for=by-change]").click()
+    by_change = browser.execute_script(colors)
+    assert len(set(by_entropy)) > 4
+    assert len(set(by_change)) > 4
+    assert by_entropy != by_change
+    keys = "return [...document.querySelectorAll('.key')].map(e => e.checkVisibility())"
+    assert browser.execute_script(keys) == [False, True]
+
+
+def test_toggle_is_reached_by_keyboard(browser: Any, full: Path) -> None:
+    opened(browser, full / "report.html", DESK)
+    browser.find_element("id", "by-entropy").send_keys("\ue014")  # arrow right
+    assert browser.find_element("id", "by-change").is_selected()
