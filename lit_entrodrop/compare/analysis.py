@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_entrodrop.compare.measures import BEST_VALIDATION, LOSS, Result
+from lit_entrodrop.compare.measures import BEST_VALIDATION, LAST, LOSS, Result
 from lit_entrodrop.compare.planning import trial_name
 from lit_entrodrop.compare.settings import Strength
 from lit_entrodrop.statistics import (
@@ -226,7 +226,15 @@ def sentence(pair: Pair, findings: Mapping[str, Finding]) -> str:
     told += f"; best loss {difference}"
     if finding.p_corrected is not None:
         told += f", corrected p = {finding.p_corrected:.2g}"
-    return f"{told}{_on_rates(pair)}."
+    return f"{told}{_on_last(findings)}{_on_rates(pair)}."
+
+
+def _on_last(findings: Mapping[str, Finding]) -> str:
+    # Who trains for a fixed budget, without validation, ends with this one.
+    finding = findings.get(LAST)
+    if finding is None:
+        return ""
+    return f"; last loss {_with_interval(finding.estimate)}, {finding.verdict}"
 
 
 def _on_rates(pair: Pair) -> str:

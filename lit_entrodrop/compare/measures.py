@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lit_entrodrop.evaluations import Evaluation, evaluation_path, read_run_info
 from lit_entrodrop.metrics_file import read_metrics
 
-LOSS = "best/loss"
+LOSS, LAST = "best/loss", "last/loss"
 BEST_VALIDATION = "best/validation_loss"
 THROUGHPUT = "throughput.csv"
 # Beside the losses: what they are called here, and in the metrics of a run.

@@ -119,6 +119,8 @@ def test_what_runs_is_told_to_end(tmp_path: Path, signum: signal.Signals) -> Non
 
 
 def _run_patient(folder: Path) -> None:
+    # A shell that runs tests in the background lets them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run_jobs([job(folder, "run", PATIENT)], Workers(start=start), Watcher())
     except KeyboardInterrupt:
