@@ -48,7 +48,7 @@ def best_arm(comparison: dict[str, Any]) -> str:
     Args:
         comparison: what ``comparison.json`` keeps.
     """
-    losses = {
+    losses: dict[str, float] = {
         name: min(trial["validation_loss"] for trial in arm["trials"])
         for name, arm in comparison["arms"].items()
     }
