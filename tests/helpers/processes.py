@@ -1,5 +1,6 @@
 """Real processes: several ranks over gloo, and a child that may be killed."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -167,7 +168,10 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def fork(function: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
     """Start a child that calls a function."""
     child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    # The collector of a child would else walk, and so copy, all that this process holds.
+    gc.freeze()
     child.start()
+    gc.unfreeze()
     return child
 
 
