@@ -4,9 +4,21 @@ import pandas as pd
 import pytest
 from transformers import AutoModelForCausalLM
 
+from lit_entrodrop.cli import run_lightning
 from lit_entrodrop.quickstart import ARMS, free_folder, quickstart
 
 
+@pytest.fixture
+def less_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the quickstart take a third of its text, and tell long paths in one line."""
+    less = ["--data.max_train_tokens=10000", "--data.validation=0.005"]
+    monkeypatch.setattr(
+        "lit_entrodrop.quickstart.run_lightning", lambda words: run_lightning([*words, *less])
+    )
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+@pytest.mark.usefixtures("less_text")
 def test_quickstart_compares_three_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quickstart(str(tmp_path / "quickstart"), epochs=1)
     folder = tmp_path / "quickstart"
