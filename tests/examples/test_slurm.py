@@ -29,7 +29,8 @@ for task in tasks:
     task.start()
 for task in tasks:
     task.join()
-sys.exit(max(task.exitcode for task in tasks))
+# A task that a signal ended has a negative one.
+sys.exit(max(abs(task.exitcode) for task in tasks))
 """
 JOB = {
     "SLURM_JOB_ID": "4711",

@@ -179,8 +179,10 @@ def fork(function: Callable[..., None], *arguments: Any) -> multiprocessing.proc
 def _little_garbage() -> Iterator[None]:
     """Fork children whose collector does not walk, and so copy, all that this process holds."""
     gc.freeze()
-    yield
-    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def kill(process: multiprocessing.process.BaseProcess) -> None:
