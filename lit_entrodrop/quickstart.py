@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lit_entrodrop.compare.comparing import compare
 from lit_entrodrop.compare.processes import Workers
-from lit_entrodrop.compare.settings import read_settings
+from lit_entrodrop.compare.settings import Settings, read_settings
 from lit_entrodrop.config_files import config_path
 from lit_entrodrop.export import export
 from lit_entrodrop.folders import free_folder
@@ -33,8 +33,21 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | Non
     if epochs is not None:
         shorter = {"trainer": {"max_epochs": epochs}}
         settings = replace(settings, base=(*settings.base, shorter))
-    folder, console = free_folder(Path(output)), Console()
-    comparison = compare(settings, folder, Workers(1), console)
+    compare_and_export(settings, free_folder(Path(output)), Workers(1), Console())
+
+
+def compare_and_export(
+    settings: Settings, folder: Path, workers: Workers, console: Console
+) -> None:
+    """Compare, and export the model of the arm that validation chooses.
+
+    Args:
+        settings: what is compared.
+        folder: of all runs and results.
+        workers: how many runs at once.
+        console: where it is told.
+    """
+    comparison = compare(settings, folder, workers, console)
     best = best_arm(comparison)
     run = folder / comparison["arms"][best]["runs"][0]["folder"]
     model = export(str(run / "checkpoints" / "best.ckpt"), str(folder / "best_model"))
