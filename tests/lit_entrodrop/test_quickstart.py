@@ -15,7 +15,7 @@ from tests.helpers.comparing import start_forked
 
 LESS = {
     "trainer": {"max_epochs": 1, "accelerator": "cpu"},
-    "data": {"max_train_tokens": 10_000, "validation": 0.005, "test": 0.005},
+    "data": {"max_train_tokens": 8_000, "validation": 0.003, "test": 0.003},
 }
 
 
@@ -35,7 +35,7 @@ def test_three_arms_are_compared_and_the_best_is_exported(folder: Path) -> None:
     before = 5.77  # of the bundled model on medical text
     assert all(arm["metrics"]["last/loss"]["mean"] < before - 0.5 for arm in arms.values())
     assert "drop_rate" not in arms["plain"]["metrics"]
-    assert arms["entrodrop"]["metrics"]["drop_rate"]["mean"] > 0
+    assert arms["random"]["metrics"]["drop_rate"]["mean"] > 0
     model = AutoModelForCausalLM.from_pretrained(folder / "best_model")
     assert model.num_parameters() == 2_114_880
     losses = {name: arm["trials"][0]["validation_loss"] for name, arm in arms.items()}
