@@ -13,7 +13,7 @@ quickstart: .venv/quickstart ## install, then fine-tune a tiny LM three ways and
 	$(BIN)/lit-entrodrop quickstart
 
 test: .venv/test ## install, then run all tests and doctests
-	$(BIN)/python -m pytest -n $(TEST_WORKERS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 lint: .venv/dev ## check style and types
 	$(BIN)/ruff check .

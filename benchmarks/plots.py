@@ -9,7 +9,7 @@ import matplotlib
 import pandas as pd
 
 from benchmarks import harness
-from lit_entrodrop.report import COLORS
+from lit_entrodrop.report.drawing import SERIES
 
 Record = dict[str, Any]
 
@@ -43,7 +43,7 @@ def bars(
     for index, (name, members) in enumerate(groups):
         places = [cases.index(each) + index * height for each in members[case]]
         spread = members[error] / 2 if error else None
-        color = COLORS[(index + 2) % len(COLORS)]
+        color = SERIES[(index + 2) % len(SERIES)]
         drawn = panel.barh(places, members[value], height, xerr=spread, label=name, color=color)
         panel.bar_label(drawn, fmt="{:,.3g}", padding=4, fontsize=8)
     middle = height * (len(groups) - 1) / 2

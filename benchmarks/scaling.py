@@ -24,7 +24,7 @@ from lit_entrodrop.plan.hardware import GB, find_hardware
 from lit_entrodrop.plan.sizes import Sizes, sizes_of
 from lit_entrodrop.plan.speed import OVERLAP, compute_seconds
 from lit_entrodrop.plan.states import Held, states
-from lit_entrodrop.report import COLORS
+from lit_entrodrop.report.drawing import SERIES
 
 PAGE = "docs/scaling.md"
 FIGURE = "docs/images/scaling.svg"
@@ -306,7 +306,7 @@ def _curves(panel: Any, tokens: int) -> None:
         if all(step.state_gb > GPU.memory_gb for step in steps):
             continue
         values = [step.communication / step.compute for step in steps]
-        color = COLORS[index % len(COLORS)]
+        color = SERIES[index % len(SERIES)]
         panel.plot(devices, values, marker="o", markersize=3, label=own.name, color=color)
     panel.set_xscale("log", base=2)
     panel.set_xticks(devices, [f"{number:,}" for number in devices])

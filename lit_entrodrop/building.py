@@ -175,13 +175,15 @@ def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
         name = "activation_checkpointing_enable"
         enable = getattr(hf_model, name, None) or hf_model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+    causal_lm = CausalLM(hf_model, config.head, config.head_chunk_size)
+    # After the head has been tried out, which would else compile graphs for a shape of its own.
     if config.compile:
-        for block in transformer_blocks(hf_model):
+        for block in transformer_blocks(causal_lm):
             # Blocks of tokens have one shape but for the last batch of an epoch: two static graphs
             # beat one that is ready for any shape.
             block.compile(dynamic=False)
     # Transformers loads models in eval mode, in which regularizers and dropout do nothing.
-    return CausalLM(hf_model, config.head, config.head_chunk_size).train()
+    return causal_lm.train()
 
 
 def transformer_blocks(model: nn.Module) -> list[nn.Module]:

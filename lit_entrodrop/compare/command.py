@@ -11,7 +11,7 @@ from rich.console import Console
 from lit_entrodrop.compare.comparing import compare, compare_given
 from lit_entrodrop.compare.processes import Workers
 from lit_entrodrop.compare.settings import read_settings
-from lit_entrodrop.quickstart import free_folder
+from lit_entrodrop.folders import free_folder
 
 WIDTH = 170  # of the table where no terminal says how wide it is
 DESCRIPTION = """Train arms at matched seeds, data order and token budget, and say which is better.

@@ -1,6 +1,5 @@
-"""What runs did: a table, a picture, and a page that explains itself."""
+"""A page that explains what runs did, in one file."""
 
 from lit_entrodrop.report.page import write_report
-from lit_entrodrop.report.summary import plot_curves, summarize, table
 
-__all__ = ["plot_curves", "summarize", "table", "write_report"]
+__all__ = ["write_report"]

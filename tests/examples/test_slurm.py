@@ -11,15 +11,26 @@ from lit_entrodrop.metrics_file import read_metrics
 from tests.helpers.tiny import CONFIGS, Tiny, build_tokenizer, texts, write_corpus
 
 SCRIPT = CONFIGS.parent / "examples" / "slurm" / "fit.sbatch"
-# One node of two tasks.
-SRUN = """#!/bin/sh
-for task in 0 1; do
-  SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
-  tasks="$tasks $!"
-done
-status=0
-for task in $tasks; do wait $task || status=$?; done
-exit $status
+# One node of two tasks, which are forked, as importing takes most of the time.
+SRUN = f"""#!{sys.executable}
+import multiprocessing, os, sys
+from lit_entrodrop.main import main
+
+def run(task):
+    os.environ |= {{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_NODEID": "0"}}
+    from lightning.pytorch.utilities import rank_zero_only
+    rank_zero_only.rank = task
+    main(sys.argv[2:])
+
+assert sys.argv[1] == "lit-entrodrop"
+context = multiprocessing.get_context("fork")
+tasks = [context.Process(target=run, args=(task,)) for task in (0, 1)]
+for task in tasks:
+    task.start()
+for task in tasks:
+    task.join()
+# A task that a signal ended has a negative one.
+sys.exit(max(abs(task.exitcode) for task in tasks))
 """
 JOB = {
     "SLURM_JOB_ID": "4711",
@@ -47,9 +58,6 @@ def test_a_job_whose_time_is_over_queues_again_and_goes_on(tiny: Tiny) -> None:
     programs.mkdir()
     write_program(programs / "srun", SRUN)
     write_program(programs / "scontrol", f'#!/bin/sh\necho "$@" >> {requeued}\n')
-    write_program(
-        programs / "lit-entrodrop", f'#!/bin/sh\n{sys.executable} -m lit_entrodrop "$@"\n'
-    )
     run = tiny.folder / "run"
     settings = [*tiny.config(), "--config", str(CONFIGS / "strategy" / "fsdp2.yaml")]
     settings += ["--trainer.max_epochs=1", f"--trainer.default_root_dir={run}"]

@@ -10,6 +10,9 @@ from lit_entrodrop.strategies import DeepSpeedStrategy
 os.environ["DS_ACCELERATOR"] = "cpu"
 import deepspeed
 
+# Each rank would else import it after it was forked, and Inductor with it, for seconds.
+import deepspeed.runtime.zero.muon.muon_optimizer
+
 # It would have to be compiled.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 

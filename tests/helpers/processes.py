@@ -1,5 +1,6 @@
 """Real processes: several ranks over gloo, and a child that may be killed."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -7,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -39,13 +41,14 @@ def run_ranks(
 ) -> None:
     """Call a function with rank and arguments in as many processes of one group."""
     (folder / "meet").unlink(missing_ok=True)
-    context = mp.start_processes(
-        run_rank,
-        args=(function, folder, world_size, arguments),
-        nprocs=world_size,
-        join=False,
-        start_method="fork",
-    )
+    with _little_garbage():
+        context = mp.start_processes(
+            run_rank,
+            args=(function, folder, world_size, arguments),
+            nprocs=world_size,
+            join=False,
+            start_method="fork",
+        )
     assert context is not None
     assert context.join(timeout=60) or context.join(timeout=60)
 
@@ -167,8 +170,19 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def fork(function: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
     """Start a child that calls a function."""
     child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
-    child.start()
+    with _little_garbage():
+        child.start()
     return child
+
+
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Fork children whose collector does not walk, and so copy, all that this process holds."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def kill(process: multiprocessing.process.BaseProcess) -> None:

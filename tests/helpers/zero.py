@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import tests.helpers.deepspeed_cpu  # noqa: F401  as early as may be, so that ranks fork with it
 from lit_entrodrop.building import LMConfig, build_causal_lm
 from lit_entrodrop.optim import decay_groups
 from tests.helpers.processes import run_ranks
@@ -50,8 +51,6 @@ def _write(
     from deepspeed.utils import safe_get_full_fp32_param
 
     torch.set_num_threads(1)
-    # It would compile C++.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo", dist_init_required=False)
     torch.manual_seed(0)
     module = Module(lm)

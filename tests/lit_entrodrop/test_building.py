@@ -152,11 +152,12 @@ def test_activation_checkpointing_gives_equal_gradients(lora: LoRAConfig | None)
 def test_compiled_blocks_give_the_same_loss() -> None:
     architecture = {**LLAMA, "num_hidden_layers": 1}
     plain = build(architecture=architecture)
+    torch._dynamo.utils.counters.clear()
     compiled = build(architecture=architecture, compile=True)
+    assert not torch._dynamo.utils.counters["stats"], "building compiles nothing yet"
     blocks = transformer_blocks(compiled)
     assert all(block._compiled_call_impl is not None for block in blocks)
     assert all(block._compiled_call_impl is None for block in transformer_blocks(plain))
-    torch._dynamo.utils.counters.clear()
     # Without a backward pass and without optimising, the C compiler has least to do.
     cheap = {"aot_inductor.debug_compile": True, "cpp.vec_isa_ok": False, "compile_threads": 1}
     with torch.no_grad(), torch._inductor.config.patch(cheap):

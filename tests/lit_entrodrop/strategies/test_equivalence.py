@@ -90,6 +90,8 @@ def test_two_ranks_train_and_resume_as_one_process_does(name: str, corpus: Tiny,
 
 @pytest.fixture(scope="module")
 def adapting(one: Path) -> list[str]:
+    import peft  # noqa: F401  so that ranks fork with it
+
     exported(one)
     return [
         "--model.lm.architecture=null",
