@@ -1,7 +1,6 @@
 """Train what is not trained, compare, and write the results."""
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lit_entrodrop.compare.results import FILE_NAME, Subject, judge
 from lit_entrodrop.compare.settings import Settings
 from lit_entrodrop.compare.tables import show
 from lit_entrodrop.compare.training import has_test_split, test, train
+from lit_entrodrop.report import write_report
 
 
 def compare(settings: Settings, output: Path, workers: Workers, console: Console) -> dict[str, Any]:
@@ -97,24 +97,19 @@ def _finish(subject: Subject, output: Path, console: Console) -> dict[str, Any]:
     path = output / FILE_NAME
     write_whole(path, to_json(comparison))
     show(comparison, console)
-    page = _write_report(comparison, output)
+    page = _report(comparison, output)
     console.print(f"comparison: {path}", soft_wrap=True)
-    if page is not None:
-        console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)
     return comparison
 
 
-def _write_report(comparison: Mapping[str, Any], output: Path) -> Path | None:
-    write_report = getattr(import_module("lit_entrodrop.report"), "write_report", None)
-    if write_report is None:
-        return None
+def _report(comparison: Mapping[str, Any], output: Path) -> Path:
     # One run an arm: the numbers of all seeds are in the comparison.
     shown = {
         f"{name}, seed {arm['runs'][0]['seed']}": output / arm["runs"][0]["folder"]
         for name, arm in comparison["arms"].items()
     }
-    path: Path = write_report(output, shown, comparison, str(comparison["title"]))
-    return path
+    return write_report(output, shown, comparison, str(comparison["title"]))
 
 
 def _trials(runs: Sequence[Run], tested: set[tuple[str, str]]) -> list[Trial]:

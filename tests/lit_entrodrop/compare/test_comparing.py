@@ -1,5 +1,7 @@
 """Comparisons of the tiny model from end to end, interrupted and not."""
 
+import html
+import io
 import json
 import time
 from pathlib import Path
@@ -9,12 +11,15 @@ import pytest
 from rich.console import Console
 
 from lit_entrodrop.compare.comparing import compare_given
+from lit_entrodrop.compare.given import read_given, sort_into_trials
 from lit_entrodrop.compare.planning import plan_runs
+from lit_entrodrop.compare.processes import Workers
+from lit_entrodrop.compare.results import Subject, judge
 from lit_entrodrop.compare.settings import parse_settings
-from lit_entrodrop.compare.training import is_finished
+from lit_entrodrop.compare.training import is_finished, train
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import read_metrics
-from tests.helpers.comparing import ARMS, compared, content, times
+from tests.helpers.comparing import ARMS, compared, content, start_forked, times
 from tests.helpers.processes import fork, kill
 from tests.helpers.tiny import Tiny
 
@@ -82,6 +87,9 @@ def test_results_hold_what_a_reader_needs(
     assert "two arms: loss in nats per token on the test split" in told
     assert "plain had one trial" in told
     assert comparison["arms"]["entrodrop"]["sentence"] in told.replace("\n", " ")
+    page = html.unescape((output / "report.html").read_text())
+    assert "two arms" in page
+    assert all(note in page for note in comparison["notes"])
 
 
 def test_finished_runs_are_not_touched(
@@ -131,7 +139,8 @@ def test_one_seed_is_compared_over_documents(
 ) -> None:
     chosen = output / "entrodrop" / finished[0]["arms"]["entrodrop"]["chosen"]
     folders = [f"ours={chosen}/seed=0", f"plain={output}/plain/seed=0"]
-    given = compare_given(folders, output / "one_seed", None, [], Console(quiet=True))
+    trials, split, _ = sort_into_trials([read_given(folder) for folder in folders])
+    given = judge(Subject("one seed", "plain", (), trials, split), output)
     finding = given["arms"]["ours"]["metrics"]["best/loss"]
     assert finding["method"] == "bootstrap over documents"
     assert finding["samples"] > 2
@@ -155,13 +164,10 @@ def test_killed_comparison_loses_nothing(
     kill(process)
     assert not any(is_finished(run) for run in others)
     before = times(first.folder)
-    _, told = compared(tiny_module, tmp_path, **settings)
-    after = times(first.folder)
-    # It is evaluated on the test split besides.
-    assert {name: after[name] for name in before if not name.endswith("lock")} == {
-        name: written for name, written in before.items() if not name.endswith("lock")
-    }
-    assert "1 of 3 runs are finished already" in told
+    told = io.StringIO()
+    train([first, *others], Workers(start=start_forked), Console(file=told, width=170))
+    assert times(first.folder) == before
+    assert "1 of 3 runs are finished already" in told.getvalue()
     for run in (first, *others):
         assert is_finished(run)
         uninterrupted = output / run.folder.relative_to(tmp_path)
