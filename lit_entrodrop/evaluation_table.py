@@ -43,4 +43,4 @@ def _bucket(name: str) -> str:
 
 
 def _told(value: float | None) -> str:
-    return "" if value is None else f"{float(value):.4g}"
+    return "" if value is None else f"{float(value):.5g}"

@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checkpoints import check_same_model, check_same_strategy, shapes
+from lit_entrodrop.checkpoints import check_same_model, shapes
 from lit_entrodrop.checks import Position, check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
@@ -25,13 +25,7 @@ from lit_entrodrop.entropy.entropies import Entropies
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.loggers import TensorBoard
-from lit_entrodrop.metrics import (
-    EntropyBuckets,
-    MemorizationProbe,
-    SplitMetrics,
-    WeightedMeans,
-    generalization_gap,
-)
+from lit_entrodrop.metrics import EntropyBuckets, MemorizationProbe, RunMetrics, Scores
 from lit_entrodrop.metrics_file import MetricsFile
 from lit_entrodrop.models import build_for, build_frozen_for
 from lit_entrodrop.optim import (
@@ -44,21 +38,12 @@ from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.provenance import provenance
 from lit_entrodrop.ranks import data_rank, gather
+from lit_entrodrop.resuming import check_can_resume
 from lit_entrodrop.seeding import seed_default_generators
 from lit_entrodrop.strategies import FSDP2Strategy, scale_gradients
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
-from regularizers.functional import IGNORE_INDEX, predicted_labels
-
-# What a run goes on from, beside Lightning's own.
-KEPT = {"entropies", "loops", "metrics", "optimizer_class", "pending_metrics", "provenance"}
-KEPT |= {"trained_on"}
-# What the metrics of a split are called.
-PREFIXES = {"validation": "val", "clean_train": "clean_train", "forgetting": "forgetting"}
-PREFIXES |= {"test": "test"}
-
-
-Scores = dict[str, Tensor]
+from regularizers.functional import IGNORE_INDEX
 
 
 class LitCausalLM(L.LightningModule):
@@ -101,10 +86,7 @@ class LitCausalLM(L.LightningModule):
         self.entropies = Entropies(
             self.regularizers.requirements, reference, cache_dir, entropy_buckets
         )
-        self.evaluation = torch.nn.ModuleDict(
-            {split: SplitMetrics(entropy_buckets.names, memorization) for split in PREFIXES}
-        )
-        self.train_means = WeightedMeans()
+        self.metrics = RunMetrics(entropy_buckets.names, memorization)
         self.last_evaluation: dict[str, float] = {}
         self.last_training: dict[str, float] = {}
         self.preemption = Preemption()
@@ -165,7 +147,8 @@ class LitCausalLM(L.LightningModule):
         outputs = self._forward(batch, corrupted, perturb, token_weight)
         loss, weight = self.regularizers.reduce(outputs, step, token_weight)
         self.entropies.record(batch, outputs.entropy)
-        self._accumulate(loss, weight, step)
+        self.step_weight += weight.detach()
+        self.metrics.add_step(loss, weight.detach(), step.metrics, self.one)
         return loss / batch["labels"].shape[1]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -274,14 +257,11 @@ class LitCausalLM(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of all splits that are evaluated during training, and their gap."""
-        found = {split: self._metrics(split).pop() for split in self.data.evaluated}
-        if "clean_train" in found:
-            found["gap"] = generalization_gap(found["validation"], found["clean_train"])
-        self._log_evaluation(found)
+        self._log_evaluation(self.metrics.pop(self.data.evaluated))
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test split."""
-        self._log_evaluation({"test": self._metrics("test").pop()})
+        self._log_evaluation(self.metrics.pop(["test"]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep entropies and metrics, and what `export` needs to rebuild the model."""
@@ -290,7 +270,7 @@ class LitCausalLM(L.LightningModule):
         for logger in self.loggers:
             # What a killed run goes on from must not be lost.
             logger.save()
-        checkpoint["pending_metrics"] = gather(self.train_means.state_dict())
+        checkpoint["pending_metrics"] = gather(self.metrics.training_means.state_dict())
         checkpoint["metrics"] = [file.rows for file in self._metrics_files]
         checkpoint["optimizer_class"] = self._optimizer_class
         checkpoint["entropies"] = self.entropies.state_dict()
@@ -303,7 +283,8 @@ class LitCausalLM(L.LightningModule):
         """Take over entropies and metrics, and refuse another model, data or strategy."""
         self.position = Position.of(checkpoint)
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self._check_can_resume(checkpoint)
+            check_can_resume(checkpoint, self.trainer, self.data.fingerprint("train"), self.seed)
+            self._resumed_optimizer = checkpoint["optimizer_class"]
             self._restore_metrics(checkpoint)
             self.__dict__.pop("total_steps", None)
         # The shards of a folder were compared when they were loaded.
@@ -349,27 +330,6 @@ class LitCausalLM(L.LightningModule):
     def _progress(self) -> float:
         return self.trainer.global_step / self.total_steps
 
-    def _check_can_resume(self, checkpoint: dict[str, Any]) -> None:
-        if missing := sorted(KEPT - checkpoint.keys()):
-            raise ValueError(
-                f"ckpt_path: expected a checkpoint written by `fit`, got one without {missing[0]}: "
-                "name another"
-            )
-        if checkpoint["trained_on"] != self.data.fingerprint("train"):
-            raise ValueError(
-                "data: expected the training blocks of the checkpoint, got others: resume with the "
-                "corpus, tokenizer, splits, data.block_size and seed of the run, or start a new "
-                "run from the exported model"
-            )
-        if (seed := checkpoint["provenance"]["seed"]) != self.seed:
-            raise ValueError(
-                f"seed_everything: expected {seed}, by which the run orders its data and draws its "
-                f"masks, got {self.seed}: resume with the former"
-            )
-        own, path = type(self.trainer.strategy).__name__, Path(str(self.trainer.ckpt_path))
-        check_same_strategy(own, checkpoint, path)
-        self._resumed_optimizer = checkpoint["optimizer_class"]
-
     def _restore_metrics(self, checkpoint: dict[str, Any]) -> None:
         self.last_evaluation = checkpoint["provenance"]["metrics"]
         pending = checkpoint["pending_metrics"]
@@ -378,7 +338,7 @@ class LitCausalLM(L.LightningModule):
         elif self.global_rank > 0:
             pending = []
         for means in pending:
-            self.train_means.load_state_dict(means)
+            self.metrics.training_means.load_state_dict(means)
         for file, rows in zip(self._metrics_files, checkpoint["metrics"], strict=False):
             file.restore(rows)
         for logger in self.loggers:
@@ -472,29 +432,17 @@ class LitCausalLM(L.LightningModule):
         with self.trainer.precision_plugin.forward_context():
             self.entropies.prepare(self.data, self.causal_lm, scorer)
 
-    def _accumulate(self, loss: Tensor, weight: Tensor, step: TrainingStep) -> None:
-        weight = weight.detach()
-        self.step_weight += weight
-        self.train_means.add("train/loss", loss.detach(), weight)
-        for name, value in step.metrics.items():
-            self.train_means.add(name, value, self.one)
-
     def _log_training_if_due(self) -> None:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.trainer.global_step % every == 0:
             self._log_training()
 
     def _log_training(self) -> None:
-        if not self.train_means:
-            return
         reduce_sum = partial(self.trainer.strategy.reduce, reduce_op="sum")
-        means = self.train_means.pop(reduce_sum)
+        if not (means := self.metrics.pop_training(reduce_sum)):
+            return
         self._logged_loss = means["train/loss"]
-        for name, regularizer in zip(
-            self.regularizers.names, self.regularizers.ordered, strict=True
-        ):
-            if (curriculum := getattr(regularizer, "curriculum", None)) is not None:
-                means[f"{name}/strength"] = curriculum(self._progress)
+        means |= self.regularizers.strengths(self._progress)
         means["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         means["epoch"] = self.trainer.current_epoch
         self.last_training = means
@@ -507,21 +455,11 @@ class LitCausalLM(L.LightningModule):
             self.log("train/loss", self._logged_loss, prog_bar=True, logger=False)
             self._logged_loss = None
 
-    def _metrics(self, split: str) -> SplitMetrics:
-        return cast(SplitMetrics, self.evaluation[split])
-
     def _evaluate(self, batch: Batch, split: str) -> Scores:
         outputs = forward_clean(self.causal_lm, batch)
-        valid = predicted_labels(batch["labels"], batch["document_ids"]) != IGNORE_INDEX
-        self._metrics(split).update(outputs, valid, batch, self.entropies.edges)
-        return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
+        return self.metrics.update(split, outputs, batch, self.entropies.edges)
 
-    def _log_evaluation(self, found: dict[str, dict[str, Tensor]]) -> None:
-        metrics = {
-            f"{PREFIXES.get(split, split)}/{name}": value
-            for split, of_split in found.items()
-            for name, value in of_split.items()
-        }
+    def _log_evaluation(self, metrics: dict[str, Tensor]) -> None:
         if self.trainer.sanity_checking:
             # The pass before the first step is the starting point of the curves.
             for logger in self.loggers if self.trainer.global_step == 0 else []:

@@ -16,6 +16,7 @@ from regularizers.base import (
     TrainingStep,
     Vocabulary,
 )
+from regularizers.curricula import Curriculum
 
 
 class Regularizers(nn.ModuleList):
@@ -135,6 +136,26 @@ class Regularizers(nn.ModuleList):
         """Return the training loss of one batch, a scalar, for loops without accumulation."""
         loss, weight = self.reduce(outputs, step)
         return loss / weight.clamp(min=1e-8)
+
+    def strengths(self, progress: float) -> dict[str, float]:
+        """Return where the curriculum of each regularizer that has one stands.
+
+        Args:
+            progress: share of all optimizer steps that are done, in [0, 1].
+
+        >>> from regularizers import EmbeddingDropout
+        >>> Regularizers([EmbeddingDropout(0.1)]).strengths(0.5)
+        {'embedding_dropout/strength': 0.1}
+        """
+        curricula = {
+            name: getattr(regularizer, "curriculum", None)
+            for name, regularizer in zip(self.names, self.ordered, strict=True)
+        }
+        return {
+            f"{name}/strength": curriculum(progress)
+            for name, curriculum in curricula.items()
+            if isinstance(curriculum, Curriculum)
+        }
 
     def _active(self, step: TrainingStep) -> Iterator[tuple[Regularizer, TrainingStep]]:
         if not self.training:

@@ -5,6 +5,7 @@ from lit_entrodrop.metrics.document_losses import DocumentLosses
 from lit_entrodrop.metrics.entropy_histogram import EntropyHistogram
 from lit_entrodrop.metrics.memorization import Memorization, MemorizationProbe
 from lit_entrodrop.metrics.passage_scores import Passage, PassageScores
+from lit_entrodrop.metrics.run_metrics import RunMetrics, Scores
 from lit_entrodrop.metrics.split_metrics import SplitMetrics, generalization_gap
 from lit_entrodrop.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.metrics.weighted_means import WeightedMeans
@@ -17,6 +18,8 @@ __all__ = [
     "MemorizationProbe",
     "Passage",
     "PassageScores",
+    "RunMetrics",
+    "Scores",
     "SplitMetrics",
     "TokenMetrics",
     "WeightedMeans",

@@ -1,12 +1,12 @@
 """Runs of the program, on one rank or several, and what they leave."""
 
-import re
 from pathlib import Path
 
 from numpy.testing import assert_allclose
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lit_entrodrop.evaluations import Evaluation
 from lit_entrodrop.export import export
 from lit_entrodrop.metrics_file import read_metrics
 from tests.helpers.processes import run_cli_ranks
@@ -25,10 +25,17 @@ def validated(tiny: Tiny, run: Path, *arguments: str, world_size: int = 1) -> fl
     """Validate the last checkpoint of a run, in any number of ranks, and return the loss."""
     words = ["validate", *tiny.config(), *arguments, f"--trainer.devices={world_size}"]
     words += [f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]
+    place = tiny.folder / f"validated-{run.name}-{world_size}"
+    words += [f"--trainer.default_root_dir={place}"]
     first, *_ = run_cli_ranks(*words, folder=tiny.folder, world_size=world_size)
-    loss = re.search(r"val/loss\W+([\d.]+)", first.stdout)
-    assert loss, first.stdout
-    return float(loss[1])
+    assert first.returncode == 0, first.stdout
+    return validation_loss(place)
+
+
+def validation_loss(folder: Path) -> float:
+    """Return the loss that `validate` has left in a folder."""
+    [written] = folder.rglob("validation-step=*.npz")
+    return float(Evaluation.load(written).loss[0])
 
 
 def exported(run: Path) -> dict[str, Tensor]:

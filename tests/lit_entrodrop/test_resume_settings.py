@@ -1,12 +1,11 @@
 """What may change when a run is resumed: settings that are given win, the state goes on."""
 
-import re
 from pathlib import Path
 
 import pytest
 
 from lit_entrodrop.metrics_file import read_metrics
-from tests.helpers.runs import fit
+from tests.helpers.runs import fit, validation_loss
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 WITHIN_AN_EPOCH = ["--checkpoints.every_n_train_steps=3", "--checkpoints.keep_last=9"]
@@ -91,16 +90,13 @@ def test_another_model_is_refused(tiny: Tiny, run: Path) -> None:
 
 
 def test_shards_are_evaluated_but_not_resumed_without_their_strategy(
-    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+    tiny: Tiny,
 ) -> None:
     sharded = ["--config", str(CONFIGS / "strategy" / "fsdp2.yaml"), "--trainer.max_epochs=1"]
     run = fit(tiny, "run", *sharded, world_size=2)
-    capsys.readouterr()
     tiny.run("validate", "--ckpt_path=best")
-    evaluated = re.search(r"val/loss\W+([\d.]+)", capsys.readouterr().out)
-    assert evaluated
     trained = read_metrics(run)["val/loss"].iloc[-1]
-    assert float(evaluated[1]) == pytest.approx(trained, rel=1e-5)
+    assert validation_loss(run) == pytest.approx(trained, rel=1e-5)
     said = refused(tiny, step=5)
     assert "expected a checkpoint that SingleDeviceStrategy wrote" in said
     assert "which FSDP2Strategy wrote: resume with that strategy" in said
