@@ -70,7 +70,7 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
         folder: what Lightning's ``DeepSpeedStrategy`` wrote.
 
     Returns:
-        What Lightning saved, tensors without their content; and under ``state_dict`` the weights,
+        What Lightning saved, tensors mapped from the file; and under ``state_dict`` the weights,
         fp32 where they were trained, which stay in the files until they are asked for.
 
     Raises:
@@ -79,7 +79,8 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
     # DeepSpeed may come after this and unpickle files that are not of a rank.
     check_zero_folder(folder)
     try:
-        [first] = _load_ranks(folder, MODEL_FILE, 1).values()
+        # Entropies are read; weights come from wherever they are, and are not touched here.
+        [first] = _load_ranks(folder, MODEL_FILE, 1, device="cpu").values()
         ranks = first["dp_world_size"]
         optimizers = _load_ranks(folder, OPTIMIZER_FILE, ranks)
         stage = next(iter(optimizers.values()))["optimizer_state_dict"]["zero_stage"]
@@ -135,7 +136,9 @@ def _load(file: Path, device: str = "meta") -> dict[str, Any]:
     return content
 
 
-def _load_ranks(folder: Path, pattern: re.Pattern[str], ranks: int) -> Files:
+def _load_ranks(
+    folder: Path, pattern: re.Pattern[str], ranks: int, device: str = "meta"
+) -> Files:
     """Load the files of the first ranks; a run on more ranks may have left others there."""
     found: dict[int, Path] = {}
     for file in sorted((folder / TAG).iterdir()):
@@ -152,7 +155,7 @@ def _load_ranks(folder: Path, pattern: re.Pattern[str], ranks: int) -> Files:
             f"ckpt_path: expected the files of {ranks} ranks in {folder / TAG}, found none of rank "
             f"{missing[0]} ({_example(pattern, missing[0])}): copy the whole folder"
         )
-    return {found[rank]: _load(found[rank]) for rank in range(ranks)}
+    return {found[rank]: _load(found[rank], device) for rank in range(ranks)}
 
 
 def _example(pattern: re.Pattern[str], rank: int) -> str:
