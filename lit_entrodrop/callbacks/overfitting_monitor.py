@@ -13,7 +13,7 @@ from lit_entrodrop.evaluations import FOLDER
 
 @final
 class OverfittingMonitor(L.Callback):
-    """Warn as soon as a group of tokens overfits, in words, with what to do.
+    """Warn as soon as a group of tokens overfits, or training diverges, and say what to do.
 
     The rule is that of :mod:`lit_entrodrop.diagnosis`; it reads what ``monitors.evaluations``
     writes, and so stays silent without it.
@@ -28,14 +28,18 @@ class OverfittingMonitor(L.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Warn of groups that have begun to overfit."""
+        """Warn of groups that have begun to overfit, and of training that diverges."""
         if trainer.state.fn != TrainerFn.FITTING or not (self.folder / FOLDER).exists():
             return
         found = diagnose(self.folder)
-        overfitting = {name for name, verdict in found.verdicts.items() if verdict.overfits}
-        if overfitting - self._told:
+        alarming = {
+            f"{name} {verdict.kind}"
+            for name, verdict in found.verdicts.items()
+            if verdict.kind in ("overfits", "diverges")
+        }
+        if alarming - self._told:
             rank_zero_warn(" ".join(found.sentences))
-        self._told |= overfitting
+        self._told |= alarming
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
