@@ -6,8 +6,9 @@ random order (see :mod:`benchmarks.live_fit`): one without callbacks and loggers
 progress bar drawn as on a terminal, but to nowhere. Differences are taken within a round.
 
 Checkpoints and validation, with what monitors do there, are no part of it: they lie between steps,
-and take the longer the more often they are asked for. What watching adds to a step is the same for any model, so that
-its share depends on how long a step takes: choose a model and a batch as those that are trained.
+and take the longer the more often they are asked for. What watching adds to a step is the same for
+any model, so that its share depends on how long a step takes: choose a model and a batch as those
+that are trained.
 """
 
 import contextlib
