@@ -24,8 +24,8 @@ from benchmarks import harness
 from benchmarks.live_fit import SILENT, LiveFit, fit, llama, seeded, topics_data
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.callbacks import NaNGuard
-from lit_entrodrop.cli import loggers
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.loggers import loggers
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.monitors import Monitors
 from lit_entrodrop.optim import AdamW
