@@ -136,9 +136,7 @@ def _load(file: Path, device: str = "meta") -> dict[str, Any]:
     return content
 
 
-def _load_ranks(
-    folder: Path, pattern: re.Pattern[str], ranks: int, device: str = "meta"
-) -> Files:
+def _load_ranks(folder: Path, pattern: re.Pattern[str], ranks: int, device: str = "meta") -> Files:
     """Load the files of the first ranks; a run on more ranks may have left others there."""
     found: dict[int, Path] = {}
     for file in sorted((folder / TAG).iterdir()):

@@ -65,9 +65,16 @@ def test_strengths_are_set(runs: list[Run]) -> None:
 @pytest.mark.parametrize(
     ("arm", "message"),
     [
-        ([{"data": {"batch_size": 2}}], "arms.a: expected data, trainer and initial model as in"),
-        ([{"trainer": {"max_epochs": 3}}], "trainer.max_epochs is 3, and 10 in plain"),
+        ([{"data": {"batch_size": 2}}], "arms.a: expected everything but model.regularizers,"),
+        (
+            [{"trainer": {"max_epochs": 3}}],
+            "as in plain, but trainer.max_epochs is 3, not 10: set it in `base`",
+        ),
         ([{"model": {"lm": {"pretrained": "other"}}}], "model.lm.pretrained is other"),
+        # Identical models would be told by other tokens.
+        ([{"model": {"entropy_buckets": {"quantiles": [0.5]}}}], "model.entropy_buckets.quantiles"),
+        ([{"model": {"memorization": None}}], "but model.memorization"),
+        ([{"monitors": {"evaluations": None}}], "but monitors.evaluations"),
         ([{"model": {"colour": 1}}], "arms.a: lit-entrodrop: error: Group 'model' does not accept"),
         ({"strengths": {"quantile": [0.5]}}, "the arm's last regularizer, but it has none"),
         (
@@ -81,6 +88,12 @@ def test_strengths_are_set(runs: list[Run]) -> None:
 def test_bad_arms_are_refused(arm: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         plan({"a": arm})
+
+
+def test_dropout_within_the_model_and_adapters_are_rivals() -> None:
+    dropout = {"model": {"lm": {"config_overrides": {"attention_dropout": 0.1}}}}
+    runs = plan({"dropout": [dropout], "lora": ["configs/model/lora.yaml"]})
+    assert [run.arm for run in runs] == ["plain", "dropout", "lora"]
 
 
 def test_strength_leaves_the_config_as_it_was() -> None:
