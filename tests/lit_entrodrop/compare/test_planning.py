@@ -68,7 +68,7 @@ def test_strengths_are_set(runs: list[Run]) -> None:
         ([{"data": {"batch_size": 2}}], "arms.a: expected everything but model.regularizers,"),
         (
             [{"trainer": {"max_epochs": 3}}],
-            "as in plain, but trainer.max_epochs is 3, not 10: set it in `base`",
+            "in plain, but trainer.max_epochs is 3, not 10: set it in",
         ),
         ([{"model": {"lm": {"pretrained": "other"}}}], "model.lm.pretrained is other"),
         # Identical models would be told by other tokens.
@@ -120,8 +120,9 @@ def test_trial_is_named_in_full_where_the_end_is_ambiguous() -> None:
 def test_ready_comparison_compares_controls_at_matched_strengths() -> None:
     settings = read_settings(CONFIGS / "comparisons" / "entrodrop.yaml")
     assert [len(arm.trials) for arm in settings.arms] == [1, 3, 3, 3, 3, 3]
+    strengths = {arm.name: arm.strengths for arm in settings.arms}
     for first, second in settings.contrasts:
-        assert settings.arm(first).strengths == settings.arm(second).strengths
+        assert strengths[first] == strengths[second]
     assert len(settings.seeds) == 3
     assert sum(len(arm.trials) for arm in settings.arms) * len(settings.seeds) == 48
     # The first strength of each arm, as it takes some time to compose all.
