@@ -5,14 +5,17 @@ them share.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from lit_entrodrop.folders import write_whole
 
 FOLDER = "evaluations"
 RUN_INFO = "run.json"
@@ -54,11 +57,9 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write the evaluation to a file, all or nothing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.part")
-        with unfinished.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **asdict(self))
-        os.replace(unfinished, path)
+        file = BytesIO()
+        np.savez_compressed(file, allow_pickle=False, **asdict(self))
+        write_whole(path, file.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
@@ -101,6 +102,39 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     return sorted(found, key=lambda evaluation: evaluation.step)
 
 
+def validations(folder: str | Path, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the metrics after each validation, and how many passes over the data were done.
+
+    Args:
+        folder: the run's.
+        metrics: of the run, indexed by step.
+
+    Returns:
+        The rows with a validation loss, with ``passes`` beside: 0 before training, broken within an
+        epoch. Where the run has not kept it, it is counted by :func:`passes_done`.
+    """
+    rows = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
+    kept = [_epoch(evaluation_path(folder, step)) for step in rows.index]
+    return rows.assign(passes=pd.Series(kept, rows.index, float).fillna(passes_done(rows)))
+
+
+def passes_done(rows: pd.DataFrame) -> pd.Series:
+    """Count passes over the data: the k-th of n evaluations within epoch e comes after e + k/n.
+
+    Args:
+        rows: of evaluations, indexed by step, with the ``epoch`` under way, counted from 0. n is
+            that of the epoch with the most, as the last one may not be over.
+
+    >>> epochs = {"epoch": [np.nan, 0, 0, 1]}
+    >>> passes_done(pd.DataFrame(epochs, index=[0, 5, 10, 15])).tolist()
+    [0.0, 0.5, 1.0, 1.5]
+    """
+    epochs = rows.reindex(columns=["epoch"])["epoch"].where(rows.index > 0).astype(float)
+    within = epochs.groupby(epochs)
+    passes: pd.Series = epochs + (within.cumcount() + 1) / within.size().max()
+    return passes.fillna(0)
+
+
 def remove_evaluations_after(folder: str | Path, step: int) -> None:
     """Forget the validations that a run which goes on from a step will make again."""
     for path in (Path(folder) / FOLDER).glob("step=*.npz"):
@@ -110,11 +144,7 @@ def remove_evaluations_after(folder: str | Path, step: int) -> None:
 
 def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:
     """Write what the evaluations of a run share."""
-    path = Path(folder) / RUN_INFO
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(json.dumps(info, indent=2))
-    os.replace(unfinished, path)
+    write_whole(Path(folder) / RUN_INFO, json.dumps(info, indent=2))
 
 
 def read_run_info(folder: str | Path) -> dict[str, Any]:
@@ -131,3 +161,11 @@ def read_run_info(folder: str | Path) -> dict[str, Any]:
         )
     info: dict[str, Any] = json.loads(path.read_text())
     return info
+
+
+def _epoch(path: Path) -> float:
+    if not path.exists():
+        return float("nan")
+    # One small member of the file.
+    with np.load(path, allow_pickle=False) as kept:
+        return float(kept["epoch"])

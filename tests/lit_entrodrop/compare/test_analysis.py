@@ -72,6 +72,18 @@ def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
     assert smallest.p_corrected >= 2 * smallest.estimate.p_value
 
 
+def test_pair_that_is_asked_for_twice_counts_once() -> None:
+    trials = [trial("plain", 3.8, 0), trial("a", 3.79, 1), trial("b", 3.6, 2)]
+    twice = [("a", "plain"), ("plain", "b"), ("a", "b"), ("b", "a")]
+    told, once = judged(trials, contrasts=twice), judged(trials, contrasts=[("a", "b")])
+    assert told == once
+    assert [(c["arm"], c["against"]) for c in told["contrasts"]] == [
+        ("a", "plain"),
+        ("b", "plain"),
+        ("a", "b"),
+    ]
+
+
 def test_choice_is_by_validation() -> None:
     lucky = Trial("a", {"x": 1}, {0: result(3.0, validation=3.9)})
     honest = Trial("a", {"x": 2}, {0: result(3.5, validation=3.6)})
@@ -116,6 +128,17 @@ def test_nothing_is_claimed_without_an_interval() -> None:
     comparison = judged(trials, split="validation")
     assert comparison["arms"]["a"]["verdict"] == "not tested"
     assert any(note.startswith("Not tested: with one seed") for note in comparison["notes"])
+
+
+def test_nothing_is_claimed_without_a_spread() -> None:
+    trials = [
+        Trial(arm, {}, {seed: result(loss + seed / 2) for seed in (0, 1)})
+        for arm, loss in (("plain", 3.5), ("a", 3.0))
+    ]
+    comparison = judged(trials)
+    assert comparison["arms"]["a"]["verdict"] == "not tested"
+    assert comparison["arms"]["a"]["metrics"]["best/loss"]["interval"] is None
+    assert any("all seeds differ by the same amount" in note for note in comparison["notes"])
 
 
 def test_unequal_budgets_are_told() -> None:

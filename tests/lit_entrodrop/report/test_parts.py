@@ -43,7 +43,8 @@ def test_lines_and_labels_stand_out(color: str) -> None:
 
 def test_positions_follow_evaluations_where_they_are_known() -> None:
     metrics = pd.DataFrame({"epoch": [np.nan, 0, 0, 1]}, index=[0, 5, 10, 15])
-    assert positions(metrics, {0: 0.0, 10: 1.0, 15: 1.5}).tolist() == [0, 0.5, 1, 1.5]
+    known = pd.Series({0: 0.0, 10: 1.0, 15: 1.5})
+    assert positions(metrics, known).tolist() == [0, 0.5, 1, 1.5]
 
 
 def test_change_is_between_the_best_and_the_last(tmp_path: Path) -> None:
