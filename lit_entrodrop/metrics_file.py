@@ -1,6 +1,7 @@
 """The file in which a run keeps its metrics."""
 
 import csv
+import re
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lit_entrodrop.folders import write_whole
 
 FILE_NAME = "metrics.csv"
+BUCKET_LOSS = re.compile("val/loss_(.+)_entropy")
 Row = dict[str, float]
 
 
@@ -91,14 +93,49 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
         One row for each optimizer step that logged anything.
 
     Raises:
-        ValueError: if the folder holds no metrics.
+        ValueError: if the folder holds no metrics, or its file something else.
     """
     path = Path(folder) / FILE_NAME
     if not path.exists():
         raise ValueError(
             f"run: expected {FILE_NAME} in {folder}, found none: is it a run's folder?"
         )
-    return pd.read_csv(path).groupby("step").last()
+    try:
+        return pd.read_csv(path).groupby("step").last()
+    except (ValueError, LookupError) as error:
+        raise ValueError(
+            f"run: expected metrics by step in {path}, got what cannot be read "
+            f"({type(error).__name__}: {error}): resume the run, which writes the file anew, or "
+            "leave the run out"
+        ) from error
+
+
+def bucket_names(metrics: pd.DataFrame) -> list[str]:
+    """Return the groups of tokens whose validation losses metrics hold, low entropy first.
+
+    Args:
+        metrics: of a run.
+
+    >>> bucket_names(pd.DataFrame(columns=["val/loss_high_entropy", "val/loss_low_entropy"]))
+    ['low', 'high']
+    >>> bucket_names(pd.DataFrame(columns=[f"val/loss_bucket_{i}_entropy" for i in (10, 2, 1)]))
+    ['bucket_1', 'bucket_2', 'bucket_10']
+    """
+    found = (BUCKET_LOSS.fullmatch(str(column)) for column in metrics.columns)
+    return sorted((match[1] for match in found if match), key=_by_entropy)
+
+
+def whole_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of numbers that were written to their end: a killed run may cut the last.
+
+    Args:
+        table: that was read from a file to which lines are added.
+
+    >>> whole_rows(pd.DataFrame({"a": ["1", "2"], "b": ["3", None]}))["a"].tolist()
+    [1]
+    """
+    numbers = table.apply(pd.to_numeric, errors="coerce")
+    return numbers.dropna(subset=numbers.columns[-1:])
 
 
 def mean_drop_rate(metrics: pd.DataFrame) -> float:
@@ -115,3 +152,12 @@ def mean_drop_rate(metrics: pd.DataFrame) -> float:
     """
     rates = [name for name in metrics if str(name).endswith("/drop_rate")]
     return float(metrics[rates].mean().sum()) if rates else float("nan")
+
+
+def _by_entropy(bucket: str) -> tuple[int, int]:
+    # Two or three have names, more of them numbers.
+    order, number = ["low", "mid", "high"], bucket.rpartition("_")[2]
+    return (
+        order.index(bucket) if bucket in order else len(order),
+        int(number) if number.isdecimal() else 0,
+    )

@@ -1,7 +1,7 @@
 """Figures as the page shows them: one drawing for wide screens and paper, one for phones."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
@@ -42,6 +42,8 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.9,
     "lines.solid_capstyle": "round",
     "text.color": INK,
+    # A name with two dollar signs is no formula.
+    "text.parse_math": False,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.major.size": 0,
@@ -121,12 +123,22 @@ def svg(figure: Figure, salt: str) -> str:
     return file.getvalue().replace("'DejaVu Sans'", FONTS)
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """Name the lines once, above all panels."""
-    handles, names = axes.get_legend_handles_labels()
+def legend(figure: Figure, lines: Mapping[str, Any]) -> None:
+    """Name lines once, above all panels.
+
+    Args:
+        figure: with its panels.
+        lines: drawn ones, by any name: the labels of matplotlib may not begin with ``_``.
+    """
     wide = figure.get_figwidth() > NARROW
-    columns = len(names) if wide and len(names) <= 6 else 4 if wide else 2
-    figure.legend(handles, names, loc="outside upper left", ncols=columns, columnspacing=1.4)
+    columns = len(lines) if wide and len(lines) <= 6 else 4 if wide else 2
+    figure.legend(
+        list(lines.values()),
+        list(lines),
+        loc="outside upper left",
+        ncols=columns,
+        columnspacing=1.4,
+    )
 
 
 def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> None:

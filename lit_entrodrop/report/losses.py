@@ -31,15 +31,17 @@ def loss_curves(run: Run, folder: Path, name: str) -> Picture:
 
     def draw(sheet: Sheet) -> Figure:
         figure, panels = sheet.panels(len(run.groups()), 2.5)
+        named: dict[str, Any] = {}
         for panel, (ending, title) in zip(panels, run.groups().items(), strict=True):
             lines = _lines(run, ending)
             for label, (line, style) in lines.items():
-                panel.plot(line.index, line, label=label, **style)
+                [drawn] = panel.plot(line.index, line, **style)
+                named.setdefault(label, drawn)
             panel.set(title=title, ylim=_limits(lines), xlabel="epoch")
             whole_epochs(panel, run.evaluations.index[-1])
             _mark(panel, run, ending, lines["validation"][0])
         panels[0].set_ylabel("loss (nats per token)")
-        legend(figure, panels[0])
+        legend(figure, named)
         return figure
 
     caption = "Dot: lowest validation loss. Each panel has its own scale."
@@ -91,22 +93,26 @@ def rises_and_gaps(run: Run, folder: Path, name: str) -> Picture:
 
 def side_by_side(runs: list[Run], folder: Path, name: str) -> Picture:
     """Draw the validation losses of several runs, a panel for each group of tokens."""
-    groups = max((run.groups() for run in runs), key=len)
+    titles = max((run.titles() for run in runs), key=len)
+    known = {ending for run in runs for ending in run.groups()}
+    groups = {ending: title for ending, title in titles.items() if ending in known}
 
     def draw(sheet: Sheet) -> Figure:
         figure, panels = sheet.panels(len(groups), 2.6)
+        named: dict[str, Any] = {}
         for panel, (ending, title) in zip(panels, groups.items(), strict=True):
             curves = [run.curve(f"val/loss{ending}") for run in runs]
             for i, (run, curve) in enumerate(zip(runs, curves, strict=True)):
                 color = SERIES[i % len(SERIES)]
                 style = "-" if i < len(SERIES) else "--"
-                panel.plot(curve.index, curve, style, color=color, label=run.name)
+                [drawn] = panel.plot(curve.index, curve, style, color=color)
+                named.setdefault(run.name, drawn)
                 if len(curve):
                     panel.plot(curve.idxmin(), curve.min(), "o", color=color, markersize=5)
             panel.set(title=title, xlabel="epoch", ylim=_span(curves))
             whole_epochs(panel, max(run.evaluations.index[-1] for run in runs))
         panels[0].set_ylabel("validation loss (nats per token)")
-        legend(figure, panels[0])
+        legend(figure, named)
         return figure
 
     told = ", ".join(f"{r.name} {r.curve('val/loss').min():.3f}" for r in runs)
@@ -234,16 +240,15 @@ def _name_ends(panel: Axes, run: Run, curves: dict[str, pd.Series]) -> None:
 
 
 def _colors(run: Run) -> list[str]:
-    return [INK, *bucket_colors(len(run.buckets))]
+    return [INK, *bucket_colors(len(run.groups()) - 1)]
 
 
 def _told(run: Run) -> str:
     parts = []
     for ending, title in run.groups().items():
         curve = run.curve(f"val/loss{ending}")
-        if len(curve):
-            parts.append(
-                f"{title}: {curve.iloc[0]:.3f} at first, lowest {curve.min():.3f} after epoch "
-                f"{curve.idxmin():g}, {curve.iloc[-1]:.3f} at the end"
-            )
+        parts.append(
+            f"{title}: {curve.iloc[0]:.3f} at first, lowest {curve.min():.3f} after epoch "
+            f"{curve.idxmin():g}, {curve.iloc[-1]:.3f} at the end"
+        )
     return f"Line charts of losses over epochs. Validation loss, {'; '.join(parts)}."

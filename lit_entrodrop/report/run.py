@@ -1,21 +1,17 @@
 """All that the folder of a run tells, read once."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from lit_entrodrop.callbacks.throughput import read_throughput
 from lit_entrodrop.diagnosis import Diagnosis, diagnose
-from lit_entrodrop.evaluations import Evaluation, read_evaluations, read_run_info, validations
-from lit_entrodrop.metrics_file import read_metrics
-from lit_entrodrop.provenance import settings_of
-
-NOTHING = (ValueError, OSError)
+from lit_entrodrop.evaluations import RUN_INFO, Evaluation, validations
+from lit_entrodrop.metrics_file import FILE_NAME as METRICS
+from lit_entrodrop.metrics_file import bucket_names, read_metrics
+from lit_entrodrop.report.files import DAMAGE, Files
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,7 @@ class Run:
         samples: texts that the model wrote.
         speed: measured while it ran.
         config: all settings, as YAML.
+        notes: what could not be read, in words.
     """
 
     name: str
@@ -49,9 +46,18 @@ class Run:
     samples: list[dict[str, Any]]
     speed: pd.DataFrame
     config: str
+    notes: list[str]
 
     def groups(self) -> dict[str, str]:
-        """Return the endings of metrics' names and what they mean: all tokens, and each bucket."""
+        """Return the endings of metrics' names and what they mean: all tokens, and each bucket.
+
+        Without buckets that no validation token is in.
+        """
+        titles = self.titles()
+        return {ending: titles[ending] for ending in titles if len(self.curve(f"val/loss{ending}"))}
+
+    def titles(self) -> dict[str, str]:
+        """Return the same as :meth:`groups` does, with buckets that no token is in."""
         # Beyond three, buckets have numbers.
         names = {b: b.replace("_", " ") if "_" in b else f"{b} entropy" for b in self.buckets}
         return {"": "all tokens"} | {f"_{b}_entropy": name for b, name in names.items()}
@@ -69,32 +75,29 @@ def read_run(name: str, folder: Path) -> Run:
         folder: that `fit` wrote.
 
     Raises:
-        ValueError: if it holds no validation loss.
+        ValueError: if ``metrics.csv`` holds no validation losses over epochs.
     """
-    metrics = read_metrics(folder)
-    if "val/loss" not in metrics:
-        raise ValueError(
-            f"report: expected val/loss in {folder / 'metrics.csv'}, found none: "
-            "has the run validated yet?"
-        )
-    detailed = _detailed(folder)
-    metrics = metrics.set_axis(positions(metrics, validations(folder, metrics)["passes"]))
-    info = _info(folder)
+    metrics, files = read_metrics(folder), Files(folder)
+    passes = validations(folder, metrics)["passes"]
+    _require_epochs(metrics, passes, folder)
+    metrics = metrics.set_axis(positions(metrics, passes))
+    info = files.info()
     buckets = info.get("buckets", {})
-    diagnosis, undiagnosed = _diagnosis(folder)
+    diagnosis, undiagnosed = _diagnosis(files)
     return Run(
         name=name,
         evaluations=metrics.dropna(subset=["val/loss"]).dropna(axis="columns", how="all"),
         training=metrics[metrics.filter(regex="^train/loss$").notna().any(axis=1)],
-        buckets=buckets.get("names") or buckets_of(metrics),
+        buckets=buckets.get("names") or bucket_names(metrics),
         edges=buckets.get("edges", []),
-        detailed=detailed,
+        detailed=files.evaluations(),
         info=info,
         diagnosis=diagnosis,
         undiagnosed=undiagnosed,
-        samples=_lines(folder / "samples.jsonl"),
-        speed=_speed(folder),
-        config=_config(folder / "config.yaml"),
+        samples=files.samples(),
+        speed=files.speed(),
+        config=files.config(),
+        notes=files.notes,
     )
 
 
@@ -113,57 +116,23 @@ def positions(metrics: pd.DataFrame, passes: pd.Series) -> Any:
     return np.interp(metrics.index.to_numpy(), list(at), list(at.values()))
 
 
-def buckets_of(metrics: pd.DataFrame) -> list[str]:
-    """Return the groups of tokens that metrics tell apart, low entropy first.
+def _require_epochs(metrics: pd.DataFrame, passes: pd.Series, folder: Path) -> None:
+    if passes.empty:
+        raise ValueError(
+            f"report: expected val/loss in {folder / METRICS}, found none: "
+            "has the run validated yet?"
+        )
+    if "epoch" not in metrics and not passes[passes.index > 0].all():
+        raise ValueError(
+            f"report: expected the column epoch in {folder / METRICS}, found none: is it the file "
+            "that `fit` has written?"
+        )
 
-    >>> buckets_of(pd.DataFrame(columns=["val/loss_high_entropy", "val/loss_low_entropy"]))
-    ['low', 'high']
-    """
-    names = metrics.filter(regex="^val/loss_.*_entropy$").columns
-    found = [n.removeprefix("val/loss_").removesuffix("_entropy") for n in names]
-    order = {"low": 0, "mid": 1, "high": 2}
-    return sorted(found, key=lambda name: order.get(name, len(order)))
 
-
-def _info(folder: Path) -> dict[str, Any]:
+def _diagnosis(files: Files) -> tuple[Diagnosis | None, str]:
     try:
-        return read_run_info(folder)
-    except NOTHING:
-        return {}
-
-
-def _detailed(folder: Path) -> list[Evaluation]:
-    try:
-        return read_evaluations(folder)
-    except NOTHING:
-        return []
-
-
-def _diagnosis(folder: Path) -> tuple[Diagnosis | None, str]:
-    try:
-        return diagnose(folder), ""
-    except NOTHING as error:
-        # The folders above it tell of the machine and of nothing else.
-        return None, str(error).replace(str(folder), folder.name)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-
-
-def _speed(folder: Path) -> pd.DataFrame:
-    try:
-        return read_throughput(folder)
-    except NOTHING:
-        return pd.DataFrame()
-
-
-def _config(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    # Without folders, which tell of the machine and of nothing else.
-    settings = settings_of(yaml.safe_load(path.read_text()))
-    text: str = yaml.safe_dump(settings, sort_keys=False, width=88, allow_unicode=True)
-    return text
+        return diagnose(files.folder), ""
+    except LookupError as error:
+        return None, f"run: expected buckets and provenance in {RUN_INFO}, found no {error}"
+    except DAMAGE as error:
+        return None, files.told(error)

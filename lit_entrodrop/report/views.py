@@ -103,6 +103,12 @@ def view(run: Run, figures: Path, key: str) -> RunView:
 def missing(run: Run) -> dict[str, list[str]]:
     """Say what a run lacks and how to get it, by section of the page."""
     told: dict[str, list[str]] = {name: [] for name in ("losses", "gaps", "shares")}
+    told["files"] = run.notes
+    if empty := [title for e, title in run.titles().items() if e not in run.groups()]:
+        told["losses"].append(
+            f"No validation token is of {', '.join(empty)}, so there are no losses of it: choose "
+            "other `model.entropy_buckets`, or more validation text."
+        )
     if not run.buckets:
         told["losses"].append(
             "Losses by entropy are missing: `fit` measures the entropies of the initial model "
@@ -154,12 +160,12 @@ def _lead(run: Run) -> list[str]:
 
 def _row(run: Run, ending: str, title: str) -> BucketRow:
     curve = run.curve(f"val/loss{ending}")
-    losses = (f"{curve.min():.3f}", f"{curve.iloc[-1]:.3f}") if len(curve) else ("–", "–")
+    losses = f"{curve.min():.3f}", f"{curve.iloc[-1]:.3f}"
     bucket = ending.removeprefix("_").removesuffix("_entropy") or "all"
     found = run.diagnosis.verdicts.get(bucket) if run.diagnosis else None
     if found is None:
-        best = f"{curve.idxmin():.3g}" if len(curve) else "–"
-        rise = _signed(curve.iloc[-1] - curve.min()) if len(curve) else "–"
+        rise = _signed(curve.iloc[-1] - curve.min())
+        best = f"{curve.idxmin():.3g}"
         return BucketRow(title, "not diagnosed", "none", best, "–", losses, rise)
     verdict, style = VERDICTS[found.kind]
     early, late = found.best_epoch_interval

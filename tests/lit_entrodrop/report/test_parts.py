@@ -1,17 +1,23 @@
 """What pages are made of."""
 
+import html
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lit_entrodrop.evaluations import read_evaluations
+from lit_entrodrop.evaluations import evaluation_path, read_evaluations
+from lit_entrodrop.report import write_report
 from lit_entrodrop.report.contrasts import as_comparison, forest
 from lit_entrodrop.report.drawing import STYLE, bucket_colors
 from lit_entrodrop.report.entropies import mean_entropy, thinned
+from lit_entrodrop.report.losses import side_by_side
 from lit_entrodrop.report.passages import CHANGE_COLORS, ENTROPY_COLORS, compared, text_view
 from lit_entrodrop.report.run import positions, read_run
+from lit_entrodrop.report.views import missing
 from tests.helpers.run_folder import write_run
 
 
@@ -104,3 +110,108 @@ def test_comparison_that_lacks_everything_is_tolerated(tmp_path: Path) -> None:
     comparison = as_comparison({"arms": {"plain": None}, "notes": None})
     assert comparison.sentences == comparison.metrics == comparison.contrasts == []
     assert forest(comparison, tmp_path, "forest") is None
+
+
+def without_tokens(run: Path, bucket: str) -> Path:
+    """Let no validation token of a run be in a bucket."""
+    metrics = pd.read_csv(run / "metrics.csv")
+    metrics[f"val/loss_{bucket}_entropy"] = np.nan
+    metrics.to_csv(run / "metrics.csv", index=False)
+    column = 1 + ["low", "mid", "high"].index(bucket)
+    for each in read_evaluations(run):
+        each.nll[:, column] = each.tokens[:, column] = 0
+        each.save(evaluation_path(run, each.step))
+    return run
+
+
+def test_bucket_without_tokens_is_told_and_left_out(tmp_path: Path) -> None:
+    runs = {
+        "a": without_tokens(write_run(tmp_path / "a", epochs=2), "mid"),
+        "b": without_tokens(write_run(tmp_path / "b", epochs=2), "low"),
+    }
+    text = write_report(tmp_path / "page", runs).read_text()
+    assert "No validation token is of mid entropy, so there are no losses of it" in text
+    assert "No validation token is of low entropy" in text
+    read = [read_run(name, folder) for name, folder in runs.items()]
+    assert list(read[0].groups().values()) == ["all tokens", "low entropy", "high entropy"]
+    assert list(read[1].groups().values()) == ["all tokens", "mid entropy", "high entropy"]
+
+
+def test_buckets_have_the_order_of_their_numbers(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", epochs=1, without=("run.json", "evaluations"))
+    names = {"low": "bucket_2", "mid": "bucket_10", "high": "bucket_1"}
+    text = (run / "metrics.csv").read_text()
+    for name, number in names.items():
+        text = text.replace(f"_{name}_entropy", f"_{number}_entropy")
+    (run / "metrics.csv").write_text(text)
+    assert read_run("run", run).buckets == ["bucket_1", "bucket_2", "bucket_10"]
+
+
+def test_lines_of_unicode_end_no_sample_and_bad_ones_are_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", epochs=1)
+    row = {"step": 0, "epoch": 0, "prompt": "p", "text": "one\u2028two\u2029three\u0085four"}
+    line = json.dumps(row, ensure_ascii=False)
+    (run / "samples.jsonl").write_text(f"{line}\n[1]\n{line[:30]}", encoding="utf-8")
+    read = read_run("run", run)
+    assert read.samples == [row]
+    assert read.notes == ["2 of 3 lines of `samples.jsonl` could not be read."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("run.json", "{}", "`run.json` is left out, as it could not be read: expected what `fit`"),
+        ("run.json", "[]", "`run.json` is left out"),
+        ("run.json", '{"buckets": ', "`run.json` is left out"),
+        ("throughput.csv", "", "`throughput.csv` is left out"),
+        ("throughput.csv", "seconds\n1\n", "`throughput.csv` is left out"),
+        ("config.yaml", "a: [", "`config.yaml` is left out"),
+        ("config.yaml", "", "`config.yaml` is left out, as it could not be read: expected the"),
+    ],
+)
+def test_damaged_files_are_told_and_done_without(
+    short: Path, tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    run = shutil.copytree(short, tmp_path / "run")
+    (run / name).write_text(content)
+    read = read_run("run", run)
+    [note] = read.notes
+    assert note.startswith(told)
+    assert str(tmp_path) not in note
+    assert missing(read)["files"] == [note]
+    assert (read.diagnosis is None) == (name == "run.json")
+    assert str(tmp_path) not in read.undiagnosed
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("short") / "run", epochs=2)
+
+
+def test_line_of_speed_that_was_cut_does_not_count(short: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(short, tmp_path / "run")
+    with (run / "throughput.csv").open("a") as file:
+        file.write("20,0.")
+    assert read_run("run", run).speed["seconds_per_step"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected metrics by step in .*metrics.csv, got what cannot be read"),
+        ("epoch,val/loss\n0,3.0\n", "expected metrics by step in .*metrics.csv"),
+        ("step,epoch,val/loss\n", "expected val/loss in .*metrics.csv, found none"),
+        ("step,val/loss\n0,3\n5,2\n", "expected the column epoch in .*metrics.csv"),
+    ],
+)
+def test_damaged_metrics_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_run("run", tmp_path)
+
+
+def test_any_name_stands_in_figures(short: Path, tmp_path: Path) -> None:
+    runs = [read_run(name, short) for name in ("$x_$", "_hidden", "$$^{")]
+    side_by_side(runs, tmp_path, "runs")
+    text = html.unescape((tmp_path / "runs.svg").read_text())
+    assert all(f">{run.name}<" in text for run in runs)
