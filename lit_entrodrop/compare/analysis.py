@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def drop_rate(self) -> float:
-        """Mean share of tokens that were dropped."""
+        """Mean share of alterable tokens that were dropped."""
         rates = [result.values.get("drop_rate", 0.0) for result in self.results.values()]
         return float(np.mean(rates))
 
@@ -250,7 +250,7 @@ def _on_rates(pair: Pair) -> str:
     rates = [trial.drop_rate for trial in (pair.first, pair.second)]
     if not pair.is_contrast or not all(rates):
         return ""
-    told = f"{rates[0]:.1%} and {rates[1]:.1%} of tokens dropped"
+    told = f"{rates[0]:.1%} and {rates[1]:.1%} of alterable tokens dropped"
     if abs(rates[0] - rates[1]) <= RATE_TOLERANCE * max(rates):
         return f"; at matched rates: {told}"
     return f"; rates are not matched: {told}"
