@@ -36,8 +36,8 @@ def table(comparison: Mapping[str, Any]) -> Table:
     result = Table(
         title=f"{escape(comparison['title'])}: loss in nats per token on the "
         f"{comparison['split']} split, mean over seeds",
-        caption=f"beside a mean: difference to {escape(comparison['baseline'])}; of losses with "
-        "its 95 % interval",
+        caption=f"beside a mean its difference to {escape(comparison['baseline'])}, of losses "
+        "with the 95 % interval",
     )
     result.add_column("")
     for name, arm in arms.items():

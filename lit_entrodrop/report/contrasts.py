@@ -93,7 +93,8 @@ def number(contrast: Mapping[str, Any]) -> str:
     >>> number({"difference": -0.1, "interval": [-0.2, 0.0]})
     '−0.1000 [−0.2000, +0.0000]'
     """
-    return " ".join(filter(None, words.difference(LOSS, contrast))).replace("-", "−")
+    difference, interval = words.difference(LOSS, contrast)
+    return f"{difference} {interval}".rstrip().replace("-", "−")
 
 
 def forest(comparison: Mapping[str, Any], folder: Path, name: str) -> Picture:

@@ -102,6 +102,7 @@ def _environment() -> Environment:
         "code": _code,
         "label": label,
         "number": number,
+        "unbroken": _unbroken,
         "epoch": _epoch,
         "loss": _loss,
         "p": _p,
@@ -111,6 +112,11 @@ def _environment() -> Environment:
 
 def _loss(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def _unbroken(text: str) -> str:
+    """Keep an interval on one line."""
+    return text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _epoch(value: float) -> str:

@@ -95,11 +95,12 @@ def test_page_asks_for_nothing_and_complains_of_nothing(
 def test_values_of_a_comparison_can_be_read(browser: Any, comparison: Path, width: int) -> None:
     opened(browser, comparison, width)
     browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
-    cells = "return [...document.querySelectorAll('.values td')].filter(e => e.checkVisibility())"
-    sizes = browser.execute_script(
-        f"{{{cells.replace('return', 'const cells =')}; return cells.map(e => [e.scrollWidth, "
-        "e.clientWidth])}"
-    )
+    # Neither a cell nor a table has to be scrolled.
+    cells = """
+        return [...document.querySelectorAll('.stack td, .scroll:has(> .stack)')]
+            .filter(e => e.checkVisibility()).map(e => [e.scrollWidth, e.clientWidth])
+    """
+    sizes = browser.execute_script(cells)
     assert len(sizes) > 30
     assert all(needed <= given for needed, given in sizes)
 

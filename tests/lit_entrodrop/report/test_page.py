@@ -153,6 +153,10 @@ def test_page_of_a_comparison_tells_all_that_was_found(comparison: Path) -> None
     for name, value in asked["metrics"].items():
         assert all(t.replace("-", "−") in page.text for t in words.difference(name, value))
     assert "ours − random" in page.text
+    assert "95 of 100" not in page.text
+    assert page.text.count("neither special nor padding") == 3  # of two runs, and a definition
+    for told in ("a bootstrap over documents", "a permutation test, in which"):
+        assert told in page.text
     gist, *_ = headline(found["arms"]["ours"]["sentence"])
     assert gist in page.text
     assert all(note.replace("`", "") in page.text for note in found["notes"])
