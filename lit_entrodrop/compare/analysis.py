@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def drop_rate(self) -> float:
-        """Mean share of tokens that were dropped."""
+        """Mean share of alterable tokens that were dropped."""
         rates = [result.values.get("drop_rate", 0.0) for result in self.results.values()]
         return float(np.mean(rates))
 
@@ -125,6 +125,9 @@ def pairs(
         chosen: one of each arm.
         baseline: name of an arm.
         contrasts: pairs of names.
+
+    Raises:
+        ValueError: if two of them share no seed.
     """
     found = [Pair(chosen[name], chosen[baseline]) for name in chosen if name != baseline]
     for first, second in contrasts:
@@ -133,7 +136,19 @@ def pairs(
         same = [each for each in trials if each.arm == second and each.strength == strength]
         if strength and same and same[0] is not chosen[second]:
             found.append(Pair(chosen[first], same[0], is_contrast=True, is_matched=True))
+    _require_common_seeds(found)
     return _distinct(found)
+
+
+def _require_common_seeds(compared: Sequence[Pair]) -> None:
+    for pair in compared:
+        if not pair.seeds:
+            ours, theirs = sorted(pair.first.results), sorted(pair.second.results)
+            raise ValueError(
+                f"runs: expected arms that share a seed, got {ours} of {pair.first.arm} and "
+                f"{theirs} of {pair.second.arm}, which are compared: train the missing ones, or "
+                "name another baseline"
+            )
 
 
 def _distinct(compared: Sequence[Pair]) -> list[Pair]:
@@ -250,7 +265,7 @@ def _on_rates(pair: Pair) -> str:
     rates = [trial.drop_rate for trial in (pair.first, pair.second)]
     if not pair.is_contrast or not all(rates):
         return ""
-    told = f"{rates[0]:.1%} and {rates[1]:.1%} of tokens dropped"
+    told = f"{rates[0]:.1%} and {rates[1]:.1%} of alterable tokens dropped"
     if abs(rates[0] - rates[1]) <= RATE_TOLERANCE * max(rates):
         return f"; at matched rates: {told}"
     return f"; rates are not matched: {told}"

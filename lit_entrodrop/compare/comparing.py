@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lit_entrodrop.cli import one_line
 from lit_entrodrop.compare.analysis import Trial, choose, pairs
 from lit_entrodrop.compare.given import plain_or_first, read_given, sort_into_trials
 from lit_entrodrop.compare.marks import lock, to_json
@@ -89,7 +90,6 @@ def compare_given(
     subject = Subject(
         "comparison", reference, contrasts, trials, split, [*_on_split(split, has_split), *notes]
     )
-    output.mkdir(parents=True, exist_ok=True)
     return _finish(subject, output, console)
 
 
@@ -98,19 +98,21 @@ def _finish(subject: Subject, output: Path, console: Console) -> dict[str, Any]:
     path = output / FILE_NAME
     write_whole(path, to_json(comparison))
     show(comparison, console)
-    page = _report(comparison, output)
     console.print(f"comparison: {path}", soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(_report(comparison, output), markup=False, soft_wrap=True)
     return comparison
 
 
-def _report(comparison: Mapping[str, Any], output: Path) -> Path:
+def _report(comparison: Mapping[str, Any], output: Path) -> str:
     # One run an arm: the numbers of all seeds are in the comparison.
     shown = {
         f"{name}, seed {arm['runs'][0]['seed']}": output / arm["runs"][0]["folder"]
         for name, arm in comparison["arms"].items()
     }
-    return write_report(output, shown, comparison, str(comparison["title"]))
+    try:
+        return f"report: {write_report(output, shown, comparison, str(comparison['title']))}"
+    except Exception as error:  # whatever a drawing may raise: hours of training have their result
+        return f"report: none could be written, {type(error).__name__}: {one_line(error)}"
 
 
 def _trials(runs: Sequence[Run], tested: set[tuple[str, str]]) -> list[Trial]:

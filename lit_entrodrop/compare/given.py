@@ -53,7 +53,7 @@ def read_given(word: str) -> GivenRun:
         word: its folder, or ``NAME=FOLDER``.
 
     Raises:
-        ValueError: if it is no folder of a run.
+        ValueError: if it is no folder of a run, or its config cannot be read.
     """
     name, equals, folder = word.partition("=")
     # Folders of runs may be called seed=0.
@@ -64,7 +64,7 @@ def read_given(word: str) -> GivenRun:
         raise ValueError(
             f"runs: expected folders that `fit` wrote, found no config.yaml in {folder}: correct it"
         )
-    return GivenRun(Path(folder), name or None, yaml.safe_load(path.read_text()))
+    return GivenRun(Path(folder), name or None, _config(path))
 
 
 def sort_into_trials(runs: Sequence[GivenRun]) -> tuple[list[Trial], str, list[str]]:
@@ -77,7 +77,7 @@ def sort_into_trials(runs: Sequence[GivenRun]) -> tuple[list[Trial], str, list[s
         The arms, each with one trial; the split on which losses are told; and what should be known.
 
     Raises:
-        ValueError: if there is one arm, a seed comes twice, or arms share no seed.
+        ValueError: if there is one arm, or a seed comes twice.
     """
     arms: dict[str, dict[int, GivenRun]] = {}
     names: dict[str, str] = {}
@@ -91,7 +91,11 @@ def sort_into_trials(runs: Sequence[GivenRun]) -> tuple[list[Trial], str, list[s
                 "NAME=FOLDER"
             )
         of_arm[run.seed] = run
-    _require_common_seeds(arms)
+    if len(arms) < 2:
+        raise ValueError(
+            f"runs: expected at least two arms, got {', '.join(arms)}: runs with equal settings "
+            "but for the seed are one arm; name them NAME=FOLDER to tell them apart"
+        )
     split = "test" if all(are_tested(run.folder) for run in runs) else "validation"
     trials = [
         Trial(name, {}, {seed: measure(of_arm[seed].folder, split) for seed in sorted(of_arm)})
@@ -116,19 +120,19 @@ def _free(name: str, taken: Iterable[str]) -> str:
     return candidate
 
 
-def _require_common_seeds(arms: Mapping[str, Mapping[int, GivenRun]]) -> None:
-    if len(arms) < 2:
-        raise ValueError(
-            f"runs: expected at least two arms, got {', '.join(arms)}: runs with equal settings "
-            "but for the seed are one arm; name them NAME=FOLDER to tell them apart"
-        )
-    first, *others = arms.items()
-    for name, runs in others:
-        if not runs.keys() & first[1].keys():
-            raise ValueError(
-                f"runs: expected arms that share a seed, got {sorted(first[1])} of {first[0]} and "
-                f"{sorted(runs)} of {name}: train the missing ones"
-            )
+def _config(path: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+        if isinstance(found["model"], Mapping) and isinstance(found["data"], Mapping):
+            int(found["seed_everything"])
+            return dict(found)
+        what = "others"
+    except (ValueError, LookupError, TypeError, yaml.YAMLError) as error:
+        what = f"what cannot be read ({type(error).__name__})"
+    raise ValueError(
+        f"runs: expected the settings of `fit` (model, data, seed_everything) in {path}, got "
+        f"{what}: copy the file of the run again, or leave the run out"
+    )
 
 
 def _unmatched(arms: Mapping[str, Mapping[int, GivenRun]]) -> list[str]:

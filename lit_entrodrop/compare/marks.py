@@ -30,12 +30,23 @@ class Mark:
 
 
 def read_mark(run: Run) -> Mark | None:
-    """Return the mark of a run, None if it was never started."""
+    """Return the mark of a run, None if it was never started.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     path = _place(run, "mark.json")
     if not path.exists():
         return None
-    content = json.loads(path.read_text())
-    return Mark(content["config_hash"], content["finished"])
+    try:
+        content = json.loads(path.read_text())
+        return Mark(str(content["config_hash"]), bool(content["finished"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{run.title}: expected what `compare` has kept of the run in {path}, got something "
+            f"else ({type(error).__name__}): remove {run.folder} to train the run anew, or name "
+            "another --output"
+        ) from error
 
 
 def write_mark(run: Run, is_finished: bool) -> None:
@@ -45,14 +56,16 @@ def write_mark(run: Run, is_finished: bool) -> None:
 
 
 def claim(run: Run) -> None:
-    """Keep the config of a run that is to start, and mark it as started.
+    """Keep the config of a run that is to start or go on, and mark it as started.
 
     Raises:
         ValueError: if the folder holds a run of another config, or one of no comparison.
     """
     check_claim(run)
-    if read_mark(run) is None:
+    mark = read_mark(run)
+    if mark is None or not config_file(run).exists():
         write_whole(config_file(run), yaml.safe_dump(run.config, sort_keys=False))
+    if mark is None:
         write_mark(run, is_finished=False)
 
 
@@ -69,8 +82,7 @@ def check_claim(run: Run) -> None:
             "comparison: name another with --output"
         )
     if mark is not None and mark.digest != run.digest:
-        started = yaml.safe_load(config_file(run).read_text())
-        difference = first_difference(run.config, started) or "the config differs"
+        difference = _difference(run) or "the config differs"
         raise ValueError(
             f"{run.title}: expected the config that the run in {run.folder} was "
             f"{'finished' if mark.is_finished else 'started'} with, but {difference}: change it "
@@ -119,6 +131,13 @@ def to_json(content: Mapping[str, Any]) -> str:
         ValueError: if a number is not finite.
     """
     return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _difference(run: Run) -> str | None:
+    try:
+        return first_difference(run.config, yaml.safe_load(config_file(run).read_text()))
+    except (OSError, yaml.YAMLError):
+        return f"the config differs, and {config_file(run)} cannot be read"
 
 
 def _place(run: Run, name: str) -> Path:

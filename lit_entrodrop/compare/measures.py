@@ -1,15 +1,19 @@
 """What a finished run has come to, in numbers."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lit_entrodrop.callbacks.throughput import read_throughput
+from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.evaluations import Evaluation, evaluation_path, read_run_info, validations
-from lit_entrodrop.metrics_file import mean_drop_rate, read_metrics
+from lit_entrodrop.metrics_file import bucket_names, mean_drop_rate, read_metrics, whole_rows
+from lit_entrodrop.run_folder import find_checkpoint
 
 LOSS, LAST = "best/loss", "last/loss"
 BEST_VALIDATION = "best/validation_loss"
@@ -19,6 +23,7 @@ FROM_METRICS = {
     "clean_train_loss": "clean_train/loss",
     "memorized": "clean_train/memorized",
 }
+STEP = re.compile(r"step=(\d+)(?:-v\d+)?\.ckpt")
 
 Documents = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -54,17 +59,17 @@ def measure(folder: Path, split: str = "validation") -> Result:
         ValueError: if the run has not validated, or was not evaluated on the split.
     """
     metrics = read_metrics(folder)
-    evaluated = _evaluated(metrics, folder)
+    evaluated, names = _evaluated(metrics, folder), _losses(folder, metrics)
     rows = {"best": evaluated.loc[evaluated["val/loss"].idxmin()], "last": evaluated.iloc[-1]}
     values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
     documents: dict[str, Documents] = {}
     for moment, row in rows.items():
         if split == "test":
             found = _evaluation(folder, checkpoint_steps(folder)[moment], split)
-            losses = _test_losses(found, folder, moment)
+            losses = _test_losses(found, names, folder, moment)
         else:
             found = _evaluation(folder, int(row.name), split)
-            losses = _validation_losses(row)
+            losses = {name: float(row.get(f"val/{name}", np.nan)) for name in names}
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
         values |= _beside_losses(moment, row, metrics)
@@ -75,14 +80,18 @@ def measure(folder: Path, split: str = "validation") -> Result:
 
 
 def checkpoint_steps(folder: Path) -> dict[str, int]:
-    """Return the steps of the best checkpoint and of the last, which may come after validation.
+    """Return the steps of the best checkpoint and of the last.
+
+    The last may come after validation, and the best need not be that of the lowest validation loss:
+    with a step half done, none is kept. Without checkpoints, they are those that were logged.
 
     Raises:
         ValueError: if the run has not validated since training began.
     """
     metrics = read_metrics(folder)
     best = _evaluated(metrics, folder)["val/loss"].idxmin()
-    return {"best": int(best), "last": int(metrics.index[-1])}
+    logged = {"best": int(best), "last": int(metrics.index[-1])}
+    return {name: _kept_step(name, folder) or step for name, step in logged.items()}
 
 
 def progress(folder: Path) -> str:
@@ -110,18 +119,16 @@ def are_tested(folder: Path) -> bool:
 def seconds_per_step(folder: Path) -> float:
     """Return the median time of an optimizer step, NaN if the run has kept none."""
     try:
-        return float(read_throughput(folder)["seconds_per_step"].median())
-    except ValueError:
+        return float(whole_rows(read_throughput(folder))["seconds_per_step"].median())
+    except (ValueError, LookupError):
         return float("nan")
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
     """Return the hashes of the splits that a run was trained and evaluated on, by their names."""
-    try:
-        found = read_run_info(folder).get("fingerprints") or {}
-    except ValueError:
-        return {}
-    return {str(name): str(value) for name, value in found.items()}
+    found = _info(folder).get("fingerprints")
+    known = found if isinstance(found, dict) else {}
+    return {str(name): str(value) for name, value in known.items()}
 
 
 def _evaluated(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -135,28 +142,41 @@ def _evaluated(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return evaluated
 
 
-def _validation_losses(row: pd.Series) -> dict[str, float]:
-    names = [name.removeprefix("val/") for name in map(str, row.index) if _is_loss(name)]
-    return {name: float(row[f"val/{name}"]) for name in sorted(names, key=_by_entropy)}
+def _losses(folder: Path, metrics: pd.DataFrame) -> list[str]:
+    """Name the losses in the order in which evaluations keep them."""
+    kept = _info(folder).get("buckets")
+    names = kept.get("names") if isinstance(kept, dict) else None
+    return ["loss", *(f"loss_{bucket}_entropy" for bucket in names or bucket_names(metrics))]
 
 
-def _is_loss(name: str) -> bool:
-    return name == "val/loss" or (name.startswith("val/loss_") and name.endswith("_entropy"))
+def _info(folder: Path) -> dict[str, Any]:
+    try:
+        found: Any = read_run_info(folder)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _by_entropy(name: str) -> tuple[int, str]:
-    order = ["loss", "loss_low_entropy", "loss_mid_entropy", "loss_high_entropy"]
-    return (order.index(name) if name in order else len(order)), name
+def _kept_step(name: str, folder: Path) -> int | None:
+    try:
+        path = find_checkpoint(name, folder)
+        assert path is not None, "only a new run may have none"
+        if kept := STEP.fullmatch(path.name):
+            return int(kept[1])
+        # A copied folder may hold files in place of links.
+        return int(read_checkpoint(path)["global_step"])
+    except (ValueError, LookupError):
+        return None
 
 
-def _test_losses(found: Evaluation | None, folder: Path, moment: str) -> dict[str, float]:
+def _test_losses(
+    found: Evaluation | None, names: list[str], folder: Path, moment: str
+) -> dict[str, float]:
     if found is None:
         raise ValueError(
             f"run: expected an evaluation of {folder} on the test split, found none: run "
             f"`lit-entrodrop test --config {folder}/config.yaml --ckpt_path {moment}`"
         )
-    buckets = read_run_info(folder)["buckets"]["names"]
-    names = ["loss", *(f"loss_{bucket}_entropy" for bucket in buckets)]
     return dict(zip(names, map(float, found.loss), strict=False))
 
 

@@ -27,6 +27,7 @@ class Job:
         title: what it does, in words.
         arguments: of the program.
         log: file to which what it says is added.
+        folder: that it works in; of the jobs of one folder, one runs at a time.
         acquire: gives an open file that the process keeps open, by which others know that it runs;
             None while another process holds it.
         on_success: called once it has ended with status 0.
@@ -39,6 +40,7 @@ class Job:
     title: str
     arguments: Sequence[str]
     log: Path
+    folder: Path
     acquire: Callable[[], IO[str] | None]
     on_success: Callable[[], None] = lambda: None
     progress: Callable[[], str] = str
@@ -194,7 +196,10 @@ class _Pool:
             _kill_group(process)
 
     def _start_next(self, slot: int) -> bool:
+        busy = {job.folder for job in self.running.values()}
         for job in self.waiting:
+            if job.folder in busy:
+                continue
             held = job.acquire()
             if held is None:
                 self._wait(job)

@@ -14,6 +14,8 @@ from lit_entrodrop.config_files import config_path
 Config = str | Mapping[str, Any]
 Strength = dict[str, Any]
 NAME = re.compile(r"\w[\w .+-]*")
+# What a comparison writes beside the folders of its arms.
+RESERVED = {"lock", "figures", "report.html", "comparison.json"}
 KEYS = {"title", "base", "arms", "seeds", "baseline", "contrasts", "output"}
 ARM_KEYS = {"configs", "strengths"}
 
@@ -162,6 +164,11 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
     if not NAME.fullmatch(name):
         raise ValueError(
             f"arms: expected a name that can be a folder's, got {name!r}: use letters, digits and _"
+        )
+    if name.casefold() in RESERVED:
+        raise ValueError(
+            f"arms: expected other names than {', '.join(sorted(RESERVED))}, as the comparison "
+            f"writes files so called, got {name}: call the arm something else"
         )
     place = f"arms.{name}"
     if not isinstance(value, Mapping):

@@ -79,6 +79,7 @@ def _fit(run: Run) -> Job:
         run.title,
         [*arguments, "--trainer.enable_progress_bar", "false"],
         log_file(run, "fit"),
+        run.folder,
         acquire=partial(_lock_and_claim, run),
         on_success=partial(write_mark, run, is_finished=True),
         progress=partial(progress, run.folder),
@@ -91,7 +92,8 @@ def _test(run: Run, checkpoint: str) -> Job:
         f"{run.title}, {checkpoint}",
         [*arguments, "--trainer.enable_progress_bar", "false"],
         log_file(run, f"test-{checkpoint}"),
-        acquire=partial(lock_run, run),
+        run.folder,
+        acquire=partial(_lock_and_claim, run),
         progress=lambda: "tested",
     )
 

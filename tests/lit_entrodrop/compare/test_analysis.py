@@ -148,13 +148,22 @@ def test_unequal_budgets_are_told() -> None:
 
 
 def test_results_are_plain_json_and_fit_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"drop_rate": 0.15, "seconds_per_step": 0.2, "last/gap": 0.5}
     trials = [
-        trial("plain", 3.8, 0),
-        trial("[ours]", 3.6, 1, {"x": 0.3}, drop_rate=0.15, seconds_per_step=0.2),
+        trial("plain", 3.8, 0, {}, drop_rate=0.1, seconds_per_step=0.1, **{"last/gap": 0.25}),
+        trial("[ours]", 3.6, 1, {"x": 0.3}, **values),
     ]
     comparison = judged(trials)
     assert to_json(comparison).startswith('{\n  "schema": 1')
-    show(comparison, Console(width=150))
+    show(comparison, Console(width=90))
     told = capsys.readouterr().out
-    for words in ("[ours]", "x=0.3", "better", "15.0%", "0.2", "baseline", "over 5 seeds"):
+    for words in ("[ours]", "x=0.3", "better", "baseline", "over 5 seeds"):
+        assert words in told
+    # Losses with the interval, all others with the difference.
+    for metric in ("best/loss", "last/loss"):
+        found = comparison["arms"]["[ours]"]["metrics"][metric]
+        low, high = found["interval"]
+        assert f"{found['mean']:.4f}" in told
+        assert f"{found['difference']:+.4f} [{low:+.4f}, {high:+.4f}]" in told
+    for words in ("0.5000 (+0.2500)", "15.0% (+5.0 points)", "0.2 (+0.1)"):
         assert words in told

@@ -1,9 +1,12 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
+from lit_entrodrop.compare.comparing import compare_given
 from lit_entrodrop.compare.given import plain_or_first, read_given, sort_into_trials
 from tests.lit_entrodrop.compare.test_measures import write_run
 
@@ -80,5 +83,32 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         sort(plain)
     with pytest.raises(ValueError, match="both seed 0 of plain"):
         sort(plain, again)
-    with pytest.raises(ValueError, match=r"share a seed, got \[0\] of plain and \[1\] of ours"):
-        sort(plain, ours)
+    console, folders = Console(), [str(plain), str(ours)]
+    with pytest.raises(ValueError, match=r"share a seed, got \[1\] of ours and \[0\] of plain"):
+        compare_given(folders, tmp_path / "out", None, [], console)
+    assert not (tmp_path / "out").exists()
+    # Both share a seed with the baseline, but none with each other.
+    both = [str(run(tmp_path / f"base-seed{seed}", seed, OURS * 2)) for seed in (0, 1)]
+    with pytest.raises(ValueError, match=r"got \[0\] of plain and \[1\] of ours"):
+        compare_given([*both, *folders], tmp_path / "out", "base", [("plain", "ours")], console)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "model: {}", "model: []\ndata: {}\n"])
+def test_config_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
+    folder = run(tmp_path / "run")
+    (folder / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"settings of `fit` .* in .*run/config\.yaml, got"):
+        read_given(str(folder))
+
+
+def test_report_that_fails_leaves_the_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(run(tmp_path / "plain")), str(run(tmp_path / "ours", 0, OURS))]
+    output = tmp_path / "out"
+    # A file stands where figures belong.
+    output.mkdir()
+    (output / "figures").touch()
+    compared = compare_given(folders, output, None, [], Console(width=200))
+    assert json.loads((output / "comparison.json").read_text()) == compared
+    assert "report: none could be written, FileExistsError" in capsys.readouterr().out

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,8 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lit_entrodrop.compare.measures import are_tested, checkpoint_steps, measure, progress
+from lit_entrodrop.compare.measures import (
+    are_tested,
+    checkpoint_steps,
+    fingerprints,
+    measure,
+    progress,
+)
 from lit_entrodrop.evaluations import Evaluation, evaluation_path, write_run_info
+from tests.helpers.tiny import Tiny
 
 LOSSES = {0: 3.0, 10: 4.0, 20: 3.5, 30: 3.9}
 
@@ -83,6 +91,62 @@ def test_last_checkpoint_may_come_after_the_last_validation(run: Path) -> None:
 def test_buckets_stand_in_the_order_of_their_entropy(run: Path) -> None:
     names = [name for name in measure(run).values if name.startswith("best/loss")]
     assert names == ["best/loss", "best/loss_low_entropy", "best/loss_high_entropy"]
+
+
+def test_buckets_with_numbers_meet_their_own_documents(tmp_path: Path) -> None:
+    names = [f"bucket_{number}" for number in range(1, 12)]
+    columns = {f"val/loss_{name}_entropy": float(i) for i, name in enumerate(names)}
+    pd.DataFrame({"step": [10], "epoch": [0], "val/loss": [5.0], **columns}).to_csv(
+        tmp_path / "metrics.csv", index=False
+    )
+    sums = np.array([[5.0 * 11, *map(float, range(11))]])
+    tokens = np.array([[11] + [1] * 11])
+    replace(evaluation(10, 1.0), nll=sums, tokens=tokens).save(evaluation_path(tmp_path, 10))
+    result = measure(tmp_path)
+    for number, name in enumerate(names):
+        metric = f"best/loss_{name}_entropy"
+        assert result.values[metric] == number
+        assert result.documents[metric][0].tolist() == [number]
+
+
+def test_bucket_without_tokens_takes_no_documents_from_others(run: Path) -> None:
+    metrics = pd.read_csv(run / "metrics.csv").drop(columns="val/loss_low_entropy")
+    metrics.to_csv(run / "metrics.csv", index=False)
+    write_run_info(run, {"buckets": {"names": ["low", "high"]}})
+    for step in LOSSES:
+        evaluation(step, 1.0).save(evaluation_path(run, step))
+    result = measure(run)
+    assert "best/loss_low_entropy" not in result.values
+    assert result.documents["best/loss_high_entropy"][0].tolist() == [3.0, 1.0]
+
+
+def test_steps_are_those_of_the_checkpoints(run: Path, tiny_module: Tiny) -> None:
+    folder = run / "checkpoints"
+    folder.mkdir()
+    for name, kept in (("best", "step=10.ckpt"), ("last", "step=31-v2.ckpt")):
+        (folder / kept).touch()
+        (folder / f"{name}.ckpt").symlink_to(kept)
+    # That of the lowest loss, step 20, was not kept.
+    assert checkpoint_steps(run) == {"best": 10, "last": 31}
+    # A copy that has lost a link and followed another.
+    for name in ("best.ckpt", "last.ckpt", "step=10.ckpt"):
+        (folder / name).unlink()
+    trained = tiny_module.run("fit", "--trainer.max_steps=2", root="trained")
+    shutil.copy(trained / "checkpoints" / "last.ckpt", folder / "best.ckpt")
+    assert checkpoint_steps(run) == {"best": 2, "last": 31}
+
+
+@pytest.mark.parametrize("content", ["", "step\n", "step,seconds_per_step\n10,fast\n"])
+def test_times_that_cannot_be_read_are_left_out(run: Path, content: str) -> None:
+    (run / "throughput.csv").write_text(content)
+    assert "seconds_per_step" not in measure(run).values
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"buckets": [], "fingerprints": 3}', "{"])
+def test_run_without_information_is_measured(run: Path, content: str) -> None:
+    (run / "run.json").write_text(content)
+    assert measure(run).values["best/loss_low_entropy"] == 2.5
+    assert fingerprints(run) == {}
 
 
 def test_what_was_not_measured_is_left_out(run: Path) -> None:

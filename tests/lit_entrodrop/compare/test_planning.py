@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from lit_entrodrop.compare.marks import check_claim, claim, config_file
 from lit_entrodrop.compare.planning import (
     Run,
     digest,
@@ -143,3 +145,28 @@ def test_quickstart_comparison_is_the_quickstart() -> None:
         for run in runs[1:]
     ]
     assert maxima == [0.9, 0.9]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"config_hash": "a'])
+def test_mark_that_cannot_be_read_is_told(tmp_path: Path, runs: list[Run], content: str) -> None:
+    run = replace(runs[0], folder=tmp_path)
+    claim(run)
+    path = tmp_path / "compare" / "mark.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf"{path}, got something else .*: remove {tmp_path}"):
+        check_claim(run)
+
+
+def test_config_that_was_lost_is_told_or_written_anew(tmp_path: Path, runs: list[Run]) -> None:
+    run = replace(runs[0], folder=tmp_path)
+    claim(run)
+    config_file(run).unlink()
+    other = replace(run, config={**run.config, "seed_everything": 9})
+    with pytest.raises(ValueError, match=r"the config differs, and .*fit\.yaml cannot be read"):
+        check_claim(other)
+    config_file(run).write_text("a: [")
+    with pytest.raises(ValueError, match=r"fit\.yaml cannot be read: change it back"):
+        check_claim(other)
+    config_file(run).unlink()
+    claim(run)
+    assert yaml.safe_load(config_file(run).read_text()) == run.config

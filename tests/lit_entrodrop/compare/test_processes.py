@@ -44,13 +44,19 @@ def start(job: Job, held: IO[str], environment: dict[str, str]) -> subprocess.Po
 
 
 def job(
-    folder: Path, name: str, code: str = NOTE, on_success: Callable[[], None] = lambda: None
+    folder: Path,
+    name: str,
+    code: str = NOTE,
+    on_success: Callable[[], None] = lambda: None,
+    place: str | None = None,
 ) -> Job:
+    place = name if place is None else place
     return Job(
         name,
         [code, str(folder / name)],
         folder / f"{name}.log",
-        acquire=lambda: lock(folder / f"{name}.lock"),
+        folder / place,
+        acquire=lambda: lock(folder / f"{place}.lock"),
         on_success=on_success,
     )
 
@@ -104,6 +110,13 @@ def test_run_of_another_process_is_waited_for(tmp_path: Path) -> None:
     assert other.wait() == 0
     assert watcher.noted[:2] == ["wait taken", "start free"]
     assert watcher.noted[-2:] == ["start taken", "end taken 0"]
+
+
+def test_jobs_of_one_folder_follow_each_other_silently(tmp_path: Path) -> None:
+    watcher = Noting()
+    jobs = [job(tmp_path, name, place="run") for name in ("best", "last")]
+    assert run_jobs(jobs, Workers(2, start=start), watcher) == []
+    assert watcher.noted == ["start best", "end best 0", "start last", "end last 0"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

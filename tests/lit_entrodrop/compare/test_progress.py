@@ -12,8 +12,8 @@ from lit_entrodrop.compare.progress import Told
 def test_every_run_is_told(is_terminal: bool) -> None:
     said = io.StringIO()
     console = Console(file=said, force_terminal=is_terminal, width=120)
-    job = Job("plain seed 0", [], Path("x.log"), lambda: None, progress=lambda: "step 3")
-    other = Job("other [x]", [], Path("y.log"), lambda: None)
+    job = Job("plain seed 0", [], Path("x.log"), Path("x"), lambda: None, progress=lambda: "step 3")
+    other = Job("other [x]", [], Path("y.log"), Path("y"), lambda: None)
     with Told(console, "trained", done=1, total=3) as watcher:
         watcher.on_start(job)
         watcher.on_wait(other)

@@ -38,6 +38,8 @@ def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
         ({"arms": []}, "arms: expected a mapping, got []"),
         ({"arms": {"a/b": [], "c": []}}, "arms: expected a name that can be a folder's"),
         ({"arms": {"..": [], "c": []}}, "arms: expected a name that can be a folder's"),
+        ({"arms": {"lock": [], "c": []}}, "files so called, got lock: call the arm something else"),
+        ({"arms": {"Report.html": [], "c": []}}, "files so called, got Report.html"),
         ({"arms": {"a": {"model": {}}, "b": []}}, "arms.a: expected a list of config files"),
         ({"arms": {"a": [3], "b": []}}, "arms.a: expected config files or mappings, got 3"),
         ({"arms": {"a": ["no.yaml"], "b": []}}, "config: expected a file, found no no.yaml"),

@@ -11,8 +11,8 @@ import pytest
 
 from lit_entrodrop.evaluations import evaluation_path, read_evaluations
 from lit_entrodrop.report import write_report
-from lit_entrodrop.report.contrasts import as_comparison, forest
-from lit_entrodrop.report.drawing import STYLE, bucket_colors
+from lit_entrodrop.report.contrasts import color
+from lit_entrodrop.report.drawing import CLEAN, MUTED, STYLE, VALIDATION, bucket_colors
 from lit_entrodrop.report.entropies import mean_entropy, thinned
 from lit_entrodrop.report.losses import side_by_side
 from lit_entrodrop.report.passages import CHANGE_COLORS, ENTROPY_COLORS, compared, text_view
@@ -82,34 +82,6 @@ def test_mean_entropy_is_that_of_the_histogram(full: Path) -> None:
 
 def test_thinning_keeps_the_ends() -> None:
     assert thinned(list(range(100)), 9)[::8] == [0, 99]
-
-
-def test_contrasts_are_made_from_arms_where_there_are_none() -> None:
-    comparison = as_comparison(
-        {
-            "baseline": "plain",
-            "arms": {
-                "plain": {"metrics": {"best/loss": {"mean": 2.0}}},
-                "drop": {
-                    "metrics": {
-                        "best/loss": {"mean": 1.5, "difference": -0.5, "interval": [-1, 0]},
-                        "gap": {"mean": None, "difference": float("nan")},
-                    },
-                    "sentence": "drop is better than plain.",
-                },
-            },
-        }
-    )
-    [only] = comparison.contrasts
-    assert (only.label, only.interval) == ("drop − plain", (-1, 0))
-    assert comparison.metrics == ["best/loss", "gap"]
-    assert comparison.sentences == ["drop is better than plain."]
-
-
-def test_comparison_that_lacks_everything_is_tolerated(tmp_path: Path) -> None:
-    comparison = as_comparison({"arms": {"plain": None}, "notes": None})
-    assert comparison.sentences == comparison.metrics == comparison.contrasts == []
-    assert forest(comparison, tmp_path, "forest") is None
 
 
 def without_tokens(run: Path, bucket: str) -> Path:
@@ -215,3 +187,17 @@ def test_any_name_stands_in_figures(short: Path, tmp_path: Path) -> None:
     side_by_side(runs, tmp_path, "runs")
     text = html.unescape((tmp_path / "runs.svg").read_text())
     assert all(f">{run.name}<" in text for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("better", CLEAN),
+        ("worse", VALIDATION),
+        # The interval, which is not corrected, leaves zero out.
+        ("no difference shown", MUTED),
+        ("not tested", MUTED),
+    ],
+)
+def test_contrast_has_the_colour_of_its_verdict(verdict: str, expected: str) -> None:
+    assert color({"difference": -0.2, "interval": [-0.3, -0.1], "verdict": verdict}) == expected
