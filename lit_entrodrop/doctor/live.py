@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.doctor.subject import Subject
+from lit_entrodrop.doctor.trials import Trial, try_each
 from lit_entrodrop.entropy.scoring import score_clean
 from lit_entrodrop.models import build_frozen_for
 from regularizers import Outputs, Regularizer, Regularizers
@@ -61,16 +62,23 @@ class Live:
         self.module.entropies.corpus_quantiles = torch.quantile(known, places)
         return {**batch, "entropy": entropy}
 
-    def rows(self, split: str, passes: int = 1) -> Batch:
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """What each regularizer that is not idle does in a training step."""
+        return try_each(self)
+
+    def rows(self, split: str, passes: int = 1, each_once: bool = False) -> Batch:
         """Return some evenly spaced blocks of a split, or of a large model on a CPU the starts.
 
         Args:
             split: of the data.
             passes: for how many batches of checks it may take time.
+            each_once: return fewer rows where the split has fewer blocks, in place of some again.
         """
         blocks = self.subject.blocks(split)
         assert blocks is not None, "the caller knows the split"
         rows, _ = self.shape(passes)
+        rows = min(rows, len(blocks)) if each_once else rows
         return self._collate(blocks, spread(len(blocks), rows), passes)
 
     def packed_rows(self) -> Batch | None:

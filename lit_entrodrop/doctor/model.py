@@ -3,15 +3,18 @@
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lit_entrodrop.building import HALF
 from lit_entrodrop.causal_lm import CausalLM, evaluating
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing import Integers
 from lit_entrodrop.data.sampling import Batch
+from lit_entrodrop.diagnosis.overfitting import Floats, paired_rise
 from lit_entrodrop.doctor.check import Check, Theme, failed, passed, warned
 from lit_entrodrop.doctor.live import Live, split_rows
 from lit_entrodrop.entropy.scoring import forward_clean
+from lit_entrodrop.metrics.document_losses import DocumentLosses
 from regularizers.functional import IGNORE_INDEX
 
 DOCUMENTS = 16  # that are run alone
@@ -103,15 +106,16 @@ def accumulation(live: Live) -> Check:
 
 def validation_error(live: Live) -> Check:
     """Estimate the standard error of the validation loss from the spread between documents."""
-    if live.subject.blocks("validation") is None:
+    blocks = live.subject.blocks("validation")
+    if blocks is None:
         return passed("no validation split")
-    batch = live.rows("validation", passes=4)
-    losses, tokens = per_document(live.score(batch).nll, batch)
+    batch = live.rows("validation", passes=4, each_once=True)
+    losses, tokens = per_document(live.score(batch).nll, batch, blocks)
     if len(losses) < FEW:
         return Check("skip", f"only {len(losses)} documents in the text that was looked at")
     documents = len(live.subject.documents["validation"])
-    error = standard_error(losses, tokens) * (len(losses) / max(documents, len(losses))) ** 0.5
-    mean = losses.sum() / tokens.sum()
+    mean, error = paired_rise(losses, tokens)
+    error *= (len(losses) / documents) ** 0.5
     found = (
         f"about {error:.3f} nats around an initial loss of {mean:.3f}, from {len(losses)} of "
         f"{documents:,} documents"
@@ -168,29 +172,19 @@ def dropout_settings(model: nn.Module) -> dict[str, float]:
     return found
 
 
-def per_document(nll: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return summed losses and numbers of counted tokens of each document, float64 on the CPU."""
-    ids = batch["document_ids"]
-    keys = (torch.arange(len(ids), device=ids.device)[:, None] * ids.shape[1] + ids)[ids >= 0]
-    counted = (batch["labels"] != IGNORE_INDEX)[ids >= 0]
-    _, numbers = keys.unique(return_inverse=True)
-    sums = torch.zeros(2, int(numbers.max()) + 1, dtype=torch.float64)
-    sums[0].index_add_(0, numbers.cpu(), (nll[ids >= 0] * counted).double().cpu())
-    sums[1].index_add_(0, numbers.cpu(), counted.double().cpu())
-    losses, tokens = sums[:, sums[1] > 0]
-    return losses, tokens
+def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Floats, Integers]:
+    """Return summed losses and numbers of counted tokens of each document that a batch holds.
 
-
-def standard_error(losses: Tensor, tokens: Tensor) -> float:
-    """Return the standard error of Σ losses / Σ tokens over documents (ratio estimator).
-
-    >>> round(standard_error(torch.tensor([2.0, 4.0, 6.0]), torch.ones(3)), 4)
-    1.1547
+    Args:
+        nll: ``[B, T]`` nats.
+        batch: rows of blocks, or the starts of them.
+        blocks: of the split.
     """
-    count = len(losses)
-    residuals = losses - losses.sum() / tokens.sum() * tokens
-    variance = residuals.square().sum() / (count - 1) / count
-    return float(variance.sqrt() / tokens.mean())
+    document = blocks.document_numbers(batch["block_id"].cpu(), batch["document_ids"].cpu())
+    losses = DocumentLosses(blocks.num_documents, ())
+    losses.update(nll.cpu(), batch["labels"].cpu() != IGNORE_INDEX, document)
+    sums, tokens = (each[:, 0].numpy() for each in losses.compute())
+    return sums[tokens > 0], tokens[tokens > 0]
 
 
 def in_half(live: Live) -> bool:

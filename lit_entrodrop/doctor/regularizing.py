@@ -1,66 +1,18 @@
 """Checks of the regularizers, each of which runs alone in real training steps."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 
 from lit_entrodrop.doctor.check import Check, Theme, failed, passed, warned
 from lit_entrodrop.doctor.live import Live
-from lit_entrodrop.doctor.watching import Watched, strength, watching
-from regularizers import Regularizer
+from lit_entrodrop.doctor.trials import WORDS, named
+from lit_entrodrop.doctor.watching import strength
 
-WORDS = {
-    "on_input_ids": "ids",
-    "on_embeddings": "embeddings",
-    "on_token_weight": "weights",
-    "on_token_loss": "losses",
-}
 FAR = 0.25  # of the expected drop rate, beside four standard errors
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One regularizer in one training step.
-
-    Args:
-        name: of the regularizer.
-        regularizer: itself.
-        strength: of its curriculum; None if it has none.
-        watched: what its hooks did.
-        loss: of the step, in nats a token.
-        plain: that of the same step without it.
-    """
-
-    name: str
-    regularizer: Regularizer
-    strength: float | None
-    watched: Watched
-    loss: float
-    plain: float
-
-    @property
-    def changes(self) -> list[str]:
-        """What it changes, and of which share of the tokens."""
-        told = []
-        for hook, changed in self.watched.changes.items():
-            real = self.watched.calls[hook][2].document_ids >= 0
-            if changed.any():
-                told.append(f"{changed.sum() / real.sum():.1%} of {WORDS[hook]}")
-        return told
-
-    def describe(self) -> str:
-        """Tell what it does."""
-        value = 1.0 if self.strength is None else self.strength
-        return (
-            f"{self.name} at {value:.3g} changes {', '.join(self.changes) or 'no token'}, loss "
-            f"{self.plain:.3f} -> {self.loss:.3f}"
-        )
 
 
 def curricula(live: Live) -> Check:
     """Look for regularizers whose strength is 0 throughout."""
-    strengths = {name: strength(regularizer) for name, regularizer in _named(live)}
+    strengths = {name: strength(regularizer) for name, regularizer in named(live.module)}
     if not strengths:
         return passed("no regularizer is configured")
     idle = [name for name, (value, _) in strengths.items() if value == 0]
@@ -79,7 +31,7 @@ def curricula(live: Live) -> Check:
 def masks_are_applied(live: Live) -> Check:
     """Look at what each regularizer changes in a training step at its full strength."""
     told, broken, idle = [], [], []
-    for trial in _trials(live):
+    for trial in live.trials:
         told.append(trial.describe())
         reaches = not math.isclose(trial.loss, trial.plain, rel_tol=1e-6)
         if not math.isfinite(trial.loss):
@@ -102,7 +54,7 @@ def masks_are_applied(live: Live) -> Check:
 def drop_rates(live: Live) -> Check:
     """Compare the share of tokens that are dropped with what the settings promise."""
     told, far = [], []
-    for trial in _trials(live):
+    for trial in live.trials:
         rate = trial.watched.metrics.get("drop_rate")
         if rate is None or trial.strength is None:
             continue
@@ -129,37 +81,12 @@ def special_tokens_are_protected(live: Live) -> Check:
     """Look for special tokens and padding that a regularizer alters or counts."""
     wrong = [
         f"{trial.name} alters {WORDS[hook]} of {count:,} special, padding or uncounted tokens"
-        for trial in _trials(live)
+        for trial in live.trials
         for hook, count in trial.watched.protected_changes().items()
     ]
     if wrong:
         return failed("; ".join(wrong), "alter only step.alterable, and weigh only step.valid")
     return passed("ids and embeddings of special tokens and padding stay as they are")
-
-
-def _named(live: Live) -> Iterator[tuple[str, Regularizer]]:
-    regularizers = live.module.regularizers
-    return zip(regularizers.names, regularizers.ordered, strict=True)
-
-
-@lru_cache(maxsize=1)
-def _trials(live: Live) -> list[Trial]:
-    """Try each regularizer that is not idle."""
-    trials = []
-    tokens = live.batch["labels"].shape[1]
-    for name, regularizer in _named(live):
-        value, progress = strength(regularizer)
-        if value == 0:
-            continue
-        losses, weights = [], []
-        with watching(regularizer) as watched:
-            for alone in ([], [regularizer]):
-                live.module.step_weight.zero_()
-                losses.append(live.loss(live.batch, alone, at=progress).item() * tokens)
-                weights.append(live.module.step_weight.item())
-        plain, loss = (of / max(over, 1e-8) for of, over in zip(losses, weights, strict=True))
-        trials.append(Trial(name, regularizer, value, watched, loss, plain))
-    return trials
 
 
 REGULARIZERS = Theme(

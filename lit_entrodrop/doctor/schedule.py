@@ -14,6 +14,8 @@ RATES = {"all weights": (1e-6, 2e-4), "adapters": (1e-5, 2e-3)}
 LARGE = 50_000_000  # parameters; smaller models bear higher rates
 WATCHED = "val/loss, also by entropy, shows when it overfits; checkpoints/best.ckpt keeps the best"
 
+UNWATCHED = "without a validation split nothing will show when it overfits"
+
 
 def epochs(subject: Subject) -> Check:
     """Compare the passes over the text with those after which models are known to overfit."""
@@ -25,7 +27,8 @@ def epochs(subject: Subject) -> Check:
     names = [type(regularizer).__name__ for regularizer in subject.module.regularizers.ordered]
     found = (
         f"{passes:.3g} epochs of {tokens:,} tokens, {each:.2g} tokens for each trainable "
-        f"parameter, under {', '.join(names) or 'no regularizer'}; {WATCHED}"
+        f"parameter, under {', '.join(names) or 'no regularizer'}; "
+        f"{UNWATCHED if subject.blocks('validation') is None else WATCHED}"
     )
     if passes > HARMLESS_EPOCHS and not names:
         return warned(

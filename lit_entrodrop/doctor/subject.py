@@ -18,6 +18,8 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.preparing import gather_documents
+from lit_entrodrop.doctor import nearness
+from lit_entrodrop.doctor.texts import sample
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.plan.options import Job
 from lit_entrodrop.plan.settings import data_parallel_size, job_of
@@ -111,6 +113,11 @@ class Subject:
         assert blocks is not None, "there is always something to train on"
         # EOS ends each document, and no other chunk.
         return {**self.dealt, "train": self.dealt["train"][: count_ends(blocks, end)]}
+
+    @cached_property
+    def train_index(self) -> nearness.Index:
+        """The training documents, or a sample of them, by what is nearly equal to them."""
+        return nearness.Index(sample(self.documents["train"], nearness.COMPARED), "Hashing train")
 
     @cached_property
     def job(self) -> Job:

@@ -3,17 +3,10 @@ from random import Random
 import pytest
 
 from lit_entrodrop.data.documents import Document
-from lit_entrodrop.doctor import duplicates
+from lit_entrodrop.doctor import nearness
 from lit_entrodrop.doctor.check import run_check
-from lit_entrodrop.doctor.duplicates import (
-    COMPARED,
-    THRESHOLD,
-    Index,
-    jaccard,
-    near_duplicates,
-    shingles,
-    train_duplicates,
-)
+from lit_entrodrop.doctor.duplicates import near_duplicates, train_duplicates
+from lit_entrodrop.doctor.nearness import COMPARED, THRESHOLD, Index, jaccard, shingles
 from tests.helpers.doctor import make_subject
 from tests.helpers.tiny import Tiny, texts, write_corpus
 
@@ -68,7 +61,7 @@ def test_only_training_text_within_the_limit_counts(tiny: Tiny) -> None:
 def test_large_corpora_are_sampled_and_it_is_said(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "COMPARED", 5)
+    monkeypatch.setattr(nearness, "COMPARED", 5)
     check = run_check(near_duplicates, make_subject(tiny))
     assert COMPARED == 10_000
     assert "compared with 5 sampled of " in check.found

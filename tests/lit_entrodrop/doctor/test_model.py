@@ -10,7 +10,6 @@ from lit_entrodrop.doctor.model import (
     packed_documents_stay_apart,
     packing_difference,
     per_document,
-    standard_error,
     train_mode,
     validation_error,
 )
@@ -18,13 +17,15 @@ from regularizers import EntroDrop, Regularizer
 from tests.helpers.architectures import ARCHITECTURES
 from tests.helpers.doctor import examined, make_subject
 from tests.helpers.faulty import LargestOfBatch
-from tests.helpers.tiny import LLAMA, Tiny
+from tests.helpers.tiny import LLAMA, Tiny, texts, write_corpus
 
 CHECKS = (train_mode, packed_documents_stay_apart, accumulation, validation_error)
 
 
 def test_sound_model_passes_and_is_left_as_it_was(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module, EntroDrop(), lm={"architecture": LLAMA})
+    # Few documents would leave the validation loss uncertain.
+    data = {"validation": 0.3}
+    subject = make_subject(tiny_module, EntroDrop(), lm={"architecture": LLAMA}, data=data)
     before: dict[str, Tensor] = {}
 
     def keep(live: Live) -> None:
@@ -134,17 +135,26 @@ def test_validation_loss_of_few_uneven_documents_is_told(tiny: Tiny) -> None:
     assert "raise data.validation" in check.remedy
 
 
-def test_standard_error_is_that_of_a_mean() -> None:
-    draws = torch.randn(400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected = draws.std() / 20
-    assert standard_error(draws + 5, torch.ones(400)) == pytest.approx(expected.item())
+def test_validation_documents_count_once(tiny: Tiny) -> None:
+    """Also where there are fewer than a batch has rows, and where they are cut into blocks."""
+    corpus = write_corpus(tiny.folder / "held_out.jsonl", [f"{text} " * 2 for text in texts(6)])
+    data = {"validation": str(corpus)}
+    subject = make_subject(tiny, data=data)
+    found: list[int] = []
 
+    def look(live: Live) -> Check:
+        blocks = subject.blocks("validation")
+        assert blocks is not None
+        batch = live.rows("validation", passes=99, each_once=True)
+        found.extend(batch["block_id"].tolist())
+        losses, tokens = per_document(torch.ones(batch["labels"].shape), batch, blocks)
+        # All documents, whole, of one nat a token.
+        assert losses.tolist() == tokens.tolist()
+        assert (len(tokens), tokens.sum()) == (6, blocks.counted.sum())
+        return validation_error(live)
 
-def test_losses_are_summed_by_document() -> None:
-    batch = {
-        "document_ids": torch.tensor([[0, 0, 1, 1, -1], [0, 0, 0, -1, -1]]),
-        "labels": torch.tensor([[-100, 5, -100, 6, -100], [-100, 7, 8, -100, -100]]),
-    }
-    losses, tokens = per_document(torch.arange(10.0).view(2, 5), batch)
-    assert losses.tolist() == [1, 3, 13]
-    assert tokens.tolist() == [1, 1, 2]
+    [check] = examined(subject, look)
+    assert check.status != "fail", check
+    assert found == list(range(len(found)))
+    assert int(check.found.split("from ")[1].split()[0]) <= 6
+    assert check.found.endswith("of 6 documents")

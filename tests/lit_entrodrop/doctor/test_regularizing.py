@@ -1,3 +1,5 @@
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -154,3 +156,11 @@ def test_reference_model_and_online_entropies_are_provided(tiny: Tiny) -> None:
     assert check.status == "warn"
     assert "excess_loss changes nothing at the start of training" in check.found
     assert "entro_drop at 0.497 changes" in check.found
+
+
+def test_examined_model_is_let_go(tiny_module: Tiny) -> None:
+    kept: list[weakref.ref[Live]] = []
+    checks = found(tiny_module, EntroDrop(), prepare=lambda live: kept.append(weakref.ref(live)))
+    assert checks["masks are applied"].status == "pass"
+    gc.collect()
+    assert kept[0]() is None

@@ -41,6 +41,12 @@ def test_steps_bound_epochs(tiny_module: Tiny) -> None:
     assert run_check(epochs, subject).found.startswith("0.5 epochs")
 
 
+def test_nothing_is_promised_of_a_validation_that_there_is_not(tiny_module: Tiny) -> None:
+    check = only(epochs, tiny_module, data={"validation": 0})
+    assert "val/loss" not in check.found
+    assert "without a validation split" in check.found
+
+
 def test_endless_run_fails(tiny_module: Tiny) -> None:
     check = only(steps, tiny_module, trainer={"max_epochs": -1})
     assert check.status == "fail"
