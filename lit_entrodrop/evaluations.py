@@ -6,8 +6,11 @@ them share.
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ from numpy.typing import NDArray
 
 FOLDER = "evaluations"
 RUN_INFO = "run.json"
+# What a zip file that is cut short or altered raises.
+TORN = (zipfile.BadZipFile, zlib.error)
+OF_A_FIT = re.compile(r"step=(\d+)\.npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +39,7 @@ class Evaluation:
         passage_nll: ``[P, T]`` fp32 nats, loss of each token of some passages; NaN where a token
             does not count.
         passage_entropy: ``[P, T]`` fp32 nats, entropy of the same predictions.
+        edges: ``[K - 1]`` fp64 nats, between the buckets; empty if nothing is known of them.
     """
 
     step: int
@@ -43,6 +50,7 @@ class Evaluation:
     histogram_edges: NDArray[np.float64]
     passage_nll: NDArray[np.float32]
     passage_entropy: NDArray[np.float32]
+    edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def loss(self) -> NDArray[np.float64]:
@@ -72,7 +80,7 @@ class Evaluation:
                 values: dict[str, Any] = dict(kept)
             step, epoch = int(values.pop("step")), float(values.pop("epoch"))
             return cls(step, epoch, **values)
-        except (OSError, ValueError, TypeError, LookupError, EOFError) as error:
+        except (OSError, ValueError, TypeError, LookupError, EOFError, *TORN) as error:
             raise ValueError(
                 f"{path}: expected an evaluation written by `fit`, `validate` or `test`, got "
                 f"something else ({error}): remove it, or evaluate again"
@@ -97,15 +105,21 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     Args:
         folder: the run's.
     """
-    found = [Evaluation.load(path) for path in (Path(folder) / FOLDER).glob("step=*.npz")]
+    found = [Evaluation.load(path) for path, _ in _of_a_fit(folder)]
     return sorted(found, key=lambda evaluation: evaluation.step)
 
 
 def remove_evaluations_after(folder: str | Path, step: int) -> None:
     """Forget the validations that a run which goes on from a step will make again."""
-    for path in (Path(folder) / FOLDER).glob("step=*.npz"):
-        if int(path.stem.removeprefix("step=")) > step:
+    for path, done in _of_a_fit(folder):
+        if done > step:
             path.unlink()
+
+
+def _of_a_fit(folder: str | Path) -> Iterator[tuple[Path, int]]:
+    for path in list((Path(folder) / FOLDER).glob("step=*.npz")):
+        if match := OF_A_FIT.fullmatch(path.name):
+            yield path, int(match[1])
 
 
 def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:
