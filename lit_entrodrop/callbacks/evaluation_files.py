@@ -128,7 +128,8 @@ class EvaluationFiles(L.Callback):
         if self._losses is None:
             return
         nll, tokens = self._losses.compute()
-        histogram, scores = self._histogram.compute(), self._scores.compute()
+        histogram = self._histogram.compute()
+        passage_nll, passage_entropy = (each.cpu().numpy() for each in self._scores.compute())
         step, epoch = _position(trainer, pl_module)
         evaluation = Evaluation(
             step,
@@ -137,7 +138,8 @@ class EvaluationFiles(L.Callback):
             tokens.cpu().numpy(),
             histogram.cpu().numpy(),
             self._histogram.edges.numpy(),
-            *(values.cpu().numpy() for values in scores),
+            passage_nll,
+            passage_entropy,
             edges_of(pl_module),
         )
         self._losses = None
