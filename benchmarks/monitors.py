@@ -2,12 +2,13 @@
 
 Two real ``Trainer.fit`` runs of our module under EntroDrop take turns by blocks of steps, in a
 random order (see :mod:`benchmarks.live_fit`): one without callbacks and loggers, one with all that
-``fit`` has by default: ``metrics.csv``, TensorBoard, NaN guard, throughput, and the progress bar,
-drawn as on a terminal, but to nowhere. Differences are taken within a round.
+``fit`` has by default: ``metrics.csv``, TensorBoard, NaN guard, and all of ``monitors``, the
+progress bar drawn as on a terminal, but to nowhere. Differences are taken within a round.
 
-Checkpoints, validation and samples are no part of it: they lie between steps, and take the longer
-the more often they are asked for. What watching adds to a step is the same for any model, so that
-its share depends on how long a step takes: choose a model and a batch as those that are trained.
+Checkpoints and validation, with what monitors do there, are no part of it: they lie between steps,
+and take the longer the more often they are asked for. What watching adds to a step is the same for
+any model, so that its share depends on how long a step takes: choose a model and a batch as those
+that are trained.
 """
 
 import contextlib
@@ -22,10 +23,11 @@ from typing import Any
 from benchmarks import harness
 from benchmarks.live_fit import SILENT, LiveFit, fit, llama, seeded, topics_data
 from lit_entrodrop.building import LMConfig
-from lit_entrodrop.callbacks import NaNGuard, RunProgressBar, Samples, Throughput
-from lit_entrodrop.cli import loggers
+from lit_entrodrop.callbacks import NaNGuard
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.loggers import loggers
 from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.monitors import Monitors
 from lit_entrodrop.optim import AdamW
 from regularizers import EntroDrop
 
@@ -117,7 +119,7 @@ def watched(folder: Path) -> dict[str, Any]:
         **SILENT,
         "enable_progress_bar": True,
         "logger": loggers(None, folder),
-        "callbacks": [NaNGuard(), Throughput(), Samples(), RunProgressBar()],
+        "callbacks": [NaNGuard(), *Monitors().callbacks("fit")],
         "default_root_dir": folder,
     }
 

@@ -13,13 +13,10 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
 from lit_entrodrop.callbacks import Checkpoints, NaNGuard, PredictionWriter
-from lit_entrodrop.callbacks.checkpoints import BEST, LAST
-from lit_entrodrop.callbacks.checkpoints import FOLDER as CHECKPOINTS
 from lit_entrodrop.checkpoint_io import StreamingCheckpointIO
 from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.checks import check_strategy
@@ -27,12 +24,11 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.entropy.scoring import Split, score_split
 from lit_entrodrop.evaluation_table import evaluation_table
-from lit_entrodrop.loggers import TensorBoard
-from lit_entrodrop.metrics_file import FILE_NAME as METRICS
-from lit_entrodrop.metrics_file import MetricsFile
+from lit_entrodrop.loggers import loggers
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.monitors import Monitors, shows_progress
 from lit_entrodrop.ranks import is_first
+from lit_entrodrop.run_folder import find_checkpoint, refuse_used_folder
 
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
@@ -240,70 +236,6 @@ class LitCLI(LightningCLI):
             kwargs["verbose"] = False
         # A checkpoint from elsewhere must not run code.
         return {**kwargs, "ckpt_path": self._ckpt_path, "weights_only": True}
-
-
-def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
-    """Refuse to write a new run over an old one.
-
-    Raises:
-        ValueError: if the folder holds a run and none is being resumed.
-    """
-    # A config alone was left by a run that ended before its first step.
-    holds_a_run = any((folder / name).exists() for name in (METRICS, CHECKPOINTS))
-    own = (folder / CHECKPOINTS).resolve()
-    resumes_it = ckpt_path in ("last", "best") or (
-        ckpt_path is not None and Path(ckpt_path).resolve().parent == own
-    )
-    if holds_a_run and not resumes_it:
-        raise ValueError(
-            f"trainer.default_root_dir: expected a new folder, but {folder} holds a run: name "
-            "another with --trainer.default_root_dir, or resume it with --ckpt_path last"
-        )
-
-
-def find_checkpoint(name: str, folder: Path, may_be_new: bool = False) -> Path | None:
-    """Find the checkpoint that a command names.
-
-    Args:
-        name: a path, or ``last`` or ``best`` of the run.
-        folder: the run's.
-        may_be_new: whether ``last`` of a run without checkpoints is none, with which it starts.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    links = {"last": folder / CHECKPOINTS / LAST, "best": folder / CHECKPOINTS / BEST}
-    path = links.get(name, Path(name))
-    if path.exists():
-        return path.resolve()
-    # A copy may have lost its links, and a run that was killed may not have come to make one.
-    written = (folder / CHECKPOINTS).glob("step=*.ckpt")
-    newest = max(written, key=lambda kept: kept.stat().st_mtime_ns, default=None)
-    if name == "last" and newest is not None:
-        return newest.resolve()
-    if name == "last" and may_be_new:
-        rank_zero_info(f"ckpt_path: {folder} holds no checkpoint yet: the run starts anew")
-        return None
-    raise ValueError(
-        f"ckpt_path: expected a checkpoint written by `fit`, found no {path}: name last or best "
-        "of trainer.default_root_dir, or a path in the checkpoints folder of a run"
-    )
-
-
-def loggers(given: Any, folder: Path) -> list[Logger]:
-    """Return the loggers of a fit.
-
-    Args:
-        given: ``trainer.logger``: a logger or several, which take the place of TensorBoard; null or
-            true for that; false for none at all.
-        folder: the run's.
-    """
-    if given is False:
-        return []
-    if given in (None, True):
-        return [MetricsFile(folder), TensorBoard(folder)]
-    others = given if isinstance(given, list) else [given]
-    return [MetricsFile(folder), *others]
 
 
 def default_callbacks(subcommand: str | None, folder: Path) -> list[L.Callback]:

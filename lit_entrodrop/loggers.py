@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+from lit_entrodrop.metrics_file import MetricsFile
 
 FOLDER = "tensorboard"
 
@@ -34,3 +36,19 @@ class TensorBoard(TensorBoardLogger):
         self.experiment.close()
         self._kwargs["purge_step"] = step + 1
         self._experiment = None
+
+
+def loggers(given: Any, folder: Path) -> list[Logger]:
+    """Return the loggers of a fit.
+
+    Args:
+        given: ``trainer.logger``: a logger or several, which take the place of TensorBoard; null or
+            true for that; false for none at all.
+        folder: the run's.
+    """
+    if given is False:
+        return []
+    if given in (None, True):
+        return [MetricsFile(folder), TensorBoard(folder)]
+    others = given if isinstance(given, list) else [given]
+    return [MetricsFile(folder), *others]

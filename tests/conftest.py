@@ -20,6 +20,7 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
     MPLBACKEND="agg",
+    MLFLOW_DISABLE_TELEMETRY="true",
 )
 for name in ("LIT_ENTRODROP_TRACEBACK", "PL_GLOBAL_SEED", "XDG_CACHE_HOME"):
     os.environ.pop(name, None)

@@ -7,13 +7,13 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from lit_entrodrop.diagnosis import diagnose
+from lit_entrodrop.diagnosis import Diagnosis, diagnose
 from lit_entrodrop.evaluations import FOLDER
 
 
 @final
 class OverfittingMonitor(L.Callback):
-    """Warn as soon as a group of tokens overfits, in words, with what to do.
+    """Warn as soon as a group of tokens overfits, or training diverges, and say what to do.
 
     The rule is that of :mod:`lit_entrodrop.diagnosis`; it reads what ``monitors.evaluations``
     writes, and so stays silent without it.
@@ -28,17 +28,30 @@ class OverfittingMonitor(L.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Warn of groups that have begun to overfit."""
-        if trainer.state.fn != TrainerFn.FITTING or not (self.folder / FOLDER).exists():
+        """Warn of groups that have begun to overfit, and of training that diverges."""
+        if trainer.state.fn != TrainerFn.FITTING or (found := self._diagnose()) is None:
             return
-        found = diagnose(self.folder)
-        overfitting = {name for name, verdict in found.verdicts.items() if verdict.overfits}
-        if overfitting - self._told:
+        alarming = {
+            f"{name} {verdict.kind}"
+            for name, verdict in found.verdicts.items()
+            if verdict.kind in ("overfits", "diverges")
+        }
+        if alarming - self._told:
             rank_zero_warn(" ".join(found.sentences))
-        self._told |= overfitting
+        self._told |= alarming
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sum up."""
-        if (self.folder / FOLDER).exists():
-            rank_zero_info("\n".join(diagnose(self.folder).sentences))
+        if found := self._diagnose():
+            rank_zero_info("\n".join(found.sentences))
+
+    def _diagnose(self) -> Diagnosis | None:
+        if not list((self.folder / FOLDER).glob("step=*.npz")):
+            return None
+        try:
+            return diagnose(self.folder)
+        except (ValueError, OSError) as error:
+            # A damaged file is no reason to end training.
+            rank_zero_warn(f"monitors.overfitting: cannot judge this run: {error}")
+            return None

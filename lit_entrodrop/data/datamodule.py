@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.cache import PackedSplit, read_splits, write_splits
-from lit_entrodrop.data.preparing import gather_documents, prepare_split
+from lit_entrodrop.data.preparing import gather_documents, prepare_split, sample_blocks
 from lit_entrodrop.data.sampling import (
     Batch,
     OrderedSampler,
@@ -353,15 +353,11 @@ class TextDataModule(LightningDataModule):
         }
 
     def _with_sample(self, splits: dict[str, PackedSplit]) -> dict[str, PackedSplit]:
-        """Add the sample of training blocks, which runs that are to be compared share."""
-        train, asked = splits["train"].blocks, int(self.hparams["clean_train_blocks"])
-        if not asked:
+        if not (count := self.hparams["clean_train_blocks"]):
             return splits
-        random = np.random.default_rng(self.hparams["split_seed"])
-        chosen = np.sort(random.choice(len(train), min(asked, len(train)), replace=False))
-        sample = train.select(chosen)
-        documents = len(np.unique(sample.documents))
-        return {**splits, "clean_train": PackedSplit(sample, documents, duplicates=0)}
+        # Runs that are to be compared share it, as they do the splits.
+        sample = sample_blocks(splits["train"], count, seed=self.hparams["split_seed"])
+        return {**splits, "clean_train": sample}
 
     @cached_property
     def _cache_folder(self) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
@@ -100,6 +101,23 @@ def prepare_split(
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     blocks = pack_documents(tokenized, block_size, pad_id, packing)
     return PackedSplit(blocks, len(kept), count_duplicates(kept), skipped, beyond)
+
+
+def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
+    """Draw blocks without replacement, in their order.
+
+    Args:
+        split: Where they are from.
+        count: How many, at most.
+        seed: The same gives the same blocks.
+
+    Returns:
+        A split of these blocks.
+    """
+    random, size = np.random.default_rng(seed), len(split.blocks)
+    chosen = random.choice(size, min(count, size), replace=False)
+    sample = split.blocks.select(np.sort(chosen))
+    return PackedSplit(sample, len(np.unique(sample.documents)), duplicates=0)
 
 
 def _drop_shared(name: str, sides: dict[str, list[Document]]) -> None:

@@ -18,9 +18,10 @@ MOST_GROUPS = 2000
 RESAMPLES = 1000
 RULE = (
     f"A group of tokens overfits if its validation loss is now at least {LEAST_RISE:.0%} above its "
-    f"lowest, with {CONFIDENCE:.0%} confidence, while its loss on clean training text has not "
-    "risen by half as much. Confidence comes from a paired one-sided t-test over validation "
-    "documents, corrected for the number of evaluations of which the lowest was chosen. The onset "
+    f"lowest, with {CONFIDENCE:.0%} confidence, while its loss on clean training text, if that is "
+    "known, has not risen by half as much. Confidence comes from a paired one-sided t-test over "
+    "validation documents, corrected (Bonferroni) for all pairs of evaluations that a run could "
+    "have compared so far, and for the number of groups. The onset "
     "is the first evaluation after the lowest; the interval of the lowest is that of its place "
     f"when documents are drawn again, {RESAMPLES} times. If the loss on training text rises too, "
     "training diverges."
@@ -61,7 +62,11 @@ class Verdict:
 
 
 def judge(
-    nll: Floats, tokens: NDArray[np.int64], epochs: Floats, clean_train: Floats | None = None
+    nll: Floats,
+    tokens: NDArray[np.int64],
+    epochs: Floats,
+    clean_train: Floats | None = None,
+    groups: int = 1,
 ) -> Verdict:
     """Apply the rule to E evaluations on D documents.
 
@@ -70,6 +75,7 @@ def judge(
         tokens: ``[D]`` how many those are.
         epochs: ``[E]`` passes over the training data done.
         clean_train: ``[E]`` nats per token, loss on clean training text; None if unknown.
+        groups: how many groups of tokens are judged.
 
     Returns:
         The verdict.
@@ -88,7 +94,9 @@ def judge(
     best = int(losses.argmin())
     rise, error = paired_rise(nll[-1] - nll[best], tokens)
     half = error * stats.t.ppf(1 - (1 - CONFIDENCE) / 2, len(tokens) - 1)
-    confidence = _confidence(rise, error, len(tokens), chosen_from=len(epochs) - 1)
+    # A run looks after every evaluation, each time for the lowest of those before.
+    pairs = len(epochs) * (len(epochs) - 1) // 2
+    confidence = _confidence(rise, error, len(tokens), pairs * groups)
     change = None if clean_train is None else float(clean_train[-1] - clean_train[best])
     kind: Kind = "holds"
     if confidence >= CONFIDENCE and rise >= LEAST_RISE * losses[best]:
@@ -148,11 +156,11 @@ def best_epoch_interval(
     return float(low), float(high)
 
 
-def _confidence(rise: float, error: float, documents: int, chosen_from: int) -> float:
+def _confidence(rise: float, error: float, documents: int, comparisons: int) -> float:
     if rise <= 0 or error == 0:
         return float(rise > 0)
     p_value = stats.t.sf(rise / error, documents - 1)
-    return float(max(0.0, 1 - chosen_from * p_value))
+    return float(max(0.0, 1 - comparisons * p_value))
 
 
 def _unknown(nll: Floats, tokens: NDArray[np.int64], epochs: Floats) -> Verdict:

@@ -11,10 +11,12 @@ import pandas as pd
 from lit_entrodrop.diagnosis.overfitting import RULE, Verdict, judge
 from lit_entrodrop.diagnosis.words import ALL, in_words
 from lit_entrodrop.evaluations import Evaluation, read_evaluations, read_run_info
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.metrics_file import FILE_NAME, read_metrics
 
-# Share of an epoch's training metrics that counts as its start, and as its end.
-BORDER = 0.25
+# A quarter of an epoch's training metrics counts as its start, and one as its end: from one to the
+# other it is three times as far as from the end to the next start.
+BORDER, DISTANCE = 0.25, 3
+LEAST_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Diagnosis:
     Attributes:
         verdicts: of all tokens (``all``) and of each entropy bucket, by name.
         epoch_drops: by how much the training loss falls from the end of each epoch to the start of
-            the next, nats per token: a stair tells of text that is recognised.
+            the next, beyond its slope within both, nats per token: such a stair tells of text that
+            is recognised. Empty if epochs have too few rows to tell.
         last_epoch: passes over the data at the last evaluation.
         regularized: whether any regularizer is at work.
     """
@@ -48,7 +51,9 @@ class Diagnosis:
     @property
     def sentences(self) -> list[str]:
         """What is found, and what to do, in plain words."""
-        return in_words(self.verdicts, self.worst, self.last_epoch, self.regularized)
+        return in_words(
+            self.verdicts, self.worst, self.last_epoch, self.regularized, self.epoch_drops
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -75,16 +80,16 @@ def diagnose(folder: str | Path) -> Diagnosis:
     Returns:
         The diagnosis.
     """
-    evaluations = read_evaluations(folder)
+    evaluations = comparable(read_evaluations(folder))
     if not evaluations:
         raise ValueError(
             f"run: expected evaluations in {folder}, found none: they are written by `fit` at each "
             "validation, unless monitors.evaluations is null"
         )
-    info, metrics = read_run_info(folder), read_metrics(folder)
+    info, metrics = read_run_info(folder), _metrics(Path(folder))
     names = [ALL, *info["buckets"]["names"]]
     verdicts = {
-        name: _verdict(evaluations, column, _clean_train(metrics, evaluations, name))
+        name: _verdict(evaluations, column, _clean_train(metrics, evaluations, name), len(names))
         for column, name in enumerate(names)
         if evaluations[-1].tokens[:, column].any()
     }
@@ -92,26 +97,53 @@ def diagnose(folder: str | Path) -> Diagnosis:
     return Diagnosis(verdicts, epoch_drops(metrics), evaluations[-1].epoch, regularized)
 
 
+def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Return those evaluations that are of the same tokens, in the same buckets, as the last.
+
+    A run may have been resumed with other settings of validation.
+    """
+    return [
+        each
+        for each in evaluations
+        if np.array_equal(each.tokens, evaluations[-1].tokens)
+        and np.array_equal(each.edges, evaluations[-1].edges)
+    ]
+
+
 def epoch_drops(metrics: pd.DataFrame) -> list[float]:
-    """Return by how much the training loss falls over each border of two epochs, nats per token.
+    """Return the stair at each border of two epochs: what it falls there beyond its slope.
 
     Args:
-        metrics: of a run; those without enough rows an epoch tell nothing.
+        metrics: of a run; with too few rows an epoch they tell nothing.
+
+    Returns:
+        Nats per token, one number a border.
     """
     rows = metrics.reindex(columns=["epoch", "train/loss"]).dropna()
     losses = [group["train/loss"].to_numpy() for _, group in rows.groupby("epoch")]
-    sizes = [max(1, round(BORDER * len(each))) for each in losses]
-    ends = [each[-size:].mean() for each, size in zip(losses, sizes, strict=True)]
+    if not losses or min(map(len, losses)) < LEAST_ROWS:
+        return []
+    sizes = [round(BORDER * len(each)) for each in losses]
     starts = [each[:size].mean() for each, size in zip(losses, sizes, strict=True)]
-    return [float(end - start) for end, start in zip(ends, starts[1:], strict=False)]
+    ends = [each[-size:].mean() for each, size in zip(losses, sizes, strict=True)]
+    slopes = [(start - end) / DISTANCE for start, end in zip(starts, ends, strict=True)]
+    return [
+        float(ends[e] - starts[e + 1] - (slopes[e] + slopes[e + 1]) / 2)
+        for e in range(len(losses) - 1)
+    ]
+
+
+def _metrics(folder: Path) -> pd.DataFrame:
+    # A run without loggers has none.
+    return read_metrics(folder) if (folder / FILE_NAME).exists() else pd.DataFrame()
 
 
 def _verdict(
-    evaluations: Sequence[Evaluation], column: int, clean_train: np.ndarray | None
+    evaluations: Sequence[Evaluation], column: int, clean_train: np.ndarray | None, groups: int
 ) -> Verdict:
     nll = np.stack([evaluation.nll[:, column] for evaluation in evaluations])
     epochs = np.array([evaluation.epoch for evaluation in evaluations], dtype=np.float64)
-    return judge(nll, evaluations[-1].tokens[:, column], epochs, clean_train)
+    return judge(nll, evaluations[-1].tokens[:, column], epochs, clean_train, groups)
 
 
 def _clean_train(

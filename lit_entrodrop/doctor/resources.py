@@ -9,7 +9,6 @@ import torch
 
 from lit_entrodrop.building import HALF
 from lit_entrodrop.checks import check_strategy
-from lit_entrodrop.cli import refuse_used_folder
 from lit_entrodrop.data.datamodule import EVALUATED
 from lit_entrodrop.doctor.check import Check, Theme, failed, passed, warned
 from lit_entrodrop.doctor.subject import Subject
@@ -20,6 +19,7 @@ from lit_entrodrop.plan.hardware import GB
 from lit_entrodrop.plan.options import MARGIN
 from lit_entrodrop.plan.settings import data_parallel_size
 from lit_entrodrop.plan.states import Held, States, states
+from lit_entrodrop.run_folder import refuse_used_folder
 from lit_entrodrop.strategies.names import STRATEGIES
 
 HALF_BYTES = 2

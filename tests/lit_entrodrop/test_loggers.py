@@ -133,6 +133,8 @@ def test_wandb_keeps_the_metrics_offline(tiny: Tiny, monkeypatch: pytest.MonkeyP
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    # It would go on to write into streams that belong to a test.
+    monkeypatch.setenv("WANDB_CONSOLE", "off")
     run = tiny.run(
         "fit",
         f"--config={CONFIGS / 'loggers' / 'wandb.yaml'}",

@@ -80,13 +80,18 @@ def test_a_loss_that_rises_everywhere_diverges() -> None:
     assert verdict.onset_epoch is None
 
 
-def test_noise_alone_is_seldom_called_overfitting() -> None:
-    """The lowest of many equal evaluations is below the last by chance, and the rule knows it."""
+@pytest.mark.parametrize("noise", [0.1, 0.3, 1.0])
+def test_noise_alone_is_seldom_called_overfitting_at_any_look(noise: float) -> None:
+    """Who looks after each evaluation, for the lowest of those before, finds chance at last."""
     called = 0
-    for seed in range(100):
-        nll, tokens = documents([5.0] + [3.0] * 12, seed=seed, noise=1.0)
-        called += judge(nll, tokens, np.arange(13.0)).overfits
-    assert called <= 5
+    for seed in range(60):
+        nll, tokens = documents([5.0] + [3.0] * 9, seed=seed, noise=noise)
+        nll, tokens = nll[:, :60], tokens[:60]
+        called += any(
+            judge(nll[:looks], tokens, np.arange(float(looks))).overfits for looks in range(3, 11)
+        )
+    # 5 % of 60 are 3; as many as 6 are within chance.
+    assert called <= 6
 
 
 @pytest.mark.parametrize("evaluations", [1, 3])

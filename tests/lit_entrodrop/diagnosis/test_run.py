@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,7 +15,7 @@ OVERFITTING = {
     "--trainer.max_epochs": 12,
     "--model.optimizer.lr": 0.02,
     "--model.lm.architecture.hidden_size": 64,
-    "--data.validation": 0.6,
+    "--data.validation": 0.85,
 }
 
 
@@ -24,8 +25,10 @@ def words(settings: dict[str, object]) -> list[object]:
 
 @pytest.fixture(scope="module")
 def overfitted(tiny_module: Tiny) -> Path:
+    corpus = write_corpus(tiny_module.folder / "more.jsonl", texts(160))
+    settings = words({**OVERFITTING, "--data.corpus": corpus})
     with pytest.warns(UserWarning, match=r"The model overfits from epoch .*best\.ckpt"):
-        return tiny_module.run("fit", *words(OVERFITTING), root="overfitted")
+        return tiny_module.run("fit", *settings, root="overfitted")
 
 
 def test_provoked_overfitting_is_called_where_the_loss_turns(overfitted: Path) -> None:
@@ -74,6 +77,22 @@ def test_without_evaluations_there_is_no_diagnosis(tiny: Tiny) -> None:
         diagnose(run)
 
 
-def test_stairs_are_measured_at_the_borders_of_epochs() -> None:
-    metrics = pd.DataFrame({"epoch": [0] * 4 + [1] * 4, "train/loss": [5, 4, 4, 3, 2, 2, 2, 1.0]})
-    assert epoch_drops(metrics) == [1.0]
+def test_a_run_without_loggers_is_diagnosed(tiny: Tiny) -> None:
+    run = tiny.run("fit", "--trainer.logger", "false")
+    verdict = diagnose(run).verdicts["all"]
+    assert verdict.kind == "holds"
+    assert verdict.clean_train_change is None
+
+
+def stairs(falls: float, steps: int = 12, epochs: int = 4) -> pd.DataFrame:
+    """A loss that falls evenly within epochs, and by so much more between them."""
+    epoch = np.repeat(np.arange(epochs), steps)
+    loss = 5 - 0.02 * np.arange(epochs * steps) - falls * epoch
+    return pd.DataFrame({"epoch": epoch, "train/loss": loss})
+
+
+def test_stairs_are_what_falls_beyond_the_slope() -> None:
+    assert epoch_drops(stairs(0.3)) == pytest.approx([0.3] * 3, abs=0.01)
+    assert epoch_drops(stairs(0.0)) == pytest.approx([0.0] * 3, abs=0.01)
+    assert epoch_drops(stairs(0.3, steps=4)) == []
+    assert epoch_drops(pd.DataFrame()) == []
