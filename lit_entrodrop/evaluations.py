@@ -5,8 +5,11 @@ them share.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,12 @@ from lit_entrodrop.folders import write_whole
 
 FOLDER = "evaluations"
 RUN_INFO = "run.json"
+# What a file raises that is cut short, altered or something else.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+OF_A_FIT = re.compile(r"step=(\d+)\.npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +45,7 @@ class Evaluation:
         passage_nll: ``[P, T]`` fp32 nats, loss of each token of some passages; NaN where a token
             does not count.
         passage_entropy: ``[P, T]`` fp32 nats, entropy of the same predictions.
+        edges: ``[K - 1]`` fp64 nats, between the buckets; empty if nothing is known of them.
     """
 
     step: int
@@ -46,6 +56,7 @@ class Evaluation:
     histogram_edges: NDArray[np.float64]
     passage_nll: NDArray[np.float32]
     passage_entropy: NDArray[np.float32]
+    edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def loss(self) -> NDArray[np.float64]:
@@ -73,7 +84,7 @@ class Evaluation:
                 values: dict[str, Any] = dict(kept)
             step, epoch = int(values.pop("step")), float(values.pop("epoch"))
             return cls(step, epoch, **values)
-        except (OSError, ValueError, TypeError, LookupError, EOFError) as error:
+        except UNREADABLE as error:
             raise ValueError(
                 f"{path}: expected an evaluation written by `fit`, `validate` or `test`, got "
                 f"something else ({error}): remove it, or evaluate again"
@@ -98,7 +109,7 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     Args:
         folder: the run's.
     """
-    found = [Evaluation.load(path) for path in (Path(folder) / FOLDER).glob("step=*.npz")]
+    found = [Evaluation.load(path) for path, _ in _of_a_fit(folder)]
     return sorted(found, key=lambda evaluation: evaluation.step)
 
 
@@ -111,7 +122,7 @@ def validations(folder: str | Path, metrics: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows with a validation loss, with ``passes`` beside: 0 before training, broken within an
-        epoch. Where the run has not kept it, it is counted by :func:`passes_done`.
+        epoch. Where the run has not kept it whole, it is counted by :func:`passes_done`.
     """
     rows = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
     kept = [_epoch(evaluation_path(folder, step)) for step in rows.index]
@@ -137,9 +148,15 @@ def passes_done(rows: pd.DataFrame) -> pd.Series:
 
 def remove_evaluations_after(folder: str | Path, step: int) -> None:
     """Forget the validations that a run which goes on from a step will make again."""
-    for path in (Path(folder) / FOLDER).glob("step=*.npz"):
-        if int(path.stem.removeprefix("step=")) > step:
+    for path, done in _of_a_fit(folder):
+        if done > step:
             path.unlink()
+
+
+def _of_a_fit(folder: str | Path) -> Iterator[tuple[Path, int]]:
+    for path in list((Path(folder) / FOLDER).glob("step=*.npz")):
+        if match := OF_A_FIT.fullmatch(path.name):
+            yield path, int(match[1])
 
 
 def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:
@@ -164,8 +181,9 @@ def read_run_info(folder: str | Path) -> dict[str, Any]:
 
 
 def _epoch(path: Path) -> float:
-    if not path.exists():
+    try:
+        # One small member of the file.
+        with np.load(path, allow_pickle=False) as kept:
+            return float(kept["epoch"])
+    except UNREADABLE:
         return float("nan")
-    # One small member of the file.
-    with np.load(path, allow_pickle=False) as kept:
-        return float(kept["epoch"])

@@ -1,12 +1,15 @@
 """Leave in the run's folder what each validation finds, document by document."""
 
 import platform
+from math import isnan
 from pathlib import Path
 from typing import Any, final
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.evaluations import (
@@ -91,7 +94,8 @@ class EvaluationFiles(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the evaluation of this step, before a checkpoint is kept."""
         fitting = trainer.state.fn == TrainerFn.FITTING
-        if not (trainer.sanity_checking and trainer.global_step):
+        whole = trainer.num_sanity_val_steps == float("inf")
+        if not trainer.sanity_checking or (whole and not trainer.global_step):
             self._write(trainer, pl_module, None if fitting else "validation")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -124,7 +128,8 @@ class EvaluationFiles(L.Callback):
         if self._losses is None:
             return
         nll, tokens = self._losses.compute()
-        histogram, scores = self._histogram.compute(), self._scores.compute()
+        histogram = self._histogram.compute()
+        passage_nll, passage_entropy = (each.cpu().numpy() for each in self._scores.compute())
         step, epoch = _position(trainer, pl_module)
         evaluation = Evaluation(
             step,
@@ -133,7 +138,9 @@ class EvaluationFiles(L.Callback):
             tokens.cpu().numpy(),
             histogram.cpu().numpy(),
             self._histogram.edges.numpy(),
-            *(values.cpu().numpy() for values in scores),
+            passage_nll,
+            passage_entropy,
+            edges_of(pl_module),
         )
         self._losses = None
         if trainer.is_global_zero:
@@ -154,23 +161,21 @@ def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
         data.blocks("validation")[passage.block]["input_ids"][passage.start : passage.stop]
         for passage in passages
     ]
+    store = entropies.stores.get("validation")
     known = [
-        entropies.stores["validation"].lookup(torch.tensor([passage.block]))[0]
+        [] if store is None else store.lookup(torch.tensor([passage.block]))[0].tolist()
         for passage in passages
     ]
     return {
         "schema": SCHEMA,
         "buckets": {
             "names": list(entropies.buckets.names),
-            "edges": [round(edge, 4) for edge in entropies.edges.tolist()],
+            "edges": [round(edge, 4) for edge in edges_of(module).tolist()],
         },
         "passages": {
             "tokens": [pieces(module.tokenizer, row.tolist()) for row in rows],
             "reference_entropy": [
-                [
-                    None if value != value else round(value, 4)
-                    for value in row[p.start : p.stop].tolist()
-                ]
+                [None if isnan(value) else round(value, 4) for value in row[p.start : p.stop]]
                 for p, row in zip(passages, known, strict=True)
             ],
         },
@@ -178,6 +183,12 @@ def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
         "device": _device_name(module.device),
         "provenance": provenance(module),
     }
+
+
+def edges_of(module: Any) -> NDArray[np.float64]:
+    """Return the edges between a run's buckets, nats; none if nothing is known of its tokens."""
+    edges = module.entropies.edges
+    return np.empty(0) if edges is None else edges.double().cpu().numpy()
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:

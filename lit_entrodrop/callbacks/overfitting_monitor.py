@@ -7,7 +7,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from lit_entrodrop.diagnosis import diagnose
+from lit_entrodrop.diagnosis import Diagnosis, diagnose
 from lit_entrodrop.evaluations import FOLDER
 
 
@@ -29,9 +29,8 @@ class OverfittingMonitor(L.Callback):
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warn of groups that have begun to overfit, and of training that diverges."""
-        if trainer.state.fn != TrainerFn.FITTING or not (self.folder / FOLDER).exists():
+        if trainer.state.fn != TrainerFn.FITTING or (found := self._diagnose()) is None:
             return
-        found = diagnose(self.folder)
         alarming = {
             f"{name} {verdict.kind}"
             for name, verdict in found.verdicts.items()
@@ -44,5 +43,15 @@ class OverfittingMonitor(L.Callback):
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Sum up."""
-        if (self.folder / FOLDER).exists():
-            rank_zero_info("\n".join(diagnose(self.folder).sentences))
+        if found := self._diagnose():
+            rank_zero_info("\n".join(found.sentences))
+
+    def _diagnose(self) -> Diagnosis | None:
+        if not list((self.folder / FOLDER).glob("step=*.npz")):
+            return None
+        try:
+            return diagnose(self.folder)
+        except (ValueError, OSError) as error:
+            # A damaged file is no reason to end training.
+            rank_zero_warn(f"monitors.overfitting: cannot judge this run: {error}")
+            return None

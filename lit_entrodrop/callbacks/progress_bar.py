@@ -38,7 +38,7 @@ class RunProgressBar(RichProgressBar):
     seconds_per_line: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.refreshes_per_second <= 0 or self.seconds_per_line < 0:
+        if not (self.refreshes_per_second > 0 and self.seconds_per_line >= 0):
             raise ValueError(
                 "progress_bar: expected refreshes_per_second > 0 and seconds_per_line >= 0, got "
                 f"{self.refreshes_per_second} and {self.seconds_per_line}"

@@ -60,10 +60,12 @@ class Samples(L.Callback):
         check_at_least(1, **{name: getattr(self, name) for name in settings})
         check_at_least(0, seed=self.seed)
         given = self.prompts is None or (self.prompts and all(self.prompts))
-        if self.temperature < 0 or not given:
+        warm = self.temperature == 0 or 0.01 <= self.temperature <= 100
+        if not warm or not given or self.seed >= 2**31:
             raise ValueError(
-                "samples: expected temperature >= 0 and prompts that are texts or null, got "
-                f"{self.temperature} and {self.prompts}: leave prompts out for validation documents"
+                "samples: expected temperature 0, or 0.01 to 100, prompts that are texts or null, "
+                f"and seed below 2**31, got {self.temperature}, {self.prompts} and {self.seed}: "
+                "leave prompts out for validation documents"
             )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -47,7 +47,7 @@ class Throughput(L.Callback):
     _flops_per_token: int | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.peak_flops is not None and self.peak_flops <= 0:
+        if self.peak_flops is not None and not self.peak_flops > 0:
             raise ValueError(
                 f"throughput: expected peak_flops > 0 or null, got {self.peak_flops}: name the "
                 "operations per second of one device"
@@ -102,7 +102,8 @@ class Throughput(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Leave checkpoints out."""
+        """Leave checkpoints out; a callback may write one before the batch is counted."""
+        self._clock.tick()
         self._clock.pause()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -111,7 +112,7 @@ class Throughput(L.Callback):
 
     def _log(self, trainer: L.Trainer) -> None:
         steps = trainer.global_step - self._last_step
-        if steps == 0:
+        if steps == 0 or not self._clock.has_measured:
             return
         tokens = int(trainer.strategy.reduce(self._tokens, reduce_op="sum"))
         # Only now the device has done it all.
@@ -162,6 +163,11 @@ class Clock:
         if self._start is not None and self._end is not None:
             self._done.append((self._start, self._end))
         self._start = self._end = None
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self._done) or self._end is not None
 
     def seconds(self) -> float:
         """Return the time up to the last tick, and count anew from there.

@@ -80,7 +80,7 @@ def diagnose(folder: str | Path) -> Diagnosis:
     Returns:
         The diagnosis.
     """
-    evaluations = read_evaluations(folder)
+    evaluations = comparable(read_evaluations(folder))
     if not evaluations:
         raise ValueError(
             f"run: expected evaluations in {folder}, found none: they are written by `fit` at each "
@@ -95,6 +95,19 @@ def diagnose(folder: str | Path) -> Diagnosis:
     }
     regularized = bool(info["provenance"]["regularizers"])
     return Diagnosis(verdicts, epoch_drops(metrics), evaluations[-1].epoch, regularized)
+
+
+def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Return those evaluations that are of the same tokens, in the same buckets, as the last.
+
+    A run may have been resumed with other settings of validation.
+    """
+    return [
+        each
+        for each in evaluations
+        if np.array_equal(each.tokens, evaluations[-1].tokens)
+        and np.array_equal(each.edges, evaluations[-1].edges)
+    ]
 
 
 def epoch_drops(metrics: pd.DataFrame) -> list[float]:

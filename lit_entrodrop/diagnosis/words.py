@@ -69,9 +69,9 @@ def _overfits(name: str, verdict: Verdict) -> str:
     whose = "its" if name == ALL else "their"
     low, high = verdict.rise_interval
     sentence = (
-        f"{who} from epoch {verdict.onset_epoch:g} on: {whose} validation loss has risen by "
+        f"{who} from epoch {verdict.onset_epoch:.3g} on: {whose} validation loss has risen by "
         f"{verdict.rise:.3f} nats per token (95 % interval {low:.3f} to {high:.3f}) above its "
-        f"lowest, {verdict.best_loss:.3f} after epoch {verdict.best_epoch:g}"
+        f"lowest, {verdict.best_loss:.3f} after epoch {verdict.best_epoch:.3g}"
     )
     if (change := verdict.clean_train_change) is None:
         return f"{sentence}."
@@ -80,19 +80,19 @@ def _overfits(name: str, verdict: Verdict) -> str:
 
 
 def _holds(verdict: Verdict, last_epoch: float) -> str:
-    start = f"No overfitting is shown up to epoch {last_epoch:g}: the validation loss is"
+    start = f"No overfitting is shown up to epoch {last_epoch:.3g}: the validation loss is"
     if verdict.rise <= 0:
         return f"{start} at its lowest, {verdict.best_loss:.3f} nats per token."
     return (
         f"{start} {verdict.rise:.3f} nats per token above its lowest ({verdict.best_loss:.3f} "
-        f"after epoch {verdict.best_epoch:g}), too little or too unsure to count."
+        f"after epoch {verdict.best_epoch:.3g}), too little or too unsure to count."
     )
 
 
 def _diverges(verdict: Verdict) -> str:
     return (
         f"Training diverges: the validation loss has risen by {verdict.rise:.3f} nats per token "
-        f"since epoch {verdict.best_epoch:g}, and that on training text by "
+        f"since epoch {verdict.best_epoch:.3g}, and that on training text by "
         f"{verdict.clean_train_change:.3f} as well. Lower the learning rate, or lengthen its "
         "warm-up."
     )
@@ -113,6 +113,6 @@ def _advice(whole: Verdict, regularized: bool) -> str:
         )
     epoch = max(1, round(whole.best_epoch))
     return (
-        f"Take checkpoints/best.ckpt (lowest loss, after epoch {whole.best_epoch:g}), train for "
+        f"Take checkpoints/best.ckpt (lowest loss, after epoch {whole.best_epoch:.3g}), train for "
         f"{epoch} epoch{'s' * (epoch > 1)} (--trainer.max_epochs {epoch}), or {stronger}."
     )

@@ -141,6 +141,12 @@ class Entropies:
         if "validation" in self.stores:
             edges = self.buckets.edges_in(self.stores["validation"])
             self.edges = edges.to(self.device)
+            if (edges.diff() <= 0).any():
+                rank_zero_warn(
+                    f"entropy_buckets: expected edges that rise, got {edges.tolist()}: the model "
+                    "before training gives many tokens the same entropy, so a bucket stays empty; "
+                    "take fewer quantiles"
+                )
 
     def _provide_evaluated(self, split: str, data: TextDataModule, initial: CausalLM) -> None:
         if not self.restored:

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+# More than any context holds.
+MOST_TOKENS = 2**30
+
 
 @dataclass(frozen=True)
 class MemorizationProbe:
@@ -23,10 +26,11 @@ class MemorizationProbe:
     match_tokens: int = 16
 
     def __post_init__(self) -> None:
-        if self.prompt_tokens < 1 or self.match_tokens < 1:
+        given = (self.prompt_tokens, self.match_tokens)
+        if not all(isinstance(each, int) and 1 <= each <= MOST_TOKENS for each in given):
             raise ValueError(
-                "memorization: expected prompt_tokens >= 1 and match_tokens >= 1, got "
-                f"{self.prompt_tokens} and {self.match_tokens}: take for example 16 and 16"
+                f"memorization: expected prompt_tokens and match_tokens from 1 to {MOST_TOKENS}, "
+                f"got {given[0]} and {given[1]}: take for example 16 and 16"
             )
 
 

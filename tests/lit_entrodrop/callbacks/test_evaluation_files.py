@@ -6,6 +6,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from lit_entrodrop.callbacks.evaluation_files import pieces
+from lit_entrodrop.diagnosis import diagnose
+from lit_entrodrop.diagnosis.run import comparable
 from lit_entrodrop.evaluations import (
     Evaluation,
     evaluation_path,
@@ -114,3 +116,44 @@ def test_pieces_add_up_to_the_text(tiny_module: Tiny) -> None:
 def test_settings_out_of_range_are_refused(tiny_module: Tiny, setting: str) -> None:
     with pytest.raises(SystemExit):
         tiny_module.run("fit", f"--monitors.evaluations.{setting}", root="refused")
+
+
+def test_a_look_at_some_batches_before_training_is_no_evaluation(tiny_module: Tiny) -> None:
+    run = tiny_module.run("fit", "--trainer.num_sanity_val_steps", 1, root="glance")
+    assert [each.epoch for each in read_evaluations(run)] == [1, 2]
+
+
+def test_damage_does_not_end_training(tiny_module: Tiny) -> None:
+    run = tiny_module.run("fit", root="damaged")
+    torn = evaluation_path(run, read_evaluations(run)[-1].step)
+    torn.write_bytes(torn.read_bytes()[:500])
+    (torn.parent / "step=20 (copy).npz").write_bytes(b"")
+    with pytest.warns(UserWarning, match="cannot judge this run: .*expected an evaluation"):
+        tiny_module.run("fit", "--ckpt_path", "last", "--trainer.max_epochs", 3, root="damaged")
+    assert evaluation_path(run, 30).exists()
+
+
+def test_other_buckets_on_resume_are_not_mixed_with_those_before(tiny_module: Tiny) -> None:
+    run = tiny_module.run("fit", root="rebucketed")
+    other = ["--model.entropy_buckets.quantiles", "[0.2,0.4,0.6,0.8]"]
+    settings = ["--ckpt_path", "last", "--trainer.max_epochs", 4, *other]
+    tiny_module.run("fit", *settings, root="rebucketed")
+    kept = comparable(read_evaluations(run))
+    assert [each.epoch for each in kept] == [3, 4]
+    assert {len(each.edges) for each in kept} == {4}
+    verdicts = diagnose(run).verdicts
+    assert {"all", "bucket_1", "bucket_5"} <= set(verdicts)
+    assert not {"low", "mid", "high"} & set(verdicts)
+
+
+def test_a_checkpoint_without_entropies_goes_on_without_buckets(tiny_module: Tiny) -> None:
+    run = tiny_module.run("fit", root="blank")
+    path = (run / "checkpoints" / "last.ckpt").resolve()
+    checkpoint = torch.load(path, weights_only=True)
+    for split in ("validation", "clean_train"):
+        del checkpoint["entropies"][split]
+    torch.save(checkpoint, path)
+    with pytest.warns(UserWarning, match="their loss is told without buckets"):
+        tiny_module.run("fit", "--ckpt_path", "last", "--trainer.max_epochs", 3, root="blank")
+    assert read_run_info(run)["buckets"]["edges"] == []
+    assert set(diagnose(run).verdicts) == {"all"}

@@ -72,6 +72,8 @@ def test_evaluations_within_an_epoch_are_parts_of_a_pass(tmp_path: Path) -> None
     # The run knows better: it has stopped short of the end of the epoch.
     replace(evaluation(8, 1.0), epoch=0.5).save(evaluation_path(tmp_path, 8))
     assert measure(tmp_path).values["best_epoch"] == 0.5
+    evaluation_path(tmp_path, 8).write_bytes(b"PK torn")
+    assert progress(tmp_path).endswith("after epoch 0.667")
 
 
 def test_step_that_was_repeated_is_timed_once(run: Path) -> None:

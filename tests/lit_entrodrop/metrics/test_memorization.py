@@ -54,7 +54,9 @@ def test_no_document_is_long_enough() -> None:
 
 
 def test_short_probes_are_refused() -> None:
-    with pytest.raises(ValueError, match="memorization: expected prompt_tokens >= 1"):
+    with pytest.raises(
+        ValueError, match="memorization: expected prompt_tokens and match_tokens from 1"
+    ):
         MemorizationProbe(prompt_tokens=0)
 
 
