@@ -146,8 +146,7 @@ def _require_common_seeds(compared: Sequence[Pair]) -> None:
             ours, theirs = sorted(pair.first.results), sorted(pair.second.results)
             raise ValueError(
                 f"runs: expected arms that share a seed, got {ours} of {pair.first.arm} and "
-                f"{theirs} of {pair.second.arm}, which are compared: train the missing ones, or "
-                "name another baseline"
+                f"{theirs} of {pair.second.arm}: train the missing ones, or compare others"
             )
 
 
