@@ -5,22 +5,28 @@ them share.
 """
 
 import json
-import os
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from lit_entrodrop.folders import write_whole
 
 FOLDER = "evaluations"
 RUN_INFO = "run.json"
-# What a zip file that is cut short or altered raises.
-TORN = (zipfile.BadZipFile, zlib.error)
+# What a file raises that is cut short, altered or something else.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 OF_A_FIT = re.compile(r"step=(\d+)\.npz")
 
 
@@ -62,11 +68,9 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write the evaluation to a file, all or nothing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.part")
-        with unfinished.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **asdict(self))
-        os.replace(unfinished, path)
+        file = BytesIO()
+        np.savez_compressed(file, allow_pickle=False, **asdict(self))
+        write_whole(path, file.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
@@ -80,7 +84,7 @@ class Evaluation:
                 values: dict[str, Any] = dict(kept)
             step, epoch = int(values.pop("step")), float(values.pop("epoch"))
             return cls(step, epoch, **values)
-        except (OSError, ValueError, TypeError, LookupError, EOFError, *TORN) as error:
+        except UNREADABLE as error:
             raise ValueError(
                 f"{path}: expected an evaluation written by `fit`, `validate` or `test`, got "
                 f"something else ({error}): remove it, or evaluate again"
@@ -109,6 +113,39 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     return sorted(found, key=lambda evaluation: evaluation.step)
 
 
+def validations(folder: str | Path, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the metrics after each validation, and how many passes over the data were done.
+
+    Args:
+        folder: the run's.
+        metrics: of the run, indexed by step.
+
+    Returns:
+        The rows with a validation loss, with ``passes`` beside: 0 before training, broken within an
+        epoch. Where the run has not kept it whole, it is counted by :func:`passes_done`.
+    """
+    rows = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
+    kept = [_epoch(evaluation_path(folder, step)) for step in rows.index]
+    return rows.assign(passes=pd.Series(kept, rows.index, float).fillna(passes_done(rows)))
+
+
+def passes_done(rows: pd.DataFrame) -> pd.Series:
+    """Count passes over the data: the k-th of n evaluations within epoch e comes after e + k/n.
+
+    Args:
+        rows: of evaluations, indexed by step, with the ``epoch`` under way, counted from 0. n is
+            that of the epoch with the most, as the last one may not be over.
+
+    >>> epochs = {"epoch": [np.nan, 0, 0, 1]}
+    >>> passes_done(pd.DataFrame(epochs, index=[0, 5, 10, 15])).tolist()
+    [0.0, 0.5, 1.0, 1.5]
+    """
+    epochs = rows.reindex(columns=["epoch"])["epoch"].where(rows.index > 0).astype(float)
+    within = epochs.groupby(epochs)
+    passes: pd.Series = epochs + (within.cumcount() + 1) / within.size().max()
+    return passes.fillna(0)
+
+
 def remove_evaluations_after(folder: str | Path, step: int) -> None:
     """Forget the validations that a run which goes on from a step will make again."""
     for path, done in _of_a_fit(folder):
@@ -124,11 +161,7 @@ def _of_a_fit(folder: str | Path) -> Iterator[tuple[Path, int]]:
 
 def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:
     """Write what the evaluations of a run share."""
-    path = Path(folder) / RUN_INFO
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(json.dumps(info, indent=2))
-    os.replace(unfinished, path)
+    write_whole(Path(folder) / RUN_INFO, json.dumps(info, indent=2))
 
 
 def read_run_info(folder: str | Path) -> dict[str, Any]:
@@ -145,3 +178,12 @@ def read_run_info(folder: str | Path) -> dict[str, Any]:
         )
     info: dict[str, Any] = json.loads(path.read_text())
     return info
+
+
+def _epoch(path: Path) -> float:
+    try:
+        # One small member of the file.
+        with np.load(path, allow_pickle=False) as kept:
+            return float(kept["epoch"])
+    except UNREADABLE:
+        return float("nan")

@@ -1,14 +1,16 @@
 """The file in which a run keeps its metrics."""
 
 import csv
-import os
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from lit_entrodrop.folders import write_whole
 
 FILE_NAME = "metrics.csv"
 Row = dict[str, float]
@@ -72,13 +74,11 @@ class MetricsFile(Logger):
 
     def _write_all(self) -> None:
         self._columns = sorted({name for row in self.rows for name in row})
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        complete = self._path.with_suffix(".csv.part")
-        with complete.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(complete, self._path)
+        file = StringIO(newline="")
+        writer = csv.DictWriter(file, self._columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self._path, file.getvalue())
 
 
 def read_metrics(folder: str | Path) -> pd.DataFrame:
@@ -99,3 +99,19 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
             f"run: expected {FILE_NAME} in {folder}, found none: is it a run's folder?"
         )
     return pd.read_csv(path).groupby("step").last()
+
+
+def mean_drop_rate(metrics: pd.DataFrame) -> float:
+    """Return the share of alterable tokens that were dropped, a mean over training steps.
+
+    Args:
+        metrics: of a run. The shares of several regularizers are added.
+
+    Returns:
+        NaN if no regularizer has dropped tokens.
+
+    >>> mean_drop_rate(pd.DataFrame({"entro_drop/drop_rate": [0.1, 0.3]}))
+    0.2
+    """
+    rates = [name for name in metrics if str(name).endswith("/drop_rate")]
+    return float(metrics[rates].mean().sum()) if rates else float("nan")

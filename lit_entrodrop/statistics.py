@@ -51,7 +51,8 @@ def paired_over_seeds(first: ArrayLike, second: ArrayLike) -> Estimate:
         second: [n] values of the other, in the same order.
 
     Returns:
-        The mean difference and its 95 % interval over seeds.
+        The mean difference and its 95 % interval over seeds; without interval and p value if all
+        seeds differ by the same amount, which leaves no spread to judge by.
 
     Raises:
         ValueError: if there are fewer than two pairs.
@@ -64,9 +65,10 @@ def paired_over_seeds(first: ArrayLike, second: ArrayLike) -> Estimate:
     differences = ours - theirs
     mean = float(differences.mean())
     if np.ptp(differences) <= SAME * np.abs([ours, theirs]).max():
-        # No spread to compare with: runs that are equal to the bit, say.
-        p_value = 1.0 if abs(mean) <= SAME * np.abs(ours).max() else 0.0
-        return Estimate(mean, mean, mean, p_value, OVER_SEEDS, len(ours))
+        # Runs that are equal do not differ. Without a spread, no other difference can be judged.
+        if abs(mean) <= SAME * np.abs([ours, theirs]).max():
+            return Estimate(mean, mean, mean, 1.0, OVER_SEEDS, len(ours))
+        return Estimate(mean, method=OVER_SEEDS, samples=len(ours))
     test = stats.ttest_rel(ours, theirs)
     interval = test.confidence_interval(CONFIDENCE)
     ends = float(interval.low), float(interval.high)

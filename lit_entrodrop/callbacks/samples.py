@@ -1,7 +1,6 @@
 """Texts that the model writes as it trains."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from lit_entrodrop.callbacks.checkpoints import ends_epoch
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.settings import check_at_least
+from lit_entrodrop.folders import write_whole
 from lit_entrodrop.generation import continue_all, pick, until
 
 FILE_NAME = "samples.jsonl"
@@ -141,11 +141,8 @@ class Samples(L.Callback):
     def _write(self) -> None:
         if not self._writes:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_name(f"{FILE_NAME}.part")
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
-        unfinished.write_text("".join(lines), encoding="utf-8")
-        os.replace(unfinished, self._path)
+        write_whole(self._path, "".join(lines))
 
     def _tell(self, trainer: L.Trainer, rows: list[Row]) -> None:
         if not self._writes:

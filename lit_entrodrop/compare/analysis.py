@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def drop_rate(self) -> float:
-        """Mean share of tokens that were dropped."""
+        """Mean share of alterable tokens that were dropped."""
         rates = [result.values.get("drop_rate", 0.0) for result in self.results.values()]
         return float(np.mean(rates))
 
@@ -117,6 +117,8 @@ def pairs(
 
     Each contrast is between the chosen trials; and, where the other arm was tried at the strength
     that was chosen for the first, once more at that, as a control is matched only then.
+    What is compared already, either way round, is not compared again, as it would count twice
+    among the p values.
 
     Args:
         trials: of all arms.
@@ -131,7 +133,14 @@ def pairs(
         same = [each for each in trials if each.arm == second and each.strength == strength]
         if strength and same and same[0] is not chosen[second]:
             found.append(Pair(chosen[first], same[0], is_contrast=True, is_matched=True))
-    return found
+    return _distinct(found)
+
+
+def _distinct(compared: Sequence[Pair]) -> list[Pair]:
+    found: dict[frozenset[int], Pair] = {}
+    for pair in compared:
+        found.setdefault(frozenset((id(pair.first), id(pair.second))), pair)
+    return list(found.values())
 
 
 def estimate(pair: Pair, metric: str) -> Estimate:
@@ -241,7 +250,7 @@ def _on_rates(pair: Pair) -> str:
     rates = [trial.drop_rate for trial in (pair.first, pair.second)]
     if not pair.is_contrast or not all(rates):
         return ""
-    told = f"{rates[0]:.1%} and {rates[1]:.1%} of tokens dropped"
+    told = f"{rates[0]:.1%} and {rates[1]:.1%} of alterable tokens dropped"
     if abs(rates[0] - rates[1]) <= RATE_TOLERANCE * max(rates):
         return f"; at matched rates: {told}"
     return f"; rates are not matched: {told}"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lit_entrodrop.compare.analysis import Trial, choose, pairs
 from lit_entrodrop.compare.given import plain_or_first, read_given, sort_into_trials
-from lit_entrodrop.compare.marks import lock, to_json, write_whole
+from lit_entrodrop.compare.marks import lock, to_json
 from lit_entrodrop.compare.measures import are_tested, measure
 from lit_entrodrop.compare.planning import Run, plan_runs
 from lit_entrodrop.compare.processes import Workers
@@ -16,6 +16,7 @@ from lit_entrodrop.compare.results import FILE_NAME, Subject, judge
 from lit_entrodrop.compare.settings import Settings
 from lit_entrodrop.compare.tables import show
 from lit_entrodrop.compare.training import has_test_split, test, train
+from lit_entrodrop.folders import write_whole
 from lit_entrodrop.report import write_report
 
 

@@ -10,11 +10,9 @@ import yaml
 
 from lit_entrodrop.compare.analysis import Trial
 from lit_entrodrop.compare.measures import are_tested, measure
-from lit_entrodrop.compare.planning import digest, first_difference
+from lit_entrodrop.compare.planning import difference_beyond_arm, digest
 
 SEED_FOLDER = re.compile(r"[-_. ]?seed[=_-]?\d+$", re.IGNORECASE)
-# What tells arms apart: all else in `model` and outside it must be shared.
-OF_AN_ARM = ("model.regularizers", "model.optimizer", "model.lr_schedule", "model.reference")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def sort_into_trials(runs: Sequence[GivenRun]) -> tuple[list[Trial], str, list[s
         Trial(name, {}, {seed: measure(of_arm[seed].folder, split) for seed in sorted(of_arm)})
         for name, of_arm in arms.items()
     ]
-    return trials, split, _unmatched(arms)
+    return trials, split, [*_unmatched(arms), *_on_seeds(arms)]
 
 
 def plain_or_first(trials: Sequence[Trial], runs: Sequence[GivenRun]) -> str:
@@ -144,13 +142,16 @@ def _unmatched(arms: Mapping[str, Mapping[int, GivenRun]]) -> list[str]:
     ]
 
 
+def _on_seeds(arms: Mapping[str, Mapping[int, GivenRun]]) -> list[str]:
+    if len({frozenset(of_arm) for of_arm in arms.values()}) == 1:
+        return []
+    told = "; ".join(f"{name} {', '.join(map(str, sorted(seeds)))}" for name, seeds in arms.items())
+    return [
+        f"Seeds differ ({told}): a mean is over all seeds of its arm, a difference over those that "
+        "both arms share, so the means need not differ by it."
+    ]
+
+
 def _difference(run: GivenRun, reference: GivenRun) -> str | None:
-    configs = []
-    for each in (run, reference):
-        model = {
-            name: value
-            for name, value in each.config["model"].items()
-            if f"model.{name}" not in OF_AN_ARM
-        }
-        configs.append({**each.config, "model": model, "seed_everything": None})
-    return first_difference(configs[0], configs[1])
+    ours, theirs = ({**each.config, "seed_everything": None} for each in (run, reference))
+    return difference_beyond_arm(ours, theirs)

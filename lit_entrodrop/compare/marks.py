@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import IO, Any
 import yaml
 
 from lit_entrodrop.compare.planning import Run, first_difference
+from lit_entrodrop.folders import write_whole
 
 FOLDER = "compare"
 SCHEMA = 1
@@ -110,17 +110,6 @@ def lock(path: Path) -> IO[str] | None:
 def lock_run(run: Run) -> IO[str] | None:
     """Lock the folder of a run, as :func:`lock` does."""
     return lock(_place(run, "lock"))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file of which a reader sees all or nothing, whenever this process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 def to_json(content: Mapping[str, Any]) -> str:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_entrodrop.evaluations import Evaluation, evaluation_path, read_run_info
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.callbacks.throughput import read_throughput
+from lit_entrodrop.evaluations import Evaluation, evaluation_path, read_run_info, validations
+from lit_entrodrop.metrics_file import mean_drop_rate, read_metrics
 
 LOSS, LAST = "best/loss", "last/loss"
 BEST_VALIDATION = "best/validation_loss"
-THROUGHPUT = "throughput.csv"
 # Beside the losses: what they are called here, and in the metrics of a run.
 FROM_METRICS = {
     "gap": "gap/loss",
@@ -68,8 +68,8 @@ def measure(folder: Path, split: str = "validation") -> Result:
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
         values |= _beside_losses(moment, row, metrics)
-    values |= {"best_epoch": float(rows["best"]["epoch"] + 1)}
-    values |= {"drop_rate": drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
+    values |= {"best_epoch": float(rows["best"]["passes"])}
+    values |= {"drop_rate": mean_drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
     return Result(folder, finite, documents, int(metrics.index[-1]))
 
@@ -97,8 +97,8 @@ def progress(folder: Path) -> str:
     except (ValueError, OSError):
         return "begun"
     best = evaluated["val/loss"].idxmin()
-    loss, epoch = evaluated.loc[best, "val/loss"], evaluated.loc[best, "epoch"] + 1
-    return f"step {metrics.index[-1]}, best validation loss {loss:.4f} after epoch {epoch:.0f}"
+    loss, epoch = evaluated.loc[best, "val/loss"], evaluated.loc[best, "passes"]
+    return f"step {metrics.index[-1]}, best validation loss {loss:.4f} after epoch {epoch:.3g}"
 
 
 def are_tested(folder: Path) -> bool:
@@ -107,22 +107,12 @@ def are_tested(folder: Path) -> bool:
     return all(evaluation_path(folder, step, "test").exists() for step in steps)
 
 
-def drop_rate(metrics: pd.DataFrame) -> float:
-    """Return the mean share of tokens that were dropped, over all regularizers; NaN for none.
-
-    >>> drop_rate(pd.DataFrame({"entro_drop/drop_rate": [0.1, 0.3]}))
-    0.2
-    """
-    rates = [name for name in metrics if str(name).endswith("/drop_rate")]
-    return float(metrics[rates].mean().sum()) if rates else float("nan")
-
-
 def seconds_per_step(folder: Path) -> float:
     """Return the median time of an optimizer step, NaN if the run has kept none."""
-    path = folder / THROUGHPUT
-    if not path.exists():
+    try:
+        return float(read_throughput(folder)["seconds_per_step"].median())
+    except ValueError:
         return float("nan")
-    return float(pd.read_csv(path)["seconds_per_step"].median())
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
@@ -135,7 +125,7 @@ def fingerprints(folder: Path) -> dict[str, str]:
 
 
 def _evaluated(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    known = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
+    known = validations(folder, metrics)
     evaluated = known[known.index > 0]
     if evaluated.empty:
         raise ValueError(

@@ -25,9 +25,18 @@ WITHOUT_EFFECT = (
     "data.num_workers",
     "data.num_proc",
     "data.cache_dir",
+    "model.cache_dir",
 )
-# What all arms share: a difference in the rest of a run is due to the arm.
-SHARED = ("data", "trainer", "model.lm.pretrained", "model.lm.tokenizer", "model.lm.architecture")
+# What makes an arm. All else is shared, also how a run is measured: else a difference would not be
+# due to the arm.
+OF_AN_ARM = (
+    "model.regularizers",
+    "model.optimizer",
+    "model.lr_schedule",
+    "model.reference",
+    "model.lm.lora",
+    "model.lm.config_overrides.attention_dropout",
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,16 @@ def first_difference(config: Mapping[str, Any], other: Mapping[str, Any]) -> str
     return None
 
 
+def difference_beyond_arm(config: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Name the first setting in which two configs differ that all arms must share.
+
+    >>> difference_beyond_arm({"model": {"optimizer": "A"}}, {"model": {"optimizer": "B"}})
+    >>> difference_beyond_arm({"model": {"seed": 1}}, {"model": {"seed": 2}})
+    'model.seed is 1, not 2'
+    """
+    return first_difference(_shared(config), _shared(other))
+
+
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Return the settings that have an effect by their dotted names.
 
@@ -189,13 +208,20 @@ def _run(arm: Arm, strength: Strength, seed: int, config: dict[str, Any], output
 def _require_shared(
     arm: str, config: Mapping[str, Any], other: str, other_config: Mapping[str, Any]
 ) -> None:
-    ours, theirs = flatten(config), flatten(other_config)
-    for name in sorted(ours.keys() | theirs):
-        if name.startswith(SHARED) and ours.get(name) != theirs.get(name):
-            raise ValueError(
-                f"arms.{arm}: expected data, trainer and initial model as in all other arms, but "
-                f"{name} is {ours.get(name)}, and {theirs.get(name)} in {other}: set it in `base`"
-            )
+    if difference := difference_beyond_arm(config, other_config):
+        raise ValueError(
+            f"arms.{arm}: expected everything but {', '.join(OF_AN_ARM)} as in {other}, but "
+            f"{difference}: set it in `base`"
+        )
+
+
+def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    settings = flatten(config).items()
+    return {
+        name: value
+        for name, value in settings
+        if not any(name == each or name.startswith(f"{each}.") for each in OF_AN_ARM)
+    }
 
 
 class _Resolver:

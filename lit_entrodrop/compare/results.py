@@ -183,7 +183,8 @@ def _on_data(trials: Sequence[Trial]) -> list[str]:
 
 def _on_intervals(methods: set[str | None], found: Sequence[Mapping[str, Finding]]) -> list[str]:
     notes = []
-    samples = min(each[LOSS].estimate.samples for each in found)
+    estimates = [each[LOSS].estimate for each in found]
+    samples = min(estimate.samples for estimate in estimates)
     if OVER_SEEDS in methods:
         notes.append(
             f"Intervals are over {samples} seeds (paired t). Few seeds show large "
@@ -199,5 +200,9 @@ def _on_intervals(methods: set[str | None], found: Sequence[Mapping[str, Finding
         notes.append(
             "Not tested: with one seed an interval takes the losses of documents, and the "
             "runs have kept none of the same documents."
+        )
+    if any(e.method == OVER_SEEDS and e.p_value is None for e in estimates):
+        notes.append(
+            "Not tested: all seeds differ by the same amount, which leaves no spread to judge by."
         )
     return notes

@@ -67,10 +67,6 @@ class Settings:
     title: str = "comparison"
     output: str | None = None
 
-    def arm(self, name: str) -> Arm:
-        """Return the arm of a name."""
-        return next(arm for arm in self.arms if arm.name == name)
-
 
 def read_settings(path: Path) -> Settings:
     """Read and check the config of a comparison.
@@ -87,9 +83,8 @@ def read_settings(path: Path) -> Settings:
     except yaml.YAMLError as error:
         raise ValueError(
             f"config: expected YAML in {file}, got what cannot be read: {error}"
-        ) from (error)
-    settings = parse_settings(content, file.parent)
-    return settings
+        ) from error
+    return parse_settings(content, file.parent)
 
 
 def parse_settings(content: Any, folder: Path = Path()) -> Settings:

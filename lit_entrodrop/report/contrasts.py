@@ -1,6 +1,6 @@
 """What a comparison of runs found, as the page shows it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,87 +9,97 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lit_entrodrop.compare import words
+from lit_entrodrop.compare.measures import LOSS
 from lit_entrodrop.report.drawing import CLEAN, INK, MUTED, VALIDATION, Picture, Sheet, picture
 
-LOSSES = ("loss", "best/loss")  # the metric that goes without saying
+COLORS = {"better": CLEAN, "worse": VALIDATION}
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """An arm of a comparison against another, by one metric.
+class Cell:
+    """A value of an arm, and how it differs; empty text where there is nothing to tell."""
 
-    Attributes:
-        label: both arms, and the metric unless it is the loss.
-        difference: the arm minus the other; below zero is better for losses.
-        interval: 95 % confidence interval of it, if there is one.
-        p: of no difference, uncorrected and corrected for the number of contrasts.
-        verdict: in a word or two.
-        sentence: that says what was found.
-    """
-
-    label: str
-    difference: float
-    interval: tuple[float, float] | None
-    p: tuple[float | None, float | None]
+    heading: str
+    mean: str
+    difference: str
+    interval: str
     verdict: str
-    sentence: str
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One way of training that was compared."""
+class Row:
+    """A row of a table."""
 
     name: str
-    runs: int
-    chosen: str
-    sentence: str
-    means: dict[str, float | None]
+    notes: list[str]
+    verdict: str
+    cells: list[Cell]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Arms, contrasts between them, and what else should be known."""
+class Tables:
+    """All values of a comparison.
 
-    baseline: str
-    split: str
-    arms: list[Arm]
-    contrasts: list[Contrast]
-    notes: list[str]
-
-    @property
-    def metrics(self) -> list[str]:
-        """Names of the metrics that arms have."""
-        return list(dict.fromkeys(name for arm in self.arms for name in arm.means))
-
-    @property
-    def sentences(self) -> list[str]:
-        """The verdicts in words, each once."""
-        told = [*(arm.sentence for arm in self.arms), *(each.sentence for each in self.contrasts)]
-        return [sentence for sentence in dict.fromkeys(told) if sentence]
-
-
-def as_comparison(values: Mapping[str, Any]) -> Comparison:
-    """Read the values of ``comparison.json``; whatever it lacks is left out.
-
-    >>> as_comparison({"arms": {"plain": {}}}).arms[0].name
-    'plain'
+    Attributes:
+        main: losses, a row for each arm.
+        details: all others, a row for each value, with a cell for each arm.
+        contrasts: all values of the contrasts, a cell for each.
     """
-    arms = dict(values.get("arms") or {})
-    baseline = str(values.get("baseline") or next(iter(arms), ""))
-    return Comparison(
-        baseline=baseline,
-        split=str(values.get("split") or ""),
-        arms=[_arm(name, arm or {}) for name, arm in arms.items()],
-        contrasts=_contrasts(values, arms, baseline),
-        notes=[str(note) for note in values.get("notes") or []],
+
+    main: list[Row]
+    details: list[Row]
+    contrasts: list[Row]
+
+
+def tables(comparison: Mapping[str, Any]) -> Tables:
+    """Lay out a comparison.
+
+    Args:
+        comparison: what ``comparison.json`` keeps.
+    """
+    arms = comparison["arms"]
+    groups = words.by_group(name for arm in arms.values() for name in arm["metrics"])
+    best = [name for name in groups["buckets"] if name.startswith("best/")]
+    main = [*groups["loss"], *best]
+    rest = [n for n in (*groups["buckets"], *groups["beside"]) if n not in main]
+    asked = [each for each in comparison["contrasts"] if each["is_contrast"]]
+    columns = {name: arm["metrics"] for name, arm in arms.items()}
+    against = {label(each): each["metrics"] for each in asked}
+    return Tables(
+        main=[_arm_row(name, arm, main) for name, arm in arms.items()],
+        details=[_value_row(name, columns) for name in rest],
+        contrasts=[_value_row(name, against) for name in (*main, *rest)] if asked else [],
     )
 
 
-def forest(comparison: Comparison, folder: Path, name: str) -> Picture | None:
+def sentences(comparison: Mapping[str, Any]) -> list[str]:
+    """Return the verdicts in words."""
+    return [each["sentence"] for each in comparison["contrasts"]]
+
+
+def label(contrast: Mapping[str, Any]) -> str:
+    """Name a contrast by both arms.
+
+    >>> label({"arm": "ours", "against": "plain"})
+    'ours − plain'
+    """
+    return f"{contrast['arm']} − {contrast['against']}"
+
+
+def number(contrast: Mapping[str, Any]) -> str:
+    """Return the difference of a contrast and its interval as text.
+
+    >>> number({"difference": -0.1, "interval": [-0.2, 0.0]})
+    '−0.1000 [−0.2000, +0.0000]'
+    """
+    difference, interval = words.difference(LOSS, contrast)
+    return f"{difference} {interval}".rstrip().replace("-", "−")
+
+
+def forest(comparison: Mapping[str, Any], folder: Path, name: str) -> Picture:
     """Draw each difference with its interval beside zero."""
-    shown = comparison.contrasts
-    if not shown:
-        return None
+    shown = comparison["contrasts"]
 
     def draw(sheet: Sheet) -> Figure:
         row_height = 0.62 if sheet.narrow else 0.36
@@ -99,104 +109,59 @@ def forest(comparison: Comparison, folder: Path, name: str) -> Picture | None:
         for row, contrast in enumerate(reversed(shown)):
             _draw_row(axes, row, contrast, sheet.narrow)
         axes.axvline(0, color=INK, linewidth=1)
-        axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="difference (nats per token)")
+        axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel="difference of best loss (nats per token)")
         axes.margins(x=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if sheet.narrow else 8))
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
-        labels = [] if sheet.narrow else [each.label for each in reversed(shown)]
+        labels = [] if sheet.narrow else [label(each) for each in reversed(shown)]
         axes.set_yticks(range(len(labels)), labels, color=INK)
         return figure
 
-    told = "; ".join(f"{each.label}: {number(each)}" for each in shown)
+    told = "; ".join(f"{label(each)}: {number(each)}, {each['verdict']}" for each in shown)
     caption = (
-        "Differences with 95 % confidence intervals; left of zero is lower, for losses better. An "
-        "interval that reaches over zero shows no difference."
+        "Differences of the best loss with 95 % intervals; left of zero is better. Blue: better, "
+        "orange: worse, grey: none shown, or not tested. The verdict takes p corrected for the "
+        "number of comparisons, so an interval, which is not corrected, may be grey and leave zero "
+        "out."
     )
     return picture(folder, name, draw, f"Forest plot. {told}.", caption)
 
 
-def number(contrast: Contrast) -> str:
-    """Return a difference and its interval as text.
-
-    >>> number(Contrast("", -0.1, (-0.2, 0.0), (None, None), "", ""))
-    '−0.100 [−0.200, +0.000]'
-    """
-    text = f"{contrast.difference:+.3f}"
-    if contrast.interval:
-        text += f" [{contrast.interval[0]:+.3f}, {contrast.interval[1]:+.3f}]"
-    return text.replace("-", "−")
+def color(contrast: Mapping[str, Any]) -> str:
+    """Return the colour of a contrast's verdict."""
+    return COLORS.get(contrast["verdict"], MUTED)
 
 
-def readable(metric: str) -> str:
-    """Return the name of a metric in words.
-
-    >>> readable("best/loss_low_entropy")
-    'best loss low entropy'
-    """
-    return metric.replace("/", " ").replace("_", " ")
-
-
-def _draw_row(axes: Axes, row: int, contrast: Contrast, narrow: bool) -> None:
-    low, high = contrast.interval or (contrast.difference, contrast.difference)
-    unclear = contrast.interval is None or low <= 0 <= high
-    color = MUTED if unclear else CLEAN if high < 0 else VALIDATION
-    axes.plot([low, high], [row, row], color=color, linewidth=2.2)
-    axes.plot(contrast.difference, row, "s", color=color, markersize=6)
+def _draw_row(axes: Axes, row: int, contrast: Mapping[str, Any], narrow: bool) -> None:
+    ends = contrast["interval"] or [contrast["difference"]]
+    axes.plot(ends, [row] * len(ends), color=color(contrast), linewidth=2.2)
+    axes.plot(contrast["difference"], row, "s", color=color(contrast), markersize=6)
     place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     if narrow:
-        axes.annotate(contrast.label, (0, row), xytext=(0, 9), fontweight="bold", **place)
+        axes.annotate(label(contrast), (0, row), xytext=(0, 9), fontweight="bold", **place)
         axes.annotate(number(contrast), (0, row), xytext=(0, -14), color=MUTED, **place)
     else:
         axes.annotate(number(contrast), (1, row), xytext=(8, 0), va="center", **place)
 
 
-def _arm(name: str, arm: Mapping[str, Any]) -> Arm:
-    metrics = arm.get("metrics") or {}
-    return Arm(
-        name=str(name),
-        runs=len(arm.get("runs") or []),
-        chosen=str(arm.get("chosen") or ""),
-        sentence=_sentence(name, arm),
-        means={str(m): _number((v or {}).get("mean")) for m, v in metrics.items()},
-    )
+def _arm_row(name: str, arm: Mapping[str, Any], metrics: Iterable[str]) -> Row:
+    count = len(arm["runs"])
+    notes = [*filter(None, [arm["chosen"]]), f"{count} seed{'s' * (count > 1)}"]
+    cells = [_cell(words.title(m), m, arm["metrics"].get(m)) for m in metrics]
+    return Row(name, notes, arm["verdict"] or "baseline", cells)
 
 
-def _contrasts(values: Mapping[str, Any], arms: Mapping[str, Any], base: str) -> list[Contrast]:
-    rows = [
-        {**contrast, "label": f"{contrast.get('arm', '?')} − {contrast.get('against') or base}"}
-        for contrast in values.get("contrasts") or []
-    ]
-    if not rows:
-        rows = [
-            {**estimate, "metric": metric, "label": f"{name} − {base}"}
-            for name, arm in arms.items()
-            for metric, estimate in ((arm or {}).get("metrics") or {}).items()
-            if estimate
-        ]
-    return [_contrast(row) for row in rows if _number(row.get("difference")) is not None]
+def _value_row(metric: str, columns: Mapping[str, Mapping[str, Any]]) -> Row:
+    cells = [_cell(heading, metric, values.get(metric)) for heading, values in columns.items()]
+    return Row(words.title(metric), [], "", cells)
 
 
-def _contrast(row: Mapping[str, Any]) -> Contrast:
-    metric = str(row.get("metric") or LOSSES[0])
-    ends = [_number(end) for end in row.get("interval") or []]
-    interval = (ends[0], ends[1]) if len(ends) == 2 and None not in ends else None
-    label = row["label"] if metric in LOSSES else f"{row['label']}, {readable(metric)}"
-    return Contrast(
-        label=str(label),
-        difference=float(row["difference"]),
-        interval=interval,  # type: ignore[arg-type]
-        p=(_number(row.get("p")), _number(row.get("p_corrected"))),
-        verdict=str(row.get("verdict") or ""),
-        sentence=_sentence(label, row),
-    )
-
-
-def _sentence(name: str, found: Mapping[str, Any]) -> str:
-    if found.get("sentence"):
-        return str(found["sentence"])
-    return f"{name}: {found['verdict']}" if found.get("verdict") else ""
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and value == value else None
+def _cell(heading: str, metric: str, found: Mapping[str, Any] | None) -> Cell:
+    if found is None:
+        return Cell(heading, words.NOTHING, "", "", "")
+    mean = words.number(metric, found["mean"]) if "mean" in found else ""
+    difference, interval = words.difference(metric, found)
+    verdict = found.get("verdict")
+    told = [text.replace("-", "−") for text in (mean, difference, interval)]
+    return Cell(heading, told[0], told[1], told[2], verdict if verdict in COLORS else "")

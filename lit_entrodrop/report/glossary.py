@@ -31,8 +31,9 @@ TERMS = {
         "stays in its bucket for the whole run, so that losses compare between epochs."
     ),
     "Best epoch": (
-        "The evaluation with the lowest validation loss. Its interval holds the best epochs of "
-        "95 % of bootstrap resamples of the validation documents."
+        "The evaluation with the lowest validation loss. In the verdict on a run, that before "
+        "training counts too; where runs are compared, it does not. Its interval holds the best "
+        "epochs of 95 % of bootstrap resamples of the validation documents."
     ),
     "Onset": "The first evaluation after the best one, where a bucket overfits.",
     "Rise": (
@@ -42,7 +43,10 @@ TERMS = {
         "What the curriculum of a regularizer asks for at this moment of training; for token "
         "dropout the probability that an eligible token is dropped."
     ),
-    "Drop rate": "Share of all tokens of a batch that was dropped.",
+    "Drop rate": (
+        "Share that was dropped of the tokens of a batch that may be altered, which are neither "
+        "special nor padding; in tables a mean over training."
+    ),
     "Recited verbatim": (
         "Share of documents whose next tokens greedy decoding continues word for word from their "
         "beginning."
@@ -53,15 +57,20 @@ TERMS = {
         "zero the model has become worse at this token."
     ),
     "Difference and its interval": (
-        "Mean of an arm minus that of the arm it is compared with; runs are paired by seed where "
-        "they share seeds. In 95 of 100 such experiments the interval holds the true difference."
+        "Mean of an arm minus that of the arm it is compared with, over the seeds that both have. "
+        "With two seeds or more, the 95 % interval is Student's t over the differences of seeds: "
+        "other seeds are what it speaks of. With one seed it is a bootstrap over documents: they "
+        "are drawn again with replacement, the same for both arms, and 95 % of the differences "
+        "found lie within. That speaks of these two trained models on other documents, not of "
+        "other seeds. “Points” are percentage points."
     ),
-    "p, corrected": (
-        "How often a difference at least as large would come by chance if there were none, "
-        "corrected for the number of contrasts that were tested."
+    "p and p, corrected": (
+        "How often a difference at least as large would come by chance if there were none: by the "
+        "paired t-test over seeds; with one seed by a permutation test, in which the two losses of "
+        "each document change places by chance. Corrected (Holm) for the number of comparisons."
     ),
 }
-OF_COMPARISONS = ("Difference and its interval", "p, corrected")
+OF_COMPARISONS = ("Difference and its interval", "p and p, corrected")
 
 
 def glossary(runs: list[Run], compared: bool) -> dict[str, str]:

@@ -101,17 +101,19 @@ def side_by_side(runs: list[Run], folder: Path, name: str) -> Picture:
                 color = SERIES[i % len(SERIES)]
                 style = "-" if i < len(SERIES) else "--"
                 panel.plot(curve.index, curve, style, color=color, label=run.name)
-                if len(curve):
-                    panel.plot(curve.idxmin(), curve.min(), "o", color=color, markersize=5)
+                trained = _trained(curve)
+                if len(trained):
+                    panel.plot(trained.idxmin(), trained.min(), "o", color=color, markersize=5)
             panel.set(title=title, xlabel="epoch", ylim=_span(curves))
             whole_epochs(panel, max(run.evaluations.index[-1] for run in runs))
         panels[0].set_ylabel("validation loss (nats per token)")
         legend(figure, panels[0])
         return figure
 
-    told = ", ".join(f"{r.name} {r.curve('val/loss').min():.3f}" for r in runs)
+    told = ", ".join(f"{r.name} {_trained(r.curve('val/loss')).min():.3f}" for r in runs)
     caption = (
-        "Dot: lowest loss of each run. Loss before training is cut off where it stands far above."
+        "Dot: lowest loss of each run since training began. Loss before that is cut off where it "
+        "stands far above."
     )
     return picture(
         folder, name, draw, f"Line charts of validation loss. Lowest, all tokens: {told}.", caption
@@ -154,6 +156,11 @@ def shares(run: Run, folder: Path, name: str) -> Picture | None:
         )
     caption = "Rising loss on general text is forgetting; rising shares are memorisation."
     return picture(folder, name, draw, f"Line charts. {'; '.join(told)}.", caption)
+
+
+def _trained(curve: pd.Series) -> pd.Series:
+    # No checkpoint holds the untrained model.
+    return curve[curve.index > 0] if curve.index.max() > 0 else curve
 
 
 def _lines(run: Run, ending: str) -> dict[str, tuple[pd.Series, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lit_entrodrop import __version__
-from lit_entrodrop.report.contrasts import as_comparison, forest, number, readable
+from lit_entrodrop.report.contrasts import forest, label, number, sentences, tables
 from lit_entrodrop.report.glossary import glossary
 from lit_entrodrop.report.losses import side_by_side
 from lit_entrodrop.report.passages import palette
@@ -33,7 +33,7 @@ def write_report(
     Args:
         folder: to write to.
         runs: folder of each run, by name.
-        comparison: what ``comparison.json`` holds, if runs were compared.
+        comparison: what `compare` keeps in ``comparison.json``, if runs were compared.
         title: of the page.
 
     Returns:
@@ -47,7 +47,6 @@ def write_report(
     figures = folder / "figures"
     read = [read_run(name, Path(path)) for name, path in runs.items()]
     many = len(read) > 1
-    compared = as_comparison(comparison) if comparison else None
     page = (
         _environment()
         .get_template("template.html.j2")
@@ -60,9 +59,8 @@ def write_report(
             ],
             summary=summarize(runs).to_dict("index") if many else {},
             side_by_side=side_by_side(read, figures, "runs") if many else None,
-            comparison=compared,
-            forest=forest(compared, figures, "comparison") if compared else None,
-            glossary=glossary(read, compared is not None),
+            **_compared(comparison, figures),
+            glossary=glossary(read, comparison is not None),
             palette=palette(),
         )
     )
@@ -80,6 +78,17 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 
 
+def _compared(comparison: Mapping[str, Any] | None, figures: Path) -> dict[str, Any]:
+    if comparison is None:
+        return {"comparison": None}
+    return {
+        "comparison": comparison,
+        "sentences": sentences(comparison),
+        "tables": tables(comparison),
+        "forest": forest(comparison, figures, "comparison"),
+    }
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("lit_entrodrop.report", ""),
@@ -91,8 +100,10 @@ def _environment() -> Environment:
     environment.filters |= {
         "headline": headline,
         "code": _code,
+        "label": label,
         "number": number,
-        "readable": readable,
+        "unbroken": _unbroken,
+        "epoch": _epoch,
         "loss": _loss,
         "p": _p,
     }
@@ -101,6 +112,15 @@ def _environment() -> Environment:
 
 def _loss(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def _unbroken(text: str) -> str:
+    """Keep an interval on one line."""
+    return text.replace(", ", ",\N{NO-BREAK SPACE}")
+
+
+def _epoch(value: float) -> str:
+    return "–" if value != value else f"{value:.3g}"
 
 
 def _p(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """All that the folder of a run tells, read once."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import yaml
 
 from lit_entrodrop.callbacks.throughput import read_throughput
 from lit_entrodrop.diagnosis import Diagnosis, diagnose
-from lit_entrodrop.evaluations import Evaluation, read_evaluations, read_run_info
+from lit_entrodrop.evaluations import Evaluation, read_evaluations, read_run_info, validations
 from lit_entrodrop.metrics_file import read_metrics
 from lit_entrodrop.provenance import settings_of
 
@@ -79,7 +78,7 @@ def read_run(name: str, folder: Path) -> Run:
             "has the run validated yet?"
         )
     detailed = _detailed(folder)
-    metrics = metrics.set_axis(positions(metrics, {e.step: e.epoch for e in detailed}))
+    metrics = metrics.set_axis(positions(metrics, validations(folder, metrics)["passes"]))
     info = _info(folder)
     buckets = info.get("buckets", {})
     diagnosis, undiagnosed = _diagnosis(folder)
@@ -99,21 +98,18 @@ def read_run(name: str, folder: Path) -> Run:
     )
 
 
-def positions(metrics: pd.DataFrame, known: Mapping[int, float]) -> Any:
+def positions(metrics: pd.DataFrame, passes: pd.Series) -> Any:
     """Return how many passes over the data were done at each step.
 
     Args:
-        metrics: indexed by step, with the epoch under way, counted from 0.
-        known: passes at some steps; without, the last step of an epoch is taken to end it.
+        metrics: indexed by step.
+        passes: done at some steps.
 
-    >>> positions(pd.DataFrame({"epoch": [0, 0, 0, 1]}, index=[0, 5, 10, 20]), {}).tolist()
-    [0.0, 0.5, 1.0, 2.0]
+    >>> metrics = pd.DataFrame(index=[0, 5, 10])
+    >>> positions(metrics, pd.Series({10: 1.0})).tolist()
+    [0.0, 0.5, 1.0]
     """
-    if not known:
-        epochs = metrics["epoch"].dropna()
-        last_steps = pd.Series(epochs.index, index=epochs.to_numpy()).groupby(level=0).max()
-        known = {int(step): epoch + 1 for epoch, step in last_steps.items() if step}
-    at = {0: 0.0, **known}
+    at = {0: 0.0, **passes}
     return np.interp(metrics.index.to_numpy(), list(at), list(at.values()))
 
 

@@ -61,8 +61,8 @@ def schedule(run: Run, folder: Path, name: str) -> Picture | None:
         rates = run.training["learning_rate"].dropna()
         told.append(f"learning rate: {rates.max():.3g} at most, {rates.iloc[-1]:.3g} at the end")
     caption = (
-        "Strength is what the curriculum asks for; the drop rate is the share of all tokens that "
-        "was really dropped."
+        "Strength is what the curriculum asks for; the drop rate is the share that was really "
+        "dropped of the tokens that may be altered, which are neither special nor padding."
         if names
         else "No regularizer logged a strength or a drop rate."
     )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.evaluations import validations
+from lit_entrodrop.metrics_file import mean_drop_rate, read_metrics
 
 
 def summarize(runs: Mapping[str, str | Path]) -> pd.DataFrame:
@@ -15,21 +16,21 @@ def summarize(runs: Mapping[str, str | Path]) -> pd.DataFrame:
         runs: folder of each run, by name.
 
     Returns:
-        One row a run: ``val/loss best`` and ``val/loss last``; ``best_epoch``, counted from 1, 0
-        before training; and ``drop_rate``, the mean share of tokens dropped, NaN where none is.
+        One row a run: ``val/loss best``, the lowest since training began, and ``val/loss last``;
+        ``best_epoch``, passes over the data at the lowest; ``drop_rate``, the mean share of
+        alterable tokens that were dropped. NaN stands for what a run has not come to.
     """
     return pd.DataFrame({name: _summarize_run(Path(folder)) for name, folder in runs.items()}).T
 
 
 def _summarize_run(folder: Path) -> dict[str, float]:
     metrics = read_metrics(folder)
-    evaluations = metrics.dropna(subset=["val/loss"])
-    losses = evaluations["val/loss"]
-    best = losses.idxmin()
-    rates = [name for name in metrics if name.endswith("/drop_rate")]
+    evaluated = validations(folder, metrics)
+    trained = evaluated[evaluated.index > 0]
+    best = trained["val/loss"].idxmin() if len(trained) else None
     return {
-        "best_epoch": 0 if best == 0 else evaluations["epoch"][best] + 1,
-        "val/loss best": losses[best],
-        "val/loss last": losses.iloc[-1],
-        "drop_rate": metrics[rates].mean().sum() if rates else float("nan"),
+        "best_epoch": trained["passes"].get(best, float("nan")),
+        "val/loss best": trained["val/loss"].get(best, float("nan")),
+        "val/loss last": evaluated["val/loss"].iloc[-1],
+        "drop_rate": mean_drop_rate(metrics),
     }

@@ -67,6 +67,13 @@ def test_equal_runs_do_not_differ() -> None:
     assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
 
 
+def test_difference_without_spread_is_not_tested() -> None:
+    estimate = paired_over_seeds([3.5, 3.75], [3.0, 3.25])
+    assert estimate.difference == 0.5
+    assert estimate.low is estimate.high is estimate.p_value is None
+    assert verdict(estimate.difference, estimate.p_value) == "not tested"
+
+
 def test_documents_agree_with_the_normal_limit() -> None:
     tokens, first, second = simulate_documents(np.random.default_rng(0), 4000, 2)
     estimate = paired_over_documents(first, second, tokens, resamples=2000)

@@ -72,6 +72,18 @@ def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
     assert smallest.p_corrected >= 2 * smallest.estimate.p_value
 
 
+def test_pair_that_is_asked_for_twice_counts_once() -> None:
+    trials = [trial("plain", 3.8, 0), trial("a", 3.79, 1), trial("b", 3.6, 2)]
+    twice = [("a", "plain"), ("plain", "b"), ("a", "b"), ("b", "a")]
+    told, once = judged(trials, contrasts=twice), judged(trials, contrasts=[("a", "b")])
+    assert told == once
+    assert [(c["arm"], c["against"]) for c in told["contrasts"]] == [
+        ("a", "plain"),
+        ("b", "plain"),
+        ("a", "b"),
+    ]
+
+
 def test_choice_is_by_validation() -> None:
     lucky = Trial("a", {"x": 1}, {0: result(3.0, validation=3.9)})
     honest = Trial("a", {"x": 2}, {0: result(3.5, validation=3.6)})
@@ -118,6 +130,17 @@ def test_nothing_is_claimed_without_an_interval() -> None:
     assert any(note.startswith("Not tested: with one seed") for note in comparison["notes"])
 
 
+def test_nothing_is_claimed_without_a_spread() -> None:
+    trials = [
+        Trial(arm, {}, {seed: result(loss + seed / 2) for seed in (0, 1)})
+        for arm, loss in (("plain", 3.5), ("a", 3.0))
+    ]
+    comparison = judged(trials)
+    assert comparison["arms"]["a"]["verdict"] == "not tested"
+    assert comparison["arms"]["a"]["metrics"]["best/loss"]["interval"] is None
+    assert any("all seeds differ by the same amount" in note for note in comparison["notes"])
+
+
 def test_unequal_budgets_are_told() -> None:
     longer = Result(Path("no/such/run"), result(3.7).values, {}, 200)
     trials = [Trial("plain", {}, {0: result(3.8)}), Trial("a", {}, {0: longer})]
@@ -125,13 +148,22 @@ def test_unequal_budgets_are_told() -> None:
 
 
 def test_results_are_plain_json_and_fit_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"drop_rate": 0.15, "seconds_per_step": 0.2, "last/gap": 0.5}
     trials = [
-        trial("plain", 3.8, 0),
-        trial("[ours]", 3.6, 1, {"x": 0.3}, drop_rate=0.15, seconds_per_step=0.2),
+        trial("plain", 3.8, 0, {}, drop_rate=0.1, seconds_per_step=0.1, **{"last/gap": 0.25}),
+        trial("[ours]", 3.6, 1, {"x": 0.3}, **values),
     ]
     comparison = judged(trials)
     assert to_json(comparison).startswith('{\n  "schema": 1')
-    show(comparison, Console(width=150))
+    show(comparison, Console(width=90))
     told = capsys.readouterr().out
-    for words in ("[ours]", "x=0.3", "better", "15.0%", "0.2", "baseline", "over 5 seeds"):
+    for words in ("[ours]", "x=0.3", "better", "baseline", "over 5 seeds"):
+        assert words in told
+    # Losses with the interval, all others with the difference.
+    for metric in ("best/loss", "last/loss"):
+        found = comparison["arms"]["[ours]"]["metrics"][metric]
+        low, high = found["interval"]
+        assert f"{found['mean']:.4f}" in told
+        assert f"{found['difference']:+.4f} [{low:+.4f}, {high:+.4f}]" in told
+    for words in ("0.5000 (+0.2500)", "15.0% (+5.0 points)", "0.2 (+0.1)"):
         assert words in told

@@ -55,6 +55,22 @@ def test_other_data_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_other_buckets_are_told_and_another_cache_is_not(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "a"), run(tmp_path / "b", 0, OURS)
+    for folder, changes in ((one, {"cache_dir": "x"}), (other, {"entropy_buckets": {"a": 1}})):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["model"] |= changes
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    _, _, [note] = sort(one, other)
+    assert note.endswith("beyond what makes an arm: model.entropy_buckets.a is 1, not absent.")
+
+
+def test_seeds_that_differ_are_told(tmp_path: Path) -> None:
+    folders = [run(tmp_path / f"plain-seed{seed}", seed) for seed in (0, 1)]
+    _, _, [note] = sort(*folders, run(tmp_path / "ours", 1, OURS))
+    assert note.startswith("Seeds differ (plain 0, 1; ours 1): a mean is over all seeds of its arm")
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     plain, again = run(tmp_path / "plain"), run(tmp_path / "again")
     ours = run(tmp_path / "ours", 1, OURS)

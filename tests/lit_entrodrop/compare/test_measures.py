@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lit_entrodrop.compare.measures import are_tested, checkpoint_steps, measure
+from lit_entrodrop.compare.measures import are_tested, checkpoint_steps, measure, progress
 from lit_entrodrop.evaluations import Evaluation, evaluation_path, write_run_info
 
 LOSSES = {0: 3.0, 10: 4.0, 20: 3.5, 30: 3.9}
@@ -50,6 +51,27 @@ def test_best_is_after_training_began(run: Path) -> None:
     assert result.values["best_epoch"] == 2
     assert result.values["last/loss"] == 3.9
     assert result.total_steps == 30
+
+
+def test_evaluations_within_an_epoch_are_parts_of_a_pass(tmp_path: Path) -> None:
+    rows = {0: 3.0, 4: 2.5, 8: 2.0, 12: 2.1, 16: 2.2}
+    lines = [
+        f"{step},{'' if step == 0 else (step - 1) // 12},{loss}" for step, loss in rows.items()
+    ]
+    (tmp_path / "metrics.csv").write_text("\n".join(["step,epoch,val/loss", *lines, ""]))
+    assert measure(tmp_path).values["best_epoch"] == pytest.approx(2 / 3)
+    assert progress(tmp_path).endswith("best validation loss 2.0000 after epoch 0.667")
+    # The run knows better: it has stopped short of the end of the epoch.
+    replace(evaluation(8, 1.0), epoch=0.5).save(evaluation_path(tmp_path, 8))
+    assert measure(tmp_path).values["best_epoch"] == 0.5
+    evaluation_path(tmp_path, 8).write_bytes(b"PK torn")
+    assert progress(tmp_path).endswith("after epoch 0.667")
+
+
+def test_step_that_was_repeated_is_timed_once(run: Path) -> None:
+    lines = ["step,seconds_per_step", "10,0.5", "20,9", "20,0.3", "30,0.4"]
+    (run / "throughput.csv").write_text("\n".join([*lines, ""]))
+    assert measure(run).values["seconds_per_step"] == 0.4
 
 
 def test_last_checkpoint_may_come_after_the_last_validation(run: Path) -> None:

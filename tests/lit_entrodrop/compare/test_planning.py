@@ -65,9 +65,16 @@ def test_strengths_are_set(runs: list[Run]) -> None:
 @pytest.mark.parametrize(
     ("arm", "message"),
     [
-        ([{"data": {"batch_size": 2}}], "arms.a: expected data, trainer and initial model as in"),
-        ([{"trainer": {"max_epochs": 3}}], "trainer.max_epochs is 3, and 10 in plain"),
+        ([{"data": {"batch_size": 2}}], "arms.a: expected everything but model.regularizers,"),
+        (
+            [{"trainer": {"max_epochs": 3}}],
+            "in plain, but trainer.max_epochs is 3, not 10: set it in",
+        ),
         ([{"model": {"lm": {"pretrained": "other"}}}], "model.lm.pretrained is other"),
+        # Identical models would be told by other tokens.
+        ([{"model": {"entropy_buckets": {"quantiles": [0.5]}}}], "model.entropy_buckets.quantiles"),
+        ([{"model": {"memorization": None}}], "but model.memorization"),
+        ([{"monitors": {"evaluations": None}}], "but monitors.evaluations"),
         ([{"model": {"colour": 1}}], "arms.a: lit-entrodrop: error: Group 'model' does not accept"),
         ({"strengths": {"quantile": [0.5]}}, "the arm's last regularizer, but it has none"),
         (
@@ -81,6 +88,12 @@ def test_strengths_are_set(runs: list[Run]) -> None:
 def test_bad_arms_are_refused(arm: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         plan({"a": arm})
+
+
+def test_dropout_within_the_model_and_adapters_are_rivals() -> None:
+    dropout = {"model": {"lm": {"config_overrides": {"attention_dropout": 0.1}}}}
+    runs = plan({"dropout": [dropout], "lora": ["configs/model/lora.yaml"]})
+    assert [run.arm for run in runs] == ["plain", "dropout", "lora"]
 
 
 def test_strength_leaves_the_config_as_it_was() -> None:
@@ -107,8 +120,9 @@ def test_trial_is_named_in_full_where_the_end_is_ambiguous() -> None:
 def test_ready_comparison_compares_controls_at_matched_strengths() -> None:
     settings = read_settings(CONFIGS / "comparisons" / "entrodrop.yaml")
     assert [len(arm.trials) for arm in settings.arms] == [1, 3, 3, 3, 3, 3]
+    strengths = {arm.name: arm.strengths for arm in settings.arms}
     for first, second in settings.contrasts:
-        assert settings.arm(first).strengths == settings.arm(second).strengths
+        assert strengths[first] == strengths[second]
     assert len(settings.seeds) == 3
     assert sum(len(arm.trials) for arm in settings.arms) * len(settings.seeds) == 48
     # The first strength of each arm, as it takes some time to compose all.

@@ -73,7 +73,7 @@ def test_files_are_found_beside_the_config(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("model: {}\n")
     config = tmp_path / "compare.yaml"
     config.write_text(yaml.safe_dump({**GOOD, "arms": {"a": [], "b": ["own.yaml"]}}))
-    assert read_settings(config).arm("b").configs == (str(tmp_path / "own.yaml"),)
+    assert read_settings(config).arms[1].configs == (str(tmp_path / "own.yaml"),)
 
 
 def test_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:

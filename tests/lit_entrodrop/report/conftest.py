@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.report import write_report
+from tests.helpers.comparing import compared, content
 from tests.helpers.run_folder import write_run
+from tests.helpers.tiny import Tiny, texts, write_corpus
 
 OPTIONAL = (
     "clean_train",
@@ -17,28 +19,7 @@ OPTIONAL = (
     "config",
     "throughput",
 )
-COMPARISON: dict[str, Any] = {
-    "schema": 1,
-    "baseline": "full",
-    "split": "test",
-    "arms": {
-        "full": {"runs": ["a", "b"], "metrics": {"loss": {"mean": 3.75}}},
-        "bare": {"runs": ["c"], "chosen": "0.9", "metrics": {"loss": {"mean": 3.5}}},
-    },
-    "contrasts": [
-        {
-            "arm": "bare",
-            "against": "full",
-            "difference": -0.25,
-            "interval": [-0.3, -0.2],
-            "p": 1e-5,
-            "p_corrected": 0.02,
-            "verdict": "better",
-        },
-        {"arm": "bare <i>", "against": "full", "difference": 0.125, "interval": None},
-    ],
-    "notes": ["Two seeds alone."],
-}
+ARMS = {"ours": "entrodrop", "random": "random_token_dropout"}
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +40,23 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def several(full: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page on two runs and their comparison."""
+    """A page on two runs."""
     folder = tmp_path_factory.mktemp("several") / "page"
-    return write_report(folder, {"full": full, "bare": bare}, COMPARISON, "Two & a half")
+    return write_report(folder, {"full": full, "bare": bare}, title="Two & a half")
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Path:
+    """The page of a comparison of the tiny model, beside its ``comparison.json``."""
+    folder = tmp_path_factory.mktemp("comparison")
+    tiny = Tiny(folder, tiny_tokenizer, write_corpus(folder / "corpus.jsonl", texts(60)))
+    arms = {name: [f"configs/regularizers/{file}.yaml"] for name, file in ARMS.items()}
+    data = {"data": {"test": 0.3, "forgetting": str(tiny.corpus)}}
+    settings: dict[str, Any] = {
+        "arms": {"plain": [], **arms},
+        "seeds": [0],
+        "contrasts": [["ours", "random"]],
+    }
+    base = [*content(tiny)["base"], data]
+    compared(tiny, folder / "out", base=base, title="Three <i>arms</i> & more", **settings)
+    return folder / "out" / "report.html"

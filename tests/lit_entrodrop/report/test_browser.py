@@ -57,12 +57,13 @@ def width(request: pytest.FixtureRequest) -> int:
     return width
 
 
-@pytest.mark.parametrize("name", ["full", "bare", "several"])
+@pytest.mark.parametrize("name", ["full", "bare", "several", "comparison"])
 def test_page_fits_its_screen(
     browser: Any, name: str, width: int, request: pytest.FixtureRequest
 ) -> None:
     found: Path = request.getfixturevalue(name)
     opened(browser, found if found.is_file() else found / "report.html", width)
+    browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
     beyond = "const root = document.documentElement; return root.scrollWidth - root.clientWidth"
     assert browser.execute_script(beyond) == 0
 
@@ -79,16 +80,29 @@ def test_one_drawing_of_each_figure_is_shown(browser: Any, full: Path, width: in
 
 
 def test_page_asks_for_nothing_and_complains_of_nothing(
-    browser: Any, several: Path, width: int
+    browser: Any, comparison: Path, width: int
 ) -> None:
     for kind in ("browser", "performance"):
         browser.get_log(kind)
-    opened(browser, several, width)
+    opened(browser, comparison, width)
     assert browser.get_log("browser") == []
     sent = [entry["message"] for entry in browser.get_log("performance")]
     asked = [message for message in sent if "Network.requestWillBeSent" in message]
     assert asked
-    assert all(several.name in each or '"url":"data:' in each for each in asked)
+    assert all(comparison.name in each or '"url":"data:' in each for each in asked)
+
+
+def test_values_of_a_comparison_can_be_read(browser: Any, comparison: Path, width: int) -> None:
+    opened(browser, comparison, width)
+    browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
+    # Neither a cell nor a table has to be scrolled.
+    cells = """
+        return [...document.querySelectorAll('.stack td, .scroll:has(> .stack)')]
+            .filter(e => e.checkVisibility()).map(e => [e.scrollWidth, e.clientWidth])
+    """
+    sizes = browser.execute_script(cells)
+    assert len(sizes) > 30
+    assert all(needed <= given for needed, given in sizes)
 
 
 def test_colours_change_without_a_script(browser: Any, full: Path, width: int) -> None:

@@ -1,5 +1,6 @@
 """Pages, read as any reader of HTML would."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,10 +9,12 @@ import matplotlib.image
 import pandas as pd
 import pytest
 
+from lit_entrodrop.compare import words
+from lit_entrodrop.compare.results import FILE_NAME
 from lit_entrodrop.main import main
 from lit_entrodrop.report import write_report
+from lit_entrodrop.report.views import headline
 from tests.helpers.run_folder import write_run
-from tests.lit_entrodrop.report.conftest import COMPARISON
 
 VOID = {"meta", "link", "input", "br"}
 
@@ -58,7 +61,7 @@ class Page(HTMLParser):
             self.text += data
 
 
-@pytest.fixture(params=["full", "bare", "several"])
+@pytest.fixture(params=["full", "bare", "several", "comparison"])
 def page(request: pytest.FixtureRequest) -> Page:
     found: Path = request.getfixturevalue(request.param)
     return Page(found if found.is_file() else found / "report.html")
@@ -79,7 +82,7 @@ def test_page_is_well_formed(page: Page) -> None:
 
 def test_every_figure_says_what_it_shows(page: Page) -> None:
     assert page.pictures
-    assert all(len(words.split()) > 8 for words in page.pictures)
+    assert all(len(told.split()) > 8 for told in page.pictures)
 
 
 def test_full_page_leads_with_the_verdict(full: Path) -> None:
@@ -107,7 +110,7 @@ def test_tokens_tell_their_numbers(full: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "told",
     [
         "There is no diagnosis",
         "set data.clean_train_blocks",
@@ -121,8 +124,8 @@ def test_tokens_tell_their_numbers(full: Path) -> None:
         "Settings and hashes are missing",
     ],
 )
-def test_bare_page_says_what_is_missing(bare: Path, words: str) -> None:
-    assert words in Page(bare / "report.html").text
+def test_bare_page_says_what_is_missing(bare: Path, told: str) -> None:
+    assert told in Page(bare / "report.html").text
 
 
 def test_no_folder_of_the_machine_is_told(bare: Path) -> None:
@@ -132,24 +135,39 @@ def test_no_folder_of_the_machine_is_told(bare: Path) -> None:
 def test_several_runs_are_put_side_by_side(several: Path) -> None:
     page = Page(several)
     assert "Two & a half" in page.text
-    for words in (
-        "bare − full",
-        "Better",
-        "−0.250 [−0.300, −0.200]",
-        "< 0.001",
-        "Two seeds alone.",
-    ):
-        assert words in page.text
-    assert "bare <i> − full" in page.text
+    assert "Best: the lowest since training began, so never the untrained model." in page.text
+
+
+def test_page_of_a_comparison_tells_all_that_was_found(comparison: Path) -> None:
+    page, found = Page(comparison), json.loads((comparison.parent / FILE_NAME).read_text())
+    assert "Three <i>arms</i> & more" in page.text
     assert "i" not in page.tags
+    plain, ours = found["arms"]["plain"]["metrics"], found["arms"]["ours"]["metrics"]
+    assert {"last/loss_high_entropy", "last/gap", "best/forgetting", "drop_rate"} <= ours.keys()
+    for name, value in {**plain, **ours}.items():
+        assert words.title(name) in page.text
+        told = [words.number(name, value["mean"]), *words.difference(name, value)]
+        assert all(text.replace("-", "−") in page.text for text in told)
+    asked = found["contrasts"][-1]
+    assert (asked["arm"], asked["against"], asked["is_contrast"]) == ("ours", "random", True)
+    for name, value in asked["metrics"].items():
+        assert all(t.replace("-", "−") in page.text for t in words.difference(name, value))
+    assert "ours − random" in page.text
+    assert "95 of 100" not in page.text
+    assert page.text.count("neither special nor padding") == 3  # of two runs, and a definition
+    for told in ("a bootstrap over documents", "a permutation test, in which"):
+        assert told in page.text
+    gist, *_ = headline(found["arms"]["ours"]["sentence"])
+    assert gist in page.text
+    assert all(note.replace("`", "") in page.text for note in found["notes"])
 
 
-def test_figures_are_files_too(full: Path, several: Path) -> None:
+def test_figures_are_files_too(full: Path, comparison: Path) -> None:
     names = {"losses", "gaps", "entropies", "schedule", "shares"}
     assert {path.stem for path in (full / "figures").glob("*.svg")} == names
     assert {path.stem for path in (full / "figures").glob("*.png")} == names
     assert matplotlib.image.imread(full / "figures" / "losses.png").shape[1] > 1500
-    assert (several.parent / "figures" / "comparison.svg").exists()
+    assert (comparison.parent / "figures" / "comparison.svg").exists()
 
 
 def test_same_run_gives_the_same_page(full: Path, tmp_path: Path) -> None:
@@ -187,4 +205,4 @@ def test_run_that_never_validated_is_refused(tmp_path: Path) -> None:
 
 def test_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one run"):
-        write_report(tmp_path, {}, COMPARISON)
+        write_report(tmp_path, {})

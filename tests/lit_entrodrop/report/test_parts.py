@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from lit_entrodrop.evaluations import read_evaluations
-from lit_entrodrop.report.contrasts import as_comparison, forest
-from lit_entrodrop.report.drawing import STYLE, bucket_colors
+from lit_entrodrop.report.contrasts import color
+from lit_entrodrop.report.drawing import CLEAN, MUTED, STYLE, VALIDATION, bucket_colors
 from lit_entrodrop.report.entropies import mean_entropy, thinned
 from lit_entrodrop.report.passages import CHANGE_COLORS, ENTROPY_COLORS, compared, text_view
 from lit_entrodrop.report.run import positions, read_run
@@ -43,7 +43,8 @@ def test_lines_and_labels_stand_out(color: str) -> None:
 
 def test_positions_follow_evaluations_where_they_are_known() -> None:
     metrics = pd.DataFrame({"epoch": [np.nan, 0, 0, 1]}, index=[0, 5, 10, 15])
-    assert positions(metrics, {0: 0.0, 10: 1.0, 15: 1.5}).tolist() == [0, 0.5, 1, 1.5]
+    known = pd.Series({0: 0.0, 10: 1.0, 15: 1.5})
+    assert positions(metrics, known).tolist() == [0, 0.5, 1, 1.5]
 
 
 def test_change_is_between_the_best_and_the_last(tmp_path: Path) -> None:
@@ -77,29 +78,15 @@ def test_thinning_keeps_the_ends() -> None:
     assert thinned(list(range(100)), 9)[::8] == [0, 99]
 
 
-def test_contrasts_are_made_from_arms_where_there_are_none() -> None:
-    comparison = as_comparison(
-        {
-            "baseline": "plain",
-            "arms": {
-                "plain": {"metrics": {"best/loss": {"mean": 2.0}}},
-                "drop": {
-                    "metrics": {
-                        "best/loss": {"mean": 1.5, "difference": -0.5, "interval": [-1, 0]},
-                        "gap": {"mean": None, "difference": float("nan")},
-                    },
-                    "sentence": "drop is better than plain.",
-                },
-            },
-        }
-    )
-    [only] = comparison.contrasts
-    assert (only.label, only.interval) == ("drop − plain", (-1, 0))
-    assert comparison.metrics == ["best/loss", "gap"]
-    assert comparison.sentences == ["drop is better than plain."]
-
-
-def test_comparison_that_lacks_everything_is_tolerated(tmp_path: Path) -> None:
-    comparison = as_comparison({"arms": {"plain": None}, "notes": None})
-    assert comparison.sentences == comparison.metrics == comparison.contrasts == []
-    assert forest(comparison, tmp_path, "forest") is None
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("better", CLEAN),
+        ("worse", VALIDATION),
+        # The interval, which is not corrected, leaves zero out.
+        ("no difference shown", MUTED),
+        ("not tested", MUTED),
+    ],
+)
+def test_contrast_has_the_colour_of_its_verdict(verdict: str, expected: str) -> None:
+    assert color({"difference": -0.2, "interval": [-0.3, -0.1], "verdict": verdict}) == expected

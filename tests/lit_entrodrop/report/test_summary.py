@@ -39,9 +39,20 @@ def test_summary(runs: dict[str, Path]) -> None:
     assert dropped["drop_rate"] == pytest.approx(0.2)
 
 
-def test_run_that_only_got_worse_was_best_before_training(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("step,epoch,val/loss\n0,0,1.0\n10,0,2.0\n")
-    assert summarize({"bad": tmp_path}).loc["bad", "best_epoch"] == 0
+def test_untrained_model_is_never_the_best(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,epoch,val/loss\n0,0,1.0\n10,0,2.0\n20,1,3.0\n")
+    bad = summarize({"bad": tmp_path}).loc["bad"]
+    assert (bad["best_epoch"], bad["val/loss best"], bad["val/loss last"]) == (1, 2, 3)
+    (tmp_path / "metrics.csv").write_text("step,epoch,val/loss\n0,0,1.0\n")
+    new = summarize({"new": tmp_path}).loc["new"]
+    assert np.isnan(new["best_epoch"])
+    assert np.isnan(new["val/loss best"])
+
+
+def test_evaluations_within_an_epoch_are_parts_of_a_pass(tmp_path: Path) -> None:
+    rows = ["0,,3.0", "4,0,2.5", "8,0,2.0", "12,0,2.1", "16,1,2.2"]
+    (tmp_path / "metrics.csv").write_text("\n".join(["step,epoch,val/loss", *rows, ""]))
+    assert summarize({"run": tmp_path}).loc["run", "best_epoch"] == pytest.approx(2 / 3)
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
