@@ -132,7 +132,7 @@ def test_own_prompts_every_second_epoch(
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected temperature 0, or 0.01 to 100, prompts"):
+    with pytest.raises(ValueError, match=r"expected temperature 0, or 0\.01 to 100, prompts"):
         Samples(**settings)
 
 
