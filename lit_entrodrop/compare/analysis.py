@@ -246,7 +246,7 @@ def sentence(pair: Pair, findings: Mapping[str, Finding]) -> str:
         told = f"{pair.first.arm} is {finding.verdict} than {other}"
     else:
         told = f"{pair.first.arm} and {other}: {finding.verdict}"
-    told += f"; best loss {difference}"
+    told += f" at their best epochs; the loss differs by {difference}"
     if finding.p_corrected is not None:
         told += f", corrected p = {finding.p_corrected:.2g}"
     return f"{told}{_on_last(findings)}{_on_rates(pair)}."
@@ -257,7 +257,7 @@ def _on_last(findings: Mapping[str, Finding]) -> str:
     finding = findings.get(LAST)
     if finding is None:
         return ""
-    return f"; last loss {_with_interval(finding.estimate)}, {finding.verdict}"
+    return f"; at the last epoch {finding.verdict}: {_with_interval(finding.estimate)}"
 
 
 def _on_rates(pair: Pair) -> str:
@@ -272,4 +272,4 @@ def _on_rates(pair: Pair) -> str:
 
 def _with_interval(found: Estimate) -> str:
     text = f"{found.difference:+.4f}"
-    return text if found.low is None else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
+    return text if found.low is None else f"{text} [95 %: {found.low:+.4f} to {found.high:+.4f}]"

@@ -120,9 +120,19 @@ def test_own_prompts_every_second_epoch(
     assert caplog.text.count("sample: mild cough") == 2
 
 
-@pytest.mark.parametrize("settings", [{"temperature": -1.0}, {"prompts": []}, {"prompts": [""]}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"temperature": 1e-300},
+        {"prompts": []},
+        {"prompts": [""]},
+        {"seed": 2**31},
+    ],
+)
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected temperature >= 0 and prompts"):
+    with pytest.raises(ValueError, match=r"expected temperature 0, or 0\.01 to 100, prompts"):
         Samples(**settings)
 
 

@@ -45,7 +45,8 @@ def test_clear_differences_are_told() -> None:
     trials = [trial("plain", 3.8, 0), trial("good", 3.6, 1), trial("bad", 4.0, 2)]
     arms = judged(trials)["arms"]
     assert [arms[name]["verdict"] for name in arms] == [None, "better", "worse"]
-    assert arms["good"]["sentence"].startswith("good is better than plain; best loss -0.19")
+    told = "good is better than plain at their best epochs; the loss differs by -0.19"
+    assert arms["good"]["sentence"].startswith(told)
 
 
 def test_none_is_shown_between_equals() -> None:
