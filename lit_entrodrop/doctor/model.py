@@ -152,6 +152,7 @@ def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
 def relative_difference(left: Tensor, right: Tensor) -> float:
     """Return the norm of a difference, relative to that of the first.
 
+    >>> import torch
     >>> round(relative_difference(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])), 6)
     0.1
     """

@@ -86,7 +86,7 @@ def test_results_hold_what_a_reader_needs(
     assert comparison["arms"]["entrodrop"]["verdict"] in {"better", "worse", "no difference shown"}
     assert "two arms: loss in nats per token on the test split" in told
     assert "plain had one trial" in told
-    assert comparison["arms"]["entrodrop"]["sentence"] in told.replace("\n", " ")
+    assert comparison["arms"]["entrodrop"]["sentence"] in " ".join(told.split())
     page = html.unescape((output / "report.html").read_text())
     assert "two arms" in page
     assert all(note in page for note in comparison["notes"])
