@@ -22,6 +22,7 @@ from lit_entrodrop.folders import write_whole
 
 FOLDER = "evaluations"
 RUN_INFO = "run.json"
+SHARED = {"buckets", "passages", "provenance", "fingerprints"}
 # What a file raises that is cut short, altered or something else.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, EOFError),
@@ -176,7 +177,15 @@ def read_run_info(folder: str | Path) -> dict[str, Any]:
             f"run: expected {RUN_INFO} in {folder}, found none: is it a run's folder, and has the "
             "run come to its first validation?"
         )
-    info: dict[str, Any] = json.loads(path.read_text())
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        info = None
+    if not isinstance(info, dict) or not info.keys() >= SHARED:
+        raise ValueError(
+            f"{path}: expected what `fit` writes at its first validation, got something else: "
+            "remove it, and resume the run or start it anew"
+        )
     return info
 
 

@@ -104,6 +104,10 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
         read_evaluations(tmp_path)
     with pytest.raises(ValueError, match=r"expected run\.json"):
         read_run_info(tmp_path)
+    for content in ("{}", "[]", '{"buckets"'):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(ValueError, match=r"run\.json: expected what `fit` writes"):
+            read_run_info(tmp_path)
 
 
 def test_pieces_add_up_to_the_text(tiny_module: Tiny) -> None:
