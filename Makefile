@@ -26,6 +26,7 @@ bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the re
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.monitors
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.peers # makes an environment of its own for the peers

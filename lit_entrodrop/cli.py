@@ -196,6 +196,9 @@ class LitCLI(LightningCLI):
         monitors: Monitors = self._get(self.config_init, "monitors")
         has_room = shows_progress(self._get(self.config_init, "trainer"))
         callbacks += monitors.callbacks(self.subcommand, has_room)
+        if self.subcommand == "fit" and has_room and monitors.progress_bar is None:
+            # Lightning would show one of its own.
+            kwargs["enable_progress_bar"] = False
         enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
         if self.subcommand == "fit" and enabled is not False:
             callbacks.append(self._get(self.config_init, "checkpoints"))

@@ -6,13 +6,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pkgutil import resolve_name
 
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lit_entrodrop.cli import OneLineErrors, one_line, run_lightning
+from lit_entrodrop import __version__
+from lit_entrodrop.cli import LitCLI, OneLineErrors, one_line, run_lightning
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 # By name, as `fit` has no need to wait until they are imported.
@@ -40,7 +42,11 @@ def main(args: Sequence[str] | None = None) -> None:
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     _drop_foreign_noise()
+    if words == ["--version"]:
+        print(f"lit-entrodrop {__version__}")
+        return
     try:
+        _check_command(words)
         if words and words[0] in FUNCTIONS:
             auto_cli(
                 resolve_name(FUNCTIONS[words[0]]),
@@ -52,13 +58,24 @@ def main(args: Sequence[str] | None = None) -> None:
         elif words and words[0] in SELF_PARSED:
             resolve_name(SELF_PARSED[words[0]])(words[1:])
         else:
-            run_lightning(args)
+            run_lightning(words or ["--help"])
     except SIGTERMException:
         sys.exit(128 + signal.SIGTERM)
     except USER_ERRORS as error:
         if os.environ.get("LIT_ENTRODROP_TRACEBACK"):
             raise
         sys.exit(f"lit-entrodrop: error: {one_line(error)}")
+
+
+def _check_command(words: Sequence[str]) -> None:
+    known = [*LitCLI.subcommands(), *FUNCTIONS, *SELF_PARSED]
+    if not words or words[0].startswith("-") or words[0] in known:
+        return
+    alike = get_close_matches(words[0], known, n=1)
+    raise ValueError(
+        f"expected a command of {', '.join(sorted(known))}, got {words[0]}: "
+        f"{f'did you mean {alike[0]}?' if alike else 'see lit-entrodrop --help'}"
+    )
 
 
 def _drop_foreign_noise() -> None:

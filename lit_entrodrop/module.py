@@ -45,6 +45,11 @@ from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX
 
+NOTHING_KNOWN = (
+    "regularizers: entropies are those of the last epoch, and this run has one epoch, in which "
+    "none is known: nothing will be dropped; set entropy_source to reference or online, or train longer"
+)
+
 
 class LitCausalLM(L.LightningModule):
     """Fine-tune a causal LM under regularizers.
@@ -205,6 +210,9 @@ class LitCausalLM(L.LightningModule):
                 "exported model"
             )
         self._provide_entropies()
+        steps = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        if self.entropies.source == "last_epoch" and self.total_steps <= steps:
+            rank_zero_warn(NOTHING_KNOWN)
         factor = self.lr_schedule.factor(self.trainer.global_step, self.total_steps)
         groups = self.trainer.optimizers[0].param_groups
         for group, configured in zip(groups, self._configured, strict=True):

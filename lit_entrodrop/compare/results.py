@@ -145,6 +145,7 @@ def _notes(
     notes = [
         *_on_trials(subject.trials),
         *_on_data(subject.trials),
+        *_on_idle(subject.trials),
         *_on_intervals(methods, findings),
     ]
     if len(compared) > 1 and methods != {None}:
@@ -179,6 +180,22 @@ def _on_data(trials: Sequence[Trial]) -> list[str]:
     if len(steps := sorted({result.total_steps for result in results})) > 1:
         notes.append(f"Not matched: the runs took between {steps[0]} and {steps[-1]} steps.")
     return notes
+
+
+def _on_idle(trials: Sequence[Trial]) -> list[str]:
+    idle = sorted(
+        {
+            trial.arm
+            for trial in trials
+            if any(result.values.get("drop_rate") == 0 for result in trial.results.values())
+        }
+    )
+    if not idle:
+        return []
+    return [
+        f"{', '.join(idle)} dropped no token at all, and so trained as without it: entropies of "
+        "the last epoch are known from the second epoch on."
+    ]
 
 
 def _on_intervals(methods: set[str | None], found: Sequence[Mapping[str, Finding]]) -> list[str]:

@@ -30,6 +30,11 @@ def epochs(subject: Subject) -> Check:
         f"parameter, under {', '.join(names) or 'no regularizer'}; "
         f"{UNWATCHED if subject.blocks('validation') is None else WATCHED}"
     )
+    if subject.module.regularizers.requirements.entropy == "last_epoch" and passes <= 1:
+        return warned(
+            f"{found}; entropies of the last epoch are unknown in the first, so nothing is dropped",
+            "set entropy_source to reference or online, or train for more epochs",
+        )
     if passes > HARMLESS_EPOCHS and not names:
         return warned(
             found,

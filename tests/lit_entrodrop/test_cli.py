@@ -12,6 +12,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from lit_entrodrop import __version__
+from lit_entrodrop.cli import run_lightning
 from lit_entrodrop.data.corpora import CORPORA
 from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.evaluations import Evaluation
@@ -392,3 +394,26 @@ def test_two_ranks_share_a_run(tiny: Tiny) -> None:
     for name in ("val/loss", "train/loss"):
         expected = one[name].dropna()
         assert two[name].dropna().to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
+
+
+def test_unknown_command_is_told_all_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["reprot"])
+    assert "got reprot: did you mean report?" in str(ended.value.code)
+    assert all(name in str(ended.value.code) for name in ("fit", "compare", "doctor", "plan"))
+    main(["--version"])
+    assert capsys.readouterr().out == f"lit-entrodrop {__version__}\n"
+
+
+def test_no_bar_is_no_bar(tiny: Tiny) -> None:
+    path = tiny.folder / "shown.yaml"
+    path.write_text("{trainer: {enable_progress_bar: null}}")
+    settings = [*tiny.config(), "--config", str(path), "--monitors.progress_bar", "null"]
+    place = ["--trainer.default_root_dir", str(tiny.folder / "bare"), "--trainer.max_steps", "1"]
+    cli = run_lightning(["fit", *settings, *place])
+    assert cli.trainer.progress_bar_callback is None
+
+
+def test_a_single_epoch_of_entropies_of_the_last_is_warned_of(tiny: Tiny) -> None:
+    with pytest.warns(UserWarning, match="nothing will be dropped; set entropy_source"):
+        tiny.run("fit", ENTRODROP, "--trainer.max_epochs=1")
