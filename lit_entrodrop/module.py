@@ -47,7 +47,8 @@ from regularizers.functional import IGNORE_INDEX
 
 NOTHING_KNOWN = (
     "regularizers: entropies are those of the last epoch, and this run has one epoch, in which "
-    "none is known: nothing will be dropped; set entropy_source to reference or online, or train longer"
+    "none is known: nothing will be dropped; set entropy_source to reference or online, or train "
+    "longer"
 )
 
 
