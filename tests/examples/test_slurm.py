@@ -14,6 +14,8 @@ SCRIPT = CONFIGS.parent / "examples" / "slurm" / "fit.sbatch"
 # One node of two tasks, which are forked, as importing takes most of the time.
 SRUN = f"""#!{sys.executable}
 import multiprocessing, os, sys
+# A package may have installed a folder of the same name as ours.
+sys.path.insert(0, os.getcwd())
 from lit_entrodrop.main import main
 
 def run(task):
