@@ -151,10 +151,9 @@ def _losses(folder: Path, metrics: pd.DataFrame) -> list[str]:
 
 def _info(folder: Path) -> dict[str, Any]:
     try:
-        found: Any = read_run_info(folder)
+        return read_run_info(folder)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _kept_step(name: str, folder: Path) -> int | None:

@@ -92,9 +92,7 @@ class Files:
 
 
 def _info(folder: Path) -> dict[str, Any]:
-    found: Any = read_run_info(folder)
-    if not isinstance(found, dict) or not found:
-        raise ValueError(f"expected what `fit` writes, got {one_line(found)[:80]}")
+    found = read_run_info(folder)
     return {n: value for n, value in found.items() if n not in SECTIONS or isinstance(value, dict)}
 
 

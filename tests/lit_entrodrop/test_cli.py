@@ -401,6 +401,10 @@ def test_unknown_command_is_told_all_that_there_are(capsys: pytest.CaptureFixtur
         main(["reprot"])
     assert "got reprot: did you mean report?" in str(ended.value.code)
     assert all(name in str(ended.value.code) for name in ("fit", "compare", "doctor", "plan"))
+    with pytest.raises(SystemExit) as helped:
+        main([])
+    assert helped.value.code == 0
+    assert "Fine-tune a causal LM on little text" in capsys.readouterr().out
     main(["--version"])
     assert capsys.readouterr().out == f"lit-entrodrop {__version__}\n"
 

@@ -14,7 +14,7 @@ from lit_entrodrop.compare.measures import (
     measure,
     progress,
 )
-from lit_entrodrop.evaluations import Evaluation, evaluation_path, write_run_info
+from lit_entrodrop.evaluations import SHARED, Evaluation, evaluation_path, write_run_info
 from tests.helpers.tiny import Tiny
 
 LOSSES = {0: 3.0, 10: 4.0, 20: 3.5, 30: 3.9}
@@ -114,7 +114,7 @@ def test_buckets_with_numbers_meet_their_own_documents(tmp_path: Path) -> None:
 def test_bucket_without_tokens_takes_no_documents_from_others(run: Path) -> None:
     metrics = pd.read_csv(run / "metrics.csv").drop(columns="val/loss_low_entropy")
     metrics.to_csv(run / "metrics.csv", index=False)
-    write_run_info(run, {"buckets": {"names": ["low", "high"]}})
+    write_run_info(run, {**dict.fromkeys(SHARED), "buckets": {"names": ["low", "high"]}})
     for step in LOSSES:
         evaluation(step, 1.0).save(evaluation_path(run, step))
     result = measure(run)
@@ -169,7 +169,7 @@ def test_what_stands_beside_losses_is_read(tmp_path: Path) -> None:
 
 
 def test_losses_of_the_test_split_are_over_tokens(run: Path) -> None:
-    write_run_info(run, {"buckets": {"names": ["low", "high"]}})
+    write_run_info(run, {**dict.fromkeys(SHARED), "buckets": {"names": ["low", "high"]}})
     assert not are_tested(run)
     for step, level in ((20, 1.0), (30, 2.0)):
         evaluation(step, level).save(evaluation_path(run, step, "test"))

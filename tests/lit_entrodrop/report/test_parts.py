@@ -132,7 +132,11 @@ def test_lines_of_unicode_end_no_sample_and_bad_ones_are_counted(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("run.json", "{}", "`run.json` is left out, as it could not be read: expected what `fit`"),
+        (
+            "run.json",
+            "{}",
+            "`run.json` is left out, as it could not be read: run/run.json: expected",
+        ),
         ("run.json", "[]", "`run.json` is left out"),
         ("run.json", '{"buckets": ', "`run.json` is left out"),
         ("throughput.csv", "", "`throughput.csv` is left out"),
