@@ -1,6 +1,5 @@
 """Prove, for a user's own config, that a killed and resumed run ends as an uninterrupted one."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from lit_entrodrop.cli import resolved_config
 from lit_entrodrop.differences import Comparison, without_root
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.terminal import command_parser, refuse_ranks
 
 LAST = Path(CHECKPOINTS, "last.ckpt")
 SAVE_EVERY = 2  # steps
@@ -132,23 +132,17 @@ def command(words: Sequence[str], run: Run = run_program) -> None:
         words: its own options and those of `fit`.
         run: runs the program in a process group of its own.
     """
-    parser = argparse.ArgumentParser(
-        prog="lit-entrodrop verify-resume",
+    parser = command_parser(
+        "verify-resume",
+        DESCRIPTION,
+        EPILOG,
         usage="%(prog)s [--steps STEPS] [any argument of fit ...]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--steps", type=int, default=Plan.steps, help="optimizer steps (default: %(default)s)"
     )
     known, arguments = parser.parse_known_args(words)
-    if "LOCAL_RANK" in os.environ:
-        raise ValueError(
-            "verify-resume: expected to be started once, as it starts all ranks itself, got a rank "
-            "of torchrun: start it without torchrun"
-        )
+    refuse_ranks("verify-resume", "ranks")
     compared = verify_resume(arguments, Plan(known.steps), run)
     extent = (
         f"{compared.tensors} tensors and {compared.values} values of the last checkpoint, "

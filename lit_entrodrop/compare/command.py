@@ -1,17 +1,15 @@
 """`lit-entrodrop compare`: arms at matched seeds, trained where they are not, and judged."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from lit_entrodrop.compare.comparing import compare, compare_given
 from lit_entrodrop.compare.processes import Workers
 from lit_entrodrop.compare.settings import read_settings
 from lit_entrodrop.folders import free_folder
+from lit_entrodrop.terminal import command_parser, console_of, refuse_ranks
 
 WIDTH = 170  # of the table where no terminal says how wide it is
 DESCRIPTION = """Train arms at matched seeds, data order and token budget, and say which is better.
@@ -39,14 +37,8 @@ def main(words: Sequence[str]) -> None:
         ValueError: if an option or the config is wrong, or a run failed.
     """
     own = _parser().parse_args(words)
-    if "LOCAL_RANK" in os.environ:
-        raise ValueError(
-            "compare: expected to be started once, as it starts all runs itself, got a rank of "
-            "torchrun: start it without torchrun"
-        )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    refuse_ranks("compare", "runs")
+    console = console_of(WIDTH)
     _check(own)
     try:
         if own.config is not None:
@@ -80,13 +72,7 @@ def _workers(own: argparse.Namespace) -> Workers:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lit-entrodrop compare",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("compare", DESCRIPTION, EPILOG)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--config", metavar="FILE", help="what to compare; a file or a ready config"

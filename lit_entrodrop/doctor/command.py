@@ -22,6 +22,7 @@ from lit_entrodrop.doctor.regularizing import REGULARIZERS
 from lit_entrodrop.doctor.resources import DEVICE, DISK, room_to_load
 from lit_entrodrop.doctor.schedule import SCHEDULE
 from lit_entrodrop.doctor.subject import Subject, subject_of
+from lit_entrodrop.terminal import command_parser, console_of
 
 S = TypeVar("S")
 WIDTH = 120  # where no terminal says how wide it is
@@ -47,9 +48,7 @@ def main(words: Sequence[str]) -> None:
     if own.json is not None:
         Path(own.json).parent.mkdir(parents=True, exist_ok=True)
     config = resolved_config(arguments)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = console_of(WIDTH)
     found: list[tuple[str, Check]] = []
     with subject_of(config) as subject:
         for theme, check in checks_of(subject, own.quick):
@@ -149,13 +148,11 @@ def _show(console: Console, check: Check) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lit-entrodrop doctor",
+    parser = command_parser(
+        "doctor",
+        DESCRIPTION,
+        EPILOG,
         usage="%(prog)s [--quick] [--json FILE] [any argument of fit ...]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--quick", action="store_true", help="leave out what runs the model")
     parser.add_argument("--json", metavar="FILE", help="write what was found to a file too")

@@ -4,14 +4,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from lit_entrodrop.cli import resolved_config
 from lit_entrodrop.plan.hardware import HARDWARE, find_hardware
 from lit_entrodrop.plan.options import Options, cheapest
 from lit_entrodrop.plan.settings import config_text, job_of, training_tokens
 from lit_entrodrop.plan.speed import OVERLAP
 from lit_entrodrop.plan.verdict import nothing_fits, shown, table, verdict
+from lit_entrodrop.terminal import command_parser, console_of
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 WIDTH = 160  # of the table where no terminal says how wide it is
@@ -49,9 +48,7 @@ def main(words: Sequence[str]) -> None:
             "trainer.accumulate_grad_batches"
         )
     tokens = training_tokens(config, job, own.corpus_tokens)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = console_of(WIDTH)
     console.print(table(shown(found), tokens, own.price_per_hour))
     all_epochs = "" if tokens is None else f"{tokens:,.0f} tokens over all epochs; "
     console.print(
@@ -72,13 +69,8 @@ def main(words: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lit-entrodrop plan",
-        usage="%(prog)s [options below] [any argument of fit ...]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_parser(
+        "plan", DESCRIPTION, EPILOG, usage="%(prog)s [options below] [any argument of fit ...]"
     )
     add = parser.add_argument
     add("--hardware", default="h100", help=f"{', '.join(HARDWARE)} (default: %(default)s)")
