@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -142,6 +143,11 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         Returns:
             32 hexadecimal digits.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        # Each checkpoint and each evaluation asks for it, and all tokens are read for it.
         digest = hashlib.blake2b(f"{self.block_size} {self.pad_id}".encode(), digest_size=16)
         chunks = (self.chunk_starts, self.block_starts, self.documents)
         for array in (self.tokens, self.counted, *chunks):
