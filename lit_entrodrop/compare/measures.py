@@ -61,11 +61,12 @@ def measure(folder: Path, split: str = "validation") -> Result:
     metrics = read_metrics(folder)
     evaluated, names = _evaluated(metrics, folder), _losses(folder, metrics)
     rows = {"best": evaluated.loc[evaluated["val/loss"].idxmin()], "last": evaluated.iloc[-1]}
+    steps = _checkpoint_steps(folder, metrics, evaluated) if split == "test" else {}
     values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
     documents: dict[str, Documents] = {}
     for moment, row in rows.items():
         if split == "test":
-            found = _evaluation(folder, checkpoint_steps(folder)[moment], split)
+            found = _evaluation(folder, steps[moment], split)
             losses = _test_losses(found, names, folder, moment)
         else:
             found = _evaluation(folder, int(row.name), split)
@@ -89,8 +90,13 @@ def checkpoint_steps(folder: Path) -> dict[str, int]:
         ValueError: if the run has not validated since training began.
     """
     metrics = read_metrics(folder)
-    best = _evaluated(metrics, folder)["val/loss"].idxmin()
-    logged = {"best": int(best), "last": int(metrics.index[-1])}
+    return _checkpoint_steps(folder, metrics, _evaluated(metrics, folder))
+
+
+def _checkpoint_steps(
+    folder: Path, metrics: pd.DataFrame, evaluated: pd.DataFrame
+) -> dict[str, int]:
+    logged = {"best": int(evaluated["val/loss"].idxmin()), "last": int(metrics.index[-1])}
     return {name: _kept_step(name, folder) or step for name, step in logged.items()}
 
 
