@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lit_entrodrop.statistics import CONFIDENCE
+
 Kind = Literal["overfits", "diverges", "holds", "unknown"]
 Floats = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 # Share of the lowest loss by which it must have risen: less is of no use to know.
 LEAST_RISE = 0.01
 # Documents beyond so many are resampled in groups, which costs less and tells the same.
