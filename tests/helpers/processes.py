@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch.utilities import rank_zero_only
@@ -25,6 +26,7 @@ from lit_entrodrop.main import main
 def run_rank(
     rank: int, function: Callable[..., None], folder: Path, world_size: int, arguments: Any
 ) -> None:
+    _renew_threads()
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meet",
@@ -169,10 +171,24 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def fork(function: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
     """Start a child that calls a function."""
-    child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    arguments = (function, *arguments)
+    child = multiprocessing.get_context("fork").Process(target=_begin, args=arguments)
     with _little_garbage():
         child.start()
     return child
+
+
+def _begin(function: Callable[..., None], *arguments: Any) -> None:
+    _renew_threads()
+    function(*arguments)
+
+
+def _renew_threads() -> None:
+    """Let PyTorch replace the thread pool that a fork has lost, while there is one thread alone.
+
+    It does so at the next call, unguarded: threads that call meanwhile find none.
+    """
+    torch.set_num_threads(torch.get_num_threads())
 
 
 @contextmanager
