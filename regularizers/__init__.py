@@ -1,7 +1,10 @@
 """Regularizers for language-model training, in pure PyTorch.
 
-Works in any loop: see ``examples/`` for a bare PyTorch loop and the Hugging Face Trainer.
+Works in any loop: see ``examples/`` for a bare PyTorch loop and the Hugging Face Trainer. Each
+method lies in a file of its own; all can be named here too, as in ``regularizers.ZLoss``.
 """
+
+from typing import Any
 
 from regularizers.base import (
     Outputs,
@@ -36,3 +39,12 @@ __all__ = [
     "Vocabulary",
     "perturbed_embeddings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        from regularizers.discovery import own_regularizers
+
+        if name in own_regularizers():
+            return own_regularizers()[name]
+    raise AttributeError(f"module 'regularizers' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 One step flows through five places, and a regularizer has one hook for each:
 
-    token ids → embeddings → token weights → (forward pass) → per-token loss → additive penalty
+    token ids → embeddings → token weights → (forward pass) → per-token loss → mean loss
 
 Shapes: B rows in the batch, T tokens in a row, D embedding dimensions, V words in the vocabulary.
 Position ``t`` always speaks about token ``t``: ``labels[t]`` is its label, ``nll[t]`` its loss,
@@ -10,7 +10,7 @@ Position ``t`` always speaks about token ``t``: ``labels[t]`` is its label, ``nl
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from regularizers.curricula import Curriculum
 from regularizers.functional import (
     IGNORE_INDEX,
     ids_tensor,
@@ -178,6 +179,15 @@ class SecondForward(Protocol):
         """
 
 
+def of_this_rank_alone(values: Tensor) -> Tensor:
+    """Gather nothing: what a loop on one device does.
+
+    >>> of_this_rank_alone(torch.ones(2))
+    tensor([1., 1.])
+    """
+    return values
+
+
 @dataclass(frozen=True)
 class TrainingStep:
     """All that a hook may need to know about one micro-batch.
@@ -198,6 +208,13 @@ class TrainingStep:
         stream: tells apart the random numbers of several regularizers.
         second_forward: runs the model again; None if nobody requires it.
         reference: runs the frozen reference model on the clean inputs; None if nobody requires it.
+        teacher: runs the model with the moving average of its weights on the clean inputs, in eval
+            mode and without gradient; None if nobody requires it.
+        holdout_gain: ``[B, T]`` fp32, by how many nats a token the loss of its document falls if
+            similar holdout documents stand before it, under the model before training; NaN where
+            unknown; None if nobody requires it.
+        gather: puts together what all data-parallel ranks give it, ``[n, ...]`` each, along the
+            first dimension, without gradient; every rank must call it equally often.
         metrics: where :meth:`log` collects scalars.
     """
 
@@ -216,6 +233,9 @@ class TrainingStep:
     stream: int = 0
     second_forward: SecondForward | None = None
     reference: Callable[[], Outputs] | None = None
+    teacher: Callable[[], Outputs] | None = None
+    holdout_gain: Tensor | None = None
+    gather: Callable[[Tensor], Tensor] = of_this_rank_alone
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -253,7 +273,11 @@ class Requirements:
     Args:
         entropy: where the entropies of the inputs come from; None if they are not needed.
         second_forward: another forward pass with gradient.
+        dropout: dropout inside the model, without which two passes over the same input are equal.
         reference: a frozen reference model.
+        teacher: decay per optimizer step, in [0, 1), of the moving average of the weights that
+            makes a teacher of the model; None if there is none.
+        holdout_gain: what similar holdout documents tell about each training document.
         logits: the full ``[B, T, V]`` logits.
         entropy_gradient: gradients through the entropies of the outputs.
         divergence: :meth:`Outputs.kl_divergence`, without the full logits where that can be.
@@ -261,7 +285,10 @@ class Requirements:
 
     entropy: EntropySource | None = None
     second_forward: bool = False
+    dropout: bool = False
     reference: bool = False
+    teacher: float | None = None
+    holdout_gain: bool = False
     logits: bool = False
     entropy_gradient: bool = False
     divergence: bool = False
@@ -313,6 +340,19 @@ class Regularizer(nn.Module):
         """Reshape the loss of each token or its weight, after the forward pass."""
         return token_loss
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor | None:
-        """Return a scalar to add to the mean loss of the micro-batch, or None."""
-        return None
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        """Add a penalty to the mean loss of the micro-batch, a scalar, or reshape it."""
+        return loss
+
+    def on_evaluation(self, metrics: Mapping[str, float]) -> None:
+        """Learn from an evaluation; by default, let the curriculum do so.
+
+        What is learned must depend on nothing else: a resumed run tells all earlier evaluations
+        again, in their order, and so needs to save nothing.
+
+        Args:
+            metrics: by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
+        """
+        curriculum = getattr(self, "curriculum", None)
+        if isinstance(curriculum, Curriculum):
+            curriculum.on_evaluation(metrics)

@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from regularizers.base import (
 )
 from regularizers.curricula import Curriculum
 
+_T = TypeVar("_T")
+
 
 class Regularizers(nn.ModuleList):
     """An ordered list of regularizers with the hooks of a single one.
@@ -27,7 +30,7 @@ class Regularizers(nn.ModuleList):
 
     Raises:
         TypeError: if something else than a regularizer is given.
-        ValueError: if two of them ask for entropies from different sources.
+        ValueError: if two of them ask for entropies from different sources, or for two teachers.
 
     >>> Regularizers([]).requirements.entropy is None
     True
@@ -45,7 +48,10 @@ class Regularizers(nn.ModuleList):
         self.ordered = tuple(regularizers)
         self.names = _unique_names(regularizers)
         self.requirements = _merge([regularizer.requirements for regularizer in regularizers])
-        self.reads_outputs = any(map(_reads_outputs, regularizers))
+        self.reshapes_mean = any(_overrides(each, "on_loss") for each in regularizers)
+        self.reads_outputs = self.reshapes_mean or any(
+            _overrides(each, "on_token_loss") for each in regularizers
+        )
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Let each regularizer refuse the vocabulary or its company.
@@ -100,15 +106,22 @@ class Regularizers(nn.ModuleList):
                 _like(outputs.nll, returned, regularizer, "on_token_loss")
         return token_loss
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
-        """Return the sum of all penalties, a scalar."""
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        """Return the mean loss of a micro-batch with all penalties, a scalar."""
         self._require_logits(outputs)
-        total = outputs.nll.new_zeros(())
         for regularizer, own_step in self._active(step):
-            penalty = regularizer.on_penalty(outputs, own_step)
-            if penalty is not None:
-                total = total + _like(total, penalty, regularizer, "on_penalty")
-        return total
+            reshaped = regularizer.on_loss(loss, outputs, own_step)
+            loss = _like(loss, reshaped, regularizer, "on_loss")
+        return loss
+
+    def on_evaluation(self, metrics: Mapping[str, float]) -> None:
+        """Let each regularizer learn from an evaluation.
+
+        Args:
+            metrics: by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
+        """
+        for regularizer in self.ordered:
+            regularizer.on_evaluation(metrics)
 
     def reduce(
         self, outputs: Outputs, step: TrainingStep, token_weight: Tensor | None = None
@@ -116,7 +129,7 @@ class Regularizers(nn.ModuleList):
         """Return the summed loss and the summed weight of a micro-batch, two scalars.
 
         Add up both over micro-batches and ranks and divide once: then the size of a micro-batch
-        does not matter. The penalty counts with the weight of its micro-batch. Where no token
+        does not matter. A penalty counts with the weight of its micro-batch. Where no token
         counts, both are zero and the loss is still attached to the graph.
 
         Args:
@@ -130,7 +143,10 @@ class Regularizers(nn.ModuleList):
         token_loss = self.on_token_loss(outputs, step, token_weight)
         weight = token_loss.weight.sum()
         loss = (token_loss.weight * token_loss.loss).sum()
-        return loss + weight * self.on_penalty(outputs, step), weight
+        if not (self.training and self.reshapes_mean):
+            return loss, weight
+        mean = loss / weight.clamp(min=1e-8)
+        return self.on_loss(mean, outputs, step) * weight, weight
 
     def mean_loss(self, outputs: Outputs, step: TrainingStep) -> Tensor:
         """Return the training loss of one batch, a scalar, for loops without accumulation."""
@@ -179,6 +195,8 @@ class Regularizers(nn.ModuleList):
             "entropy": (required.entropy, step.entropy),
             "second_forward": (required.second_forward, step.second_forward),
             "reference": (required.reference, step.reference),
+            "teacher": (required.teacher is not None, step.teacher),
+            "holdout_gain": (required.holdout_gain, step.holdout_gain),
         }
         for name, (wanted, given) in provided.items():
             if wanted and given is None:
@@ -233,22 +251,27 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
 
 
 def _merge(requirements: list[Requirements]) -> Requirements:
-    sources = {each.entropy for each in requirements if each.entropy is not None}
-    if len(sources) > 1:
-        raise ValueError(
-            "regularizers: expected one entropy source for all, "
-            f"got {sorted(sources)}: give them the same entropy_source"
-        )
+    switches = [each.name for each in fields(Requirements) if each.type is bool]
     return Requirements(
-        entropy=next(iter(sources), None),
-        second_forward=any(each.second_forward for each in requirements),
-        reference=any(each.reference for each in requirements),
-        logits=any(each.logits for each in requirements),
-        entropy_gradient=any(each.entropy_gradient for each in requirements),
-        divergence=any(each.divergence for each in requirements),
+        entropy=_one_for_all(
+            [each.entropy for each in requirements], "entropy source", "the same entropy_source"
+        ),
+        teacher=_one_for_all(
+            [each.teacher for each in requirements], "teacher", "the same decay of its weights"
+        ),
+        **{name: any(getattr(each, name) for each in requirements) for name in switches},
     )
 
 
-def _reads_outputs(regularizer: Regularizer) -> bool:
-    hooks = ("on_token_loss", "on_penalty")
-    return any(getattr(type(regularizer), hook) is not getattr(Regularizer, hook) for hook in hooks)
+def _one_for_all(wanted: Iterable[_T | None], what: str, remedy: str) -> _T | None:
+    distinct = {each for each in wanted if each is not None}
+    if len(distinct) > 1:
+        raise ValueError(
+            f"regularizers: expected one {what} for all, got "
+            f"{sorted(distinct, key=str)}: give them {remedy}"
+        )
+    return next(iter(distinct), None)
+
+
+def _overrides(regularizer: Regularizer, hook: str) -> bool:
+    return getattr(type(regularizer), hook) is not getattr(Regularizer, hook)

@@ -1,20 +1,19 @@
 """Curricula: the strength of a regularizer as a pure function of training progress.
 
-Progress is the fraction of all optimizer steps that are done, in [0, 1]. As a curriculum keeps no
-state, a resumed run continues exactly where it was.
+Progress is the fraction of all optimizer steps that are done, in [0, 1]. A curriculum keeps no
+state but what evaluations have told it, so that a resumed run continues exactly where it was.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 
 class Curriculum:
     """A strength over training, with a warm-up before its ramp and a hold after it.
 
-    Subclasses override :meth:`ramp`. One that must keep state (say, driven by a validation metric)
-    also derives from ``torch.nn.Module``: its regularizer then saves the state in the checkpoint.
+    Subclasses override :meth:`ramp`; one that is driven by validation also :meth:`on_evaluation`.
 
     Args:
         warmup: share of all steps at the start with strength 0, in [0, 1).
@@ -42,6 +41,13 @@ class Curriculum:
     def ramp(self, progress: float) -> float:
         """Return the strength at ``progress`` in [0, 1] of the ramp itself."""
         raise NotImplementedError
+
+    def on_evaluation(self, metrics: Mapping[str, float]) -> None:
+        """Learn from an evaluation, and from nothing else, as a resumed run tells all again.
+
+        Args:
+            metrics: by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
+        """
 
 
 class Constant(Curriculum):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regularizers import Curriculum, Regularizer, TokenLoss, TrainingStep
 
-HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight", "on_token_loss", "on_penalty")
+HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight", "on_token_loss", "on_loss")
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Watched:
         """By hook, which tokens it has changed, ``[B, T]`` bool."""
         found = {}
         for hook, (before, after, _) in self.calls.items():
-            if hook == "on_penalty":
+            if hook == "on_loss":
                 continue
             if isinstance(after, TokenLoss):
                 found[hook] = (before.loss != after.loss) | (before.weight != after.weight)
@@ -38,9 +38,11 @@ class Watched:
 
     @property
     def penalty(self) -> float:
-        """What is added to the loss."""
-        penalty = self.calls["on_penalty"][1] if "on_penalty" in self.calls else None
-        return 0.0 if penalty is None else penalty.item()
+        """What is added to the mean loss."""
+        if "on_loss" not in self.calls:
+            return 0.0
+        before, after, _ = self.calls["on_loss"]
+        return float(after - before)
 
     @property
     def metrics(self) -> dict[str, float]:

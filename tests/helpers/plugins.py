@@ -25,7 +25,7 @@ class MaskedConsistency(Regularizer):
     def requirements(self) -> Requirements:
         return Requirements(second_forward=True)
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         assert step.second_forward is not None
         masked = torch.rand(step.input_ids.shape, generator=step.generator()) < 0.5
         other = step.second_forward(perturb=lambda e: e.masked_fill(masked[..., None], 0.0))
@@ -33,7 +33,7 @@ class MaskedConsistency(Regularizer):
             min=1
         )
         step.log("gap", gap)
-        return self.strength * gap
+        return loss + self.strength * gap
 
 
 class Repeat(Regularizer):
@@ -43,12 +43,12 @@ class Repeat(Regularizer):
     def requirements(self) -> Requirements:
         return Requirements(second_forward=True, divergence=True)
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         assert step.second_forward is not None
         again = step.second_forward()
         step.log("difference", (again.nll - outputs.nll).abs().max())
         step.log("divergence", outputs.kl_divergence(again).max())
-        return 0.0 * again.nll.sum()
+        return loss + 0.0 * again.nll.sum()
 
 
 class ExcessLoss(Regularizer):
@@ -76,9 +76,9 @@ class Logits(Regularizer):
     def requirements(self) -> Requirements:
         return Requirements(logits=True)
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         assert outputs.logits is not None
-        return -outputs.logits.log_softmax(-1).mean()
+        return loss - outputs.logits.log_softmax(-1).mean()
 
 
 class KeepDraws(Regularizer):

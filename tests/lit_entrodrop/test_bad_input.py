@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.main import main
-from tests.helpers.loop import make_llama
+from tests.helpers.llama import make_llama
 from tests.helpers.tiny import Tiny, build_tokenizer, texts, write_corpus
 
 ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
@@ -357,8 +357,8 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(
         "import math, torch\n"
         "from regularizers import Regularizer\n"
         "class Poison(Regularizer):\n"
-        "    def on_penalty(self, outputs, step):\n"
-        "        return torch.tensor(math.nan if step.global_step == 13 else 0.0)\n"
+        "    def on_loss(self, loss, outputs, step):\n"
+        "        return loss + (math.nan if step.global_step == 13 else 0.0)\n"
     )
     monkeypatch.syspath_prepend(str(tiny.folder))
     line = refuse(tiny, "fit", ["--model.regularizers+=poison.Poison"], capsys)

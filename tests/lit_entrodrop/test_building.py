@@ -16,8 +16,8 @@ from lit_entrodrop.building import (
     transformer_blocks,
 )
 from lit_entrodrop.causal_lm import CausalLM
+from regularizers.testing.toy import positions
 from tests.helpers.architectures import HUB
-from tests.helpers.loop import positions
 from tests.helpers.tiny import LLAMA, VOCABULARY_SIZE
 
 

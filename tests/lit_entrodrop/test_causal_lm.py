@@ -13,8 +13,8 @@ from lit_entrodrop.causal_lm import (
     leaks_between_documents,
 )
 from regularizers import Outputs, Requirements
+from regularizers.testing.toy import positions
 from tests.helpers.architectures import ARCHITECTURES, MORE_THAN_LINEAR, WITHOUT_SDPA
-from tests.helpers.loop import positions
 
 # Two packed documents and padding; a document of one token and no padding.
 DOCUMENT_IDS = torch.tensor([[0] * 7 + [1] * 4 + [-1], [0] + [1] * 11])

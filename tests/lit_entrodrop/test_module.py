@@ -206,11 +206,12 @@ def test_steps_tell_where_in_the_run_they_are(tiny: Tiny) -> None:
     seen: list[tuple[float, int, int, int, int]] = []
 
     class Record(RandomTokenDropout):
-        def on_penalty(self, outputs: Any, step: TrainingStep) -> None:
+        def on_loss(self, loss: Tensor, outputs: Any, step: TrainingStep) -> Tensor:
             place = (step.global_step, step.epoch, step.micro_batch)
             seen.append((step.progress, *place, step.generator().initial_seed()))
             assert (step.seed, step.rank) == (7, 0)
             assert step.vocabulary.size == 320
+            return loss
 
     batches = tiny_batches(tiny)
     assert batches % 3 == 1, "the last step of an epoch shall be incomplete"

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from regularizers import Outputs, Regularizer, Requirements, TrainingStep
-from tests.helpers.loop import logits_of, make_llama, positions
-from tests.helpers.steps import VOCABULARY, make_step
+from regularizers.testing.steps import VOCABULARY, make_step
+from regularizers.testing.toy import logits_of, positions
+from tests.helpers.llama import make_llama
 
 
 def test_valid_tokens_have_a_label_and_a_predictor() -> None:
@@ -109,7 +110,7 @@ def test_base_class_changes_nothing() -> None:
     assert plain.requirements == Requirements()
     assert plain.on_input_ids(step.input_ids, step) is step.input_ids
     assert plain.on_embeddings(embeddings, step) is embeddings
-    assert plain.on_penalty(outputs, step) is None
+    assert plain.on_loss(outputs.nll.mean(), outputs, step) == outputs.nll.mean()
 
 
 def test_step_is_frozen() -> None:

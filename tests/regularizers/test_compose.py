@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -6,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regularizers import (
+    Constant,
     EmbeddingDropout,
     EntroDrop,
     Outputs,
@@ -18,8 +20,9 @@ from regularizers import (
     Vocabulary,
     perturbed_embeddings,
 )
-from tests.helpers.loop import ToyLM, first_forward, logits_of, make_llama, provide
-from tests.helpers.steps import VOCABULARY, make_step, slice_rows
+from regularizers.testing.steps import VOCABULARY, make_step, slice_rows
+from regularizers.testing.toy import ToyLM, first_forward, logits_of, provide
+from tests.helpers.llama import make_llama
 
 
 class Affine(Regularizer):
@@ -41,8 +44,8 @@ class Affine(Regularizer):
     ) -> TokenLoss:
         return replace(token_loss, loss=self.factor * token_loss.loss + self.offset)
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor | None:
-        return torch.tensor(float(self.offset)) if self.offset else None
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        return self.factor * loss + self.offset
 
 
 class Needy(Regularizer):
@@ -78,10 +81,29 @@ def test_applied_in_order_in_every_hook() -> None:
     assert torch.equal(add_then_double.on_token_loss(outputs, step).loss, 2 * (nll + 3))
 
 
-def test_penalties_add_up() -> None:
-    step = make_step()
-    regularizers = Regularizers([Affine(offset=3), Affine(), Affine(offset=4)])
-    assert regularizers.on_penalty(make_outputs(step), step) == 7
+def test_mean_losses_are_reshaped_in_order() -> None:
+    step, loss = make_step(), torch.tensor(1.0)
+    regularizers = Regularizers([Affine(offset=3), Affine(), Affine(2, offset=4)])
+    assert regularizers.on_loss(loss, make_outputs(step), step) == 12
+
+
+def test_each_regularizer_learns_from_evaluations() -> None:
+    told: list[float] = []
+
+    class Listening(Constant):
+        def on_evaluation(self, metrics: Mapping[str, float]) -> None:
+            told.append(metrics["val/loss"])
+
+    Regularizers([EmbeddingDropout(Listening(0.1)), EntroDrop(), Affine()]).on_evaluation(
+        {"val/loss": 2.5}
+    )
+    assert told == [2.5]
+
+
+def test_two_teachers_are_refused() -> None:
+    assert Regularizers([Needy(teacher=0.9), Needy()]).requirements.teacher == 0.9
+    with pytest.raises(ValueError, match=r"one teacher for all, got \[0.9, 0.99\]"):
+        Regularizers([Needy(teacher=0.9), Needy(teacher=0.99)])
 
 
 def test_names_and_streams_of_duplicates_differ_and_prefix_metrics() -> None:
@@ -270,7 +292,7 @@ class WrongShape(Regularizer):
     def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
         return embeddings[:, :1]
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor:
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         return outputs.nll
 
 
@@ -283,5 +305,5 @@ def test_wrong_shapes_are_refused_by_name() -> None:
         ValueError, match=r"WrongShape.on_embeddings: .*\[1, 3, 2\], got \[1, 1, 2\]"
     ):
         wrong.on_embeddings(torch.zeros(1, 3, 2), step)
-    with pytest.raises(ValueError, match=r"WrongShape.on_penalty: .*shape \[\], got \[1, 3\]"):
-        wrong.on_penalty(outputs, step)
+    with pytest.raises(ValueError, match=r"WrongShape.on_loss: .*shape \[\], got \[1, 3\]"):
+        wrong.on_loss(outputs.nll.mean(), outputs, step)

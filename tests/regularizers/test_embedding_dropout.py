@@ -8,7 +8,7 @@ import torch
 
 from regularizers import EmbeddingDropout, Linear, Regularizers, TrainingStep, Vocabulary
 from regularizers.embedding_dropout import embedding_drop_mask
-from tests.helpers.steps import make_step
+from regularizers.testing.steps import make_step
 
 STEP = make_step(4, 60)
 

@@ -7,7 +7,7 @@ import scipy.stats
 import torch
 
 from regularizers import EntroDrop, Linear, Regularizers, Sigmoid
-from tests.helpers.steps import make_step
+from regularizers.testing.steps import make_step
 from tests.regularizers.reference import dropped_inputs, expected_candidates, places
 
 SCOPES = ["document", "sequence", "batch", "corpus"]

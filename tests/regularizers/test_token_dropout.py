@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from regularizers import EntroDrop, Outputs, Regularizers, TrainingStep, Vocabulary
+from regularizers.testing.steps import MASK_ID, VOCABULARY, make_step
 from regularizers.token_dropout import Target, ranking_groups, require_choice
-from tests.helpers.steps import MASK_ID, VOCABULARY, make_step
 from tests.regularizers.reference import dropped_inputs
 
 STEP = make_step(4, 60)

@@ -21,8 +21,8 @@ class Poison(Regularizer):
         self.step = step
         self.value = value
 
-    def on_penalty(self, outputs: Outputs, step: TrainingStep) -> Tensor | None:
-        return torch.tensor(self.value) if step.global_step == self.step else None
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        return loss + self.value if step.global_step == self.step else loss
 
 
 class Spoil(L.Callback):

@@ -14,7 +14,8 @@ from torch.distributed.tensor.debug import CommDebugMode
 
 from lit_entrodrop.causal_lm import CausalLM
 from regularizers import Requirements
-from tests.helpers.loop import make_llama, positions
+from regularizers.testing.toy import positions
+from tests.helpers.llama import make_llama
 from tests.helpers.processes import run_ranks
 
 DOCUMENT_IDS = torch.tensor([[0] * 7 + [1] * 5, [0] + [1] * 11])

@@ -17,8 +17,8 @@ from lit_entrodrop.building import LMConfig, LoRAConfig, build_causal_lm
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.metrics_file import read_metrics
 from lit_entrodrop.strategies import FSDP2Strategy
+from regularizers.testing.toy import positions
 from tests.helpers.architectures import ARCHITECTURES
-from tests.helpers.loop import positions
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.runs import assert_same_curves, exported
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus

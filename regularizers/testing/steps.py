@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regularizers import TrainingStep, Vocabulary
+from regularizers.base import TrainingStep, Vocabulary
 from regularizers.functional import is_document_start
 
 # The padding id is an ordinary word, so that only document_ids protect padding.
@@ -48,6 +48,7 @@ def make_step(rows: int = 3, length: int = 24, *, draw: int = 0, **overrides: An
     ignored = starts | padding | (torch.rand(rows, length, generator=generator) < 0.1)
     entropy = torch.randint(16, (rows, length), generator=generator) / 4
     unknown = starts | padding | (torch.rand(rows, length, generator=generator) < 0.05)
+    gains = torch.randint(8, (rows, length), generator=generator) / 8
     step = TrainingStep(
         input_ids=input_ids,
         labels=input_ids.masked_fill(ignored, -100),
@@ -55,6 +56,8 @@ def make_step(rows: int = 3, length: int = 24, *, draw: int = 0, **overrides: An
         vocabulary=VOCABULARY,
         entropy=entropy.masked_fill(unknown, torch.nan),
         corpus_entropy=torch.linspace(0, 4, 65) ** 1.5,
+        # One number for each document.
+        holdout_gain=gains.gather(1, document_ids.clamp(min=0)).masked_fill(padding, torch.nan),
         progress=0.5,
     )
     return replace(step, **overrides)
@@ -68,5 +71,6 @@ def slice_rows(step: TrainingStep, rows: slice) -> TrainingStep:
         labels=step.labels[rows],
         document_ids=step.document_ids[rows],
         entropy=None if step.entropy is None else step.entropy[rows],
+        holdout_gain=None if step.holdout_gain is None else step.holdout_gain[rows],
         metrics={},
     )

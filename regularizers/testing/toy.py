@@ -1,13 +1,14 @@
-"""The smallest training loop that provides all that a regularizer may require."""
+"""The smallest model and training loop that provide all that a regularizer may require."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from regularizers import Outputs, Regularizers, TrainingStep, perturbed_embeddings
+from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.compose import Regularizers, perturbed_embeddings
 from regularizers.functional import is_document_start
 
 
@@ -37,9 +38,11 @@ class ToyLM(nn.Module):
         self.head = nn.Parameter(torch.randn(vocabulary_size, dimensions, generator=generator))
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the look-up, as models of Transformers do."""
         return self.embedding
 
     def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the logits, ``[B, T, V]``."""
         embeddings = self.embedding(input_ids)
         places = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
         hidden = embeddings.cumsum(1) / places[:, None]
@@ -48,25 +51,6 @@ class ToyLM(nn.Module):
         kept = torch.rand(hidden.shape, generator=generator) >= self.dropout
         logits: Tensor = (hidden * kept.to(hidden)) @ self.head.T
         return logits
-
-
-def make_llama(
-    layers: int = 1, seed: int = 0, vocabulary_size: int = 64, tied: bool = False
-) -> LlamaForCausalLM:
-    """Build a real decoder of some thousand parameters, in training mode."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.3,
-        tie_word_embeddings=tied,
-    )
-    model: LlamaForCausalLM = LlamaForCausalLM(config).train()
-    return model
 
 
 def positions(document_ids: Tensor) -> Tensor:
@@ -91,20 +75,28 @@ def logits_of(model: nn.Module, input_ids: Tensor, document_ids: Tensor) -> Tens
 
 
 def forward_with(
-    model: nn.Module, step: TrainingStep, input_ids: Tensor, perturb: Callable[[Tensor], Tensor]
+    model: nn.Module,
+    step: TrainingStep,
+    input_ids: Tensor,
+    perturb: Callable[[Tensor], Tensor],
+    entropy_gradient: bool = False,
 ) -> Outputs:
     """Run the model with perturbed embeddings."""
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     with perturbed_embeddings(embedding, perturb):
         logits = logits_of(model, input_ids, step.document_ids)
-    return Outputs.from_logits(logits, step.labels, step.document_ids)
+    return Outputs.from_logits(logits, step.labels, step.document_ids, entropy_gradient)
 
 
 def first_forward(model: nn.Module, regularizers: Regularizers, step: TrainingStep) -> Outputs:
     """Run the forward pass of a training step, corrupted and perturbed."""
     input_ids = regularizers.on_input_ids(step)
     return forward_with(
-        model, step, input_ids, lambda embeddings: regularizers.on_embeddings(embeddings, step)
+        model,
+        step,
+        input_ids,
+        lambda embeddings: regularizers.on_embeddings(embeddings, step),
+        regularizers.requirements.entropy_gradient,
     )
 
 
@@ -114,20 +106,59 @@ def provide(
     step: TrainingStep,
     reference_model: nn.Module | None = None,
 ) -> TrainingStep:
-    """Return the step with a second forward pass and a frozen reference model."""
+    """Return the step with a second forward pass, a frozen reference model and a teacher.
+
+    The teacher is a :class:`ToyLM` of yet other weights.
+
+    Args:
+        model: the one that is trained.
+        regularizers: of the run.
+        step: the step.
+        reference_model: by default a :class:`ToyLM` of other weights.
+    """
 
     def second_forward(
         input_ids: Tensor | None = None, perturb: Callable[[Tensor], Tensor] | None = None
     ) -> Outputs:
         if input_ids is None and perturb is None:
             return first_forward(model, regularizers, provided)
-        clean = step.input_ids if input_ids is None else input_ids
-        return forward_with(model, step, clean, perturb or (lambda embeddings: embeddings))
+        given = step.input_ids if input_ids is None else input_ids
+        gradient = regularizers.requirements.entropy_gradient
+        return forward_with(model, step, given, perturb or _unchanged, gradient)
 
     @torch.no_grad()
-    def reference() -> Outputs:
-        frozen = ToyLM(seed=1).to(step.input_ids.device)
-        return forward_with(reference_model or frozen, step, step.input_ids, lambda e: e)
+    def run_frozen(frozen: nn.Module) -> Outputs:
+        return forward_with(frozen, step, step.input_ids, _unchanged)
 
-    provided = replace(step, second_forward=second_forward, reference=reference)
+    frozen = reference_model or ToyLM(seed=1).to(step.input_ids.device)
+    teacher = ToyLM(seed=2).to(step.input_ids.device)
+    provided = replace(
+        step,
+        second_forward=second_forward,
+        reference=partial(run_frozen, frozen),
+        teacher=partial(run_frozen, teacher),
+    )
     return provided
+
+
+def training_loss(
+    regularizer: Regularizer,
+    model: nn.Module,
+    step: TrainingStep,
+    reference_model: nn.Module | None = None,
+) -> Tensor:
+    """Return the loss of one training step under one regularizer, a scalar with gradient.
+
+    >>> from regularizers import EmbeddingDropout
+    >>> from regularizers.testing import make_step
+    >>> training_loss(EmbeddingDropout(0.0), ToyLM(), make_step()).isfinite()
+    tensor(True)
+    """
+    regularizers = Regularizers([regularizer])
+    regularizers.check(step.vocabulary)
+    step = provide(model, regularizers, step, reference_model)
+    return regularizers.mean_loss(first_forward(model, regularizers, step), step)
+
+
+def _unchanged(embeddings: Tensor) -> Tensor:
+    return embeddings

@@ -1,0 +1,369 @@
+"""What every regularizer owes its users, as a pytest class."""
+
+import inspect
+import math
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+
+from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.compose import Regularizers
+from regularizers.testing.steps import make_step
+from regularizers.testing.toy import ToyLM, first_forward, provide
+
+# What an evaluation might tell; the loss is above that of the toy model on any batch.
+EVALUATION = {
+    "val/loss": 30.0,
+    "gap/loss": 0.5,
+    "gap/loss_low_entropy": 0.9,
+    "gap/loss_high_entropy": 0.3,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A class of regularizers with settings other than its strength."""
+
+    kind: type[Regularizer]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, strength: float, **more: Any) -> Regularizer:
+        """Build the regularizer with a constant strength, after a first evaluation."""
+        make: Callable[..., Regularizer] = self.kind
+        regularizer = make(curriculum=strength, **{**self.settings, **more})
+        regularizer.on_evaluation(EVALUATION)
+        return regularizer
+
+    def __str__(self) -> str:
+        settings = ",".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{self.kind.__name__}({settings})"
+
+
+def cases_of(kind: type[Regularizer], settings: dict[str, Any] | None = None) -> list[Case]:
+    """Return a case for the defaults and one for each other value of each choice.
+
+    Args:
+        kind: its ``curriculum`` is the strength; every ``Literal`` or ``bool`` is a choice.
+        settings: what has no default.
+
+    >>> from regularizers import EmbeddingDropout
+    >>> [str(case) for case in cases_of(EmbeddingDropout)][:2]
+    ['EmbeddingDropout()', 'EmbeddingDropout(granularity=position)']
+    """
+    given = settings or {}
+    signature = inspect.signature(kind)
+    unset = [name for name, each in signature.parameters.items() if each.default is each.empty]
+    assert "curriculum" in signature.parameters, f"{kind.__name__} takes no curriculum"
+    assert set(unset) <= {*given, "curriculum"}, f"{kind.__name__}: put {unset} into settings"
+    cases = [Case(kind, given)]
+    for name, hint in get_type_hints(kind.__init__).items():
+        choices = (False, True) if hint is bool else get_args(hint)
+        if hint is bool or get_origin(hint) is Literal:
+            default = given.get(name, signature.parameters[name].default)
+            cases += [Case(kind, {**given, name: each}) for each in choices if each != default]
+    return cases
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that a regularizer may change in one step."""
+
+    input_ids: Tensor
+    embeddings: Tensor
+    token_weight: Tensor
+    loss: Tensor
+    weight: Tensor
+    mean: Tensor
+
+    def __eq__(self, other: object) -> bool:
+        return all(
+            torch.equal(getattr(self, each.name), getattr(other, each.name))
+            for each in fields(self)
+        )
+
+
+def make_model() -> ToyLM:
+    """Return the model of the checks, in which dropout makes two passes differ."""
+    return ToyLM(dropout=0.1)
+
+
+def observe(
+    regularizer: Regularizer, step: TrainingStep, *, training: bool = True
+) -> tuple[Observation, Outputs]:
+    """Take a step with one regularizer on a fresh model."""
+    model = make_model()
+    regularizers = Regularizers([regularizer]).train(training)
+    step = provide(model, regularizers, step)
+    outputs = first_forward(model, regularizers, step)
+    token_loss = regularizers.on_token_loss(outputs, step)
+    observation = Observation(
+        regularizers.on_input_ids(step),
+        regularizers.on_embeddings(model.embedding(step.input_ids), step),
+        regularizers.on_token_weight(step),
+        token_loss.loss,
+        token_loss.weight,
+        regularizers.on_loss(outputs.nll.mean(), outputs, step),
+    )
+    return observation, outputs
+
+
+def assert_untouched(observation: Observation, outputs: Outputs, step: TrainingStep) -> None:
+    """Require that a step is one of plain training."""
+    assert torch.equal(observation.input_ids, step.input_ids)
+    assert torch.equal(observation.embeddings, make_model().embedding(step.input_ids))
+    assert torch.equal(observation.loss, outputs.nll)
+    assert torch.equal(observation.token_weight, step.valid.float())
+    assert torch.equal(observation.weight, step.valid.float())
+    assert torch.equal(observation.mean, outputs.nll.mean())
+
+
+class RegularizerContract:
+    """The checks that each regularizer has to pass; subclass it in a test file.
+
+    >>> from regularizers import EmbeddingDropout
+    >>> class TestMine(RegularizerContract):
+    ...     regularizer = EmbeddingDropout
+    >>> len(TestMine.cases())
+    3
+
+    Attributes:
+        regularizer: the class under test. Strength reaches it through ``curriculum`` alone; the
+            contract is checked for its defaults and for each value of each ``Literal`` or ``bool``.
+        settings: arguments that have no default.
+    """
+
+    regularizer: ClassVar[type[Regularizer]]
+    settings: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def cases(cls) -> list[Case]:
+        """Return what is checked: classes with settings."""
+        return cases_of(cls.regularizer, cls.settings)
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
+        """Let pytest run each check on each case."""
+        if "case" in metafunc.fixturenames:
+            metafunc.parametrize("case", cls.cases(), ids=str)
+
+    def test_strength_zero_is_plain_training(self, case: Case) -> None:
+        """Strength 0 changes nothing, bit by bit."""
+        step = make_step()
+        assert_untouched(*observe(case.build(0.0), step), step)
+
+    def test_eval_mode_is_a_no_op(self, case: Case) -> None:
+        """Evaluation is on clean text."""
+        step = make_step()
+        assert_untouched(*observe(case.build(1.0), step, training=False), step)
+
+    def test_full_strength_does_something(self, case: Case) -> None:
+        """Strength 1 differs from strength 0."""
+        step = make_step()
+        assert observe(case.build(1.0), step)[0] != observe(case.build(0.0), step)[0]
+
+    def test_arguments_are_not_modified(self, case: Case) -> None:
+        """No hook writes into a tensor that it receives."""
+        model, regularizers = make_model(), Regularizers([case.build(1.0)])
+        step = provide(model, regularizers, make_step())
+        with torch.no_grad():
+            outputs = first_forward(model, Regularizers(), step)
+            embeddings = model.embedding(step.input_ids)
+        given = [value for value in vars(step).values() if isinstance(value, Tensor)]
+        given += [embeddings, *(value for value in vars(outputs).values() if value is not None)]
+        before = [(tensor.clone(), tensor._version) for tensor in given]
+        regularizers.on_input_ids(step)
+        regularizers.on_embeddings(embeddings, step)
+        regularizers.on_token_weight(step)
+        regularizers.on_token_loss(outputs, step)
+        regularizers.on_loss(outputs.nll.mean(), outputs, step)
+        for tensor, (copy, version) in zip(given, before, strict=True):
+            assert tensor._version == version
+            assert torch.equal(tensor.nan_to_num(-1.0), copy.nan_to_num(-1.0))
+
+    def test_draws_depend_on_the_step_alone(self, case: Case) -> None:
+        """Random numbers come from the generator of the step, so that a run can be resumed."""
+        drawn, generator = [], TrainingStep.generator
+
+        def spy(step: TrainingStep) -> torch.Generator:
+            drawn.append(step)
+            return generator(step)
+
+        torch.manual_seed(1)
+        state = torch.get_rng_state()
+        with patch.object(TrainingStep, "generator", spy):
+            first, _ = observe(case.build(0.5), make_step())
+        assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
+        torch.manual_seed(2)
+        assert observe(case.build(0.5), make_step())[0] == first
+        for name in ("seed", "global_step", "micro_batch", "rank"):
+            other, _ = observe(case.build(0.5), make_step(**{name: 1}))
+            assert (other != first) == bool(drawn), f"drawn: {bool(drawn)}, but not by {name}"
+
+    def test_gradients_reach_the_model_and_the_embeddings(self, case: Case) -> None:
+        """All parameters have finite gradients."""
+        model, regularizers = make_model(), Regularizers([case.build(0.3)])
+        step = provide(model, regularizers, make_step())
+        regularizers.mean_loss(first_forward(model, regularizers, step), step).backward()
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all()
+            assert parameter.grad.any()
+        embeddings = torch.randn(*step.input_ids.shape, 8, requires_grad=True)
+        regularizers.on_embeddings(embeddings, step).square().sum().backward()
+        assert embeddings.grad is not None
+        assert embeddings.grad.any()
+
+    def test_dtype_and_shape_are_kept(self, case: Case) -> None:
+        """Embeddings of any precision stay what they are; losses are fp32."""
+        regularizer, step = case.build(0.5), make_step()
+        for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            embeddings = torch.randn(*step.input_ids.shape, 8, dtype=dtype)
+            with_model = provide(make_model(), Regularizers(), step)
+            perturbed = Regularizers([regularizer]).on_embeddings(embeddings, with_model)
+            assert (perturbed.dtype, perturbed.shape) == (dtype, embeddings.shape)
+        observation, _ = observe(regularizer, step)
+        assert observation.input_ids.dtype == torch.int64
+        for tensor in (observation.input_ids, observation.loss, observation.weight):
+            assert tensor.shape == step.input_ids.shape
+        for tensor in (observation.loss, observation.weight, observation.mean):
+            assert tensor.dtype == torch.float32
+        assert observation.mean.shape == ()
+
+    def test_special_and_padded_tokens_are_untouched(self, case: Case) -> None:
+        """Control tokens are never altered, and what has no label gets no weight."""
+        for draw in range(5):
+            step = make_step(draw=draw)
+            observation, _ = observe(case.build(1.0), step)
+            untouched = ~step.alterable
+            assert torch.equal(observation.input_ids[untouched], step.input_ids[untouched])
+            clean = make_model().embedding(step.input_ids)
+            assert torch.equal(observation.embeddings[untouched], clean[untouched])
+            assert not observation.weight[~step.valid].any()
+
+    def test_batches_without_labels_give_an_attached_zero(self, case: Case) -> None:
+        """A rank that got only padding takes part in the backward pass, with no gradient."""
+        ignored, padding = torch.full((3, 24), -100), torch.full((3, 24), -1)
+        unknown = torch.full((3, 24), torch.nan)
+        for step in (
+            make_step(labels=ignored),
+            make_step(labels=ignored, document_ids=padding, entropy=unknown, holdout_gain=unknown),
+        ):
+            model, regularizers = make_model(), Regularizers([case.build(0.5)])
+            step = provide(model, regularizers, step)
+            outputs = first_forward(model, regularizers, step)
+            losses = (*regularizers.reduce(outputs, step), regularizers.mean_loss(outputs, step))
+            for loss in losses:
+                assert loss == 0
+            losses[-1].backward()
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                assert not parameter.grad.any()
+
+    def test_unknown_entropies_leave_the_loss_finite(self, case: Case) -> None:
+        """In the first epoch nothing is known of any token."""
+        unknown = torch.full((3, 24), torch.nan)
+        observation, _ = observe(case.build(0.5), make_step(entropy=unknown, holdout_gain=unknown))
+        assert observation.loss.isfinite().all()
+        assert observation.weight.isfinite().all()
+        assert observation.mean.isfinite()
+
+    def test_metrics_are_finite_detached_scalars(self, case: Case) -> None:
+        """What is logged keeps no graph alive."""
+        model, regularizers = make_model(), Regularizers([case.build(0.5)])
+        step = provide(model, regularizers, make_step())
+        regularizers.mean_loss(first_forward(model, regularizers, step), step)
+        for name, value in step.metrics.items():
+            assert name.startswith(f"{regularizers.names[0]}/")
+            assert value.shape == ()
+            assert value.isfinite()
+            assert not value.requires_grad
+
+    def test_copies_behave_alike(self, case: Case) -> None:
+        """A regularizer can be sent to another process."""
+        regularizer = case.build(0.5)
+        copy = pickle.loads(pickle.dumps(regularizer))
+        assert observe(copy, make_step())[0] == observe(regularizer, make_step())[0]
+
+    def test_evaluations_told_again_lead_to_the_same_state(self, case: Case) -> None:
+        """A resumed run, which tells all evaluations again, goes on as it would have."""
+        histories = [{**EVALUATION, "val/loss": loss} for loss in (28.0, 27.0, 29.0)]
+        first, second = case.build(0.5), case.build(0.5)
+        for number, metrics in enumerate(histories):
+            first.on_evaluation(metrics)
+            if number == 0:
+                observe(first, make_step())
+        for metrics in histories:
+            second.on_evaluation(metrics)
+        assert observe(first, make_step())[0] == observe(second, make_step())[0]
+
+    def test_bad_strengths_are_refused(self, case: Case) -> None:
+        """Strengths below 0, NaN and infinite are refused, and above 1 those of probabilities."""
+        for strength in (-0.1, math.nan, math.inf):
+            with pytest.raises(ValueError, match=r"[Cc]urriculum|strength"):
+                case.build(strength)
+        if takes_strength_above_one(case):
+            # What is no probability takes it at its word, rather than as 1.
+            excessive, full = (observe(case.build(each), make_step())[0] for each in (1.5, 1.0))
+            assert excessive != full
+        else:
+            with pytest.raises(ValueError, match="curriculum"):
+                case.build(1.5)
+
+    def test_bad_settings_are_refused_by_name(self, case: Case) -> None:
+        """An error names the setting that is wrong."""
+        for name, hint in get_type_hints(case.kind.__init__).items():
+            if name in case.settings or name == "curriculum":
+                continue
+            bad = "no such choice" if get_origin(hint) is Literal else math.nan
+            if get_origin(hint) is Literal or hint in (float, float | None):
+                with pytest.raises(ValueError, match=name):
+                    case.build(0.5, **{name: bad})
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_device_is_kept_without_waiting_for_it(self, case: Case) -> None:
+        """On a GPU no hook copies to or from the host in a way that waits."""
+        step, outputs = _on_cuda(make_step())
+        embeddings = torch.randn(*step.input_ids.shape, 8, device="cuda")
+        regularizers = Regularizers([case.build(0.5)])
+        for mode in ("default", "error"):  # the first round may fill caches
+            torch.cuda.set_sync_debug_mode(mode)
+            try:
+                results = [
+                    regularizers.on_input_ids(step),
+                    regularizers.on_embeddings(embeddings, step),
+                    *regularizers.reduce(outputs, step),
+                ]
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        assert all(result.is_cuda for result in results)
+
+
+def takes_strength_above_one(case: Case) -> bool:
+    """Tell whether the strength is something else than a probability."""
+    try:
+        case.build(1.5)
+    except ValueError:
+        return False
+    return True
+
+
+def _on_cuda(step: TrainingStep) -> tuple[TrainingStep, Outputs]:
+    moved: dict[str, Any] = {
+        name: value.cuda() for name, value in vars(step).items() if isinstance(value, Tensor)
+    }
+    step = replace(step, **moved)
+    logits = torch.randn(*step.input_ids.shape, 64, device="cuda")
+    outputs = Outputs.from_logits(logits, step.labels, step.document_ids)
+    step = replace(
+        step,
+        second_forward=lambda *_args, **_kwargs: outputs,
+        reference=lambda: outputs,
+        teacher=lambda: outputs,
+    )
+    return step, outputs
