@@ -45,8 +45,8 @@ def mean_over_ranks(loss: Tensor, step: TrainingStep) -> Tensor:
     tensor(2.)
     """
     count = step.valid.sum().to(loss.dtype)
-    total, counts = step.gather(torch.stack([loss.detach() * count, count])[None]).sum(0)
-    return total / counts.clamp(min=1)
+    sums = step.gather(torch.stack([loss.detach() * count, count])[None]).sum(0)
+    return sums[0] / sums[1].clamp(min=1)
 
 
 class Flooding(Regularizer):

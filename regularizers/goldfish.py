@@ -56,7 +56,7 @@ def goldfish_mask(input_ids: Tensor, document_ids: Tensor, context: int, rate: f
     """
     before = nn.functional.pad(document_ids, (context, 0), value=-1)[:, :-context]
     within = (document_ids >= 0) & (before == document_ids)
-    return within & (context_hash(input_ids, context) < rate * 2**31)
+    return within & (context_hash(input_ids, context) < round(rate * 2**31))
 
 
 class Goldfish(Regularizer):
