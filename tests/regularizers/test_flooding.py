@@ -82,16 +82,19 @@ def reduce_on_ranks(
     ]
 
 
+def mean_of(model: ToyLM, step: TrainingStep) -> float:
+    [(loss, weight)] = reduce_on_ranks(model, 0.0, [step])
+    return float((loss / weight).detach())
+
+
 def test_ranks_together_are_one_process_with_the_whole_batch() -> None:
     model = ToyLM()
-    # One rank with few labels and one with many, and a level between the losses of both.
     parts = [slice_rows(STEP, slice(0, 1)), slice_rows(STEP, slice(1, 3))]
-    means = [
-        loss / weight for part in parts for loss, weight in reduce_on_ranks(model, 0.0, [part])
-    ]
-    [(total, weight)] = reduce_on_ranks(model, 0.0, [STEP])
-    low, middle, high = sorted(float(each.detach()) for each in (*means, total / weight))
-    for level in ((low + middle) / 2, (middle + high) / 2):
+    low, high = sorted(mean_of(model, part) for part in parts)
+    middle, between = mean_of(model, STEP), (low + high) / 2
+    assert low < middle < high
+    # The last level separates the mean over tokens from the mean over ranks.
+    for level in ((low + middle) / 2, (middle + high) / 2, (middle + between) / 2):
         [(whole, weight)] = reduce_on_ranks(model, level, [STEP])
         split = reduce_on_ranks(model, level, parts)
         together = split[0][0] + split[1][0]
