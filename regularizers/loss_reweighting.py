@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep, of_this_rank_alone
-from regularizers.curricula import Curriculum, Step, as_curriculum, require_probability
+from regularizers.curricula import Constant, Curriculum, as_curriculum, require_probability
 from regularizers.functional import document_mean, document_sum
 
 
@@ -58,29 +58,29 @@ class LossReweighting(Regularizer):
 
     over n documents with N tokens in all. A document counts once in the softmax and by its tokens
     in the loss, as in the authors' code; documents of which no label counts take no part. Weights
-    have no gradient. The paper's δ, the range of h, is 1, as only δ/r matters. At first the losses
-    say little, so r starts high, which is uniform; the authors' runs of 20,000 steps leave the
-    first 1,000 uniform.
+    have no gradient. The paper's δ, the range of h, is 1, as only δ/r matters. The first losses
+    say little: the authors leave the first 1,000 of 20,000 steps uniform, as the default
+    curriculum does, or let r start high, as a curriculum of the temperature can.
 
     Source:
         Sow et al. 2025, arXiv 2502.06733, LinUpper; default r as in the authors' configurations.
 
     Args:
         curriculum: how far the weights are from 1, over training: 0 is plain training, 1 the
-            method.
+            method; a number is constant.
         temperature: r over training, above 0; a number is constant.
 
     Raises:
         ValueError: if a setting is out of range.
 
-    >>> LossReweighting().temperature(0.5)
-    0.4
+    >>> LossReweighting().curriculum(0.04)
+    0.0
     """
 
     def __init__(
         self,
-        curriculum: Curriculum | float = 1.0,
-        temperature: Curriculum | float = Step(values=[100.0, 0.4], milestones=[0.05]),  # noqa: B008
+        curriculum: Curriculum | float = Constant(value=1.0, warmup=0.05),  # noqa: B008
+        temperature: Curriculum | float = 0.4,
     ) -> None:
         super().__init__()
         self.curriculum = as_curriculum(curriculum)

@@ -1,10 +1,12 @@
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import scipy.special
 import torch
 from torch import Tensor
 
-from regularizers import Curriculum, Regularizers, Step, TrainingStep
+from regularizers import Constant, Curriculum, Regularizers, Step, TrainingStep
 from regularizers.loss_reweighting import LossReweighting, lin_upper_weights
 from regularizers.testing import ToyLM, make_step, training_loss
 from regularizers.testing.toy import first_forward, logits_of, provide
@@ -88,16 +90,30 @@ def test_weights_have_no_gradient() -> None:
     assert factor.std() > 0.1
 
 
-def test_early_weights_are_uniform() -> None:
-    def spread(progress: float) -> Tensor:
-        model, regularizers = ToyLM(), Regularizers([LossReweighting()])
+def test_weights_follow_both_curricula() -> None:
+    def spread(regularizer: LossReweighting, progress: float) -> float:
+        model, regularizers = ToyLM(), Regularizers([regularizer])
         step = make_step(progress=progress)
         outputs = first_forward(model, regularizers, step)
         factor = regularizers.on_token_loss(outputs, step).loss / outputs.nll
-        return factor[step.valid].std()
+        return factor[step.valid].std().item()
 
-    assert spread(0.04) < 0.01
-    assert spread(0.05) > 0.1
+    assert spread(LossReweighting(), 0.04) == 0
+    assert spread(LossReweighting(), 0.05) > 0.1
+    cooling = LossReweighting(1.0, Step([100.0, 0.4], [0.5]))
+    assert 0 < spread(cooling, 0.49) < 0.01
+    assert spread(cooling, 0.5) == pytest.approx(spread(LossReweighting(), 0.5))
+
+
+def test_evaluations_reach_both_curricula() -> None:
+    heard: list[Mapping[str, float]] = []
+
+    class Listening(Constant):
+        def on_evaluation(self, metrics: Mapping[str, float]) -> None:
+            heard.append(metrics)
+
+    LossReweighting(Listening(1.0), Listening(0.4)).on_evaluation({"val/loss": 1.0})
+    assert heard == [{"val/loss": 1.0}] * 2
 
 
 @pytest.mark.parametrize(
