@@ -7,6 +7,7 @@ from torch import Tensor
 
 from regularizers.base import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
 from regularizers.curricula import Curriculum, as_curriculum
+from regularizers.functional import masked_mean
 
 
 def symmetric_kl(first: Outputs, second: Outputs) -> Tensor:
@@ -38,11 +39,11 @@ class RDrop(Regularizer):
 
         ℓ = ½ (−ln p(x_t) − ln q(x_t)) + α·½ (KL(p ‖ q) + KL(q ‖ p))
 
-    which is the authors' published code, both of whose terms are means over the two passes; the
-    paper's equations, and their code for translation, add up the passes instead, so that their α
-    is twice ours. Tokens count in the divergence as they do in the loss: with the same weights.
-    Other regularizers' noise is the same in both passes. A step takes about twice as long; at
-    strength 0 the second pass is left out, which changes the loss in no more than its noise.
+    as in the authors' published code, in which both terms are means over the two passes. The
+    paper's equation adds up the losses of both passes instead, so that its α is twice this one.
+    Tokens count in the divergence as they do in the loss, with the same weights. What other
+    regularizers draw is the same in both passes. A step takes about twice as long; at strength 0
+    the second pass is left out, as its loss has the same expectation.
 
     Source:
         Liang et al. 2021, arXiv 2106.14448, section 2.1.
@@ -77,6 +78,6 @@ class RDrop(Regularizer):
         assert step.second_forward is not None, "Regularizers refuses a step without it"
         second = step.second_forward()
         divergence = symmetric_kl(outputs, second).masked_fill(~step.valid, 0.0)
-        step.log("divergence", divergence.sum() / step.valid.sum().clamp(min=1))
+        step.log("divergence", masked_mean(divergence, step.valid))
         halfway = (second.nll - outputs.nll) / 2
         return replace(token_loss, loss=token_loss.loss + halfway + strength * divergence)
