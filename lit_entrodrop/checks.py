@@ -12,11 +12,11 @@ from lit_entrodrop.causal_lm import (
     NOTHING_MORE,
     CausalLM,
     embedding_rows,
-    has_dropout,
     leaks_between_documents,
     sees_the_future,
 )
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.probing import has_dropout
 from lit_entrodrop.strategies import DeepSpeedStrategy, FSDPStrategy
 from lit_entrodrop.strategies.names import STRATEGIES
 from regularizers import Requirements
