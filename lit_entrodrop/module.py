@@ -385,8 +385,8 @@ class LitCausalLM(L.LightningModule):
             micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
             rank=data_rank(self.trainer).rank,
             seed=self.seed,
-            reference=self._score_frozen and partial(self._score_frozen, batch),
-            teacher=self._teacher and partial(self._teacher, batch, required),
+            reference=partial(self._score_frozen, batch) if self._score_frozen else None,
+            teacher=partial(self._teacher, batch, required) if self._teacher else None,
             gather=partial(gather_rows, trainer=self.trainer),
         )
         return with_second_forward(step, self.causal_lm, self.regularizers, batch)

@@ -58,12 +58,11 @@ class Teacher:
             for parameter, state in self._states()
             if AVERAGE in state
         ]
-        with _no_cached_casts():
+        _exchange(pairs, self._causal_lm)
+        try:
+            yield
+        finally:
             _exchange(pairs, self._causal_lm)
-            try:
-                yield
-            finally:
-                _exchange(pairs, self._causal_lm)
         if isinstance(self._causal_lm, FSDPModule):
             # The backward pass of a forward pass before this one finds it as it was.
             self._causal_lm.unshard()
@@ -105,14 +104,3 @@ def _exchange(pairs: list[tuple[Tensor, Tensor]], causal_lm: CausalLM) -> None:
         kept = left.clone()
         left.copy_(right)
         right.copy_(kept)
-
-
-@contextlib.contextmanager
-def _no_cached_casts() -> Iterator[None]:
-    """Let autocast forget, for a while, the weights that it has cast."""
-    enabled = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(enabled)
