@@ -24,6 +24,7 @@ from regularizers import (
     Regularizer,
     Step,
 )
+from regularizers.adaptive import Adaptive
 from tests.helpers.doctor import examined, make_subject
 from tests.helpers.faulty import Boastful, Broken, CountPadding, DropAll, Idle, NotANumber
 from tests.helpers.plugins import ExcessLoss, MaskedConsistency
@@ -57,6 +58,14 @@ def test_no_regularizer_is_no_fault(tiny_module: Tiny) -> None:
     assert {check.status for check in found(tiny_module).values()} == {"pass"}
 
 
+def test_strength_that_evaluations_drive_is_tried_at_its_largest(tiny_module: Tiny) -> None:
+    curriculum = Adaptive(max=0.4)
+    checks = found(tiny_module, RandomTokenDropout(curriculum=curriculum))
+    assert {check.status for check in checks.values()} == {"pass"}, checks
+    assert "random_token_dropout at 0.4 changes" in checks["masks are applied"].found
+    assert curriculum(0.5) == 0.0
+
+
 def test_curriculum_of_zero_is_told(tiny_module: Tiny) -> None:
     check = found(tiny_module, EntroDrop(curriculum=Constant(0.0)))["curricula"]
     assert check.status == "warn"
@@ -70,6 +79,7 @@ def test_curriculum_of_zero_is_told(tiny_module: Tiny) -> None:
         (Linear(start=0.4, end=0.0, warmup=0.1), (pytest.approx(0.4), 0.1)),
         (Step(values=[0.0, 0.2, 0.0], milestones=[0.5, 0.75]), (0.2, 0.5)),
         (Constant(0.0), (0.0, 1.0)),
+        (Adaptive(max=0.3, warmup=0.1), (0.3, 1.0)),
     ],
 )
 def test_strength_is_that_of_the_end_or_else_the_largest(
