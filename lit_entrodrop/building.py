@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_entrodrop.causal_lm import CausalLM, Head
+from lit_entrodrop.dropout import DropoutConfig, set_dropout
 from lit_entrodrop.head.linear import check_chunk_size
 from lit_entrodrop.pretrained import (
     load_config,
@@ -60,6 +61,8 @@ class LMConfig:
         activation_checkpointing: recompute each block in the backward pass to save memory.
         compile: compile each transformer block with torch.compile.
         lora: train LoRA adapters instead of all weights.
+        dropout: inside the model while it is trained; null leaves it to the model's own
+            configuration.
         head: ``torch``, ``triton`` and ``liger`` compute loss and entropy without holding all
             logits, ``naive`` from the model's own logits; ``auto`` takes the faster of the first
             two, and ``naive`` for a model whose logits are more than they know.
@@ -76,6 +79,7 @@ class LMConfig:
     activation_checkpointing: bool = False
     compile: bool = False
     lora: LoRAConfig | None = None
+    dropout: DropoutConfig | None = None
     head: Head = "auto"
     head_chunk_size: int | None = None
 
@@ -91,8 +95,12 @@ class LMConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LMConfig":
         """Rebuild a config from plain values, as a checkpoint or a YAML file holds them."""
-        lora = values["lora"]
-        return cls(**{**values, "lora": None if lora is None else LoRAConfig(**lora)})
+        lora, dropout = values["lora"], values.get("dropout")
+        parts = {
+            "lora": None if lora is None else LoRAConfig(**lora),
+            "dropout": None if dropout is None else DropoutConfig(**dropout),
+        }
+        return cls(**{**values, **parts})
 
     @property
     def tokenizer_source(self) -> str:
@@ -167,7 +175,9 @@ def build_hf_config(config: LMConfig) -> PretrainedConfig:
 
 
 def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
-    """Add adapters, activation checkpointing, compilation and the head to a model."""
+    """Add dropout, adapters, activation checkpointing, compilation and the head to a model."""
+    if config.dropout is not None:
+        set_dropout(hf_model, transformer_blocks(hf_model), config.dropout)
     if config.lora is not None:
         hf_model = _add_lora(hf_model, config.lora)
     if config.activation_checkpointing:

@@ -85,7 +85,7 @@ def build_frozen_for(
             f"model.reference: expected a model with the vocabulary of {trained}, got {reference}, "
             "whose words differ: name another"
         )
-    lm = replace(lm, lora=None, activation_checkpointing=False)
+    lm = replace(lm, lora=None, dropout=None, activation_checkpointing=False)
     frozen = build_for(trainer, data, lm, own_tokenizer).requires_grad_(False).eval()
     if isinstance(trainer.strategy, DeepSpeedStrategy):
         trainer.strategy.prepare_frozen(frozen)

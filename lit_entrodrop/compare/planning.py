@@ -35,6 +35,7 @@ OF_AN_ARM = (
     "model.lr_schedule",
     "model.reference",
     "model.lm.lora",
+    "model.lm.dropout",
     "model.lm.config_overrides.attention_dropout",
 )
 

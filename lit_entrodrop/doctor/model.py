@@ -1,11 +1,12 @@
 """Checks of the model in the state in which a training step finds it."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from lit_entrodrop.building import HALF
+from lit_entrodrop.building import HALF, LMConfig
 from lit_entrodrop.causal_lm import CausalLM, evaluating
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.packing import Integers
@@ -66,7 +67,7 @@ def train_mode(live: Live) -> Check:
             f"e.g. {evaluated[0]}",
             "something has called eval(): dropout is off; call train() after it",
         )
-    dropouts = dropout_settings(model)
+    dropouts = given_dropout(live.module.lm) or dropout_settings(model)
     found = f"all {len(modes):,} modules are in train mode"
     if not dropouts:
         return passed(f"{found}; the model has no dropout of its own")
@@ -157,6 +158,12 @@ def relative_difference(left: Tensor, right: Tensor) -> float:
     0.1
     """
     return float((left - right).norm() / left.norm().clamp(min=1e-30))
+
+
+def given_dropout(lm: LMConfig) -> dict[str, float]:
+    """Return the probabilities above 0 of ``lm.dropout``, by part."""
+    parts = asdict(lm.dropout) if lm.dropout else {}
+    return {f"lm.dropout.{part}": value for part, value in parts.items() if value}
 
 
 def dropout_settings(model: nn.Module) -> dict[str, float]:

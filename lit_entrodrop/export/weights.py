@@ -50,7 +50,9 @@ def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
             config, dtype=getattr(torch, lm.dtype), attn_implementation="eager"
         )
         # Nothing is run.
-        idle = replace(lm, head="naive", activation_checkpointing=False, compile=False)
+        idle = replace(
+            lm, head="naive", activation_checkpointing=False, compile=False, dropout=None
+        )
         causal_lm = prepare_causal_lm(hf_model, idle)
     causal_lm.unwrapped.tie_weights()
     return causal_lm

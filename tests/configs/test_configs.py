@@ -178,7 +178,7 @@ def test_hub_model_is_named(name: str) -> None:
 
 def test_every_model_config_is_of_a_known_kind() -> None:
     names = {path.stem for path in (CONFIGS / "model").iterdir()}
-    assert names == {*HUB_MODELS, "lora", "smollm2_135m", "tiny_base"}
+    assert names == {*HUB_MODELS, "dropout", "lora", "smollm2_135m", "tiny_base"}
     assert build(CONFIGS / "model/lora.yaml").model.lm.lora.rank == 16
 
 

@@ -24,7 +24,7 @@ SETTINGS = [
     "--trainer.log_every_n_steps=2",
     "--checkpoints.every_n_train_steps=3",
     "--model.regularizers+=regularizers.EntroDrop",
-    "--model.lm.config_overrides={attention_dropout: 0.2}",
+    "--model.lm.dropout={attention: 0.2, hidden: 0.1, embedding: 0.1}",
 ]
 # Of what a step depends on, beside weights and entropies: averages of weights, and evaluations.
 LEARNING = [

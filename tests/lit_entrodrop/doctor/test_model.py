@@ -13,6 +13,7 @@ from lit_entrodrop.doctor.model import (
     train_mode,
     validation_error,
 )
+from lit_entrodrop.dropout import DropoutConfig
 from regularizers import EntroDrop, Regularizer
 from tests.helpers.architectures import ARCHITECTURES
 from tests.helpers.doctor import examined, make_subject
@@ -66,6 +67,12 @@ def test_dropout_of_the_model_is_told(tiny_module: Tiny, attention: str) -> None
     check = only(tiny_module, train_mode, lm=lm)
     assert check.status == "pass"
     assert "attention_dropout 0.5 is active" in check.found
+
+
+def test_dropout_of_the_config_is_told(tiny_module: Tiny) -> None:
+    check = only(tiny_module, train_mode, lm={"dropout": DropoutConfig(hidden=0.1)})
+    assert check.status == "pass"
+    assert "lm.dropout.hidden 0.1 is active" in check.found
 
 
 def test_dropout_that_does_nothing_fails(tiny_module: Tiny) -> None:

@@ -28,6 +28,7 @@ MODEL = "--model.lm.config_overrides={num_key_value_heads: 2}"
 EVERYTHING = [
     MODEL,
     "--model.regularizers+=regularizers.EntroDrop",
+    "--model.lm.dropout={hidden: 0.1, embedding: 0.1}",
     "--trainer.accumulate_grad_batches=2",
     "--trainer.gradient_clip_val=0.1",
     "--trainer.max_epochs=3",
