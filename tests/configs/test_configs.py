@@ -200,3 +200,14 @@ def test_defaults_survive_in_the_kept_config(name: str, tmp_path: Path) -> None:
     kept = tmp_path / "kept.yaml"
     kept.write_text(printed_config("--config", str(own)))
     assert printed_config("--config", str(kept)) == kept.read_text()
+
+
+@pytest.mark.parametrize(("name", "value"), [("weight_decay", 0.1), ("weight_decay_strong", 0.5)])
+def test_weight_decay_leaves_the_rest_of_the_optimizer(name: str, value: float) -> None:
+    decay = CONFIGS / "optimizer" / f"{name}.yaml"
+    quickstart = CONFIGS / "experiments/quickstart/common.yaml"
+    for files in ([quickstart, decay], [decay, quickstart]):
+        printed = yaml.safe_load(printed_config(*(f"--config={file}" for file in files)))
+        settings = printed["model"]["optimizer"]["init_args"]
+        assert settings["weight_decay"] == value
+        assert settings["lr"] == 0.001
