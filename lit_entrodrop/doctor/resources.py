@@ -44,8 +44,8 @@ def device_memory(subject: Subject) -> Check:
     precision = str(trainer["precision"])
     computed = 2 if precision in HALF or job.lm.dtype != "float32" else 4
     held = Held(4 if job.lm.dtype == "float32" else 2, computed, job.optimizer)
-    taken = states(strategy, subject.sizes, world, held, tensor)
-    step = dry_run(job.lm, job.batch_size, job.block_size, precision, on_gpu)
+    taken = states(strategy, subject.sizes, world, held, tensor, job.frozen)
+    step = dry_run(job.lm, job.batch_size, job.block_size, precision, on_gpu, job.demands)
     needed = taken.device + step.activation_bytes
     found = f"{_gb(needed)} GB on each of {world} devices under {strategy} (estimated), "
     if on_gpu and not torch.cuda.is_available():

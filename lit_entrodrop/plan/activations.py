@@ -17,6 +17,7 @@ from lit_entrodrop.building import HALF, LMConfig, build_on_meta
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.head.rows import sized_for
+from lit_entrodrop.plan.demands import NONE, Demands
 
 Part = Literal["model", "gradients", "trunk", "head"]
 
@@ -62,7 +63,12 @@ class DryRun:
 
 
 def dry_run(
-    lm: LMConfig, batch_size: int, block_size: int, precision: str, on_gpu: bool = True
+    lm: LMConfig,
+    batch_size: int,
+    block_size: int,
+    precision: str,
+    on_gpu: bool = True,
+    demands: Demands = NONE,
 ) -> DryRun:
     """Run a training step without memory: shapes alone, none of the values.
 
@@ -71,7 +77,9 @@ def dry_run(
         batch_size: rows of a micro-batch on a device, B.
         block_size: tokens in a row, T.
         precision: as in ``trainer.precision``.
-        on_gpu: whether the head takes its chunks as on a GPU.
+        on_gpu: whether the head takes its chunks as on a GPU, and attention drops its weights
+            without holding them.
+        demands: of the regularizers.
 
     Returns:
         The peaks and the floating-point operations.
@@ -79,6 +87,8 @@ def dry_run(
     Raises:
         ValueError: if the model cannot be had.
     """
+    if on_gpu and lm.dropout:
+        lm = replace(lm, dropout=replace(lm.dropout, attention=0.0))
     causal_lm = build_on_meta(replace(lm, compile=False))
     if hasattr(causal_lm.unwrapped, "set_experts_implementation"):
         # The grouped kernels of experts look at values.
@@ -88,7 +98,7 @@ def dry_run(
         causal_lm.to_empty(device="cpu")
         # Each of two tied weights has become one of its own.
         causal_lm.unwrapped.tie_weights()
-        step = measure_step(causal_lm, packed_batch(batch_size, block_size), precision)
+        step = measure_step(causal_lm, packed_batch(batch_size, block_size), precision, demands)
     return DryRun(
         step.peak,
         step.peak_of_head,
@@ -110,13 +120,16 @@ def packed_batch(batch_size: int, block_size: int) -> Batch:
     }
 
 
-def measure_step(causal_lm: CausalLM, batch: Batch, precision: str) -> "StepMeter":
-    """Run forward and backward as a plain training step does, and measure it.
+def measure_step(
+    causal_lm: CausalLM, batch: Batch, precision: str, demands: Demands = NONE
+) -> "StepMeter":
+    """Run the passes of a training step, and measure them.
 
     Args:
         causal_lm: in train mode, on the CPU, its tensors real or fake; its gradients are replaced.
         batch: as :meth:`LitCausalLM.training_step` takes it.
         precision: as in ``trainer.precision``.
+        demands: of the regularizers.
     """
     trainable = [weight for weight in causal_lm.parameters() if weight.requires_grad]
     for weight in trainable:
@@ -124,22 +137,32 @@ def measure_step(causal_lm: CausalLM, batch: Batch, precision: str) -> "StepMete
     meter = StepMeter(causal_lm)
     with meter, meter.hooks():
         with autocast(precision):
-            token_weight = torch.ones(batch["labels"].shape)
-            outputs = causal_lm(
-                batch["input_ids"],
-                batch["labels"],
-                batch["position_ids"],
-                batch["document_ids"],
-                token_weight=token_weight,
-            )
-            loss = outputs.weighted_loss
-            if loss is None:
-                loss = (token_weight * outputs.nll).sum()
+            loss = _loss(causal_lm, batch, demands)
         meter.part = "trunk"
-        del outputs
         causal_lm.zero_grad()
         loss.backward()
     return meter
+
+
+def _loss(causal_lm: CausalLM, batch: Batch, demands: Demands) -> Tensor:
+    demands.before(causal_lm, batch)
+    token_weight = torch.ones(batch["labels"].shape)
+    outputs = causal_lm(
+        batch["input_ids"],
+        batch["labels"],
+        batch["position_ids"],
+        batch["document_ids"],
+        token_weight=None if demands.reads_outputs else token_weight,
+        required=demands.required,
+    )
+    loss: Tensor | None = outputs.weighted_loss
+    if loss is None:
+        loss = (token_weight * outputs.nll).sum()
+    for other in demands.after(causal_lm, batch):
+        loss = loss + (token_weight * other.nll).sum()
+        if demands.required.divergence and (other.predictions or other.logits is not None):
+            loss = loss + outputs.kl_divergence(other).sum()
+    return loss
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
@@ -190,6 +213,9 @@ class StepMeter(TorchDispatchMode):
     def hooks(self) -> Iterator[None]:
         """Notice where the head begins, and which tensors become gradients of parameters."""
 
+        def enter_trunk(*_: object) -> None:
+            self.part = "trunk"
+
         def leave_trunk(*_: object) -> None:
             self.part = "head"
 
@@ -197,7 +223,9 @@ class StepMeter(TorchDispatchMode):
             assert parameter.grad is not None, "it has just been accumulated"
             self._assign(parameter.grad, "gradients")
 
-        handles = [self.causal_lm.unwrapped.base_model.register_forward_hook(leave_trunk)]
+        trunk = self.causal_lm.unwrapped.base_model
+        handles = [trunk.register_forward_pre_hook(enter_trunk)]
+        handles += [trunk.register_forward_hook(leave_trunk)]
         handles += [
             parameter.register_post_accumulate_grad_hook(note_gradient)
             for parameter in self.causal_lm.parameters()

@@ -7,6 +7,7 @@ from functools import cached_property
 from lit_entrodrop.building import LMConfig, build_on_meta
 from lit_entrodrop.plan.activations import DryRun, dry_run
 from lit_entrodrop.plan.communication import Ring, Traffic, group_sums, step_bytes
+from lit_entrodrop.plan.demands import NONE, Demands
 from lit_entrodrop.plan.hardware import GB, Hardware
 from lit_entrodrop.plan.sizes import Sizes, sizes_of
 from lit_entrodrop.plan.speed import Speed, compute_seconds, exposed_seconds, offload_seconds
@@ -28,7 +29,9 @@ class Job:
         global_batch_size: rows of an optimizer step, over all devices.
         block_size: tokens in a row.
         precision: a mixed one, or 32-true if the weights are held in half precision.
-        optimizer: bytes of its state for each trainable parameter.
+        optimizer: bytes of its state for each trainable parameter, a teacher's average among them.
+        demands: of the regularizers.
+        reference: of the frozen model that they compare with, if any.
     """
 
     lm: LMConfig
@@ -37,11 +40,21 @@ class Job:
     block_size: int
     precision: str
     optimizer: float
+    demands: Demands = NONE
+    reference: LMConfig | None = None
 
     @property
     def held(self) -> Held:
         """In what numbers are held."""
         return Held(4 if self.lm.dtype == "float32" else 2, 2, self.optimizer)
+
+    @cached_property
+    def frozen(self) -> Sizes | None:
+        """Of the reference model."""
+        if self.reference is None:
+            return None
+        frozen = build_on_meta(replace(self.reference, compile=False)).requires_grad_(False)
+        return sizes_of(frozen)
 
 
 @dataclass(frozen=True)
@@ -160,7 +173,10 @@ class Options:
             alone = strategy in ("ddp", OFFLOAD)
             # DeepSpeed and tensor parallelism refuse fp16.
             scaled = self.job.precision == "16-mixed" and strategy not in ("ddp", "fsdp2", "fsdp")
-            if (world_size == 1 and not alone) or scaled:
+            # Their optimizers hold weights in a form of which no teacher takes an average.
+            averaged = self.job.demands.required.teacher is not None
+            other = averaged and strategy not in ("ddp", "fsdp2", "fsdp2_tp")
+            if (world_size == 1 and not alone) or scaled or other:
                 continue
             if strategy != "fsdp2_tp":
                 yield strategy, 1
@@ -183,7 +199,7 @@ class Options:
         if rest or not rows:
             return None
         sizes = [n for n in range(min(rows, self.job.batch_size), 0, -1) if rows % n == 0]
-        held = states(strategy, self.sizes, world_size, self.job.held, tensor)
+        held = self._states(strategy, world_size, tensor)
         if held.device > (1 - MARGIN) * self.hardware.memory_gb * GB:
             # It will not fit: the least that it can take shows by how much.
             return self._option(strategy, world_size, tensor, sizes[-1], rows // sizes[-1], True)
@@ -221,12 +237,16 @@ class Options:
             batch_size,
             accumulate,
             recomputing,
-            states(strategy, self.sizes, world_size, job.held, tensor),
+            self._states(strategy, world_size, tensor),
             run.activation_bytes,
             run.head_bytes,
             Speed(seconds, job.global_batch_size * job.block_size, world_size),
             hardware,
         )
+
+    def _states(self, strategy: str, world_size: int, tensor: int) -> States:
+        job = self.job
+        return states(strategy, self.sizes, world_size, job.held, tensor, job.frozen)
 
     def _traffic(
         self,
@@ -259,7 +279,9 @@ class Options:
         # Of adapters alone there are gradients.
         share = sizes.trainable / sizes.parameters
         gradient = held.stored if strategy == "ddp" else 4
-        return with_gradients(0) * (1 - share) + with_gradients(gradient) * share
+        weights = with_gradients(0)
+        once = weights * (1 - share) + with_gradients(gradient) * share
+        return once + weights * (self.job.demands.passes - 1)
 
     def _awaited(self, tensor: int, batch_size: int, accumulate: int, recomputing: bool) -> Traffic:
         return (
@@ -272,6 +294,7 @@ class Options:
                 recomputing,
             )
             * accumulate
+            * self.job.demands.passes
         )
 
     def _dry_run(self, strategy: str, batch_size: int, recomputing: bool) -> DryRun:
@@ -282,7 +305,13 @@ class Options:
         key = dtype, batch_size, recomputing
         if key not in self._dry_runs:
             lm = replace(self.job.lm, dtype=dtype, activation_checkpointing=recomputing)
-            self._dry_runs[key] = dry_run(lm, batch_size, self.job.block_size, self.job.precision)
+            self._dry_runs[key] = dry_run(
+                lm,
+                batch_size,
+                self.job.block_size,
+                self.job.precision,
+                demands=self.job.demands,
+            )
         return self._dry_runs[key]
 
 

@@ -1,6 +1,7 @@
 """From the config of a run to what is planned, and back to a config."""
 
 import importlib
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,8 +10,9 @@ import yaml
 
 from lit_entrodrop.building import HALF, LMConfig
 from lit_entrodrop.data.settings import check_at_least
+from lit_entrodrop.plan.demands import Demands, demands_of
 from lit_entrodrop.plan.options import MARGIN, Job, Option
-from lit_entrodrop.plan.states import optimizer_bytes
+from lit_entrodrop.plan.states import FP32, optimizer_bytes
 
 
 def job_of(config: dict[str, Any]) -> Job:
@@ -23,6 +25,7 @@ def job_of(config: dict[str, Any]) -> Job:
     settings = LMConfig.from_dict(lm)
     check_at_least(1, batch_size=data["batch_size"], block_size=data["block_size"])
     check_at_least(1, accumulate_grad_batches=trainer["accumulate_grad_batches"])
+    demands = demands_of(config["model"]["regularizers"])
     per_step = data["batch_size"] * trainer["accumulate_grad_batches"]
     return Job(
         lm=settings,
@@ -30,7 +33,10 @@ def job_of(config: dict[str, Any]) -> Job:
         global_batch_size=per_step * data_parallel_size(trainer),
         block_size=data["block_size"],
         precision=planned_precision(str(trainer["precision"]), settings.dtype),
-        optimizer=_optimizer_bytes(config["model"]["optimizer"], settings.dtype),
+        optimizer=_optimizer_bytes(config["model"]["optimizer"], settings.dtype)
+        + (FP32 if demands.required.teacher is not None else 0),
+        demands=demands,
+        reference=_frozen(settings, config["model"]["reference"], demands),
     )
 
 
@@ -119,6 +125,14 @@ def config_text(option: Option, job: Job) -> str:
         f"# ({MARGIN:.0%} are left free). Give it last, after the configs of the run.\n"
         f"{settings}"
     )
+
+
+def _frozen(lm: LMConfig, reference: str | None, demands: Demands) -> LMConfig | None:
+    """Return the reference model, which is the one that is trained if no other is named."""
+    if not demands.required.reference:
+        return None
+    named = {} if reference is None else {"pretrained": reference, "architecture": None}
+    return replace(lm, lora=None, dropout=None, **named)
 
 
 def _optimizer_bytes(optimizer: dict[str, Any], dtype: str) -> float:

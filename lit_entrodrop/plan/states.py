@@ -57,6 +57,12 @@ class States:
     gathered: int
     host: int = 0
 
+    def __add__(self, other: "States") -> "States":
+        """Hold both."""
+        return States(
+            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
+        )
+
     @property
     def device(self) -> int:
         """Bytes on the device in all."""
@@ -64,7 +70,12 @@ class States:
 
 
 def states(
-    strategy: str, sizes: Sizes, world_size: int, held: Held, tensor_parallel_size: int = 1
+    strategy: str,
+    sizes: Sizes,
+    world_size: int,
+    held: Held,
+    tensor_parallel_size: int = 1,
+    frozen: Sizes | None = None,
 ) -> States:
     """Return what a device holds.
 
@@ -74,6 +85,7 @@ def states(
         world_size: devices in all.
         held: in what its numbers are held.
         tensor_parallel_size: devices that share out a block; for ``fsdp2_tp``.
+        frozen: of a reference model beside the one that is trained; nothing of it is trainable.
 
     Raises:
         ValueError: if the strategy is unknown, or the devices cannot be arranged so.
@@ -85,11 +97,24 @@ def states(
             f"world_size: expected a multiple of tensor_parallel_size, {tensor_parallel_size}, got "
             f"{world_size}: change one of them"
         )
+    if frozen is not None:
+        trained = states(strategy, sizes, world_size, held, tensor_parallel_size)
+        return trained + _frozen(strategy, frozen, world_size, held, tensor_parallel_size)
     if strategy == "ddp":
         return _replicated(sizes, world_size, held)
     if strategy.startswith("deepspeed"):
         return _deepspeed(strategy, sizes, world_size, held)
     return _fully_sharded(strategy, sizes, world_size, held, tensor_parallel_size)
+
+
+def _frozen(strategy: str, sizes: Sizes, world_size: int, held: Held, tensor: int) -> States:
+    # DeepSpeed casts and offloads only what it trains, and deals out the rest under ZeRO-3 alone.
+    if strategy in ("ddp", "deepspeed_zero2"):
+        return States(sizes.parameters * held.stored, 0, 0, 0)
+    if strategy.startswith("deepspeed"):
+        shard, live = ceil(sizes.parameters / world_size), _live(sizes)
+        return States(shard * held.stored, 0, 0, live * held.stored)
+    return _fully_sharded(strategy, sizes, world_size, held, tensor)
 
 
 def _replicated(sizes: Sizes, world_size: int, held: Held) -> States:
@@ -131,11 +156,16 @@ def _deepspeed(strategy: str, sizes: Sizes, world_size: int, held: Held) -> Stat
         weights = sizes.parameters * held.computed
         return States(weights, gradients, master_and_states, bucket)
     weights = ceil(sizes.parameters / world_size) * held.computed
-    at_least = sizes.around + 2 * sizes.block
-    live = min(sizes.parameters, max(at_least, MAX_LIVE_PARAMETERS)) * held.computed
+    live = _live(sizes) * held.computed
     if strategy == "deepspeed_zero3":
         return States(weights, gradients, master_and_states, live + bucket)
     return States(0, 0, 0, live + bucket, host=weights + gradients + master_and_states)
+
+
+def _live(sizes: Sizes) -> int:
+    """Return how many parameters ZeRO-3 may hold gathered."""
+    at_least = sizes.around + 2 * sizes.block
+    return min(sizes.parameters, max(at_least, MAX_LIVE_PARAMETERS))
 
 
 def optimizer_bytes(make: Callable[[Iterable[nn.Parameter]], Any], dtype: torch.dtype) -> float:

@@ -81,7 +81,9 @@ def test_setting_that_the_architecture_does_not_read_is_none() -> None:
 
 
 def test_attention_that_cannot_drop_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"flex_attention, which cannot: set lm\.attention to sdpa"):
+    with pytest.raises(
+        ValueError, match=r"flex_attention, which cannot: set lm\.attention to sdpa"
+    ):
         build(dropout=DropoutConfig(attention=0.1), attention="flex_attention")
 
 

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.building import LMConfig, build_causal_lm
+from lit_entrodrop.dropout import DropoutConfig
 from lit_entrodrop.plan.activations import dry_run, measure_step, packed_batch
+from lit_entrodrop.plan.demands import Demands
+from regularizers import Requirements
 from tests.helpers.architectures import ARCHITECTURES, HUB
 
 
@@ -27,6 +30,40 @@ def test_it_is_what_a_real_step_takes(
     assert told.head_bytes == real.peak_of_head
     assert told.step_bytes == real.peak_with_gradients
     assert told.flops_per_token == real.flops / (3 * 64)
+
+
+@pytest.mark.parametrize(
+    ("required", "passes"),
+    [
+        (Requirements(entropy="online"), 4 / 3),
+        (Requirements(reference=True), 4 / 3),
+        (Requirements(teacher=0.9), 4 / 3),
+        (Requirements(second_forward=True), 2),
+        (Requirements(second_forward=True, divergence=True), 2),
+        (Requirements(second_forward=True, teacher=0.9), 7 / 3),
+        (Requirements(reference=True, logits=True), 4 / 3),
+    ],
+)
+def test_further_passes_are_counted(required: Requirements, passes: float) -> None:
+    lm, demands = config("llama"), Demands(required, reads_outputs=True)
+    plain = dry_run(lm, 3, 64, "32-true", on_gpu=False, demands=Demands(reads_outputs=True))
+    told = dry_run(lm, 3, 64, "32-true", on_gpu=False, demands=demands)
+    real = measure_step(build_causal_lm(lm), packed_batch(3, 64), "32-true", demands)
+    assert (told.activation_bytes, told.head_bytes) == (real.peak, real.peak_of_head)
+    assert told.flops_per_token == real.flops / (3 * 64)
+    trunk_and_head = plain.flops_per_token * passes
+    assert told.flops_per_token == pytest.approx(trunk_and_head, rel=0.05 + required.divergence)
+    # Only what has a gradient is held until the backward pass.
+    grows = told.activation_bytes > 1.5 * plain.activation_bytes
+    assert grows == required.second_forward
+
+
+def test_attention_of_a_gpu_drops_without_holding_its_weights() -> None:
+    plain, dropping = config("llama"), config("llama", dropout=DropoutConfig(attention=0.1))
+    one = LMConfig(None, dropping.architecture, dropout=DropoutConfig())
+    assert dry_run(dropping, 2, 64, "32-true") == dry_run(one, 2, 64, "32-true")
+    on_cpu = [dry_run(each, 2, 64, "32-true", on_gpu=False) for each in (dropping, plain)]
+    assert on_cpu[0].activation_bytes > on_cpu[1].activation_bytes
 
 
 @pytest.mark.parametrize("head", ["torch", "naive"])

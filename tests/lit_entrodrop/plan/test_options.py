@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from lit_entrodrop.building import LMConfig
+from lit_entrodrop.plan.demands import Demands
 from lit_entrodrop.plan.hardware import GB, Hardware, find_hardware
 from lit_entrodrop.plan.options import MARGIN, OFFLOAD, Job, Option, Options, cheapest
 from lit_entrodrop.plan.verdict import nothing_fits, shown, verdict
+from regularizers import Requirements
 from tests.helpers.tiny import LLAMA
 
 H100 = find_hardware("h100")
@@ -48,6 +50,28 @@ def test_heads_that_cannot_be_shared_out_are_left_out() -> None:
     names = by_name(ON_H100.on(8))
     assert "fsdp2_tp (2)" in names
     assert "fsdp2_tp (4)" not in names
+
+
+def test_reference_and_further_passes_take_memory_and_time() -> None:
+    plain = by_name(ON_H100.on(2))
+    required = Requirements(reference=True, second_forward=True)
+    job = replace(JOB, demands=Demands(required, True), reference=replace(LM, lora=None))
+    found = by_name(Options(job, H100, 0.4).on(2))
+    parameters = ON_H100.sizes.parameters
+    copies = {"ddp": 4, "fsdp2": 2, "fsdp": 2, "deepspeed_zero2": 4, "deepspeed_zero3": 2}
+    for name, copy_bytes in copies.items():
+        more = found[name].states.parameters - plain[name].states.parameters
+        assert more == parameters * copy_bytes, name
+        assert found[name].states.gradients == plain[name].states.gradients
+        assert found[name].speed.step_seconds > 1.5 * plain[name].speed.step_seconds
+    offloaded = found[OFFLOAD].states
+    assert offloaded.host == plain[OFFLOAD].states.host
+    assert offloaded.parameters == parameters * 2
+
+
+def test_teacher_has_no_deepspeed_nor_fsdp1() -> None:
+    job = replace(JOB, demands=Demands(Requirements(teacher=0.99), True))
+    assert set(by_name(Options(job, H100, 0.4).on(2))) == {"ddp", "fsdp2", "fsdp2_tp (2)"}
 
 
 def test_fp16_has_no_deepspeed() -> None:

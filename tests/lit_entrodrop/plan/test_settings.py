@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,23 @@ def test_the_configured_optimizer_is_the_one_that_is_counted(tiny: Tiny) -> None
     flags = ["--model.optimizer.lr=0.1", "--model.lm.dtype=bfloat16"]
     job = job_of(resolved_config([*tiny.config(), *momentum, *flags]))
     assert job.optimizer == 2.0
+
+
+def test_demands_are_those_of_the_configured_regularizers(tiny: Tiny) -> None:
+    named = ["--model.regularizers+=regularizers.ReferenceKL"]
+    named += ["--model.regularizers+=regularizers.WaveBound", "--model.regularizers.decay=0.9"]
+    named += ["--model.regularizers+=regularizers.MIR", "--model.lm.lora.rank=2"]
+    job = job_of(resolved_config([*tiny.config(), *named]))
+    required = job.demands.required
+    assert (required.reference, required.teacher, required.second_forward) == (True, 0.9, True)
+    assert job.demands.reads_outputs
+    assert job.optimizer == 8.0 + 4.0  # moments, average
+    assert job.reference == replace(job.lm, lora=None)
+    assert job.frozen is not None
+    assert job.frozen.trainable == 0
+    other = [*named, "--model.reference=package:lit_entrodrop/tiny_base"]
+    assert job_of(resolved_config([*tiny.config(), *other])).frozen != job.frozen
+    assert job_of(resolved_config(tiny.config())).frozen is None
 
 
 def test_a_wrong_flag_ends_as_in_fit(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
