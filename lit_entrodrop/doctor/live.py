@@ -63,6 +63,16 @@ class Live:
         return {**batch, "entropy": entropy}
 
     @cached_property
+    def longest(self) -> Batch:
+        """The training block that holds the longest document, with entropies likewise."""
+        blocks = self.subject.blocks("train")
+        assert blocks is not None, "there is always something to train on"
+        chunk = np.diff(blocks.chunk_starts).argmax()
+        index = int(np.searchsorted(blocks.block_starts, chunk, side="right")) - 1
+        batch = self._collate(blocks, [index])
+        return {**batch, "entropy": self.score(batch).entropy}
+
+    @cached_property
     def trials(self) -> list[Trial]:
         """What each regularizer that is not idle does in a training step."""
         return try_each(self)

@@ -1,12 +1,15 @@
 """Real training steps under one regularizer each."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.doctor.watching import Watched, at_most, strength, watching
 from lit_entrodrop.module import LitCausalLM
-from regularizers import Regularizer
+from regularizers import EmbeddingDropout, Regularizer
 
 if TYPE_CHECKING:
     from lit_entrodrop.doctor.live import Live
@@ -30,6 +33,9 @@ class Trial:
         watched: what its hooks did.
         loss: of the step, in nats a token.
         plain: that of the same step without it.
+        later: whether it changes the loss of a model that differs from what it is compared with, on
+            the longest document, after evaluations that tell of overfitting; None if it does at
+            once.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Trial:
     watched: Watched
     loss: float
     plain: float
+    later: bool | None = None
 
     @property
     def changes(self) -> list[str]:
@@ -52,9 +59,10 @@ class Trial:
     def describe(self) -> str:
         """Tell what it does."""
         value = 1.0 if self.strength is None else self.strength
+        yet = "; it will once the model has trained, or on longer documents" if self.later else ""
         return (
             f"{self.name} at {value:.3g} changes {', '.join(self.changes) or 'no token'}, loss "
-            f"{self.plain:.3f} -> {self.loss:.3f}"
+            f"{self.plain:.3f} -> {self.loss:.3f}{yet}"
         )
 
 
@@ -70,17 +78,41 @@ def try_each(live: "Live") -> list[Trial]:
         live: whose regularizers they are; those of no strength are left out.
     """
     trials = []
-    tokens = live.batch["labels"].shape[1]
     for name, regularizer in named(live.module):
         value, progress = strength(regularizer)
         if value == 0:
             continue
-        losses, weights = [], []
-        with at_most(regularizer, progress), watching(regularizer) as watched:
-            for alone in ([], [regularizer]):
-                live.module.step_weight.zero_()
-                losses.append(live.loss(live.batch, alone, at=progress).item() * tokens)
-                weights.append(live.module.step_weight.item())
-        plain, loss = (of / max(over, 1e-8) for of, over in zip(losses, weights, strict=True))
-        trials.append(Trial(name, regularizer, value, watched, loss, plain))
+        with at_most(regularizer, progress):
+            with watching(regularizer) as watched:
+                plain, loss = _losses(live, live.batch, progress, [], [regularizer])
+            changes = bool(Trial(name, regularizer, value, watched, loss, plain).changes)
+            idle = not changes and not differ(loss, plain)
+            later = _acts_later(live, regularizer, progress) if idle else None
+        trials.append(Trial(name, regularizer, value, watched, loss, plain, later))
     return trials
+
+
+def differ(loss: float, plain: float) -> bool:
+    """Tell whether a loss differs from another by more than rounding."""
+    return not math.isclose(loss, plain, rel_tol=1e-6)
+
+
+def _acts_later(live: "Live", regularizer: Regularizer, progress: float) -> bool:
+    # At the start a model is its own reference and teacher, and no evaluation has been told.
+    told = deepcopy(regularizer)
+    for _ in range(2):
+        told.on_evaluation({"val/loss": 2 * math.log(live.module.vocabulary.size)})
+    noise = EmbeddingDropout(0.3)
+    return differ(*_losses(live, live.longest, progress, [noise], [noise, told]))
+
+
+def _losses(
+    live: "Live", batch: Batch, progress: float, *companies: Sequence[Regularizer]
+) -> tuple[float, ...]:
+    """Return the loss of one step under some regularizers, and under others, in nats a token."""
+    found = []
+    for regularizers in companies:
+        live.module.step_weight.zero_()
+        loss = live.loss(batch, regularizers, at=progress).item() * batch["labels"].shape[1]
+        found.append(loss / max(live.module.step_weight.item(), 1e-8))
+    return tuple(found)

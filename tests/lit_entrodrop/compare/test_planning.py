@@ -1,5 +1,6 @@
 """From settings to runs, each with the config that `fit` would use."""
 
+import inspect
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lit_entrodrop.compare.planning import (
     with_strength,
 )
 from lit_entrodrop.compare.settings import parse_settings, read_settings
+from regularizers.discovery import own_regularizers
 from tests.helpers.tiny import CONFIGS
 
 BASE = ["configs/base.yaml", "configs/experiments/quickstart/common.yaml"]
@@ -135,6 +137,39 @@ def test_ready_comparison_compares_controls_at_matched_strengths() -> None:
     runs = plan_runs(replace(settings, arms=tuple(arms)), Path("out"))
     assert len(runs) == 18
     assert all(run.config["data"]["test"] > 0 for run in runs)
+
+
+def test_baselines_are_all_methods_without_a_second_corpus() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "baselines.yaml")
+    assert {len(arm.trials) for arm in settings.arms[1:]} == {2}
+    assert sum(len(arm.trials) for arm in settings.arms) * len(settings.seeds) == 129
+    compared = set()
+    for arm in settings.arms:
+        for file in arm.configs:
+            for item in yaml.safe_load(Path(file).read_text())["model"].get("regularizers+", []):
+                name = item["class_path"].removeprefix("regularizers.")
+                parameters = inspect.signature(own_regularizers()[name]).parameters
+                assert all(setting.partition(".")[0] in parameters for setting in arm.strengths)
+                compared.add(name)
+    # Holdout losses need examples of their own.
+    assert compared == own_regularizers().keys() - {"HoldoutLossSelection"}
+
+
+def test_baselines_of_model_and_optimizer_are_composed() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "baselines.yaml")
+    arms = [
+        replace(arm, strengths={name: values[1:] for name, values in arm.strengths.items()})
+        for arm in settings.arms
+        if arm.name in ("plain", "weight_decay", "dropout", "r_drop", "loss_reweighting")
+    ]
+    runs = plan_runs(replace(settings, seeds=(0,), arms=tuple(arms)), Path("out"))
+    models = {run.arm: run.config["model"] for run in runs}
+    plain = models["plain"]["optimizer"]["init_args"]
+    decayed = models["weight_decay"]["optimizer"]["init_args"]
+    assert decayed == {**plain, "weight_decay": 0.5}
+    assert models["dropout"]["lm"]["dropout"]["hidden"] == 0.2
+    assert models["r_drop"]["lm"]["dropout"]["hidden"] == 0.1
+    assert models["plain"]["lm"]["dropout"] is None
 
 
 def test_quickstart_comparison_is_the_quickstart() -> None:

@@ -15,6 +15,7 @@ from lit_entrodrop.doctor.regularizing import (
     special_tokens_are_protected,
 )
 from lit_entrodrop.doctor.watching import strength
+from lit_entrodrop.dropout import DropoutConfig
 from regularizers import (
     Constant,
     EmbeddingDropout,
@@ -25,10 +26,12 @@ from regularizers import (
     Step,
 )
 from regularizers.adaptive import Adaptive
+from regularizers.discovery import own_regularizers
+from regularizers.goldfish import Goldfish
 from tests.helpers.doctor import examined, make_subject
 from tests.helpers.faulty import Boastful, Broken, CountPadding, DropAll, Idle, NotANumber
 from tests.helpers.plugins import ExcessLoss, MaskedConsistency
-from tests.helpers.tiny import Tiny
+from tests.helpers.tiny import Tiny, texts, write_corpus
 
 CHECKS = (curricula, masks_are_applied, drop_rates, special_tokens_are_protected)
 
@@ -163,8 +166,9 @@ def test_reference_model_and_online_entropies_are_provided(tiny: Tiny) -> None:
     )
     check = examined(subject, masks_are_applied)[0]
     # At the start the model is its own reference, so that nothing is in excess.
-    assert check.status == "warn"
-    assert "excess_loss changes nothing at the start of training" in check.found
+    assert check.status == "pass"
+    assert "excess_loss at 1 changes no token" in check.found
+    assert "it will once the model has trained" in check.found
     assert "entro_drop at 0.497 changes" in check.found
 
 
@@ -174,3 +178,24 @@ def test_examined_model_is_let_go(tiny_module: Tiny) -> None:
     assert checks["masks are applied"].status == "pass"
     gc.collect()
     assert kept[0]() is None
+
+
+@pytest.mark.parametrize("name", own_regularizers())
+def test_no_method_that_comes_with_the_package_is_called_idle(name: str, tiny: Tiny) -> None:
+    tiny_base = "package:lit_entrodrop/tiny_base"
+    write_corpus(tiny.corpus, texts(60, longest=40))
+    subject = make_subject(
+        tiny,
+        own_regularizers()[name](),
+        lm={"pretrained": tiny_base, "tokenizer": None, "dropout": DropoutConfig(hidden=0.1)},
+        data={"tokenizer": tiny_base, "block_size": 64},
+    )
+    check = examined(subject, masks_are_applied)[0]
+    assert check.status == "pass", check.found
+
+
+def test_goldfish_is_told_that_all_documents_are_too_short(tiny: Tiny) -> None:
+    check = found(tiny, Goldfish(context=15))["masks are applied"]
+    assert check.status == "warn"
+    assert "goldfish changes nothing" in check.found
+    assert "documents that are long enough" in check.remedy

@@ -63,7 +63,7 @@ def test_reference_and_further_passes_take_memory_and_time() -> None:
         more = found[name].states.parameters - plain[name].states.parameters
         assert more == parameters * copy_bytes, name
         assert found[name].states.gradients == plain[name].states.gradients
-        assert found[name].speed.step_seconds > 1.5 * plain[name].speed.step_seconds
+        assert found[name].speed.step_seconds > 1.1 * plain[name].speed.step_seconds
     offloaded = found[OFFLOAD].states
     assert offloaded.host == plain[OFFLOAD].states.host
     assert offloaded.parameters == parameters * 2
