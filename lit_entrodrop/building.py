@@ -1,7 +1,7 @@
 """Build the model that a config describes."""
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -109,6 +109,21 @@ class LMConfig:
         if source is None:
             raise ValueError("lm.tokenizer: expected a tokenizer beside lm.architecture, got null")
         return source
+
+
+def frozen(lm: LMConfig, reference: str | None) -> LMConfig:
+    """Describe the frozen reference model of a run.
+
+    Args:
+        lm: of the model that is trained.
+        reference: name of the frozen one; None for the same.
+
+    >>> frozen(LMConfig(lora=LoRAConfig()), None) == LMConfig()
+    True
+    """
+    if reference is not None:
+        lm = replace(lm, pretrained=reference, architecture=None)
+    return replace(lm, lora=None, dropout=None, activation_checkpointing=False)
 
 
 def build_causal_lm(config: LMConfig) -> CausalLM:

@@ -1,4 +1,4 @@
-"""Dropout inside any Hugging Face causal LM, whether its architecture has a setting for it or not."""
+"""Dropout inside any Hugging Face causal LM, by its own settings or by forward hooks."""
 
 import copy
 from collections.abc import Sequence

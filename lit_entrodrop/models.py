@@ -1,12 +1,10 @@
 """The models of a run: the one that is trained, and the frozen one that it is compared with."""
 
-from dataclasses import replace
-
 import lightning as L
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.building import HALF, LMConfig, build_causal_lm
+from lit_entrodrop.building import HALF, LMConfig, build_causal_lm, frozen
 from lit_entrodrop.causal_lm import NOTHING_MORE, CausalLM
 from lit_entrodrop.checks import check_model_fits_data, check_provides
 from lit_entrodrop.data import TextDataModule
@@ -72,8 +70,7 @@ def build_frozen_for(
         ValueError: if it cannot be had, or reads other words.
     """
     trained = lm.pretrained
-    if reference is not None:
-        lm = replace(lm, pretrained=reference, architecture=None)
+    lm = frozen(lm, reference)
     if lm.pretrained is None:
         raise ValueError(
             "model.reference: expected a pretrained model, as lm.pretrained is null and random "
@@ -85,10 +82,9 @@ def build_frozen_for(
             f"model.reference: expected a model with the vocabulary of {trained}, got {reference}, "
             "whose words differ: name another"
         )
-    lm = replace(lm, lora=None, dropout=None, activation_checkpointing=False)
-    frozen = build_for(trainer, data, lm, own_tokenizer).requires_grad_(False).eval()
+    model = build_for(trainer, data, lm, own_tokenizer).requires_grad_(False).eval()
     if isinstance(trainer.strategy, DeepSpeedStrategy):
-        trainer.strategy.prepare_frozen(frozen)
+        trainer.strategy.prepare_frozen(model)
     # A shard is where it belongs.
     sharded = isinstance(trainer.strategy, FSDP2Strategy)
-    return frozen if sharded else frozen.to(trainer.strategy.root_device)
+    return model if sharded else model.to(trainer.strategy.root_device)

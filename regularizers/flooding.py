@@ -58,7 +58,8 @@ class Flooding(Regularizer):
         L̃ = |L − b| + b
 
     By default b is the lowest validation loss so far, so that the training loss cannot fall far
-    below what generalises; before the first evaluation nothing is flooded. A strength s between 0
+    below what generalises. Nothing is flooded before there are two: the first is often that of the
+    model before training, which would keep it there. A strength s between 0
     and 1 mixes both losses, L + s·(L̃ − L): the gradient below the level is that of (1 − 2s)·L.
 
     L is the mean over the micro-batches of all ranks, as what matters is the sign for the whole:
@@ -71,7 +72,7 @@ class Flooding(Regularizer):
 
     Args:
         curriculum: strength s in [0, 1], over training; a number is constant.
-        level: b in nats; None means the lowest ``val/loss`` that any evaluation has told.
+        level: b in nats; None means the lowest ``val/loss`` of two evaluations or more.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -88,16 +89,18 @@ class Flooding(Regularizer):
             raise ValueError(f"Flooding level: expected a finite loss >= 0 or None, got {level}")
         self.level = level
         self._lowest = math.inf
+        self._evaluations = 0
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Remember the lowest validation loss."""
         super().on_evaluation(metrics)
         self._lowest = min(self._lowest, metrics.get("val/loss", math.inf))
+        self._evaluations += "val/loss" in metrics
 
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         """Mirror the mean loss at the level if that of all ranks is below."""
         level = self._lowest if self.level is None else self.level
-        if math.isinf(level):
+        if self.level is None and (self._evaluations < 2 or math.isinf(level)):
             return loss
         whole = mean_over_ranks(loss, step)
         step.log("flooded", (whole < level).float())

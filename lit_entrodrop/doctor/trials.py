@@ -21,6 +21,8 @@ WORDS = {
     "on_token_loss": "losses",
 }
 
+BEFORE = ("on_input_ids", "on_embeddings", "on_token_weight")
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -55,6 +57,12 @@ class Trial:
             if changed.any():
                 told.append(f"{changed.sum() / real.sum():.1%} of {WORDS[hook]}")
         return told
+
+    @property
+    def changes_inputs(self) -> bool:
+        """Whether it changes anything before the forward pass."""
+        changed = self.watched.changes.items()
+        return any(bool(tokens.any()) for hook, tokens in changed if hook in BEFORE)
 
     def describe(self) -> str:
         """Tell what it does."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from lit_entrodrop.causal_lm import CausalLM
+from lit_entrodrop.causal_lm import NOTHING_MORE, CausalLM
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from regularizers import Outputs, Regularizer, Regularizers, Requirements
@@ -21,12 +21,12 @@ class Demands:
         reads_outputs: whether the loss is known but after the forward pass.
     """
 
-    required: Requirements = Requirements()
+    required: Requirements = NOTHING_MORE
     reads_outputs: bool = False
 
     @property
     def passes(self) -> float:
-        """How often weights are gathered, relative to plain training; half as often for no gradient.
+        """How often weights are gathered, in passes with gradient; one without is half of one.
 
         >>> Demands(Requirements(entropy="online", second_forward=True)).passes
         2.5

@@ -1,16 +1,15 @@
 """From the config of a run to what is planned, and back to a config."""
 
 import importlib
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 import yaml
 
-from lit_entrodrop.building import HALF, LMConfig
+from lit_entrodrop.building import HALF, LMConfig, frozen
 from lit_entrodrop.data.settings import check_at_least
-from lit_entrodrop.plan.demands import Demands, demands_of
+from lit_entrodrop.plan.demands import demands_of
 from lit_entrodrop.plan.options import MARGIN, Job, Option
 from lit_entrodrop.plan.states import FP32, optimizer_bytes
 
@@ -36,7 +35,9 @@ def job_of(config: dict[str, Any]) -> Job:
         optimizer=_optimizer_bytes(config["model"]["optimizer"], settings.dtype)
         + (FP32 if demands.required.teacher is not None else 0),
         demands=demands,
-        reference=_frozen(settings, config["model"]["reference"], demands),
+        reference=frozen(settings, config["model"]["reference"])
+        if demands.required.reference
+        else None,
     )
 
 
@@ -125,14 +126,6 @@ def config_text(option: Option, job: Job) -> str:
         f"# ({MARGIN:.0%} are left free). Give it last, after the configs of the run.\n"
         f"{settings}"
     )
-
-
-def _frozen(lm: LMConfig, reference: str | None, demands: Demands) -> LMConfig | None:
-    """Return the reference model, which is the one that is trained if no other is named."""
-    if not demands.required.reference:
-        return None
-    named = {} if reference is None else {"pretrained": reference, "architecture": None}
-    return replace(lm, lora=None, dropout=None, **named)
 
 
 def _optimizer_bytes(optimizer: dict[str, Any], dtype: str) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lit_entrodrop.main import main
 from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.plan.demands import demands_of
 from regularizers.discovery import own_regularizers
 from tests.helpers.tiny import CONFIGS
 
@@ -36,13 +37,10 @@ def regularizers_of(file: Path) -> list[dict[str, Any]]:
 
 
 def acts_at_once(file: Path) -> bool:
-    """Tell whether a method needs no entropies of an epoch before, of which there is none."""
-    return not any(
-        block["class_path"].rpartition(".")[2] in ("EntroDrop", "RandomTokenDropout")
-        and block.get("init_args", {}).get("select", "entropy") != "random"
-        and block.get("init_args", {}).get("entropy_source", "last_epoch") == "last_epoch"
-        for block in regularizers_of(file)
-    )
+    """Tell whether a method needs nothing of an epoch before, of which there is none."""
+    blocks = regularizers_of(file)
+    floods = any(block["class_path"] == "regularizers.Flooding" for block in blocks)
+    return not floods and demands_of(blocks).required.entropy != "last_epoch"
 
 
 @cache

@@ -40,9 +40,10 @@ def test_strength_interpolates_the_loss_and_its_gradient() -> None:
 
 def test_level_is_the_lowest_validation_loss() -> None:
     regularizer, model = Flooding(), make_llama()
-    # Before the first evaluation nothing is flooded, as with level 0.
+    # Before the second evaluation nothing is flooded, as with level 0.
     for metrics, level in (
         ({}, 0.0),
+        ({"val/loss": 45.0}, 0.0),
         ({"val/loss": 40.0}, 40.0),
         ({"val/loss": 30.0}, 30.0),
         ({"val/loss": 50.0}, 30.0),

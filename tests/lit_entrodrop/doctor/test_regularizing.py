@@ -190,8 +190,8 @@ def test_no_method_that_comes_with_the_package_is_called_idle(name: str, tiny: T
         lm={"pretrained": tiny_base, "tokenizer": None, "dropout": DropoutConfig(hidden=0.1)},
         data={"tokenizer": tiny_base, "block_size": 64},
     )
-    check = examined(subject, masks_are_applied)[0]
-    assert check.status == "pass", check.found
+    for check in examined(subject, masks_are_applied, drop_rates):
+        assert check.status == "pass", check.found
 
 
 def test_goldfish_is_told_that_all_documents_are_too_short(tiny: Tiny) -> None:
