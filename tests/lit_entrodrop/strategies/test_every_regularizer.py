@@ -12,16 +12,20 @@ from lit_entrodrop.building import build_causal_lm
 from lit_entrodrop.strategies import FSDP2Strategy
 from regularizers import Regularizer
 from regularizers.discovery import own_regularizers
+from tests.helpers.plugins import MeanTeacher
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.tiny import Tiny
 
 # Entropies of the epoch before are known in the second one.
 STEPS = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 1}
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": FSDP2Strategy}
-# What holdout documents tell is computed before training.
-KINDS = {
-    name: kind for name, kind in own_regularizers().items() if not kind().requirements.holdout_gain
+KINDS: dict[str, Callable[..., Regularizer]] = {
+    name: kind
+    for name, kind in own_regularizers().items()
+    # What holdout documents tell is computed before training.
+    if not kind().requirements.holdout_gain
 }
+KINDS["MeanTeacher"] = MeanTeacher
 
 
 class Losses(L.Callback):
@@ -64,6 +68,7 @@ def train_all(rank: int, tiny: Tiny) -> None:
 @pytest.fixture(scope="module")
 def losses(tiny_module: Tiny) -> list[dict[tuple[str, str], list[float]]]:
     """Of each rank, by regularizer and strategy."""
+    torch.manual_seed(0)
     initial = build_causal_lm(tiny_module.lm()).hf_model
     initial.save_pretrained(tiny_module.folder / "initial")
     run_ranks(train_all, tiny_module.folder, tiny_module)
