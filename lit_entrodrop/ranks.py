@@ -114,7 +114,7 @@ def _several() -> bool:
 
 
 def _reduced(tensor: Tensor, operation: "dist.ReduceOp.RedOpType") -> Tensor:
-    on_device = tensor.to(_device())
+    on_device = tensor.to(_device(), copy=True)
     dist.all_reduce(on_device, operation)
     return on_device.cpu()
 

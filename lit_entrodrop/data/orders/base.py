@@ -52,6 +52,12 @@ class BlockOrder(ABC):
     reads_losses: ClassVar[bool] = False
     repeats_blocks: ClassVar[bool] = False
 
+    def __repr__(self) -> str:
+        """Name the order and its public settings, by which a checkpoint knows it."""
+        public = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        settings = ", ".join(f"{name}={value!r}" for name, value in public.items())
+        return f"{type(self).__module__}.{type(self).__qualname__}({settings})"
+
     @abstractmethod
     def blocks(self, epoch: Epoch) -> NDArray[Any]:
         """Return the blocks of an epoch in the order in which they are read.

@@ -38,8 +38,8 @@ def focused_passes(ranked: NDArray[np.int64], share: float) -> list[NDArray[np.i
         share: Share of them that is read, in (0, 1].
 
     Returns:
-        Passes with N blocks in all: the K = share · N hardest, rounded but at least one, as often as they fit, then the
-        hardest of these once more.
+        Passes with N blocks in all: the share · N hardest (rounded, but at least one) as often as
+        they fit, then the hardest of these once more.
 
     >>> [blocks.tolist() for blocks in focused_passes(np.array([3, 0, 4, 2, 1]), share=0.4)]
     [[3, 0], [3, 0], [3]]
