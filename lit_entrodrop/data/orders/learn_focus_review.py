@@ -63,10 +63,9 @@ class LearnFocusReview(BlockOrder):
     as the hardest; ties are broken at random. Passes over the hardest blocks are shuffled one by
     one, so that two readings of a block lie apart; `share: 1` is `Shuffled`, bit for bit.
 
-    The paper pretrains, shortens the phases of focus and drops blocks by clusters of their
-    perplexity. Here an epoch keeps its N readings, and the easiest blocks are dropped at a quantile
-    of the loss, which has the order of the perplexity. The lengths of the phases and the share are
-    in epochs and blocks of fine-tuning; their defaults are ours.
+    The paper pretrains, and drops clusters of blocks of low perplexity, which it brings back for
+    review. Here the easiest blocks are dropped at a quantile of the loss, which has the order of
+    the perplexity; phases are whole epochs, which keep their N readings; and the defaults are ours.
 
     Source:
         Prakriya et al. 2025, Accelerating Large Language Model Pretraining via LFR Pedagogy,
