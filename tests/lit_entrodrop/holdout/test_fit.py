@@ -35,9 +35,9 @@ def last(run: Path) -> dict[str, Any]:
     return state
 
 
-def refused(tiny: Tiny, *settings: object) -> str:
+def refused(tiny: Tiny, *settings: object, root: str = "refused") -> str:
     with pytest.raises(SystemExit) as ended:
-        fit(tiny, SELECTION, *settings, root="refused")
+        fit(tiny, SELECTION, *settings, root=root)
     return str(ended.value.code)
 
 
@@ -76,6 +76,6 @@ def test_gains_of_other_settings_are_refused_on_resume(
     changed = {selected: ["--model.regularizers.neighbours=2"], plain: []}
     for run, settings in changed.items():
         checkpoint = f"--ckpt_path={run / 'checkpoints' / 'step=3.ckpt'}"
-        said = refused(tiny_module, HOLDOUT, checkpoint, *settings)
+        said = refused(tiny_module, HOLDOUT, checkpoint, *settings, root=f"not_{run.name}")
         assert "ckpt_path: expected a checkpoint with the gains of this data.holdout" in said
         assert "restore these settings, or start a new run" in said
