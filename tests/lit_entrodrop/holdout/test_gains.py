@@ -17,6 +17,7 @@ from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.corpora import load_corpus
+from lit_entrodrop.entropy import file
 from lit_entrodrop.holdout.gains import HoldoutGains, measure_gains
 from lit_entrodrop.holdout.nearest import nearest_chunks
 from regularizers import Outputs, Requirements
@@ -110,6 +111,13 @@ def test_gains_are_those_of_a_slow_reference(
     # Losses of 6 nats are kept in half precision, and a chunk has few.
     np.testing.assert_allclose(found, expected, atol=4e-3)
     assert np.nanstd(expected) > 0.1
+
+
+def test_losses_are_read_in_slabs(tiny: Tiny, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, model, cache = data_of(tiny, mixed), build(tiny), str(tiny.folder / "own")
+    whole = measure_gains(data, model, 3, cache)
+    monkeypatch.setattr(file, "SLAB", 3 * 16)
+    np.testing.assert_array_equal(measure_gains(data, model, 3, cache), whole)
 
 
 def test_text_that_resembles_holdout_text_gains_more_than_noise(tiny: Tiny) -> None:
