@@ -30,7 +30,8 @@ class Regularizers(nn.ModuleList):
 
     Raises:
         TypeError: if something else than a regularizer is given.
-        ValueError: if two of them ask for entropies from different sources, or for two teachers.
+        ValueError: if two of them ask for entropies from different sources, for two teachers, or
+            for different numbers of holdout neighbours.
 
     >>> Regularizers([]).requirements.entropy is None
     True
@@ -196,7 +197,7 @@ class Regularizers(nn.ModuleList):
             "second_forward": (required.second_forward, step.second_forward),
             "reference": (required.reference, step.reference),
             "teacher": (required.teacher is not None, step.teacher),
-            "holdout_gain": (required.holdout_gain, step.holdout_gain),
+            "holdout_gain": (required.holdout_neighbours is not None, step.holdout_gain),
         }
         for name, (wanted, given) in provided.items():
             if wanted and given is None:
@@ -258,6 +259,11 @@ def _merge(requirements: list[Requirements]) -> Requirements:
         ),
         teacher=_one_for_all(
             [each.teacher for each in requirements], "teacher", "the same decay of its weights"
+        ),
+        holdout_neighbours=_one_for_all(
+            [each.holdout_neighbours for each in requirements],
+            "number of holdout neighbours",
+            "the same neighbours",
         ),
         **{name: any(getattr(each, name) for each in requirements) for name in switches},
     )
