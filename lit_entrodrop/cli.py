@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
 from lit_entrodrop.callbacks import Checkpoints, NaNGuard, PredictionWriter
+from lit_entrodrop.catalog.finding import load_regularizers
 from lit_entrodrop.checkpoint_io import StreamingCheckpointIO
 from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.checks import check_strategy
@@ -33,12 +34,12 @@ from lit_entrodrop.run_folder import find_checkpoint, refuse_used_folder
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
-add up. Seven commands beside those below have a --help of their own: `compare` (arms at matched
+add up. Eight commands beside those below have a --help of their own: `compare` (arms at matched
 seeds, and which is better), `doctor` (checks a config before an expensive run), `export`
 (checkpoint to a Hugging Face folder), `plan` (which strategy fits which hardware, and how fast it
-will be), `quickstart` (plain, EntroDrop and random dropout on a medical corpus), `report` (a page
-that explains runs) and `verify-resume` (proves that a run that is killed and resumed ends as an
-uninterrupted one)."""
+will be), `quickstart` (plain, EntroDrop and random dropout on a medical corpus), `regularizers`
+(which there are, and how each is set), `report` (a page that explains runs) and `verify-resume`
+(proves that a run that is killed and resumed ends as an uninterrupted one)."""
 
 
 class Trainer(L.Trainer):
@@ -150,6 +151,7 @@ class LitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of checkpoints, and derive what must agree."""
+        load_regularizers()
         parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_class_arguments(Monitors, "monitors")
         parser.link_arguments(

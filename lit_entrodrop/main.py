@@ -27,6 +27,7 @@ SELF_PARSED = {
     "compare": "lit_entrodrop.compare.command:main",
     "doctor": "lit_entrodrop.doctor.command:main",
     "plan": "lit_entrodrop.plan.command:main",
+    "regularizers": "lit_entrodrop.catalog.command:main",
     "report": "lit_entrodrop.report.command:main",
     "verify-resume": "lit_entrodrop.verify_resume:command",
 }

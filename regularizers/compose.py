@@ -47,7 +47,7 @@ class Regularizers(nn.ModuleList):
         super().__init__(regularizers)
         self.ordered = tuple(regularizers)
         self.names = _unique_names(regularizers)
-        self.requirements = _merge([regularizer.requirements for regularizer in regularizers])
+        self.requirements = _merge(regularizers)
         self.reshapes_mean = any(_overrides(each, "on_loss") for each in regularizers)
         self.reads_outputs = self.reshapes_mean or any(
             _overrides(each, "on_token_loss") for each in regularizers
@@ -250,25 +250,32 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
     return names
 
 
-def _merge(requirements: list[Requirements]) -> Requirements:
+def _merge(regularizers: list[Regularizer]) -> Requirements:
+    requirements = [regularizer.requirements for regularizer in regularizers]
+    kinds = [type(regularizer).__name__ for regularizer in regularizers]
     switches = [each.name for each in fields(Requirements) if each.type is bool]
     return Requirements(
         entropy=_one_for_all(
-            [each.entropy for each in requirements], "entropy source", "the same entropy_source"
+            zip(kinds, [each.entropy for each in requirements], strict=True),
+            "entropy source",
+            "the same entropy_source",
         ),
         teacher=_one_for_all(
-            [each.teacher for each in requirements], "teacher", "the same decay of its weights"
+            zip(kinds, [each.teacher for each in requirements], strict=True),
+            "teacher",
+            "the same decay of its weights",
         ),
         **{name: any(getattr(each, name) for each in requirements) for name in switches},
     )
 
 
-def _one_for_all(wanted: Iterable[_T | None], what: str, remedy: str) -> _T | None:
-    distinct = {each for each in wanted if each is not None}
+def _one_for_all(wanted: Iterable[tuple[str, _T | None]], what: str, remedy: str) -> _T | None:
+    given = [(kind, value) for kind, value in wanted if value is not None]
+    distinct = {value for _, value in given}
     if len(distinct) > 1:
         raise ValueError(
             f"regularizers: expected one {what} for all, got "
-            f"{sorted(distinct, key=str)}: give them {remedy}"
+            f"{', '.join(f'{value} of {kind}' for kind, value in given)}: give them {remedy}"
         )
     return next(iter(distinct), None)
 

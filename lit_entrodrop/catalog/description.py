@@ -68,7 +68,8 @@ class Description(Documentation):
         name: of its class.
         class_path: by which configs name it.
         kind: its class.
-        package: the distribution that it comes with, and its version.
+        package: the distribution that it comes with.
+        version: of the distribution.
         acts_on: which parts of a step its hooks may change.
         needs: what the training loop must provide.
         gradient_passes: forward passes of a step through which gradients flow.
@@ -82,6 +83,7 @@ class Description(Documentation):
     class_path: str
     kind: type[Regularizer]
     package: str
+    version: str
     acts_on: tuple[str, ...]
     needs: tuple[str, ...]
     gradient_passes: int
@@ -100,16 +102,20 @@ class Description(Documentation):
         return _yaml({"model": {"regularizers+": [entry]}})
 
 
-def describe(kind: type[Regularizer], class_path: str, package: str) -> Description:
+def describe(kind: type[Regularizer], class_path: str, package: str, version: str) -> Description:
     """Describe a regularizer.
 
     Args:
         kind: a class whose settings all have defaults.
         class_path: by which configs name it.
-        package: the distribution that it comes with, and its version.
+        package: the distribution that it comes with.
+        version: of the distribution.
+
+    Returns:
+        Its description.
 
     >>> from regularizers import EntroDrop
-    >>> describe(EntroDrop, "regularizers.EntroDrop", "lit-entrodrop 0.1.0").needs
+    >>> describe(EntroDrop, "regularizers.EntroDrop", "lit-entrodrop", "0.1.0").needs
     ('entropies of the last epoch',)
     """
     regularizer = kind()
@@ -121,6 +127,7 @@ def describe(kind: type[Regularizer], class_path: str, package: str) -> Descript
         class_path=class_path,
         kind=kind,
         package=package,
+        version=version,
         acts_on=tuple(what for hook, what in HOOKS.items() if _overrides(kind, hook)),
         needs=tuple(_needs(required)),
         gradient_passes=1 + required.second_forward,
