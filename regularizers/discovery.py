@@ -131,5 +131,8 @@ def _can_be_named(kind: object, name: str) -> bool:
 
 
 def _is_complete(kind: type[Regularizer]) -> bool:
-    parameters = inspect.signature(kind).parameters.values()
-    return kind is not Regularizer and all(each.default is not each.empty for each in parameters)
+    signature = inspect.signature(kind)
+    # A class without __init__ has that of nn.Module, which takes any.
+    any_kind = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [each for each in signature.parameters.values() if each.kind not in any_kind]
+    return kind is not Regularizer and all(each.default is not each.empty for each in named)

@@ -79,7 +79,7 @@ def show_explanation(
         console.print(part)
     console.print()
     # As it is, to be pasted.
-    console.print(Text(described.block), soft_wrap=True)
+    console.print(Text(described.block.rstrip()), soft_wrap=True)
 
 
 def show_refusals(console: Console, refused: Sequence[Refusal], count: int) -> None:
