@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,8 +18,6 @@ from regularizers.base import (
     Vocabulary,
 )
 from regularizers.curricula import Curriculum
-
-_T = TypeVar("_T")
 
 
 class Regularizers(nn.ModuleList):
@@ -251,31 +249,25 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
 
 
 def _merge(regularizers: list[Regularizer]) -> Requirements:
-    requirements = [regularizer.requirements for regularizer in regularizers]
-    kinds = [type(regularizer).__name__ for regularizer in regularizers]
     switches = [each.name for each in fields(Requirements) if each.type is bool]
     return Requirements(
-        entropy=_one_for_all(
-            zip(kinds, [each.entropy for each in requirements], strict=True),
-            "entropy source",
-            "the same entropy_source",
-        ),
-        teacher=_one_for_all(
-            zip(kinds, [each.teacher for each in requirements], strict=True),
-            "teacher",
-            "the same decay of its weights",
-        ),
-        **{name: any(getattr(each, name) for each in requirements) for name in switches},
+        entropy=_one_for_all(regularizers, "entropy", "entropy source", "the same entropy_source"),
+        teacher=_one_for_all(regularizers, "teacher", "teacher", "the same decay of its weights"),
+        **{
+            name: any(getattr(each.requirements, name) for each in regularizers)
+            for name in switches
+        },
     )
 
 
-def _one_for_all(wanted: Iterable[tuple[str, _T | None]], what: str, remedy: str) -> _T | None:
-    given = [(kind, value) for kind, value in wanted if value is not None]
+def _one_for_all(regularizers: list[Regularizer], field: str, what: str, remedy: str) -> Any:
+    wanted = [(type(each).__name__, getattr(each.requirements, field)) for each in regularizers]
+    given = [(name, value) for name, value in wanted if value is not None]
     distinct = {value for _, value in given}
     if len(distinct) > 1:
         raise ValueError(
             f"regularizers: expected one {what} for all, got "
-            f"{', '.join(f'{value} of {kind}' for kind, value in given)}: give them {remedy}"
+            f"{', '.join(f'{value} of {name}' for name, value in given)}: give them {remedy}"
         )
     return next(iter(distinct), None)
 

@@ -23,11 +23,13 @@ ENTROPIES = {
     "reference": "entropies of a reference model",
     "online": "entropies of a clean pass",
 }
-SWITCHES = {
+# By the fields of Requirements, as far as their names do not say it.
+NEEDS = {
     "second_forward": "a second pass",
     "dropout": "dropout in the model",
     "reference": "a reference model",
-    "holdout_gain": "holdout documents",
+    "teacher": "a teacher (decay {:g})",
+    "holdout_neighbours": "{} holdout neighbours",
     "logits": "all logits",
     "entropy_gradient": "gradients through entropies",
     "divergence": "divergences",
@@ -160,11 +162,11 @@ def _overrides(kind: type[Regularizer], hook: str) -> bool:
 
 
 def _needs(required: Requirements) -> Iterator[str]:
-    if required.entropy is not None:
-        yield ENTROPIES[required.entropy]
-    if required.teacher is not None:
-        yield f"a teacher (decay {required.teacher:g})"
-    yield from (what for name, what in SWITCHES.items() if getattr(required, name))
+    for name, value in vars(required).items():
+        if name == "entropy" and value is not None:
+            yield ENTROPIES[value]
+        elif value is not None and value is not False:
+            yield NEEDS.get(name, name.replace("_", " ")).format(value)
 
 
 def _strength(curriculum: object) -> tuple[float, float] | None:
