@@ -1,0 +1,58 @@
+"""The confidence penalty: predictions of low entropy cost."""
+
+from torch import Tensor
+
+from regularizers.base import Outputs, Regularizer, Requirements, TrainingStep
+from regularizers.curricula import Curriculum, as_curriculum
+from regularizers.functional import masked_mean
+
+
+def confidence_penalty(entropy: Tensor, valid: Tensor, beta: float) -> Tensor:
+    """Return −β times the mean entropy, a scalar.
+
+    Args:
+        entropy: ``[B, T]`` nats, with gradient; not looked at where not valid.
+        valid: ``[B, T]`` bool, the tokens that count.
+        beta: factor.
+
+    >>> import torch
+    >>> entropy = torch.tensor([[torch.nan, 1.0, 3.0]])
+    >>> confidence_penalty(entropy, ~entropy.isnan(), 0.1)
+    tensor(-0.2000)
+    """
+    return -beta * masked_mean(entropy, valid)
+
+
+class ConfidencePenalty(Regularizer):
+    """Reward predictions of high entropy.
+
+    The entropy of the model's own prediction, with gradient, is subtracted from the loss:
+
+        L = mean(−ln p_t) − β · mean(H_t),  H_t = −Σ_v p_v ln p_v
+
+    The mean entropy is that of all tokens with a label, whatever their weights.
+
+    Source:
+        Pereyra et al. 2017, arXiv 1701.06548, section 3; β = 0.1 is theirs for language models.
+
+    Args:
+        curriculum: factor β of the entropy, over training; a number is constant.
+
+    >>> ConfidencePenalty().curriculum(0.5)
+    0.1
+    """
+
+    def __init__(self, curriculum: Curriculum | float = 0.1) -> None:
+        super().__init__()
+        self.curriculum = as_curriculum(curriculum)
+
+    @property
+    def requirements(self) -> Requirements:
+        """Gradients through the entropies."""
+        return Requirements(entropy_gradient=True)
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        """Add the penalty."""
+        penalty = confidence_penalty(outputs.entropy, step.valid, self.curriculum(step.progress))
+        step.log("penalty", penalty)
+        return loss + penalty

@@ -1,0 +1,60 @@
+"""The focal loss: tokens that the model already predicts well count less."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers.curricula import Curriculum, as_curriculum
+
+
+def focal_factor(nll: Tensor, gamma: float) -> Tensor:
+    """Return (1 − p)^γ of each token, with gradient.
+
+    Args:
+        nll: any shape, −ln p, nats.
+        gamma: exponent γ, 0 or more; 0 gives ones.
+
+    Returns:
+        Same shape, in [0, 1].
+
+    >>> focal_factor(torch.tensor(0.5).log().neg(), 2.0)
+    tensor(0.2500)
+    """
+    # Below an exponent of 1 the slope is infinite at p = 1, and rounding may lead beyond.
+    missing = (-torch.expm1(-nll)).clamp(min=torch.finfo(nll.dtype).tiny)
+    return missing.pow(gamma)
+
+
+class Focal(Regularizer):
+    """Let tokens count less the better they are predicted.
+
+    The loss of each token is scaled by the probability that the model gives to other words; the
+    gradient flows through the factor too:
+
+        L = −(1 − p_t)^γ · ln p_t
+
+    γ = 0 is cross-entropy. The mean is over all tokens with a label, so the loss is smaller than
+    that of plain training.
+
+    Source:
+        Lin et al. 2017, arXiv 1708.02002, equation 4.
+
+    Args:
+        curriculum: exponent γ, over training; a number is constant.
+
+    >>> Focal().curriculum(0.5)
+    2.0
+    """
+
+    def __init__(self, curriculum: Curriculum | float = 2.0) -> None:
+        super().__init__()
+        self.curriculum = as_curriculum(curriculum)
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        """Scale the loss of each token."""
+        factor = focal_factor(outputs.nll, self.curriculum(step.progress))
+        return replace(token_loss, loss=factor * token_loss.loss)

@@ -1,0 +1,71 @@
+"""Label smoothing: a share of the probability of the label goes to all words alike."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers.curricula import Curriculum, as_curriculum, require_probability
+
+
+def smoothed_loss(loss: Tensor, logsumexp: Tensor, mean_logit: Tensor, epsilon: float) -> Tensor:
+    """Mix a loss with the cross-entropy to the uniform distribution.
+
+    Args:
+        loss: any shape, nats; the cross-entropy to the label.
+        logsumexp: same shape, ln Σ_v exp z_v.
+        mean_logit: same shape, Σ_v z_v / V; so −Σ_v ln p_v / V is the difference of both.
+        epsilon: share of the uniform distribution, in [0, 1].
+
+    Returns:
+        Same shape.
+
+    >>> import torch
+    >>> logits = torch.tensor([2.0, 0.0])
+    >>> partition = logits.logsumexp(0)
+    >>> smoothed_loss(partition - logits[0], partition, logits.mean(), 0.5)
+    tensor(0.6269)
+    """
+    return loss.lerp(logsumexp - mean_logit, epsilon)
+
+
+class LabelSmoothing(Regularizer):
+    """Aim at the label mixed with the uniform distribution.
+
+    A share ε of the target's probability is spread evenly over the V words of the vocabulary, so
+    that no logit need grow without bound:
+
+        L = (1 − ε) · (−ln p_t) − ε · Σ_v ln p_v / V
+
+    The second term is the log-partition less the mean logit, which the fused head tells: no
+    ``[B, T, V]`` tensor is made.
+
+    Source:
+        Szegedy et al. 2016, arXiv 1512.00567, section 7.
+
+    Args:
+        curriculum: share ε of the uniform distribution, over training; a number is constant.
+
+    Raises:
+        ValueError: if ε leaves [0, 1].
+
+    >>> LabelSmoothing().curriculum(0.5)
+    0.1
+    """
+
+    def __init__(self, curriculum: Curriculum | float = 0.1) -> None:
+        super().__init__()
+        self.curriculum = as_curriculum(curriculum)
+        require_probability("LabelSmoothing curriculum", self.curriculum)
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        """Smooth the loss of each token that has a label."""
+        loss = smoothed_loss(
+            token_loss.loss,
+            outputs.logsumexp,
+            outputs.mean_logit,
+            self.curriculum(step.progress),
+        )
+        return replace(token_loss, loss=loss.masked_fill(~step.valid, 0.0))

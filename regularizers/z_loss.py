@@ -1,0 +1,53 @@
+"""The z-loss: log-partitions are kept near zero."""
+
+from torch import Tensor
+
+from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.curricula import Curriculum, as_curriculum
+from regularizers.functional import masked_mean
+
+
+def z_penalty(logsumexp: Tensor, valid: Tensor, factor: float) -> Tensor:
+    """Return a factor times the mean squared log-partition, a scalar.
+
+    Args:
+        logsumexp: ``[B, T]``, ln Σ_v exp z_v.
+        valid: ``[B, T]`` bool, the tokens that count.
+        factor: c.
+
+    >>> import torch
+    >>> z_penalty(torch.tensor([[3.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool), 0.1)
+    tensor(0.5000)
+    """
+    return factor * masked_mean(logsumexp.square(), valid)
+
+
+class ZLoss(Regularizer):
+    """Penalise the squared log-partition.
+
+    The loss does not change if a constant is added to all logits; the penalty keeps them from
+    drifting, which matters in low precision:
+
+        L = mean(−ln p_t) + c · mean((ln Z_t)²),  Z_t = Σ_v exp z_v
+
+    The mean square is that of all tokens with a label, whatever their weights.
+
+    Source:
+        Chowdhery et al. 2022 (PaLM), arXiv 2204.02311, section 5.
+
+    Args:
+        curriculum: factor c, over training; a number is constant.
+
+    >>> ZLoss().curriculum(0.5)
+    0.0001
+    """
+
+    def __init__(self, curriculum: Curriculum | float = 1e-4) -> None:
+        super().__init__()
+        self.curriculum = as_curriculum(curriculum)
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        """Add the penalty."""
+        penalty = z_penalty(outputs.logsumexp, step.valid, self.curriculum(step.progress))
+        step.log("penalty", penalty)
+        return loss + penalty
