@@ -21,7 +21,7 @@ def show_listing(console: Console, described: Sequence[Description]) -> None:
         table.add_column(no_wrap=True)
         table.add_column(ratio=1)
         for each in of_package:
-            facts = Text(f"{facts_of(each)}\n{each.source}".rstrip(), style="dim")
+            facts = Text(f"{facts_of(each)}\n{plain(each.source)}".rstrip(), style="dim")
             table.add_row(Text(each.name, style="bold"), Group(Text(each.summary), facts))
         console.print(table)
 
