@@ -14,7 +14,9 @@ from lit_entrodrop.causal_lm import (
     sees_the_future,
 )
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.strategies.names import STRATEGIES
+from regularizers import Requirements
 
 LIGHTNINGS_OWN = re.compile(
     r"deepspeed(_stage_.+)?|fsdp_cpu_offload"
@@ -55,6 +57,21 @@ def check_model_fits_data(
             f"data.packing: {config.model_type} with attention "
             f"{config._attn_implementation!r} lets packed documents see each other: set "
             "data.packing to false"
+        )
+
+
+def check_order(order: BlockOrder, requirements: Requirements) -> None:
+    """Refuse an order of blocks with regularizers that it would mislead.
+
+    Raises:
+        ValueError: saying what does not fit and what to do.
+    """
+    if order.repeats_blocks and requirements.entropy == "last_epoch":
+        raise ValueError(
+            "data.order: expected an order that reads each block once an epoch, as a regularizer "
+            f"takes the entropies of the last epoch, got {type(order).__name__}, at whose second "
+            "reading of a block they would be those of this epoch: set the regularizer's "
+            "entropy_source to reference or online, or leave data.order out"
         )
 
 

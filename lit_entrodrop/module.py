@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, shapes
-from lit_entrodrop.checks import Position, check_trainer, total_steps
+from lit_entrodrop.checks import Position, check_order, check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
@@ -108,6 +108,7 @@ class LitCausalLM(L.LightningModule):
         if hasattr(self, "causal_lm"):
             return
         self.regularizers.check(self.vocabulary)
+        check_order(self.data.order, self.regularizers.requirements)
         self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer)
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -153,6 +154,7 @@ class LitCausalLM(L.LightningModule):
         outputs = self._forward(batch, corrupted, perturb, token_weight)
         loss, weight = self.regularizers.reduce(outputs, step, token_weight)
         self.entropies.record(batch, outputs.entropy)
+        self.data.record_losses(batch["block_id"], outputs.nll, step.valid)
         self.step_weight += weight.detach()
         self.metrics.add_step(loss, weight.detach(), step.metrics, self.one)
         return loss / batch["labels"].shape[1]

@@ -102,6 +102,53 @@ def is_unpredicted(document_ids: Tensor) -> Tensor:
     return is_document_start(document_ids) | (document_ids < 0)
 
 
+def number_documents(document_ids: Tensor) -> Tensor:
+    """Number all documents of a batch, ``[B, T]`` int64 in ``[0, B·T)``.
+
+    >>> number_documents(torch.tensor([[0, 1], [0, 0]]))
+    tensor([[0, 1],
+            [2, 2]])
+    """
+    return (is_document_start(document_ids).flatten().cumsum(0) - 1).view_as(document_ids)
+
+
+def document_sum(values: Tensor, document_ids: Tensor) -> Tensor:
+    """Add up the values of each packed document, and give each of its tokens the sum.
+
+    Args:
+        values: ``[B, T]``, any dtype.
+        document_ids: ``[B, T]`` int64, -1 for padding.
+
+    Returns:
+        ``[B, T]``, the dtype of the values.
+
+    >>> document_sum(torch.tensor([[1.0, 2.0, 5.0]]), torch.tensor([[0, 0, 1]]))
+    tensor([[3., 3., 5.]])
+    """
+    documents = number_documents(document_ids).flatten()
+    sums = torch.zeros_like(values).flatten().scatter_add(0, documents, values.flatten())
+    return sums[documents].view_as(values)
+
+
+def document_mean(values: Tensor, mask: Tensor, document_ids: Tensor) -> Tensor:
+    """Average the values of each packed document, and give each of its tokens the mean.
+
+    Args:
+        values: ``[B, T]``, floating.
+        mask: ``[B, T]`` bool, which values count.
+        document_ids: ``[B, T]`` int64, -1 for padding.
+
+    Returns:
+        ``[B, T]``, the dtype of the values; 0 in documents of which nothing counts.
+
+    >>> mask = torch.tensor([[False, True, True, True]])
+    >>> document_mean(torch.tensor([[9.0, 1.0, 3.0, 5.0]]), mask, torch.tensor([[0, 0, 0, 1]]))
+    tensor([[2., 2., 2., 5.]])
+    """
+    count = document_sum(mask.to(values.dtype), document_ids)
+    return document_sum(values.masked_fill(~mask, 0.0), document_ids) / count.clamp(min=1)
+
+
 def predicted_labels(labels: Tensor, document_ids: Tensor) -> Tensor:
     """Ignore the labels that nothing predicts: those of first tokens and of padding.
 

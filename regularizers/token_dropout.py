@@ -14,7 +14,12 @@ from regularizers.base import (
     Vocabulary,
 )
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
-from regularizers.functional import bernoulli, is_document_start, is_lowest_share
+from regularizers.functional import (
+    bernoulli,
+    is_document_start,
+    is_lowest_share,
+    number_documents,
+)
 from regularizers.replacement import NO_MASK_TOKEN, Replacement, replace_embeddings, replace_ids
 
 Selection = Literal["random", "low_entropy", "high_entropy"]
@@ -33,8 +38,7 @@ def ranking_groups(document_ids: Tensor, scope: Scope) -> Tensor:
         return torch.zeros_like(document_ids)
     rows, length = document_ids.shape
     if scope == "document":
-        starts = is_document_start(document_ids).flatten()
-        return (starts.cumsum(0) - 1).view_as(document_ids)
+        return number_documents(document_ids)
     return torch.arange(rows, device=document_ids.device)[:, None].expand(rows, length)
 
 

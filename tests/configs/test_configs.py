@@ -190,7 +190,9 @@ def test_base_sets_what_every_run_shares() -> None:
     assert cli.model.lm.pretrained == "package:lit_entrodrop/tiny_base"
 
 
-@pytest.mark.parametrize("name", ["EntroDrop", "RandomTokenDropout", "EmbeddingDropout"])
+@pytest.mark.parametrize(
+    "name", ["EntroDrop", "RandomTokenDropout", "EmbeddingDropout", "LossReweighting"]
+)
 def test_defaults_survive_in_the_kept_config(name: str, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     named = [{"class_path": f"regularizers.{name}"}]

@@ -9,12 +9,15 @@ from torch.autograd import gradcheck
 
 from regularizers.functional import (
     bernoulli,
+    document_mean,
+    document_sum,
     ids_tensor,
     is_document_start,
     is_lowest_share,
     shift_right,
     token_entropy,
 )
+from regularizers.testing import make_step
 
 
 def scipy_entropy(logits: torch.Tensor) -> np.ndarray:
@@ -93,6 +96,25 @@ def test_document_starts() -> None:
         [1, 0, 0, 0, 0],
         [1, 0, 0, 0, 0],
     ]
+
+
+@pytest.mark.parametrize("draw", range(5))
+def test_document_means_are_those_of_a_loop(draw: int) -> None:
+    step = make_step(4, 30, draw=draw)
+    values = torch.rand(4, 30, dtype=torch.float64)
+    means = document_mean(values, step.valid, step.document_ids)
+    sums = document_sum(step.input_ids, step.document_ids)
+    for row, place in (step.document_ids >= 0).nonzero().tolist():
+        own = step.document_ids[row] == step.document_ids[row, place]
+        counted = values[row, own & step.valid[row]].numpy()
+        assert means[row, place] == pytest.approx(counted.mean() if len(counted) else 0)
+        assert sums[row, place] == step.input_ids[row, own].sum()
+
+
+def test_document_mean_gradcheck() -> None:
+    step = make_step(2, 12)
+    values = torch.rand(2, 12, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda each: document_mean(each, step.valid, step.document_ids), values)
 
 
 def lowest(

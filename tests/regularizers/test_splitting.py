@@ -13,8 +13,8 @@ from regularizers.testing.contract import Case
 from regularizers.testing.steps import slice_rows
 from regularizers.testing.toy import first_forward, provide
 
-# What is above the mean of a micro-batch, or below it, depends on the micro-batch.
-OF_THE_BATCH = {"Flooding"}
+# What a token, a document or the mean loss is compared with depends on the micro-batch.
+OF_THE_BATCH = {"Flooding", "LossReweighting", "Rho1"}
 
 
 def reduce(regularizer: Regularizer, step: TrainingStep) -> tuple[Tensor, Tensor, Tensor]:

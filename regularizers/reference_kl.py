@@ -1,0 +1,56 @@
+"""Self-regularization: stay close to the predictions of the base model."""
+
+from dataclasses import replace
+
+import torch
+
+from regularizers.base import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
+from regularizers.curricula import Curriculum, as_curriculum
+from regularizers.functional import masked_mean
+
+
+class ReferenceKL(Regularizer):
+    """Penalise the divergence of the base model's predictions from the model's.
+
+    A frozen reference model, by default the model as it was before training, predicts the same
+    tokens from clean input, and what the model forgets of its predictions costs:
+
+        ℓ = −ln p_θ(x_t) + λ·KL(p_base ‖ p_θ)
+
+    This limits forgetting: the direction of the divergence makes the model keep probability on
+    whatever the base model thinks likely. Tokens count in it as they do in the loss: with the same
+    weights, and prompts whose labels are ignored not at all.
+
+    Source:
+        Li et al. 2024, arXiv 2407.08374 (OrthSR), whose self-regularization this is for language
+        models: divergence of words instead of classes.
+
+    Args:
+        curriculum: factor λ of the divergence, over training; a number is constant.
+
+    Raises:
+        ValueError: if the factor is negative or not finite.
+
+    >>> ReferenceKL().requirements.reference
+    True
+    """
+
+    def __init__(self, curriculum: Curriculum | float = 0.1) -> None:
+        super().__init__()
+        self.curriculum = as_curriculum(curriculum)
+
+    @property
+    def requirements(self) -> Requirements:
+        """A frozen model, and divergences."""
+        return Requirements(reference=True, divergence=True)
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        """Add the divergence."""
+        strength = self.curriculum(step.progress)
+        step.log("strength", torch.tensor(strength))
+        assert step.reference is not None, "Regularizers refuses a step without it"
+        divergence = step.reference().kl_divergence(outputs).masked_fill(~step.valid, 0.0)
+        step.log("divergence", masked_mean(divergence, step.valid))
+        return replace(token_loss, loss=token_loss.loss + strength * divergence)

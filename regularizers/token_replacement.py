@@ -1,0 +1,48 @@
+"""Token replacement noise: random words in the input, true words in the labels."""
+
+import torch
+from torch import Tensor
+
+from regularizers.base import Regularizer, TrainingStep
+from regularizers.curricula import Curriculum, as_curriculum, require_probability
+from regularizers.functional import bernoulli
+from regularizers.replacement import replace_ids
+
+
+class TokenReplacement(Regularizer):
+    """Replace input tokens by random words; the labels stay.
+
+    Each token of the input that is neither special nor padding becomes, with probability p, a word
+    drawn uniformly from the vocabulary without its special tokens:
+
+        x̃_t = u_t ~ U(V without special tokens)   with probability p, otherwise x_t
+        L = −Σ_t ln p_θ(x_t | x̃_<t) / N
+
+    A drawn word may be the one that stands there: a share p·(1 − 1/|V|) of the tokens changes.
+    The first token of a document is replaced like any other, unless it is special.
+
+    Source:
+        Chen et al. 2026, arXiv 2606.16246, random token replacement.
+
+    Args:
+        curriculum: probability p of being replaced, over training; a number is constant.
+
+    Raises:
+        ValueError: if the probability leaves [0, 1].
+
+    >>> TokenReplacement().curriculum(0.5)
+    0.05
+    """
+
+    def __init__(self, curriculum: Curriculum | float = 0.05) -> None:
+        super().__init__()
+        self.curriculum = as_curriculum(curriculum)
+        require_probability("TokenReplacement curriculum", self.curriculum)
+
+    def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
+        """Replace tokens that chance chooses."""
+        p, generator = self.curriculum(step.progress), step.generator()
+        replaced = step.alterable & bernoulli(input_ids.shape, p, generator)
+        step.log("strength", torch.tensor(p))
+        step.log("drop_rate", replaced.sum() / step.alterable.sum().clamp(min=1))
+        return replace_ids(input_ids, replaced, "random_token", step.vocabulary, generator)
