@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 import yaml
-from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
@@ -28,6 +27,7 @@ from lit_entrodrop.evaluation_table import evaluation_table
 from lit_entrodrop.loggers import loggers
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.monitors import Monitors, shows_progress
+from lit_entrodrop.parsing import Parser
 from lit_entrodrop.ranks import is_first
 from lit_entrodrop.run_folder import find_checkpoint, refuse_used_folder
 
@@ -105,31 +105,6 @@ def _check_output(output: str | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"output: expected a folder that can be written to, got {path.parent}")
-
-
-class OneLineErrors(ArgumentParser):
-    """A parser that tells an error in one line, not below a list of all options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with one line on stderr and exit status 2."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        program = parser.prog.replace(" [options]", "")
-        self.exit(2, f"{program}: error: {one_line(message)} (see {program} --help)\n")
-
-
-class Parser(OneLineErrors, LightningArgumentParser):
-    """The parser of Lightning's commands."""
-
-
-def one_line(message: object) -> str:
-    r"""Return a message without line ends.
-
-    >>> one_line("a\n  b")
-    'a b'
-    """
-    return " ".join(str(message).split())
 
 
 class LitCLI(LightningCLI):

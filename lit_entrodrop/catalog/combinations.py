@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 from lit_entrodrop.catalog.description import Description
+from lit_entrodrop.parsing import one_line
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.testing.steps import EVALUATION, VOCABULARY, make_step
@@ -57,7 +58,7 @@ def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | No
         regularizers = Regularizers([first(), second()])
         regularizers.check(VOCABULARY)
     except ValueError as error:
-        return " ".join(str(error).split())
+        return one_line(error)
     try:
         take_step(regularizers)
     # Strangers may raise anything; of ours a test requires that they never come this far.

@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Any
 
 from rich.text import Text
@@ -13,6 +12,7 @@ from lit_entrodrop.catalog.combinations import refusals, refusals_of
 from lit_entrodrop.catalog.description import Description
 from lit_entrodrop.catalog.finding import Catalog, find_all
 from lit_entrodrop.catalog.showing import show_explanation, show_listing, show_refusals, to_json
+from lit_entrodrop.parsing import did_you_mean
 from lit_entrodrop.terminal import command_parser, console_of
 
 WIDTH = 100  # where no terminal says how wide it is
@@ -80,9 +80,7 @@ def _named(name: str, catalog: Catalog) -> Description:
     named = {**catalog.descriptions, **by_path}
     if name in named:
         return named[name]
-    spelled = {known.lower(): known for known in named}
-    alike = get_close_matches(name.lower().replace("_", ""), spelled, n=1)
-    remedy = f"did you mean {spelled[alike[0]]}?" if alike else "see lit-entrodrop regularizers"
+    remedy = did_you_mean(name, named, "see lit-entrodrop regularizers")
     raise ValueError(f"explain: expected the name of a regularizer, got {name}: {remedy}")
 
 

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop import __version__
 from lit_entrodrop.catalog.description import Description, describe
+from lit_entrodrop.parsing import one_line
 from regularizers.discovery import Installed, installed_regularizers, own_regularizers
 
 
@@ -18,7 +19,7 @@ def load_regularizers() -> None:
     """
     own_regularizers()
     for problem in installed_regularizers().problems:
-        rank_zero_warn(" ".join(problem.split()))
+        rank_zero_warn(one_line(problem))
 
 
 @dataclass(frozen=True)

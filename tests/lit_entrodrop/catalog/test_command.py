@@ -58,9 +58,11 @@ def test_each_explains_itself(capsys: pytest.CaptureFixture[str], name: str) -> 
     for setting in described.settings:
         assert setting.help, f"{name} does not explain {setting.name}"
         assert setting.is_plain, f"{name}: no file can hold the default of {setting.name}"
+    raw = shown(capsys, "--explain", name)
+    assert raw.endswith(f"\n\n{described.block}")
     # Lines may be broken, and marks of literals are left out.
-    text = " ".join(shown(capsys, "--explain", name).split())
-    for part in (described.summary, described.formula, described.source, described.block):
+    text = " ".join(raw.split())
+    for part in (described.summary, described.formula, described.source):
         assert " ".join(part.replace("``", "").split()) in text
 
 
@@ -79,9 +81,10 @@ def test_block_builds_the_defaults(name: str) -> None:
 def test_fit_takes_all_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks, words = [], ["fit", "--data.corpus=x"]
     for name in NAMES:
-        (tmp_path / f"{name}.yaml").write_text(shown(capsys, "--explain", name).split("\n\n")[-1])
+        block = find_all().descriptions[name].block
+        (tmp_path / f"{name}.yaml").write_text(block)
         words.append(f"--config={tmp_path / name}.yaml")
-        blocks += yaml.safe_load(find_all().descriptions[name].block)["model"]["regularizers+"]
+        blocks += yaml.safe_load(block)["model"]["regularizers+"]
     with pytest.raises(SystemExit) as ended:
         main([*words, "--print_config"])
     assert not ended.value.code

@@ -70,6 +70,20 @@ def test_ambiguous_name_is_refused_with_both_paths(
     assert "kit_twin2.Twin" in told
 
 
+@pytest.mark.parametrize(
+    "given", ["Entrodrop", "entro_drop", "regularizers.EntroDrp", "{class_path: Entrodrop}"]
+)
+def test_misspelled_name_gets_a_suggestion(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text(f"model: {{regularizers+: [{given}]}}")
+    for words in ([f"--config={config}"], [f"--model.regularizers+={given}"]):
+        with pytest.raises(SystemExit):
+            main(["fit", "--data.corpus=x", *words])
+        assert ": did you mean EntroDrop? (see" in capsys.readouterr().err
+
+
 def test_what_cannot_be_built_is_not_listed(folder: Path) -> None:
     source = SOUND.format(name="Unbuilt") + "    def __init__(self):\n        1 / 0\n"
     install(folder, "unbuilt", "Unbuilt = kit_unbuilt:Unbuilt", "kit_unbuilt", source)
