@@ -24,6 +24,7 @@ from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.holdout.gains import HoldoutGains
 from lit_entrodrop.loggers import TensorBoard
 from lit_entrodrop.metrics import EntropyBuckets, MemorizationProbe, RunMetrics, Scores
 from lit_entrodrop.metrics_file import MetricsFile
@@ -92,6 +93,7 @@ class LitCausalLM(L.LightningModule):
         self.entropies = Entropies(
             self.regularizers.requirements, reference, cache_dir, entropy_buckets
         )
+        self.holdout_gains = HoldoutGains(self.regularizers.requirements, cache_dir)
         self.metrics = RunMetrics(entropy_buckets.names, memorization)
         self.last_evaluation: dict[str, float] = {}
         self.last_training: dict[str, float] = {}
@@ -108,6 +110,7 @@ class LitCausalLM(L.LightningModule):
         if hasattr(self, "causal_lm"):
             return
         self.regularizers.check(self.vocabulary)
+        self.holdout_gains.check(self.data)
         check_order(self.data.order, self.regularizers.requirements)
         self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer)
 
@@ -242,7 +245,7 @@ class LitCausalLM(L.LightningModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Look up the entropies of a batch on the host, where its blocks are known at once."""
         if self.trainer.training:
-            return self.entropies.attach(batch, "train")
+            return self.holdout_gains.attach(self.entropies.attach(batch, "train"))
         if self.trainer.validating or self.trainer.sanity_checking:
             return self.entropies.attach(batch, self.data.evaluated[dataloader_idx])
         return self.entropies.attach(batch, "test") if self.trainer.testing else batch
@@ -285,6 +288,7 @@ class LitCausalLM(L.LightningModule):
         checkpoint["metrics"] = [file.rows for file in self._metrics_files]
         checkpoint["optimizer_class"] = self._optimizer_class
         checkpoint["entropies"] = self.entropies.state_dict()
+        checkpoint["holdout_gains"] = self.holdout_gains.state_dict()
         checkpoint["trained_on"] = self.data.fingerprint("train")
         checkpoint["lm"] = asdict(self.lm)
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
@@ -303,6 +307,7 @@ class LitCausalLM(L.LightningModule):
             own = shapes(self.state_dict(keep_vars=True))
             check_same_model(own, shapes(checkpoint["state_dict"]))
         self.entropies.load_state_dict(checkpoint["entropies"])
+        self.holdout_gains.load_state_dict(checkpoint.get("holdout_gains", {}))
         evaluating = self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
         if evaluating and checkpoint.get("trained_on") != self.data.fingerprint("train"):
             rank_zero_warn(
@@ -375,6 +380,7 @@ class LitCausalLM(L.LightningModule):
             rank=data_rank(self.trainer).rank,
             seed=self.seed,
             reference=partial(self._score_frozen, batch) if self._score_frozen else None,
+            holdout_gain=batch.get("holdout_gain"),
         )
         return self._with_second_forward(batch, step)
 
@@ -442,6 +448,7 @@ class LitCausalLM(L.LightningModule):
         # Lightning sets the precision for steps alone.
         with self.trainer.precision_plugin.forward_context():
             self.entropies.prepare(self.data, self.causal_lm, scorer)
+            self.holdout_gains.prepare(self.data, self.causal_lm)
 
     def _log_training_if_due(self) -> None:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
