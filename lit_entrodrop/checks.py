@@ -16,6 +16,7 @@ from lit_entrodrop.causal_lm import (
     sees_the_future,
 )
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.probing import has_dropout
 from lit_entrodrop.strategies import DeepSpeedStrategy, FSDPStrategy
 from lit_entrodrop.strategies.names import STRATEGIES
@@ -86,6 +87,21 @@ def check_provides(causal_lm: CausalLM, required: Requirements) -> None:
             f"over the same tokens, got {causal_lm.unwrapped.config.model_type} without, whose "
             "passes are equal: set model.lm.dropout, model.lm.lora.dropout or such an entry of "
             "model.lm.config_overrides as {attention_dropout: 0.1}"
+        )
+
+
+def check_order(order: BlockOrder, requirements: Requirements) -> None:
+    """Refuse an order of blocks with regularizers that it would mislead.
+
+    Raises:
+        ValueError: saying what does not fit and what to do.
+    """
+    if order.repeats_blocks and requirements.entropy == "last_epoch":
+        raise ValueError(
+            "data.order: expected an order that reads each block once an epoch, as a regularizer "
+            f"takes the entropies of the last epoch, got {type(order).__name__}, at whose second "
+            "reading of a block they would be those of this epoch: set the regularizer's "
+            "entropy_source to reference or online, or leave data.order out"
         )
 
 

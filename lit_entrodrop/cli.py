@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 import yaml
-from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
 from lit_entrodrop.callbacks import Checkpoints, NaNGuard, PredictionWriter
+from lit_entrodrop.catalog.finding import load_regularizers
 from lit_entrodrop.checkpoint_io import StreamingCheckpointIO
 from lit_entrodrop.checkpoints import read_checkpoint
 from lit_entrodrop.checks import check_strategy
@@ -27,18 +27,19 @@ from lit_entrodrop.evaluation_table import evaluation_table
 from lit_entrodrop.loggers import loggers
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.monitors import Monitors, shows_progress
+from lit_entrodrop.parsing import Parser
 from lit_entrodrop.ranks import is_first
 from lit_entrodrop.run_folder import find_checkpoint, refuse_used_folder
 
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
-add up. Seven commands beside those below have a --help of their own: `compare` (arms at matched
+add up. Eight commands beside those below have a --help of their own: `compare` (arms at matched
 seeds, and which is better), `doctor` (checks a config before an expensive run), `export`
 (checkpoint to a Hugging Face folder), `plan` (which strategy fits which hardware, and how fast it
-will be), `quickstart` (plain, EntroDrop and random dropout on a medical corpus), `report` (a page
-that explains runs) and `verify-resume` (proves that a run that is killed and resumed ends as an
-uninterrupted one)."""
+will be), `quickstart` (plain, EntroDrop and random dropout on a medical corpus), `regularizers`
+(which there are, and how each is set), `report` (a page that explains runs) and `verify-resume`
+(proves that a run that is killed and resumed ends as an uninterrupted one)."""
 
 
 class Trainer(L.Trainer):
@@ -106,31 +107,6 @@ def _check_output(output: str | None) -> None:
         raise ValueError(f"output: expected a folder that can be written to, got {path.parent}")
 
 
-class OneLineErrors(ArgumentParser):
-    """A parser that tells an error in one line, not below a list of all options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with one line on stderr and exit status 2."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        program = parser.prog.replace(" [options]", "")
-        self.exit(2, f"{program}: error: {one_line(message)} (see {program} --help)\n")
-
-
-class Parser(OneLineErrors, LightningArgumentParser):
-    """The parser of Lightning's commands."""
-
-
-def one_line(message: object) -> str:
-    r"""Return a message without line ends.
-
-    >>> one_line("a\n  b")
-    'a b'
-    """
-    return " ".join(str(message).split())
-
-
 class LitCLI(LightningCLI):
     """Wire model, data and trainer together from YAML files and flags."""
 
@@ -150,6 +126,7 @@ class LitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of checkpoints, and derive what must agree."""
+        load_regularizers()
         parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_class_arguments(Monitors, "monitors")
         parser.link_arguments(

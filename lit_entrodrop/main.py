@@ -6,7 +6,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pkgutil import resolve_name
 
 from jsonargparse import auto_cli
@@ -14,7 +13,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_entrodrop import __version__
-from lit_entrodrop.cli import LitCLI, OneLineErrors, one_line, run_lightning
+from lit_entrodrop.cli import LitCLI, run_lightning
+from lit_entrodrop.parsing import OneLineErrors, did_you_mean, one_line
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 # By name, as `fit` has no need to wait until they are imported.
@@ -27,6 +27,7 @@ SELF_PARSED = {
     "compare": "lit_entrodrop.compare.command:main",
     "doctor": "lit_entrodrop.doctor.command:main",
     "plan": "lit_entrodrop.plan.command:main",
+    "regularizers": "lit_entrodrop.catalog.command:main",
     "report": "lit_entrodrop.report.command:main",
     "verify-resume": "lit_entrodrop.verify_resume:command",
 }
@@ -71,10 +72,9 @@ def _check_command(words: Sequence[str]) -> None:
     known = [*LitCLI.subcommands(), *FUNCTIONS, *SELF_PARSED]
     if not words or words[0].startswith("-") or words[0] in known:
         return
-    alike = get_close_matches(words[0], known, n=1)
     raise ValueError(
         f"expected a command of {', '.join(sorted(known))}, got {words[0]}: "
-        f"{f'did you mean {alike[0]}?' if alike else 'see lit-entrodrop --help'}"
+        f"{did_you_mean(words[0], known, 'see lit-entrodrop --help')}"
     )
 
 

@@ -18,13 +18,14 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, shapes
-from lit_entrodrop.checks import Position, check_trainer, total_steps
+from lit_entrodrop.checks import Position, check_order, check_trainer, total_steps
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.evaluation_history import EvaluationHistory
+from lit_entrodrop.holdout.gains import HoldoutGains
 from lit_entrodrop.loggers import TensorBoard
 from lit_entrodrop.metrics import EntropyBuckets, MemorizationProbe, RunMetrics, Scores
 from lit_entrodrop.metrics_file import MetricsFile
@@ -95,6 +96,7 @@ class LitCausalLM(L.LightningModule):
         self.entropies = Entropies(
             self.regularizers.requirements, reference, cache_dir, entropy_buckets
         )
+        self.holdout_gains = HoldoutGains(self.regularizers.requirements, cache_dir)
         self.metrics = RunMetrics(entropy_buckets.names, memorization)
         self.last_evaluation: dict[str, float] = {}
         self.last_training: dict[str, float] = {}
@@ -113,7 +115,9 @@ class LitCausalLM(L.LightningModule):
         if hasattr(self, "causal_lm"):
             return
         self.regularizers.check(self.vocabulary)
+        self.holdout_gains.check(self.data)
         required = self.regularizers.requirements
+        check_order(self.data.order, required)
         self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer, required)
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -163,6 +167,7 @@ class LitCausalLM(L.LightningModule):
         )
         loss, weight = self.regularizers.reduce(outputs, step, token_weight)
         self.entropies.record(batch, outputs.entropy)
+        self.data.record_losses(batch["block_id"], outputs.nll, step.valid)
         self.step_weight += weight.detach()
         self.metrics.add_step(loss, weight.detach(), step.metrics, self.one)
         return loss / batch["labels"].shape[1]
@@ -250,7 +255,7 @@ class LitCausalLM(L.LightningModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Look up the entropies of a batch on the host, where its blocks are known at once."""
         if self.trainer.training:
-            return self.entropies.attach(batch, "train")
+            return self.holdout_gains.attach(self.entropies.attach(batch, "train"))
         if self.trainer.validating or self.trainer.sanity_checking:
             return self.entropies.attach(batch, self.data.evaluated[dataloader_idx])
         return self.entropies.attach(batch, "test") if self.trainer.testing else batch
@@ -294,6 +299,7 @@ class LitCausalLM(L.LightningModule):
         checkpoint["optimizer_class"] = self._optimizer_class
         checkpoint["entropies"] = self.entropies.state_dict()
         checkpoint["evaluations"] = self.evaluations.told
+        checkpoint["holdout_gains"] = self.holdout_gains.state_dict()
         checkpoint["trained_on"] = self.data.fingerprint("train")
         checkpoint["lm"] = asdict(self.lm)
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
@@ -313,6 +319,7 @@ class LitCausalLM(L.LightningModule):
             own = shapes(self.state_dict(keep_vars=True))
             check_same_model(own, shapes(checkpoint["state_dict"]))
         self.entropies.load_state_dict(checkpoint["entropies"])
+        self.holdout_gains.load_state_dict(checkpoint.get("holdout_gains", {}))
         evaluating = self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
         if evaluating and checkpoint.get("trained_on") != self.data.fingerprint("train"):
             rank_zero_warn(
@@ -388,6 +395,7 @@ class LitCausalLM(L.LightningModule):
             reference=partial(self._score_frozen, batch) if self._score_frozen else None,
             teacher=partial(self._teacher, batch, required) if self._teacher else None,
             gather=partial(gather_rows, trainer=self.trainer),
+            holdout_gain=batch.get("holdout_gain"),
         )
         return with_second_forward(step, self.causal_lm, self.regularizers, batch)
 
@@ -416,6 +424,7 @@ class LitCausalLM(L.LightningModule):
         # Lightning sets the precision for steps alone.
         with self.trainer.precision_plugin.forward_context():
             self.entropies.prepare(self.data, self.causal_lm, scorer)
+            self.holdout_gains.prepare(self.data, self.causal_lm)
 
     def _log_training_if_due(self) -> None:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]

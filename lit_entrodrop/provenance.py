@@ -40,6 +40,7 @@ def provenance(module: "LitCausalLM") -> dict[str, Any]:
         | {"precision": str(trainer.precision), "strategy": type(trainer.strategy).__name__},
         "seed": module.seed,
         "data": {name: data.hparams[name] for name in DATA}
+        | {"order": repr(data.order)}
         | {"corpus": [public_name(name) for name in _as_list(corpus)], "splits": data.summary()},
         "metrics": dict(module.last_evaluation),
         "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}

@@ -109,12 +109,31 @@ def exchange_rows(
         yield rows, torch.from_numpy(merged.astype(np.uint16).view(np.float16))
 
 
+def latest(
+    values: NDArray[np.float32], when: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return of each number the one that any rank has written last; to be called on every rank.
+
+    Args:
+        values: ``[N]`` fp32.
+        when: ``[N]``, when this rank has written each, in a time that all ranks share.
+
+    Returns:
+        ``[N]`` values and times, the same on every rank; of those of one time, the largest.
+    """
+    if not _several():
+        return values, when
+    newest = _reduced(torch.from_numpy(when), dist.ReduceOp.MAX).numpy()
+    candidates = np.where(when == newest, values, -np.inf).astype(np.float32)
+    return _reduced(torch.from_numpy(candidates), dist.ReduceOp.MAX).numpy(), newest
+
+
 def _several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _reduced(tensor: Tensor, operation: "dist.ReduceOp.RedOpType") -> Tensor:
-    on_device = tensor.to(_device())
+    on_device = tensor.to(_device(), copy=True)
     dist.all_reduce(on_device, operation)
     return on_device.cpu()
 

@@ -1,6 +1,7 @@
 """A teacher made of the model itself: the moving average of the weights that are trained."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from lit_entrodrop.causal_lm import NOTHING_MORE, CausalLM
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.scoring import score_clean
+from lit_entrodrop.head.form import HeadPredictions
 from lit_entrodrop.sharding import local_shard
 from regularizers import Outputs, Requirements
 
@@ -45,10 +47,15 @@ class Teacher:
 
         Args:
             batch: a batch on the device.
-            required: logits or not; predictions would be computed by the head once it is another.
+            required: whether logits or the divergence between passes is required.
         """
         with self._in_place():
-            return score_clean(self._causal_lm, batch, replace(required, divergence=False))
+            outputs = score_clean(self._causal_lm, batch, required)
+            if isinstance(outputs.predictions, HeadPredictions):
+                # It is run when the model's own head has its weights again.
+                head = copy.deepcopy(outputs.predictions.head).requires_grad_(False)
+                outputs = replace(outputs, predictions=replace(outputs.predictions, head=head))
+            return outputs
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,8 +19,6 @@ from regularizers.base import (
 )
 from regularizers.curricula import Curriculum
 
-_T = TypeVar("_T")
-
 
 class Regularizers(nn.ModuleList):
     """An ordered list of regularizers with the hooks of a single one.
@@ -30,7 +28,8 @@ class Regularizers(nn.ModuleList):
 
     Raises:
         TypeError: if something else than a regularizer is given.
-        ValueError: if two of them ask for entropies from different sources, or for two teachers.
+        ValueError: if two of them ask for entropies from different sources, for two teachers, or
+            for different numbers of holdout neighbours.
 
     >>> Regularizers([]).requirements.entropy is None
     True
@@ -47,7 +46,7 @@ class Regularizers(nn.ModuleList):
         super().__init__(regularizers)
         self.ordered = tuple(regularizers)
         self.names = _unique_names(regularizers)
-        self.requirements = _merge([regularizer.requirements for regularizer in regularizers])
+        self.requirements = _merge(regularizers)
         self.reshapes_mean = any(_overrides(each, "on_loss") for each in regularizers)
         self.reads_outputs = self.reshapes_mean or any(
             _overrides(each, "on_token_loss") for each in regularizers
@@ -196,7 +195,7 @@ class Regularizers(nn.ModuleList):
             "second_forward": (required.second_forward, step.second_forward),
             "reference": (required.reference, step.reference),
             "teacher": (required.teacher is not None, step.teacher),
-            "holdout_gain": (required.holdout_gain, step.holdout_gain),
+            "holdout_gain": (required.holdout_neighbours is not None, step.holdout_gain),
         }
         for name, (wanted, given) in provided.items():
             if wanted and given is None:
@@ -250,25 +249,32 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
     return names
 
 
-def _merge(requirements: list[Requirements]) -> Requirements:
+def _merge(regularizers: list[Regularizer]) -> Requirements:
     switches = [each.name for each in fields(Requirements) if each.type is bool]
     return Requirements(
-        entropy=_one_for_all(
-            [each.entropy for each in requirements], "entropy source", "the same entropy_source"
+        entropy=_one_for_all(regularizers, "entropy", "entropy source", "the same entropy_source"),
+        teacher=_one_for_all(regularizers, "teacher", "teacher", "the same decay of its weights"),
+        holdout_neighbours=_one_for_all(
+            regularizers,
+            "holdout_neighbours",
+            "number of holdout neighbours",
+            "the same neighbours",
         ),
-        teacher=_one_for_all(
-            [each.teacher for each in requirements], "teacher", "the same decay of its weights"
-        ),
-        **{name: any(getattr(each, name) for each in requirements) for name in switches},
+        **{
+            name: any(getattr(each.requirements, name) for each in regularizers)
+            for name in switches
+        },
     )
 
 
-def _one_for_all(wanted: Iterable[_T | None], what: str, remedy: str) -> _T | None:
-    distinct = {each for each in wanted if each is not None}
+def _one_for_all(regularizers: list[Regularizer], field: str, what: str, remedy: str) -> Any:
+    wanted = [(type(each).__name__, getattr(each.requirements, field)) for each in regularizers]
+    given = [(name, value) for name, value in wanted if value is not None]
+    distinct = {value for _, value in given}
     if len(distinct) > 1:
         raise ValueError(
             f"regularizers: expected one {what} for all, got "
-            f"{sorted(distinct, key=str)}: give them {remedy}"
+            f"{', '.join(f'{value} of {name}' for name, value in given)}: give them {remedy}"
         )
     return next(iter(distinct), None)
 

@@ -50,8 +50,15 @@ def embedding_drop_mask(
 class EmbeddingDropout(Regularizer):
     """Zero parts of the embeddings and scale what is kept by 1/(1−p).
 
-    ``row`` is the embedding dropout of AWD-LSTM (arXiv 1708.02182, section 4.3): a word type is
-    dropped everywhere in the batch. Special tokens and padding are neither dropped nor scaled.
+    With m drawn once per word, token or number, an embedding e becomes:
+
+        e · m / (1 − p)    m ~ Bernoulli(1 − p)
+
+    ``row`` is the embedding dropout of AWD-LSTM: a word type is dropped everywhere in the batch.
+    Special tokens and padding are neither dropped nor scaled.
+
+    Source:
+        Merity et al. 2017, arXiv 1708.02182, section 4.3.
 
     Args:
         curriculum: probability p of being dropped, over training; a number is constant.

@@ -14,9 +14,12 @@ class EntroDrop(TokenDropout):
 
         γ(p) = max / (1 + exp(−steepness · (p − midpoint)))
 
-    Implements the method as the abstract of arXiv 2512.23422 describes it. The abstract leaves
-    open what a masked token is, which model's entropy counts and how the schedule runs; every such
-    reading is an option here; ``docs/method.md`` tells which is the default and why.
+    The abstract of the paper leaves open what a masked token is, which model's entropy counts and
+    how the schedule runs; every such reading is an option here; ``docs/method.md`` tells which is
+    the default and why.
+
+    Source:
+        Wang et al. 2025, arXiv 2512.23422, abstract.
 
     Args:
         quantile: share of a sequence's eligible tokens that count as low-entropy, in (0, 1].

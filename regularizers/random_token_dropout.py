@@ -9,10 +9,19 @@ from regularizers.token_dropout import Scope, Selection, Target, TokenDropout
 class RandomTokenDropout(TokenDropout):
     """Drop input tokens that are chosen by chance, or by entropy at a matched rate.
 
-    ``select: random`` is the token dropout of arXiv 2510.04071: labels kept, loss at all
-    positions, no rescaling. With the ``quantile`` and ``curriculum`` of an EntroDrop run, it drops
-    as many tokens as that run, so a difference between them is due to *which* tokens are dropped;
-    ``high_entropy`` is the opposite control.
+    Of the n tokens of a sequence that may be dropped, ``select`` ranks some first; each of these
+    candidates is dropped with the probability γ that the curriculum gives:
+
+        candidates = the first ⌊quantile · n⌋
+        E[share dropped] = quantile · γ
+
+    Labels are kept, the loss counts at all positions and nothing is rescaled. With the
+    ``quantile`` and ``curriculum`` of an EntroDrop run, as many tokens are dropped as in that run,
+    so a difference between them is due to *which* tokens are dropped; ``high_entropy`` is the
+    opposite control.
+
+    Source:
+        Gao et al. 2025, arXiv 2510.04071 (``select: random``).
 
     Args:
         curriculum: probability that a candidate is dropped, over training; a number is constant.

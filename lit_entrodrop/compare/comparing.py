@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.console import Console
 
-from lit_entrodrop.cli import one_line
 from lit_entrodrop.compare.analysis import Trial, choose, pairs
 from lit_entrodrop.compare.given import plain_or_first, read_given, sort_into_trials
 from lit_entrodrop.compare.marks import lock, to_json
@@ -18,6 +17,7 @@ from lit_entrodrop.compare.settings import Settings
 from lit_entrodrop.compare.tables import show
 from lit_entrodrop.compare.training import has_test_split, test, train
 from lit_entrodrop.folders import write_whole
+from lit_entrodrop.parsing import one_line
 from lit_entrodrop.report import write_report
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from lit_entrodrop.cli import one_line, resolved_config
+from lit_entrodrop.cli import resolved_config
 from lit_entrodrop.compare.settings import Arm, Config, Settings, Strength
+from lit_entrodrop.parsing import one_line
 
 # What decides neither what is learned nor what is measured.
 WITHOUT_EFFECT = (

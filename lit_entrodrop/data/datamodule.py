@@ -11,22 +11,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.cache import PackedSplit, read_splits, write_splits
+from lit_entrodrop.data.ordering import Ordering, count_epochs
+from lit_entrodrop.data.orders import BlockOrder, Shuffled
 from lit_entrodrop.data.preparing import gather_documents, prepare_split, sample_blocks
 from lit_entrodrop.data.sampling import (
     Batch,
     OrderedSampler,
     ResumableDataLoader,
-    ShuffledSampler,
     missing_batches,
 )
-from lit_entrodrop.data.settings import check_at_least, check_shares
+from lit_entrodrop.data.settings import check_at_least, shares_of
 from lit_entrodrop.data.sources import digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import SPLITS, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer
@@ -67,6 +70,8 @@ class TextDataModule(LightningDataModule):
         validation: Share of the documents, by a hash of their content so that exact duplicates
             share a side; or a corpus of its own, named as in `corpus`. 0 for none.
         test: As `validation`.
+        holdout: As `validation`, text that stands for what the model shall become good at: it is
+            neither trained nor evaluated on, and tells regularizers which documents to prefer.
         max_train_tokens: Keep only the first so many training tokens, in whole documents in the
             order of the seeded hash; for experiments with scarce data. All if not set.
         split_seed: Seed of the split; runs that are to be compared share it.
@@ -76,6 +81,8 @@ class TextDataModule(LightningDataModule):
         forgetting: A general corpus, named as in `corpus`; the rise of its loss tells what the
             model forgets. None if not set.
         forgetting_tokens: Keep only the first so many tokens of it, in whole documents.
+        order: Which training blocks an epoch reads, and in which order, by default each once,
+            shuffled; see docs/order.md for others and for one of your own.
         seed: Seed of the order of training blocks.
         num_proc: Processes for tokenising.
         num_workers: Processes for loading batches; 0 loads in the main process.
@@ -96,11 +103,13 @@ class TextDataModule(LightningDataModule):
         text_column: str = "text",
         validation: float | str = 0.1,
         test: float | str = 0.0,
+        holdout: float | str = 0.0,
         max_train_tokens: int | None = None,
         split_seed: int = 0,
         clean_train_blocks: int = 32,
         forgetting: str | None = None,
         forgetting_tokens: int = 20_000,
+        order: BlockOrder = Shuffled(),  # noqa: B008
         seed: int = 0,
         num_proc: int = 1,
         num_workers: int = 0,
@@ -117,14 +126,20 @@ class TextDataModule(LightningDataModule):
         check_at_least(1, batch_size=batch_size, num_proc=num_proc)
         check_at_least(0, num_workers=num_workers, split_seed=split_seed, seed=seed)
         check_at_least(0, clean_train_blocks=clean_train_blocks)
-        check_shares(validation, test)
-        self.save_hyperparameters(logger=False)
-        self._corpus = [corpus] if isinstance(corpus, str) else list(corpus)
         self._held_out = {"validation": validation, "test": test}
+        if holdout:
+            # Left out if there is none, so that the cache of such data stays what it was.
+            self._held_out["holdout"] = holdout
+        shares_of(self._held_out)
+        # A checkpoint holds plain values alone.
+        self.save_hyperparameters(logger=False, ignore=["order"])
+        self.order = order
+        self._corpus = [corpus] if isinstance(corpus, str) else list(corpus)
         self.block_size = block_size
         self.packing = packing
         self.predict_split = self._known(predict_split)
         self._splits: dict[str, PackedSplit] = {}
+        self._ordering: Ordering | None = None
         self._train_loader: ResumableDataLoader | None = None
         self._restored: dict[str, Any] = {}
 
@@ -155,7 +170,7 @@ class TextDataModule(LightningDataModule):
         """Hash the packed blocks of a split.
 
         Args:
-            split: "train", "validation", "test", "clean_train" or "forgetting".
+            split: "train", "validation", "test", "holdout", "clean_train" or "forgetting".
 
         Returns:
             32 hexadecimal digits, equal for equal blocks.
@@ -207,14 +222,26 @@ class TextDataModule(LightningDataModule):
         return "\n".join(f"{split}: {self._packed(split).describe()}" for split in present)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffle the training blocks by (seed, epoch) alone."""
+        """Read the training blocks as `order` says."""
         blocks = self._packed("train").blocks
-        replicas, rank = self._ranks()
-        sampler = ShuffledSampler(blocks, replicas, rank, seed=self.hparams["seed"])
+        self._ordering = Ordering(
+            self.order, len(blocks), self.hparams["seed"], lambda: count_epochs(self.trainer)
+        )
+        sampler = OrderedSampler(blocks, *self._ranks(), self._ordering)
         self._train_loader = ResumableDataLoader(blocks, sampler=sampler, **self._loading())
-        restored, self._restored = self._restored, {}
-        self._train_loader.load_state_dict(restored)
+        self._restore_training()
         return self._train_loader
+
+    def record_losses(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
+        """Tell `order` the losses of a training batch, without waiting for the device.
+
+        Args:
+            block_id: [batch_size] int64, -1 for a block of padding.
+            nll: [batch_size, block_size] nats; 0 where not valid.
+            valid: [batch_size, block_size] bool, which tokens count.
+        """
+        if self._ordering:
+            self._ordering.record(block_id, nll, valid)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """Read the blocks of each split that is evaluated during training, in order."""
@@ -239,36 +266,42 @@ class TextDataModule(LightningDataModule):
         return DataLoader(blocks, sampler=sampler, **self._loading())
 
     def missing_dataloader(
-        self, split: str, known: NDArray[np.bool_]
+        self, blocks: PackedBlocks, known: NDArray[np.bool_]
     ) -> tuple[DataLoader[Batch], int]:
-        """Read the blocks of any split that are not known yet, over all ranks.
+        """Read those of some blocks that are not known yet, over all ranks.
+
+        Where they are longer than those of the splits, a batch has fewer of them.
 
         Args:
-            split: As for `fingerprint`.
+            blocks: Of any split, or others.
             known: [blocks], which are known.
 
         Returns:
             The loader, and how many batches of this rank are done.
         """
         settings = self._loading()
-        cut = (settings.pop("batch_size"), *self._ranks())
+        tokens = settings.pop("batch_size") * self.block_size
+        cut = (max(1, tokens // blocks.block_size), *self._ranks())
         batches = missing_batches(known, *cut)
-        loader = DataLoader(self._packed(split).blocks, batch_sampler=batches, **settings)
+        loader = DataLoader(blocks, batch_sampler=batches, **settings)
         return loader, len(missing_batches(np.zeros_like(known), *cut)) - len(batches)
 
     def state_dict(self) -> dict[str, Any]:
         """Tell how far the training loader is, for the checkpoint.
 
         Returns:
-            Its epoch and batches, and how many blocks those had, or nothing before training.
+            Its epoch and batches, how many blocks those had, and their order, or nothing before
+            training.
         """
-        if not self._train_loader:
+        if not (self._train_loader and self._ordering):
             return {}
         position = self._train_loader.state_dict()
         return {
             **position,
             "is_within_epoch": position["batches"] < self.batches_per_epoch(),
             "blocks_per_batch": self._blocks_per_batch(),
+            "order": repr(self.order),
+            "ordering": self._ordering.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -279,20 +312,35 @@ class TextDataModule(LightningDataModule):
         Args:
             state_dict: What `state_dict` returned.
         """
-        self._require_same_batches(state_dict)
+        self._require_same_readings(state_dict)
         self._restored = dict(state_dict)
         if self._train_loader:
-            self._train_loader.load_state_dict(state_dict)
+            self._restore_training()
 
-    def _require_same_batches(self, state_dict: dict[str, Any]) -> None:
+    def _restore_training(self) -> None:
+        assert self._train_loader
+        assert self._ordering
+        restored, self._restored = self._restored, {}
+        self._train_loader.load_state_dict(restored)
+        self._ordering.load_state_dict(restored.get("ordering", {}))
+
+    def _require_same_readings(self, state_dict: dict[str, Any]) -> None:
         restored = state_dict.get("blocks_per_batch")
-        if restored is None or not state_dict["is_within_epoch"]:
+        evaluates = self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING
+        if restored is None or not state_dict["is_within_epoch"] or evaluates:
             return
         if (now := self._blocks_per_batch()) != restored:
             raise ValueError(
                 f"data.batch_size: expected {restored} blocks a batch over all devices, as the "
                 f"checkpoint stands within an epoch of such, got {now}: set data.batch_size to "
                 f"{restored} / devices, or resume from a checkpoint of the end of an epoch"
+            )
+        own = repr(self.order)
+        if (order := state_dict.get("order", own)) != own:
+            raise ValueError(
+                f"data.order: expected {order}, as the checkpoint stands within an epoch of that "
+                f"order, got {own}: take the former, or resume from a checkpoint of the end of an "
+                "epoch"
             )
 
     def _blocks_per_batch(self) -> int:

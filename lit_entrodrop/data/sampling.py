@@ -1,7 +1,7 @@
-"""Orders in which ranks read blocks, and a loader that can resume within an epoch."""
+"""How blocks are dealt to ranks, and a loader that can resume within an epoch."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -16,45 +16,35 @@ Batch = dict[str, Tensor]
 
 
 class OrderedSampler(DistributedSampler[Batch]):
-    """Deal blocks to ranks in order, each exactly once.
+    """Deal the blocks of an epoch to ranks in order, each reading once.
 
     Every rank gets equally many, else ranks would wait for each other for ever; where blocks run
     out, a rank gets blocks of padding, in which nothing is counted. It is a DistributedSampler
-    so that Lightning leaves it in place.
+    so that Lightning leaves it in place and tells it the epoch.
 
     Args:
         blocks: The blocks.
         num_replicas: Number of data-parallel ranks.
         rank: This rank, from 0.
+        order: Returns the blocks of an epoch, as many as there are; by default each in its place.
 
     >>> list(OrderedSampler(range(3), num_replicas=2, rank=1))
     [1, -1]
     """
 
-    def __init__(self, blocks: PackedBlocks, num_replicas: int, rank: int) -> None:
+    def __init__(
+        self,
+        blocks: PackedBlocks,
+        num_replicas: int,
+        rank: int,
+        order: Callable[[int], NDArray[np.int64]] | None = None,
+    ) -> None:
         super().__init__(blocks, num_replicas, rank, shuffle=False)
+        self.order = order or (lambda _: np.arange(len(blocks)))
 
     def __iter__(self) -> Iterator[int]:  # type: ignore[override]
-        own = list(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+        own = self.order(self.epoch)[self.rank :: self.num_replicas].tolist()
         return iter(own + [PADDING_BLOCK] * (len(self) - len(own)))
-
-
-class ShuffledSampler(DistributedSampler[Batch]):
-    """Deal blocks to ranks in an order that depends on (seed, epoch) alone, each exactly once.
-
-    Where blocks run out, a rank gets a block of padding; a block dealt twice would count twice, and
-    its second reader might find entropies of this epoch instead of those of the last.
-
-    >>> [list(ShuffledSampler(range(3), 2, rank, seed=0)) for rank in (0, 1)]
-    [[2, 1], [0, -1]]
-    """
-
-    def __iter__(self) -> Iterator[int]:  # type: ignore[override]
-        own: list[Any] = list(super().__iter__())
-        last = self.rank + (len(own) - 1) * self.num_replicas
-        if last >= len(self.dataset):  # type: ignore[arg-type]
-            own[-1] = PADDING_BLOCK
-        return iter(own)
 
 
 def missing_batches(

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from lit_entrodrop.building import build_on_meta
-from lit_entrodrop.cli import LitCLI, Parser, Trainer
+from lit_entrodrop.cli import LitCLI, Trainer
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.documents import Document
@@ -21,6 +21,7 @@ from lit_entrodrop.data.preparing import gather_documents
 from lit_entrodrop.doctor import nearness
 from lit_entrodrop.doctor.texts import sample
 from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.parsing import Parser
 from lit_entrodrop.plan.options import Job
 from lit_entrodrop.plan.settings import data_parallel_size, job_of
 from lit_entrodrop.plan.sizes import Sizes, sizes_of
@@ -99,7 +100,7 @@ class Subject:
         corpus = settings["corpus"]
         return gather_documents(
             [corpus] if isinstance(corpus, str) else corpus,
-            {name: settings[name] for name in ("validation", "test")},
+            {name: settings[name] for name in ("validation", "test", "holdout")},
             settings["text_column"],
             settings["split_seed"],
         )

@@ -1,34 +1,16 @@
 """Bring entropies from the device into a store without waiting for the device."""
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from lit_entrodrop.entropy.store import EntropyStore
-from lit_entrodrop.host_copy import Event, start_copy
+from lit_entrodrop.host_copy import Copy, HostQueue, start_copy
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """A copy to the host that may still be under way.
-
-    Attributes:
-        block_id: ``[B]`` int64, in host memory.
-        entropy: ``[B, T]`` fp16 nats, in host memory.
-        arrived: the tensors hold their values once it is reached; None if they do already.
-    """
-
-    block_id: Tensor
-    entropy: Tensor
-    arrived: Event | None
-
-
-def copy_to_host(block_id: Tensor, entropy: Tensor) -> Transfer:
-    """Start to copy the entropies ``[B, T]`` of some blocks ``[B]`` to the host."""
-    (block_id, entropy), arrived = start_copy(block_id.detach(), entropy.detach().half())
-    return Transfer(block_id, entropy, arrived)
+def copy_to_host(block_id: Tensor, entropy: Tensor) -> Copy:
+    """Start to copy the entropies ``[B, T]`` of some blocks ``[B]`` to the host, in fp16."""
+    return start_copy(block_id.detach(), entropy.detach().half())
 
 
 class EntropyRecorder:
@@ -46,11 +28,10 @@ class EntropyRecorder:
     """
 
     def __init__(
-        self, store: EntropyStore, copy: Callable[[Tensor, Tensor], Transfer] = copy_to_host
+        self, store: EntropyStore, copy: Callable[[Tensor, Tensor], Copy] = copy_to_host
     ) -> None:
         self.store = store
-        self.copy = copy
-        self._under_way: deque[Transfer] = deque()
+        self._queue = HostQueue(store.record, copy)
 
     def record(self, block_id: Tensor, entropy: Tensor) -> None:
         """Keep the entropies of some blocks, now or when they have arrived.
@@ -59,21 +40,8 @@ class EntropyRecorder:
             block_id: ``[B]`` int64, -1 for a dummy block, which is not kept.
             entropy: ``[B, T]``, nats, on the same device.
         """
-        self._under_way.append(self.copy(block_id, entropy))
-        while self._under_way and self._has_arrived(self._under_way[0]):
-            self._write_next()
+        self._queue.put(block_id, entropy)
 
     def flush(self) -> None:
         """Wait for what is under way, and write it."""
-        while self._under_way:
-            arrived = self._under_way[0].arrived
-            if arrived is not None:
-                arrived.synchronize()
-            self._write_next()
-
-    def _has_arrived(self, transfer: Transfer) -> bool:
-        return transfer.arrived is None or transfer.arrived.query()
-
-    def _write_next(self) -> None:
-        transfer = self._under_way.popleft()
-        self.store.record(transfer.block_id, transfer.entropy)
+        self._queue.flush()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lit_entrodrop.cli import OneLineErrors
+from lit_entrodrop.parsing import OneLineErrors
 from lit_entrodrop.report.page import write_report
 
 DESCRIPTION = """Write a page that explains one or several runs, report.html: a single file that

@@ -12,10 +12,10 @@ import yaml
 
 from lit_entrodrop.callbacks.throughput import FILE_NAME as THROUGHPUT
 from lit_entrodrop.callbacks.throughput import read_throughput
-from lit_entrodrop.cli import one_line
 from lit_entrodrop.evaluations import FOLDER as EVALUATIONS
 from lit_entrodrop.evaluations import RUN_INFO, Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.metrics_file import whole_rows
+from lit_entrodrop.parsing import one_line
 from lit_entrodrop.provenance import settings_of
 
 SAMPLES, CONFIG = "samples.jsonl", "config.yaml"

@@ -8,22 +8,18 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from unittest.mock import patch
 
-import pytest
 import torch
 from torch import Tensor
 
 from regularizers.base import Outputs, Regularizer, TrainingStep
 from regularizers.compose import Regularizers
-from regularizers.testing.steps import make_step
+from regularizers.testing.steps import EVALUATION, make_step
 from regularizers.testing.toy import ToyLM, first_forward, provide
 
-# What an evaluation might tell; the loss is above that of the toy model on any batch.
-EVALUATION = {
-    "val/loss": 30.0,
-    "gap/loss": 0.5,
-    "gap/loss_low_entropy": 0.9,
-    "gap/loss_high_entropy": 0.3,
-}
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("regularizers.testing.contract needs pytest: pip install pytest") from error
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,13 @@ from regularizers.functional import is_document_start
 
 # The padding id is an ordinary word, so that only document_ids protect padding.
 BOS_ID, EOS_ID, MASK_ID, PAD_ID = 0, 7, 63, 5
+# What an evaluation might tell; the loss is above that of the toy model on any batch.
+EVALUATION = {
+    "val/loss": 30.0,
+    "gap/loss": 0.5,
+    "gap/loss_low_entropy": 0.9,
+    "gap/loss_high_entropy": 0.3,
+}
 VOCABULARY = Vocabulary(size=64, special_ids=(BOS_ID, EOS_ID, MASK_ID), mask_id=MASK_ID)
 
 

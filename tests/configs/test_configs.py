@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from lit_entrodrop.building import LMConfig
-from lit_entrodrop.cli import LitCLI, Parser, Trainer
+from lit_entrodrop.cli import LitCLI, Trainer
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.corpora import CORPORA
 from lit_entrodrop.main import main
 from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.parsing import Parser
 from lit_entrodrop.pretrained import locate
 from regularizers import Regularizer, Sigmoid
 from tests.helpers.tiny import CONFIGS

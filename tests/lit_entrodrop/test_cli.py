@@ -336,7 +336,17 @@ def test_regularizer_of_a_user_trains(tiny: Tiny, monkeypatch: pytest.MonkeyPatc
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = outcome(["--help"], capsys)
-    for word in ("fit", "validate", "test", "predict", "score", "export", "plan", "quickstart"):
+    for word in (
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "score",
+        "export",
+        "plan",
+        "quickstart",
+        "regularizers",
+    ):
         assert word in shown
 
 
@@ -400,7 +410,10 @@ def test_unknown_command_is_told_all_that_there_are(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as ended:
         main(["reprot"])
     assert "got reprot: did you mean report?" in str(ended.value.code)
-    assert all(name in str(ended.value.code) for name in ("fit", "compare", "doctor", "plan"))
+    assert all(
+        name in str(ended.value.code)
+        for name in ("fit", "compare", "doctor", "plan", "regularizers")
+    )
     with pytest.raises(SystemExit) as helped:
         main([])
     assert helped.value.code == 0

@@ -138,3 +138,13 @@ def test_two_ranks_that_shard_are_killed_and_go_on(tiny: Tiny) -> None:
     assert (killed / METRICS).read_text() == (whole / METRICS).read_text()
     assert_learning(whole)
     torch.testing.assert_close(exported(killed), exported(whole), atol=0, rtol=0)
+
+
+def test_kills_amid_epochs_of_focus_change_no_bit(tiny: Tiny) -> None:
+    focused = ["--model.regularizers.entropy_source=reference", "--data.order=LearnFocusReview"]
+    focused += ["--trainer.max_epochs=2"]
+    assert run_on(tiny, *focused, root="whole") == 0
+    for step, phase in ((4, "epoch_end"), (7, "batch_end")):
+        assert run_on(tiny, *focused, *kill_at(step, phase), root="killed") in ENDED
+    assert run_on(tiny, *focused, root="killed") == 0
+    assert_same_runs(tiny.folder / "killed", tiny.folder / "whole")

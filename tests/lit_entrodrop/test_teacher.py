@@ -5,11 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from lit_entrodrop.building import LoRAConfig
 from lit_entrodrop.entropy.scoring import score_clean
+from lit_entrodrop.metrics_file import MetricsFile, read_metrics
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.teacher import AVERAGE, Teacher
 from regularizers import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
 from tests.helpers.llama import make_llama
+from tests.helpers.plugins import MeanTeacher
 from tests.helpers.tiny import Tiny
 
 DECAY = 0.9
@@ -122,9 +125,21 @@ def test_a_run_with_a_teacher_that_is_only_watched_is_the_plain_run(tiny: Tiny) 
     torch.testing.assert_close(states[1], states[0], atol=1e-5, rtol=1e-5)
 
 
-def test_adapters_alone_are_averaged(tiny: Tiny) -> None:
-    from lit_entrodrop.building import LoRAConfig
+def test_divergence_from_the_teacher_is_that_of_its_logits(tiny: Tiny) -> None:
+    divergences = []
+    for head in ("torch", "naive"):
+        trainer = tiny.trainer(logger=MetricsFile(tiny.folder / head), max_epochs=1)
+        trainer.fit(tiny.module(MeanTeacher(), lm={"head": head}), datamodule=tiny.data())
+        logged = read_metrics(tiny.folder / head)["mean_teacher/divergence"]
+        divergences.append(logged.dropna().tolist())
+    fused, naive = divergences
+    assert max(naive) > 0.1
+    # A teacher that starts as the model itself does not differ from it.
+    assert naive[0] == pytest.approx(0.0, abs=1e-5)
+    assert fused == pytest.approx(naive, rel=1e-3, abs=1e-5)
 
+
+def test_adapters_alone_are_averaged(tiny: Tiny) -> None:
     taught = Taught()
     follow = Follow(taught)
     module = tiny.module(taught, lm={"lora": LoRAConfig(rank=2)})

@@ -47,3 +47,22 @@ def test_plug_ins_never_reach_for_the_layers_above() -> None:
         timeout=60,
     )
     assert done.stdout.strip() == "[]"
+
+
+WITHOUT_PYTEST = """
+import sys
+sys.modules["pytest"] = None
+from regularizers.testing import ToyLM, make_step, training_loss
+try:
+    from regularizers.testing import RegularizerContract
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_only_the_contract_needs_pytest() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYTEST], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "regularizers.testing.contract needs pytest: pip install pytest\n"

@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 import torch
 
-from regularizers import Regularizers, Vocabulary
+from regularizers import Regularizers, TokenLoss, Vocabulary
 from regularizers.mir import MIR, masked_inputs
 from regularizers.replacement import replace_ids
 from regularizers.testing import ToyLM, make_step, training_loss
@@ -48,6 +48,7 @@ def test_shares_are_uniform_over_rows() -> None:
     every = torch.ones(400, 500, dtype=torch.bool)
     masked = masked_inputs(every, 0.5, 100, torch.Generator().manual_seed(0))
     assert not masked[:, :100].any()
+    assert masked[:, 100].any()
     shares = masked[:, 100:].double().mean(1)
     assert scipy.stats.kstest(shares, "uniform", args=(0, 0.5)).pvalue > 1e-4
 
@@ -68,6 +69,17 @@ def test_what_does_not_count_does_not_count_in_the_second_pass() -> None:
     loss, total = regularizers.reduce(outputs, provided, weight)
     rest = make_step(labels=step.labels.index_fill(0, torch.tensor([0]), -100))
     torch.testing.assert_close(loss / total, training_loss(MIR(1.0), model, rest))
+
+
+def test_it_adds_to_what_others_made_of_the_loss() -> None:
+    model, regularizers = ToyLM(), Regularizers([MIR(1.0)])
+    step = provide(model, regularizers, make_step())
+    outputs = first_forward(model, regularizers, step)
+    plain, given = (
+        MIR(1.0).on_token_loss(TokenLoss(loss, step.valid.float()), outputs, step).loss
+        for loss in (outputs.nll, outputs.nll + 1)
+    )
+    torch.testing.assert_close(given, plain + 1)
 
 
 def test_tokenizers_without_a_mask_token() -> None:

@@ -3,10 +3,10 @@ import pytest
 import scipy.stats
 import torch
 
-from regularizers import Outputs
+from regularizers import Outputs, Regularizers
 from regularizers.reference_kl import ReferenceKL
 from regularizers.testing import ToyLM, make_step, training_loss
-from regularizers.testing.toy import logits_of
+from regularizers.testing.toy import first_forward, logits_of, provide
 from tests.helpers.float64 import log_probabilities, losses, mean, valid_tokens
 from tests.helpers.llama import make_llama
 
@@ -46,6 +46,15 @@ def test_large_factors_pull_the_model_back_to_the_base() -> None:
         training_loss(ReferenceKL(100.0), model, step, base).backward()
         optimizer.step()
     assert divergence() < before / 10
+
+
+def test_prompts_cost_nothing() -> None:
+    model, regularizers, step = ToyLM(), Regularizers([ReferenceKL(1.0)]), make_step()
+    prompt = torch.arange(24) < 12
+    step = provide(model, regularizers, make_step(labels=step.labels.masked_fill(prompt, -100)))
+    token_loss = regularizers.on_token_loss(first_forward(model, regularizers, step), step)
+    assert not token_loss.loss[:, :12].any()
+    assert token_loss.loss[step.valid].all()
 
 
 def test_the_base_model_gets_no_gradient() -> None:

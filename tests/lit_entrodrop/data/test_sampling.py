@@ -1,4 +1,5 @@
-from itertools import chain, islice
+import math
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 import pytest
@@ -6,11 +7,12 @@ import torch
 from torch.utils.data import DistributedSampler
 
 from lit_entrodrop.data.blocks import PackedBlocks, pack_documents
+from lit_entrodrop.data.ordering import Ordering
+from lit_entrodrop.data.orders import Shuffled
 from lit_entrodrop.data.sampling import (
     Batch,
     OrderedSampler,
     ResumableDataLoader,
-    ShuffledSampler,
     missing_batches,
 )
 from tests.lit_entrodrop.data.test_blocks import random_documents
@@ -34,7 +36,8 @@ def test_ordered_ranks_partition_the_blocks_evenly(blocks: PackedBlocks, ranks: 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_shuffled_ranks_get_each_block_once(blocks: PackedBlocks, ranks: int, epoch: int) -> None:
-    samplers = [ShuffledSampler(blocks, ranks, rank, seed=3) for rank in range(ranks)]
+    order = Ordering(Shuffled(), len(blocks), seed=3, count_epochs=lambda: 2)
+    samplers = [OrderedSampler(blocks, ranks, rank, order) for rank in range(ranks)]
     theirs = [DistributedSampler(blocks, ranks, rank, seed=3) for rank in range(ranks)]
     for sampler in (*samplers, *theirs):
         sampler.set_epoch(epoch)
@@ -44,6 +47,17 @@ def test_shuffled_ranks_get_each_block_once(blocks: PackedBlocks, ranks: int, ep
     for share, other in zip(shares, theirs, strict=True):
         assert len(share) == len(other)
         assert all(a in (b, -1) for a, b in zip(share, other, strict=True))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_ranks_share_out_blocks_that_repeat(blocks: PackedBlocks, ranks: int) -> None:
+    read = np.arange(len(blocks)) // 2
+    samplers = [OrderedSampler(blocks, ranks, rank, lambda _: read) for rank in range(ranks)]
+    batches = zip_longest(*(list(sampler) for sampler in samplers))
+    dealt = [index for batch in batches for index in batch]
+    assert dealt[: len(blocks)] == read.tolist()
+    assert set(dealt[len(blocks) :]) <= {-1}
+    assert len(dealt) == math.ceil(len(blocks) / ranks) * ranks
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -20,6 +20,7 @@ from regularizers import (
     Constant,
     EmbeddingDropout,
     EntroDrop,
+    HoldoutLossSelection,
     Linear,
     RandomTokenDropout,
     Regularizer,
@@ -55,6 +56,13 @@ def test_sound_regularizers_pass(tiny_module: Tiny) -> None:
     assert "of weights" in applied
     assert "% of ids" in applied
     assert "masked_consistency has no curriculum" in checks["curricula"].found
+
+
+def test_gains_need_not_be_measured(tiny_module: Tiny) -> None:
+    subject = make_subject(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
+    checks = examined(subject, *CHECKS)
+    assert {check.status for check in checks} == {"pass"}, checks
+    assert "holdout_loss_selection at 1 changes" in checks[1].found
 
 
 def test_no_regularizer_is_no_fault(tiny_module: Tiny) -> None:

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.entropy.recorder import EntropyRecorder, Transfer, copy_to_host
+from lit_entrodrop.entropy.recorder import EntropyRecorder, copy_to_host
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.host_copy import Copy
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -29,9 +30,9 @@ class SlowDevice:
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
 
-    def copy(self, block_id: Tensor, entropy: Tensor) -> Transfer:
+    def copy(self, block_id: Tensor, entropy: Tensor) -> Copy:
         self.arrivals.append(Arrival())
-        return Transfer(block_id, entropy, self.arrivals[-1])
+        return [block_id, entropy], self.arrivals[-1]
 
 
 def row(value: float) -> Tensor:
@@ -68,11 +69,11 @@ def test_copy_from_the_device_does_not_wait_for_it() -> None:
     block_id, entropy = torch.tensor([1, 0]).cuda(), torch.rand(2, 512).cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        transfer = copy_to_host(block_id, entropy)
+        (blocks, copied), arrived = copy_to_host(block_id, entropy)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert transfer.entropy.is_pinned()
-    assert transfer.arrived is not None
-    transfer.arrived.synchronize()
-    torch.testing.assert_close(transfer.entropy, entropy.half().cpu(), atol=0, rtol=0)
-    assert transfer.block_id.tolist() == [1, 0]
+    assert copied.is_pinned()
+    assert arrived is not None
+    arrived.synchronize()
+    torch.testing.assert_close(copied, entropy.half().cpu(), atol=0, rtol=0)
+    assert blocks.tolist() == [1, 0]

@@ -12,13 +12,14 @@ from lit_entrodrop.building import build_causal_lm
 from lit_entrodrop.strategies import FSDP2Strategy
 from regularizers import Regularizer
 from regularizers.discovery import own_regularizers
+from tests.helpers.plugins import MeanTeacher
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.tiny import Tiny
 
 # Entropies of the epoch before are known in the second one.
 STEPS = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 1}
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": FSDP2Strategy}
-KINDS = own_regularizers()
+KINDS: dict[str, Callable[..., Regularizer]] = {**own_regularizers(), "MeanTeacher": MeanTeacher}
 
 
 class Losses(L.Callback):
@@ -44,7 +45,8 @@ def train(tiny: Tiny, regularizer: Regularizer, strategy: str) -> list[float]:
         "pretrained": str(tiny.folder / "initial"),
         "config_overrides": {"attention_dropout": 0.1},
     }
-    trainer.fit(tiny.module(regularizer, lm=lm), datamodule=tiny.data(batch_size=2))
+    holdout = {"holdout": 0.2} if regularizer.requirements.holdout_gain else {}
+    trainer.fit(tiny.module(regularizer, lm=lm), datamodule=tiny.data(batch_size=2, **holdout))
     return losses.seen
 
 
@@ -61,6 +63,7 @@ def train_all(rank: int, tiny: Tiny) -> None:
 @pytest.fixture(scope="module")
 def losses(tiny_module: Tiny) -> list[dict[tuple[str, str], list[float]]]:
     """Of each rank, by regularizer and strategy."""
+    torch.manual_seed(0)
     initial = build_causal_lm(tiny_module.lm()).hf_model
     initial.save_pretrained(tiny_module.folder / "initial")
     run_ranks(train_all, tiny_module.folder, tiny_module)

@@ -29,6 +29,7 @@ EVERYTHING = [
     MODEL,
     "--model.regularizers+=regularizers.EntroDrop",
     "--model.lm.dropout={hidden: 0.1, embedding: 0.1}",
+    "--model.regularizers+=regularizers.WaveBound",
     "--trainer.accumulate_grad_batches=2",
     "--trainer.gradient_clip_val=0.1",
     "--trainer.max_epochs=3",

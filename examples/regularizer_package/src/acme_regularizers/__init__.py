@@ -1,0 +1,1 @@
+"""Regularizers for lit-entrodrop."""

@@ -1,0 +1,69 @@
+"""Read the docstring of a method: summary, formula, source and settings."""
+
+import re
+from dataclasses import dataclass, field
+from textwrap import dedent
+
+from docstring_parser.google import DEFAULT_SECTIONS, GoogleParser, Section, SectionType
+
+PARSER = GoogleParser([*DEFAULT_SECTIONS, Section("Source", "source", SectionType.SINGULAR)])
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Documentation:
+    """The parts of a docstring; each is empty where it is missing.
+
+    Args:
+        summary: its first line.
+        introduction: what leads to the formula; all of the text where there is none.
+        formula: the first indented block, its lines as they are.
+        prose: what follows the formula.
+        source: the paper.
+        arguments: what is said of each, by name.
+    """
+
+    summary: str = ""
+    introduction: str = ""
+    formula: str = ""
+    prose: str = ""
+    source: str = ""
+    arguments: dict[str, str] = field(default_factory=dict)
+
+
+def read_docstring(text: str | None) -> Documentation:
+    r"""Take a Google docstring apart.
+
+    Args:
+        text: the docstring as it stands in the class, indentation included.
+
+    Returns:
+        Its parts. A paragraph is a single line, and a blank line separates two of them.
+
+    >>> read_docstring("Halve.\n\nThe loss is\n\n    L / 2\n\nSource:\n    Us.").formula
+    'L / 2'
+    """
+    parsed = PARSER.parse(text)
+    paragraphs = _paragraphs(parsed.long_description or "")
+    is_formula = [paragraph.startswith(INDENT) for paragraph in paragraphs]
+    start = is_formula.index(True) if True in is_formula else len(paragraphs)
+    end = next((i for i in range(start, len(paragraphs)) if not is_formula[i]), len(paragraphs))
+    sources = [each.description for each in parsed.meta if each.args == ["source"]]
+    return Documentation(
+        summary=parsed.short_description or "",
+        introduction="\n\n".join(paragraphs[:start]),
+        formula=dedent("\n\n".join(paragraphs[start:end])),
+        prose="\n\n".join(paragraphs[end:]),
+        source=_unwrapped(sources[0] or "") if sources else "",
+        arguments={each.arg_name: _unwrapped(each.description or "") for each in parsed.params},
+    )
+
+
+def _paragraphs(text: str) -> list[str]:
+    blocks = re.split(r"\n\s*\n", text)
+    return [_unwrapped(block) for block in blocks if block.strip() and not block.startswith(">>>")]
+
+
+def _unwrapped(block: str) -> str:
+    # Formulas and lists keep their lines.
+    return block.rstrip() if re.match(r" {4}|[-*] ", block) else " ".join(block.split())

@@ -1,0 +1,67 @@
+"""Find all regularizers: those that come with this package, and those that others announce."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_entrodrop import __version__
+from lit_entrodrop.catalog.description import Description, describe
+from lit_entrodrop.parsing import one_line
+from regularizers.discovery import Installed, installed_regularizers, own_regularizers
+
+
+@cache
+def load_regularizers() -> None:
+    """Import all regularizers, so that a config can name them by their class alone.
+
+    Warns of those that other packages announce in vain.
+    """
+    own_regularizers()
+    for problem in installed_regularizers().problems:
+        rank_zero_warn(one_line(problem))
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All regularizers there are.
+
+    Args:
+        descriptions: by name: our own, then those of each other package.
+        problems: a sentence for each announced regularizer that cannot be used or described.
+    """
+
+    descriptions: dict[str, Description]
+    problems: list[str]
+
+
+def find_all() -> Catalog:
+    """Describe all regularizers that a config can name by their class alone.
+
+    >>> find_all().descriptions["EntroDrop"].class_path
+    'regularizers.EntroDrop'
+    """
+    descriptions = {
+        name: describe(kind, f"regularizers.{name}", "lit-entrodrop", __version__)
+        for name, kind in own_regularizers().items()
+    }
+    installation = installed_regularizers()
+    problems = list(installation.problems)
+    for found in sorted(installation.regularizers.values(), key=lambda each: each.package):
+        described = _describe(found)
+        if isinstance(described, Description):
+            descriptions[described.name] = described
+        else:
+            problems.append(described)
+    return Catalog(descriptions, problems)
+
+
+def _describe(found: Installed) -> Description | str:
+    try:
+        return describe(found.kind, found.class_path, found.package, found.version)
+    # Code and docstrings of strangers; ours are tested.
+    except Exception as error:
+        return (
+            f"{found.package} {found.version} announces {found.kind.__name__}: building it from "
+            f"its defaults raised {type(error).__name__}: {error}: ask its author to correct it"
+        )

@@ -1,0 +1,81 @@
+"""Any two regularizers of the package run together, or are refused before training."""
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_entrodrop.catalog.combinations import take_step, why_refused
+from regularizers import (
+    EmbeddingDropout,
+    EntroDrop,
+    Regularizer,
+    Regularizers,
+    Requirements,
+    TrainingStep,
+)
+from regularizers.discovery import own_regularizers
+from regularizers.testing.steps import VOCABULARY
+
+
+class OnlineEntropy(Regularizer):
+    """Ask for other entropies than EntroDrop."""
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(entropy="online")
+
+
+class Late(Regularizer):
+    """Fail where it is too late."""
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        raise KeyError("late")
+
+
+def refusal(first: type[Regularizer], second: type[Regularizer]) -> str | None:
+    """Return what is said before training."""
+    try:
+        Regularizers([first(), second()]).check(VOCABULARY)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("first", own_regularizers().values(), ids=own_regularizers())
+def test_each_pair_takes_a_step_or_is_refused_at_once(first: type[Regularizer]) -> None:
+    for second in own_regularizers().values():
+        reason = refusal(first, second)
+        if reason is not None:
+            assert first.__name__ in reason
+            assert second.__name__ in reason
+            assert re.search(r": (give|use|set|choose|keep|remove|name|leave|take)\b", reason)
+            continue
+        for name, parameter in take_step(Regularizers([first(), second()])).named_parameters():
+            told = f"{first.__name__} + {second.__name__}: {name}"
+            assert parameter.grad is not None, told
+            assert parameter.grad.isfinite().all(), told
+            assert parameter.grad.any(), told
+
+
+def test_pair_is_refused_for_what_its_members_say() -> None:
+    reason = why_refused(EntroDrop, OnlineEntropy)
+    assert reason == refusal(EntroDrop, OnlineEntropy)
+    assert reason is not None
+    assert "last_epoch of EntroDrop, online of OnlineEntropy" in reason
+    assert "give them the same entropy_source" in reason
+
+
+def test_what_fails_in_a_step_does_not_count_as_composing() -> None:
+    assert why_refused(EmbeddingDropout, Late) == "a training step raised KeyError: 'late'"
+
+
+def test_step_of_two_differs_from_that_of_one() -> None:
+    alone, both = (
+        take_step(Regularizers(kinds)).head.grad
+        for kinds in ([EmbeddingDropout()], [EmbeddingDropout(), EntroDrop()])
+    )
+    assert alone is not None
+    assert both is not None
+    assert not torch.equal(alone, both)
