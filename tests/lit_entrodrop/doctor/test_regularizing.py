@@ -196,7 +196,7 @@ def test_no_method_that_comes_with_the_package_is_called_idle(name: str, tiny: T
         tiny,
         own_regularizers()[name](),
         lm={"pretrained": tiny_base, "tokenizer": None, "dropout": DropoutConfig(hidden=0.1)},
-        data={"tokenizer": tiny_base, "block_size": 64},
+        data={"tokenizer": tiny_base, "block_size": 64, "holdout": 0.1},
     )
     for check in examined(subject, masks_are_applied, drop_rates):
         assert check.status == "pass", check.found
