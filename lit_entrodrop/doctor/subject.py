@@ -22,7 +22,7 @@ from lit_entrodrop.doctor import nearness
 from lit_entrodrop.doctor.texts import sample
 from lit_entrodrop.module import LitCausalLM
 from lit_entrodrop.parsing import Parser
-from lit_entrodrop.plan.options import Job
+from lit_entrodrop.plan.job import Job
 from lit_entrodrop.plan.settings import data_parallel_size, job_of
 from lit_entrodrop.plan.sizes import Sizes, sizes_of
 

@@ -4,57 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lit_entrodrop.building import LMConfig, build_on_meta
+from lit_entrodrop.building import build_on_meta
 from lit_entrodrop.plan.activations import DryRun, dry_run
 from lit_entrodrop.plan.communication import Ring, Traffic, group_sums, step_bytes
-from lit_entrodrop.plan.demands import NONE, Demands
 from lit_entrodrop.plan.hardware import GB, Hardware
+from lit_entrodrop.plan.job import Job
 from lit_entrodrop.plan.sizes import Sizes, sizes_of
 from lit_entrodrop.plan.speed import Speed, compute_seconds, exposed_seconds, offload_seconds
-from lit_entrodrop.plan.states import Held, States, states
+from lit_entrodrop.plan.states import States, states
 from lit_entrodrop.strategies.names import STRATEGIES
 from lit_entrodrop.strategies.tensor_parallel import check_plan
 
 OFFLOAD = "deepspeed_zero3_offload"
 MARGIN = 0.1  # share of a memory that is left free
-
-
-@dataclass(frozen=True)
-class Job:
-    """What stays the same, however many devices there are.
-
-    Args:
-        lm: of the model.
-        batch_size: rows of a micro-batch of one device, at most.
-        global_batch_size: rows of an optimizer step, over all devices.
-        block_size: tokens in a row.
-        precision: a mixed one, or 32-true if the weights are held in half precision.
-        optimizer: bytes of its state for each trainable parameter, a teacher's average among them.
-        demands: of the regularizers.
-        reference: of the frozen model that they compare with, if any.
-    """
-
-    lm: LMConfig
-    batch_size: int
-    global_batch_size: int
-    block_size: int
-    precision: str
-    optimizer: float
-    demands: Demands = NONE
-    reference: LMConfig | None = None
-
-    @property
-    def held(self) -> Held:
-        """In what numbers are held."""
-        return Held(4 if self.lm.dtype == "float32" else 2, 2, self.optimizer)
-
-    @cached_property
-    def frozen(self) -> Sizes | None:
-        """Of the reference model."""
-        if self.reference is None:
-            return None
-        frozen = build_on_meta(replace(self.reference, compile=False)).requires_grad_(False)
-        return sizes_of(frozen)
 
 
 @dataclass(frozen=True)

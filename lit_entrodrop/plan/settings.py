@@ -10,7 +10,8 @@ import yaml
 from lit_entrodrop.building import HALF, LMConfig, frozen
 from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.plan.demands import demands_of
-from lit_entrodrop.plan.options import MARGIN, Job, Option
+from lit_entrodrop.plan.job import Job
+from lit_entrodrop.plan.options import MARGIN, Option
 from lit_entrodrop.plan.states import FP32, optimizer_bytes
 
 

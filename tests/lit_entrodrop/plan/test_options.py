@@ -8,7 +8,8 @@ import pytest
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.plan.demands import Demands
 from lit_entrodrop.plan.hardware import GB, Hardware, find_hardware
-from lit_entrodrop.plan.options import MARGIN, OFFLOAD, Job, Option, Options, cheapest
+from lit_entrodrop.plan.job import Job
+from lit_entrodrop.plan.options import MARGIN, OFFLOAD, Option, Options, cheapest
 from lit_entrodrop.plan.verdict import nothing_fits, shown, verdict
 from regularizers import Requirements
 from tests.helpers.tiny import LLAMA
