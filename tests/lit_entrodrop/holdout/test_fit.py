@@ -65,7 +65,10 @@ def test_resumed_run_goes_on_with_the_gains_of_the_initial_model(
 
 
 def test_run_without_holdout_text_is_refused(tiny_module: Tiny) -> None:
-    said = refused(tiny_module, "--data.holdout=null")
+    with pytest.raises(SystemExit) as ended:
+        alone = "--model.regularizers+=regularizers.HoldoutLossSelection"
+        fit(tiny_module, alone, root="refused")
+    said = str(ended.value.code)
     assert "data.holdout: expected holdout text" in said
     assert "set data.holdout to a share of the corpus such as 0.1" in said
 
