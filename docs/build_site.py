@@ -1,0 +1,58 @@
+"""Build the documentation as a folder of pages, strictly: what Sphinx warns of fails.
+
+``python docs/build_site.py --output build/docs``, then open ``build/docs/index.html``.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from method_pages import write_pages
+from sphinx.cmd.build import build_main
+
+ROOT = Path(__file__).parents[1]
+# What pages link to; links are the same here and in the repository.
+LINKED = ("docs", "configs", "examples", "benchmarks", "lit_entrodrop")
+
+
+def assemble(folder: Path) -> None:
+    """Put together the sources of the site: the pages of the repository and generated ones.
+
+    Args:
+        folder: an empty one.
+    """
+    for name in LINKED:
+        shutil.copytree(ROOT / name, folder / name)
+    for path in [*ROOT.glob("*.md"), ROOT / "LICENSE", ROOT / "docs" / "index.md"]:
+        shutil.copy(path, folder)
+    write_pages(ROOT, folder)
+
+
+def build(output: Path) -> int:
+    """Build the site.
+
+    Args:
+        output: folder of the pages.
+
+    Returns:
+        0, or what the shell is told of a failure.
+    """
+    with TemporaryDirectory() as folder:
+        sources, cache = Path(folder, "sources"), Path(folder, "cache")
+        sources.mkdir()
+        assemble(sources)
+        options = ["--fail-on-warning", "--quiet", "-d", str(cache), "-c", str(ROOT / "docs")]
+        return build_main([*options, str(sources), str(output)])
+
+
+def main() -> int:
+    """Read the command line and build."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "docs")
+    return build(parser.parse_args().output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
