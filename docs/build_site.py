@@ -24,26 +24,25 @@ def assemble(folder: Path) -> None:
         folder: an empty one.
     """
     for name in LINKED:
-        shutil.copytree(ROOT / name, folder / name)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*ROOT.glob("*.md"), ROOT / "LICENSE", ROOT / "docs" / "index.md"]:
         shutil.copy(path, folder)
     write_pages(ROOT, folder)
 
 
-def build(output: Path) -> int:
-    """Build the site.
+def render(sources: Path, output: Path) -> int:
+    """Make pages of sources.
 
     Args:
+        sources: their folder.
         output: folder of the pages.
 
     Returns:
         0, or what the shell is told of a failure.
     """
-    with TemporaryDirectory() as folder:
-        sources, cache = Path(folder, "sources"), Path(folder, "cache")
-        sources.mkdir()
-        assemble(sources)
-        options = ["--fail-on-warning", "--quiet", "-d", str(cache), "-c", str(ROOT / "docs")]
+    # A page that is kept from an earlier build would keep silent about its warnings.
+    with TemporaryDirectory() as cache:
+        options = ["--fail-on-warning", "--quiet", "-d", cache, "-c", str(ROOT / "docs")]
         return build_main([*options, str(sources), str(output)])
 
 
@@ -51,7 +50,9 @@ def main() -> int:
     """Read the command line and build."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "docs")
-    return build(parser.parse_args().output)
+    with TemporaryDirectory() as sources:
+        assemble(Path(sources))
+        return render(Path(sources), parser.parse_args().output)
 
 
 if __name__ == "__main__":
