@@ -5,7 +5,7 @@ There is no list to keep: a method has a page as soon as it has a file.
 
 import json
 import pkgutil
-from collections.abc import Iterator, Sequence
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,14 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import regularizers
-from lit_entrodrop.catalog.description import Description, Setting, describe
-from regularizers import Regularizer
+from lit_entrodrop.catalog.combinations import refusals
+from lit_entrodrop.catalog.finding import find_all
+from lit_entrodrop.catalog.showing import cost_of, in_short, strength_of
 from regularizers.discovery import own_regularizers
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    undefined=StrictUndefined,
-    keep_trailing_newline=True,
-)
 RESULTS = "benchmarks/results/regularizers.json"
 CONFIGS = "configs/regularizers"
+ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 
 
 def write_pages(root: Path, folder: Path) -> None:
@@ -34,101 +31,73 @@ def write_pages(root: Path, folder: Path) -> None:
         folder: of the sources of the site.
     """
     kinds = own_regularizers()
-    measured = read_results(root / RESULTS)
-    methods = [facts(root, name, kind, measured) for name, kind in kinds.items()]
-    pages = folder / "methods"
+    described = find_all().descriptions
+    methods = [described[name] for name in kinds]
+    shared = {"steps": read_steps(root / RESULTS), "refused": refusals(methods)}
     for method in methods:
-        write(pages / f"{method['name']}.rst", "method", **method)
-    models = list(dict.fromkeys(row["model"] for row in measured))
-    write(pages / "index.rst", "methods", methods=methods, models=models)
+        configs = configs_of(root, method.name)
+        page = folder / "methods" / f"{method.name}.rst"
+        write(page, "method", method=method, configs=configs, **shared)
+    write(folder / "methods" / "index.rst", "methods", methods=methods, **shared)
 
-    modules = [name for name in public_modules() if name not in {m["module"] for m in methods}]
+    of_methods = {kind.__module__ for kind in kinds.values()}
+    modules = [name for name in module_names() if name not in of_methods]
     for module in modules:
         write(folder / "reference" / f"{module}.rst", "module", module=module)
     write(folder / "reference" / "index.rst", "modules", modules=modules)
 
 
-def facts(
-    root: Path, name: str, kind: type[Regularizer], measured: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return all that the page of a method tells.
+def read_steps(path: Path) -> dict[str, dict[str, str]]:
+    """Return how long a step takes, by model and method; nothing if nobody has measured it.
 
     Args:
-        root: the repository.
-        name: of the class.
-        kind: the class.
-        measured: rows of the results.
+        path: of the results of ``benchmarks.regularizers``.
     """
-    description = describe(kind, f"regularizers.{name}", "lit-entrodrop")
-    return {
-        **vars(description),
-        "module": kind.__module__,
-        "passes": passes(description),
-        "strength": strength(description),
-        "settings": [{**vars(each), "told": default(each)} for each in description.settings],
-        "measured": [
-            {"model": row["model"], "told": told(row)} for row in measured if row["case"] == name
-        ],
-        "configs": list(configs_of(root, description.class_path)),
-    }
+    steps: dict[str, dict[str, str]] = {}
+    for row in json.loads(path.read_text())["rows"] if path.exists() else []:
+        told = "refused" if "refused" in row else f"{row['ratio']:.2f} ({row['ratio_iqr']:.2f})"
+        steps.setdefault(row["model"], {})[row["case"]] = told
+    return steps
 
 
-def passes(description: Description) -> str:
-    """Tell how often a step runs the model.
+def configs_of(root: Path, name: str) -> list[str]:
+    """Return the configs that name a regularizer, as paths in the repository."""
+    paths = sorted((root / CONFIGS).glob("*.yaml"))
+    return [path.relative_to(root).as_posix() for path in paths if name in named_by(path)]
 
-    >>> from regularizers import EntroDrop
-    >>> passes(describe(EntroDrop, "regularizers.EntroDrop", ""))
-    '1'
+
+def named_by(config: Path) -> set[str]:
+    """Return the names of the regularizers that a config adds."""
+    entries = yaml.safe_load(config.read_text())["model"]["regularizers+"]
+    return {each["class_path"].rpartition(".")[2] for each in entries}
+
+
+def module_names() -> list[str]:
+    """Return the names of all modules of ``regularizers``.
+
+    >>> "regularizers.base" in module_names()
+    True
     """
-    frozen = description.frozen_passes
-    return f"{description.gradient_passes}" + (f" + {frozen} without gradient" if frozen else "")
-
-
-def strength(description: Description) -> str:
-    """Tell where the default curriculum begins and ends."""
-    if description.strength is None:
-        return "–"
-    start, end = (f"{value:.2g}" for value in description.strength)
-    return start if start == end else f"{start} to {end}"
-
-
-def default(setting: Setting) -> str:
-    """Tell the default of a setting as in a config, a class by its name and settings."""
-    value = setting.default
-    if isinstance(value, dict) and "class_path" in value:
-        arguments = ", ".join(f"{key}={each}" for key, each in value["init_args"].items())
-        return f"{value['class_path'].rpartition('.')[2]}({arguments})"
-    return yaml.safe_dump(value).removesuffix("\n...\n").strip() if setting.is_plain else str(value)
-
-
-def told(row: dict[str, Any]) -> str:
-    """Tell a row of the results: the ratio to a plain step, or why there is none.
-
-    >>> told({"ratio": 1.234, "ratio_iqr": 0.05})
-    '1.23 (0.05)'
-    """
-    if "refused" in row:
-        return "not measured"
-    return f"{row['ratio']:.2f} ({row['ratio_iqr']:.2f})"
-
-
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of the results, none if there are none."""
-    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
-    return rows
-
-
-def configs_of(root: Path, class_path: str) -> Iterator[str]:
-    """Yield the configs that name a class, as paths in the repository."""
-    for path in sorted((root / CONFIGS).glob("*.yaml")):
-        entries = yaml.safe_load(path.read_text())["model"]["regularizers+"]
-        if class_path in {each["class_path"] for each in entries}:
-            yield path.relative_to(root).as_posix()
-
-
-def public_modules() -> list[str]:
-    """Return the names of all modules of ``regularizers``."""
     return [each.name for each in pkgutil.walk_packages(regularizers.__path__, "regularizers.")]
+
+
+def with_links(source: str) -> str:
+    """Let a source link to arXiv.
+
+    >>> with_links("Lin et al. 2017, arXiv 1708.02002.")
+    'Lin et al. 2017, `arXiv 1708.02002 <https://arxiv.org/abs/1708.02002>`__.'
+    """
+    return ARXIV.sub(r"`\g<0> <https://arxiv.org/abs/\1>`__", source)
+
+
+def without_details(source: str) -> str:
+    """Return a source up to its number.
+
+    >>> without_details("Lin et al. 2017, arXiv 1708.02002, equation 4.")
+    'Lin et al. 2017, arXiv 1708.02002'
+    """
+    number = ARXIV.search(source)
+    return source[: number.end()] if number else source
 
 
 def write(path: Path, template: str, **values: Any) -> None:
@@ -141,3 +110,15 @@ def write(path: Path, template: str, **values: Any) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATES.get_template(f"{template}.rst.jinja").render(values), "utf-8")
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {
+    function.__name__: function
+    for function in (cost_of, strength_of, in_short, with_links, without_details)
+}
