@@ -25,7 +25,7 @@ docs: .venv/docs ## build the documentation into build/docs; a warning fails
 
 check: lint docs test ## all that continuous integration runs
 
-bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the results (15 minutes on two idle cores)
+bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the results (half an hour on two idle cores)
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.regularizers

@@ -2,24 +2,32 @@
 
 Arms are those of :mod:`benchmarks.step`: real ``Trainer.fit`` runs from the same weights over the
 same batches, which take turns, one step at a time. A method that needs dropout in the model trains
-one with dropout, and is divided by the plain step of that model. A method that a training as plain
-as this refuses is told with the reason.
+one with dropout, and is compared with plain training of that model. A method that is refused is
+told with the reason. Memory is the peak of some steps in a fresh process, above that of plain ones.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import harness
-from benchmarks.live_fit import fine_tuning, topics_data
+from benchmarks.live_fit import fine_tuning, llama, topics_data
+from benchmarks.memory import extra_memory
+from benchmarks.plan import EXACT_MALLOC
 from benchmarks.step import MODELS, compare
 from lit_entrodrop.building import LMConfig
 from regularizers import Regularizer
 from regularizers.discovery import own_regularizers
 
 DROPOUT = 0.1
+PLAIN = "plain"
+MIB = 2**20
+# The states of the optimizer exist from the first step on, a moving average from the second.
+STEPS = 3
 
 
 def regularizers(
@@ -30,6 +38,7 @@ def regularizers(
     block_size: int = 256,
     batch_size: int = 2,
     models: list[str] = list(MODELS),  # noqa: B006
+    memory_of: list[str] = ["49k words"],  # noqa: B006
     only: list[str] | None = None,
 ) -> Path:
     """Time training steps under each regularizer, by turns in one process.
@@ -42,20 +51,25 @@ def regularizers(
         block_size: tokens in a block.
         batch_size: blocks in a batch.
         models: which models, by size of vocabulary.
+        memory_of: those whose memory is measured too, with a process for each arm.
         only: names of the regularizers; null for all.
     """
     settings = {**locals()}
     harness.prepare(threads, device)
-    kinds = chosen(only)
     shape = {"device": device, "block_size": block_size, "batch_size": batch_size}
+    kinds = chosen(only)
     rows = []
     for model in models:
         for dropout in (0.0, DROPOUT):
-            group = {
-                name: kind for name, kind in kinds.items() if needs_dropout(kind) == bool(dropout)
-            }
-            measured = measure(with_dropout(MODELS[model], dropout), group, rounds, **shape)
-            rows += [{"model": model, "dropout": dropout, **row} for row in measured]
+            lm = with_dropout(MODELS[model], dropout)
+            names = [name for name in kinds if needs_dropout(kinds[name]) is (dropout > 0)]
+            measured = measure(lm, names, rounds, **shape)
+            taken = [row["case"] for row in measured if "refused" not in row]
+            memory = extra_mib(lm, taken if model in memory_of else [], **shape)
+            rows += [
+                {"model": model, "dropout": dropout, **row, **memory.get(row["case"], {})}
+                for row in measured
+            ]
     return harness.save("regularizers", settings, rows, out)
 
 
@@ -89,41 +103,76 @@ def with_dropout(lm: LMConfig, dropout: float) -> LMConfig:
     return replace(lm, config_overrides={**lm.config_overrides, **overrides})
 
 
-def measure(
-    lm: LMConfig, kinds: Mapping[str, type[Regularizer]], rounds: int, **shape: Any
-) -> list[dict[str, Any]]:
+def measure(lm: LMConfig, names: Sequence[str], rounds: int, **shape: Any) -> list[dict[str, Any]]:
     """Compare methods with plain training of one model; return a row for each.
 
     Args:
         lm: the model.
-        kinds: classes of regularizers by name; none means no row, not even a plain one.
+        names: of the methods; none of them means no row, not even a plain one.
         rounds: timed rounds.
         shape: device, ``block_size`` and ``batch_size``.
     """
-    reasons = {name: refusal(lm, kind, **shape) for name, kind in kinds.items()}
-    arms: dict[str, list[Regularizer]] = {
-        name: [kind()] for name, kind in kinds.items() if not reasons[name]
-    }
-    rows = compare(lm, {"plain": [], **arms}, rounds, **shape) if arms else []
+    with TemporaryDirectory() as folder:
+        reasons = {name: refusal(lm, name, folder, **shape) for name in names}
+    arms = {name: built(name) for name in (PLAIN, *names) if not reasons.get(name)}
+    rows = compare(lm, arms, rounds, **shape) if len(arms) > 1 else []
     return rows + [{"case": name, "refused": why} for name, why in reasons.items() if why]
 
 
-def refusal(
-    lm: LMConfig, kind: type[Regularizer], device: str, block_size: int, batch_size: int
-) -> str:
-    """Try one step under a method; return why it is refused, or nothing."""
-    with TemporaryDirectory() as folder:
-        tokens = 2 * block_size * batch_size
-        data = topics_data(
-            Path(folder), max_train_tokens=tokens, block_size=block_size, batch_size=batch_size
-        )
-        try:
-            live = fine_tuning(lm, [kind()], data, steps=3, device=device)
-            live.advance()
-        except ValueError as error:
-            return str(error)
-        live.close()
+def built(name: str) -> list[Regularizer]:
+    """Build the regularizers of an arm."""
+    return [] if name == PLAIN else [own_regularizers()[name]()]
+
+
+def refusal(lm: LMConfig, name: str, folder: str, **shape: Any) -> str:
+    """Try some steps under a method; return why it is refused, or nothing."""
+    try:
+        train(lm, name, folder, **shape)
+    except ValueError as error:
+        return str(error)
     return ""
+
+
+def train(
+    lm: LMConfig, name: str, folder: str, device: str, block_size: int, batch_size: int
+) -> None:
+    """Take some steps under a method.
+
+    Args:
+        lm: the model.
+        name: of the method.
+        folder: where the corpus goes.
+        device: cpu or cuda.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+    """
+    shape = {"block_size": block_size, "batch_size": batch_size}
+    data = topics_data(Path(folder), max_train_tokens=STEPS * block_size * batch_size, **shape)
+    live = fine_tuning(lm, built(name), data, steps=STEPS + 1, device=device)
+    live.advance(STEPS)
+    live.close()
+
+
+def extra_mib(lm: LMConfig, names: Sequence[str], **shape: Any) -> dict[str, dict[str, float]]:
+    """Return what each method needs above plain training, as a column of its row.
+
+    Args:
+        lm: the model.
+        names: of the methods, plain training among them.
+        shape: device, ``block_size`` and ``batch_size``.
+    """
+    os.environ |= EXACT_MALLOC
+    with TemporaryDirectory() as folder:
+        measured = partial(extra_memory, train, lm, setup=warm_up, device=shape["device"])
+        peaks = {name: measured(name, folder, *shape.values()) for name in names}
+    return {name: {"extra_mib": (peak - peaks[PLAIN]) / MIB} for name, peak in peaks.items()}
+
+
+def warm_up(lm: LMConfig, *others: Any) -> tuple[Any, ...]:
+    """Load what a training needs besides its own memory, by a tiny one."""
+    tiny = replace(llama(4096, hidden_size=64, layers=2), config_overrides=lm.config_overrides)
+    train(tiny, *others)
+    return lm, *others
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ include_patterns = [
     "docs/*.md",
     "methods/*.rst",
     "reference/*.rst",
-    "lit_entrodrop/tiny_base/README.md",
+    "*/*/README.md",
 ]
 exclude_patterns = ["README.md", "docs/index.md"]
 
