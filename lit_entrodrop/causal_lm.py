@@ -200,7 +200,7 @@ class CausalLM(nn.Module):
         return form
 
     def _require_agreement(self, form: HeadForm) -> None:
-        ids = _probe_ids(self.unwrapped, 8)
+        ids = probe_ids(self.unwrapped, 8)
         positions = torch.arange(8, device=ids.device)[None]
         arguments = model_arguments(self.unwrapped, ids, positions)
         with evaluating(self.unwrapped):
@@ -232,7 +232,7 @@ def embedding_rows(hf_model: PreTrainedModel) -> int:
 
 def sees_the_future(hf_model: PreTrainedModel) -> bool:
     """Tell whether predictions depend on later tokens: changes the last of eight."""
-    ids = _probe_ids(hf_model, 8)
+    ids = probe_ids(hf_model, 8)
     other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
     positions = torch.arange(8, device=ids.device)[None]
     with evaluating(hf_model):
@@ -243,7 +243,7 @@ def sees_the_future(hf_model: PreTrainedModel) -> bool:
 
 def leaks_between_documents(hf_model: PreTrainedModel) -> bool:
     """Tell whether packed documents see each other: compares a packed and a lone document."""
-    ids = _probe_ids(hf_model, 16)
+    ids = probe_ids(hf_model, 16)
     lone = torch.arange(8, device=ids.device)[None]
     packed = torch.cat([lone, lone], dim=1)
     with evaluating(hf_model):
@@ -268,7 +268,8 @@ def _takes_positions(forward: Callable[..., object]) -> bool:
     return "position_ids" in inspect.signature(forward).parameters
 
 
-def _probe_ids(hf_model: PreTrainedModel, length: int) -> Tensor:
+def probe_ids(hf_model: PreTrainedModel, length: int) -> Tensor:
+    """Return words on which a model can be tried out, ``[1, length]`` int64."""
     size = embedding_rows(hf_model)
     return (torch.arange(length, device=hf_model.device)[None] * 7919 + 1) % size
 

@@ -5,9 +5,11 @@ import re
 from typing import Any, NamedTuple
 
 import lightning as L
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.causal_lm import (
+    NOTHING_MORE,
     CausalLM,
     embedding_rows,
     leaks_between_documents,
@@ -15,6 +17,8 @@ from lit_entrodrop.causal_lm import (
 )
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.orders import BlockOrder
+from lit_entrodrop.probing import has_dropout
+from lit_entrodrop.strategies import DeepSpeedStrategy, FSDPStrategy
 from lit_entrodrop.strategies.names import STRATEGIES
 from regularizers import Requirements
 
@@ -60,6 +64,32 @@ def check_model_fits_data(
         )
 
 
+def check_provides(causal_lm: CausalLM, required: Requirements) -> None:
+    """Refuse a model that lacks what a regularizer works by, or that no average can follow.
+
+    Args:
+        causal_lm: the model that is trained.
+        required: by the regularizers.
+
+    Raises:
+        ValueError: naming the setting and what to set instead.
+    """
+    trained = {each.dtype for each in causal_lm.parameters() if each.requires_grad}
+    if required.teacher is not None and (half := trained & {torch.float16, torch.bfloat16}):
+        raise ValueError(
+            "model.lm.dtype: expected float32 for a regularizer that compares with the moving "
+            f"average of the weights, got {half.pop()}, in which small steps of an average are "
+            "lost: set float32, and trainer.precision to bf16-mixed"
+        )
+    if required.dropout and not _on_meta(causal_lm) and not has_dropout(causal_lm.unwrapped):
+        raise ValueError(
+            "model.lm: expected a model with dropout for a regularizer that compares two passes "
+            f"over the same tokens, got {causal_lm.unwrapped.config.model_type} without, whose "
+            "passes are equal: set model.lm.dropout, model.lm.lora.dropout or such an entry of "
+            "model.lm.config_overrides as {attention_dropout: 0.1}"
+        )
+
+
 def check_order(order: BlockOrder, requirements: Requirements) -> None:
     """Refuse an order of blocks with regularizers that it would mislead.
 
@@ -75,8 +105,12 @@ def check_order(order: BlockOrder, requirements: Requirements) -> None:
         )
 
 
-def check_trainer(trainer: L.Trainer) -> None:
+def check_trainer(trainer: L.Trainer, required: Requirements = NOTHING_MORE) -> None:
     """Refuse what would make the loss wrong, or is not held by tests.
+
+    Args:
+        trainer: of the run.
+        required: by the regularizers.
 
     Raises:
         ValueError: naming the setting and what to set instead.
@@ -91,6 +125,15 @@ def check_trainer(trainer: L.Trainer) -> None:
         raise ValueError(
             "trainer.overfit_batches: expected 0, as the order of blocks is ours, got "
             f"{overfit_batches}: set data.max_train_tokens or trainer.limit_train_batches"
+        )
+    if required.teacher is not None and isinstance(
+        trainer.strategy, DeepSpeedStrategy | FSDPStrategy
+    ):
+        raise ValueError(
+            "trainer.strategy: expected auto, ddp or fsdp2 for a regularizer that compares with "
+            "the moving average of the weights, got "
+            f"{type(trainer.strategy).__name__}, whose optimizer holds them in another form: add "
+            "configs/strategy/fsdp2.yaml"
         )
     strategy = type(trainer.strategy)
     check_strategy(f"{strategy.__module__}.{strategy.__qualname__}")

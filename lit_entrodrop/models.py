@@ -7,15 +7,20 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.building import HALF, LMConfig, build_causal_lm
-from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.checks import check_model_fits_data
+from lit_entrodrop.causal_lm import NOTHING_MORE, CausalLM
+from lit_entrodrop.checks import check_model_fits_data, check_provides
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.strategies import DeepSpeedStrategy, FSDP2Strategy, FSDPStrategy
+from regularizers import Requirements
 
 
 def build_for(
-    trainer: L.Trainer, data: TextDataModule, lm: LMConfig, tokenizer: PreTrainedTokenizerBase
+    trainer: L.Trainer,
+    data: TextDataModule,
+    lm: LMConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    required: Requirements = NOTHING_MORE,
 ) -> CausalLM:
     """Build a model as the strategy of a run holds it.
 
@@ -24,12 +29,14 @@ def build_for(
         data: what the model must be able to take.
         lm: of the model.
         tokenizer: its own.
+        required: of the model, by the regularizers.
 
     Returns:
         The model, of which each rank holds its shard if the strategy shards.
 
     Raises:
-        ValueError: if the model cannot be had, or takes neither the data nor the device.
+        ValueError: if the model cannot be had, takes neither the data nor the device, or lacks
+            what is required.
     """
 
     def build_whole() -> CausalLM:
@@ -37,6 +44,7 @@ def build_for(
         dtype = HALF.get(str(trainer.precision), getattr(torch, lm.dtype))
         causal_lm.require_head(trainer.strategy.root_device, dtype)
         check_model_fits_data(causal_lm, tokenizer, data)
+        check_provides(causal_lm, required)
         return causal_lm
 
     if isinstance(trainer.strategy, FSDP2Strategy | FSDPStrategy | DeepSpeedStrategy):

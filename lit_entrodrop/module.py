@@ -24,6 +24,8 @@ from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
 from lit_entrodrop.entropy.scoring import forward_clean, score_clean
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.evaluation_history import EvaluationHistory
+from lit_entrodrop.holdout.gains import HoldoutGains
 from lit_entrodrop.loggers import TensorBoard
 from lit_entrodrop.metrics import EntropyBuckets, MemorizationProbe, RunMetrics, Scores
 from lit_entrodrop.metrics_file import MetricsFile
@@ -34,13 +36,15 @@ from lit_entrodrop.optim import (
     clip_gradient_norm,
     decay_groups,
 )
+from lit_entrodrop.passes import forward, with_second_forward
 from lit_entrodrop.preemption import Preemption
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.provenance import provenance
-from lit_entrodrop.ranks import data_rank, gather
+from lit_entrodrop.ranks import data_rank, gather, gather_rows
 from lit_entrodrop.resuming import check_can_resume
 from lit_entrodrop.seeding import seed_default_generators
 from lit_entrodrop.strategies import FSDP2Strategy, scale_gradients
+from lit_entrodrop.teacher import Teacher
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX
@@ -92,6 +96,7 @@ class LitCausalLM(L.LightningModule):
         self.entropies = Entropies(
             self.regularizers.requirements, reference, cache_dir, entropy_buckets
         )
+        self.holdout_gains = HoldoutGains(self.regularizers.requirements, cache_dir)
         self.metrics = RunMetrics(entropy_buckets.names, memorization)
         self.last_evaluation: dict[str, float] = {}
         self.last_training: dict[str, float] = {}
@@ -102,14 +107,18 @@ class LitCausalLM(L.LightningModule):
         self._logged_loss: float | None = None
         # A closure keeps the frozen model out of this module: it is neither trained nor saved.
         self._score_frozen: Callable[[Batch], Outputs] | None = None
+        self._teacher: Teacher | None = None
+        self.evaluations = EvaluationHistory(self.regularizers)
 
     def configure_model(self) -> None:
         """Build the model, once, and refuse data that it cannot take."""
         if hasattr(self, "causal_lm"):
             return
         self.regularizers.check(self.vocabulary)
-        check_order(self.data.order, self.regularizers.requirements)
-        self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer)
+        self.holdout_gains.check(self.data)
+        required = self.regularizers.requirements
+        check_order(self.data.order, required)
+        self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer, required)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Return what ends a run that is told to end."""
@@ -117,8 +126,10 @@ class LitCausalLM(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and the learning rate of each step."""
-        check_trainer(self.trainer)
+        check_trainer(self.trainer, self.regularizers.requirements)
         optimizer = self.optimizer(decay_groups(self))
+        if (decay := self.regularizers.requirements.teacher) is not None:
+            self._teacher = Teacher(self.causal_lm, optimizer, decay)
         self._optimizer_class = type(optimizer).__name__
         self._configured = [
             # A schedule may change a rate in place.
@@ -151,7 +162,9 @@ class LitCausalLM(L.LightningModule):
         corrupted = self.regularizers.on_input_ids(step)
         perturb = partial(self.regularizers.on_embeddings, step=step)
         token_weight = self.regularizers.on_token_weight(step)
-        outputs = self._forward(batch, corrupted, perturb, token_weight)
+        outputs = forward(
+            self.causal_lm, self.regularizers, batch, corrupted, perturb, token_weight
+        )
         loss, weight = self.regularizers.reduce(outputs, step, token_weight)
         self.entropies.record(batch, outputs.entropy)
         self.data.record_losses(batch["block_id"], outputs.nll, step.valid)
@@ -242,7 +255,7 @@ class LitCausalLM(L.LightningModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Look up the entropies of a batch on the host, where its blocks are known at once."""
         if self.trainer.training:
-            return self.entropies.attach(batch, "train")
+            return self.holdout_gains.attach(self.entropies.attach(batch, "train"))
         if self.trainer.validating or self.trainer.sanity_checking:
             return self.entropies.attach(batch, self.data.evaluated[dataloader_idx])
         return self.entropies.attach(batch, "test") if self.trainer.testing else batch
@@ -285,6 +298,8 @@ class LitCausalLM(L.LightningModule):
         checkpoint["metrics"] = [file.rows for file in self._metrics_files]
         checkpoint["optimizer_class"] = self._optimizer_class
         checkpoint["entropies"] = self.entropies.state_dict()
+        checkpoint["evaluations"] = self.evaluations.told
+        checkpoint["holdout_gains"] = self.holdout_gains.state_dict()
         checkpoint["trained_on"] = self.data.fingerprint("train")
         checkpoint["lm"] = asdict(self.lm)
         checkpoint["hf_config"] = self.causal_lm.unwrapped.config.to_dict()
@@ -297,12 +312,14 @@ class LitCausalLM(L.LightningModule):
             check_can_resume(checkpoint, self.trainer, self.data.fingerprint("train"), self.seed)
             self._resumed_optimizer = checkpoint["optimizer_class"]
             self._restore_metrics(checkpoint)
+            self.evaluations.tell_again(checkpoint["evaluations"])
             self.__dict__.pop("total_steps", None)
         # The shards of a folder were compared when they were loaded.
         if "state_dict" in checkpoint:
             own = shapes(self.state_dict(keep_vars=True))
             check_same_model(own, shapes(checkpoint["state_dict"]))
         self.entropies.load_state_dict(checkpoint["entropies"])
+        self.holdout_gains.load_state_dict(checkpoint.get("holdout_gains", {}))
         evaluating = self.trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
         if evaluating and checkpoint.get("trained_on") != self.data.fingerprint("train"):
             rank_zero_warn(
@@ -361,6 +378,7 @@ class LitCausalLM(L.LightningModule):
         return [logger for logger in self.loggers if isinstance(logger, MetricsFile)]
 
     def _describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
+        required = self.regularizers.requirements
         step = TrainingStep(
             batch["input_ids"],
             batch["labels"],
@@ -375,47 +393,11 @@ class LitCausalLM(L.LightningModule):
             rank=data_rank(self.trainer).rank,
             seed=self.seed,
             reference=partial(self._score_frozen, batch) if self._score_frozen else None,
+            teacher=partial(self._teacher, batch, required) if self._teacher else None,
+            gather=partial(gather_rows, trainer=self.trainer),
+            holdout_gain=batch.get("holdout_gain"),
         )
-        return self._with_second_forward(batch, step)
-
-    def _with_second_forward(self, batch: Batch, step: TrainingStep) -> TrainingStep:
-        if not self.regularizers.requirements.second_forward:
-            return step
-        return replace(step, second_forward=partial(self._second_forward, batch, step))
-
-    def _forward(
-        self,
-        batch: Batch,
-        input_ids: Tensor,
-        perturb: Callable[[Tensor], Tensor] | None,
-        token_weight: Tensor | None = None,
-    ) -> Outputs:
-        outputs: Outputs = self.causal_lm(
-            input_ids,
-            batch["labels"],
-            batch["position_ids"],
-            batch["document_ids"],
-            perturb,
-            None if self.regularizers.reads_outputs else token_weight,
-            self.regularizers.requirements,
-        )
-        return outputs
-
-    def _second_forward(
-        self,
-        batch: Batch,
-        step: TrainingStep,
-        input_ids: Tensor | None = None,
-        perturb: Callable[[Tensor], Tensor] | None = None,
-    ) -> Outputs:
-        if input_ids is not None or perturb is not None:
-            return self._forward(
-                batch, batch["input_ids"] if input_ids is None else input_ids, perturb
-            )
-        # The hooks that run again may require a second forward, as they did in the first pass.
-        step = self._with_second_forward(batch, step)
-        corrupted = self.regularizers.on_input_ids(step)
-        return self._forward(batch, corrupted, partial(self.regularizers.on_embeddings, step=step))
+        return with_second_forward(step, self.causal_lm, self.regularizers, batch)
 
     def _provide_entropies(self) -> None:
         """Provide the entropies and the frozen model that the run needs, once.
@@ -442,6 +424,7 @@ class LitCausalLM(L.LightningModule):
         # Lightning sets the precision for steps alone.
         with self.trainer.precision_plugin.forward_context():
             self.entropies.prepare(self.data, self.causal_lm, scorer)
+            self.holdout_gains.prepare(self.data, self.causal_lm)
 
     def _log_training_if_due(self) -> None:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -472,6 +455,8 @@ class LitCausalLM(L.LightningModule):
 
     def _log_evaluation(self, metrics: dict[str, Tensor]) -> None:
         if self.trainer.sanity_checking:
+            if self.trainer.global_step == 0 and not self.evaluations.told:
+                self.evaluations.tell(metrics)
             # The pass before the first step is the starting point of the curves.
             for logger in self.loggers if self.trainer.global_step == 0 else []:
                 logger.log_metrics({name: value.item() for name, value in metrics.items()}, step=0)
@@ -483,7 +468,8 @@ class LitCausalLM(L.LightningModule):
             losses = [f"{name} {metrics[name]:.3f}" for name in told]
             where = f"epoch {self.trainer.current_epoch + 1}, step {self.trainer.global_step}"
             rank_zero_info(f"{where}: {', '.join(losses)}")
-            self.last_evaluation = {name: value.item() for name, value in metrics.items()}
+            self.evaluations.tell(metrics)
+            self.last_evaluation = self.evaluations.told[-1]
             row = {**self.last_evaluation, "epoch": self.trainer.current_epoch}
             for logger in self.loggers:
                 logger.log_metrics(row, self.trainer.global_step)

@@ -62,6 +62,25 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def gather_rows(rows: Tensor, trainer: L.Trainer) -> Tensor:
+    """Return the rows of all data-parallel ranks, by rank, without gradient.
+
+    Every data-parallel rank, and each rank of its group, must call this with as many rows; one rank
+    alone waits for nothing.
+
+    Args:
+        rows: ``[n, ...]`` on the device of the run.
+        trainer: of the run.
+    """
+    rows = rows.detach()
+    if not _several():
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    # Neighbours form a group, which shares a batch.
+    return torch.cat(parts[:: len(parts) // data_rank(trainer).size])
+
+
 def exchange_rows(
     values: NDArray[np.float16], fresh: NDArray[np.bool_]
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,6 +11,7 @@ from lit_entrodrop.checkpoints import check_same_strategy
 # What a run goes on from, beside Lightning's own.
 KEPT = {
     "entropies",
+    "evaluations",
     "loops",
     "metrics",
     "optimizer_class",

@@ -277,7 +277,8 @@ class Requirements:
         reference: a frozen reference model.
         teacher: decay per optimizer step, in [0, 1), of the moving average of the weights that
             makes a teacher of the model; None if there is none.
-        holdout_gain: what similar holdout documents tell about each training document.
+        holdout_neighbours: how many similar holdout documents stand before a training document
+            when its holdout gain is measured; None if no gain is needed.
         logits: the full ``[B, T, V]`` logits.
         entropy_gradient: gradients through the entropies of the outputs.
         divergence: :meth:`Outputs.kl_divergence`, without the full logits where that can be.
@@ -288,7 +289,7 @@ class Requirements:
     dropout: bool = False
     reference: bool = False
     teacher: float | None = None
-    holdout_gain: bool = False
+    holdout_neighbours: int | None = None
     logits: bool = False
     entropy_gradient: bool = False
     divergence: bool = False

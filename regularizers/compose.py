@@ -28,7 +28,8 @@ class Regularizers(nn.ModuleList):
 
     Raises:
         TypeError: if something else than a regularizer is given.
-        ValueError: if two of them ask for entropies from different sources, or for two teachers.
+        ValueError: if two of them ask for entropies from different sources, for two teachers, or
+            for different numbers of holdout neighbours.
 
     >>> Regularizers([]).requirements.entropy is None
     True
@@ -194,7 +195,7 @@ class Regularizers(nn.ModuleList):
             "second_forward": (required.second_forward, step.second_forward),
             "reference": (required.reference, step.reference),
             "teacher": (required.teacher is not None, step.teacher),
-            "holdout_gain": (required.holdout_gain, step.holdout_gain),
+            "holdout_gain": (required.holdout_neighbours is not None, step.holdout_gain),
         }
         for name, (wanted, given) in provided.items():
             if wanted and given is None:
@@ -253,6 +254,12 @@ def _merge(regularizers: list[Regularizer]) -> Requirements:
     return Requirements(
         entropy=_one_for_all(regularizers, "entropy", "entropy source", "the same entropy_source"),
         teacher=_one_for_all(regularizers, "teacher", "teacher", "the same decay of its weights"),
+        holdout_neighbours=_one_for_all(
+            regularizers,
+            "holdout_neighbours",
+            "number of holdout neighbours",
+            "the same neighbours",
+        ),
         **{
             name: any(getattr(each.requirements, name) for each in regularizers)
             for name in switches

@@ -13,7 +13,8 @@ from itertools import pairwise
 class Curriculum:
     """A strength over training, with a warm-up before its ramp and a hold after it.
 
-    Subclasses override :meth:`ramp`; one that is driven by validation also :meth:`on_evaluation`.
+    Subclasses override :meth:`ramp`; one that is driven by validation also :meth:`on_evaluation`
+    and :meth:`at_most`.
 
     Args:
         warmup: share of all steps at the start with strength 0, in [0, 1).
@@ -41,6 +42,10 @@ class Curriculum:
     def ramp(self, progress: float) -> float:
         """Return the strength at ``progress`` in [0, 1] of the ramp itself."""
         raise NotImplementedError
+
+    def at_most(self, progress: float) -> float:
+        """Return the largest strength to which evaluations can lead at ``progress`` in [0, 1]."""
+        return self(progress)
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Learn from an evaluation, and from nothing else, as a resumed run tells all again.
@@ -229,7 +234,7 @@ def require_probability(name: str, curriculum: Curriculum) -> None:
 
     Args:
         name: what the error calls it.
-        curriculum: probed at 101 evenly spaced points of progress.
+        curriculum: probed at 101 evenly spaced points of progress, for the most it can reach.
 
     Raises:
         ValueError: naming the first offending strength.
@@ -237,7 +242,7 @@ def require_probability(name: str, curriculum: Curriculum) -> None:
     >>> require_probability("drop probability", Constant(0.5))
     """
     for percent in range(101):
-        if not 0 <= (strength := curriculum(percent / 100)) <= 1:
+        if not 0 <= (strength := curriculum.at_most(percent / 100)) <= 1:
             raise ValueError(
                 f"{name}: expected a probability in [0, 1] throughout training, "
                 f"got {strength:g} at {percent} % of the steps"

@@ -27,7 +27,7 @@ class Catalog:
     """All regularizers there are.
 
     Args:
-        descriptions: by name: our own, then those of other packages.
+        descriptions: by name: our own, then those of each other package.
         problems: a sentence for each announced regularizer that cannot be used or described.
     """
 
@@ -47,10 +47,10 @@ def find_all() -> Catalog:
     }
     installation = installed_regularizers()
     problems = list(installation.problems)
-    for name, found in installation.regularizers.items():
+    for found in sorted(installation.regularizers.values(), key=lambda each: each.package):
         described = _describe(found)
         if isinstance(described, Description):
-            descriptions[name] = described
+            descriptions[described.name] = described
         else:
             problems.append(described)
     return Catalog(descriptions, problems)

@@ -122,15 +122,32 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         Returns:
             [batch, block_size] int64, -1 for padding; chunks of one document share its number.
         """
-        first = self.block_starts[block_id.clamp(min=0).numpy()]
-        chunks = np.asarray(first)[:, None] + document_ids.clamp(min=0).numpy()
-        numbers = torch.from_numpy(np.asarray(self.documents[chunks]))
+        chunks = self.chunk_numbers(block_id, document_ids)
+        numbers = torch.from_numpy(np.asarray(self.documents[chunks.clamp(min=0).numpy()]))
         return numbers.masked_fill(document_ids < 0, -1)
+
+    def chunk_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
+        """Return the number, within the split, of each token's chunk.
+
+        Args:
+            block_id: [batch] int64, in host memory; -1 for a block of padding.
+            document_ids: [batch, block_size] int64, numbers within the row, -1 for padding.
+
+        Returns:
+            [batch, block_size] int64, -1 for padding.
+        """
+        first = torch.from_numpy(np.asarray(self.block_starts[block_id.clamp(min=0).numpy()]))
+        return (first[:, None] + document_ids).masked_fill(document_ids < 0, -1)
 
     @property
     def num_documents(self) -> int:
         """Documents of which there are tokens; their numbers are below."""
         return int(self.documents.max()) + 1
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks in all blocks."""
+        return len(self.chunk_starts) - 1
 
     @property
     def padding(self) -> float:

@@ -29,7 +29,7 @@ from lit_entrodrop.data.sampling import (
     ResumableDataLoader,
     missing_batches,
 )
-from lit_entrodrop.data.settings import check_at_least, check_shares
+from lit_entrodrop.data.settings import check_at_least, shares_of
 from lit_entrodrop.data.sources import digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import SPLITS, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer
@@ -70,6 +70,8 @@ class TextDataModule(LightningDataModule):
         validation: Share of the documents, by a hash of their content so that exact duplicates
             share a side; or a corpus of its own, named as in `corpus`. 0 for none.
         test: As `validation`.
+        holdout: As `validation`, text that stands for what the model shall become good at: it is
+            neither trained nor evaluated on, and tells regularizers which documents to prefer.
         max_train_tokens: Keep only the first so many training tokens, in whole documents in the
             order of the seeded hash; for experiments with scarce data. All if not set.
         split_seed: Seed of the split; runs that are to be compared share it.
@@ -101,6 +103,7 @@ class TextDataModule(LightningDataModule):
         text_column: str = "text",
         validation: float | str = 0.1,
         test: float | str = 0.0,
+        holdout: float | str = 0.0,
         max_train_tokens: int | None = None,
         split_seed: int = 0,
         clean_train_blocks: int = 32,
@@ -123,12 +126,15 @@ class TextDataModule(LightningDataModule):
         check_at_least(1, batch_size=batch_size, num_proc=num_proc)
         check_at_least(0, num_workers=num_workers, split_seed=split_seed, seed=seed)
         check_at_least(0, clean_train_blocks=clean_train_blocks)
-        check_shares(validation, test)
+        self._held_out = {"validation": validation, "test": test}
+        if holdout:
+            # Left out if there is none, so that the cache of such data stays what it was.
+            self._held_out["holdout"] = holdout
+        shares_of(self._held_out)
         # A checkpoint holds plain values alone.
         self.save_hyperparameters(logger=False, ignore=["order"])
         self.order = order
         self._corpus = [corpus] if isinstance(corpus, str) else list(corpus)
-        self._held_out = {"validation": validation, "test": test}
         self.block_size = block_size
         self.packing = packing
         self.predict_split = self._known(predict_split)
@@ -164,7 +170,7 @@ class TextDataModule(LightningDataModule):
         """Hash the packed blocks of a split.
 
         Args:
-            split: "train", "validation", "test", "clean_train" or "forgetting".
+            split: "train", "validation", "test", "holdout", "clean_train" or "forgetting".
 
         Returns:
             32 hexadecimal digits, equal for equal blocks.
@@ -260,21 +266,24 @@ class TextDataModule(LightningDataModule):
         return DataLoader(blocks, sampler=sampler, **self._loading())
 
     def missing_dataloader(
-        self, split: str, known: NDArray[np.bool_]
+        self, blocks: PackedBlocks, known: NDArray[np.bool_]
     ) -> tuple[DataLoader[Batch], int]:
-        """Read the blocks of any split that are not known yet, over all ranks.
+        """Read those of some blocks that are not known yet, over all ranks.
+
+        Where they are longer than those of the splits, a batch has fewer of them.
 
         Args:
-            split: As for `fingerprint`.
+            blocks: Of any split, or others.
             known: [blocks], which are known.
 
         Returns:
             The loader, and how many batches of this rank are done.
         """
         settings = self._loading()
-        cut = (settings.pop("batch_size"), *self._ranks())
+        tokens = settings.pop("batch_size") * self.block_size
+        cut = (max(1, tokens // blocks.block_size), *self._ranks())
         batches = missing_batches(known, *cut)
-        loader = DataLoader(self._packed(split).blocks, batch_sampler=batches, **settings)
+        loader = DataLoader(blocks, batch_sampler=batches, **settings)
         return loader, len(missing_batches(np.zeros_like(known), *cut)) - len(batches)
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.blocks import pack_documents
 from lit_entrodrop.data.cache import PackedSplit
 from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.settings import shares_of
 from lit_entrodrop.data.sources import read_corpus
 from lit_entrodrop.data.splitting import count_duplicates, split_documents
 from lit_entrodrop.data.tokenizing import tokenize_documents
@@ -20,11 +21,12 @@ def gather_documents(
     text_column: str,
     split_seed: int,
 ) -> dict[str, list[Document]]:
-    """Read and split the corpus, and read the corpora that validation and test may have.
+    """Read and split the corpus, and read the corpora that other splits may have of their own.
 
     Args:
         corpus: Sources, see `read_corpus`.
-        held_out: For "validation" and "test", a share of the documents or a source.
+        held_out: For "validation", "test" and "holdout", a share of the documents or a source; none
+            is left out.
         text_column: Name of the column that holds plain text.
         split_seed: Seed of the split.
 
@@ -34,20 +36,23 @@ def gather_documents(
     Raises:
         ValueError: If a split that was asked for is left without a document.
     """
-    shares = {name: 0.0 if isinstance(of, str) else of for name, of in held_out.items()}
+    shares = shares_of(held_out)
     documents = read_corpus(corpus, text_column)
-    sides = split_documents(documents, shares["validation"], shares["test"], split_seed)
+    sides = split_documents(documents, **shares, seed=split_seed)
     for name, of in held_out.items():
         if isinstance(of, str):
             sides[name] = read_corpus([of], text_column)
-            _drop_shared(name, sides)
-    wanted = {name: side for name, side in sides.items() if held_out.get(name, 1)}
+            _drop_shared("train", name, sides)
+    # What weighs the training documents must not know what they are judged by.
+    for name in ("validation", "test"):
+        _drop_shared("holdout", name, sides)
+    wanted = {name: side for name, side in sides.items() if held_out.get(name, name == "train")}
     for name, side in wanted.items():
         if not side:
             raise ValueError(
                 f"no document for {name}: the split of {len(documents)} documents by {shares} left "
                 "none. Give more documents (lines that hold only <|endoftext|> cut a .txt file), "
-                "another share or split_seed, or validation its own path."
+                f"another share or split_seed, or {name} its own path."
             )
     return wanted
 
@@ -120,12 +125,12 @@ def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
     return PackedSplit(sample, len(np.unique(sample.documents)), duplicates=0)
 
 
-def _drop_shared(name: str, sides: dict[str, list[Document]]) -> None:
-    held_out = set(sides[name])
-    kept = [document for document in sides["train"] if document not in held_out]
-    if dropped := len(sides["train"]) - len(kept):
+def _drop_shared(name: str, other: str, sides: dict[str, list[Document]]) -> None:
+    others = set(sides[other])
+    kept = [document for document in sides[name] if document not in others]
+    if dropped := len(sides[name]) - len(kept):
         rank_zero_warn(
-            f"{dropped} documents of the {name} corpus are in the training corpus too: they were "
-            "left out of training, or its loss would look better than it is."
+            f"{dropped} documents of {other} are in {name} too: they were left out of {name}, or "
+            f"what is measured on {other} would look better than it is."
         )
-    sides["train"] = kept
+    sides[name] = kept

@@ -1,5 +1,6 @@
 """Checks of the data settings, all of which come before anything is read."""
 
+from collections.abc import Mapping
 from numbers import Integral
 
 
@@ -22,26 +23,26 @@ def check_at_least(least: int, **settings: int | None) -> None:
         )
 
 
-def check_shares(validation: float | str, test: float | str) -> tuple[float, float]:
-    """Return the shares of documents that validation and test take of the corpus.
+def shares_of(held_out: Mapping[str, float | str]) -> dict[str, float]:
+    """Return the shares of documents that the splits beside training take of the corpus.
 
     Args:
-        validation: A share, or the path of a corpus of its own.
-        test: A share, or the path of a corpus of its own.
+        held_out: By split, a share or the path of a corpus of its own.
 
     Returns:
-        Both shares; 0 for a corpus of its own.
+        The shares by split; 0 for a corpus of its own.
 
     Raises:
         ValueError: If a share is negative, or they leave nothing for training.
 
-    >>> check_shares(0.1, "exam.jsonl")
-    (0.1, 0.0)
+    >>> shares_of({"validation": 0.1, "test": "exam.jsonl"})
+    {'validation': 0.1, 'test': 0.0}
     """
-    shares = tuple(0.0 if isinstance(share, str) else share for share in (validation, test))
-    if min(shares) < 0 or not sum(shares) < 1:
+    shares = {name: 0.0 if isinstance(of, str) else of for name, of in held_out.items()}
+    if min(shares.values()) < 0 or not sum(shares.values()) < 1:
+        given = ", ".join(f"{name} {of!r}" for name, of in held_out.items())
         raise ValueError(
-            "validation and test: expected shares of at least 0 that add to less than 1, got "
-            f"{validation!r} and {test!r}. Use for example 0.1 and 0.1, or paths."
+            "validation, test and holdout: expected shares of at least 0 that add to less than 1, "
+            f"got {given}. Use for example 0.1 and 0.1, or paths."
         )
-    return shares[0], shares[1]
+    return shares

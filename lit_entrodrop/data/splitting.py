@@ -1,11 +1,13 @@
 """Split documents by a hash of their content, so that equal documents share a side."""
 
 import hashlib
+from bisect import bisect
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from lit_entrodrop.data.documents import Document
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "holdout")
 
 
 def split_position(document: Document, seed: int) -> float:
@@ -28,31 +30,32 @@ def split_position(document: Document, seed: int) -> float:
 
 
 def split_documents(
-    documents: Iterable[Document], validation: float, test: float, seed: int
+    documents: Iterable[Document], validation: float, test: float, seed: int, holdout: float = 0.0
 ) -> dict[str, list[Document]]:
-    """Deal documents to train, validation and test, and order each split by the seeded hash.
+    """Deal documents to the splits, and order each split by the seeded hash.
 
-    A document keeps its split when others are added or removed.
+    A document keeps its split when others are added or removed, and what `holdout` takes, it takes
+    from training alone.
 
     Args:
         documents: The documents of the corpus.
         validation: Expected share of documents for validation, in [0, 1).
         test: Expected share of documents for test, in [0, 1).
         seed: Seed of the hash.
+        holdout: Expected share of documents for holdout, in [0, 1).
 
     Returns:
-        The documents of "train", "validation" and "test".
+        The documents of "train", "validation", "test" and "holdout".
 
     >>> sides = split_documents([Document("text", str(n)) for n in range(100)], 0.1, 0.1, seed=0)
     >>> [len(sides[split]) for split in SPLITS]
-    [83, 9, 8]
+    [83, 9, 8, 0]
     """
     placed = sorted((split_position(document, seed), document) for document in documents)
     sides: dict[str, list[Document]] = {split: [] for split in SPLITS}
+    ends = list(accumulate((validation, test, holdout)))
     for position, document in placed:
-        side = "validation" if position < validation else "train"
-        if validation <= position < validation + test:
-            side = "test"
+        side = ("validation", "test", "holdout", "train")[bisect(ends, position)]
         sides[side].append(document)
     return sides
 

@@ -96,7 +96,7 @@ def validation_size(subject: Subject) -> Check:
 
 def split_shares(subject: Subject) -> Check:
     """Compare the shares of documents and tokens in each split with those asked for."""
-    asked = {name: subject.config["data"][name] for name in ("validation", "test")}
+    asked = {name: subject.config["data"][name] for name in ("validation", "test", "holdout")}
     shares = {name: of for name, of in asked.items() if isinstance(of, float | int) and of > 0}
     if not shares:
         return passed("no split is a share of the corpus")

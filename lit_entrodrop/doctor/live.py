@@ -60,6 +60,9 @@ class Live:
         known = entropy[~entropy.isnan()].float()
         places = torch.linspace(0, 1, 1001, device=known.device)
         self.module.entropies.corpus_quantiles = torch.quantile(known, places)
+        if self.module.regularizers.requirements.holdout_neighbours is not None:
+            # To measure them takes passes over the corpus: any that differ show what they do.
+            batch = {**batch, "holdout_gain": made_up_gains(batch["document_ids"])}
         return {**batch, "entropy": entropy}
 
     @cached_property
@@ -186,6 +189,17 @@ class Live:
         finally:
             self.module.regularizers = configured
             self.trainer.at_step = 0
+
+
+def made_up_gains(document_ids: Tensor) -> Tensor:
+    """Return another gain for each document of each row; NaN for padding.
+
+    >>> made_up_gains(torch.tensor([[0, 0, 1, -1], [0, 0, 0, 0]]))
+    tensor([[0.0000, 0.0000, 0.2500,    nan],
+            [1.0000, 1.0000, 1.0000, 1.0000]])
+    """
+    rows = torch.arange(len(document_ids), device=document_ids.device)[:, None]
+    return (rows + document_ids / document_ids.shape[1]).masked_fill(document_ids < 0, torch.nan)
 
 
 def spread(available: int, wanted: int) -> list[int]:

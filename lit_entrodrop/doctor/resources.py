@@ -64,9 +64,10 @@ def entropy_cache(subject: Subject) -> Check:
         EntropyStore.load(Path(reference), subject.data.fingerprint("train"))
     # A file of a real store, which ends with it, as some file systems map none.
     EntropyStore.temporary(1, 2, "doctor", folder)
-    needed = entropy_bytes(subject)
-    free = free_bytes(folder)
-    found = f"{_gb(needed)} GB for entropies, {_gb(free)} GB free in {folder}"
+    losses = loss_bytes(subject)
+    needed, free = entropy_bytes(subject) + losses, free_bytes(folder)
+    what = "entropies and losses" if losses else "entropies"
+    found = f"{_gb(needed)} GB for {what}, {_gb(free)} GB free in {folder}"
     if needed > (1 - MARGIN) * free:
         return failed(found, "free some room, or set data.cache_dir to a larger disk")
     return passed(f"{found}; files can be memory-mapped there")
@@ -137,6 +138,17 @@ def entropy_bytes(subject: Subject) -> int:
         * subject.data.block_size
     )
     return HALF_BYTES * places
+
+
+def loss_bytes(subject: Subject) -> int:
+    """Return about how many bytes the losses take of which holdout gains are made."""
+    neighbours = subject.module.regularizers.requirements.holdout_neighbours
+    train, holdout = subject.blocks("train"), subject.blocks("holdout")
+    if neighbours is None or train is None or holdout is None:
+        return 0
+    # Each training chunk alone, and behind its neighbours.
+    before = train.num_chunks * neighbours * len(holdout.tokens) / holdout.num_chunks
+    return HALF_BYTES * round(2 * len(train.tokens) + before)
 
 
 def free_bytes(folder: Path) -> int:

@@ -100,7 +100,7 @@ class Subject:
         corpus = settings["corpus"]
         return gather_documents(
             [corpus] if isinstance(corpus, str) else corpus,
-            {name: settings[name] for name in ("validation", "test")},
+            {name: settings[name] for name in ("validation", "test", "holdout")},
             settings["text_column"],
             settings["split_seed"],
         )

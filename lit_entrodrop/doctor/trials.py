@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lit_entrodrop.doctor.watching import Watched, strength, watching
+from lit_entrodrop.doctor.watching import Watched, at_most, strength, watching
 from lit_entrodrop.module import LitCausalLM
 from regularizers import Regularizer
 
@@ -76,7 +76,7 @@ def try_each(live: "Live") -> list[Trial]:
         if value == 0:
             continue
         losses, weights = [], []
-        with watching(regularizer) as watched:
+        with at_most(regularizer, progress), watching(regularizer) as watched:
             for alone in ([], [regularizer]):
                 live.module.step_weight.zero_()
                 losses.append(live.loss(live.batch, alone, at=progress).item() * tokens)

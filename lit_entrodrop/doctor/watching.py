@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from regularizers import Curriculum, Regularizer, TokenLoss, TrainingStep
+from regularizers import Constant, Curriculum, Regularizer, TokenLoss, TrainingStep
 
 HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight", "on_token_loss", "on_loss")
 
@@ -87,7 +87,8 @@ def watching(regularizer: Regularizer) -> Iterator[Watched]:
 def strength(regularizer: Regularizer) -> tuple[float | None, float]:
     """Return the strength at the end of training, and the progress at which it is reached.
 
-    Where it is 0 at the end it is the largest of the run; None if there is no curriculum.
+    Where it is 0 at the end it is the largest of the run; None if there is no curriculum. Where
+    evaluations drive it, it is the largest to which they can lead.
 
     >>> from regularizers import EmbeddingDropout, Linear
     >>> strength(EmbeddingDropout(Linear(start=0.4, end=0.0)))
@@ -98,11 +99,28 @@ def strength(regularizer: Regularizer) -> tuple[float | None, float]:
     if not curricula:
         return None, 1.0
     points = [1.0, *(percent / 100 for percent in range(100))]
-    strengths = [max(curriculum(point) for curriculum in curricula) for point in points]
+    strengths = [max(curriculum.at_most(point) for curriculum in curricula) for point in points]
     if strengths[0] > 0:
         return strengths[0], 1.0
     largest = max(strengths)
     return largest, points[strengths.index(largest)]
+
+
+@contextmanager
+def at_most(regularizer: Regularizer, progress: float) -> Iterator[None]:
+    """Hold what evaluations drive at the largest strength to which they can lead it."""
+    given = {
+        name: curriculum
+        for name, curriculum in vars(regularizer).items()
+        if isinstance(curriculum, Curriculum)
+    }
+    for name, curriculum in given.items():
+        setattr(regularizer, name, Constant(curriculum.at_most(progress)))
+    try:
+        yield
+    finally:
+        for name, curriculum in given.items():
+            setattr(regularizer, name, curriculum)
 
 
 def _keeping(watched: Watched, hook: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
-"""Score a corpus with a frozen model: the entropy of every token on clean input."""
+"""Score a corpus with a frozen model: the entropy, or the loss, of every token on clean input."""
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from lit_entrodrop.causal_lm import NOTHING_MORE, CausalLM, evaluating
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.partial import PartialScores
 from lit_entrodrop.entropy.recorder import EntropyRecorder
@@ -47,23 +49,37 @@ def score_clean(
         return forward_clean(causal_lm, batch, required)
 
 
-def score_missing(
-    causal_lm: CausalLM, data: TextDataModule, split: str, store: EntropyStore
-) -> None:
-    """Record the entropies that a frozen model gives to those blocks that a store does not know.
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored of which blocks.
+
+    Args:
+        data: the data module, set up, which deals the blocks to ranks.
+        blocks: of any split, or others.
+        name: what the progress bar calls them.
+        quantity: which of the outputs is kept for each token, nats.
+    """
+
+    data: TextDataModule
+    blocks: PackedBlocks
+    name: str
+    quantity: Literal["entropy", "nll"] = "entropy"
+
+
+def score_missing(causal_lm: CausalLM, scoring: Scoring, store: EntropyStore) -> None:
+    """Record what a frozen model gives to those blocks that a store does not know.
 
     Args:
         causal_lm: the model, on the device where it is to run.
-        data: the data module, set up.
-        split: the split of the blocks.
-        store: where the entropies go; it knows the same blocks on every rank.
+        scoring: what is scored.
+        store: where the values go; it knows the same blocks on every rank.
     """
     device = causal_lm.device
-    loader, done = data.missing_dataloader(split, store.known)
+    loader, done = scoring.data.missing_dataloader(scoring.blocks, store.known)
     recorder = EntropyRecorder(store)
     for batch in tqdm(
         loader,
-        desc=f"Scoring {split}",
+        desc=f"Scoring {scoring.name}",
         unit="batch",
         total=done + len(loader),
         initial=done,
@@ -71,7 +87,8 @@ def score_missing(
         disable=not is_first(),
     ):
         on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        recorder.record(on_device["block_id"], score_clean(causal_lm, on_device).entropy)
+        outputs = score_clean(causal_lm, on_device)
+        recorder.record(on_device["block_id"], getattr(outputs, scoring.quantity))
     recorder.flush()
     store.merge_ranks()
 
@@ -79,33 +96,46 @@ def score_missing(
 def score_split(
     split: str, data: TextDataModule, scorer: CausalLM, cache_dir: str | Path
 ) -> tuple[EntropyStore, Path]:
-    """Return the entropies of a split under a frozen model, from the cache if they are there.
-
-    A scoring that was killed goes on where it stood. To be called within the precision context of
-    the run, on every rank.
+    """Return the entropies of a split under a frozen model, as :func:`score_blocks` does.
 
     Args:
         split: any of the data module.
         data: the data module, set up.
         scorer: the model, on the device where it is to run.
         cache_dir: folder of the cache.
+    """
+    return score_blocks(Scoring(data, data.blocks(split), split), scorer, cache_dir)
+
+
+def score_blocks(
+    scoring: Scoring, scorer: CausalLM, cache_dir: str | Path
+) -> tuple[EntropyStore, Path]:
+    """Return what a frozen model gives to the tokens of blocks, from the cache if it is there.
+
+    A scoring that was killed goes on where it stood. To be called within the precision context of
+    the run, on every rank.
+
+    Args:
+        scoring: what is scored.
+        scorer: the model, on the device where it is to run.
+        cache_dir: folder of the cache.
 
     Returns:
-        The entropies, and the file of the cache that holds them.
+        The values, and the file of the cache that holds them.
     """
-    fingerprint = data.fingerprint(split)
-    path = cached_store_path(cache_dir, scorer, fingerprint)
+    blocks, fingerprint = scoring.blocks, scoring.blocks.fingerprint()
+    path = cached_store_path(cache_dir, scorer, fingerprint, scoring.quantity)
     finished = _finished(path, fingerprint)
     if all_agree(finished is not None and bool(finished.known.all())):
         assert finished is not None, "it is on every rank"
         return finished, path
-    partial = PartialScores(path, data.num_blocks(split), data.block_size, fingerprint)
-    partial.store.merge_ranks()
-    score_missing(scorer, data, split, partial.store)
-    partial.finish(is_first())
+    scores = PartialScores(path, len(blocks), blocks.block_size, fingerprint)
+    scores.store.merge_ranks()
+    score_missing(scorer, scoring, scores.store)
+    scores.finish(is_first())
     wait_for_all()
     # Ranks on other machines may not see the file.
-    return EntropyStore.load(path, fingerprint) if path.exists() else partial.store, path
+    return EntropyStore.load(path, fingerprint) if path.exists() else scores.store, path
 
 
 def _finished(path: Path, fingerprint: str) -> EntropyStore | None:
@@ -119,8 +149,10 @@ def _finished(path: Path, fingerprint: str) -> EntropyStore | None:
         return None
 
 
-def cached_store_path(cache_dir: str | Path, causal_lm: CausalLM, fingerprint: str) -> Path:
-    """Return where the entropies of some blocks under a model are cached.
+def cached_store_path(
+    cache_dir: str | Path, causal_lm: CausalLM, fingerprint: str, quantity: str = "entropy"
+) -> Path:
+    """Return where the entropies, or the losses, of some blocks under a model are cached.
 
     The name depends on the precision in which the model would run now.
     """
@@ -130,7 +162,7 @@ def cached_store_path(cache_dir: str | Path, causal_lm: CausalLM, fingerprint: s
     digest.update(weights_fingerprint(causal_lm).encode())
     digest.update(_precision(causal_lm.device.type).encode())
     name = f"{fingerprint[:32]}-{digest.hexdigest()}.safetensors"
-    return entropy_folder(cache_dir) / name
+    return entropy_folder(cache_dir).with_name(quantity) / name
 
 
 def entropy_folder(cache_dir: str | Path) -> Path:

@@ -24,6 +24,8 @@ from lit_entrodrop.ranks import exchange_rows
 class EntropyStore:
     """Entropies of the tokens of all blocks, fp16 in nats; NaN where unknown.
 
+    Or losses: any number of each token that is measured in nats.
+
     The values live in a file, not in memory: the system keeps in memory what it has room for.
 
     Args:

@@ -144,7 +144,7 @@ def test_config_is_built(path: Path) -> None:
 def test_regularizer_config_adds_one_regularizer(path: Path) -> None:
     assert list(yaml.safe_load(path.read_text())) == ["model"]
     [regularizer] = build(path).model.regularizers.ordered
-    assert regularizer.curriculum(1.0) > 0
+    assert regularizer.curriculum.at_most(1.0) > 0
 
 
 def test_controls_are_matched_to_entrodrop() -> None:

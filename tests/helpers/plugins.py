@@ -69,6 +69,25 @@ class ExcessLoss(Regularizer):
         return TokenLoss(token_loss.loss, token_loss.weight * (excess >= 0))
 
 
+class MeanTeacher(Regularizer):
+    """Stay close to the predictions of the moving average of the weights."""
+
+    def __init__(self, curriculum: float = 1.0, decay: float = 0.8) -> None:
+        super().__init__()
+        self.strength = curriculum
+        self.decay = decay
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(teacher=self.decay, divergence=True)
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        assert step.teacher is not None
+        divergence = (step.teacher().kl_divergence(outputs) * step.valid).sum()
+        step.log("divergence", divergence)
+        return loss + self.strength * divergence / step.valid.sum().clamp(min=1)
+
+
 class Logits(Regularizer):
     """Ask for all logits, in the manner of label smoothing."""
 

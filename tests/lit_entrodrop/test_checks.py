@@ -1,13 +1,25 @@
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from lit_entrodrop.building import build_causal_lm
-from lit_entrodrop.checks import Position, check_model_fits_data, check_trainer, total_steps
+from lit_entrodrop.checks import (
+    Position,
+    check_model_fits_data,
+    check_provides,
+    check_trainer,
+    total_steps,
+)
 from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.strategies import FSDPStrategy
 from lit_entrodrop.vocabulary import vocabulary_of
+from regularizers import Requirements
 from tests.helpers.architectures import ARCHITECTURES
+from tests.helpers.deepspeed_cpu import DeepSpeedOnCPU
+from tests.helpers.plugins import Repeat
 from tests.helpers.tiny import LLAMA, Tiny
 
 
@@ -113,6 +125,36 @@ def test_sharding_strategy_of_lightning_is_refused(tiny: Tiny) -> None:
     trainer = tiny.trainer(strategy=ModelParallelStrategy())
     with pytest.raises(ValueError, match=r"got lightning\..*\.ModelParallelStrategy"):
         check_trainer(trainer)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_zero2"])
+def test_strategy_whose_weights_cannot_be_averaged_is_refused(tiny: Tiny, strategy: str) -> None:
+    strategies = {"fsdp": FSDPStrategy, "deepspeed_zero2": partial(DeepSpeedOnCPU, stage=2)}
+    trainer = tiny.trainer(strategy=strategies[strategy]())
+    check_trainer(trainer)
+    with pytest.raises(ValueError, match=r"trainer\.strategy: expected auto, ddp or fsdp2 .*got"):
+        check_trainer(trainer, Requirements(teacher=0.9))
+
+
+def test_half_precision_that_cannot_be_averaged_is_refused(tiny: Tiny) -> None:
+    model = build_causal_lm(tiny.lm(dtype="bfloat16"))
+    check_provides(model, Requirements())
+    with pytest.raises(ValueError, match=r"model\.lm\.dtype: expected float32 .*got torch"):
+        check_provides(model, Requirements(teacher=0.9))
+
+
+def test_model_without_the_dropout_that_is_required_is_refused_before_training(tiny: Tiny) -> None:
+    class Twice(Repeat):
+        @property
+        def requirements(self) -> Requirements:
+            return replace(super().requirements, dropout=True)
+
+    settings = {"max_epochs": 1, "limit_val_batches": 0, "limit_train_batches": 1}
+    with pytest.raises(ValueError, match=r"expected a model with dropout .* got llama without"):
+        tiny.trainer(**settings).fit(tiny.module(Twice()), datamodule=tiny.data())
+    with_dropout = tiny.module(Twice(), lm={"config_overrides": {"attention_dropout": 0.1}})
+    tiny.trainer(**settings).fit(with_dropout, datamodule=tiny.data())
+    assert with_dropout.trainer.global_step == 1
 
 
 @pytest.mark.parametrize(

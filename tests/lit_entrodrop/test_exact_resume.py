@@ -10,6 +10,7 @@ import torch
 from lit_entrodrop.checkpoints import read_all
 from lit_entrodrop.differences import Comparison
 from lit_entrodrop.metrics_file import FILE_NAME as METRICS
+from lit_entrodrop.metrics_file import read_metrics
 from tests.helpers.killing import PHASES
 from tests.helpers.processes import run_cli_ranks
 from tests.helpers.runs import exported
@@ -24,6 +25,15 @@ SETTINGS = [
     "--checkpoints.every_n_train_steps=3",
     "--model.regularizers+=regularizers.EntroDrop",
     "--model.lm.config_overrides={attention_dropout: 0.2}",
+]
+# Of what a step depends on, beside weights and entropies: averages of weights, and evaluations.
+LEARNING = [
+    "--model.regularizers+=regularizers.WaveBound",
+    "--model.regularizers.decay=0.8",
+    "--model.regularizers+=regularizers.RandomTokenDropout",
+    "--model.regularizers.curriculum=regularizers.Adaptive",
+    "--model.regularizers.curriculum.init_args.step=0.03",
+    "--model.regularizers.curriculum.init_args.target=-0.01",
 ]
 SEEDS = range(4)
 ENDED = {-signal.SIGKILL, -signal.SIGXFSZ}
@@ -65,6 +75,13 @@ def assert_same_runs(killed: Path, whole: Path) -> None:
     assert not names
 
 
+def assert_learning(run: Path) -> None:
+    """Require that averages and evaluations were at work in a run."""
+    metrics = read_metrics(run)
+    assert metrics["wave_bound/below_bound"].max() > 0
+    assert metrics["random_token_dropout/strength"].nunique() > 2
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_module: Tiny) -> Path:
     assert run_on(tiny_module, root="whole") == 0
@@ -87,12 +104,13 @@ def test_points_are_of_every_kind() -> None:
 
 def test_kills_amid_an_epoch_with_two_validations_change_no_bit(tiny: Tiny) -> None:
     often = ["--trainer.val_check_interval=0.4", "--checkpoints.every_n_train_steps=2"]
-    often += ["--trainer.max_epochs=-1", "--trainer.max_steps=13"]
+    often += ["--trainer.max_epochs=-1", "--trainer.max_steps=13", *LEARNING]
     assert run_on(tiny, *often, root="whole") == 0
     for step in (1, 3, 9):
         assert run_on(tiny, *often, *kill_at(step, "batch_end"), root="killed") in ENDED
     assert run_on(tiny, *often, root="killed") == 0
     assert_same_runs(tiny.folder / "killed", tiny.folder / "whole")
+    assert_learning(tiny.folder / "whole")
 
 
 @pytest.mark.parametrize("bounds", [["max_steps=13", "max_epochs=-1"], ["max_steps=17"]])
@@ -110,6 +128,7 @@ def test_runs_that_are_bounded_by_steps_count_each_epoch_once(
 
 def test_two_ranks_that_shard_are_killed_and_go_on(tiny: Tiny) -> None:
     sharded = ["--config", str(CONFIGS / "strategy/fsdp2.yaml"), "--trainer.max_epochs=2"]
+    sharded += LEARNING
     assert run_on(tiny, *sharded, root="whole", world_size=2) == 0
     for step, phase in ((2, "micro_batch"), (3, "link")):
         killed = run_on(tiny, *sharded, *kill_at(step, phase), root="killed", world_size=2)
@@ -117,6 +136,7 @@ def test_two_ranks_that_shard_are_killed_and_go_on(tiny: Tiny) -> None:
     assert run_on(tiny, *sharded, root="killed", world_size=2) == 0
     killed, whole = tiny.folder / "killed", tiny.folder / "whole"
     assert (killed / METRICS).read_text() == (whole / METRICS).read_text()
+    assert_learning(whole)
     torch.testing.assert_close(exported(killed), exported(whole), atol=0, rtol=0)
 
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_entrodrop.callbacks import NaNGuard, RunProgressBar, Samples, Throughput
 from regularizers import EmbeddingDropout, EntroDrop, RandomTokenDropout, Regularizer
+from regularizers.wave_bound import WaveBound
 from tests.helpers.tiny import Tiny
 
 CONVERSIONS = {"tolist", "numpy", "cpu", "item", "__array__", "__bool__", "__float__", "__int__"}
@@ -93,6 +94,7 @@ def test_a_step_reads_nothing_back(tiny: Tiny, head: str, source: Any) -> None:
         EntroDrop(curriculum=0.5, entropy_source=source, target="both"),
         RandomTokenDropout(curriculum=0.1, replacement="random_token"),
         EmbeddingDropout(0.1),
+        WaveBound(),
     ]
     watch = Watch()
     watching = [NaNGuard(), Throughput(), RunProgressBar(seconds_per_line=1e-9), Samples()]

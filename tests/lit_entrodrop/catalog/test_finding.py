@@ -84,6 +84,15 @@ def test_misspelled_name_gets_a_suggestion(
         assert ": did you mean EntroDrop? (see" in capsys.readouterr().err
 
 
+def test_those_of_a_package_stand_together(folder: Path) -> None:
+    for name, package in {"Abel": "even", "Bert": "odd", "Carl": "even"}.items():
+        module = f"kit_{name.lower()}"
+        announced = f"{name} = {module}:{name}"
+        install(folder, f"{package}_{name}", announced, module, SOUND.format(name=name))
+    found = [each for each in find_all().descriptions.values() if each.package != "lit-entrodrop"]
+    assert [each.name for each in found] == ["Abel", "Carl", "Bert"]
+
+
 def test_what_cannot_be_built_is_not_listed(folder: Path) -> None:
     source = SOUND.format(name="Unbuilt") + "    def __init__(self):\n        1 / 0\n"
     install(folder, "unbuilt", "Unbuilt = kit_unbuilt:Unbuilt", "kit_unbuilt", source)

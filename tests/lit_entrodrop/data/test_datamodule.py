@@ -1,4 +1,5 @@
 import json
+from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.sources import digest_corpus
+from lit_entrodrop.data.tokenizing import digest_tokenizer
 from tests.lit_entrodrop.data.conftest import (
     DataModuleFactory,
     build_tokenizer,
@@ -123,6 +126,34 @@ def test_torn_cache_is_rebuilt(datamodule: DataModuleFactory, tmp_path: Path) ->
     assert len(folders(tmp_path)) == 1
 
 
+def test_data_without_holdout_keep_the_name_that_they_had_in_the_cache(
+    datamodule: DataModuleFactory, tmp_path: Path
+) -> None:
+    module = datamodule(validation=0.2, test=0.1)
+    named = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
+    key = {
+        "format": 2,
+        "corpus": digest_corpus(module._corpus, "text"),
+        "own": digest_corpus([], "text"),
+        "held_out": [0.2, 0.1],
+        "forgetting": [],
+        "tokenizer": digest_tokenizer(module.tokenizer),
+        **{name: module.hparams[name] for name in named},
+    }
+    ready(module)
+    assert folders(tmp_path) == {blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()}
+
+
+def test_holdout_has_blocks_and_is_not_evaluated(datamodule: DataModuleFactory) -> None:
+    module = ready(datamodule(holdout=0.2))
+    assert module.num_blocks("holdout") > 0
+    assert "holdout" not in module.evaluated
+    assert module.summary().splitlines()[-1].startswith("holdout: ")
+    assert ready(datamodule()).fingerprint("validation") == module.fingerprint("validation")
+    with pytest.raises(ValueError, match="no holdout split: set holdout to a share above 0 or a"):
+        ready(datamodule()).blocks("holdout")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -131,6 +162,7 @@ def test_torn_cache_is_rebuilt(datamodule: DataModuleFactory, tmp_path: Path) ->
         {"split_seed": 1},
         {"validation": 0.2},
         {"test": 0.2},
+        {"holdout": 0.2},
         {"max_train_tokens": 300},
     ],
 )

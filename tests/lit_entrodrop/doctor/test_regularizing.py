@@ -19,11 +19,13 @@ from regularizers import (
     Constant,
     EmbeddingDropout,
     EntroDrop,
+    HoldoutLossSelection,
     Linear,
     RandomTokenDropout,
     Regularizer,
     Step,
 )
+from regularizers.adaptive import Adaptive
 from tests.helpers.doctor import examined, make_subject
 from tests.helpers.faulty import Boastful, Broken, CountPadding, DropAll, Idle, NotANumber
 from tests.helpers.plugins import ExcessLoss, MaskedConsistency
@@ -53,8 +55,23 @@ def test_sound_regularizers_pass(tiny_module: Tiny) -> None:
     assert "masked_consistency has no curriculum" in checks["curricula"].found
 
 
+def test_gains_need_not_be_measured(tiny_module: Tiny) -> None:
+    subject = make_subject(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
+    checks = examined(subject, *CHECKS)
+    assert {check.status for check in checks} == {"pass"}, checks
+    assert "holdout_loss_selection at 1 changes" in checks[1].found
+
+
 def test_no_regularizer_is_no_fault(tiny_module: Tiny) -> None:
     assert {check.status for check in found(tiny_module).values()} == {"pass"}
+
+
+def test_strength_that_evaluations_drive_is_tried_at_its_largest(tiny_module: Tiny) -> None:
+    curriculum = Adaptive(max=0.4)
+    checks = found(tiny_module, RandomTokenDropout(curriculum=curriculum))
+    assert {check.status for check in checks.values()} == {"pass"}, checks
+    assert "random_token_dropout at 0.4 changes" in checks["masks are applied"].found
+    assert curriculum(0.5) == 0.0
 
 
 def test_curriculum_of_zero_is_told(tiny_module: Tiny) -> None:
@@ -70,6 +87,7 @@ def test_curriculum_of_zero_is_told(tiny_module: Tiny) -> None:
         (Linear(start=0.4, end=0.0, warmup=0.1), (pytest.approx(0.4), 0.1)),
         (Step(values=[0.0, 0.2, 0.0], milestones=[0.5, 0.75]), (0.2, 0.5)),
         (Constant(0.0), (0.0, 1.0)),
+        (Adaptive(max=0.3, warmup=0.1), (0.3, 1.0)),
     ],
 )
 def test_strength_is_that_of_the_end_or_else_the_largest(

@@ -12,11 +12,15 @@ from lit_entrodrop.doctor.resources import (
     entropy_bytes,
     entropy_cache,
     free_bytes,
+    loss_bytes,
     room_to_load,
     run_folder,
     strategy_of,
 )
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.holdout.context import in_context
+from lit_entrodrop.holdout.nearest import nearest_chunks
+from regularizers import HoldoutLossSelection
 from tests.helpers.doctor import make_subject
 from tests.helpers.tiny import LLAMA, Tiny
 
@@ -105,6 +109,17 @@ def test_entropies_are_counted_in_half_precision(tiny_module: Tiny) -> None:
         EntropyStore(len(each), 16, "x").values.nbytes for each in blocks if each is not None
     )
     assert entropy_bytes(subject) == store_bytes
+
+
+def test_losses_of_which_gains_are_made_are_counted(tiny_module: Tiny) -> None:
+    subject = make_subject(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
+    train, holdout = subject.data.blocks("train"), subject.data.blocks("holdout")
+    joined = in_context(train, holdout, nearest_chunks(train, holdout, 3), 64).blocks
+    stored = sum(EntropyStore(len(b), b.block_size, "x").values.nbytes for b in (train, joined))
+    # Padding is not counted.
+    assert loss_bytes(subject) == pytest.approx(stored, rel=0.4)
+    assert loss_bytes(make_subject(tiny_module)) == 0
+    assert "GB for entropies and losses" in run_check(entropy_cache, subject).found
 
 
 def test_free_room_of_a_folder_to_come_is_that_of_its_disk(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ MODEL = "--model.lm.config_overrides={num_key_value_heads: 2}"
 EVERYTHING = [
     MODEL,
     "--model.regularizers+=regularizers.EntroDrop",
+    "--model.regularizers+=regularizers.WaveBound",
     "--trainer.accumulate_grad_batches=2",
     "--trainer.gradient_clip_val=0.1",
     "--trainer.max_epochs=3",

@@ -1,0 +1,1 @@
+"""What holdout text tells about each training document."""
