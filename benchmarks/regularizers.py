@@ -6,20 +6,26 @@ one with dropout, and is compared with plain training of that model. A method th
 told with the reason. Memory is the peak of some steps in a fresh process, above that of plain ones.
 """
 
+import builtins
+import gc
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from transformers import AutoModelForCausalLM
+
 from benchmarks import harness
-from benchmarks.live_fit import fine_tuning, llama, topics_data
+from benchmarks.live_fit import TINY_BASE, fine_tuning, seeded, topics_data
 from benchmarks.memory import extra_memory
 from benchmarks.plan import EXACT_MALLOC
 from benchmarks.step import MODELS, compare
-from lit_entrodrop.building import LMConfig
+from lit_entrodrop.building import LMConfig, build_hf_config
 from regularizers import Regularizer
 from regularizers.discovery import own_regularizers
 
@@ -59,9 +65,9 @@ def regularizers(
     shape = {"device": device, "block_size": block_size, "batch_size": batch_size}
     kinds = chosen(only)
     rows = []
-    for model in models:
-        for dropout in (0.0, DROPOUT):
-            lm = with_dropout(MODELS[model], dropout)
+    for model, dropout in product(models, (0.0, DROPOUT)):
+        with TemporaryDirectory() as folder:
+            lm = with_dropout(kept(MODELS[model], folder), dropout)
             names = [name for name in kinds if needs_dropout(kinds[name]) is (dropout > 0)]
             measured = measure(lm, names, rounds, **shape)
             taken = [row["case"] for row in measured if "refused" not in row]
@@ -97,6 +103,15 @@ def needs_dropout(kind: type[Regularizer]) -> bool:
     return kind().requirements.dropout
 
 
+def kept(lm: LMConfig, folder: str) -> LMConfig:
+    """Return a model that can be had twice, as a reference must be: random weights are saved."""
+    if lm.pretrained is not None:
+        return lm
+    seeded()
+    AutoModelForCausalLM.from_config(build_hf_config(lm)).save_pretrained(folder)
+    return replace(lm, pretrained=folder, architecture=None)
+
+
 def with_dropout(lm: LMConfig, dropout: float) -> LMConfig:
     """Return a model with dropout, or the same one for 0."""
     overrides = {"attention_dropout": dropout} if dropout else {}
@@ -114,8 +129,9 @@ def measure(lm: LMConfig, names: Sequence[str], rounds: int, **shape: Any) -> li
     """
     with TemporaryDirectory() as folder:
         reasons = {name: refusal(lm, name, folder, **shape) for name in names}
-    arms = {name: built(name) for name in (PLAIN, *names) if not reasons.get(name)}
-    rows = compare(lm, arms, rounds, **shape) if len(arms) > 1 else []
+        arms = {name: built(name) for name in (PLAIN, *names) if not reasons.get(name)}
+        holdout = holdout_text(Path(folder))
+        rows = compare(lm, arms, rounds, holdout=holdout, **shape) if len(arms) > 1 else []
     return rows + [{"case": name, "refused": why} for name, why in reasons.items() if why]
 
 
@@ -146,11 +162,31 @@ def train(
         block_size: tokens in a block.
         batch_size: blocks in a batch.
     """
-    shape = {"block_size": block_size, "batch_size": batch_size}
-    data = topics_data(Path(folder), max_train_tokens=STEPS * block_size * batch_size, **shape)
+    data = topics_data(
+        Path(folder),
+        block_size=block_size,
+        batch_size=batch_size,
+        max_train_tokens=STEPS * block_size * batch_size,
+        holdout=holdout_text(Path(folder)),
+    )
     live = fine_tuning(lm, built(name), data, steps=STEPS + 1, device=device)
     live.advance(STEPS)
     live.close()
+
+
+def holdout_text(folder: Path) -> str:
+    """Write what Python says of its built-in names, a text near the help topics.
+
+    Args:
+        folder: where it goes.
+
+    Returns:
+        Its path.
+    """
+    path = folder / "holdout.jsonl"
+    texts = [each.__doc__ for each in vars(builtins).values() if each.__doc__]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in dict.fromkeys(texts)))
+    return str(path)
 
 
 def extra_mib(lm: LMConfig, names: Sequence[str], **shape: Any) -> dict[str, dict[str, float]]:
@@ -170,8 +206,8 @@ def extra_mib(lm: LMConfig, names: Sequence[str], **shape: Any) -> dict[str, dic
 
 def warm_up(lm: LMConfig, *others: Any) -> tuple[Any, ...]:
     """Load what a training needs besides its own memory, by a tiny one."""
-    tiny = replace(llama(4096, hidden_size=64, layers=2), config_overrides=lm.config_overrides)
-    train(tiny, *others)
+    train(replace(TINY_BASE, config_overrides=lm.config_overrides), *others)
+    gc.collect()
     return lm, *others
 
 
