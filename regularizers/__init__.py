@@ -6,6 +6,7 @@ method lies in a file of its own; all can be named here too, as in ``regularizer
 
 from typing import Any
 
+from regularizers.adaptive import Adaptive
 from regularizers.base import (
     Outputs,
     Regularizer,
@@ -21,6 +22,7 @@ from regularizers.entrodrop import EntroDrop
 from regularizers.random_token_dropout import RandomTokenDropout
 
 __all__ = [
+    "Adaptive",
     "Constant",
     "Cosine",
     "Curriculum",

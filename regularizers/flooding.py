@@ -1,13 +1,14 @@
 """Flooding: below a level the training loss is driven up again."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.base import Outputs, Regularizer, TrainingStep, Vocabulary
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
+from regularizers.wave_bound import WaveBound
 
 
 def flooded_loss(loss: Tensor, whole: Tensor, level: float) -> Tensor:
@@ -88,6 +89,16 @@ class Flooding(Regularizer):
             raise ValueError(f"Flooding level: expected a finite loss >= 0 or None, got {level}")
         self.level = level
         self._lowest = math.inf
+
+    def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
+        """Refuse a second bound of the loss, which would turn the gradient back again."""
+        for other in others:
+            if isinstance(other, Flooding | WaveBound):
+                raise ValueError(
+                    f"Flooding: expected no second lower bound of the loss, got "
+                    f"{type(other).__name__} beside it, and where both act the gradient would not "
+                    "turn round at all: take one of them"
+                )
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Remember the lowest validation loss."""

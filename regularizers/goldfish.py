@@ -1,8 +1,10 @@
 """The goldfish loss: some labels are never learned, and always the same ones."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from regularizers.base import Regularizer, TrainingStep
+from regularizers.base import Regularizer, TrainingStep, Vocabulary
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import ids_tensor
 
@@ -95,6 +97,14 @@ class Goldfish(Regularizer):
         if context < 1:
             raise ValueError(f"Goldfish context: expected at least 1 token, got {context}")
         self.context = context
+
+    def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
+        """Refuse another one, which would pick from the same labels."""
+        if any(isinstance(other, Goldfish) for other in others):
+            raise ValueError(
+                "Goldfish: expected one of them, got two, whose hash picks the same labels: take "
+                "the one of the higher rate"
+            )
 
     def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
         """Take the labels that the hash picks out of the loss and of its denominator."""

@@ -26,7 +26,7 @@ def python_block(marker: str) -> str:
 def test_own_regularizer_is_about_twenty_lines_and_works() -> None:
     from regularizers import Outputs, Regularizers, TrainingStep, Vocabulary
 
-    source = python_block("class ZLoss")
+    source = python_block("class LossVariance")
     code = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
     assert len(code) <= 22
     namespace: dict[str, type] = {}
@@ -38,14 +38,15 @@ def test_own_regularizer_is_about_twenty_lines_and_works() -> None:
     step = TrainingStep(ids, ids, documents, Vocabulary(5))
     outputs = Outputs.from_logits(logits, ids, documents)
     plain = Regularizers([]).mean_loss(outputs, step)
-    regularized = Regularizers([namespace["ZLoss"](0.1)]).mean_loss(outputs, step)
-    expected = 0.1 * logits.double().logsumexp(-1)[0, :2].square().mean()
+    regularized = Regularizers([namespace["LossVariance"](0.1)]).mean_loss(outputs, step)
+    losses = -logits.double().log_softmax(-1)[0, [0, 1], [2, 3]]
+    expected = 0.1 * losses.var(correction=0)
     assert (regularized - plain).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_own_regularizer_is_found_in_the_folder_of_the_user(tmp_path: Path) -> None:
-    (tmp_path / "my_regularizers.py").write_text(python_block("class ZLoss"))
-    (tmp_path / "own.yaml").write_text(block("yaml", "my_regularizers.ZLoss"))
+    (tmp_path / "my_regularizers.py").write_text(python_block("class LossVariance"))
+    (tmp_path / "own.yaml").write_text(block("yaml", "my_regularizers.LossVariance"))
     script = Path(sys.executable).with_name("lit-entrodrop")
     command = [script, "fit", "--config", "own.yaml", "--data.corpus=x", "--print_config"]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -53,16 +54,16 @@ def test_own_regularizer_is_found_in_the_folder_of_the_user(tmp_path: Path) -> N
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "my_regularizers.ZLoss" in done.stdout
+    assert "my_regularizers.LossVariance" in done.stdout
 
 
 def test_config_of_a_run_with_an_own_regularizer_can_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "my_regularizers.py").write_text(python_block("class ZLoss"))
+    (tmp_path / "my_regularizers.py").write_text(python_block("class LossVariance"))
     monkeypatch.syspath_prepend(str(tmp_path))
     own, kept = tmp_path / "own.yaml", tmp_path / "kept.yaml"
-    own.write_text(block("yaml", "my_regularizers.ZLoss"))
+    own.write_text(block("yaml", "my_regularizers.LossVariance"))
 
     def printed(*configs: Path) -> str:
         flags = [word for config in configs for word in ("--config", str(config))]
@@ -71,7 +72,7 @@ def test_config_of_a_run_with_an_own_regularizer_can_be_loaded(
         return capsys.readouterr().out
 
     kept.write_text(printed(own))
-    assert "value: 0.0001" in kept.read_text() or "curriculum: 0.0001" in kept.read_text()
+    assert "value: 0.1" in kept.read_text() or "curriculum: 0.1" in kept.read_text()
     assert printed(kept) == kept.read_text()
 
 
