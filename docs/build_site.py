@@ -4,6 +4,7 @@
 """
 
 import argparse
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -27,7 +28,18 @@ def assemble(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*ROOT.glob("*.md"), ROOT / "LICENSE", ROOT / "docs" / "index.md"]:
         shutil.copy(path, folder)
+    for page in [*folder.glob("*.md"), *folder.glob("docs/*.md")]:
+        page.write_text(without_links_to_folders(page), "utf-8")
     write_pages(ROOT, folder)
+
+
+def without_links_to_folders(page: Path) -> str:
+    """Return a page without links to folders: a repository shows them, a site has none."""
+
+    def text_alone(link: re.Match[str]) -> str:
+        return link[1] if (page.parent / link[2]).is_dir() else link[0]
+
+    return re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", text_alone, page.read_text("utf-8"))
 
 
 def render(sources: Path, output: Path) -> int:

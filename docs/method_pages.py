@@ -68,7 +68,8 @@ def configs_of(root: Path, name: str) -> list[str]:
 
 def named_by(config: Path) -> set[str]:
     """Return the names of the regularizers that a config adds."""
-    entries = yaml.safe_load(config.read_text())["model"]["regularizers+"]
+    # Weight decay, say, is no regularizer of ours but stands beside them.
+    entries = yaml.safe_load(config.read_text()).get("model", {}).get("regularizers+", [])
     return {each["class_path"].rpartition(".")[2] for each in entries}
 
 
