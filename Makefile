@@ -3,7 +3,7 @@ BIN := .venv/bin
 # The tests set one thread for themselves.
 TEST_WORKERS ?= 2
 
-.PHONY: help quickstart test lint check bench base-lm clean
+.PHONY: help quickstart test lint docs check bench base-lm clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,11 +20,15 @@ lint: .venv/dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test ## all that continuous integration runs
+docs: .venv/docs ## build the documentation into build/docs; a warning fails
+	$(BIN)/python docs/build_site.py
 
-bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the results (15 minutes on two idle cores)
+check: lint docs test ## all that continuous integration runs
+
+bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the results (half an hour on two idle cores)
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.regularizers
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.monitors
 	$(BIN)/python -m benchmarks.data

@@ -63,6 +63,12 @@ def step(record: Record, panel: Any) -> None:
     bars(record, panel, "ratio", label, group="model", error="ratio_iqr", target=1.02)
 
 
+def regularizers(record: Record, panel: Any) -> None:
+    """Draw what each regularizer adds to a step."""
+    label = "time of a step relative to plain"
+    bars(record, panel, "ratio", label, group="model", error="ratio_iqr")
+
+
 def overhead(record: Record, panel: Any) -> None:
     """Draw what stands above a bare loop."""
     label = "ms a step above the bare loop (dashed: 0.5)"
@@ -111,6 +117,7 @@ def gpu_step(record: Record, panel: Any) -> None:
 PLOTS: dict[str, tuple[str, Callable[[Record, Any], None]]] = {
     "head": ("Loss and entropy of the head, forward and backward", head),
     "step": ("Cost of a regularizer in a training step", step),
+    "regularizers": ("Cost of each regularizer in a training step", regularizers),
     "overhead": ("Cost of Lightning and of this project in a tiny step", overhead),
     "data": ("From text to batches", data),
     "peers": ("Full fine-tuning: this project and its peers", peers),

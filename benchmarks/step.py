@@ -69,6 +69,7 @@ def compare(
     device: str,
     block_size: int,
     batch_size: int,
+    holdout: float | str = 0.0,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Let a training of each arm take turns, a step each; return a row for each.
@@ -80,10 +81,11 @@ def compare(
         device: cpu or cuda.
         block_size: tokens in a block.
         batch_size: blocks in a batch.
+        holdout: for methods that need it, as in the data module.
         options: of the trainer.
     """
     epoch, steps = BATCHES_PER_EPOCH, rounds + BATCHES_PER_EPOCH + 2
-    shape = {"block_size": block_size, "batch_size": batch_size}
+    shape = {"block_size": block_size, "batch_size": batch_size, "holdout": holdout}
     with TemporaryDirectory() as folder:
         tokens = epoch * batch_size * block_size
         data = partial(topics_data, Path(folder), max_train_tokens=tokens, **shape)

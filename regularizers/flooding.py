@@ -14,8 +14,8 @@ from regularizers.wave_bound import WaveBound
 def flooded_loss(loss: Tensor, whole: Tensor, level: float) -> Tensor:
     """Mirror a loss at the level if the loss of the whole batch lies below it.
 
-    If ``loss`` is itself that of the whole, this is |L − b| + b. The weighted mean of the parts of
-    a batch is that of the whole, as all are mirrored or none is.
+    If ``loss`` is itself that of the whole, this is ``|L − b| + b``. The weighted mean of the parts
+    of a batch is that of the whole, as all are mirrored or none is.
 
     Args:
         loss: scalar, the mean of a part of the batch.

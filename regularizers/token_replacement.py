@@ -18,7 +18,7 @@ class TokenReplacement(Regularizer):
         x̃_t = u_t ~ U(V without special tokens)   with probability p, otherwise x_t
         L = −Σ_t ln p_θ(x_t | x̃_<t) / N
 
-    A drawn word may be the one that stands there: a share p·(1 − 1/|V|) of the tokens changes.
+    A drawn word may be the one that stands there: a share ``p·(1 − 1/|V|)`` of the tokens changes.
     The first token of a document is replaced like any other, unless it is special.
 
     Source:

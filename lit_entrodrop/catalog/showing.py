@@ -119,6 +119,19 @@ def plain(text: str) -> str:
     return text.replace("``", "")
 
 
+def in_short(default: Any) -> str:
+    """Return a default on one line, as a config would hold it; a class as a call.
+
+    >>> in_short({"class_path": "regularizers.Sigmoid", "init_args": {"max": 0.5}})
+    'Sigmoid(max=0.5)'
+    """
+    if isinstance(default, dict) and "class_path" in default:
+        arguments = default.get("init_args", {}).items()
+        name = default["class_path"].rpartition(".")[2]
+        return f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
+    return "null" if default is None else str(default)
+
+
 def _parts(
     described: Description, refused: Sequence[Refusal], others: int
 ) -> Iterator[RenderableType]:
@@ -155,13 +168,5 @@ def _facts(described: Description, refused: Sequence[Refusal], others: int) -> T
 def _settings(described: Description) -> Table:
     table = Table("setting", "default", "meaning", expand=True)
     for each in described.settings:
-        table.add_row(Text(each.name), Text(_short(each.default)), Text(plain(each.help)))
+        table.add_row(Text(each.name), Text(in_short(each.default)), Text(plain(each.help)))
     return table
-
-
-def _short(default: Any) -> str:
-    if isinstance(default, dict) and "class_path" in default:
-        arguments = default.get("init_args", {}).items()
-        name = default["class_path"].rpartition(".")[2]
-        return f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
-    return "null" if default is None else str(default)

@@ -19,6 +19,7 @@ GPU = {"model": "tiny", "length": 2048, "compiled": True}
 ROWS = {
     "head": HEAD,
     "step": STEP,
+    "regularizers": STEP,
     "overhead": {"case": "bare loop", "over_bare_ms": 0.2, "over_bare_ms_iqr": 0.1},
     "data": {"case": "cold start", "seconds": 2.0, "seconds_iqr": 0.1, "tokens": 1000},
     "peers": {"vocabulary": 64, "arm": "ours", "tokens_per_s": 9.0, "tokens_per_s_iqr": 1.0},

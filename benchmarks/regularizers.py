@@ -1,0 +1,215 @@
+"""What each regularizer of this project adds to a training step, at its defaults.
+
+Arms are those of :mod:`benchmarks.step`: real ``Trainer.fit`` runs from the same weights over the
+same batches, which take turns, one step at a time. A method that needs dropout in the model trains
+one with dropout, and is compared with plain training of that model. A method that is refused is
+told with the reason. Memory is the peak of some steps in a fresh process, above that of plain ones.
+"""
+
+import builtins
+import gc
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import AutoModelForCausalLM
+
+from benchmarks import harness
+from benchmarks.live_fit import TINY_BASE, fine_tuning, seeded, topics_data
+from benchmarks.memory import extra_memory
+from benchmarks.plan import EXACT_MALLOC
+from benchmarks.step import MODELS, compare
+from lit_entrodrop.building import LMConfig, build_hf_config
+from regularizers import Regularizer
+from regularizers.discovery import own_regularizers
+
+DROPOUT = 0.1
+PLAIN = "plain"
+MIB = 2**20
+# The states of the optimizer exist from the first step on, a moving average from the second.
+STEPS = 3
+
+
+def regularizers(
+    rounds: int = 10,
+    threads: int = 1,
+    device: str = "cpu",
+    out: str = harness.RESULTS,
+    block_size: int = 256,
+    batch_size: int = 2,
+    models: list[str] = list(MODELS),  # noqa: B006
+    memory_of: list[str] = ["49k words"],  # noqa: B006
+    only: list[str] | None = None,
+) -> Path:
+    """Time training steps under each regularizer, by turns in one process.
+
+    Args:
+        rounds: timed rounds; in each, every arm takes one step.
+        threads: CPU threads.
+        device: cpu or cuda.
+        out: folder of the results.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+        models: which models, by size of vocabulary.
+        memory_of: those whose memory is measured too, with a process for each arm.
+        only: names of the regularizers; null for all.
+    """
+    settings = {**locals()}
+    harness.prepare(threads, device)
+    shape = {"device": device, "block_size": block_size, "batch_size": batch_size}
+    kinds = chosen(only)
+    rows = []
+    for model, dropout in product(models, (0.0, DROPOUT)):
+        with TemporaryDirectory() as folder:
+            lm = with_dropout(kept(MODELS[model], folder), dropout)
+            names = [name for name in kinds if needs_dropout(kinds[name]) is (dropout > 0)]
+            measured = measure(lm, names, rounds, **shape)
+            taken = [row["case"] for row in measured if "refused" not in row]
+            memory = extra_mib(lm, taken if model in memory_of else [], **shape)
+            rows += [
+                {"model": model, "dropout": dropout, **row, **memory.get(row["case"], {})}
+                for row in measured
+            ]
+    return harness.save("regularizers", settings, rows, out)
+
+
+def chosen(only: Sequence[str] | None) -> dict[str, type[Regularizer]]:
+    """Return classes of regularizers by name.
+
+    Args:
+        only: their names; None for all.
+
+    Raises:
+        ValueError: if there is no such regularizer.
+
+    >>> list(chosen(["EntroDrop"]))
+    ['EntroDrop']
+    """
+    kinds = own_regularizers()
+    unknown = sorted({*(only or ())} - {*kinds})
+    if unknown:
+        raise ValueError(f"only: expected some of {', '.join(kinds)}, got {', '.join(unknown)}")
+    return {name: kind for name, kind in kinds.items() if only is None or name in only}
+
+
+def needs_dropout(kind: type[Regularizer]) -> bool:
+    """Tell whether a method needs dropout in the model."""
+    return kind().requirements.dropout
+
+
+def kept(lm: LMConfig, folder: str) -> LMConfig:
+    """Return a model that can be had twice, as a reference must be: random weights are saved."""
+    if lm.pretrained is not None:
+        return lm
+    seeded()
+    AutoModelForCausalLM.from_config(build_hf_config(lm)).save_pretrained(folder)
+    return replace(lm, pretrained=folder, architecture=None)
+
+
+def with_dropout(lm: LMConfig, dropout: float) -> LMConfig:
+    """Return a model with dropout, or the same one for 0."""
+    overrides = {"attention_dropout": dropout} if dropout else {}
+    return replace(lm, config_overrides={**lm.config_overrides, **overrides})
+
+
+def measure(lm: LMConfig, names: Sequence[str], rounds: int, **shape: Any) -> list[dict[str, Any]]:
+    """Compare methods with plain training of one model; return a row for each.
+
+    Args:
+        lm: the model.
+        names: of the methods; none of them means no row, not even a plain one.
+        rounds: timed rounds.
+        shape: device, ``block_size`` and ``batch_size``.
+    """
+    with TemporaryDirectory() as folder:
+        reasons = {name: refusal(lm, name, folder, **shape) for name in names}
+        arms = {name: built(name) for name in (PLAIN, *names) if not reasons.get(name)}
+        holdout = holdout_text(Path(folder))
+        rows = compare(lm, arms, rounds, holdout=holdout, **shape) if len(arms) > 1 else []
+    return rows + [{"case": name, "refused": why} for name, why in reasons.items() if why]
+
+
+def built(name: str) -> list[Regularizer]:
+    """Build the regularizers of an arm."""
+    return [] if name == PLAIN else [own_regularizers()[name]()]
+
+
+def refusal(lm: LMConfig, name: str, folder: str, **shape: Any) -> str:
+    """Try some steps under a method; return why it is refused, or nothing."""
+    try:
+        train(lm, name, folder, **shape)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def train(
+    lm: LMConfig, name: str, folder: str, device: str, block_size: int, batch_size: int
+) -> None:
+    """Take some steps under a method.
+
+    Args:
+        lm: the model.
+        name: of the method.
+        folder: where the corpus goes.
+        device: cpu or cuda.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+    """
+    data = topics_data(
+        Path(folder),
+        block_size=block_size,
+        batch_size=batch_size,
+        max_train_tokens=STEPS * block_size * batch_size,
+        holdout=holdout_text(Path(folder)),
+    )
+    live = fine_tuning(lm, built(name), data, steps=STEPS + 1, device=device)
+    live.advance(STEPS)
+    live.close()
+
+
+def holdout_text(folder: Path) -> str:
+    """Write what Python says of its built-in names, a text near the help topics.
+
+    Args:
+        folder: where it goes.
+
+    Returns:
+        Its path.
+    """
+    path = folder / "holdout.jsonl"
+    texts = [each.__doc__ for each in vars(builtins).values() if each.__doc__]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in dict.fromkeys(texts)))
+    return str(path)
+
+
+def extra_mib(lm: LMConfig, names: Sequence[str], **shape: Any) -> dict[str, dict[str, float]]:
+    """Return what each method needs above plain training, as a column of its row.
+
+    Args:
+        lm: the model.
+        names: of the methods, plain training among them.
+        shape: device, ``block_size`` and ``batch_size``.
+    """
+    os.environ |= EXACT_MALLOC
+    with TemporaryDirectory() as folder:
+        measured = partial(extra_memory, train, lm, setup=warm_up, device=shape["device"])
+        peaks = {name: measured(name, folder, *shape.values()) for name in names}
+    return {name: {"extra_mib": (peak - peaks[PLAIN]) / MIB} for name, peak in peaks.items()}
+
+
+def warm_up(lm: LMConfig, *others: Any) -> tuple[Any, ...]:
+    """Load what a training needs besides its own memory, by a tiny one."""
+    train(replace(TINY_BASE, config_overrides=lm.config_overrides), *others)
+    gc.collect()
+    return lm, *others
+
+
+if __name__ == "__main__":
+    harness.command_line(regularizers)
