@@ -65,8 +65,8 @@ def test_resumed_run_goes_on_with_the_gains_of_the_initial_model(
 
 
 def test_run_without_holdout_text_is_refused(tiny_module: Tiny) -> None:
+    alone = "--model.regularizers+=regularizers.HoldoutLossSelection"
     with pytest.raises(SystemExit) as ended:
-        alone = "--model.regularizers+=regularizers.HoldoutLossSelection"
         fit(tiny_module, alone, root="refused")
     said = str(ended.value.code)
     assert "data.holdout: expected holdout text" in said
