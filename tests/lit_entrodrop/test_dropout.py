@@ -28,7 +28,7 @@ WITHOUT = {
 }
 ALL = {**ARCHITECTURES, **MORE_THAN_LINEAR}
 SUPPORTED = [(name, part) for name in ALL for part in PARTS if name not in WITHOUT[part]]
-REFUSED = [(name, part) for part in PARTS for name in WITHOUT[part]]
+REFUSED = [(name, part) for part in PARTS for name in sorted(WITHOUT[part])]
 STRONG = DropoutConfig(attention=0.3, hidden=0.3, embedding=0.3)
 
 
