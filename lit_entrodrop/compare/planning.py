@@ -38,6 +38,7 @@ OF_AN_ARM = (
     "model.lm.lora",
     "model.lm.dropout",
     "model.lm.config_overrides.attention_dropout",
+    "data.order",
 )
 
 
