@@ -143,7 +143,7 @@ class RegularizerContract:
         assert observation.mean.shape == ()
 
     def test_special_and_padded_tokens_are_untouched(self, case: Case) -> None:
-        """Control tokens are never altered, and what has no label gets no weight."""
+        """Control tokens are never altered, and what has no label has neither loss nor weight."""
         for draw in range(5):
             step = make_step(draw=draw)
             observation, _ = observe(case.build(1.0), step)
@@ -152,6 +152,7 @@ class RegularizerContract:
             clean = make_model().embedding(step.input_ids)
             assert torch.equal(observation.embeddings[untouched], clean[untouched])
             assert not observation.weight[~step.valid].any()
+            assert not observation.loss[~step.valid].any()
             assert (observation.weight >= 0).all()
 
     def test_what_has_no_label_costs_nothing(self, case: Case) -> None:
