@@ -294,6 +294,15 @@ class Requirements:
     entropy_gradient: bool = False
     divergence: bool = False
 
+    @property
+    def frozen_passes(self) -> int:
+        """How many forward passes without gradient a step takes.
+
+        >>> Requirements(entropy="online", teacher=0.99).frozen_passes
+        2
+        """
+        return (self.entropy == "online") + self.reference + (self.teacher is not None)
+
 
 class Regularizer(nn.Module):
     """Base class of all regularizers: override the hooks that the method needs.

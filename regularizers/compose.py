@@ -47,9 +47,9 @@ class Regularizers(nn.ModuleList):
         self.ordered = tuple(regularizers)
         self.names = _unique_names(regularizers)
         self.requirements = _merge(regularizers)
-        self.reshapes_mean = any(_overrides(each, "on_loss") for each in regularizers)
+        self.reshapes_mean = any(overrides(type(each), "on_loss") for each in regularizers)
         self.reads_outputs = self.reshapes_mean or any(
-            _overrides(each, "on_token_loss") for each in regularizers
+            overrides(type(each), "on_token_loss") for each in regularizers
         )
 
     def check(self, vocabulary: Vocabulary) -> None:
@@ -229,6 +229,15 @@ def perturbed_embeddings(
         handle.remove()
 
 
+def overrides(kind: type[Regularizer], hook: str) -> bool:
+    """Tell whether a method has a hook of its own.
+
+    >>> overrides(Regularizer, "on_loss")
+    False
+    """
+    return getattr(kind, hook) is not getattr(Regularizer, hook)
+
+
 def _like(expected: Tensor, returned: object, regularizer: Regularizer, hook: str) -> Tensor:
     if isinstance(returned, Tensor) and returned.shape == expected.shape:
         return returned
@@ -277,7 +286,3 @@ def _one_for_all(regularizers: list[Regularizer], field: str, what: str, remedy:
             f"{', '.join(f'{value} of {name}' for name, value in given)}: give them {remedy}"
         )
     return next(iter(distinct), None)
-
-
-def _overrides(regularizer: Regularizer, hook: str) -> bool:
-    return getattr(type(regularizer), hook) is not getattr(Regularizer, hook)

@@ -17,7 +17,7 @@ from lit_entrodrop.main import main
 from lit_entrodrop.metrics_file import read_metrics
 from regularizers import Regularizers
 from regularizers.testing import RegularizerContract, ToyLM, make_step, training_loss
-from regularizers.testing.contract import cases_of
+from regularizers.testing.cases import cases_of
 from regularizers.testing.steps import VOCABULARY
 from tests.helpers.tiny import texts, write_corpus
 

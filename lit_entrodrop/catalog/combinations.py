@@ -8,7 +8,7 @@ from lit_entrodrop.catalog.description import Description
 from lit_entrodrop.parsing import one_line
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
-from regularizers.testing.steps import EVALUATION, VOCABULARY, make_step
+from regularizers.testing.steps import VOCABULARY, make_step, tell_evaluations
 from regularizers.testing.toy import ToyLM, first_forward, provide
 
 
@@ -35,7 +35,7 @@ def take_step(regularizers: Regularizers) -> ToyLM:
     """
     model = ToyLM(dropout=0.1)
     step = provide(model, regularizers, make_step())
-    regularizers.on_evaluation(EVALUATION)
+    tell_evaluations(regularizers)
     regularizers.mean_loss(first_forward(model, regularizers, step), step).backward()
     return model
 

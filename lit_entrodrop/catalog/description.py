@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from lit_entrodrop.catalog.docstrings import Documentation, read_docstring
 from regularizers.base import Regularizer, Requirements
+from regularizers.compose import overrides
 from regularizers.curricula import Curriculum
 
 HOOKS = {
@@ -122,7 +123,6 @@ def describe(kind: type[Regularizer], class_path: str, package: str, version: st
     """
     regularizer = kind()
     required = regularizer.requirements
-    frozen_models = required.reference + (required.teacher is not None)
     return Description(
         **vars(read_docstring(kind.__doc__)),
         name=kind.__name__,
@@ -130,11 +130,11 @@ def describe(kind: type[Regularizer], class_path: str, package: str, version: st
         kind=kind,
         package=package,
         version=version,
-        acts_on=tuple(what for hook, what in HOOKS.items() if _overrides(kind, hook)),
+        acts_on=tuple(what for hook, what in HOOKS.items() if overrides(kind, hook)),
         needs=tuple(_needs(required)),
         gradient_passes=1 + required.second_forward,
-        frozen_passes=frozen_models + (required.entropy == "online"),
-        model_copies=frozen_models,
+        frozen_passes=required.frozen_passes,
+        model_copies=required.reference + (required.teacher is not None),
         strength=_strength(getattr(regularizer, "curriculum", None)),
         settings=settings_of(kind),
     )
@@ -155,10 +155,6 @@ def settings_of(kind: type) -> tuple[Setting, ...]:
         Setting(name, default, said.get(name, ""), _choices(hints.get(name)))
         for name, default in parser.get_defaults().as_dict().items()
     )
-
-
-def _overrides(kind: type[Regularizer], hook: str) -> bool:
-    return getattr(kind, hook) is not getattr(Regularizer, hook)
 
 
 def _needs(required: Requirements) -> Iterator[str]:

@@ -31,9 +31,7 @@ class Demands:
         >>> Demands(Requirements(entropy="online", second_forward=True)).passes
         2.5
         """
-        required = self.required
-        frozen = (required.entropy == "online", required.reference, required.teacher is not None)
-        return 1.0 + required.second_forward + sum(frozen) / 2
+        return 1.0 + self.required.second_forward + self.required.frozen_passes / 2
 
     def before(self, causal_lm: CausalLM, batch: Batch) -> None:
         """Run what comes before the pass that is trained."""

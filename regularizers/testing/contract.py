@@ -1,18 +1,18 @@
 """What every regularizer owes its users, as a pytest class."""
 
-import inspect
 import math
 import pickle
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, get_origin, get_type_hints
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep
 from regularizers.compose import Regularizers
+from regularizers.testing.cases import Case, cases_of, takes_strength_above_one
+from regularizers.testing.observing import assert_untouched, gradient, make_model, observe
 from regularizers.testing.steps import EVALUATION, make_step
 from regularizers.testing.toy import ToyLM, first_forward, provide
 
@@ -20,103 +20,6 @@ try:
     import pytest
 except ImportError as error:
     raise ImportError("regularizers.testing.contract needs pytest: pip install pytest") from error
-
-
-@dataclass(frozen=True)
-class Case:
-    """A class of regularizers with settings other than its strength."""
-
-    kind: type[Regularizer]
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def build(self, strength: float, **more: Any) -> Regularizer:
-        """Build the regularizer with a constant strength, after a first evaluation."""
-        make: Callable[..., Regularizer] = self.kind
-        regularizer = make(curriculum=strength, **{**self.settings, **more})
-        regularizer.on_evaluation(EVALUATION)
-        return regularizer
-
-    def __str__(self) -> str:
-        settings = ",".join(f"{name}={value}" for name, value in self.settings.items())
-        return f"{self.kind.__name__}({settings})"
-
-
-def cases_of(kind: type[Regularizer], settings: dict[str, Any] | None = None) -> list[Case]:
-    """Return a case for the defaults and one for each other value of each choice.
-
-    Args:
-        kind: its ``curriculum`` is the strength; every ``Literal`` or ``bool`` is a choice.
-        settings: what has no default.
-
-    >>> from regularizers import EmbeddingDropout
-    >>> [str(case) for case in cases_of(EmbeddingDropout)][:2]
-    ['EmbeddingDropout()', 'EmbeddingDropout(granularity=position)']
-    """
-    given = settings or {}
-    signature = inspect.signature(kind)
-    unset = [name for name, each in signature.parameters.items() if each.default is each.empty]
-    assert "curriculum" in signature.parameters, f"{kind.__name__} takes no curriculum"
-    assert set(unset) <= {*given, "curriculum"}, f"{kind.__name__}: put {unset} into settings"
-    cases = [Case(kind, given)]
-    for name, hint in get_type_hints(kind.__init__).items():
-        choices = (False, True) if hint is bool else get_args(hint)
-        if hint is bool or get_origin(hint) is Literal:
-            default = given.get(name, signature.parameters[name].default)
-            cases += [Case(kind, {**given, name: each}) for each in choices if each != default]
-    return cases
-
-
-@dataclass(frozen=True)
-class Observation:
-    """Everything that a regularizer may change in one step."""
-
-    input_ids: Tensor
-    embeddings: Tensor
-    token_weight: Tensor
-    loss: Tensor
-    weight: Tensor
-    mean: Tensor
-
-    def __eq__(self, other: object) -> bool:
-        return all(
-            torch.equal(getattr(self, each.name), getattr(other, each.name))
-            for each in fields(self)
-        )
-
-
-def make_model() -> ToyLM:
-    """Return the model of the checks, in which dropout makes two passes differ."""
-    return ToyLM(dropout=0.1)
-
-
-def observe(
-    regularizer: Regularizer, step: TrainingStep, *, training: bool = True
-) -> tuple[Observation, Outputs]:
-    """Take a step with one regularizer on a fresh model."""
-    model = make_model()
-    regularizers = Regularizers([regularizer]).train(training)
-    step = provide(model, regularizers, step)
-    outputs = first_forward(model, regularizers, step)
-    token_loss = regularizers.on_token_loss(outputs, step)
-    observation = Observation(
-        regularizers.on_input_ids(step),
-        regularizers.on_embeddings(model.embedding(step.input_ids), step),
-        regularizers.on_token_weight(step),
-        token_loss.loss,
-        token_loss.weight,
-        regularizers.on_loss(outputs.nll.mean(), outputs, step),
-    )
-    return observation, outputs
-
-
-def assert_untouched(observation: Observation, outputs: Outputs, step: TrainingStep) -> None:
-    """Require that a step is one of plain training."""
-    assert torch.equal(observation.input_ids, step.input_ids)
-    assert torch.equal(observation.embeddings, make_model().embedding(step.input_ids))
-    assert torch.equal(observation.loss, outputs.nll)
-    assert torch.equal(observation.token_weight, step.valid.float())
-    assert torch.equal(observation.weight, step.valid.float())
-    assert torch.equal(observation.mean, outputs.nll.mean())
 
 
 class RegularizerContract:
@@ -164,15 +67,21 @@ class RegularizerContract:
         step = make_step(length=96)
         assert observe(case.build(1.0), step)[0] != observe(case.build(0.0), step)[0]
 
+    def test_full_strength_changes_what_is_learned(self, case: Case) -> None:
+        """Strength 1 gives another gradient, not another number alone."""
+        step = make_step(length=96)
+        assert not torch.equal(gradient(case.build(1.0), step), gradient(case.build(0.0), step))
+
     def test_arguments_are_not_modified(self, case: Case) -> None:
         """No hook writes into a tensor that it receives."""
         model, regularizers = make_model(), Regularizers([case.build(1.0)])
         step = provide(model, regularizers, make_step())
         with torch.no_grad():
-            outputs = first_forward(model, Regularizers(), step)
+            outputs = first_forward(model, regularizers, step)
             embeddings = model.embedding(step.input_ids)
         given = [value for value in vars(step).values() if isinstance(value, Tensor)]
-        given += [embeddings, *(value for value in vars(outputs).values() if value is not None)]
+        given += [embeddings]
+        given += [value for value in vars(outputs).values() if isinstance(value, Tensor)]
         before = [(tensor.clone(), tensor._version) for tensor in given]
         regularizers.on_input_ids(step)
         regularizers.on_embeddings(embeddings, step)
@@ -221,8 +130,9 @@ class RegularizerContract:
         regularizer, step = case.build(0.5), make_step()
         for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
             embeddings = torch.randn(*step.input_ids.shape, 8, dtype=dtype)
-            with_model = provide(make_model(), Regularizers(), step)
-            perturbed = Regularizers([regularizer]).on_embeddings(embeddings, with_model)
+            regularizers = Regularizers([regularizer])
+            with_model = provide(make_model(), regularizers, step)
+            perturbed = regularizers.on_embeddings(embeddings, with_model)
             assert (perturbed.dtype, perturbed.shape) == (dtype, embeddings.shape)
         observation, _ = observe(regularizer, step)
         assert observation.input_ids.dtype == torch.int64
@@ -233,7 +143,7 @@ class RegularizerContract:
         assert observation.mean.shape == ()
 
     def test_special_and_padded_tokens_are_untouched(self, case: Case) -> None:
-        """Control tokens are never altered, and what has no label gets no weight."""
+        """Control tokens are never altered, and what has no label has neither loss nor weight."""
         for draw in range(5):
             step = make_step(draw=draw)
             observation, _ = observe(case.build(1.0), step)
@@ -242,6 +152,49 @@ class RegularizerContract:
             clean = make_model().embedding(step.input_ids)
             assert torch.equal(observation.embeddings[untouched], clean[untouched])
             assert not observation.weight[~step.valid].any()
+            assert not observation.loss[~step.valid].any()
+            assert (observation.weight >= 0).all()
+
+    def test_what_has_no_label_costs_nothing(self, case: Case) -> None:
+        """What the model predicts for padding and for prompts does not matter."""
+        # Dropout would make the second pass of two losses differ.
+        model, regularizers = ToyLM(), Regularizers([case.build(0.3)])
+        step = provide(model, regularizers, make_step())
+        outputs = first_forward(model, regularizers, step)
+        uncounted = {
+            name: getattr(outputs, name).where(step.valid, 9.0)
+            for name in ("entropy", "logsumexp", "mean_logit")
+        }
+        expected = regularizers.mean_loss(outputs, step)
+        assert torch.equal(regularizers.mean_loss(replace(outputs, **uncounted), step), expected)
+
+    def test_tokens_know_nothing_of_later_ones(self, case: Case) -> None:
+        """No embedding depends on those that the model is to predict from it."""
+        embeddings = torch.randn(3, 24, 8, requires_grad=True)
+        regularizers = Regularizers([case.build(0.5)])
+        step = provide(make_model(), regularizers, make_step())
+        perturbed = regularizers.on_embeddings(embeddings, step)
+        [slope] = torch.autograd.grad(perturbed[:, :12].square().sum(), embeddings)
+        assert not slope[:, 12:].any()
+
+    def test_it_goes_on_from_what_others_made_of_the_loss(self, case: Case) -> None:
+        """What others leave out stays out, and what they add to the loss stays in."""
+        model, regularizer = make_model(), case.build(0.3)
+        regularizers = Regularizers([regularizer])
+        step = provide(model, regularizers, make_step())
+        outputs = first_forward(model, regularizers, step)
+        odd = torch.arange(24) % 2 == 1
+        weight = step.valid.float().masked_fill(odd, 0.0)
+        plain, more = (
+            regularizer.on_token_loss(TokenLoss(loss, weight), outputs, step)
+            for loss in (outputs.nll, outputs.nll + step.valid)
+        )
+        for left_out in (regularizer.on_token_weight(weight, step), plain.weight):
+            assert not left_out[:, odd].any()
+        assert not torch.equal(more.loss, plain.loss)
+        mean = outputs.nll.mean()
+        means = (regularizer.on_loss(each, outputs, step) for each in (mean, mean + 1))
+        assert not torch.equal(*means)
 
     def test_batches_without_labels_give_an_attached_zero(self, case: Case) -> None:
         """A rank that got only padding takes part in the backward pass, with no gradient."""
@@ -339,15 +292,6 @@ class RegularizerContract:
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         assert all(result.is_cuda for result in results)
-
-
-def takes_strength_above_one(case: Case) -> bool:
-    """Tell whether the strength is something else than a probability."""
-    try:
-        case.build(1.5)
-    except ValueError:
-        return False
-    return True
 
 
 def _on_cuda(step: TrainingStep) -> tuple[TrainingStep, Outputs]:

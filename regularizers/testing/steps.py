@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regularizers.base import TrainingStep, Vocabulary
+from regularizers.base import Regularizer, TrainingStep, Vocabulary
+from regularizers.compose import Regularizers
 from regularizers.functional import is_document_start
 
 # The padding id is an ordinary word, so that only document_ids protect padding.
@@ -19,6 +20,12 @@ EVALUATION = {
     "gap/loss_high_entropy": 0.3,
 }
 VOCABULARY = Vocabulary(size=64, special_ids=(BOS_ID, EOS_ID, MASK_ID), mask_id=MASK_ID)
+
+
+def tell_evaluations(regularizer: Regularizer | Regularizers) -> None:
+    """Tell what a run tells within its first epoch: one evaluation before it, and one after."""
+    for _ in range(2):
+        regularizer.on_evaluation(EVALUATION)
 
 
 def make_document_ids(rows: int, length: int, generator: torch.Generator) -> Tensor:

@@ -1,13 +1,13 @@
 """The smallest model and training loop that provide all that a regularizer may require."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.base import Outputs, Regularizer, Requirements, TrainingStep
 from regularizers.compose import Regularizers, perturbed_embeddings
 from regularizers.functional import is_document_start
 
@@ -74,18 +74,32 @@ def logits_of(model: nn.Module, input_ids: Tensor, document_ids: Tensor) -> Tens
     return logits
 
 
+@dataclass(frozen=True)
+class Held:
+    """Predictions that tell their divergence, and nothing else."""
+
+    outputs: Outputs
+
+    def kl_divergence(self, other: "Held") -> Tensor:
+        """Return KL(own ‖ other) of each token, ``[B, T]`` nats."""
+        return self.outputs.kl_divergence(other.outputs)
+
+
 def forward_with(
     model: nn.Module,
     step: TrainingStep,
     input_ids: Tensor,
     perturb: Callable[[Tensor], Tensor],
-    entropy_gradient: bool = False,
+    required: Requirements,
 ) -> Outputs:
-    """Run the model with perturbed embeddings."""
+    """Run the model with perturbed embeddings, and return no more than is required."""
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     with perturbed_embeddings(embedding, perturb):
         logits = logits_of(model, input_ids, step.document_ids)
-    return Outputs.from_logits(logits, step.labels, step.document_ids, entropy_gradient)
+    outputs = Outputs.from_logits(logits, step.labels, step.document_ids, required.entropy_gradient)
+    if required.logits:
+        return outputs
+    return replace(outputs, logits=None, predictions=Held(outputs) if required.divergence else None)
 
 
 def first_forward(model: nn.Module, regularizers: Regularizers, step: TrainingStep) -> Outputs:
@@ -96,7 +110,7 @@ def first_forward(model: nn.Module, regularizers: Regularizers, step: TrainingSt
         step,
         input_ids,
         lambda embeddings: regularizers.on_embeddings(embeddings, step),
-        regularizers.requirements.entropy_gradient,
+        regularizers.requirements,
     )
 
 
@@ -106,7 +120,7 @@ def provide(
     step: TrainingStep,
     reference_model: nn.Module | None = None,
 ) -> TrainingStep:
-    """Return the step with a second forward pass, a frozen reference model and a teacher.
+    """Return the step with all that the regularizers require, and with nothing else.
 
     The teacher is a :class:`ToyLM` of yet other weights.
 
@@ -123,20 +137,23 @@ def provide(
         if input_ids is None and perturb is None:
             return first_forward(model, regularizers, provided)
         given = step.input_ids if input_ids is None else input_ids
-        gradient = regularizers.requirements.entropy_gradient
-        return forward_with(model, step, given, perturb or _unchanged, gradient)
+        return forward_with(model, step, given, perturb or _unchanged, required)
 
     @torch.no_grad()
     def run_frozen(frozen: nn.Module) -> Outputs:
-        return forward_with(frozen, step, step.input_ids, _unchanged)
+        return forward_with(frozen, step, step.input_ids, _unchanged, required)
 
+    required = regularizers.requirements
     frozen = reference_model or ToyLM(seed=1).to(step.input_ids.device)
     teacher = ToyLM(seed=2).to(step.input_ids.device)
     provided = replace(
         step,
-        second_forward=second_forward,
-        reference=partial(run_frozen, frozen),
-        teacher=partial(run_frozen, teacher),
+        entropy=step.entropy if required.entropy else None,
+        corpus_entropy=step.corpus_entropy if required.entropy else None,
+        second_forward=second_forward if required.second_forward else None,
+        reference=partial(run_frozen, frozen) if required.reference else None,
+        teacher=None if required.teacher is None else partial(run_frozen, teacher),
+        holdout_gain=None if required.holdout_neighbours is None else step.holdout_gain,
     )
     return provided
 

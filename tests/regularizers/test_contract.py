@@ -1,10 +1,13 @@
 """Every regularizer of the package, found in its own file, keeps the contract."""
 
+import pytest
+
 import regularizers
 from regularizers import EntroDrop, Regularizer
 from regularizers.discovery import own_regularizers
 from regularizers.testing import RegularizerContract
-from regularizers.testing.contract import Case, cases_of
+from regularizers.testing.cases import Case, cases_of
+from tests.helpers import misfits
 
 
 class TestEveryRegularizer(RegularizerContract):
@@ -32,3 +35,22 @@ def test_every_choice_makes_a_case() -> None:
     assert {"target": "both"} in settings
     assert {"replacement": "mean_embedding"} in settings
     assert {"scope": "corpus"} in settings
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (misfits.SecretReference, "full_strength_does_something"),
+        (misfits.SecretLogits, "full_strength_does_something"),
+        (misfits.SecretEntropy, "full_strength_does_something"),
+        (misfits.IdlePenalty, "full_strength_changes_what_is_learned"),
+        (misfits.Everywhere, "what_has_no_label_costs_nothing"),
+        (misfits.LookAhead, "tokens_know_nothing_of_later_ones"),
+        (misfits.Alone, "it_goes_on_from_what_others_made_of_the_loss"),
+        (misfits.Negative, "special_and_padded_tokens_are_untouched"),
+        (misfits.Counting, "evaluations_told_again_lead_to_the_same_state"),
+    ],
+)
+def test_what_breaks_the_contract_fails_a_check(kind: type[Regularizer], check: str) -> None:
+    with pytest.raises(AssertionError):
+        getattr(RegularizerContract(), f"test_{check}")(Case(kind))

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from regularizers import Focal
+from regularizers import Focal, Outputs, Regularizers
 from regularizers.focal import focal_factor
 from regularizers.testing import make_step, training_loss
 from regularizers.testing.toy import logits_of
@@ -39,6 +42,19 @@ def test_certain_tokens_have_neither_loss_nor_gradient(gamma: float) -> None:
     assert gradient.isfinite().all()
     if gamma >= 0.5:
         assert gradient.abs().max() < 1e-15
+
+
+def test_gradient_flows_through_the_factor_too() -> None:
+    step = make_step()
+    outputs = Outputs.from_logits(torch.randn(3, 24, 64), step.labels, step.document_ids)
+    nll = outputs.nll.double().requires_grad_()
+    loss = Regularizers([Focal(2.0)]).mean_loss(replace(outputs, nll=nll), step)
+    [gradient] = torch.autograd.grad(loss, nll)
+    p = np.exp(-nll.detach().numpy()[step.valid.numpy()])
+    # Of −(1 − p)² ln p by −ln p, as dp = −p d(−ln p).
+    slope = (1 - p) ** 2 - 2 * (1 - p) * p * np.log(p)
+    actual = gradient[step.valid].numpy() * len(p)
+    np.testing.assert_allclose(actual, slope, rtol=1e-9)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])

@@ -9,7 +9,7 @@ from torch import Tensor
 from regularizers import Regularizer, Regularizers, TrainingStep
 from regularizers.discovery import own_regularizers
 from regularizers.testing import ToyLM, make_step
-from regularizers.testing.contract import Case
+from regularizers.testing.cases import Case
 from regularizers.testing.steps import slice_rows
 from regularizers.testing.toy import first_forward, provide
 

@@ -1,0 +1,70 @@
+"""What a regularizer does in one training step."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.compose import Regularizers
+from regularizers.testing.toy import ToyLM, first_forward, provide, training_loss
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that a regularizer may change in one step."""
+
+    input_ids: Tensor
+    embeddings: Tensor
+    token_weight: Tensor
+    loss: Tensor
+    weight: Tensor
+    mean: Tensor
+
+    def __eq__(self, other: object) -> bool:
+        return all(
+            torch.equal(getattr(self, each.name), getattr(other, each.name))
+            for each in fields(self)
+        )
+
+
+def make_model() -> ToyLM:
+    """Return the model of the checks, in which dropout makes two passes differ."""
+    return ToyLM(dropout=0.1)
+
+
+def observe(
+    regularizer: Regularizer, step: TrainingStep, *, training: bool = True
+) -> tuple[Observation, Outputs]:
+    """Take a step with one regularizer on a fresh model."""
+    model = make_model()
+    regularizers = Regularizers([regularizer]).train(training)
+    step = provide(model, regularizers, step)
+    outputs = first_forward(model, regularizers, step)
+    token_loss = regularizers.on_token_loss(outputs, step)
+    observation = Observation(
+        regularizers.on_input_ids(step),
+        regularizers.on_embeddings(model.embedding(step.input_ids), step),
+        regularizers.on_token_weight(step),
+        token_loss.loss,
+        token_loss.weight,
+        regularizers.on_loss(outputs.nll.mean(), outputs, step),
+    )
+    return observation, outputs
+
+
+def gradient(regularizer: Regularizer, step: TrainingStep) -> Tensor:
+    """Return what a step with one regularizer teaches the head of a fresh model."""
+    model = make_model()
+    [slope] = torch.autograd.grad(training_loss(regularizer, model, step), [model.head])
+    return slope
+
+
+def assert_untouched(observation: Observation, outputs: Outputs, step: TrainingStep) -> None:
+    """Require that a step is one of plain training."""
+    assert torch.equal(observation.input_ids, step.input_ids)
+    assert torch.equal(observation.embeddings, make_model().embedding(step.input_ids))
+    assert torch.equal(observation.loss, outputs.nll)
+    assert torch.equal(observation.token_weight, step.valid.float())
+    assert torch.equal(observation.weight, step.valid.float())
+    assert torch.equal(observation.mean, outputs.nll.mean())

@@ -1,0 +1,96 @@
+"""Regularizers that break the contract in ways that look right."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from regularizers import Curriculum, Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers.curricula import as_curriculum
+from regularizers.functional import masked_mean
+
+
+class Misfit(Regularizer):
+    """Takes any strength."""
+
+    def __init__(self, curriculum: Curriculum | float = 0.1) -> None:
+        super().__init__()
+        self.curriculum = as_curriculum(curriculum)
+
+
+class SecretReference(Misfit):
+    """Runs a reference model without asking for it."""
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        assert step.reference is not None
+        excess = (token_loss.loss - step.reference().nll).abs()
+        return replace(token_loss, loss=token_loss.loss + self.curriculum(step.progress) * excess)
+
+
+class SecretLogits(Misfit):
+    """Looks at logits that the fused head does not make."""
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        assert outputs.logits is not None
+        squares = masked_mean(outputs.logits.square().mean(-1), step.valid)
+        return loss + self.curriculum(step.progress) * squares
+
+
+class SecretEntropy(Misfit):
+    """Weighs tokens by entropies that nobody records."""
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        assert step.entropy is not None
+        entropy = step.entropy.nan_to_num(0.0)
+        return token_weight * (1 + self.curriculum(step.progress) * entropy)
+
+
+class IdlePenalty(Misfit):
+    """Adds an entropy to the loss that carries no gradient."""
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        return loss - self.curriculum(step.progress) * masked_mean(outputs.entropy, step.valid)
+
+
+class Everywhere(Misfit):
+    """Counts padding and prompts in a mean."""
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        return loss + self.curriculum(step.progress) * outputs.logsumexp.square().mean()
+
+
+class LookAhead(Misfit):
+    """Adds the embedding of the next token, which is to be predicted."""
+
+    def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
+        later = self.curriculum(step.progress) * embeddings.roll(-1, 1)
+        return torch.where(step.alterable[..., None], embeddings + later, embeddings)
+
+
+class Alone(Misfit):
+    """Forgets what others made of losses and weights."""
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        factor = 1 + self.curriculum(step.progress) * outputs.nll.detach()
+        return TokenLoss(factor * outputs.nll, step.valid.float())
+
+
+class Negative(Misfit):
+    """Lets a weight fall below 0."""
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        return token_weight * (1 - 3 * self.curriculum(step.progress))
+
+
+class Counting(Misfit):
+    """Grows with the number of its steps, of which a resumed run knows nothing."""
+
+    steps = 0
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        self.steps += 1
+        return loss * (1 + self.curriculum(step.progress) * self.steps)
