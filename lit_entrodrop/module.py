@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -392,8 +392,9 @@ class LitCausalLM(L.LightningModule):
             micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
             rank=data_rank(self.trainer).rank,
             seed=self.seed,
-            reference=partial(self._score_frozen, batch) if self._score_frozen else None,
-            teacher=partial(self._teacher, batch, required) if self._teacher else None,
+            # Several regularizers may ask for the same outputs.
+            reference=cache(partial(self._score_frozen, batch)) if self._score_frozen else None,
+            teacher=cache(partial(self._teacher, batch, required)) if self._teacher else None,
             gather=partial(gather_rows, trainer=self.trainer),
             holdout_gain=batch.get("holdout_gain"),
         )

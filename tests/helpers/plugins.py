@@ -63,6 +63,7 @@ class ExcessLoss(Regularizer):
     ) -> TokenLoss:
         assert step.reference is not None
         reference = step.reference()
+        assert step.reference() is reference, "the model is run once a step"
         assert not reference.nll.requires_grad
         excess = outputs.nll.detach() - reference.nll
         step.log("excess", excess.abs().max())
