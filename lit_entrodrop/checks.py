@@ -90,6 +90,26 @@ def check_provides(causal_lm: CausalLM, required: Requirements) -> None:
         )
 
 
+def check_same_words(causal_lm: CausalLM, reference: CausalLM) -> None:
+    """Refuse a reference model whose predictions are of another number of words.
+
+    Args:
+        causal_lm: the model that is trained.
+        reference: the frozen one.
+
+    Raises:
+        ValueError: telling both numbers.
+    """
+    configs = (each.unwrapped.config.get_text_config() for each in (causal_lm, reference))
+    words, others = (config.vocab_size for config in configs)
+    if words != others:
+        raise ValueError(
+            "model.reference: expected a model that predicts as many words, as a regularizer "
+            f"compares all predictions, got {others} beside {words}, padding included: name "
+            "another"
+        )
+
+
 def check_order(order: BlockOrder, requirements: Requirements) -> None:
     """Refuse an order of blocks with regularizers that it would mislead.
 

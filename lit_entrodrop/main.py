@@ -1,5 +1,6 @@
 """The program: LightningCLI's commands and ours."""
 
+import io
 import logging
 import os
 import signal
@@ -42,6 +43,7 @@ def main(args: Sequence[str] | None = None) -> None:
     # A script starts without the folder that the user is in, where a class_path may lead.
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
+    _print_on_any_terminal()
     _drop_foreign_noise()
     if words == ["--version"]:
         print(f"lit-entrodrop {__version__}")
@@ -76,6 +78,13 @@ def _check_command(words: Sequence[str]) -> None:
         f"expected a command of {', '.join(sorted(known))}, got {words[0]}: "
         f"{did_you_mean(words[0], known, 'see lit-entrodrop --help')}"
     )
+
+
+def _print_on_any_terminal() -> None:
+    # A formula with question marks says more than that a codec cannot encode it.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _drop_foreign_noise() -> None:

@@ -69,14 +69,14 @@ def build_frozen_for(
     Raises:
         ValueError: if it cannot be had, or reads other words.
     """
-    trained = lm.pretrained
+    trained = lm.tokenizer_source
     lm = frozen(lm, reference)
     if lm.pretrained is None:
         raise ValueError(
             "model.reference: expected a pretrained model, as lm.pretrained is null and random "
             "weights cannot be had again: name one"
         )
-    own_tokenizer = load_tokenizer(lm.tokenizer_source)
+    own_tokenizer = tokenizer if reference is None else _own_tokenizer(reference, tokenizer)
     if own_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise ValueError(
             f"model.reference: expected a model with the vocabulary of {trained}, got {reference}, "
@@ -88,3 +88,11 @@ def build_frozen_for(
     # A shard is where it belongs.
     sharded = isinstance(trainer.strategy, FSDP2Strategy)
     return model if sharded else model.to(trainer.strategy.root_device)
+
+
+def _own_tokenizer(reference: str, otherwise: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that lies with a model, or another one if none does."""
+    try:
+        return load_tokenizer(reference)
+    except ValueError:
+        return otherwise

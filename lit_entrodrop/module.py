@@ -18,7 +18,13 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.building import LMConfig
 from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, shapes
-from lit_entrodrop.checks import Position, check_order, check_trainer, total_steps
+from lit_entrodrop.checks import (
+    Position,
+    check_order,
+    check_same_words,
+    check_trainer,
+    total_steps,
+)
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
 from lit_entrodrop.entropy.entropies import Entropies
@@ -421,6 +427,8 @@ class LitCausalLM(L.LightningModule):
             )
             if self.regularizers.requirements.reference:
                 required = self.regularizers.requirements
+                if required.divergence:
+                    check_same_words(self.causal_lm, frozen)
                 self._score_frozen = partial(score_clean, frozen, required=required)
         # Lightning sets the precision for steps alone.
         with self.trainer.precision_plugin.forward_context():

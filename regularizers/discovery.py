@@ -78,12 +78,11 @@ def installed_regularizers() -> Installation:
     >>> "EntroDrop" in installed_regularizers().regularizers
     False
     """
-    entries = entry_points(group=GROUP)
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, _package(entry)))
     bearers = defaultdict(list, {name: ["lit-entrodrop"] for name in own_regularizers()})
     for entry in entries:
         bearers[entry.name].append(_package(entry))
-    ordered = sorted(entries, key=lambda entry: (entry.name, _package(entry)))
-    tried = [_load(entry, bearers[entry.name]) for entry in ordered]
+    tried = [_load(entry, bearers[entry.name]) for entry in entries]
     found = {each.kind.__name__: each for each in tried if isinstance(each, Installed)}
     return Installation(found, tuple(each for each in tried if isinstance(each, str)))
 
@@ -104,8 +103,10 @@ def _load(entry: EntryPoint, bearers: Sequence[str]) -> Installed | str:
         )
     try:
         kind = entry.load()
-    # Whatever the code of strangers does, even to exit, it ends here.
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    # Whatever the code of strangers does, even to exit or to skip as a test, it ends here.
+    except BaseException as error:
         return (
             f"{announced}: importing it raised {type(error).__name__}: {error}: "
             f"reinstall or remove {_package(entry)}"

@@ -52,8 +52,12 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     >>> kl_divergence(sure, half).item()  # ln 2
     0.6931471824645996
     """
+    excluded = log_p == -torch.inf
+    if torch.is_grad_enabled():
+        # Filled afterwards alone, 0 · ∞ would make the gradient NaN.
+        log_p, log_q = (each.masked_fill(excluded, 0.0) for each in (log_p, log_q))
     terms = nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True)
-    return terms.masked_fill(log_p == -torch.inf, 0.0).sum(-1)
+    return terms.masked_fill(excluded, 0.0).sum(-1)
 
 
 def shift_right(values: Tensor, fill: float | bool) -> Tensor:

@@ -16,7 +16,12 @@ from regularizers.base import (
     Vocabulary,
 )
 from regularizers.curricula import Curriculum, as_curriculum
-from regularizers.replacement import NO_MASK_TOKEN, Replacement, replace_embeddings, replace_ids
+from regularizers.replacement import (
+    Replacement,
+    replace_embeddings,
+    replace_ids,
+    require_replacement,
+)
 from regularizers.token_dropout import require_choice
 
 
@@ -101,9 +106,8 @@ class MIR(Regularizer):
         return Requirements(second_forward=True)
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
-        """Refuse ``mask_token`` where the tokenizer has none."""
-        if self.replacement == "mask_token" and vocabulary.mask_id is None:
-            raise ValueError(f"MIR {NO_MASK_TOKEN}")
+        """Refuse a replacement that the tokenizer does not have."""
+        require_replacement("MIR", self.replacement, vocabulary)
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep

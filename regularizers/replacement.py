@@ -16,6 +16,30 @@ NO_MASK_TOKEN = (
 )
 
 
+def require_replacement(name: str, replacement: Replacement, vocabulary: Vocabulary) -> None:
+    """Refuse a vocabulary that holds nothing to replace tokens by.
+
+    Args:
+        name: of the regularizer.
+        replacement: what stands for a token.
+        vocabulary: the tokenizer's.
+
+    Raises:
+        ValueError: if it has no mask token or no ordinary one, and the replacement is one.
+
+    >>> require_replacement("MIR", "random_token", Vocabulary(size=9, special_ids=(0,)))
+    """
+    if replacement == "mask_token" and vocabulary.mask_id is None:
+        raise ValueError(f"{name} {NO_MASK_TOKEN}")
+    ordinary = set(range(vocabulary.size)).difference(vocabulary.special_ids)
+    if replacement == "random_token" and not ordinary:
+        raise ValueError(
+            f"{name}: expected a tokenizer with words that are not special, of which one is drawn "
+            f"for a token, got {vocabulary.size} ids, all special: take another tokenizer, or a "
+            "method that draws no words"
+        )
+
+
 def replace_ids(
     input_ids: Tensor,
     dropped: Tensor,

@@ -20,7 +20,12 @@ from regularizers.functional import (
     is_lowest_share,
     number_documents,
 )
-from regularizers.replacement import NO_MASK_TOKEN, Replacement, replace_embeddings, replace_ids
+from regularizers.replacement import (
+    Replacement,
+    replace_embeddings,
+    replace_ids,
+    require_replacement,
+)
 
 Selection = Literal["random", "low_entropy", "high_entropy"]
 Target = Literal["input", "loss", "both"]
@@ -114,9 +119,8 @@ class TokenDropout(Regularizer):
         return Requirements(entropy=None if self.select == "random" else self.entropy_source)
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
-        """Refuse ``mask_token`` where the tokenizer has none."""
-        if self.replacement == "mask_token" and vocabulary.mask_id is None:
-            raise ValueError(f"{type(self).__name__} {NO_MASK_TOKEN}")
+        """Refuse a replacement that the tokenizer does not have."""
+        require_replacement(type(self).__name__, self.replacement, vocabulary)
 
     def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
         """Replace dropped tokens by other ids, if that is the replacement."""

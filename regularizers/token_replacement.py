@@ -1,12 +1,14 @@
 """Token replacement noise: random words in the input, true words in the labels."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from regularizers.base import Regularizer, TrainingStep
+from regularizers.base import Regularizer, TrainingStep, Vocabulary
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import bernoulli
-from regularizers.replacement import replace_ids
+from regularizers.replacement import replace_ids, require_replacement
 
 
 class TokenReplacement(Regularizer):
@@ -38,6 +40,10 @@ class TokenReplacement(Regularizer):
         super().__init__()
         self.curriculum = as_curriculum(curriculum)
         require_probability("TokenReplacement curriculum", self.curriculum)
+
+    def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
+        """Refuse a tokenizer that has special tokens alone."""
+        require_replacement("TokenReplacement", "random_token", vocabulary)
 
     def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
         """Replace tokens that chance chooses."""

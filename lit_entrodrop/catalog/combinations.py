@@ -59,11 +59,13 @@ def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | No
         regularizers.check(VOCABULARY)
     except ValueError as error:
         return one_line(error)
+    # Strangers may raise anything, and exit; of ours a test requires that they never come this far.
+    except (Exception, SystemExit) as error:
+        return f"building both raised {type(error).__name__}: {one_line(error)}"
     try:
         take_step(regularizers)
-    # Strangers may raise anything; of ours a test requires that they never come this far.
-    except Exception as error:
-        return f"a training step raised {type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        return f"a training step raised {type(error).__name__}: {one_line(error)}"
     return None
 
 

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
@@ -35,11 +37,13 @@ def main(words: Sequence[str]) -> None:
         ValueError: if there is no regularizer of that name.
     """
     own = _parser().parse_args(words)
-    catalog = find_all()
     if own.json:
-        print(json.dumps(_report(own, catalog), indent=2, ensure_ascii=False))
+        # The code of strangers is run, and may print.
+        with redirect_stdout(sys.stderr):
+            report = _report(own, find_all())
+        print(json.dumps(report, indent=2))
     else:
-        _show(own, catalog)
+        _show(own, find_all())
 
 
 def _show(own: argparse.Namespace, catalog: Catalog) -> None:

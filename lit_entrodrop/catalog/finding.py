@@ -59,8 +59,8 @@ def find_all() -> Catalog:
 def _describe(found: Installed) -> Description | str:
     try:
         return describe(found.kind, found.class_path, found.package, found.version)
-    # Code and docstrings of strangers; ours are tested.
-    except Exception as error:
+    # Code and docstrings of strangers, which may even exit; ours are tested.
+    except (Exception, SystemExit) as error:
         return (
             f"{found.package} {found.version} announces {found.kind.__name__}: building it from "
             f"its defaults raised {type(error).__name__}: {error}: ask its author to correct it"

@@ -122,7 +122,8 @@ def measure_gains(
     train, holdout = data.blocks("train"), data.blocks("holdout")
     nearest = nearest_chunks(train, holdout, neighbours)
     context = getattr(initial.unwrapped.config, "max_position_embeddings", None) or math.inf
-    length = int(min(context, (neighbours + 1) * data.block_size))
+    # Fewer than asked for if there are no more.
+    length = int(min(context, (nearest.shape[1] + 1) * data.block_size))
     joined = in_context(train, holdout, nearest, length, data.packing)
 
     def score(blocks: PackedBlocks, name: str) -> EntropyStore:

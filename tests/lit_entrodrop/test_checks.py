@@ -10,6 +10,7 @@ from lit_entrodrop.checks import (
     Position,
     check_model_fits_data,
     check_provides,
+    check_same_words,
     check_trainer,
     total_steps,
 )
@@ -170,3 +171,13 @@ def test_steps_of_a_resumed_run_count_what_was_done(
     data.setup()
     trainer = tiny.trainer(max_epochs=epochs, max_steps=steps, limit_train_batches=15)
     assert total_steps(trainer, data, Position(100, 2, 0)) == expected
+
+
+def test_reference_that_predicts_other_words_is_refused(tiny: Tiny) -> None:
+    model, padded = (
+        build_causal_lm(tiny.lm(architecture={**LLAMA, "vocab_size": words}))
+        for words in (320, 384)
+    )
+    check_same_words(model, model)
+    with pytest.raises(ValueError, match=r"model\.reference: expected .* got 384 beside 320"):
+        check_same_words(model, padded)

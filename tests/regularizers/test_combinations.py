@@ -1,6 +1,7 @@
 """Any two regularizers of the package run together, or are refused before training."""
 
 import re
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -69,6 +70,16 @@ def test_pair_is_refused_for_what_its_members_say() -> None:
 
 def test_what_fails_in_a_step_does_not_count_as_composing() -> None:
     assert why_refused(EmbeddingDropout, Late) == "a training step raised KeyError: 'late'"
+
+
+@pytest.mark.parametrize("error", [KeyError("check"), SystemExit("check")])
+def test_whatever_a_check_raises_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(Late, "check", Mock(side_effect=error))
+    told = why_refused(EmbeddingDropout, Late)
+    assert told is not None
+    assert told.startswith(f"building both raised {type(error).__name__}: ")
 
 
 def test_step_of_two_differs_from_that_of_one() -> None:

@@ -49,6 +49,7 @@ def test_announced_regularizer_is_found_with_its_package(folder: Path) -> None:
         ("Faulty = kit_faulty:Faulty", "1 / 0", "raised ZeroDivisionError: division by zero"),
         ("Faulty = kit_faulty:Faulty", "import no_such_module", "No module named 'no_such_module'"),
         ("Faulty = kit_faulty:Faulty", "raise SystemExit(3)", "raised SystemExit: 3"),
+        ("Faulty = kit_faulty:Faulty", "import pytest; pytest.skip('Here.')", "raised Skipped: "),
         ("Faulty = kit_faulty:Faulty", "", "raised AttributeError"),
         ("Faulty = kit_faulty:Faulty", "Faulty = 3", "expected a subclass of regularizers.Reg"),
         ("Faulty = kit_faulty:Faulty", "class Faulty: pass", "expected a subclass of regularizers"),

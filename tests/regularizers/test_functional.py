@@ -14,6 +14,7 @@ from regularizers.functional import (
     ids_tensor,
     is_document_start,
     is_lowest_share,
+    kl_divergence,
     shift_right,
     token_entropy,
 )
@@ -196,3 +197,16 @@ def test_ids_tensor_is_kept_and_int64_even_if_empty() -> None:
     device = torch.device("cpu")
     assert ids_tensor((), device).dtype == torch.int64
     assert ids_tensor((1, 2), device) is ids_tensor((1, 2), device)
+
+
+def test_words_that_both_exclude_change_no_gradient_of_the_divergence() -> None:
+    logits = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole = torch.cat([logits, torch.full((2, 5, 1), -torch.inf)], dim=-1)
+    gradients = []
+    for given in (logits, whole):
+        given.requires_grad_()
+        log_p, log_q = given.log_softmax(-1)
+        kl_divergence(log_p, log_q).sum().backward()
+        gradients.append(given.grad)
+    torch.testing.assert_close(gradients[1][..., :7], gradients[0])
+    assert not gradients[1][..., 7].any()

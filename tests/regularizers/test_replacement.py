@@ -2,8 +2,10 @@ import pytest
 import scipy.stats
 import torch
 
-from regularizers import Vocabulary
+from regularizers import EntroDrop, RandomTokenDropout, Regularizer, Vocabulary
+from regularizers.mir import MIR
 from regularizers.replacement import random_ordinary_ids, replace_embeddings, replace_ids
+from regularizers.token_replacement import TokenReplacement
 
 
 @pytest.mark.parametrize(
@@ -58,3 +60,18 @@ def test_dropped_embeddings_get_no_gradient_and_the_mean_gives_none() -> None:
         replaced = replace_embeddings(embeddings, dropped, replacement, dropped | True)
         (gradient,) = torch.autograd.grad(replaced.sum(), embeddings)
         assert torch.equal(gradient, (~dropped).float()[..., None].expand(1, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "regularizer",
+    [
+        EntroDrop(replacement="random_token"),
+        RandomTokenDropout(replacement="random_token"),
+        MIR(replacement="random_token"),
+        TokenReplacement(),
+    ],
+)
+def test_vocabulary_without_ordinary_words_is_refused(regularizer: Regularizer) -> None:
+    regularizer.check(Vocabulary(3, (0, 2)), [])
+    with pytest.raises(ValueError, match=r"words that are not special.* got 3 ids, all special"):
+        regularizer.check(Vocabulary(3, (0, 1, 2, 9)), [])

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,3 +142,25 @@ def test_refused_pairs_are_shown_with_the_reason(
     assert "not usable: mine 1 announces nonsense" in text
     explained = " ".join(shown(capsys, "--explain", "OnlineEntropy").split())
     assert "excludes EntroDrop: regularizers: expected one entropy source" in explained
+
+
+def test_any_terminal_can_show_it() -> None:
+    words = [sys.executable, "-m", "lit_entrodrop", "regularizers", "--explain", "EntroDrop"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(words, env=environment, capture_output=True, check=True).stdout
+    assert b"max / (1 + exp(?steepness" in shown
+    told = subprocess.run(
+        [*words, "--json"], env=environment, capture_output=True, check=True
+    ).stdout
+    assert "exp(−steepness" in json.loads(told)["regularizer"]["formula"]
+
+
+def test_what_strangers_print_is_not_among_the_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talkative() -> Catalog:
+        print("Thank you for choosing us!")
+        return find_all()
+
+    monkeypatch.setattr(command, "find_all", talkative)
+    assert json.loads(shown(capsys, "--json"))["problems"] == []

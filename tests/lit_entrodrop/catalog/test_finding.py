@@ -93,8 +93,9 @@ def test_those_of_a_package_stand_together(folder: Path) -> None:
     assert [each.name for each in found] == ["Abel", "Carl", "Bert"]
 
 
-def test_what_cannot_be_built_is_not_listed(folder: Path) -> None:
-    source = SOUND.format(name="Unbuilt") + "    def __init__(self):\n        1 / 0\n"
+@pytest.mark.parametrize("failing", ["1 / 0", "raise SystemExit(3)"])
+def test_what_cannot_be_built_is_not_listed(folder: Path, failing: str) -> None:
+    source = SOUND.format(name="Unbuilt") + f"    def __init__(self):\n        {failing}\n"
     install(folder, "unbuilt", "Unbuilt = kit_unbuilt:Unbuilt", "kit_unbuilt", source)
     catalog = find_all()
     assert "Unbuilt" not in catalog.descriptions

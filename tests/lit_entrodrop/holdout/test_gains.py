@@ -18,6 +18,7 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.corpora import load_corpus
 from lit_entrodrop.entropy import file
+from lit_entrodrop.holdout.context import InContext, in_context
 from lit_entrodrop.holdout.gains import HoldoutGains, measure_gains
 from lit_entrodrop.holdout.nearest import nearest_chunks
 from regularizers import Outputs, Requirements
@@ -221,3 +222,19 @@ def test_nothing_is_measured_unless_it_is_required(tiny: Tiny) -> None:
     assert model.batches == 0
     assert nothing.state_dict() == {}
     assert nothing.attach({}) == {}
+
+
+def test_more_neighbours_than_there_are_make_blocks_no_longer(
+    tiny: Tiny, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, model = data_of(tiny, mixed), build(tiny)
+    model.unwrapped.config.max_position_embeddings = 100_000
+    lengths = []
+
+    def lay(train: PackedBlocks, holdout: PackedBlocks, *given: Any) -> InContext:
+        lengths.append(given[1])
+        return in_context(train, holdout, *given)
+
+    monkeypatch.setattr("lit_entrodrop.holdout.gains.in_context", lay)
+    measure_gains(data, model, 1000, str(tiny.folder / "own"))
+    assert lengths == [(data.blocks("holdout").num_chunks + 1) * data.block_size]
