@@ -125,6 +125,20 @@ def check_order(order: BlockOrder, requirements: Requirements) -> None:
         )
 
 
+def check_evaluations(trainer: L.Trainer, data: TextDataModule, required: Requirements) -> None:
+    """Refuse a run without validation where a regularizer or its curriculum follows it.
+
+    Raises:
+        ValueError: saying what to set.
+    """
+    limit: float = trainer.limit_val_batches
+    if required.evaluations and not (data.evaluated and limit):
+        raise ValueError(
+            "regularizers: expected validation, which one of them or its curriculum follows, got "
+            "none: set data.validation to a share such as 0.1, and trainer.limit_val_batches to 1.0"
+        )
+
+
 def check_trainer(trainer: L.Trainer, required: Requirements = NOTHING_MORE) -> None:
     """Refuse what would make the loss wrong, or is not held by tests.
 

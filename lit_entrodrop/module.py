@@ -20,6 +20,7 @@ from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.checkpoints import check_same_model, shapes
 from lit_entrodrop.checks import (
     Position,
+    check_evaluations,
     check_order,
     check_same_words,
     check_trainer,
@@ -124,6 +125,7 @@ class LitCausalLM(L.LightningModule):
         self.holdout_gains.check(self.data)
         required = self.regularizers.requirements
         check_order(self.data.order, required)
+        check_evaluations(self.trainer, self.data, required)
         self.causal_lm = build_for(self.trainer, self.data, self.lm, self.tokenizer, required)
 
     def configure_callbacks(self) -> list[L.Callback]:

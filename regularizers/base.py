@@ -282,6 +282,8 @@ class Requirements:
         logits: the full ``[B, T, V]`` logits.
         entropy_gradient: gradients through the entropies of the outputs.
         divergence: :meth:`Outputs.kl_divergence`, without the full logits where that can be.
+        evaluations: validation, without which nothing is learned from it; curricula say so
+            themselves.
     """
 
     entropy: EntropySource | None = None
@@ -293,6 +295,7 @@ class Requirements:
     logits: bool = False
     entropy_gradient: bool = False
     divergence: bool = False
+    evaluations: bool = False
 
     @property
     def frozen_passes(self) -> int:

@@ -260,6 +260,7 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
 
 def _merge(regularizers: list[Regularizer]) -> Requirements:
     switches = [each.name for each in fields(Requirements) if each.type is bool]
+    switches.remove("evaluations")
     return Requirements(
         entropy=_one_for_all(regularizers, "entropy", "entropy source", "the same entropy_source"),
         teacher=_one_for_all(regularizers, "teacher", "teacher", "the same decay of its weights"),
@@ -269,10 +270,18 @@ def _merge(regularizers: list[Regularizer]) -> Requirements:
             "number of holdout neighbours",
             "the same neighbours",
         ),
+        evaluations=any(map(_follows_evaluations, regularizers)),
         **{
             name: any(getattr(each.requirements, name) for each in regularizers)
             for name in switches
         },
+    )
+
+
+def _follows_evaluations(regularizer: Regularizer) -> bool:
+    curricula = [each for each in vars(regularizer).values() if isinstance(each, Curriculum)]
+    return regularizer.requirements.evaluations or any(
+        type(each).on_evaluation is not Curriculum.on_evaluation for each in curricula
     )
 
 

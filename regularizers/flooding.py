@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TrainingStep, Vocabulary
+from regularizers.base import Outputs, Regularizer, Requirements, TrainingStep, Vocabulary
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.wave_bound import WaveBound
 
@@ -91,6 +91,11 @@ class Flooding(Regularizer):
         self.level = level
         self._lowest = math.inf
         self._evaluations = 0
+
+    @property
+    def requirements(self) -> Requirements:
+        """Validation, unless the level is given."""
+        return Requirements(evaluations=self.level is None)
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
         """Refuse a second bound of the loss, which would turn the gradient back again."""

@@ -34,6 +34,7 @@ NEEDS = {
     "logits": "all logits",
     "entropy_gradient": "gradients through entropies",
     "divergence": "divergences",
+    "evaluations": "validation",
 }
 
 

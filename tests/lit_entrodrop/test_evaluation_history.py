@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lit_entrodrop.metrics_file import MetricsFile, read_metrics
 from regularizers import EmbeddingDropout, Regularizer
 from regularizers.adaptive import Adaptive
+from regularizers.flooding import Flooding
 from tests.helpers.tiny import Tiny
 
 
@@ -51,6 +52,18 @@ def test_each_evaluation_of_a_run_is_told_once(tiny: Tiny) -> None:
     resumed, _ = fit(tiny, "resumed", ckpt_path=checkpoint)
     # Validating once more before it goes on is no evaluation of the run.
     assert resumed.told == whole.told
+
+
+@pytest.mark.parametrize(
+    "follower", [EmbeddingDropout(Adaptive()), Flooding()], ids=["Adaptive", "Flooding"]
+)
+def test_without_validation_what_follows_it_is_refused(tiny: Tiny, follower: Regularizer) -> None:
+    trainer = tiny.trainer(limit_val_batches=0)
+    with pytest.raises(ValueError, match=r"expected validation, which .* set data.validation"):
+        trainer.fit(tiny.module(follower), datamodule=tiny.data())
+    trainer = tiny.trainer(limit_val_batches=0, max_steps=1)
+    trainer.fit(tiny.module(Flooding(level=1.0)), datamodule=tiny.data())
+    assert trainer.global_step == 1
 
 
 def test_a_metric_that_no_evaluation_tells_ends_the_run_before_it_trains(tiny: Tiny) -> None:
