@@ -22,7 +22,7 @@ def kl(
     chunk_size: int | None = None,
 ) -> Tensor:
     heads = LinearHead(hidden, weight), LinearHead(other, other_weight)
-    divergence: Tensor = linear_kl(*heads, chunk_size)
+    divergence: Tensor = linear_kl(*heads, chunk_size)[0]
     return divergence
 
 
@@ -120,9 +120,9 @@ def test_heads_that_have_everything() -> None:
     )
     tensors = [*draw(), bias, more, adapter, other_bias]
 
-    def divergence(*all_tensors: Tensor) -> Tensor:
+    def divergences(*all_tensors: Tensor) -> tuple[Tensor, Tensor]:
         hidden, weight, other, other_weight, bias, more, adapter, other_bias = all_tensors
-        result: Tensor = linear_kl(
+        result: tuple[Tensor, Tensor] = linear_kl(
             LinearHead(hidden, weight, bias, (more, adapter), softcap=3.0),
             LinearHead(other, other_weight, other_bias),
             chunk_size=3,
@@ -133,8 +133,10 @@ def test_heads_that_have_everything() -> None:
     logits = 3.0 * np.tanh((hidden @ weight.T + bias + more @ adapter.T).numpy() / 3.0)
     others = (other @ other_weight.T + other_bias).numpy()
     p, q = (scipy.special.softmax(each, axis=-1) for each in (logits, others))
-    np.testing.assert_allclose(divergence(*tensors), scipy.stats.entropy(p, q, axis=-1))
-    assert torch.autograd.gradcheck(divergence, [each.requires_grad_() for each in tensors])
+    forth, back = divergences(*tensors)
+    np.testing.assert_allclose(forth, scipy.stats.entropy(p, q, axis=-1))
+    np.testing.assert_allclose(back, scipy.stats.entropy(q, p, axis=-1))
+    assert torch.autograd.gradcheck(divergences, [each.requires_grad_() for each in tensors])
 
 
 @pytest.mark.parametrize("chunk_size", [0, -1, 2.5, True])
