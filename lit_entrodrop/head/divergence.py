@@ -100,11 +100,8 @@ class _LinearKL(torch.autograd.Function):
         needed = _split(ctx.sides, ctx.needs_input_grad[2:])
         with torch.autocast(divergences[0].device.type, enabled=False):
             pair = _Pair(ctx.sides, tensors, ctx.chunk_size)
-            sums = [
-                GradientSums(logits, own_needed, ctx.chunk_size)
-                for logits, own_needed in zip(pair.logits, needed, strict=True)
-            ]
             sides = [side for side in (0, 1) if any(needed[side])]
+            sums = pair.gradient_sums(*needed)
             compared = any(upstream[side] is not None for side in sides)
             for chunk in slices(0, pair.count, ctx.chunk_size):
                 for block in pair.blocks(chunk, damped=True):
@@ -114,6 +111,9 @@ class _LinearKL(torch.autograd.Function):
                         block.leave(side, block.slope(side, divergences, upstream))
                 for side in sides:
                     sums[side].add(chunk, pair.chunks[side][: chunk.stop - chunk.start])
+            for place in pair.common:
+                # Autograd would add it a second time.
+                sums[1].totals[place] = None
         return None, None, *sums[0].results(), *sums[1].results()
 
 
@@ -161,6 +161,7 @@ class _Block:
         )
         own, other, out = self.softmaxes[side], self.softmaxes[1 - side], self.logits[side]
         if along is None:
+            assert across is not None, "autograd has a gradient for one of both"
             return torch.sub(own, other, out=out).mul_(across)
         slope = out.sub_(divergences[side][self.rows, None]).mul_(along)
         if across is None:
@@ -190,8 +191,8 @@ class _Pair:
             for side, own in zip(sides, _split(sides, tensors), strict=True)
         ]
         self.count = self.logits[0].count
-        size = min(chunk_size, self.count)
-        self.chunks = [each.new_chunk(size) for each in self.logits]
+        self.chunk_size = min(chunk_size, self.count)
+        self.chunks = [each.new_chunk(self.chunk_size) for each in self.logits]
         block = self.chunks[0][: block_rows(self.chunks[0])]
         dtype = torch.promote_types(*(each.wide_dtype for each in self.logits))
         self.softmaxes = [torch.empty_like(block, dtype=dtype) for _ in sides]
@@ -199,6 +200,32 @@ class _Pair:
             None if chunk.dtype == dtype else torch.empty_like(block, dtype=dtype)
             for chunk in self.chunks
         ]
+
+    @property
+    def common(self) -> list[int]:
+        """Places of biases and weights that both sides share; inputs have odd places."""
+        pairs = zip(*(each.originals for each in self.logits), strict=False)
+        return [
+            place
+            for place, (one, two) in enumerate(pairs)
+            if place % 2 == 0 and one is not None and one is two
+        ]
+
+    def gradient_sums(self, own: Sequence[bool], other: Sequence[bool]) -> list[GradientSums]:
+        """Return sums for both sides; what they have in common has the same sum in both.
+
+        Args:
+            own: of which tensors of the first side a gradient is needed.
+            other: of which of the second.
+        """
+        alone = [need and place not in self.common for place, need in enumerate(other)]
+        sums = [
+            GradientSums(logits, needed, self.chunk_size)
+            for logits, needed in zip(self.logits, (own, alone), strict=True)
+        ]
+        for place in self.common:
+            sums[1].totals[place] = sums[0].totals[place]
+        return sums
 
     def blocks(self, rows: slice, damped: bool = False) -> Iterator[_Block]:
         """Compute the logits of a chunk, and yield its blocks.
