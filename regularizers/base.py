@@ -50,8 +50,11 @@ class Vocabulary:
 class Predictions(Protocol):
     """The distributions p(· | x_<t) of a forward pass, however they are held."""
 
-    def kl_divergence(self, other: Any) -> Tensor:
-        """Return KL(own ‖ other) of each token, ``[B, T]`` nats; 0 where nothing predicts it."""
+    def kl_divergences(self, other: Any) -> tuple[Tensor, Tensor]:
+        """Return KL(own ‖ other) and KL(other ‖ own) of each token.
+
+        ``[B, T]`` nats each; 0 where nothing predicts the token.
+        """
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,39 @@ class Outputs:
         >>> passes[0].kl_divergence(passes[1])
         tensor([[0.0000, 0.1074]])
         """
+        if self.logits is None or other.logits is None:
+            return self.kl_divergences(other)[0]
+        log_p, log_q = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
+        return kl_divergence(log_p, log_q).masked_fill(self.entropy.isnan(), 0.0)
+
+    def kl_divergences(self, other: "Outputs") -> tuple[Tensor, Tensor]:
+        """Compute KL(p ‖ q) and KL(q ‖ p) of each token, for little more than one of them costs.
+
+        Args:
+            other: as in :meth:`kl_divergence`.
+
+        Returns:
+            Both, each as :meth:`kl_divergence` returns it.
+
+        Raises:
+            ValueError: if one of both passes kept neither logits nor predictions.
+
+        >>> ids = torch.tensor([[0, 1]])
+        >>> passes = [
+        ...     Outputs.from_logits(logits, ids, torch.zeros_like(ids))
+        ...     for logits in (torch.zeros(1, 2, 4), torch.tensor([[[1.0, 0, 0, 0]] * 2]))
+        ... ]
+        >>> passes[0].kl_divergences(passes[1])
+        (tensor([[0.0000, 0.1074]]), tensor([[0.0000, 0.1180]]))
+        """
         if self.logits is not None and other.logits is not None:
-            log_p, log_q = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
-            return kl_divergence(log_p, log_q).masked_fill(self.entropy.isnan(), 0.0)
+            return self.kl_divergence(other), other.kl_divergence(self)
         if self.predictions is None or other.predictions is None:
             raise ValueError(
                 "kl_divergence: expected outputs that keep their predictions, got some that do "
                 "not: set divergence=True in the requirements of the regularizer"
             )
-        return self.predictions.kl_divergence(other.predictions)
+        return self.predictions.kl_divergences(other.predictions)
 
     @classmethod
     def from_logits(
@@ -281,7 +308,8 @@ class Requirements:
             when its holdout gain is measured; None if no gain is needed.
         logits: the full ``[B, T, V]`` logits.
         entropy_gradient: gradients through the entropies of the outputs.
-        divergence: :meth:`Outputs.kl_divergence`, without the full logits where that can be.
+        divergence: :meth:`Outputs.kl_divergence` and :meth:`Outputs.kl_divergences`, without the
+            full logits where that can be.
         evaluations: validation, without which nothing is learned from it; curricula say so
             themselves.
     """

@@ -28,7 +28,8 @@ def symmetric_kl(first: Outputs, second: Outputs) -> Tensor:
     >>> symmetric_kl(*passes)
     tensor([[0.0000, 0.1127]])
     """
-    return (first.kl_divergence(second) + second.kl_divergence(first)) / 2
+    forth, back = first.kl_divergences(second)
+    return (forth + back) / 2
 
 
 class RDrop(Regularizer):

@@ -148,25 +148,30 @@ class HeadPredictions:
     unpredicted: Tensor
     chunk_size: int | None = None
 
-    def kl_divergence(self, other: "HeadPredictions") -> Tensor:
-        """Return KL(own ‖ other) of each token, ``[B, T]`` nats; 0 where nothing predicts it.
+    def kl_divergences(self, other: "HeadPredictions") -> tuple[Tensor, Tensor]:
+        """Return KL(own ‖ other) and KL(other ‖ own) of each token, ``[B, T]`` nats.
 
-        Each head runs as its own forward, so that sharded weights are gathered.
+        They are 0 where nothing predicts the token. Each head runs as its own forward, so that
+        sharded weights are gathered.
         """
 
-        def forward(hidden: Tensor) -> Tensor:
+        def forward(hidden: Tensor) -> tuple[Tensor, Tensor]:
             own = self.form.linear_head(self.head, hidden)
 
-            def other_forward(other_hidden: Tensor) -> Tensor:
+            def other_forward(other_hidden: Tensor) -> tuple[Tensor, Tensor]:
                 others = other.form.linear_head(other.head, other_hidden)
-                return cast(Tensor, linear_kl(own, others, self.chunk_size))
+                return cast(tuple[Tensor, Tensor], linear_kl(own, others, self.chunk_size))
 
             if other.head is self.head:
                 return other_forward(other.hidden)
-            return cast(Tensor, _run_as_forward(other.head, other_forward, other.hidden))
+            both: tuple[Tensor, Tensor] = _run_as_forward(other.head, other_forward, other.hidden)
+            return both
 
-        divergence: Tensor = _run_as_forward(self.head, forward, self.hidden)
-        return divergence.view_as(self.unpredicted).masked_fill(self.unpredicted, 0.0)
+        forth, back = (
+            divergence.view_as(self.unpredicted).masked_fill(self.unpredicted, 0.0)
+            for divergence in _run_as_forward(self.head, forward, self.hidden)
+        )
+        return forth, back
 
 
 def head_form(hf_model: PreTrainedModel) -> HeadForm:

@@ -92,9 +92,9 @@ def divergence_of_two_passes(causal_lm: CausalLM) -> tuple[Tensor, list[Tensor]]
     clean = causal_lm(**arguments(), required=required)
     other = causal_lm(**arguments(), perturb=lambda e: 2 * e, required=required)
     assert (clean.logits is None) == (causal_lm.form is not None)
-    divergence = clean.kl_divergence(other)
+    divergence, back = clean.kl_divergences(other)
     causal_lm.zero_grad()
-    (divergence + other.kl_divergence(clean)).sum().backward()
+    (divergence + back).sum().backward()
     gradients = [p.grad for p in causal_lm.parameters() if p.grad is not None]
     return divergence.detach(), [gradient.clone() for gradient in gradients]
 

@@ -22,7 +22,7 @@ def kl(
     chunk_size: int | None = None,
 ) -> Tensor:
     heads = LinearHead(hidden, weight), LinearHead(other, other_weight)
-    divergence: Tensor = linear_kl(*heads, chunk_size)
+    divergence: Tensor = linear_kl(*heads, chunk_size)[0]
     return divergence
 
 
@@ -60,15 +60,51 @@ def test_one_head_for_both_passes_as_in_r_drop() -> None:
     hidden, weight, _, _ = draw()
     other = hidden.flip(0).contiguous()
     inputs = [tensor.requires_grad_() for tensor in (hidden, other, weight)]
-    own = kl(hidden, weight, other, weight) + kl(other, weight, hidden, weight)
+    forth, back = linear_kl(LinearHead(hidden, weight), LinearHead(other, weight), chunk_size=3)
     log_p, log_q = ((states @ weight.T).log_softmax(-1) for states in (hidden, other))
     naive = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
     for one, two in zip(
-        torch.autograd.grad(own.sum(), inputs),
+        torch.autograd.grad((forth + back).sum(), inputs),
         torch.autograd.grad(naive.sum(), inputs),
         strict=True,
     ):
         torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_either_direction_alone_has_its_gradient(direction: int) -> None:
+    arguments = [tensor.requires_grad_() for tensor in draw()]
+    hidden, weight, other, other_weight = arguments
+    both = linear_kl(LinearHead(hidden, weight), LinearHead(other, other_weight))
+    log_p, log_q = (
+        (states @ words.T).log_softmax(-1)
+        for states, words in ((hidden, weight), (other, other_weight))
+    )
+    first, second = ((log_p, log_q), (log_q, log_p))[direction]
+    naive = (first.exp() * (first - second)).sum(-1)
+    factors = torch.arange(N)
+    gradients = torch.autograd.grad((both[direction] * factors).sum(), arguments)
+    torch.testing.assert_close(gradients, torch.autograd.grad((naive * factors).sum(), arguments))
+
+
+def test_both_directions_cost_as_much_arithmetic_as_one() -> None:
+    heads = [LinearHead(*(each.requires_grad_() for each in draw()[:2])) for _ in range(2)]
+    with FlopCounterMode(display=False) as counter:
+        sum(linear_kl(*heads)).sum().backward()  # type: ignore[union-attr]
+    assert counter.get_total_flops() == 16 * N * D * V
+
+
+def test_memory_beside_the_gradients_is_that_of_two_chunks_and_few_blocks() -> None:
+    tokens, words, chunk_size = 64, 2**17, 8
+    states = [torch.randn(tokens, 8, requires_grad=True) for _ in range(2)]
+    weight = torch.randn(words, 8, requires_grad=True)
+    heads = [LinearHead(each, weight) for each in states]
+    with Memory() as memory:
+        forth, back = linear_kl(*heads, chunk_size)
+        (forth + back).sum().backward()
+    # Both softmaxes of a block of four rows; one sum of both sides' gradients, and its weight.
+    rows = 2 * chunk_size + 2 * 4 + 8 + 8
+    assert memory.peak < 1.1 * rows * words * 4
 
 
 def test_a_frozen_side_costs_nothing_in_the_backward_pass() -> None:
@@ -120,9 +156,9 @@ def test_heads_that_have_everything() -> None:
     )
     tensors = [*draw(), bias, more, adapter, other_bias]
 
-    def divergence(*all_tensors: Tensor) -> Tensor:
+    def divergences(*all_tensors: Tensor) -> tuple[Tensor, Tensor]:
         hidden, weight, other, other_weight, bias, more, adapter, other_bias = all_tensors
-        result: Tensor = linear_kl(
+        result: tuple[Tensor, Tensor] = linear_kl(
             LinearHead(hidden, weight, bias, (more, adapter), softcap=3.0),
             LinearHead(other, other_weight, other_bias),
             chunk_size=3,
@@ -133,8 +169,10 @@ def test_heads_that_have_everything() -> None:
     logits = 3.0 * np.tanh((hidden @ weight.T + bias + more @ adapter.T).numpy() / 3.0)
     others = (other @ other_weight.T + other_bias).numpy()
     p, q = (scipy.special.softmax(each, axis=-1) for each in (logits, others))
-    np.testing.assert_allclose(divergence(*tensors), scipy.stats.entropy(p, q, axis=-1))
-    assert torch.autograd.gradcheck(divergence, [each.requires_grad_() for each in tensors])
+    forth, back = divergences(*tensors)
+    np.testing.assert_allclose(forth, scipy.stats.entropy(p, q, axis=-1))
+    np.testing.assert_allclose(back, scipy.stats.entropy(q, p, axis=-1))
+    assert torch.autograd.gradcheck(divergences, [each.requires_grad_() for each in tensors])
 
 
 @pytest.mark.parametrize("chunk_size", [0, -1, 2.5, True])
