@@ -7,19 +7,14 @@ method lies in a file of its own; all can be named here too, as in ``regularizer
 from typing import Any
 
 from regularizers.adaptive import Adaptive
-from regularizers.base import (
-    Outputs,
-    Regularizer,
-    Requirements,
-    TokenLoss,
-    TrainingStep,
-    Vocabulary,
-)
+from regularizers.base import Regularizer, Requirements
 from regularizers.compose import Regularizers, perturbed_embeddings
 from regularizers.curricula import Constant, Cosine, Curriculum, Linear, Sigmoid, Step
 from regularizers.embedding_dropout import EmbeddingDropout
 from regularizers.entrodrop import EntroDrop
+from regularizers.outputs import Outputs, TokenLoss
 from regularizers.random_token_dropout import RandomTokenDropout
+from regularizers.training_step import TrainingStep, Vocabulary
 
 __all__ = [
     "Adaptive",

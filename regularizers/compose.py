@@ -9,15 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from regularizers.base import (
-    Outputs,
-    Regularizer,
-    Requirements,
-    TokenLoss,
-    TrainingStep,
-    Vocabulary,
-)
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum
+from regularizers.outputs import Outputs, TokenLoss
+from regularizers.training_step import TrainingStep, Vocabulary
 
 
 class Regularizers(nn.ModuleList):

@@ -2,9 +2,11 @@
 
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, Requirements, TrainingStep
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum
 from regularizers.functional import masked_mean
+from regularizers.outputs import Outputs
+from regularizers.training_step import TrainingStep
 
 
 def confidence_penalty(entropy: Tensor, valid: Tensor, beta: float) -> Tensor:

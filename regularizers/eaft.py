@@ -6,9 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
+from regularizers.outputs import Outputs, TokenLoss
 from regularizers.token_dropout import require_choice
+from regularizers.training_step import TrainingStep
 
 Normalizer = Literal["ln_20", "ln_vocabulary", "nat"]
 

@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from regularizers.base import Regularizer, TrainingStep
+from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import bernoulli
 from regularizers.token_dropout import require_choice
+from regularizers.training_step import TrainingStep
 
 Granularity = Literal["row", "position", "element"]
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, Requirements, TrainingStep, Vocabulary
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
+from regularizers.outputs import Outputs
+from regularizers.training_step import TrainingStep, Vocabulary
 from regularizers.wave_bound import WaveBound
 
 

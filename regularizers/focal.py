@@ -5,8 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum, as_curriculum
+from regularizers.outputs import Outputs, TokenLoss
+from regularizers.training_step import TrainingStep
 
 
 def focal_factor(nll: Tensor, gamma: float) -> Tensor:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from regularizers.base import Regularizer, TrainingStep, Vocabulary
+from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import ids_tensor
+from regularizers.training_step import TrainingStep, Vocabulary
 
 # Products of two numbers below this prime fit into 64 bits.
 _PRIME = 2**31 - 1

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from regularizers.base import Regularizer, Requirements, TrainingStep, of_this_rank_alone
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import masked_mean
+from regularizers.training_step import TrainingStep, of_this_rank_alone
 
 
 def min_max_weight(

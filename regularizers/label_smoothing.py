@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
+from regularizers.outputs import Outputs, TokenLoss
+from regularizers.training_step import TrainingStep
 
 
 def smoothed_loss(loss: Tensor, logsumexp: Tensor, mean_logit: Tensor, epsilon: float) -> Tensor:

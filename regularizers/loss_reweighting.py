@@ -6,9 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep, of_this_rank_alone
+from regularizers.base import Regularizer
 from regularizers.curricula import Constant, Curriculum, as_curriculum, require_probability
 from regularizers.functional import document_mean, document_sum
+from regularizers.outputs import Outputs, TokenLoss
+from regularizers.training_step import TrainingStep, of_this_rank_alone
 
 
 def lin_upper_weights(

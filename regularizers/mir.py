@@ -7,15 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from regularizers.base import (
-    Outputs,
-    Regularizer,
-    Requirements,
-    TokenLoss,
-    TrainingStep,
-    Vocabulary,
-)
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum
+from regularizers.outputs import Outputs, TokenLoss
 from regularizers.replacement import (
     Replacement,
     replace_embeddings,
@@ -23,6 +17,7 @@ from regularizers.replacement import (
     require_replacement,
 )
 from regularizers.token_dropout import require_choice
+from regularizers.training_step import TrainingStep, Vocabulary
 
 
 def masked_inputs(

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from regularizers.base import Regularizer, TrainingStep
+from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum, as_curriculum
 from regularizers.functional import document_sum
+from regularizers.training_step import TrainingStep
 
 
 def neftune_noise(

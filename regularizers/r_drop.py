@@ -5,9 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum
 from regularizers.functional import masked_mean
+from regularizers.outputs import Outputs, TokenLoss
+from regularizers.training_step import TrainingStep
 
 
 def symmetric_kl(first: Outputs, second: Outputs) -> Tensor:

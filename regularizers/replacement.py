@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from regularizers.base import Vocabulary
 from regularizers.functional import ids_tensor
+from regularizers.training_step import Vocabulary
 
 Replacement = Literal["zero", "mask_token", "random_token", "mean_embedding"]
 

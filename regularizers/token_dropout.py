@@ -6,13 +6,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from regularizers.base import (
-    EntropySource,
-    Regularizer,
-    Requirements,
-    TrainingStep,
-    Vocabulary,
-)
+from regularizers.base import EntropySource, Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import (
     bernoulli,
@@ -26,6 +20,7 @@ from regularizers.replacement import (
     replace_ids,
     require_replacement,
 )
+from regularizers.training_step import TrainingStep, Vocabulary
 
 Selection = Literal["random", "low_entropy", "high_entropy"]
 Target = Literal["input", "loss", "both"]

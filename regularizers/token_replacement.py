@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from regularizers.base import Regularizer, TrainingStep, Vocabulary
+from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import bernoulli
 from regularizers.replacement import replace_ids, require_replacement
+from regularizers.training_step import TrainingStep, Vocabulary
 
 
 class TokenReplacement(Regularizer):

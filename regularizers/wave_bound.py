@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
+from regularizers.outputs import Outputs, TokenLoss
+from regularizers.training_step import TrainingStep
 
 
 def wave_bound(loss: Tensor, teacher_loss: Tensor, epsilon: float) -> Tensor:

@@ -9,12 +9,14 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
+from regularizers.outputs import Outputs, TokenLoss
 from regularizers.testing.cases import Case, cases_of, takes_strength_above_one
 from regularizers.testing.observing import assert_untouched, gradient, make_model, observe
 from regularizers.testing.steps import EVALUATION, make_step
 from regularizers.testing.toy import ToyLM, first_forward, provide
+from regularizers.training_step import TrainingStep
 
 try:
     import pytest

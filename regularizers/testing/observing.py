@@ -5,9 +5,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from regularizers.base import Outputs, Regularizer, TrainingStep
+from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
+from regularizers.outputs import Outputs
 from regularizers.testing.toy import ToyLM, first_forward, provide, training_loss
+from regularizers.training_step import TrainingStep
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regularizers.base import Regularizer, TrainingStep, Vocabulary
+from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.functional import is_document_start
+from regularizers.training_step import TrainingStep, Vocabulary
 
 # The padding id is an ordinary word, so that only document_ids protect padding.
 BOS_ID, EOS_ID, MASK_ID, PAD_ID = 0, 7, 63, 5

@@ -7,9 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from regularizers.base import Outputs, Regularizer, Requirements, TrainingStep
+from regularizers.base import Regularizer, Requirements
 from regularizers.compose import Regularizers, perturbed_embeddings
 from regularizers.functional import is_document_start
+from regularizers.outputs import Outputs
+from regularizers.training_step import TrainingStep
 
 
 class ToyLM(nn.Module):
@@ -80,9 +82,9 @@ class Held:
 
     outputs: Outputs
 
-    def kl_divergence(self, other: "Held") -> Tensor:
-        """Return KL(own ‖ other) of each token, ``[B, T]`` nats."""
-        return self.outputs.kl_divergence(other.outputs)
+    def kl_divergences(self, other: "Held") -> tuple[Tensor, Tensor]:
+        """Return KL(own ‖ other) and KL(other ‖ own) of each token, ``[B, T]`` nats each."""
+        return self.outputs.kl_divergences(other.outputs)
 
 
 def forward_with(
