@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.causal_lm import (
@@ -25,6 +26,12 @@ from regularizers import Requirements
 LIGHTNINGS_OWN = re.compile(
     r"deepspeed(_stage_.+)?|fsdp_cpu_offload"
     r"|(pytorch_)?lightning\..*(FSDP|DeepSpeed|ModelParallel)Strategy"
+)
+
+NOTHING_KNOWN = (
+    "regularizers: entropies are those of the last epoch, and this run has one epoch, in which "
+    "none is known: nothing will be dropped; set entropy_source to reference or online, or train "
+    "longer"
 )
 
 
@@ -136,6 +143,24 @@ def check_evaluations(trainer: L.Trainer, data: TextDataModule, required: Requir
         raise ValueError(
             "regularizers: expected validation, which one of them or its curriculum follows, got "
             "none: set data.validation to a share such as 0.1, and trainer.limit_val_batches to 1.0"
+        )
+
+
+def warn_of_too_few_steps(required: Requirements, steps: int, steps_per_epoch: float) -> None:
+    """Warn where a run is too short for what its regularizers take from its past.
+
+    Args:
+        required: by the regularizers.
+        steps: optimizer steps of the whole run.
+        steps_per_epoch: of one epoch.
+    """
+    if required.entropy == "last_epoch" and steps <= steps_per_epoch:
+        rank_zero_warn(NOTHING_KNOWN)
+    if required.teacher is not None and steps * (1 - required.teacher) < 5:
+        rank_zero_warn(
+            f"regularizers: the teacher averages the weights of about "
+            f"{1 / (1 - required.teacher):.0f} steps, and this run has {steps}: it stays behind, "
+            f"and so may the model; set decay to {max(0.0, 1 - 10 / steps):.2g}, or train longer"
         )
 
 

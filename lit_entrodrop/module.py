@@ -25,6 +25,7 @@ from lit_entrodrop.checks import (
     check_same_words,
     check_trainer,
     total_steps,
+    warn_of_too_few_steps,
 )
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sampling import Batch
@@ -55,12 +56,6 @@ from lit_entrodrop.teacher import Teacher
 from lit_entrodrop.vocabulary import vocabulary_of
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep, Vocabulary
 from regularizers.functional import IGNORE_INDEX
-
-NOTHING_KNOWN = (
-    "regularizers: entropies are those of the last epoch, and this run has one epoch, in which "
-    "none is known: nothing will be dropped; set entropy_source to reference or online, or train "
-    "longer"
-)
 
 
 class LitCausalLM(L.LightningModule):
@@ -235,8 +230,7 @@ class LitCausalLM(L.LightningModule):
             )
         self._provide_entropies()
         steps = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        if self.entropies.source == "last_epoch" and self.total_steps <= steps:
-            rank_zero_warn(NOTHING_KNOWN)
+        warn_of_too_few_steps(self.regularizers.requirements, self.total_steps, steps)
         factor = self.lr_schedule.factor(self.trainer.global_step, self.total_steps)
         groups = self.trainer.optimizers[0].param_groups
         for group, configured in zip(groups, self._configured, strict=True):

@@ -13,6 +13,7 @@ from lit_entrodrop.checks import (
     check_same_words,
     check_trainer,
     total_steps,
+    warn_of_too_few_steps,
 )
 from lit_entrodrop.pretrained import load_tokenizer
 from lit_entrodrop.strategies import FSDPStrategy
@@ -181,3 +182,14 @@ def test_reference_that_predicts_other_words_is_refused(tiny: Tiny) -> None:
     check_same_words(model, model)
     with pytest.raises(ValueError, match=r"model\.reference: expected .* got 384 beside 320"):
         check_same_words(model, padded)
+
+
+def test_too_few_steps_are_told_with_what_would_do(recwarn: pytest.WarningsRecorder) -> None:
+    teacher, entropies = Requirements(teacher=0.99), Requirements(entropy="last_epoch")
+    warn_of_too_few_steps(teacher, 1000, 100)
+    warn_of_too_few_steps(entropies, 200, 100)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"about 100 steps, and this run has 40: .* decay to 0.75"):
+        warn_of_too_few_steps(teacher, 40, 10)
+    with pytest.warns(UserWarning, match="nothing will be dropped"):
+        warn_of_too_few_steps(entropies, 100, 100)
