@@ -76,23 +76,32 @@ class RegularizerContract:
 
     def test_arguments_are_not_modified(self, case: Case) -> None:
         """No hook writes into a tensor that it receives."""
-        model, regularizers = make_model(), Regularizers([case.build(1.0)])
+        model, regularizer = make_model(), case.build(1.0)
+        regularizers = Regularizers([regularizer])
         step = provide(model, regularizers, make_step())
         with torch.no_grad():
             outputs = first_forward(model, regularizers, step)
             embeddings = model.embedding(step.input_ids)
-        given = [value for value in vars(step).values() if isinstance(value, Tensor)]
-        given += [embeddings]
-        given += [value for value in vars(outputs).values() if isinstance(value, Tensor)]
-        before = [(tensor.clone(), tensor._version) for tensor in given]
-        regularizers.on_input_ids(step)
-        regularizers.on_embeddings(embeddings, step)
-        regularizers.on_token_weight(step)
-        regularizers.on_token_loss(outputs, step)
-        regularizers.on_loss(outputs.nll.mean(), outputs, step)
-        for tensor, (copy, version) in zip(given, before, strict=True):
-            assert tensor._version == version
-            assert torch.equal(tensor.nan_to_num(-1.0), copy.nan_to_num(-1.0))
+        weight, mean = step.valid.float(), outputs.nll.mean()
+        given = [("embeddings", embeddings), ("token_weight", weight), ("loss", mean)]
+        given += [("step.alterable", step.alterable)]
+        given += [(f"step.{name}", value) for name, value in vars(step).items()]
+        given += [(f"outputs.{name}", value) for name, value in vars(outputs).items()]
+        before = [
+            (name, tensor, tensor.clone(), tensor._version)
+            for name, tensor in given
+            if isinstance(tensor, Tensor)
+        ]
+        # Regularizers would hand them weights that this test does not hold.
+        regularizer.on_input_ids(step.input_ids, step)
+        regularizer.on_embeddings(embeddings, step)
+        regularizer.on_token_weight(weight, step)
+        regularizer.on_token_loss(TokenLoss(outputs.nll, weight), outputs, step)
+        regularizer.on_loss(mean, outputs, step)
+        for name, tensor, copy, version in before:
+            same = torch.equal(tensor.nan_to_num(-1.0), copy.nan_to_num(-1.0))
+            kept = same and tensor._version == version
+            assert kept, f"expected hooks that return new tensors, got one that modifies {name}"
 
     def test_draws_depend_on_the_step_alone(self, case: Case) -> None:
         """Random numbers come from the generator of the step, so that a run can be resumed."""

@@ -49,6 +49,10 @@ def test_every_choice_makes_a_case() -> None:
         (misfits.Alone, "it_goes_on_from_what_others_made_of_the_loss"),
         (misfits.Negative, "special_and_padded_tokens_are_untouched"),
         (misfits.Counting, "evaluations_told_again_lead_to_the_same_state"),
+        (misfits.InPlaceWeight, "arguments_are_not_modified"),
+        (misfits.InPlaceTokenLoss, "arguments_are_not_modified"),
+        (misfits.InPlaceLoss, "arguments_are_not_modified"),
+        (misfits.InPlaceMask, "arguments_are_not_modified"),
     ],
 )
 def test_what_breaks_the_contract_fails_a_check(kind: type[Regularizer], check: str) -> None:
