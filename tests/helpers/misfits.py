@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regularizers import Curriculum, Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers import Constant, Curriculum, Outputs, Regularizer, TokenLoss, TrainingStep
 from regularizers.curricula import as_curriculum
 from regularizers.functional import bernoulli, masked_mean
 
@@ -129,3 +129,41 @@ class InPlaceMask(Misfit):
             bernoulli(step.input_ids.shape, rate, step.generator())
         )
         return embeddings.masked_fill(hidden[..., None], 0.0)
+
+
+class Weightless(Misfit):
+    """Leaves a token out even at strength 0."""
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        return token_weight.index_fill(1, torch.tensor([5]), 0.0)
+
+
+class Inert(Misfit):
+    """Forgets to use its strength."""
+
+
+class Careless(Regularizer):
+    """Takes any number for its share and its strength."""
+
+    def __init__(self, curriculum: float = 0.1, share: float = 0.5) -> None:
+        super().__init__()
+        self.curriculum = Constant(0.1)
+
+
+class Vague(Careless):
+    """Refuses without a name."""
+
+    def __init__(self, curriculum: float = 0.1, share: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= share <= 1:
+            raise ValueError("out of range")
+
+
+class Unlike(Misfit):
+    """Forgets its strength in a copy."""
+
+    def __reduce__(self) -> tuple[type["Unlike"], tuple[()]]:
+        return Unlike, ()
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        return token_weight * (1 - self.curriculum(step.progress))
