@@ -67,12 +67,12 @@ def assert_refused(case: Case, name: str, value: Any) -> None:
     """Require that a setting is refused by a ValueError that names it."""
     # A bare number is refused as a strength, by the curriculum that it is to become.
     named = "[Cc]urriculum|strength" if name == "curriculum" else name
-    message = "no error"
+    message = ""
     try:
         case.build(**{"curriculum": 0.5, name: value})
     except ValueError as error:
         message = str(error)
     assert re.search(named, message), (
-        f"expected a ValueError that names {name} for {name}={value!r}, got {message!r}: "
-        "check the setting in __init__"
+        f"expected a ValueError that names {name} for {name}={value!r}, "
+        f"got {message or 'no error'!r}: check the setting in __init__"
     )
