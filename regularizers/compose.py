@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from regularizers.base import Regularizer, Requirements
+from regularizers.checking import require_well_formed
 from regularizers.curricula import Curriculum
 from regularizers.outputs import Outputs, TokenLoss
 from regularizers.training_step import TrainingStep, Vocabulary
@@ -23,8 +24,9 @@ class Regularizers(nn.ModuleList):
 
     Raises:
         TypeError: if something else than a regularizer is given.
-        ValueError: if two of them ask for entropies from different sources, for two teachers, or
-            for different numbers of holdout neighbours.
+        ValueError: if the class of one has a common mistake, or if two of them ask for entropies
+            from different sources, for two teachers, or for different numbers of holdout
+            neighbours.
 
     >>> Regularizers([]).requirements.entropy is None
     True
@@ -33,11 +35,7 @@ class Regularizers(nn.ModuleList):
     def __init__(self, regularizers: Iterable[Regularizer] = ()) -> None:
         regularizers = list(regularizers)
         for regularizer in regularizers:
-            if not isinstance(regularizer, Regularizer):
-                raise TypeError(
-                    "regularizers: expected subclasses of regularizers.Regularizer, "
-                    f"got {type(regularizer).__name__}"
-                )
+            require_well_formed(regularizer)
         super().__init__(regularizers)
         self.ordered = tuple(regularizers)
         self.names = _unique_names(regularizers)

@@ -14,7 +14,7 @@ class Curriculum:
     """A strength over training, with a warm-up before its ramp and a hold after it.
 
     Subclasses override :meth:`ramp`; one that is driven by validation also :meth:`on_evaluation`
-    and :meth:`at_most`.
+    and :meth:`at_most`; one that jumps also :meth:`probes`.
 
     Args:
         warmup: share of all steps at the start with strength 0, in [0, 1).
@@ -46,6 +46,10 @@ class Curriculum:
     def at_most(self, progress: float) -> float:
         """Return the largest strength to which evaluations can lead at ``progress`` in [0, 1]."""
         return self(progress)
+
+    def probes(self) -> list[float]:
+        """Return points of progress at which to look for the extremes of the strength."""
+        return [percent / 100 for percent in range(101)]
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Learn from an evaluation, and from nothing else, as a resumed run tells all again.
@@ -166,6 +170,16 @@ class Step(Curriculum):
         """Return the strength at ``progress`` of the ramp."""
         return self.values[bisect_right(self.milestones, progress)]
 
+    def probes(self) -> list[float]:
+        """Return a point within the warm-up, and one between each two milestones.
+
+        >>> Step(values=[0.0, 0.2], milestones=[0.5]).probes()
+        [0.0, 0.25, 0.75]
+        """
+        length = 1 - self.warmup - self.hold
+        middles = [(left + right) / 2 for left, right in pairwise([0.0, *self.milestones, 1.0])]
+        return [0.0, *(self.warmup + length * middle for middle in middles)]
+
 
 class Sigmoid(Curriculum):
     """A logistic curve: ``max / (1 + exp(−steepness · (p − midpoint)))``.
@@ -234,18 +248,19 @@ def require_probability(name: str, curriculum: Curriculum) -> None:
 
     Args:
         name: what the error calls it.
-        curriculum: probed at 101 evenly spaced points of progress, for the most it can reach.
+        curriculum: probed where it says, for the most it can reach; by default at 101 evenly spaced
+            points of progress.
 
     Raises:
         ValueError: naming the first offending strength.
 
     >>> require_probability("drop probability", Constant(0.5))
     """
-    for percent in range(101):
-        if not 0 <= (strength := curriculum.at_most(percent / 100)) <= 1:
+    for progress in curriculum.probes():
+        if not 0 <= (strength := curriculum.at_most(progress)) <= 1:
             raise ValueError(
                 f"{name}: expected a probability in [0, 1] throughout training, "
-                f"got {strength:g} at {percent} % of the steps"
+                f"got {strength:g} at {100 * progress:g} % of the steps"
             )
 
 

@@ -88,7 +88,7 @@ class LossReweighting(Regularizer):
         self.curriculum = as_curriculum(curriculum)
         require_probability("LossReweighting curriculum", self.curriculum)
         self.temperature = as_curriculum(temperature)
-        lowest = min(self.temperature(percent / 100) for percent in range(101))
+        lowest = min(map(self.temperature, self.temperature.probes()))
         if not lowest > 0:
             raise ValueError(
                 "LossReweighting temperature: expected numbers above 0 throughout training, "

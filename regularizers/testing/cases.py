@@ -1,6 +1,7 @@
 """What the contract is checked for: a class of regularizers with each value of its choices."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,10 +17,10 @@ class Case:
     kind: type[Regularizer]
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, strength: float, **more: Any) -> Regularizer:
+    def build(self, curriculum: float, **more: Any) -> Regularizer:
         """Build the regularizer with a constant strength, after some evaluations."""
         make: Callable[..., Regularizer] = self.kind
-        regularizer = make(curriculum=strength, **{**self.settings, **more})
+        regularizer = make(curriculum=curriculum, **{**self.settings, **more})
         tell_evaluations(regularizer)
         return regularizer
 
@@ -60,3 +61,18 @@ def takes_strength_above_one(case: Case) -> bool:
     except ValueError:
         return False
     return True
+
+
+def assert_refused(case: Case, name: str, value: Any) -> None:
+    """Require that a setting is refused by a ValueError that names it."""
+    # A bare number is refused as a strength, by the curriculum that it is to become.
+    named = "[Cc]urriculum|strength" if name == "curriculum" else name
+    message = ""
+    try:
+        case.build(**{"curriculum": 0.5, name: value})
+    except ValueError as error:
+        message = str(error)
+    assert re.search(named, message), (
+        f"expected a ValueError that names {name} for {name}={value!r}, "
+        f"got {message or 'no error'!r}: check the setting in __init__"
+    )

@@ -8,6 +8,7 @@ from torch import Tensor
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.outputs import Outputs
+from regularizers.testing.steps import make_step
 from regularizers.testing.toy import ToyLM, first_forward, provide, training_loss
 from regularizers.training_step import TrainingStep
 
@@ -23,11 +24,15 @@ class Observation:
     weight: Tensor
     mean: Tensor
 
+    def differences(self, other: "Observation") -> list[str]:
+        """Return the names of what another step did otherwise, be it by a bit."""
+        names = [each.name for each in fields(self)]
+        return [
+            name for name in names if not torch.equal(getattr(self, name), getattr(other, name))
+        ]
+
     def __eq__(self, other: object) -> bool:
-        return all(
-            torch.equal(getattr(self, each.name), getattr(other, each.name))
-            for each in fields(self)
-        )
+        return isinstance(other, Observation) and not self.differences(other)
 
 
 def make_model() -> ToyLM:
@@ -62,11 +67,17 @@ def gradient(regularizer: Regularizer, step: TrainingStep) -> Tensor:
     return slope
 
 
-def assert_untouched(observation: Observation, outputs: Outputs, step: TrainingStep) -> None:
+def differences(one: Regularizer, other: Regularizer) -> list[str]:
+    """Return the names of what two regularizers do otherwise in the same step."""
+    return observe(one, make_step())[0].differences(observe(other, make_step())[0])
+
+
+def assert_untouched(
+    observation: Observation, outputs: Outputs, step: TrainingStep, when: str
+) -> None:
     """Require that a step is one of plain training."""
-    assert torch.equal(observation.input_ids, step.input_ids)
-    assert torch.equal(observation.embeddings, make_model().embedding(step.input_ids))
-    assert torch.equal(observation.loss, outputs.nll)
-    assert torch.equal(observation.token_weight, step.valid.float())
-    assert torch.equal(observation.weight, step.valid.float())
-    assert torch.equal(observation.mean, outputs.nll.mean())
+    weight = step.valid.float()
+    embeddings = make_model().embedding(step.input_ids)
+    plain = Observation(step.input_ids, embeddings, weight, outputs.nll, weight, outputs.nll.mean())
+    changed = observation.differences(plain)
+    assert not changed, f"{when}: expected plain training bit by bit, got other {changed}"

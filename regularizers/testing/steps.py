@@ -9,6 +9,7 @@ from torch import Tensor
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.functional import is_document_start
+from regularizers.outputs import Outputs
 from regularizers.training_step import TrainingStep, Vocabulary
 
 # The padding id is an ordinary word, so that only document_ids protect padding.
@@ -89,3 +90,20 @@ def slice_rows(step: TrainingStep, rows: slice) -> TrainingStep:
         holdout_gain=None if step.holdout_gain is None else step.holdout_gain[rows],
         metrics={},
     )
+
+
+def on_cuda(step: TrainingStep) -> tuple[TrainingStep, Outputs]:
+    """Return the step on a GPU with all that it can provide, and random outputs for it."""
+    moved: dict[str, Any] = {
+        name: value.cuda() for name, value in vars(step).items() if isinstance(value, Tensor)
+    }
+    step = replace(step, **moved)
+    logits = torch.randn(*step.input_ids.shape, VOCABULARY.size, device="cuda")
+    outputs = Outputs.from_logits(logits, step.labels, step.document_ids)
+    step = replace(
+        step,
+        second_forward=lambda *_args, **_kwargs: outputs,
+        reference=lambda: outputs,
+        teacher=lambda: outputs,
+    )
+    return step, outputs

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regularizers import Curriculum, Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers import Constant, Curriculum, Outputs, Regularizer, TokenLoss, TrainingStep
 from regularizers.curricula import as_curriculum
-from regularizers.functional import masked_mean
+from regularizers.functional import bernoulli, masked_mean
 
 
 class Misfit(Regularizer):
@@ -94,3 +94,76 @@ class Counting(Misfit):
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         self.steps += 1
         return loss * (1 + self.curriculum(step.progress) * self.steps)
+
+
+class InPlaceWeight(Misfit):
+    """Writes into the weight that it receives."""
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        return token_weight.mul_(1 - self.curriculum(step.progress) / 2)
+
+
+class InPlaceTokenLoss(Misfit):
+    """Writes into the weight beside the loss."""
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        token_loss.weight.mul_(1 - self.curriculum(step.progress) / 2)
+        return token_loss
+
+
+class InPlaceLoss(Misfit):
+    """Writes into the mean loss."""
+
+    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+        return loss.mul_(1 + self.curriculum(step.progress))
+
+
+class InPlaceMask(Misfit):
+    """Writes into a mask of the step."""
+
+    def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
+        rate = self.curriculum(step.progress)
+        hidden = step.alterable.logical_and_(
+            bernoulli(step.input_ids.shape, rate, step.generator())
+        )
+        return embeddings.masked_fill(hidden[..., None], 0.0)
+
+
+class Weightless(Misfit):
+    """Leaves a token out even at strength 0."""
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        return token_weight.index_fill(1, torch.tensor([5]), 0.0)
+
+
+class Inert(Misfit):
+    """Forgets to use its strength."""
+
+
+class Careless(Regularizer):
+    """Takes any number for its share and its strength."""
+
+    def __init__(self, curriculum: float = 0.1, share: float = 0.5) -> None:
+        super().__init__()
+        self.curriculum = Constant(0.1)
+
+
+class Vague(Careless):
+    """Refuses without a name."""
+
+    def __init__(self, curriculum: float = 0.1, share: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= share <= 1:
+            raise ValueError("out of range")
+
+
+class Unlike(Misfit):
+    """Forgets its strength in a copy."""
+
+    def __reduce__(self) -> tuple[type["Unlike"], tuple[()]]:
+        return Unlike, ()
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        return token_weight * (1 - self.curriculum(step.progress))

@@ -49,8 +49,37 @@ def test_every_choice_makes_a_case() -> None:
         (misfits.Alone, "it_goes_on_from_what_others_made_of_the_loss"),
         (misfits.Negative, "special_and_padded_tokens_are_untouched"),
         (misfits.Counting, "evaluations_told_again_lead_to_the_same_state"),
+        (misfits.InPlaceWeight, "arguments_are_not_modified"),
+        (misfits.InPlaceTokenLoss, "arguments_are_not_modified"),
+        (misfits.InPlaceLoss, "arguments_are_not_modified"),
+        (misfits.InPlaceMask, "arguments_are_not_modified"),
     ],
 )
 def test_what_breaks_the_contract_fails_a_check(kind: type[Regularizer], check: str) -> None:
     with pytest.raises(AssertionError):
+        getattr(RegularizerContract(), f"test_{check}")(Case(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "message"),
+    [
+        (
+            misfits.Weightless,
+            "strength_zero_is_plain_training",
+            r"strength 0: expected plain training.* got other \['token_weight', 'weight'\]",
+        ),
+        (misfits.Inert, "full_strength_does_something", "does a hook use self.curriculum"),
+        (misfits.IdlePenalty, "full_strength_changes_what_is_learned", "entropy_gradient=True"),
+        (misfits.InPlaceWeight, "arguments_are_not_modified", "one that modifies token_weight"),
+        (misfits.Unlike, "copies_behave_alike", r"copy .* got other \['token_weight', 'weight'\]"),
+        (misfits.Counting, "evaluations_told_again_lead_to_the_same_state", r"other \['mean'\]"),
+        (misfits.Careless, "bad_strengths_are_refused", r"curriculum=-0.1, got 'no error'"),
+        (misfits.Careless, "bad_settings_are_refused_by_name", r"share=nan, got 'no error'"),
+        (misfits.Vague, "bad_settings_are_refused_by_name", r"share=nan, got 'out of range'"),
+    ],
+)
+def test_what_fails_says_what_was_expected(
+    kind: type[Regularizer], check: str, message: str
+) -> None:
+    with pytest.raises(AssertionError, match=message):
         getattr(RegularizerContract(), f"test_{check}")(Case(kind))

@@ -135,6 +135,15 @@ def test_require_probability_names_the_first_offence() -> None:
     require_probability("drop rate", Sigmoid(max=1.0, rescale=True))
 
 
+@pytest.mark.parametrize("shares", [{}, {"warmup": 0.2, "hold": 0.3}])
+def test_no_step_slips_through_however_short(shares: dict[str, float]) -> None:
+    spike = Step(values=[0.0, 1.5, 0.0], milestones=[0.501, 0.502], **shares)
+    assert {spike(percent / 100) for percent in range(101)} == {0.0}
+    with pytest.raises(ValueError, match=r"drop rate.*got 1\.5 at \d\d\.\d+ %"):
+        require_probability("drop rate", spike)
+    require_probability("drop rate", Step(values=[0.0, 1.0], milestones=[0.501], **shares))
+
+
 def test_numbers_become_constants_and_curricula_stay() -> None:
     curriculum = Linear(end=0.5)
     assert as_curriculum(curriculum) is curriculum

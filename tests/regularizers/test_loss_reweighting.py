@@ -117,7 +117,7 @@ def test_evaluations_reach_both_curricula() -> None:
 
 
 @pytest.mark.parametrize(
-    "temperature", [0.0, Step([0.4, 0.0], [0.5]), Step([1.0, 2.0], [0.5], 0.1)]
+    "temperature", [0.0, Step([0.4, 0.0, 0.4], [0.501, 0.502]), Step([1.0, 2.0], [0.5], 0.1)]
 )
 def test_temperatures_that_reach_zero_are_refused(temperature: float | Curriculum) -> None:
     with pytest.raises(ValueError, match="temperature: expected numbers above 0"):
