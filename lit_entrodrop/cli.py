@@ -34,12 +34,13 @@ from lit_entrodrop.run_folder import find_checkpoint, refuse_used_folder
 DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
 
 Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
-add up. Eight commands beside those below have a --help of their own: `compare` (arms at matched
-seeds, and which is better), `doctor` (checks a config before an expensive run), `export`
-(checkpoint to a Hugging Face folder), `plan` (which strategy fits which hardware, and how fast it
-will be), `quickstart` (plain, EntroDrop and random dropout on a medical corpus), `regularizers`
-(which there are, and how each is set), `report` (a page that explains runs) and `verify-resume`
-(proves that a run that is killed and resumed ends as an uninterrupted one)."""
+add up. Ready ones, as `--config configs/base.yaml`, are found from any folder. Eight commands
+beside those below have a --help of their own: `compare` (arms at matched seeds, and which is
+better), `doctor` (checks a config before an expensive run), `export` (checkpoint to a Hugging Face
+folder), `plan` (which strategy fits which hardware, and how fast it will be), `quickstart` (plain,
+EntroDrop and random dropout on a medical corpus), `regularizers` (which there are, and how each is
+set), `report` (a page that explains runs) and `verify-resume` (proves that a run that is killed and
+resumed ends as an uninterrupted one)."""
 
 
 class Trainer(L.Trainer):

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lit_entrodrop.config_files import find_config
 from regularizers.discovery import installed_regularizers, own_regularizers
 
 
@@ -23,8 +26,24 @@ class OneLineErrors(ArgumentParser):
         self.exit(2, f"{program}: error: {one_line(message)} (see {program} --help)\n")
 
 
+class ConfigFile(ActionConfigFile):
+    """``--config``, which finds the ready configs from any folder."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        """Apply the config that a name means; YAML itself may stand in its place."""
+        with suppress(ValueError, OSError):
+            values = str(find_config(values, Path()))
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+
+
 class Parser(OneLineErrors, LightningArgumentParser):
-    """The parser of Lightning's commands, which knows the regularizers."""
+    """The parser of Lightning's commands, which knows the regularizers and the ready configs."""
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Likewise, with ours in place of jsonargparse's ``--config``."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs["action"] = ConfigFile
+        return super().add_argument(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Likewise, and tell which regularizer an unknown one may have been."""

@@ -245,7 +245,9 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for regularizer in regularizers:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(regularizer).__name__).lower()
+        # A word starts after a small letter, or after a single capital as in RDrop.
+        words = r"(?<=[a-z])(?=[A-Z])|(?<=^[A-Z])(?=[A-Z][a-z])"
+        name = re.sub(words, "_", type(regularizer).__name__).lower()
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return names

@@ -36,7 +36,10 @@ def main(words: Sequence[str]) -> None:
     Raises:
         ValueError: if there is no regularizer of that name.
     """
-    own = _parser().parse_args(words)
+    parser = _parser()
+    own, rest = parser.parse_known_args(words)
+    if rest:
+        parser.error(f"expected options alone, got {' '.join(rest)}: --explain NAME shows one")
     if own.json:
         # The code of strangers is run, and may print.
         with redirect_stdout(sys.stderr):

@@ -1,7 +1,7 @@
 """Describe a regularizer: what it does, needs and costs, and how it is set."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
@@ -81,6 +81,7 @@ class Description(Documentation):
         model_copies: copies of the weights beside those that are trained.
         strength: of its curriculum, at the start and the end of training.
         settings: its arguments.
+        companions: what a config sets beside it, so that a run provides what it needs.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Description(Documentation):
     model_copies: int
     strength: tuple[float, float] | None
     settings: tuple[Setting, ...]
+    companions: dict[str, Any] = field(default_factory=dict)
 
     @property
     def block(self) -> str:
@@ -103,10 +105,17 @@ class Description(Documentation):
         settings = {each.name: each.default for each in self.settings if each.is_plain}
         if settings:
             entry["init_args"] = settings
-        return _yaml({"model": {"regularizers+": [entry]}})
+        model = {**self.companions.get("model", {}), "regularizers+": [entry]}
+        return _yaml({**self.companions, "model": model})
 
 
-def describe(kind: type[Regularizer], class_path: str, package: str, version: str) -> Description:
+def describe(
+    kind: type[Regularizer],
+    class_path: str,
+    package: str,
+    version: str,
+    companions: dict[str, Any] | None = None,
+) -> Description:
     """Describe a regularizer.
 
     Args:
@@ -114,6 +123,7 @@ def describe(kind: type[Regularizer], class_path: str, package: str, version: st
         class_path: by which configs name it.
         package: the distribution that it comes with.
         version: of the distribution.
+        companions: what a config sets beside it, by section.
 
     Returns:
         Its description.
@@ -138,6 +148,7 @@ def describe(kind: type[Regularizer], class_path: str, package: str, version: st
         model_copies=required.reference + (required.teacher is not None),
         strength=_strength(getattr(regularizer, "curriculum", None)),
         settings=settings_of(kind),
+        companions=companions or {},
     )
 
 

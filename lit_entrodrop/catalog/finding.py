@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop import __version__
 from lit_entrodrop.catalog.description import Description, describe
+from lit_entrodrop.config_files import config_path
 from lit_entrodrop.parsing import one_line
+from regularizers.base import Regularizer
 from regularizers.discovery import Installed, installed_regularizers, own_regularizers
 
 
@@ -42,7 +46,9 @@ def find_all() -> Catalog:
     'regularizers.EntroDrop'
     """
     descriptions = {
-        name: describe(kind, f"regularizers.{name}", "lit-entrodrop", __version__)
+        name: describe(
+            kind, f"regularizers.{name}", "lit-entrodrop", __version__, _companions(kind)
+        )
         for name, kind in own_regularizers().items()
     }
     installation = installed_regularizers()
@@ -54,6 +60,14 @@ def find_all() -> Catalog:
         else:
             problems.append(described)
     return Catalog(descriptions, problems)
+
+
+def _companions(kind: type[Regularizer]) -> dict[str, Any]:
+    # Each of ours has a ready config, named as its file.
+    config = config_path(f"regularizers/{kind.__module__.rpartition('.')[2]}.yaml")
+    companions: dict[str, Any] = yaml.safe_load(config.read_text("utf-8"))
+    del companions["model"]["regularizers+"]
+    return companions
 
 
 def _describe(found: Installed) -> Description | str:

@@ -155,7 +155,11 @@ def _facts(described: Description, refused: Sequence[Refusal], others: int) -> T
         "needs": ", ".join(described.needs) or "nothing",
         "costs": cost_of(described),
         "strength": strength,
-        "excludes": "\n".join(f"{each.second}: {each.reason}" for each in refused)
+        "excludes": "\n".join(
+            # A reason often begins with the name.
+            f"{each.second}: {each.reason.removeprefix(f'{each.second}: ')}"
+            for each in refused
+        )
         or f"none of the {others} others",
     }
     table = Table.grid(padding=(0, 2))

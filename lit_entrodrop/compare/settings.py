@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lit_entrodrop.config_files import config_path
+from lit_entrodrop.config_files import find_config
 
 Config = str | Mapping[str, Any]
 Strength = dict[str, Any]
@@ -130,34 +130,6 @@ def parse_settings(content: Any, folder: Path = Path()) -> Settings:
         str(given.get("title") or "comparison"),
         None if output is None else str(output),
     )
-
-
-def find_config(name: str, folder: Path) -> Path:
-    """Return the config file that a name means.
-
-    It is looked for in the working folder, in a folder given, and among the ready configs, whose
-    names may begin with ``configs/``.
-
-    Args:
-        name: of the file.
-        folder: where else to look.
-
-    Raises:
-        ValueError: if there is none.
-
-    >>> find_config("configs/base.yaml", Path("/no/such/folder")).name
-    'base.yaml'
-    """
-    for path in (Path(name), folder / name):
-        if path.is_file():
-            return path
-    try:
-        return config_path(name.removeprefix("configs/"))
-    except ValueError:
-        raise ValueError(
-            f"config: expected a file, found no {name} in {Path.cwd()}, in {folder.resolve()} or "
-            "among the ready configs: correct the path"
-        ) from None
 
 
 def _arm(name: str, value: Any, folder: Path) -> Arm:

@@ -16,7 +16,8 @@ pytest.importorskip("sphinx", reason="pip install 'lit-entrodrop[docs]'")
 pytest.importorskip("myst_parser", reason="pip install 'lit-entrodrop[docs]'")
 pytest.importorskip("furo", reason="pip install 'lit-entrodrop[docs]'")
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +100,17 @@ def leads_somewhere(path: Path, link: str, pages: dict[Path, Page]) -> bool:
 def test_pages_load_nothing_from_a_network(pages: dict[Path, Page]) -> None:
     assert any(page.loaded for page in pages.values())
     assert not [each for page in pages.values() for each in page.loaded if urlsplit(each).netloc]
+
+
+def test_extra_brings_what_autodoc_imports() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    installed = re.findall(r"^(?:dependencies|docs) = \[.*?\]$", project, re.DOTALL | re.MULTILINE)
+    assert len(installed) == 2
+    sources = [path.read_text("utf-8") for path in (ROOT / "regularizers").rglob("*.py")]
+    statement = re.compile(r"^ *(?:from|import) (\w+)(?:[\w.]* import .+)?$", re.MULTILINE)
+    imported = set(statement.findall("\n".join(sources)))
+    for name in imported - sys.stdlib_module_names - {"regularizers"}:
+        assert f'"{name}>=' in "".join(installed)
 
 
 def test_a_warning_fails(tmp_path: Path) -> None:

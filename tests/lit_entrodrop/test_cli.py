@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop import __version__
-from lit_entrodrop.cli import run_lightning
+from lit_entrodrop.cli import resolved_config, run_lightning
 from lit_entrodrop.data.corpora import CORPORA
 from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.evaluations import Evaluation
@@ -434,3 +434,17 @@ def test_no_bar_is_no_bar(tiny: Tiny) -> None:
 def test_a_single_epoch_of_entropies_of_the_last_is_warned_of(tiny: Tiny) -> None:
     with pytest.warns(UserWarning, match="nothing will be dropped; set entropy_source"):
         tiny.run("fit", ENTRODROP, "--trainer.max_epochs=1")
+
+
+def test_ready_configs_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--data.corpus=x", "--config", "configs/base.yaml", "--config=regularizers/focal.yaml"]
+    config = resolved_config([*words, "--config", "{trainer: {max_epochs: 3}}"])
+    assert (config["trainer"]["gradient_clip_val"], config["trainer"]["max_epochs"]) == (1.0, 3)
+    [regularizer] = config["model"]["regularizers"]
+    assert regularizer["class_path"] == "regularizers.Focal"
+    # A file of the folder wins.
+    (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 7}")
+    assert resolved_config([*words[:1], "--config=base.yaml"])["trainer"]["max_epochs"] == 7

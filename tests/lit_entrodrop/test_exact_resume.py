@@ -33,7 +33,7 @@ LEARNING = [
     "--model.regularizers+=regularizers.RandomTokenDropout",
     "--model.regularizers.curriculum=regularizers.Adaptive",
     "--model.regularizers.curriculum.init_args.step=0.03",
-    "--model.regularizers.curriculum.init_args.target=-0.01",
+    "--model.regularizers.curriculum.init_args.target=-1",
 ]
 SEEDS = range(4)
 ENDED = {-signal.SIGKILL, -signal.SIGXFSZ}

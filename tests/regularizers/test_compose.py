@@ -20,6 +20,7 @@ from regularizers import (
     Vocabulary,
     perturbed_embeddings,
 )
+from regularizers.discovery import own_regularizers
 from regularizers.testing.steps import VOCABULARY, make_step, slice_rows
 from regularizers.testing.toy import ToyLM, first_forward, logits_of, provide
 from tests.helpers.llama import make_llama
@@ -122,6 +123,12 @@ def test_names_and_streams_of_duplicates_differ_and_prefix_metrics() -> None:
     }
     assert step.metrics["affine/stream"] == 1
     assert step.metrics["affine_2/stream"] == 3
+
+
+def test_names_are_those_of_the_files() -> None:
+    for kind in own_regularizers().values():
+        file = kind.__module__.rpartition(".")[2]
+        assert Regularizers([kind()]).names == ["entro_drop" if kind is EntroDrop else file]
 
 
 def test_eval_mode_is_a_no_op_and_asks_for_nothing() -> None:

@@ -14,11 +14,19 @@ from lit_entrodrop.catalog.combinations import refusals
 from lit_entrodrop.catalog.description import describe
 from lit_entrodrop.catalog.finding import Catalog, find_all
 from lit_entrodrop.main import main
+from lit_entrodrop.metrics_file import read_metrics
 from regularizers import EmbeddingDropout, EntroDrop, Regularizer
 from regularizers.discovery import own_regularizers
+from tests.helpers.tiny import Tiny
 from tests.regularizers.test_combinations import OnlineEntropy
 
 NAMES = list(own_regularizers())
+# Refused where the model has no dropout, or no document is held out.
+DEMANDING = [
+    name
+    for name, kind in own_regularizers().items()
+    if kind().requirements.dropout or kind().requirements.holdout_neighbours
+]
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -94,6 +102,14 @@ def test_fit_takes_all_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert yaml.safe_load(capsys.readouterr().out)["model"]["regularizers"] == blocks
 
 
+@pytest.mark.parametrize("name", DEMANDING)
+def test_fit_runs_with_the_block_of_a_demanding_one(name: str, tiny: Tiny) -> None:
+    block = tiny.folder / "block.yaml"
+    block.write_text(find_all().descriptions[name].block)
+    run = tiny.run("fit", f"--config={block}", "--trainer.max_steps=2")
+    assert read_metrics(run)["train/loss"].notna().any()
+
+
 def test_explanation_for_programs_has_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(shown(capsys, "--explain", "EmbeddingDropout", "--json"))
     assert yaml.safe_load(told["regularizer"]["block"]) == {
@@ -115,6 +131,18 @@ def test_unknown_name_gets_a_suggestion(name: str) -> None:
         main(["regularizers", "--explain", name])
     with pytest.raises(SystemExit, match="got Xyz: see lit-entrodrop regularizers"):
         main(["regularizers", "--explain", "Xyz"])
+
+
+def test_name_without_option_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["regularizers", "WaveBound"])
+    assert ended.value.code == 2
+    assert "got WaveBound: --explain NAME shows one" in capsys.readouterr().err
+
+
+def test_reason_names_the_other_once(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(shown(capsys, "--explain", "WaveBound").split())
+    assert "excludes Flooding: expected no second lower bound" in text
 
 
 def test_combinations_add_up(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 from dataclasses import fields
 
 import pytest
+import yaml
 
 from lit_entrodrop.catalog.description import describe
 from regularizers import (
@@ -57,3 +58,11 @@ def test_what_no_file_can_hold_is_left_to_the_default() -> None:
     # jsonargparse cannot tell how a variable was made.
     costly = describe(Costly, "tests.Costly", "tests", "1")
     assert costly.block.splitlines()[3:] == ["    init_args:", "      heads: null"]
+
+
+def test_block_holds_the_companions() -> None:
+    beside = {"data": {"holdout": 0.1}, "model": {"lm": {"dropout": {"hidden": 0.1}}}}
+    described = describe(EmbeddingDropout, "EmbeddingDropout", "x", "1", beside)
+    block = yaml.safe_load(described.block)
+    [entry] = block["model"].pop("regularizers+")
+    assert (entry["class_path"], block) == ("EmbeddingDropout", beside)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_entrodrop.compare.settings import Arm, find_config, parse_settings, read_settings
+from lit_entrodrop.compare.settings import Arm, parse_settings, read_settings
+from lit_entrodrop.config_files import find_config
 from tests.helpers.tiny import CONFIGS
 
 ARM = {"configs": ["configs/regularizers/entrodrop.yaml"]}

@@ -43,7 +43,7 @@ def test_what_validation_shares_is_left_out_of_training_and_no_fault(tiny: Tiny)
     own = long_texts(20)
     write_corpus(tiny.corpus, own)
     held_out = write_corpus(tiny.folder / "held_out.jsonl", [*own[:5], *texts(5)])
-    with pytest.warns(UserWarning, match="5 documents of the validation corpus"):
+    with pytest.warns(UserWarning, match="5 documents of validation are in train too"):
         subject = make_subject(tiny, data={"validation": str(held_out)})
     assert run_check(near_duplicates, subject).status == "pass"
     assert len(subject.documents["train"]) == 15
