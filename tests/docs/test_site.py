@@ -77,6 +77,7 @@ def test_every_method_has_a_page(site: Path, pages: dict[Path, Page]) -> None:
             assert words(part) in words(page.text)
         assert f"class_path: regularizers.{name}" in page.text
         assert f"{name}.html" in overview.links
+        assert words(said.summary) in words(overview.text)
 
 
 def test_links_lead_somewhere(site: Path, pages: dict[Path, Page]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -85,6 +87,8 @@ def test_package_is_found_explained_and_trained_with(installed: Installed, tmp_p
         f"--config={by_path}",
         "--model.regularizers+=LossTruncation",
     ]
+    [shown] = re.findall(r"lit-entrodrop (fit (?:.*\\\n)*.*)", (TEMPLATE / "README.md").read_text())
+    quick = "--data.max_train_tokens=2000 --data.validation=0.002 --trainer.max_steps=1"
     listing, told, explained, *_ = installed.commands(
         ["regularizers"],
         ["regularizers", "--json"],
@@ -93,6 +97,7 @@ def test_package_is_found_explained_and_trained_with(installed: Installed, tmp_p
             [*fit, f"--trainer.default_root_dir={run}", words]
             for run, words in zip(runs, asked, strict=True)
         ),
+        [*shlex.split(shown.replace("\\\n", "")), *quick.split()],
     )
     assert "acme-regularizers 1.0.0" in listing
     assert "Leave out the tokens of the highest loss." in listing
@@ -110,6 +115,8 @@ def test_package_is_found_explained_and_trained_with(installed: Installed, tmp_p
         assert metrics["loss_truncation/strength"].dropna().to_list() == pytest.approx([0.1] * 2)
         losses.append(metrics["train/loss"].dropna().to_list())
     assert losses[0] == losses[1] == losses[2]
+    as_shown = read_metrics(installed.source / "runs" / "default")
+    assert as_shown["loss_truncation/strength"].dropna().to_list() == [0.1]
 
 
 def test_tests_of_the_package_pass(installed: Installed) -> None:
