@@ -32,6 +32,8 @@ from regularizers.discovery import own_regularizers
 DROPOUT = 0.1
 PLAIN = "plain"
 MIB = 2**20
+# There is no validation here that would tell the level.
+SETTINGS: dict[str, dict[str, Any]] = {"Flooding": {"level": 0.1}}
 # The states of the optimizer exist from the first step on, a moving average from the second.
 STEPS = 3
 
@@ -137,7 +139,7 @@ def measure(lm: LMConfig, names: Sequence[str], rounds: int, **shape: Any) -> li
 
 def built(name: str) -> list[Regularizer]:
     """Build the regularizers of an arm."""
-    return [] if name == PLAIN else [own_regularizers()[name]()]
+    return [] if name == PLAIN else [own_regularizers()[name](**SETTINGS.get(name, {}))]
 
 
 def refusal(lm: LMConfig, name: str, folder: str, **shape: Any) -> str:
