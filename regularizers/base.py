@@ -115,7 +115,7 @@ class Regularizer(nn.Module):
         return loss
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Learn from an evaluation; by default, let the curriculum do so.
+        """Learn from an evaluation; by default, let its curricula do so.
 
         What is learned must depend on nothing else: a resumed run tells all earlier evaluations
         again, in their order, and so needs to save nothing.
@@ -123,6 +123,15 @@ class Regularizer(nn.Module):
         Args:
             metrics: by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
         """
-        curriculum = getattr(self, "curriculum", None)
-        if isinstance(curriculum, Curriculum):
+        for curriculum in curricula_of(self).values():
             curriculum.on_evaluation(metrics)
+
+
+def curricula_of(regularizer: Regularizer) -> dict[str, Curriculum]:
+    """Return the curricula that a regularizer holds, by the names of its attributes.
+
+    >>> curricula_of(Regularizer())
+    {}
+    """
+    held = {**vars(regularizer), **dict(regularizer.named_children())}
+    return {name: each for name, each in held.items() if isinstance(each, Curriculum)}

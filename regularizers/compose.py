@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from regularizers.base import Regularizer, Requirements
+from regularizers.base import Regularizer, Requirements, curricula_of
 from regularizers.checking import require_well_formed
 from regularizers.curricula import Curriculum
 from regularizers.outputs import Outputs, TokenLoss
@@ -274,9 +274,9 @@ def _merge(regularizers: list[Regularizer]) -> Requirements:
 
 
 def _follows_evaluations(regularizer: Regularizer) -> bool:
-    curricula = [each for each in vars(regularizer).values() if isinstance(each, Curriculum)]
     return regularizer.requirements.evaluations or any(
-        type(each).on_evaluation is not Curriculum.on_evaluation for each in curricula
+        type(each).on_evaluation is not Curriculum.on_evaluation
+        for each in curricula_of(regularizer).values()
     )
 
 

@@ -1,6 +1,6 @@
 """Dynamic loss-based reweighting: documents that are learned already count less."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -105,11 +105,5 @@ class LossReweighting(Regularizer):
         counted = step.valid.float()
         shares = counted / document_sum(counted, step.document_ids).clamp(min=1)
         weights = lin_upper_weights(losses, shares, temperature, step.gather)
-        step.log("strength", torch.tensor(strength))
         step.log("temperature", torch.tensor(temperature))
         return replace(token_loss, loss=token_loss.loss * (1 + strength * (weights - 1)))
-
-    def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Let both curricula learn from an evaluation."""
-        super().on_evaluation(metrics)
-        self.temperature.on_evaluation(metrics)

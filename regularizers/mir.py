@@ -109,7 +109,6 @@ class MIR(Regularizer):
     ) -> TokenLoss:
         """Add the loss on the masked input."""
         strength = self.curriculum(step.progress)
-        step.log("strength", torch.tensor(strength))
         if strength == 0:
             return token_loss
         second = self._masked_forward(step)

@@ -74,7 +74,6 @@ class NEFTune(Regularizer):
     def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
         """Add the noise."""
         alpha = self.curriculum(step.progress)
-        step.log("strength", torch.tensor(alpha))
         noise = neftune_noise(
             step.alterable, step.document_ids, embeddings.shape[-1], alpha, step.generator()
         )

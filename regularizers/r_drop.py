@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from regularizers.base import Regularizer, Requirements
@@ -22,6 +21,7 @@ def symmetric_kl(first: Outputs, second: Outputs) -> Tensor:
     Returns:
         ``[B, T]`` fp32, 0 where nothing predicts the token; gradients flow to both sides.
 
+    >>> import torch
     >>> ids = torch.tensor([[0, 1]])
     >>> passes = [
     ...     Outputs.from_logits(logits, ids, torch.zeros_like(ids))
@@ -75,7 +75,6 @@ class RDrop(Regularizer):
     ) -> TokenLoss:
         """Average the losses of both passes and add their divergence."""
         strength = self.curriculum(step.progress)
-        step.log("strength", torch.tensor(strength))
         if strength == 0:
             return token_loss
         assert step.second_forward is not None, "Regularizers refuses a step without it"

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import torch
-
 from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum
 from regularizers.functional import masked_mean
@@ -51,7 +49,6 @@ class ReferenceKL(Regularizer):
     ) -> TokenLoss:
         """Add the divergence."""
         strength = self.curriculum(step.progress)
-        step.log("strength", torch.tensor(strength))
         assert step.reference is not None, "Regularizers refuses a step without it"
         divergence = step.reference().kl_divergence(outputs).masked_fill(~step.valid, 0.0)
         step.log("divergence", masked_mean(divergence, step.valid))

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Literal
 
-import torch
-
 from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import is_lowest_share
@@ -65,6 +63,5 @@ class Rho1(Regularizer):
         excess = outputs.nll.detach() - step.reference().nll
         groups = ranking_groups(step.document_ids, self.scope)
         left_out = is_lowest_share(excess, step.valid, groups, share)
-        step.log("strength", torch.tensor(share))
         step.log("drop_rate", left_out.sum() / step.valid.sum().clamp(min=1))
         return replace(token_loss, weight=token_loss.weight.masked_fill(left_out, 0.0))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from regularizers.base import Regularizer
@@ -50,6 +49,5 @@ class TokenReplacement(Regularizer):
         """Replace tokens that chance chooses."""
         p, generator = self.curriculum(step.progress), step.generator()
         replaced = step.alterable & bernoulli(input_ids.shape, p, generator)
-        step.log("strength", torch.tensor(p))
         step.log("drop_rate", replaced.sum() / step.alterable.sum().clamp(min=1))
         return replace_ids(input_ids, replaced, "random_token", step.vocabulary, generator)

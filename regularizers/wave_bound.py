@@ -85,6 +85,5 @@ class WaveBound(Regularizer):
         teacher_loss = step.teacher().nll.detach()
         bounded = wave_bound(token_loss.loss, teacher_loss, self.epsilon)
         below = step.valid & (token_loss.loss < teacher_loss - self.epsilon)
-        step.log("strength", torch.tensor(strength))
         step.log("below_bound", below.sum() / step.valid.sum().clamp(min=1))
         return TokenLoss(torch.lerp(token_loss.loss, bounded, strength), token_loss.weight)

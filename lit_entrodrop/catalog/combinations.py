@@ -1,6 +1,6 @@
 """Which regularizers can run together: tried on a toy model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -78,11 +78,7 @@ def refusals(described: Sequence[Description]) -> list[Refusal]:
     Returns:
         The pairs that cannot run together.
     """
-    return [
-        Refusal(first.name, second.name, reason)
-        for first, second in combinations_with_replacement(described, 2)
-        if (reason := why_refused(first.kind, second.kind)) is not None
-    ]
+    return _refused(combinations_with_replacement(described, 2))
 
 
 def refusals_of(one: Description, others: Sequence[Description]) -> list[Refusal]:
@@ -95,8 +91,12 @@ def refusals_of(one: Description, others: Sequence[Description]) -> list[Refusal
     Returns:
         The pairs that cannot run together, this one first.
     """
+    return _refused((one, other) for other in others)
+
+
+def _refused(pairs: Iterable[tuple[Description, Description]]) -> list[Refusal]:
     return [
-        Refusal(one.name, other.name, reason)
-        for other in others
-        if (reason := why_refused(one.kind, other.kind)) is not None
+        Refusal(first.name, second.name, reason)
+        for first, second in pairs
+        if (reason := why_refused(first.kind, second.kind)) is not None
     ]

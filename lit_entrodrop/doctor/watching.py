@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from regularizers import Constant, Curriculum, Regularizer, TokenLoss, TrainingStep
+from regularizers.base import curricula_of
 
 HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight", "on_token_loss", "on_loss")
 
@@ -94,8 +95,7 @@ def strength(regularizer: Regularizer) -> tuple[float | None, float]:
     >>> strength(EmbeddingDropout(Linear(start=0.4, end=0.0)))
     (0.4, 0.0)
     """
-    parts = [*vars(regularizer).values(), *regularizer.children()]
-    curricula = [each for each in parts if isinstance(each, Curriculum)]
+    curricula = curricula_of(regularizer).values()
     if not curricula:
         return None, 1.0
     points = [1.0, *(percent / 100 for percent in range(100))]
