@@ -15,10 +15,11 @@ quickstart: .venv/quickstart ## install, then fine-tune a tiny LM three ways and
 test: .venv/test ## install, then run all tests and doctests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-lint: .venv/dev ## check style and types
+lint: .venv/dev ## check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: .venv/docs ## build the documentation into build/docs; a warning fails
 	$(BIN)/python docs/build_site.py

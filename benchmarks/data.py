@@ -70,7 +70,7 @@ def tokenise_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
 
     from lit_entrodrop.data.preparing import prepare_split
     from lit_entrodrop.data.sources import read_corpus
-    from lit_entrodrop.pretrained import load_tokenizer
+    from lit_entrodrop.model.loading import load_tokenizer
 
     harness.prepare(threads)
     documents, tokenizer = read_corpus([corpus], "text"), load_tokenizer(TOKENIZER)

@@ -26,7 +26,7 @@ from transformers import PretrainedConfig
 from benchmarks import harness, head
 from benchmarks.live_fit import TOKENIZER, fine_tuning, topics_data
 from benchmarks.step import ARMS, compare
-from lit_entrodrop.building import LMConfig, build_hf_config
+from lit_entrodrop.model.building import LMConfig, build_hf_config
 from regularizers import EntroDrop
 
 TERA = 1e12

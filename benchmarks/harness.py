@@ -37,7 +37,7 @@ def command_line(benchmark: Callable[..., object]) -> None:
     from jsonargparse import auto_cli
     from transformers.utils.logging import disable_progress_bar
 
-    from lit_entrodrop.parsing import OneLineErrors
+    from lit_entrodrop.cli.parsing import OneLineErrors
 
     disable_progress_bar()
     for library in ("lightning.pytorch", "lightning.fabric"):

@@ -30,7 +30,7 @@ from benchmarks.harness import (
     save,
 )
 from benchmarks.memory import extra_memory
-from lit_entrodrop.head import linear_ce_entropy, rows
+from lit_entrodrop.model.head import linear_ce_entropy, rows
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 MIB = 2**20

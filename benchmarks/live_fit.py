@@ -16,13 +16,13 @@ from typing import Any
 import lightning as L
 import torch
 
-from lit_entrodrop.building import LMConfig
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.optim import AdamW
+from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.training.module import LitCausalLM
+from lit_entrodrop.training.optim import AdamW
 from regularizers import Regularizer
 
-TOKENIZER = "package:lit_entrodrop/tiny_base"
+TOKENIZER = "package:lit_entrodrop/model/tiny_base"
 TINY_BASE = LMConfig()
 CLIP = 1.0
 SILENT: dict[str, Any] = {

@@ -22,13 +22,13 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks.live_fit import SILENT, LiveFit, fit, llama, seeded, topics_data
-from lit_entrodrop.building import LMConfig
-from lit_entrodrop.callbacks import NaNGuard
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.loggers import loggers
-from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.monitors import Monitors
-from lit_entrodrop.optim import AdamW
+from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.training.callbacks import NaNGuard
+from lit_entrodrop.training.loggers import loggers
+from lit_entrodrop.training.module import LitCausalLM
+from lit_entrodrop.training.monitors import Monitors
+from lit_entrodrop.training.optim import AdamW
 from regularizers import EntroDrop
 
 ARMS = ("unwatched", "watched")

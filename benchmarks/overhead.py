@@ -31,15 +31,15 @@ from torch import Tensor
 
 from benchmarks import harness
 from benchmarks.live_fit import CLIP, LiveFit, fit, llama, seeded, topics_data
-from lit_entrodrop.building import LMConfig, build_causal_lm
-from lit_entrodrop.callbacks import Checkpoints
-from lit_entrodrop.causal_lm import CausalLM
-from lit_entrodrop.cli import default_callbacks
+from lit_entrodrop.cli.lit_cli import default_callbacks
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.sampling import Batch
-from lit_entrodrop.metrics_file import MetricsFile
-from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.optim import AdamW, LRSchedule, decay_groups
+from lit_entrodrop.model.building import LMConfig, build_causal_lm
+from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.clean_pass import Batch
+from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.training.callbacks import Checkpoints
+from lit_entrodrop.training.module import LitCausalLM
+from lit_entrodrop.training.optim import AdamW, LRSchedule, decay_groups
 from regularizers import EntroDrop
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 

@@ -1,8 +1,8 @@
 """How well a dry run, which takes no memory, tells what training then takes.
 
-Predicted is what :func:`lit_entrodrop.plan.activations.dry_run` says of the activations, and by
-arithmetic parameters, gradients and both moments of AdamW, fp32 each; for FSDP2, by arithmetic too,
-a rank's share of these and the weights that it gathers. Measured is a real
+Predicted is what :func:`lit_entrodrop.commands.plan.activations.dry_run` says of the activations,
+and by arithmetic parameters, gradients and both moments of AdamW, fp32 each; for FSDP2, by
+arithmetic too, a rank's share of these and the weights that it gathers. Measured is a real
 ``Trainer.fit`` of some steps in a fresh process: the peak of its resident set above what it takes
 after a training of a tiny model, so that libraries do not count. The child's malloc gives each
 larger tensor pages of its own and returns them at once; by default it would keep some for later,
@@ -28,11 +28,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from benchmarks import harness
 from benchmarks.live_fit import CLIP, SILENT, TOKENIZER, llama, seeded, topics_data
 from benchmarks.memory import extra_memory
-from lit_entrodrop.building import LMConfig, build_hf_config, transformer_blocks
-from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.optim import AdamW
-from lit_entrodrop.plan.activations import dry_run
-from lit_entrodrop.strategies import FSDP2Strategy
+from lit_entrodrop.commands.plan.activations import dry_run
+from lit_entrodrop.model.building import LMConfig, build_hf_config, transformer_blocks
+from lit_entrodrop.training.module import LitCausalLM
+from lit_entrodrop.training.optim import AdamW
+from lit_entrodrop.training.strategies import FSDP2Strategy
 
 MIB = 2**20
 STEPS = 3

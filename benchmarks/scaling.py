@@ -1,10 +1,10 @@
 """How far each strategy scales at the shape of Llama-3.1-8B: arithmetic, of which nothing was run.
 
 ``python -m benchmarks.scaling --write true`` writes the tables into ``docs/scaling.md`` and draws a
-figure. Bytes are those of :mod:`lit_entrodrop.plan.communication`, bandwidths those of the makers.
-What bandwidth alone does not tell is that a ring takes a hop for each device: a hop is taken to
-last ``HOP`` seconds. All but the reductions of tensor parallelism, which the next layer waits for,
-hides under a part of the computing, as in :mod:`lit_entrodrop.plan.speed`.
+figure. Bytes are those of :mod:`lit_entrodrop.commands.plan.communication`, bandwidths those of the
+makers. What bandwidth alone does not tell is that a ring takes a hop for each device: a hop is
+taken to last ``HOP`` seconds. All but the reductions of tensor parallelism, which the next layer
+waits for, hides under a part of the computing, as in :mod:`lit_entrodrop.commands.plan.speed`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,13 +18,13 @@ import matplotlib
 from benchmarks import harness
 from benchmarks.gpu import ARCHITECTURES, training_flops_per_token
 from benchmarks.live_fit import TOKENIZER
-from lit_entrodrop.building import LMConfig, build_hf_config, build_on_meta
-from lit_entrodrop.plan.communication import Traffic, step_bytes
-from lit_entrodrop.plan.hardware import GB, find_hardware
-from lit_entrodrop.plan.sizes import Sizes, sizes_of
-from lit_entrodrop.plan.speed import OVERLAP, compute_seconds
-from lit_entrodrop.plan.states import Held, states
-from lit_entrodrop.report.drawing import SERIES
+from lit_entrodrop.commands.plan.communication import Traffic, step_bytes
+from lit_entrodrop.commands.plan.speed import OVERLAP, compute_seconds
+from lit_entrodrop.commands.plan.states import Held, states
+from lit_entrodrop.commands.report.drawing import SERIES
+from lit_entrodrop.model.building import LMConfig, build_hf_config, build_on_meta
+from lit_entrodrop.model.hardware import GB, find_hardware
+from lit_entrodrop.model.sizes import Sizes, sizes_of
 
 PAGE = "docs/scaling.md"
 FIGURE = "docs/images/scaling.svg"

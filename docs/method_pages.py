@@ -13,9 +13,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import regularizers
-from lit_entrodrop.catalog.combinations import refusals
-from lit_entrodrop.catalog.finding import find_all
-from lit_entrodrop.catalog.showing import cost_of, in_short, strength_of
+from lit_entrodrop.commands.regularizers.combinations import refusals
+from lit_entrodrop.commands.regularizers.finding import find_all
+from lit_entrodrop.commands.regularizers.showing import cost_of, in_short, strength_of
 from regularizers.discovery import own_regularizers
 
 RESULTS = "benchmarks/results/regularizers.json"

@@ -11,7 +11,7 @@ from pydoc_data.topics import topics
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_entrodrop.head import linear_ce_entropy
+from lit_entrodrop.model.head import linear_ce_entropy
 
 STEPS, BATCH, LENGTH, VOCABULARY = 20, 4, 128, 32768
 

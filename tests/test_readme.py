@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_entrodrop.main import main
+from lit_entrodrop.cli.main import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

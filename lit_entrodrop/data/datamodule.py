@@ -20,21 +20,17 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.cache import PackedSplit, read_splits, write_splits
-from lit_entrodrop.data.ordering import Ordering, count_epochs
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
+from lit_entrodrop.data.orders.ordering import Ordering, count_epochs
 from lit_entrodrop.data.preparing import gather_documents, prepare_split, sample_blocks
-from lit_entrodrop.data.sampling import (
-    Batch,
-    OrderedSampler,
-    ResumableDataLoader,
-    missing_batches,
-)
+from lit_entrodrop.data.sampling import OrderedSampler, ResumableDataLoader, missing_batches
 from lit_entrodrop.data.settings import check_at_least, shares_of
 from lit_entrodrop.data.sources import digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import SPLITS, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer
-from lit_entrodrop.pretrained import load_tokenizer
-from lit_entrodrop.ranks import data_rank
+from lit_entrodrop.distributed.ranks import data_rank
+from lit_entrodrop.model.clean_pass import Batch
+from lit_entrodrop.model.loading import load_tokenizer
 
 # Raise it when the same text and settings give other blocks than before.
 CACHE_FORMAT = 2

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lit_entrodrop.data.blocks import PADDING_BLOCK, PackedBlocks
-
-Batch = dict[str, Tensor]
+from lit_entrodrop.model.clean_pass import Batch
 
 
 class OrderedSampler(DistributedSampler[Batch]):

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
-from lit_entrodrop.data.reading import SUFFIXES, read_file
+from lit_entrodrop.data.file_formats import SUFFIXES, read_file
 
 HUB, REGISTRY = "hub:", "registry:"
 
@@ -93,7 +93,7 @@ def _read_source(source: str, text_column: str) -> list[Document]:
 # Cached, as hashing reads all of it and packing then reads it again.
 @cache
 def _read_registry(name: str) -> list[Document]:
-    from lit_entrodrop.data.corpora import load_corpus
+    from lit_entrodrop.data.corpora.registry import load_corpus
 
     return [Document("text", text) for text in load_corpus(name)]
 

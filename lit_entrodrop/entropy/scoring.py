@@ -11,42 +11,19 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
 
-from lit_entrodrop.causal_lm import NOTHING_MORE, CausalLM, evaluating
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.sampling import Batch
+from lit_entrodrop.distributed.ranks import all_agree, is_first, wait_for_all
 from lit_entrodrop.entropy.partial import PartialScores
 from lit_entrodrop.entropy.recorder import EntropyRecorder
 from lit_entrodrop.entropy.store import EntropyStore
-from lit_entrodrop.ranks import all_agree, is_first, wait_for_all
-from regularizers import Outputs, Requirements
+from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.clean_pass import score_clean
 
 Split = Literal["train", "validation", "test"]  # what `score` takes
 
 # They tell where a model comes from, not what it computes.
 IRRELEVANT_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
-
-
-def forward_clean(
-    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
-) -> Outputs:
-    """Run a model on the uncorrupted tokens of a batch."""
-    outputs: Outputs = causal_lm(
-        batch["input_ids"],
-        batch["labels"],
-        batch["position_ids"],
-        batch["document_ids"],
-        required=required,
-    )
-    return outputs
-
-
-def score_clean(
-    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
-) -> Outputs:
-    """Run a model on the uncorrupted tokens of a batch in eval mode, without gradient."""
-    with evaluating(causal_lm):
-        return forward_clean(causal_lm, batch, required)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import live_fit
 from benchmarks.live_fit import LiveFit, fine_tuning, llama, topics_data
-from lit_entrodrop.module import LitCausalLM
+from lit_entrodrop.training.module import LitCausalLM
 
 
 def test_a_failing_fit_tells_why():

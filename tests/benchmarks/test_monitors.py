@@ -1,5 +1,5 @@
 from benchmarks.monitors import drawn_to_nowhere, monitors
-from lit_entrodrop.callbacks.progress_bar import has_terminal
+from lit_entrodrop.training.callbacks.progress_bar import has_terminal
 from tests.benchmarks.helpers import rows_of
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_entrodrop.building import LMConfig
-from lit_entrodrop.cli import LitCLI, Trainer
+from lit_entrodrop.cli.lit_cli import LitCLI, Trainer
+from lit_entrodrop.cli.main import main
+from lit_entrodrop.cli.parsing import Parser
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.corpora import CORPORA
-from lit_entrodrop.main import main
-from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.parsing import Parser
-from lit_entrodrop.pretrained import locate
+from lit_entrodrop.data.corpora.registry import CORPORA
+from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.loading import locate
+from lit_entrodrop.training.module import LitCausalLM
 from regularizers import Regularizer, Sigmoid
 from tests.helpers.tiny import CONFIGS
 
@@ -189,7 +189,7 @@ def test_base_sets_what_every_run_shares() -> None:
     assert cli.trainer.num_sanity_val_steps == float("inf")
     assert cli.config["fit"]["seed_everything"] == 0
     assert cli.model.seed == cli.datamodule.hparams["seed"] == 0
-    assert cli.model.lm.pretrained == "package:lit_entrodrop/tiny_base"
+    assert cli.model.lm.pretrained == "package:lit_entrodrop/model/tiny_base"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lit_entrodrop.catalog.docstrings import read_docstring
+from lit_entrodrop.commands.regularizers.docstrings import read_docstring
 from regularizers.discovery import own_regularizers
 
 pytest.importorskip("sphinx", reason="pip install 'lit-entrodrop[docs]'")

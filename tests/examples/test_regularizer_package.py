@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.tiny import Tiny, build_tokenizer, texts, write_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ CLASS_PATH = "acme_regularizers.loss_truncation.LossTruncation"
 # One interpreter for all, as importing PyTorch and Lightning takes seconds.
 COMMANDS = """
 import json, sys
-from lit_entrodrop.main import main
+from lit_entrodrop.cli.main import main
 for words in json.loads(sys.argv[1]):
     main(words)
     print(end="\\0")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.tiny import CONFIGS, Tiny, build_tokenizer, texts, write_corpus
 
 SCRIPT = CONFIGS.parent / "examples" / "slurm" / "fit.sbatch"
@@ -16,7 +16,7 @@ SRUN = f"""#!{sys.executable}
 import multiprocessing, os, sys
 # A package may have installed a folder of the same name as ours.
 sys.path.insert(0, os.getcwd())
-from lit_entrodrop.main import main
+from lit_entrodrop.cli.main import main
 
 def run(task):
     os.environ |= {{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_NODEID": "0"}}

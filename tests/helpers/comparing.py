@@ -13,10 +13,10 @@ from typing import IO, Any
 import yaml
 from rich.console import Console
 
-from lit_entrodrop.compare.comparing import compare
-from lit_entrodrop.compare.processes import Job, Workers
-from lit_entrodrop.compare.settings import parse_settings
-from lit_entrodrop.main import main
+from lit_entrodrop.cli.main import main
+from lit_entrodrop.commands.compare.comparing import compare
+from lit_entrodrop.commands.compare.processes import Job, Workers
+from lit_entrodrop.commands.compare.settings import parse_settings
 from tests.helpers.processes import fork
 from tests.helpers.tiny import Tiny
 

@@ -5,7 +5,7 @@ import os
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from lit_entrodrop.strategies import DeepSpeedStrategy
+from lit_entrodrop.training.strategies import DeepSpeedStrategy
 
 os.environ["DS_ACCELERATOR"] = "cpu"
 import deepspeed

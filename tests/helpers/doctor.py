@@ -5,10 +5,10 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from lit_entrodrop.cli import resolved_config
-from lit_entrodrop.doctor.check import Check, run_check
-from lit_entrodrop.doctor.live import Live
-from lit_entrodrop.doctor.subject import Examiner, Subject
+from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.commands.doctor.check import Check, run_check
+from lit_entrodrop.commands.doctor.model_probe import Live
+from lit_entrodrop.commands.doctor.subject import Examiner, Subject
 from regularizers import Regularizer
 from tests.helpers.tiny import Tiny
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from lit_entrodrop.callbacks import checkpoints
+from lit_entrodrop.training.callbacks import checkpoints
 
 PHASES = ("micro_batch", "before_step", "batch_end", "epoch_end", "write", "rename", "link")
 

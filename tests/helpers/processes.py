@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_entrodrop.main import main
+from lit_entrodrop.cli.main import main
 
 
 def run_rank(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lit_entrodrop.evaluations import Evaluation, evaluation_path, write_run_info
+from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, write_run_info
 
 BUCKETS = ("low", "mid", "high")
 EDGES = (1.5, 3.5)
@@ -120,7 +120,10 @@ def _write_info(folder: Path, random: Any) -> None:
             "regularizers": [
                 {"class_path": "regularizers.EntroDrop", "init_args": {"quantile": 0.5}}
             ],
-            "optimizer": {"class_path": "lit_entrodrop.optim.AdamW", "init_args": {"lr": 0.001}},
+            "optimizer": {
+                "class_path": "lit_entrodrop.training.optim.AdamW",
+                "init_args": {"lr": 0.001},
+            },
             "trainer": {"max_epochs": 8, "precision": "32-true"},
             "seed": 0,
             "data": {"corpus": ["hpo"], "block_size": 256, "splits": "train: 100 documents"},

@@ -6,9 +6,9 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lit_entrodrop.evaluations import Evaluation
-from lit_entrodrop.export import export
-from lit_entrodrop.metrics_file import read_metrics
+from lit_entrodrop.commands.export import export
+from lit_entrodrop.runs.evaluations import Evaluation
+from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.processes import run_cli_ranks
 from tests.helpers.tiny import Tiny
 

@@ -11,11 +11,11 @@ import lightning as L
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from lit_entrodrop.building import LMConfig
+from lit_entrodrop.cli.main import main
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.main import main
-from lit_entrodrop.module import LitCausalLM
-from lit_entrodrop.optim import AdamW, LRSchedule
+from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.training.module import LitCausalLM
+from lit_entrodrop.training.optim import AdamW, LRSchedule
 from regularizers import Regularizer
 from tests.helpers.processes import run_cli_ranks
 
@@ -162,7 +162,7 @@ class Tiny:
                     "tokenizer": str(self.tokenizer),
                 },
                 "optimizer": {
-                    "class_path": "lit_entrodrop.optim.AdamW",
+                    "class_path": "lit_entrodrop.training.optim.AdamW",
                     "init_args": {"lr": 0.01},
                 },
             },

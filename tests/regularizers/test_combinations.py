@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.catalog.combinations import take_step, why_refused
+from lit_entrodrop.commands.regularizers.combinations import take_step, why_refused
 from regularizers import (
     EmbeddingDropout,
     EntroDrop,

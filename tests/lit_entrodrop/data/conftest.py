@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.model.loading import load_tokenizer
 
 WORDS = [
     "fever",

@@ -4,7 +4,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chat import encode_chat
-from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.model.loading import load_tokenizer
 from tests.lit_entrodrop.data.conftest import PLAIN_TEMPLATE, build_tokenizer
 
 CHAT = [

@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import DistributedSampler
 
 from lit_entrodrop.data.blocks import PackedBlocks, pack_documents
-from lit_entrodrop.data.ordering import Ordering
 from lit_entrodrop.data.orders import Shuffled
+from lit_entrodrop.data.orders.ordering import Ordering
 from lit_entrodrop.data.sampling import (
     Batch,
     OrderedSampler,

@@ -12,7 +12,7 @@ from lit_entrodrop.data.tokenizing import (
     digest_tokenizer,
     tokenize_documents,
 )
-from lit_entrodrop.pretrained import load_tokenizer
+from lit_entrodrop.model.loading import load_tokenizer
 from tests.lit_entrodrop.data.conftest import PLAIN_TEMPLATE, build_tokenizer, texts
 
 MIXED = [

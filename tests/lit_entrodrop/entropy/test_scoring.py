@@ -11,18 +11,13 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_entrodrop.building import build_causal_lm
-from lit_entrodrop.causal_lm import CausalLM
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.entropy.entropies import Entropies
-from lit_entrodrop.entropy.scoring import (
-    cached_store_path,
-    forward_clean,
-    score_clean,
-    score_split,
-    weights_fingerprint,
-)
+from lit_entrodrop.entropy.scoring import cached_store_path, score_split, weights_fingerprint
+from lit_entrodrop.entropy.sources import Entropies
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.clean_pass import forward_clean, score_clean
 from regularizers import Outputs, Requirements
 from tests.helpers.processes import fork, run_ranks
 from tests.helpers.tiny import LLAMA, Tiny

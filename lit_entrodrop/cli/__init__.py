@@ -1,0 +1,1 @@
+"""Commands, parsers, configs and the terminal."""

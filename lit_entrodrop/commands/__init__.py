@@ -1,0 +1,1 @@
+"""The commands beside `fit`; training never imports them."""

@@ -1,0 +1,221 @@
+"""What a comparison consists of, as its config file says."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_entrodrop.cli.config_files import find_config
+
+Config = str | Mapping[str, Any]
+Strength = dict[str, Any]
+NAME = re.compile(r"\w[\w .+-]*")
+# What a comparison writes beside the folders of its arms.
+RESERVED = {"lock", "figures", "report.html", "comparison.json"}
+KEYS = {"title", "base", "arms", "seeds", "baseline", "contrasts", "output"}
+ARM_KEYS = {"configs", "strengths"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    Args:
+        name: of it.
+        configs: what it adds to the base: config files and mappings, as for `fit`.
+        strengths: values to try of each setting. A setting is named from the ``init_args`` of the
+            arm's last regularizer on, or from ``model.`` on.
+
+    >>> Arm("a", strengths={"curriculum": [0.1, 0.2], "granularity": ["row"]}).trials[1]
+    {'curriculum': 0.2, 'granularity': 'row'}
+    """
+
+    name: str
+    configs: tuple[Config, ...] = ()
+    strengths: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def trials(self) -> list[Strength]:
+        """Every combination of strengths; a single, empty one without any."""
+        return [dict(zip(self.strengths, each, strict=True)) for each in self._combinations()]
+
+    def _combinations(self) -> list[tuple[Any, ...]]:
+        return list(product(*self.strengths.values()))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A comparison.
+
+    Args:
+        base: config files and mappings that all arms share, as for `fit`.
+        arms: what is compared.
+        seeds: each arm is trained with each.
+        baseline: name of the arm that all others are compared with.
+        contrasts: further pairs of names to compare.
+        title: stands above the results.
+        output: folder of all runs.
+    """
+
+    base: tuple[Config, ...]
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    contrasts: tuple[tuple[str, str], ...] = ()
+    title: str = "comparison"
+    output: str | None = None
+
+
+def read_settings(path: Path) -> Settings:
+    """Read and check the config of a comparison.
+
+    Args:
+        path: a YAML file, or the name of a ready config.
+
+    Raises:
+        ValueError: if it is wrong, saying what was expected and what came.
+    """
+    file = find_config(str(path), Path())
+    try:
+        content = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"config: expected YAML in {file}, got what cannot be read: {error}"
+        ) from error
+    return parse_settings(content, file.parent)
+
+
+def parse_settings(content: Any, folder: Path = Path()) -> Settings:
+    """Check what the config file of a comparison holds.
+
+    Args:
+        content: the parsed file.
+        folder: where it lies, in which the files that it names are looked for too.
+
+    Raises:
+        ValueError: if it is wrong, saying what was expected and what came.
+
+    >>> content = {"base": ["base.yaml"], "arms": {"plain": [], "mine": [{"model": {}}]}}
+    >>> settings = parse_settings(content)
+    >>> settings.baseline, settings.seeds, [arm.name for arm in settings.arms]
+    ('plain', (0,), ['plain', 'mine'])
+    """
+    given = _mapping(content, "config", KEYS)
+    arms = tuple(
+        _arm(str(name), value, folder)
+        for name, value in _mapping(given.get("arms"), "arms").items()
+    )
+    names = [arm.name for arm in arms]
+    if len(arms) < 2:
+        raise ValueError(f"arms: expected at least two, got {names}: add what to compare with")
+    _require_equal_grids(arms)
+    base = _configs(given.get("base"), "base", folder)
+    if not base:
+        raise ValueError(
+            "base: expected a list of config files or mappings that all arms share, got none: name "
+            "model and data as for `fit`"
+        )
+    default = "plain" if "plain" in names else names[0]
+    output = given.get("output")
+    return Settings(
+        base,
+        arms,
+        _seeds(given.get("seeds", [0])),
+        _known(given.get("baseline", default), names, "baseline"),
+        _contrasts(given.get("contrasts") or [], names),
+        str(given.get("title") or "comparison"),
+        None if output is None else str(output),
+    )
+
+
+def _arm(name: str, value: Any, folder: Path) -> Arm:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"arms: expected a name that can be a folder's, got {name!r}: use letters, digits and _"
+        )
+    if name.casefold() in RESERVED:
+        raise ValueError(
+            f"arms: expected other names than {', '.join(sorted(RESERVED))}, as the comparison "
+            f"writes files so called, got {name}: call the arm something else"
+        )
+    place = f"arms.{name}"
+    if not isinstance(value, Mapping):
+        return Arm(name, _configs(value, place, folder))
+    if not value.keys() <= ARM_KEYS:
+        raise ValueError(
+            f"{place}: expected a list of config files and mappings, or one under `configs` beside "
+            f"`strengths`, got the keys {sorted(map(str, value))}: put a mapping for `fit` into a "
+            "list"
+        )
+    strengths = _mapping(value.get("strengths") or {}, f"{place}.strengths")
+    for setting, values in strengths.items():
+        if not isinstance(values, list) or not values or any(values.count(v) > 1 for v in values):
+            raise ValueError(
+                f"{place}.strengths.{setting}: expected a list of different values, got {values}: "
+                "write [0.3, 0.6], say"
+            )
+    return Arm(name, _configs(value.get("configs"), place, folder), dict(strengths))
+
+
+def _configs(value: Any, place: str, folder: Path) -> tuple[Config, ...]:
+    given = [] if value is None else value if isinstance(value, list) else [value]
+    for each in given:
+        if not isinstance(each, str | Mapping):
+            raise ValueError(
+                f"{place}: expected config files or mappings, got {each!r}: quote names of files"
+            )
+    return tuple(
+        str(find_config(each, folder)) if isinstance(each, str) else each for each in given
+    )
+
+
+def _require_equal_grids(arms: Sequence[Arm]) -> None:
+    counts = {arm.name: len(arm.trials) for arm in arms if arm.strengths}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(
+            "strengths: expected the same number of trials for all arms that have a grid, as the "
+            f"best of more looks better by chance, got {told}: give each as many values"
+        )
+
+
+def _contrasts(value: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for pair in value if isinstance(value, list) else [value]:
+        if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
+            raise ValueError(
+                f"contrasts: expected pairs of different arms, got {pair}: write [[one, other]]"
+            )
+        first, second = (_known(name, names, "contrasts") for name in pair)
+        pairs.append((first, second))
+    return tuple(pairs)
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    seeds = value if isinstance(value, list) else [value]
+    whole = [isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds]
+    if not seeds or not all(whole) or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds: expected different whole numbers from 0 on, got {value}: write [0, 1, 2], say"
+        )
+    return tuple(seeds)
+
+
+def _known(name: Any, names: Sequence[str], place: str) -> str:
+    if name not in names:
+        raise ValueError(f"{place}: expected one of {', '.join(names)}, got {name}: name an arm")
+    return str(name)
+
+
+def _mapping(value: Any, place: str, keys: set[str] | None = None) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place}: expected a mapping, got {value!r}: see `compare --help`")
+    if keys is not None and (unknown := sorted(map(str, value.keys() - keys))):
+        raise ValueError(
+            f"{place}: expected {', '.join(sorted(keys))}, got {unknown[0]}: correct its name"
+        )
+    return value

@@ -1,0 +1,68 @@
+"""What a comparison has found, on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lit_entrodrop.commands.report.formatting import NOTHING, by_group, difference, number, title
+
+STYLES = {"better": "green", "worse": "red"}
+
+
+def show(comparison: Mapping[str, Any], console: Console) -> None:
+    """Print the table, the verdicts and the notes.
+
+    Args:
+        comparison: what ``comparison.json`` keeps.
+        console: where to.
+    """
+    console.print(table(comparison))
+    for contrast in comparison["contrasts"]:
+        console.print(f"• {contrast['sentence']}", markup=False, highlight=False)
+    for note in comparison["notes"]:
+        console.print(note, style="dim", markup=False, highlight=False)
+
+
+def table(comparison: Mapping[str, Any]) -> Table:
+    """Lay out all values, a column for each arm.
+
+    Args:
+        comparison: what ``comparison.json`` keeps.
+    """
+    arms = comparison["arms"]
+    result = Table(
+        title=f"{escape(comparison['title'])}: loss in nats per token on the "
+        f"{comparison['split']} split, mean over seeds",
+        caption=f"beside a mean its difference to {escape(comparison['baseline'])}, of losses "
+        "with the 95 % interval",
+    )
+    result.add_column("")
+    for name, arm in arms.items():
+        heading = escape("\n".join(filter(None, [name, arm["chosen"]])))
+        result.add_column(heading, justify="right")
+    for group, metrics in by_group(n for arm in arms.values() for n in arm["metrics"]).items():
+        for metric in metrics:
+            cells = [_cell(metric, arm["metrics"].get(metric), group) for arm in arms.values()]
+            result.add_row(title(metric), *cells, end_section=metric == metrics[-1])
+    result.add_row("verdict", *(_verdict(arm["verdict"]) for arm in arms.values()))
+    return result
+
+
+def _cell(metric: str, found: Mapping[str, Any] | None, group: str) -> str:
+    if found is None:
+        return NOTHING
+    mean = number(metric, found["mean"])
+    apart, interval = difference(metric, found)
+    if not apart:
+        return mean
+    if group == "beside":
+        return f"{mean} ({apart})"
+    return escape(f"{mean}\n{apart} {interval}".rstrip())
+
+
+def _verdict(verdict: str | None) -> str:
+    style = STYLES.get(verdict or "")
+    return f"[{style}]{verdict}[/]" if style else verdict or "baseline"

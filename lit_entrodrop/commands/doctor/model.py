@@ -1,0 +1,235 @@
+"""Checks of the model in the state in which a training step finds it."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from lit_entrodrop.commands.doctor.check import Check, Theme, failed, passed, warned
+from lit_entrodrop.commands.doctor.model_probe import Live, split_rows
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing import Integers
+from lit_entrodrop.evaluation.diagnosis.overfitting import Floats, paired_rise
+from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
+from lit_entrodrop.model.building import HALF, LMConfig
+from lit_entrodrop.model.causal_lm import CausalLM, evaluating
+from lit_entrodrop.model.clean_pass import Batch, forward_clean
+from regularizers.functional import IGNORE_INDEX
+
+DOCUMENTS = 16  # that are run alone
+# By whether numbers are computed in half precision.
+LOSS_TOLERANCE = {False: 1e-3, True: 0.25}  # nats of a token
+GRADIENT_TOLERANCE = {False: 1e-4, True: 2e-2}  # relative norm
+FEW = 4  # documents, from which no spread is told
+MAX_ERROR = 0.05  # nats, of the validation loss
+
+
+def packed_documents_stay_apart(live: Live) -> Check:
+    """Compare the loss of each token in its block with that of its document alone."""
+    if not live.subject.data.packing:
+        return passed("data.packing is off: there is one document in each block")
+    packed = live.packed_rows()
+    if packed is None:
+        return passed("no block holds two documents")
+    with live.trainer.precision_plugin.forward_context():
+        difference, count = packing_difference(live.causal_lm, packed)
+    tolerance = LOSS_TOLERANCE[in_half(live)]
+    found = (
+        f"{count} real documents alone and packed: losses of their tokens differ by at most "
+        f"{difference:.1e} nats (tolerance {tolerance:g})"
+    )
+    if difference <= tolerance:
+        return passed(found)
+    return failed(found, "set data.packing to false, or take another model.lm.attention")
+
+
+def train_mode(live: Live) -> Check:
+    """Run a step without regularizers, and look whether the model and its dropout are active."""
+    modes: dict[str, bool] = {}
+    model = live.causal_lm.hf_model
+    hooks = [
+        module.register_forward_pre_hook(partial(_note_mode, modes, name))
+        for name, module in model.named_modules()
+    ]
+    try:
+        # Not the batch with entropies: to score it sets modes anew.
+        batch = live.rows("train")
+        losses = [live.loss(batch, micro_batch=draw).item() for draw in (0, 1)]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    evaluated = [name or "the model" for name, training in modes.items() if not training]
+    if evaluated:
+        return failed(
+            f"{len(evaluated):,} of {len(modes):,} modules are in eval mode in a training step, "
+            f"e.g. {evaluated[0]}",
+            "something has called eval(): dropout is off; call train() after it",
+        )
+    dropouts = given_dropout(live.module.lm) or dropout_settings(model)
+    found = f"all {len(modes):,} modules are in train mode"
+    if not dropouts:
+        return passed(f"{found}; the model has no dropout of its own")
+    named = ", ".join(f"{name} {p:g}" for name, p in dropouts.items())
+    if losses[0] == losses[1]:
+        return failed(
+            f"{found}, but {named} changes nothing: two steps have the same loss, {losses[0]:.6g}",
+            "take another model.lm.attention, or set the dropout to 0",
+        )
+    return passed(f"{found}; {named} is active")
+
+
+def accumulation(live: Live) -> Check:
+    """Compare the gradient of a batch with that of its two halves, accumulated."""
+    tolerance = GRADIENT_TOLERANCE[in_half(live)]
+    difference = relative_difference(
+        live.gradient([live.batch]), live.gradient(split_rows(live.batch))
+    )
+    found = f"gradients of a batch and of its halves differ by {difference:.1e} of their norm"
+    if not difference <= tolerance:
+        return failed(
+            f"{found} (tolerance {tolerance:g})",
+            "rows of a batch see each other: results depend on data.batch_size; take another model",
+        )
+    dependent = [
+        f"{name} ({change:.1e})"
+        for name, change in _of_regularizers(live).items()
+        if not change <= tolerance
+    ]
+    if dependent:
+        return warned(
+            f"{found}, but under {', '.join(dependent)} they differ by more",
+            "its loss is not a sum over tokens: keep data.batch_size fixed when comparing runs",
+        )
+    return passed(found)
+
+
+def validation_error(live: Live) -> Check:
+    """Estimate the standard error of the validation loss from the spread between documents."""
+    blocks = live.subject.blocks("validation")
+    if blocks is None:
+        return passed("no validation split")
+    batch = live.rows("validation", passes=4, each_once=True)
+    losses, tokens = per_document(live.score(batch).nll, batch, blocks)
+    if len(losses) < FEW:
+        return Check("skip", f"only {len(losses)} documents in the text that was looked at")
+    documents = len(live.subject.documents["validation"])
+    mean, error = paired_rise(losses, tokens)
+    error *= (len(losses) / documents) ** 0.5
+    found = (
+        f"about {error:.3f} nats around an initial loss of {mean:.3f}, from {len(losses)} of "
+        f"{documents:,} documents"
+    )
+    if error > MAX_ERROR:
+        return warned(found, f"raise data.validation: its loss is known to ±{2 * error:.2f} only")
+    return passed(found)
+
+
+def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
+    """Return by how much losses of packed documents differ from those of lone ones.
+
+    Args:
+        causal_lm: any.
+        batch: rows of packed documents.
+
+    Returns:
+        The largest difference of a token, in nats, and of how many documents.
+    """
+    differences = [0.0]
+    with evaluating(causal_lm):
+        packed = forward_clean(causal_lm, batch).nll
+        for row, document in _documents(batch["document_ids"])[:DOCUMENTS]:
+            places = batch["document_ids"][row] == document
+            alone = {
+                name: batch[name][row][None, places]
+                for name in ("input_ids", "labels", "position_ids", "document_ids")
+            }
+            lone = forward_clean(causal_lm, alone).nll[0]
+            differences.append((packed[row, places] - lone).abs().max().item())
+    return max(differences), len(differences) - 1
+
+
+def relative_difference(left: Tensor, right: Tensor) -> float:
+    """Return the norm of a difference, relative to that of the first.
+
+    >>> import torch
+    >>> round(relative_difference(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])), 6)
+    0.1
+    """
+    return float((left - right).norm() / left.norm().clamp(min=1e-30))
+
+
+def given_dropout(lm: LMConfig) -> dict[str, float]:
+    """Return the probabilities above 0 of ``lm.dropout``, by part."""
+    parts = asdict(lm.dropout) if lm.dropout else {}
+    return {f"lm.dropout.{part}": value for part, value in parts.items() if value}
+
+
+def dropout_settings(model: nn.Module) -> dict[str, float]:
+    """Return the dropout probabilities above 0 of a model, by setting or kind of module."""
+    config: Any = getattr(model, "config", None)
+    found = {
+        name: float(value)
+        for name, value in (config.to_dict() if config else {}).items()
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, float) and value > 0
+    }
+    adapters = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    if not found and max(adapters, default=0.0) > 0:
+        found["dropout"] = max(adapters)
+    return found
+
+
+def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Floats, Integers]:
+    """Return summed losses and numbers of counted tokens of each document that a batch holds.
+
+    Args:
+        nll: ``[B, T]`` nats.
+        batch: rows of blocks, or the starts of them.
+        blocks: of the split.
+    """
+    document = blocks.document_numbers(batch["block_id"].cpu(), batch["document_ids"].cpu())
+    losses = DocumentLosses(blocks.num_documents, ())
+    losses.update(nll.cpu(), batch["labels"].cpu() != IGNORE_INDEX, document)
+    sums, tokens = (each[:, 0].numpy() for each in losses.compute())
+    return sums[tokens > 0], tokens[tokens > 0]
+
+
+def in_half(live: Live) -> bool:
+    """Tell whether numbers are computed in half precision."""
+    return str(live.trainer.precision) in HALF or live.module.lm.dtype != "float32"
+
+
+def _of_regularizers(live: Live) -> dict[str, float]:
+    """Return how gradients of a batch and its halves differ under what draws nothing by chance."""
+    differences = {}
+    regularizers = live.module.regularizers
+    for name, regularizer in zip(regularizers.names, regularizers.ordered, strict=True):
+        if not _draws(live, regularizer):
+            whole, halves = ([live.batch], split_rows(live.batch))
+            differences[name] = relative_difference(
+                live.gradient(whole, [regularizer]), live.gradient(halves, [regularizer])
+            )
+    return differences
+
+
+def _draws(live: Live, regularizer: Any) -> bool:
+    live.causal_lm.eval()
+    try:
+        losses = [
+            live.loss(live.batch, [regularizer], at=1.0, micro_batch=draw).item() for draw in (0, 1)
+        ]
+    finally:
+        live.causal_lm.train()
+    return losses[0] != losses[1]
+
+
+def _documents(document_ids: Tensor) -> list[tuple[int, int]]:
+    rows = enumerate(document_ids.tolist())
+    return [(row, document) for row, ids in rows for document in sorted(set(ids)) if document >= 0]
+
+
+def _note_mode(modes: dict[str, bool], name: str, module: nn.Module, _: object) -> None:
+    modes[name] = module.training
+
+
+MODEL = Theme("model", (train_mode, packed_documents_stay_apart, accumulation, validation_error))

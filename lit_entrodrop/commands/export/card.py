@@ -1,0 +1,214 @@
+"""The model card: what the model is, how it was trained, how well it does, what is not known."""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
+from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
+
+LOSS = "val/loss"
+CONFIG = "config.yaml"
+
+
+def write_card(
+    folder: Path,
+    name: str,
+    ckpt_path: Path,
+    checkpoint: dict[str, Any],
+    lm: LMConfig,
+    adapters: bool = False,
+) -> None:
+    """Write ``README.md``.
+
+    Args:
+        folder: to write it to.
+        name: of the model.
+        ckpt_path: the checkpoint; if it still lies in its run's folder, the card tells the losses
+            and the config of the run.
+        checkpoint: what it holds.
+        lm: of the model.
+        adapters: whether the folder holds LoRA adapters alone.
+    """
+    run = ckpt_path.absolute().parent.parent
+    facts = checkpoint.get("provenance", {})
+    losses = dict(_losses(run, checkpoint, facts))
+    body = "\n\n".join(
+        [
+            f"# {name}",
+            _summary(lm, facts, adapters),
+            *_section("Use", _use(name, lm, adapters)),
+            *_section("Evaluation", _evaluation(losses, ckpt_path)),
+            *_section("Training", _training(checkpoint, lm, facts)),
+            *_section("Regularizers", _regularizers(facts)),
+            *_section("Config of the run", _config(run / CONFIG)),
+            *_section("What is not known", _unknown()),
+        ]
+    )
+    head = _metadata(name, lm, losses, adapters).to_yaml()
+    ModelCard(f"---\n{head}\n---\n\n{body}\n").save(folder / "README.md")
+
+
+def _metadata(
+    name: str, lm: LMConfig, losses: dict[str, tuple[int, float]], adapters: bool
+) -> ModelCardData:
+    values = {}
+    if "this checkpoint" in losses:
+        _, loss = losses["this checkpoint"]
+        values = {"loss": loss, "perplexity": math.exp(loss)}
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="private",
+            dataset_name="validation split of the run",
+            metric_type=metric,
+            metric_value=round(value, 4),
+        )
+        for metric, value in values.items()
+    ]
+    return ModelCardData(
+        base_model=hub_name(lm.pretrained),
+        library_name="peft" if adapters else "transformers",
+        license="unknown",
+        model_name=name,
+        pipeline_tag="text-generation",
+        tags=["lit-entrodrop", *(["lora"] if lm.lora else [])],
+        eval_results=results or None,
+    )
+
+
+def _section(title: str, text: str | None) -> list[str]:
+    return [f"## {title}", text] if text else []
+
+
+def _summary(lm: LMConfig, facts: dict[str, Any], adapters: bool) -> str:
+    names = [str(each["class_path"]).rpartition(".")[2] for each in facts.get("regularizers", [])]
+    start = f"`{public_name(lm.pretrained)}`" if lm.pretrained else "random weights"
+    what = "LoRA adapters trained on" if adapters else "A causal LM trained from"
+    how = f"under {', '.join(names)}" if names else "without a regularizer"
+    with_which = f" {how}" if "regularizers" in facts else ""
+    return f"{what} {start}{with_which}, by lit-entrodrop."
+
+
+def _use(name: str, lm: LMConfig, adapters: bool) -> str:
+    lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    if adapters:
+        base = public_name(lm.pretrained) if lm.pretrained else "the base model"
+        lines[:0] = ["from peft import PeftModel"]
+        lines += [f'base = AutoModelForCausalLM.from_pretrained("{base}", dtype="auto")']
+        lines += [f'model = PeftModel.from_pretrained(base, "{name}")']
+    else:
+        lines += [f'model = AutoModelForCausalLM.from_pretrained("{name}", dtype="auto")']
+    lines += [
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        'inputs = tokenizer("The", return_tensors="pt")',
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))",
+    ]
+    return _fenced("python", "\n".join(lines))
+
+
+def _losses(
+    run: Path, checkpoint: dict[str, Any], facts: dict[str, Any]
+) -> Iterator[tuple[str, tuple[int, float]]]:
+    """Yield optimizer step and validation loss of what is told."""
+    if LOSS in facts.get("metrics", {}):
+        yield "this checkpoint", (checkpoint["global_step"], facts["metrics"][LOSS])
+    if (run / FILE_NAME).is_file():
+        curve = read_metrics(run).get(LOSS)
+        if curve is not None and len(curve := curve.dropna()):
+            yield "best of the run", (int(curve.idxmin()), float(curve.min()))
+            yield "last of the run", (int(curve.index[-1]), float(curve.iloc[-1]))
+
+
+def _evaluation(losses: dict[str, tuple[int, float]], ckpt_path: Path) -> str:
+    if not losses:
+        return "The checkpoint holds no validation loss."
+    rows = [
+        (name, f"{step:,}", f"{loss:.4f}", f"{math.exp(loss):.2f}")
+        for name, (step, loss) in losses.items()
+    ]
+    table = _table(("", "step", "loss (nats per token)", "perplexity"), rows)
+    return (
+        f"{table}\n\nOn the validation split of the run, clean input, as last measured before the "
+        "checkpoint was written. Where the best checkpoint was chosen by this loss, the loss of "
+        "new text is higher."
+    )
+
+
+def _training(checkpoint: dict[str, Any], lm: LMConfig, facts: dict[str, Any]) -> str:
+    trainer, data = facts.get("trainer", {}), facts.get("data", {})
+    what = "all weights"
+    if lm.lora is not None:
+        what = f"LoRA adapters, rank {lm.lora.rank}, alpha {lm.lora.alpha}"
+    steps = f"{checkpoint.get('global_step', 0):,} optimizer steps"
+    rows = {
+        "trained": what,
+        "starting point": public_name(lm.pretrained) if lm.pretrained else "random weights",
+        "length": f"{steps}, in epoch {checkpoint.get('epoch', 0) + 1} of the run",
+        "corpus": ", ".join(data.get("corpus", [])),
+        "training blocks, hash": f"`{checkpoint.get('trained_on', 'unknown')}`",
+        "blocks": _settings(data, without=("corpus", "splits")),
+        "optimizer": _one_line(facts.get("optimizer")),
+        "learning rate": _one_line(facts.get("lr_schedule")),
+        "trainer": _settings(trainer, without=()),
+        "seed": str(facts.get("seed", "")),
+        "software": ", ".join(f"{n} {v}" for n, v in facts.get("versions", {}).items()),
+    }
+    table = _table(("", ""), ((name, text) for name, text in rows.items() if text))
+    splits = data.get("splits")
+    return f"{table}\n\n{_fenced('', splits)}" if splits else table
+
+
+def _regularizers(facts: dict[str, Any]) -> str | None:
+    if "regularizers" not in facts:
+        return None
+    if not facts["regularizers"]:
+        return "None: plain fine-tuning."
+    return "Applied in this order:\n\n" + _fenced("yaml", _yaml(facts["regularizers"]))
+
+
+def _config(file: Path) -> str | None:
+    if not file.is_file():
+        return None
+    config = settings_of(yaml.safe_load(file.read_text()))
+    text = _fenced("yaml", _yaml(config))
+    return f"Paths are told without their folders.\n\n<details>\n\n{text}\n\n</details>"
+
+
+def _unknown() -> str:
+    return (
+        "This card was written from what the run has left. It does not know where the text of the "
+        "corpus comes from, under which licences text and base model stand, nor what the model "
+        "does besides predicting that text: it was not tested for safety, bias or facts."
+    )
+
+
+def _settings(values: dict[str, Any], without: tuple[str, ...]) -> str:
+    told = {name: value for name, value in values.items() if name not in without}
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+
+
+def _one_line(thing: dict[str, Any] | None) -> str:
+    if not thing:
+        return ""
+    kind = str(thing["class_path"]).rpartition(".")[2]
+    return f"{kind}: {_settings(thing['init_args'], without=())}"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text.strip()}\n```"
+
+
+def _yaml(value: object) -> str:
+    text: str = yaml.safe_dump(value, sort_keys=False, width=88)
+    return text

@@ -1,0 +1,102 @@
+"""Which regularizers can run together: tried on a toy model."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+from lit_entrodrop.cli.parsing import one_line
+from lit_entrodrop.commands.regularizers.description import Description
+from regularizers.base import Regularizer
+from regularizers.compose import Regularizers
+from regularizers.testing.steps import VOCABULARY, make_step, tell_evaluations
+from regularizers.testing.toy import ToyLM, first_forward, provide
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Two regularizers that cannot run together.
+
+    Args:
+        first: name of one.
+        second: name of the other.
+        reason: why, and what to do.
+    """
+
+    first: str
+    second: str
+    reason: str
+
+
+def take_step(regularizers: Regularizers) -> ToyLM:
+    """Take a training step of a toy model, and return it with its gradients.
+
+    >>> take_step(Regularizers()).head.grad.isfinite().all()
+    tensor(True)
+    """
+    model = ToyLM(dropout=0.1)
+    step = provide(model, regularizers, make_step())
+    tell_evaluations(regularizers)
+    regularizers.mean_loss(first_forward(model, regularizers, step), step).backward()
+    return model
+
+
+def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | None:
+    """Build two regularizers from their defaults, and take a step with both.
+
+    Args:
+        first: the one that is applied first.
+        second: the other, or the same class again.
+
+    Returns:
+        Why they cannot run together, or None if they can.
+
+    >>> from regularizers import EmbeddingDropout, EntroDrop
+    >>> why_refused(EntroDrop, EmbeddingDropout) is None
+    True
+    """
+    try:
+        regularizers = Regularizers([first(), second()])
+        regularizers.check(VOCABULARY)
+    except ValueError as error:
+        return one_line(error)
+    # Strangers may raise anything, and exit; of ours a test requires that they never come this far.
+    except (Exception, SystemExit) as error:
+        return f"building both raised {type(error).__name__}: {one_line(error)}"
+    try:
+        take_step(regularizers)
+    except (Exception, SystemExit) as error:
+        return f"a training step raised {type(error).__name__}: {one_line(error)}"
+    return None
+
+
+def refusals(described: Sequence[Description]) -> list[Refusal]:
+    """Try all pairs, each with itself included.
+
+    Args:
+        described: the regularizers.
+
+    Returns:
+        The pairs that cannot run together.
+    """
+    return _refused(combinations_with_replacement(described, 2))
+
+
+def refusals_of(one: Description, others: Sequence[Description]) -> list[Refusal]:
+    """Try one regularizer with each of the others.
+
+    Args:
+        one: the regularizer.
+        others: those to try it with; itself may be among them.
+
+    Returns:
+        The pairs that cannot run together, this one first.
+    """
+    return _refused((one, other) for other in others)
+
+
+def _refused(pairs: Iterable[tuple[Description, Description]]) -> list[Refusal]:
+    return [
+        Refusal(first.name, second.name, reason)
+        for first, second in pairs
+        if (reason := why_refused(first.kind, second.kind)) is not None
+    ]

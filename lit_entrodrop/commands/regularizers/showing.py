@@ -1,0 +1,176 @@
+"""How regularizers are shown: in a terminal, and to other programs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lit_entrodrop.commands.regularizers.combinations import Refusal
+from lit_entrodrop.commands.regularizers.description import Description
+
+
+def show_listing(console: Console, described: Sequence[Description]) -> None:
+    """Print a table for each package, with a few lines for each regularizer."""
+    for package, of_package in groupby(described, lambda each: f"{each.package} {each.version}"):
+        table = Table(title=package, title_justify="left", show_header=False, expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1)
+        for each in of_package:
+            facts = Text(f"{facts_of(each)}\n{plain(each.source)}".rstrip(), style="dim")
+            table.add_row(Text(each.name, style="bold"), Group(Text(each.summary), facts))
+        console.print(table)
+
+
+def facts_of(described: Description) -> str:
+    """Return in one line what a regularizer acts on, needs and costs, and how strong it is.
+
+    >>> from lit_entrodrop.commands.regularizers.finding import find_all
+    >>> facts_of(find_all().descriptions["EmbeddingDropout"])
+    'acts on embeddings; needs nothing; costs 1 pass; strength 0.1'
+    """
+    return "; ".join(
+        [
+            f"acts on {', '.join(described.acts_on) or 'nothing'}",
+            f"needs {', '.join(described.needs) or 'nothing'}",
+            f"costs {cost_of(described)}",
+            *([f"strength {strength_of(described)}"] if described.strength else []),
+        ]
+    )
+
+
+def cost_of(described: Description) -> str:
+    """Return what a step costs beside a plain one, which is one pass."""
+    passes = described.gradient_passes
+    frozen, copies = described.frozen_passes, described.model_copies
+    parts = [f"{passes} pass{'es' if passes > 1 else ''}"]
+    if frozen:
+        parts.append(f"{frozen} without gradient")
+    if copies:
+        parts.append(f"{copies} cop{'ies' if copies > 1 else 'y'} of the model")
+    return " + ".join(parts)
+
+
+def strength_of(described: Description) -> str:
+    """Return the strength over training, from the start to the end if it changes."""
+    assert described.strength is not None
+    start, end = described.strength
+    return f"{start:.2g}" if start == end else f"{start:.2g} to {end:.2g}"
+
+
+def show_explanation(
+    console: Console, described: Description, refused: Sequence[Refusal], others: int
+) -> None:
+    """Print all there is to know about a regularizer.
+
+    Args:
+        console: to print on.
+        described: the regularizer.
+        refused: the pairs with others that cannot run together.
+        others: how many others there are.
+    """
+    console.print(Text.assemble((described.name, "bold"), f"  {plain(described.summary)}"))
+    for part in _parts(described, refused, others):
+        console.print()
+        console.print(part)
+    console.print()
+    # As it is, to be pasted.
+    console.print(Text(described.block.rstrip()), soft_wrap=True)
+
+
+def show_refusals(console: Console, refused: Sequence[Refusal], count: int) -> None:
+    """Print how many pairs compose, and the reason of each that does not.
+
+    Args:
+        console: to print on.
+        refused: the pairs that cannot run together.
+        count: how many regularizers there are.
+    """
+    pairs = count * (count + 1) // 2
+    console.print(
+        f"{pairs - len(refused)} of {pairs} pairs of {count} regularizers run together, "
+        "all at their defaults"
+    )
+    for each in refused:
+        console.print(Text(f"{each.first} + {each.second}", style="bold"))
+        console.print(Padding(Text(each.reason), (0, 0, 0, 2)))
+
+
+def to_json(described: Description) -> dict[str, Any]:
+    """Return a description for other programs, its YAML block included."""
+    values = {name: value for name, value in vars(described).items() if name != "kind"}
+    values["settings"] = [
+        {**asdict(each), "default": each.default if each.is_plain else repr(each.default)}
+        for each in described.settings
+    ]
+    return {**values, "block": described.block}
+
+
+def plain(text: str) -> str:
+    """Return a text without the marks of literals.
+
+    >>> plain("the ``zero`` vector")
+    'the zero vector'
+    """
+    return text.replace("``", "")
+
+
+def in_short(default: Any) -> str:
+    """Return a default on one line, as a config would hold it; a class as a call.
+
+    >>> in_short({"class_path": "regularizers.Sigmoid", "init_args": {"max": 0.5}})
+    'Sigmoid(max=0.5)'
+    """
+    if isinstance(default, dict) and "class_path" in default:
+        arguments = default.get("init_args", {}).items()
+        name = default["class_path"].rpartition(".")[2]
+        return f"{name}({', '.join(f'{key}={value}' for key, value in arguments)})"
+    return "null" if default is None else str(default)
+
+
+def _parts(
+    described: Description, refused: Sequence[Refusal], others: int
+) -> Iterator[RenderableType]:
+    if described.introduction:
+        yield Text(plain(described.introduction))
+    if described.formula:
+        yield Padding(Text(described.formula, style="cyan"), (0, 0, 0, 4))
+    if described.prose:
+        yield Text(plain(described.prose))
+    yield _facts(described, refused, others)
+    if described.settings:
+        yield _settings(described)
+
+
+def _facts(described: Description, refused: Sequence[Refusal], others: int) -> Table:
+    strength = strength_of(described) if described.strength else ""
+    facts = {
+        "source": described.source,
+        "package": f"{described.package} {described.version}",
+        "acts on": ", ".join(described.acts_on),
+        "needs": ", ".join(described.needs) or "nothing",
+        "costs": cost_of(described),
+        "strength": strength,
+        "excludes": "\n".join(
+            # A reason often begins with the name.
+            f"{each.second}: {each.reason.removeprefix(f'{each.second}: ')}"
+            for each in refused
+        )
+        or f"none of the {others} others",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value:
+            table.add_row(Text(name, style="bold"), Text(plain(value)))
+    return table
+
+
+def _settings(described: Description) -> Table:
+    table = Table("setting", "default", "meaning", expand=True)
+    for each in described.settings:
+        table.add_row(Text(each.name), Text(in_short(each.default)), Text(plain(each.help)))
+    return table

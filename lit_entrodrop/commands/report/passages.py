@@ -1,0 +1,135 @@
+"""Passages of validation text, each token coloured by what the model makes of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from numpy.typing import NDArray
+
+from lit_entrodrop.commands.report.entropies import when
+from lit_entrodrop.commands.report.run import Run
+from lit_entrodrop.runs.evaluations import Evaluation
+
+ENTROPY_SHADES = 8
+CHANGE_SHADES = 9  # odd: the middle one is no change
+# Share of the tokens that scales cover, so that a single one does not take the colour from others.
+MOST = 0.97
+# Light enough that dark text on them has a contrast of at least 7.
+ENTROPY_COLORS = ("#ffffff", "#fbd9b5", "#f0a35e")
+CHANGE_COLORS = ("#6db1e8", "#ffffff", "#f09b6b")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as it is shown."""
+
+    text: str
+    classes: str
+    told: str
+
+
+@dataclass(frozen=True)
+class TextView:
+    """Passages and the scales of their colours.
+
+    Attributes:
+        passages: the tokens of each.
+        change: what the change of loss is between.
+        entropy_scale: middle of each shade of entropy, nats.
+        change_scale: middle of each shade of change, nats.
+    """
+
+    passages: list[list[Token]]
+    change: str
+    entropy_scale: list[float]
+    change_scale: list[float]
+
+
+def text_view(run: Run) -> TextView | None:
+    """Return the passages of a run, None if it kept none."""
+    kept = run.info.get("passages", {})
+    texts = kept.get("tokens", [])
+    if not texts or not any(texts):
+        return None
+    entropy = _padded(kept.get("reference_entropy", []), texts)
+    pair = compared(run)
+    before, after = (_fitted(e.passage_nll if e else None, entropy.shape) for e in pair)
+    low, top = _quantile(entropy, 0.03), _quantile(entropy, MOST)
+    span = _quantile(np.abs(after - before), MOST) or 1.0
+    width = (top - low) / ENTROPY_SHADES or 1.0
+    shades = _shades((entropy - low) / width, 0, ENTROPY_SHADES - 1)
+    half = CHANGE_SHADES // 2
+    changes = _shades((after - before) / span * (half + 0.5) + half + 0.5, 0, CHANGE_SHADES - 1)
+    passages = [
+        [
+            Token(
+                text,
+                f"e{shades[p, t]} c{changes[p, t]}".replace("-1", "x"),
+                _numbers(entropy[p, t], before[p, t], after[p, t]),
+            )
+            for t, text in enumerate(words)
+        ]
+        for p, words in enumerate(texts)
+    ]
+    return TextView(
+        passages,
+        change=f"{when(pair[0])} → {when(pair[1])}" if pair[0] and pair[1] else "",
+        entropy_scale=[low + width * (i + 0.5) for i in range(ENTROPY_SHADES)],
+        change_scale=[span * (i - half) / (half + 0.5) for i in range(CHANGE_SHADES)],
+    )
+
+
+def compared(run: Run) -> tuple[Evaluation | None, Evaluation | None]:
+    """Return the best and the last evaluation; the first and the last if the last is the best."""
+    if len(run.detailed) < 2:
+        return None, None
+    best = min(run.detailed, key=lambda evaluation: float(evaluation.loss[0]))
+    last = run.detailed[-1]
+    return (run.detailed[0] if best is last else best), last
+
+
+def palette() -> dict[str, str]:
+    """Return the colour of each class of tokens."""
+    return _colors("e", ENTROPY_COLORS, ENTROPY_SHADES) | _colors("c", CHANGE_COLORS, CHANGE_SHADES)
+
+
+def _colors(prefix: str, ends: Sequence[str], count: int) -> dict[str, str]:
+    shades: Any = LinearSegmentedColormap.from_list(prefix, ends)
+    return {f"{prefix}{i}": to_hex(shades(i / (count - 1))) for i in range(count)}
+
+
+def _padded(rows: list[list[float | None]], texts: list[list[str]]) -> NDArray[np.float64]:
+    values = np.full((len(texts), max(map(len, texts))), np.nan)
+    for row, given in zip(values, rows, strict=False):
+        row[: len(given)] = [np.nan if v is None else v for v in given[: len(row)]]
+    return values
+
+
+def _fitted(values: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    fitted = np.full(shape, np.nan)
+    if values is not None:
+        rows, columns = (min(a, b) for a, b in zip(shape, values.shape, strict=True))
+        fitted[:rows, :columns] = values[:rows, :columns]
+    return fitted
+
+
+def _quantile(values: NDArray[np.float64], quantile: float) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, quantile)) if len(known) else 0.0
+
+
+def _shades(values: NDArray[np.float64], lowest: int, highest: int) -> NDArray[np.int64]:
+    unknown = np.isnan(values)
+    bounded = np.clip(np.floor(np.where(unknown, 0, values)), lowest, highest)
+    return np.where(unknown, -1, bounded).astype(int)
+
+
+def _numbers(entropy: float, before: float, after: float) -> str:
+    told = []
+    if np.isfinite(entropy):
+        told.append(f"entropy {entropy:.2f} nats")
+    if np.isfinite(before) and np.isfinite(after):
+        told.append(f"loss {before:.2f} → {after:.2f} ({after - before:+.2f})")
+    return " · ".join(told) or "does not count in the loss"

@@ -1,0 +1,81 @@
+"""Technical corpora: Python's own documentation, and the theorems of Metamath."""
+
+import ast
+import inspect
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from lit_entrodrop.data.corpora.packages import squeeze
+
+METAMATH_FILE = Path("/usr/share/metamath/databases/set.mm")
+_NOT_PROSE = {"site-packages", "test", "tests", "idle_test", "lib2to3", "pydoc_data"}
+_THEOREM = re.compile(r"\$\(((?:(?!\$[()]).)*)\$\)\s+(\S+)\s+\$p\s+([^$]*)\$=", re.DOTALL)
+
+
+def docstrings(source: str | bytes) -> list[str]:
+    """List a module's docstrings, outermost first.
+
+    Args:
+        source: Python source code.
+
+    Returns:
+        The docstrings of the module, its classes and its functions, without their indentation.
+
+    >>> docstrings("def f(): 'Return 1.'")
+    ['Return 1.']
+    """
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = (node for node in ast.walk(_parse(source)) if isinstance(node, documented))
+    return [text for node in nodes if (text := ast.get_docstring(node))]
+
+
+def read_python() -> list[str]:
+    """Read the interpreter's language topics, then its docstrings, one document per module."""
+    root = Path(sysconfig.get_path("stdlib"))
+    topics = _topics(root / "pydoc_data" / "topics.py")
+    modules = ("\n\n".join(docstrings(path.read_bytes())) for path in _modules(root))
+    return [document for document in (*topics, *modules) if document]
+
+
+def metamath_theorems(text: str) -> list[str]:
+    r"""Turn the commented theorems of a Metamath database into documents.
+
+    Args:
+        text: contents of a ``.mm`` file.
+
+    Returns:
+        ``label: comment`` and below it the statement, one document per theorem.
+
+    >>> metamath_theorems("$( Identity law. $)\n  id $p |- ( ph -> ph ) $= ? $.")
+    ['id: Identity law.\n|- ( ph -> ph )']
+    """
+    theorems = _THEOREM.finditer(text)
+    return [f"{match[2]}: {squeeze(match[1])}\n{squeeze(match[3])}" for match in theorems]
+
+
+def read_metamath() -> list[str]:
+    """Read the theorems of Metamath's set.mm, one document per theorem."""
+    return metamath_theorems(METAMATH_FILE.read_text(encoding="utf-8"))
+
+
+def _parse(source: str | bytes) -> ast.Module:
+    with warnings.catch_warnings():
+        # Old modules hold invalid escapes: no concern of someone who only wants their text.
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
+
+
+def _modules(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*.py")):
+        if _NOT_PROSE.isdisjoint(path.relative_to(root).parts):
+            yield path
+
+
+def _topics(path: Path) -> list[str]:
+    # The dictionary is assembled from literals only, so it can be read without running the module.
+    nodes = ast.walk(_parse(path.read_bytes()))
+    tables = [ast.literal_eval(node) for node in nodes if isinstance(node, ast.Dict)]
+    return [inspect.cleandoc(text) for table in tables for text in table.values()]

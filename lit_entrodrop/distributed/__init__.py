@@ -1,0 +1,1 @@
+"""Ranks, shards and copies that do not wait."""

@@ -1,0 +1,1 @@
+"""Metrics, diagnosis and statistics."""

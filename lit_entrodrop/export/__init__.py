@@ -1,5 +1,0 @@
-"""Turn a checkpoint into a folder that plain Transformers opens."""
-
-from lit_entrodrop.export.folder import export
-
-__all__ = ["export"]

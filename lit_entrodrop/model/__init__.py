@@ -1,0 +1,1 @@
+"""Any Hugging Face causal LM, its head and its sizes."""

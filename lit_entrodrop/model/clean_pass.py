@@ -1,0 +1,30 @@
+"""Forward passes on the uncorrupted tokens of a batch."""
+
+from torch import Tensor
+
+from lit_entrodrop.model.causal_lm import NOTHING_MORE, CausalLM, evaluating
+from regularizers import Outputs, Requirements
+
+Batch = dict[str, Tensor]
+
+
+def forward_clean(
+    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
+) -> Outputs:
+    """Run a model on the uncorrupted tokens of a batch."""
+    outputs: Outputs = causal_lm(
+        batch["input_ids"],
+        batch["labels"],
+        batch["position_ids"],
+        batch["document_ids"],
+        required=required,
+    )
+    return outputs
+
+
+def score_clean(
+    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
+) -> Outputs:
+    """Run a model on the uncorrupted tokens of a batch in eval mode, without gradient."""
+    with evaluating(causal_lm):
+        return forward_clean(causal_lm, batch, required)

@@ -1,0 +1,105 @@
+"""Continue texts with any causal LM that runs on batches as in training, sharded or not."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.clean_pass import score_clean
+from regularizers import Requirements
+from regularizers.functional import IGNORE_INDEX
+
+LOGITS = Requirements(logits=True)
+
+
+def continue_all(
+    causal_lm: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    choose: Callable[[Tensor], Sequence[int]],
+) -> list[list[int]]:
+    """Continue prompts side by side, by one whole forward pass for each token.
+
+    A cache of keys and values would be faster, but not every strategy can run with one. All ranks
+    must call this alike: the passes are the same on each.
+
+    Args:
+        causal_lm: the model, on the device where it is to run.
+        prompts: of at least one token each.
+        new_tokens: for each prompt; fewer where the model's context ends.
+        choose: maps the logits ``[B, V]`` of the next tokens to the tokens.
+
+    Returns:
+        The new tokens of each prompt.
+
+    >>> from lit_entrodrop.model.building import LMConfig, build_causal_lm
+    >>> greedy = lambda logits: logits.argmax(-1).tolist()
+    >>> len(continue_all(build_causal_lm(LMConfig()), [[5, 6, 7]], 2, greedy)[0])
+    2
+    """
+    context = getattr(causal_lm.unwrapped.config, "max_position_embeddings", None) or math.inf
+    lengths = [len(prompt) for prompt in prompts]
+    width = int(min(max(lengths) + new_tokens, context))
+    # Later places are not seen by earlier ones, whatever is there.
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: min(len(prompt), width)] = torch.tensor(prompt[:width])
+    rows, ends = torch.arange(len(prompts)), torch.tensor(lengths)
+    for _ in range(min(new_tokens, width - max(lengths))):
+        ids[rows, ends] = torch.tensor(choose(next_logits(causal_lm, ids, ends)))
+        ends = ends + 1
+    return [
+        row[start:end].tolist() for row, start, end in zip(ids, lengths, ends.tolist(), strict=True)
+    ]
+
+
+def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:
+    """Return what a model predicts for one place of each row.
+
+    Args:
+        causal_lm: the model.
+        ids: ``[B, T]`` int64, anything from the place on.
+        ends: ``[B]`` int64, the places.
+
+    Returns:
+        ``[B, V]`` fp32 logits, on the host.
+    """
+    batch = {
+        "input_ids": ids,
+        "labels": torch.full_like(ids, IGNORE_INDEX),
+        "position_ids": torch.arange(ids.shape[1]).expand_as(ids),
+        "document_ids": torch.zeros_like(ids),
+    }
+    on_device = {name: tensor.to(causal_lm.device) for name, tensor in batch.items()}
+    logits = score_clean(causal_lm, on_device, LOGITS).logits
+    assert logits is not None, "they are required"
+    # Row t of these predicts x_t.
+    return logits[torch.arange(len(ids)), ends].float().cpu()
+
+
+def pick(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:
+    """Choose a token for each row.
+
+    Args:
+        logits: ``[B, V]``, on the host.
+        temperature: that divides them; 0 takes the likeliest token.
+        generator: of random numbers.
+
+    >>> pick(torch.tensor([[0.0, 2.0, 1.0]]), 0.0, torch.Generator())
+    [1]
+    """
+    if temperature == 0:
+        return logits.argmax(-1).tolist()
+    shares = (logits / temperature).softmax(-1)
+    return torch.multinomial(shares, 1, generator=generator).flatten().tolist()
+
+
+def until(tokens: list[int], end: int | None) -> list[int]:
+    """Return the tokens before the first that ends a text.
+
+    >>> until([3, 0, 4], end=0)
+    [3]
+    """
+    return tokens[: tokens.index(end)] if end in tokens else tokens

@@ -1,0 +1,266 @@
+"""The head as one function: loss, entropy and what else the logits tell, from hidden states.
+
+N tokens, D hidden dimensions, V words, R ranks of a LoRA adapter.
+"""
+
+from math import inf, isfinite
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_entrodrop.model.head.autograd import (
+    TokenStatistics,
+    WeightedLoss,
+    counted_weight,
+    objective,
+)
+from lit_entrodrop.model.head.chunked import HeadSettings
+from lit_entrodrop.model.head.kernels import Backend, check_backend, choose_kernel
+from lit_entrodrop.model.head.liger import linear_ce_entropy_liger
+from lit_entrodrop.model.head.logits import LinearHead
+from lit_entrodrop.model.head.rows import RowStatistics, sizing_device
+
+MIB = 2**20
+
+
+class HeadOutputs(NamedTuple):
+    """What the head tells about each token; fp32 (fp64 for fp64 inputs).
+
+    Backend ``liger`` with token weights does not tell ``logsumexp`` and ``mean_logit``, which are
+    NaN, nor ``correct``, which is False everywhere.
+
+    Args:
+        nll: ``[N]``, −ln p(label); 0 where the label is -100.
+        entropy: ``[N]`` nats, full vocabulary; given for ignored labels too.
+        logsumexp: ``[N]``, ln Σ_v exp z_v.
+        mean_logit: ``[N]``, Σ_v z_v / V; label smoothing by ε makes the loss
+            ``(1 − ε)·nll + ε·(logsumexp − mean_logit)``.
+        correct: ``[N]`` bool, whether no word has a higher logit than the label.
+        weighted_loss: scalar, Σ token_weight·loss, if token weights were given.
+    """
+
+    nll: Tensor
+    entropy: Tensor
+    logsumexp: Tensor
+    mean_logit: Tensor
+    correct: Tensor
+    weighted_loss: Tensor | None = None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def linear_ce_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    bias: Tensor | None = None,
+    lora: tuple[Tensor, Tensor] | None = None,
+    softcap: float | None = None,
+    token_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    entropy_gradient: bool = False,
+    chunk_size: int | None = None,
+    backend: Backend = "auto",
+) -> HeadOutputs:
+    """Compute loss and entropy of ``hidden @ weight.T`` over chunks of tokens.
+
+    There are two ways back to the weights:
+
+    - With ``token_weight``, gradients are computed in the forward pass and flow from
+      ``weighted_loss`` alone: 6NDV operations (8NDV in fp16, whose gradients must not be rounded
+      before the scale of the loss is known). The other results carry no gradient.
+    - Without, gradients flow from every result but ``correct`` (and ``entropy``, unless asked for),
+      so that any function of them may follow; logits are computed once more in the backward pass:
+      8NDV operations.
+
+    Either way is differentiable once: a backward pass with ``create_graph=True`` is refused.
+
+    Args:
+        hidden: ``[N, D]``, any floating dtype; scale it here if the model scales its logits.
+        weight: ``[V, D]``, as in ``nn.Linear``; if it needs no gradient, 2NDV operations less.
+        labels: ``[N]`` int64, -100 is ignored. PyTorch refuses others outside the vocabulary, on
+            a GPU with an assertion of the device; Triton gives them an nll of NaN.
+        bias: ``[V]``, added to the logits.
+        lora: input ``[N, R]`` and weight ``[V, R]`` of an adapter, whose product is added.
+        softcap: logits become ``softcap · tanh(logits / softcap)``, as Gemma's do.
+        token_weight: ``[N]``, known before this pass; no gradient. Not looked at where the label
+            is ignored.
+        label_smoothing: share of the loss that goes to all words evenly, in [0, 1]; with
+            ``token_weight`` only.
+        z_loss: factor of ``logsumexp²``, 0 or more, added to the loss; with ``token_weight`` only.
+        entropy_gradient: let gradients flow into the entropy; without ``token_weight`` only.
+        chunk_size: tokens per chunk; by default as many as :func:`default_chunk_size` says.
+        backend: ``torch``, ``triton``, or ``auto``, whichever of both measures faster on the
+            device; ``liger`` serves passes with ``token_weight`` and gradient, which then give NaN
+            for logsumexp and mean logit and False for correct, and the others as ``auto`` does.
+
+    Returns:
+        The outputs of each token.
+
+    Raises:
+        ValueError: if shapes do not fit, or an option is unknown or cannot go with the others.
+        RuntimeError: if a label is outside the vocabulary, as above; in the backward pass, if
+            ``create_graph`` is set.
+
+    >>> outputs = linear_ce_entropy(torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([3]))
+    >>> round(outputs.nll.item(), 4), round(outputs.entropy.item(), 4)  # ln 4, both
+    (1.3863, 1.3863)
+    """
+    head = LinearHead(hidden, weight, bias, lora, softcap)
+    check_head("linear_ce_entropy", head)
+    _check_tokens(head, labels, token_weight)
+    _check_options(token_weight, label_smoothing, z_loss, entropy_gradient)
+    check_backend(backend)
+    check_chunk_size(chunk_size)
+    if backend == "liger" and token_weight is not None and torch.is_grad_enabled():
+        if label_smoothing or z_loss or any(each is not None for each in (bias, lora, softcap)):
+            raise ValueError(
+                "head: 'liger' has no label_smoothing, z_loss, bias, lora or softcap; use 'auto'"
+            )
+        return _by_liger(hidden, weight, labels, token_weight)
+    device = hidden.device.type
+    autocast = torch.is_autocast_enabled(device)
+    compute_dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+    settings = HeadSettings(
+        kernel=choose_kernel(backend, hidden.device, len(weight), compute_dtype),
+        chunk_size=chunk_size or default_chunk_size(len(weight), sizing_device(hidden)),
+        compute_dtype=compute_dtype,
+        softcap=softcap,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        entropy_gradient=entropy_gradient,
+        needs_gradient=torch.is_grad_enabled(),
+    )
+    with torch.autocast(device, enabled=False):
+        # In fp16 the scale of a loss must reach gradients before they are rounded.
+        if token_weight is not None and compute_dtype != torch.float16:
+            loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
+                settings, labels, token_weight, *head.tensors
+            )
+            return HeadOutputs(*statistics)._replace(weighted_loss=loss)
+        statistics = TokenStatistics.apply(settings, labels, *head.tensors)  # type: ignore[no-untyped-call]
+        if token_weight is None:
+            return HeadOutputs(*statistics)
+        loss = objective(
+            RowStatistics(*statistics),
+            counted_weight(token_weight, labels, statistics[0].dtype),
+            settings,
+        )
+        return HeadOutputs(*(each.detach() for each in statistics))._replace(weighted_loss=loss)
+
+
+def _by_liger(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    token_weight: Tensor,
+) -> HeadOutputs:
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
+    nll, entropy = linear_ce_entropy_liger(hidden, weight, labels)
+    unknown = torch.full_like(entropy, torch.nan)
+    statistics = nll.detach(), entropy, unknown, unknown, torch.zeros_like(labels, dtype=torch.bool)
+    counted = counted_weight(token_weight, labels, nll.dtype)
+    return HeadOutputs(*statistics, weighted_loss=(counted * nll).sum())
+
+
+def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
+    """Return how many tokens' logits are held at once.
+
+    A chunk of fp32 logits takes 32 MiB on CPU, where larger ones leave the cache, and 512 MiB
+    elsewhere, where smaller ones leave the device idle; but matrix products of fewer than 256 rows
+    are slow everywhere.
+
+    Args:
+        vocabulary_size: V.
+        device: where the logits are.
+
+    Returns:
+        A multiple of 32, at least 256.
+
+    >>> default_chunk_size(32768, torch.device("cpu"))
+    256
+    """
+    budget = (32 if device.type == "cpu" else 512) * MIB
+    return max(256, budget // (4 * vocabulary_size) // 32 * 32)
+
+
+def check_chunk_size(chunk_size: int | None, name: str = "chunk_size") -> None:
+    """Refuse what is no number of tokens.
+
+    Args:
+        chunk_size: None or the number.
+        name: of the setting, for the message.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if chunk_size is None:
+        return
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size <= 0:
+        raise ValueError(f"{name}: expected an integer above 0 or None, got {chunk_size!r}")
+
+
+def check_head(function: str, head: LinearHead) -> None:
+    """Refuse a head whose tensors do not go together.
+
+    Args:
+        function: named in the message.
+        head: which.
+
+    Raises:
+        ValueError: saying what does not fit.
+    """
+    hidden, weight, bias, lora, softcap = head
+    if not (hidden.is_floating_point() and weight.is_floating_point()):
+        raise ValueError(
+            f"{function}: expected hidden states and weight of a floating dtype, "
+            f"got {hidden.dtype} and {weight.dtype}"
+        )
+    fits = hidden.ndim == weight.ndim == 2 and hidden.shape[1] == weight.shape[1]
+    fits = fits and len(weight) > 0 and (bias is None or bias.shape == weight.shape[:1])
+    if lora is not None:
+        more, adapter = lora
+        fits = fits and more.ndim == adapter.ndim == 2 and more.shape[1] == adapter.shape[1]
+        fits = fits and more.shape[:1] == hidden.shape[:1] and adapter.shape[:1] == weight.shape[:1]
+    if not fits:
+        given = (hidden, weight, bias, *(lora or (None, None)))
+        shapes = [None if tensor is None else list(tensor.shape) for tensor in given]
+        raise ValueError(
+            f"{function}: expected hidden [N, D], weight [V, D], bias [V], lora [N, R] and [V, R], "
+            f"got {', '.join(map(str, shapes))}"
+        )
+    if softcap is not None and not (isfinite(softcap) and softcap > 0):
+        raise ValueError(f"softcap: expected a finite number above 0 or None, got {softcap}")
+
+
+def _check_tokens(head: LinearHead, labels: Tensor, token_weight: Tensor | None) -> None:
+    for name, given in (("labels", labels), ("token_weight", token_weight)):
+        if given is not None and given.shape != head.hidden.shape[:1]:
+            raise ValueError(
+                f"linear_ce_entropy: expected {name} [N] beside hidden [N, D], got "
+                f"{list(given.shape)} beside {list(head.hidden.shape)}"
+            )
+
+
+def _check_options(
+    token_weight: Tensor | None, label_smoothing: float, z_loss: float, entropy_gradient: bool
+) -> None:
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing: expected a share in [0, 1], got {label_smoothing}")
+    if not 0 <= z_loss < inf:
+        raise ValueError(f"z_loss: expected a factor of 0 or more, got {z_loss}")
+    if token_weight is None and (label_smoothing or z_loss):
+        raise ValueError(
+            "label_smoothing, z_loss: expected token_weight beside them; without it, combine "
+            "nll, logsumexp and mean_logit yourself"
+        )
+    if token_weight is not None and entropy_gradient:
+        raise ValueError(
+            "entropy_gradient: expected no token_weight, as then only weighted_loss has a "
+            "gradient: leave token_weight out and weigh the results yourself"
+        )

@@ -1,5 +1,0 @@
-"""A page that explains what runs did, in one file."""
-
-from lit_entrodrop.report.page import write_report
-
-__all__ = ["write_report"]

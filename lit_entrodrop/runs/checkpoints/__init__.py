@@ -1,0 +1,1 @@
+"""Checkpoints of any strategy, read without running code from a pickle."""

@@ -1,0 +1,27 @@
+"""How a checkpoint of one file is written and any checkpoint is read."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
+
+
+class StreamingCheckpointIO(TorchCheckpointIO):
+    """Write straight to the file, where Lightning would hold the bytes in memory first."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, which :class:`Checkpoints` then makes visible."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with Path(path).open("wb") as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint of any strategy; that of a sharded one holds no optimizer."""
+        return read_checkpoint(Path(path))

@@ -1,0 +1,163 @@
+"""The file in which a run keeps its metrics."""
+
+import csv
+import re
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from lit_entrodrop.runs.writing import write_whole
+
+FILE_NAME = "metrics.csv"
+BUCKET_LOSS = re.compile("val/loss_(.+)_entropy")
+Row = dict[str, float]
+
+
+class MetricsFile(Logger):
+    """Log to ``metrics.csv`` in the run's folder, which a killed run leaves whole.
+
+    The rows are in every checkpoint too: a resumed run goes on below those of its checkpoint.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self.rows: list[Row] = []
+        self._path = Path(folder) / FILE_NAME
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """None: a run has one file."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """None: a run has one file."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self._path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Keep nothing: ``config.yaml`` holds the settings."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row."""
+        assert step is not None, "all metrics here belong to a step"
+        row = {**{name: float(value) for name, value in metrics.items()}, "step": step}
+        self.rows.append(row)
+        if row.keys() <= set(self._columns):
+            self._append(row)
+        else:
+            self._write_all()
+
+    @rank_zero_only
+    def restore(self, rows: list[Row]) -> None:
+        """Go on below the rows of a checkpoint."""
+        self.rows = [dict(row) for row in rows]
+        self._write_all()
+
+    def _append(self, row: Row) -> None:
+        # In one write, so that a line is there or not.
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def _write_all(self) -> None:
+        self._columns = sorted({name for row in self.rows for name in row})
+        file = StringIO(newline="")
+        writer = csv.DictWriter(file, self._columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self._path, file.getvalue())
+
+
+def read_metrics(folder: str | Path) -> pd.DataFrame:
+    """Read the metrics of a run.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        One row for each optimizer step that logged anything.
+
+    Raises:
+        ValueError: if the folder holds no metrics, or its file something else.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.exists():
+        raise ValueError(
+            f"run: expected {FILE_NAME} in {folder}, found none: is it a run's folder?"
+        )
+    try:
+        return pd.read_csv(path).groupby("step").last()
+    except (ValueError, LookupError) as error:
+        raise ValueError(
+            f"run: expected metrics by step in {path}, got what cannot be read "
+            f"({type(error).__name__}: {error}): resume the run, which writes the file anew, or "
+            "leave the run out"
+        ) from error
+
+
+def bucket_names(metrics: pd.DataFrame) -> list[str]:
+    """Return the groups of tokens whose validation losses metrics hold, low entropy first.
+
+    Args:
+        metrics: of a run.
+
+    >>> bucket_names(pd.DataFrame(columns=["val/loss_high_entropy", "val/loss_low_entropy"]))
+    ['low', 'high']
+    >>> bucket_names(pd.DataFrame(columns=[f"val/loss_bucket_{i}_entropy" for i in (10, 2, 1)]))
+    ['bucket_1', 'bucket_2', 'bucket_10']
+    """
+    found = (BUCKET_LOSS.fullmatch(str(column)) for column in metrics.columns)
+    return sorted((match[1] for match in found if match), key=_by_entropy)
+
+
+def whole_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of numbers that were written to their end: a killed run may cut the last.
+
+    Args:
+        table: that was read from a file to which lines are added.
+
+    >>> whole_rows(pd.DataFrame({"a": ["1", "2"], "b": ["3", None]}))["a"].tolist()
+    [1]
+    """
+    numbers = table.apply(pd.to_numeric, errors="coerce")
+    return numbers.dropna(subset=numbers.columns[-1:])
+
+
+def mean_drop_rate(metrics: pd.DataFrame) -> float:
+    """Return the share of alterable tokens that were dropped, a mean over training steps.
+
+    Args:
+        metrics: of a run. The shares of several regularizers are added.
+
+    Returns:
+        NaN if no regularizer has dropped tokens.
+
+    >>> mean_drop_rate(pd.DataFrame({"entro_drop/drop_rate": [0.1, 0.3]}))
+    0.2
+    """
+    rates = [name for name in metrics if str(name).endswith("/drop_rate")]
+    return float(metrics[rates].mean().sum()) if rates else float("nan")
+
+
+def _by_entropy(bucket: str) -> tuple[int, int]:
+    # Two or three have names, more of them numbers.
+    order, number = ["low", "mid", "high"], bucket.rpartition("_")[2]
+    return (
+        order.index(bucket) if bucket in order else len(order),
+        int(number) if number.isdecimal() else 0,
+    )

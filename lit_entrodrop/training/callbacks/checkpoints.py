@@ -1,0 +1,221 @@
+"""Checkpoints of which a reader sees all or nothing, whenever the run is killed."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.distributed.checkpoint.api import CheckpointException
+
+from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED, UNFINISHED
+
+
+class Checkpoints(Checkpoint):
+    """Keep the last checkpoints of a run, and that of the lowest validation loss.
+
+    Each is written under another name, flushed to the disk and then renamed to ``step=N.ckpt``.
+    ``last.ckpt`` and ``best.ckpt`` are links to two of them. One is written at the end of each
+    epoch, at each better validation within one, and when the run is told to end.
+
+    Args:
+        every_n_train_steps: write one after so many optimizer steps too.
+        keep_last: how many of the last are kept; the best is kept besides.
+    """
+
+    def __init__(self, every_n_train_steps: int | None = None, keep_last: int = 2) -> None:
+        if keep_last < 1 or (every_n_train_steps is not None and every_n_train_steps < 1):
+            raise ValueError(
+                "checkpoints: expected keep_last >= 1 and every_n_train_steps >= 1 or null, got "
+                f"keep_last={keep_last}, every_n_train_steps={every_n_train_steps}"
+            )
+        self.every_n_train_steps = every_n_train_steps
+        self.keep_last = keep_last
+        self.best_score = float("inf")
+        self.best_model_path = self.last_model_path = ""
+        self._saved_step = 0
+        self._is_due = self._is_last_batch = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the run's folder, and clear away what a killed run left unfinished."""
+        self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / CHECKPOINTS
+        if stage == TrainerFn.FITTING and trainer.is_global_zero:
+            for pattern in (f"*{UNFINISHED}", f"{RESHARDED}*"):
+                for unfinished in self.folder.glob(pattern):
+                    _remove(unfinished)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the step at which the run starts as kept."""
+        self._saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Keep a checkpoint every so many steps, and when the run is told to end.
+
+        Where validation comes next it is kept after that, as a run that went on from before would
+        not validate.
+        """
+        step, every = trainer.global_step, self.every_n_train_steps
+        self._is_last_batch = ends_epoch(trainer, batch_idx)
+        self._is_due = step != self._saved_step and (
+            trainer.received_sigterm or (every is not None and step % every == 0)
+        )
+        if self._is_due and not ends_or_validates(trainer, batch_idx):
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep a checkpoint within an epoch if one is due, or the loss is the lowest so far."""
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        # With a step half done, gradients would be lost.
+        if not fitting or self._is_last_batch or trainer.fit_loop._should_accumulate():
+            return
+        if self._is_due or trainer.received_sigterm or _score(trainer) < self.best_score:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep a checkpoint of the finished epoch."""
+        self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Keep a checkpoint of this step, and point the links to it.
+
+        Raises:
+            OSError: if it cannot be written; those before are kept.
+        """
+        is_written = self._saved_step == trainer.global_step and bool(self.last_model_path)
+        path = Path(self.last_model_path) if is_written else self._new_path(trainer)
+        is_best = (score := _score(trainer)) < self.best_score
+        if is_best:
+            self.best_score, self.best_model_path = score, str(path)
+        if not is_written:
+            self._write(trainer, path)
+            self.last_model_path, self._saved_step = str(path), trainer.global_step
+        if trainer.is_global_zero:
+            _point(self.folder / LAST, path)
+            if is_best:
+                _point(self.folder / BEST, path)
+            self._remove_old()
+        trainer.strategy.barrier()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which checkpoint is the best, this one included."""
+        return {"best_score": self.best_score, "best": Path(self.best_model_path).name}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best checkpoint, if it is in the run's folder."""
+        best = self.folder / state_dict["best"]
+        if state_dict["best"] and best.exists():
+            self.best_score, self.best_model_path = state_dict["best_score"], str(best)
+
+    def _new_path(self, trainer: L.Trainer) -> Path:
+        path = self.folder / f"step={trainer.global_step}.ckpt"
+        version = 2
+        # One of a run that went on from an earlier step; `last.ckpt` may point to it.
+        while path.exists():
+            path = self.folder / f"step={trainer.global_step}-v{version}.ckpt"
+            version += 1
+        return Path(trainer.strategy.broadcast(str(path)))
+
+    def _write(self, trainer: L.Trainer, path: Path) -> None:
+        unfinished = path.with_name(path.name + UNFINISHED)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            trainer.save_checkpoint(unfinished, weights_only=False)
+            if trainer.is_global_zero:
+                _flush(unfinished)
+                unfinished.rename(path)
+                _flush_folder(self.folder)
+        except (OSError, RuntimeError, CheckpointException) as error:
+            if not _is_of_the_disk(error):
+                raise
+            self._give_up(unfinished, error)
+
+    def _give_up(self, unfinished: Path, error: BaseException) -> NoReturn:
+        free = shutil.disk_usage(self.folder).free / 1e9
+        size = _size(unfinished) / 1e9
+        _remove(unfinished)
+        kept = self.last_model_path or "none yet"
+        raise OSError(
+            f"checkpoint: could not be written to {self.folder} ({error}): {size:.3f} GB had been, "
+            f"{free:.3f} GB are free; make room there and resume; the last one kept: {kept}"
+        ) from error
+
+    def _remove_old(self) -> None:
+        kept = {Path(self.best_model_path).name, Path(self.last_model_path).name}
+        written = sorted(self.folder.glob("step=*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        for path in written[: -self.keep_last]:
+            if path.name not in kept:
+                # Renamed first, as one that is half removed must not look whole.
+                _remove(path.rename(path.with_name(path.name + UNFINISHED)))
+
+
+def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Tell whether no further batch of this epoch is trained on."""
+    is_last = trainer.is_last_batch or batch_idx + 1 >= trainer.num_training_batches
+    return is_last or trainer.global_step == trainer.max_steps
+
+
+def ends_or_validates(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Tell whether validation, or the end of the epoch, comes after this batch."""
+    loop = trainer.fit_loop
+    validates = loop._data_fetcher and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    return bool(validates) or ends_epoch(trainer, batch_idx)
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    # And not of another rank that has died, of which collectives tell.
+    of_torch = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container"))
+    return isinstance(error, OSError | CheckpointException) or of_torch
+
+
+def _score(trainer: L.Trainer) -> float:
+    return float(trainer.callback_metrics.get("val/loss", float("inf")))
+
+
+def _point(link: Path, target: Path) -> None:
+    new = link.with_name(link.name + UNFINISHED)
+    new.unlink(missing_ok=True)
+    new.symlink_to(target.name)
+    copied = link.with_name(f"copied-{link.name}{UNFINISHED}")
+    if link.is_dir() and not link.is_symlink():
+        # What copying a run has made of a link.
+        link.rename(copied)
+    new.replace(link)
+    _remove(copied)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        # Other ranks of a failed write remove the same.
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in _files(path) if file.exists())
+
+
+def _flush(path: Path) -> None:
+    for file in _files(path):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+        _flush_folder(file.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

@@ -1,0 +1,226 @@
+"""Leave in the run's folder what each validation finds, document by document."""
+
+import platform
+from math import isnan
+from pathlib import Path
+from typing import Any, final
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.distributed.ranks import data_rank
+from lit_entrodrop.evaluation.metrics import (
+    DocumentLosses,
+    EntropyHistogram,
+    Passage,
+    PassageScores,
+)
+from lit_entrodrop.evaluation.metrics.passage_scores import choose_passages
+from lit_entrodrop.runs.evaluations import (
+    Evaluation,
+    evaluation_path,
+    remove_evaluations_after,
+    write_run_info,
+)
+from lit_entrodrop.training.provenance import provenance
+
+SCHEMA = 1
+# What tokenizers decode part of a character to.
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
+@final
+class EvaluationFiles(L.Callback):
+    """Write the loss of every validation document, entropies and some passages token by token.
+
+    They go into ``evaluations/``, one small file for each validation, and are what the diagnosis of
+    overfitting, the report and comparisons are made from; ``run.json`` tells what they share.
+
+    Args:
+        passages: validation passages whose tokens are kept one by one.
+        passage_tokens: tokens of a passage, at most.
+    """
+
+    def __init__(self, passages: int = 4, passage_tokens: int = 160) -> None:
+        if passages < 0 or passage_tokens < 2:
+            raise ValueError(
+                "monitors.evaluations: expected passages >= 0 and passage_tokens >= 2, got "
+                f"{passages} and {passage_tokens}: take for example 4 and 160"
+            )
+        self.passages, self.passage_tokens = passages, passage_tokens
+        self._losses: DocumentLosses | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the run's folder."""
+        self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir))
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget what a run that goes on will do again."""
+        if trainer.is_global_zero:
+            remove_evaluations_after(self.folder, trainer.global_step)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start to count."""
+        self._start("validation", pl_module)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start to count."""
+        self._start("test", pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the tokens of a batch of held-out text."""
+        if pl_module.data.evaluated[dataloader_idx] == "validation":
+            self._count(trainer, pl_module, outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the tokens of a batch."""
+        self._count(trainer, pl_module, outputs, batch)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the evaluation of this step, before a checkpoint is kept."""
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        whole = trainer.num_sanity_val_steps == float("inf")
+        if not trainer.sanity_checking or (whole and not trainer.global_step):
+            self._write(trainer, pl_module, None if fitting else "validation")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the evaluation of the checkpoint."""
+        self._write(trainer, pl_module, "test")
+
+    def _start(self, split: str, pl_module: Any) -> None:
+        blocks, device = pl_module.data.blocks(split), pl_module.device
+        size = (self.passages, self.passage_tokens)
+        chosen = choose_passages(blocks, *size, seed=pl_module.data.hparams["split_seed"])
+        names = pl_module.entropies.buckets.names
+        self._split = split
+        self._losses = DocumentLosses(blocks.num_documents, names).to(device)
+        self._histogram = EntropyHistogram(pl_module.vocabulary.size).to(device)
+        self._scores = PassageScores(chosen).to(device)
+
+    def _count(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
+        # Ranks that share a batch would count it twice.
+        if self._losses is None or not data_rank(trainer).first:
+            return
+        nll, entropy, valid = outputs["nll"], outputs["entropy"], outputs["valid"]
+        block_id, document_ids = batch["block_id"].cpu(), batch["document_ids"].cpu()
+        document = pl_module.data.blocks(self._split).document_numbers(block_id, document_ids)
+        edges = pl_module.entropies.edges
+        self._losses.update(nll, valid, document.to(nll.device), batch.get("entropy"), edges)
+        self._histogram.update(entropy[valid])
+        self._scores.update(nll, entropy, valid, block_id)
+
+    def _write(self, trainer: L.Trainer, pl_module: Any, split: str | None) -> None:
+        if self._losses is None:
+            return
+        nll, tokens = self._losses.compute()
+        histogram = self._histogram.compute()
+        passage_nll, passage_entropy = (each.cpu().numpy() for each in self._scores.compute())
+        step, epoch = _position(trainer, pl_module)
+        evaluation = Evaluation(
+            step,
+            epoch,
+            nll.cpu().double().numpy(),
+            tokens.cpu().numpy(),
+            histogram.cpu().numpy(),
+            self._histogram.edges.numpy(),
+            passage_nll,
+            passage_entropy,
+            edges_of(pl_module),
+        )
+        self._losses = None
+        if trainer.is_global_zero:
+            evaluation.save(evaluation_path(self.folder, step, split))
+            if split is None:
+                write_run_info(self.folder, run_info(pl_module, self._scores.passages))
+
+
+def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
+    """Return what all evaluations of a run share, as plain values.
+
+    Args:
+        module: in a fit whose entropies have been provided.
+        passages: whose tokens are kept.
+    """
+    data, entropies = module.data, module.entropies
+    rows = [
+        data.blocks("validation")[passage.block]["input_ids"][passage.start : passage.stop]
+        for passage in passages
+    ]
+    store = entropies.stores.get("validation")
+    known = [
+        [] if store is None else store.lookup(torch.tensor([passage.block]))[0].tolist()
+        for passage in passages
+    ]
+    return {
+        "schema": SCHEMA,
+        "buckets": {
+            "names": list(entropies.buckets.names),
+            "edges": [round(edge, 4) for edge in edges_of(module).tolist()],
+        },
+        "passages": {
+            "tokens": [pieces(module.tokenizer, row.tolist()) for row in rows],
+            "reference_entropy": [
+                [None if isnan(value) else round(value, 4) for value in row[p.start : p.stop]]
+                for p, row in zip(passages, known, strict=True)
+            ],
+        },
+        "fingerprints": {split: data.fingerprint(split) for split in ("train", *data.evaluated)},
+        "device": _device_name(module.device),
+        "provenance": provenance(module),
+    }
+
+
+def edges_of(module: Any) -> NDArray[np.float64]:
+    """Return the edges between a run's buckets, nats; none if nothing is known of its tokens."""
+    edges = module.entropies.edges
+    return np.empty(0) if edges is None else edges.double().cpu().numpy()
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """Return the text that each token adds to those before it.
+
+    A character of several tokens belongs to the last of them.
+    """
+    found, told = [], 0
+    for count in range(1, len(ids) + 1):
+        text = str(tokenizer.decode(ids[:count]))
+        whole = count == len(ids) or not text.endswith(UNFINISHED)
+        found.append(text[told:] if whole else "")
+        told = len(text) if whole else told
+    return found
+
+
+def _position(trainer: L.Trainer, pl_module: Any) -> tuple[int, float]:
+    if trainer.state.fn != TrainerFn.FITTING:
+        position = pl_module.position
+        return position.steps, float(position.epochs)
+    if trainer.sanity_checking:
+        return 0, 0.0
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return trainer.global_step, trainer.current_epoch + done / trainer.num_training_batches
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.machine() if device.type == "cpu" else device.type

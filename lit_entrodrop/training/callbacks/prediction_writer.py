@@ -1,0 +1,86 @@
+"""Write the loss and entropy of every token to parquet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from lit_entrodrop.distributed.ranks import data_rank
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Write ``predictions-RANK.parquet``: one row for each token that is not padding.
+
+    Columns: ``block_id``, ``document`` (within its block), ``position`` (within its block),
+    ``token_id``, ``token``, ``nll`` and ``entropy`` (nats; NaN for the first token of a document,
+    which nothing predicts), ``counted`` (whether its loss counts in training). Ranks that share
+    their data write one file.
+
+    Args:
+        folder: where the file goes.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = Path(folder)
+        self._writer: pq.ParquetWriter | None = None
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Append the tokens of a batch."""
+        if not data_rank(trainer).first:
+            return
+        table = token_table(prediction, pl_module.tokenizer)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path(trainer), table.schema)
+        self._writer.write_table(table)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Close the file and say where it is."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            rank_zero_info(f"predictions: {self._path(trainer)}")
+
+    def _path(self, trainer: L.Trainer) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"predictions-{data_rank(trainer).rank}.parquet"
+
+
+def token_table(prediction: dict[str, Tensor], tokenizer: Any) -> pa.Table:
+    """Return the tokens of a batch as rows, without padding and dummy blocks.
+
+    Args:
+        prediction: tensors ``[B, T]``, and ``block_id`` ``[B]``.
+        tokenizer: turns ids into tokens.
+    """
+    shape = prediction["input_ids"].shape
+    block = prediction["block_id"][:, None].expand(shape)
+    real = (prediction["document_ids"] >= 0) & (block >= 0)
+    position = real.cumsum(1) - 1
+    token_ids = prediction["input_ids"][real].cpu()
+    columns = {
+        "block_id": block[real],
+        "document": prediction["document_ids"][real],
+        "position": position[real],
+        "nll": prediction["nll"][real],
+        "entropy": prediction["entropy"][real],
+        "counted": (prediction["labels"] >= 0)[real],
+    }
+    arrays = {name: column.cpu().numpy() for name, column in columns.items()}
+    tokens = tokenizer.convert_ids_to_tokens(token_ids.tolist())
+    return pa.table({**arrays, "token_id": token_ids.numpy(), "token": tokens})

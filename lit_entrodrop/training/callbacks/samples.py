@@ -1,0 +1,174 @@
+"""Texts that the model writes as it trains."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.settings import check_at_least
+from lit_entrodrop.model.generation import continue_all, pick, until
+from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.training.callbacks.checkpoints import ends_epoch
+
+FILE_NAME = "samples.jsonl"
+Row = dict[str, int | str]
+
+
+@final
+@dataclass(eq=False)
+class Samples(L.Callback):
+    """Let the model continue some prompts, and keep the texts in ``samples.jsonl``.
+
+    Samples are drawn at the validation that ends an epoch, the same for the same run: they neither
+    take nor change the random numbers of training. All ranks run the model alike, so it may be
+    sharded in any way. TensorBoard shows the texts too.
+
+    Args:
+        every_n_epochs: draw after each so many epochs.
+        count: samples each time.
+        new_tokens: most tokens of a sample; fewer where the model's context ends.
+        temperature: of sampling; 0 takes the likeliest token.
+        prompts: texts to continue, in turns; null means the first tokens of validation documents.
+        prompt_tokens: how many those are.
+        seed: of sampling.
+        show: print the samples too.
+    """
+
+    every_n_epochs: int = 1
+    count: int = 4
+    new_tokens: int = 32
+    temperature: float = 0.0
+    prompts: list[str] | None = None
+    prompt_tokens: int = 8
+    seed: int = 0
+    show: bool = False
+    rows: list[Row] = field(init=False, default_factory=list, repr=False)
+    _ends_epoch: bool = field(init=False, default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        settings = ("every_n_epochs", "count", "new_tokens", "prompt_tokens")
+        check_at_least(1, **{name: getattr(self, name) for name in settings})
+        check_at_least(0, seed=self.seed)
+        given = self.prompts is None or (self.prompts and all(self.prompts))
+        warm = self.temperature == 0 or 0.01 <= self.temperature <= 100
+        if not warm or not given or self.seed >= 2**31:
+            raise ValueError(
+                "samples: expected temperature 0, or 0.01 to 100, prompts that are texts or null, "
+                f"and seed below 2**31, got {self.temperature}, {self.prompts} and {self.seed}: "
+                "leave prompts out for validation documents"
+            )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find the run's folder."""
+        self._path = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / FILE_NAME
+        self._writes = trainer.is_global_zero
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Notice when an epoch ends."""
+        self._ends_epoch = ends_epoch(trainer, batch_idx)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw samples after the last validation of an epoch, before a checkpoint keeps them."""
+        epoch = trainer.current_epoch + 1
+        if trainer.sanity_checking or not self._ends_epoch or epoch % self.every_n_epochs:
+            return
+        tokenizer: Any = pl_module.tokenizer
+        prompts = self._prompts(pl_module)
+        with trainer.precision_plugin.forward_context():
+            written = continue_all(
+                pl_module.causal_lm,  # type: ignore[arg-type]
+                prompts,
+                self.new_tokens,
+                self._choose(trainer),
+            )
+        rows: list[Row] = [
+            {
+                "step": trainer.global_step,
+                "epoch": epoch,
+                "prompt": tokenizer.decode(prompt),
+                "text": tokenizer.decode(until(tokens, tokenizer.eos_token_id)),
+            }
+            for prompt, tokens in zip(prompts, written, strict=True)
+        ]
+        self.rows += rows
+        self._write()
+        self._tell(trainer, rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all samples of the run so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on below the samples of a checkpoint."""
+        self.rows = [dict(row) for row in state_dict["rows"]]
+        self._write()
+
+    def _prompts(self, pl_module: L.LightningModule) -> list[list[int]]:
+        if self.prompts is None:
+            data: TextDataModule = pl_module.data  # type: ignore[assignment]
+            found = first_tokens(data.blocks("validation"), self.count, self.prompt_tokens)
+        else:
+            tokenizer: Any = pl_module.tokenizer
+            found = [tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+        return [found[number % len(found)] for number in range(self.count)]
+
+    def _choose(self, trainer: L.Trainer) -> Callable[[Tensor], Sequence[int]]:
+        generator = torch.Generator().manual_seed((self.seed << 32) + trainer.global_step)
+
+        def choose(logits: Tensor) -> Sequence[int]:
+            # Kernels may differ from rank to rank, but all must go on with the same tokens.
+            return trainer.strategy.broadcast(pick(logits, self.temperature, generator))
+
+        return choose
+
+    def _write(self) -> None:
+        if not self._writes:
+            return
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
+        write_whole(self._path, "".join(lines))
+
+    def _tell(self, trainer: L.Trainer, rows: list[Row]) -> None:
+        if not self._writes:
+            return
+        for row in rows if self.show else ():
+            rank_zero_info(f"sample: {row['prompt']} ⟶ {row['text']}")
+        texts = "\n\n".join(f"**{row['prompt']}**{row['text']}" for row in rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("samples", texts, trainer.global_step)
+
+
+def first_tokens(blocks: PackedBlocks, count: int, length: int) -> list[list[int]]:
+    """Return the first tokens of some documents, spread evenly over all.
+
+    Args:
+        blocks: of the documents; a long document may have been cut into several.
+        count: documents, at most.
+        length: tokens of each, at most; the last one of a document is left to be told.
+
+    >>> chunks, block = np.array([0, 4, 9]), np.array([0, 2])
+    >>> blocks = PackedBlocks(np.arange(9), np.ones(9, bool), chunks, block, np.arange(2), 9, 0)
+    >>> first_tokens(blocks, 2, 3)
+    [[0, 1, 2], [4, 5, 6]]
+    """
+    starts, ends = blocks.chunk_starts[:-1], blocks.chunk_starts[1:]
+    chosen = np.unique(np.linspace(0, len(starts) - 1, count).astype(int))
+    stops = np.clip(ends - 1, starts + 1, starts + length)
+    return [blocks.tokens[starts[each] : stops[each]].tolist() for each in chosen]

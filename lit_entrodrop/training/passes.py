@@ -1,0 +1,74 @@
+"""The forward passes of a training step through the model that is trained."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from torch import Tensor
+
+from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.clean_pass import Batch
+from regularizers import Outputs, Regularizers, TrainingStep
+
+
+def forward(
+    causal_lm: CausalLM,
+    regularizers: Regularizers,
+    batch: Batch,
+    input_ids: Tensor,
+    perturb: Callable[[Tensor], Tensor] | None,
+    token_weight: Tensor | None = None,
+) -> Outputs:
+    """Run the model on other inputs against the labels of a batch.
+
+    Args:
+        causal_lm: the model.
+        regularizers: what they require is computed, and the rest is not.
+        batch: labels, positions and documents.
+        input_ids: ``[B, T]`` int64.
+        perturb: maps embeddings ``[B, T, D]`` to new ones.
+        token_weight: ``[B, T]``, if it is known before the pass.
+    """
+    outputs: Outputs = causal_lm(
+        input_ids,
+        batch["labels"],
+        batch["position_ids"],
+        batch["document_ids"],
+        perturb,
+        None if regularizers.reads_outputs else token_weight,
+        regularizers.requirements,
+    )
+    return outputs
+
+
+def with_second_forward(
+    step: TrainingStep, causal_lm: CausalLM, regularizers: Regularizers, batch: Batch
+) -> TrainingStep:
+    """Return a step that can run the model again, if a regularizer requires that.
+
+    Args:
+        step: of the batch.
+        causal_lm: the model.
+        regularizers: whose hooks run again where the first pass is repeated.
+        batch: labels, positions and documents.
+    """
+    if not regularizers.requirements.second_forward:
+        return step
+    again = partial(_second_forward, step, causal_lm, regularizers, batch)
+    return replace(step, second_forward=again)
+
+
+def _second_forward(
+    step: TrainingStep,
+    causal_lm: CausalLM,
+    regularizers: Regularizers,
+    batch: Batch,
+    input_ids: Tensor | None = None,
+    perturb: Callable[[Tensor], Tensor] | None = None,
+) -> Outputs:
+    run = partial(forward, causal_lm, regularizers, batch)
+    if input_ids is not None or perturb is not None:
+        return run(batch["input_ids"] if input_ids is None else input_ids, perturb)
+    # The hooks that run again may require a second forward, as they did in the first pass.
+    step = with_second_forward(step, causal_lm, regularizers, batch)
+    return run(regularizers.on_input_ids(step), partial(regularizers.on_embeddings, step=step))

@@ -1,0 +1,119 @@
+"""How a model was trained, as plain values that a checkpoint keeps and a model card tells."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from lit_entrodrop import __version__
+from lit_entrodrop.model.loading import PACKAGE_PREFIX, locate
+from lit_entrodrop.training.optim import LRSchedule
+from regularizers import Curriculum, Regularizer
+
+if TYPE_CHECKING:
+    from lit_entrodrop.training.module import LitCausalLM
+
+DESCRIBED = (Regularizer, Curriculum, LRSchedule)
+PACKAGES = ("torch", "lightning", "transformers")
+# Settings of Lightning's Trainer that decide what is learned.
+TRAINER = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "world_size")
+DATA = ("block_size", "batch_size", "packing", "max_train_tokens", "split_seed")
+
+
+def provenance(module: "LitCausalLM") -> dict[str, Any]:
+    """Tell how a model is being trained.
+
+    Args:
+        module: attached to a trainer whose data is set up.
+
+    Returns:
+        Strings, numbers, lists and dicts alone. Corpora are named without their folders.
+    """
+    trainer, data = module.trainer, module.data
+    corpus = data.hparams["corpus"]
+    return {
+        "regularizers": [settings_of(each) for each in module.regularizers.ordered],
+        "optimizer": _optimizer(module),
+        "lr_schedule": settings_of(module.lr_schedule),
+        "trainer": {name: getattr(trainer, name) for name in TRAINER}
+        | {"precision": str(trainer.precision), "strategy": type(trainer.strategy).__name__},
+        "seed": module.seed,
+        "data": {name: data.hparams[name] for name in DATA}
+        | {"order": repr(data.order)}
+        | {"corpus": [public_name(name) for name in _as_list(corpus)], "splits": data.summary()},
+        "metrics": dict(module.last_evaluation),
+        "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+    }
+
+
+def settings_of(thing: object) -> Any:
+    """Return an object's public settings as plain values, under their class path.
+
+    >>> settings_of(LRSchedule(warmup=2))["init_args"]
+    {'warmup': 2, 'decay': 'cosine', 'final': 0.0}
+    """
+    if thing is None or isinstance(thing, bool | int | float):
+        return thing
+    if isinstance(thing, str | Path):
+        return public_name(str(thing))
+    if isinstance(thing, list | tuple):
+        return [settings_of(each) for each in thing]
+    if isinstance(thing, Mapping):
+        return {str(name): settings_of(each) for name, each in thing.items()}
+    path = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    if not isinstance(thing, DESCRIBED):
+        return path
+    public = {name: value for name, value in vars(thing).items() if not name.startswith("_")}
+    # A flag of every torch module.
+    public.pop("training", None)
+    return {"class_path": path, "init_args": settings_of(public)}
+
+
+def public_name(name: str) -> str:
+    """Return a name that tells nothing of the machine: a path loses its folders.
+
+    >>> public_name("/home/me/texts.jsonl"), public_name("~/models/mine"), public_name("org/name")
+    ('texts.jsonl', 'mine', 'org/name')
+    """
+    path = PureWindowsPath(name) if PureWindowsPath(name).drive else Path(name)
+    is_path = path.is_absolute() or name.startswith(("~", "./", "../", "file:"))
+    return path.name if is_path else name
+
+
+def hub_name(source: str | None) -> str | None:
+    """Return the name of a pretrained model if it lies on the hub.
+
+    >>> tiny_base = "package:lit_entrodrop/model/tiny_base"
+    >>> hub_name("Qwen/Qwen3-0.6B"), hub_name(tiny_base), hub_name("./mine")
+    ('Qwen/Qwen3-0.6B', None, None)
+    """
+    if source is None or source.startswith(PACKAGE_PREFIX):
+        return None
+    try:
+        place = locate(source)
+    except ValueError:
+        return None
+    on_hub = place.name == source and place.gguf_file is None and not Path(source).exists()
+    return source if on_hub else None
+
+
+def _optimizer(module: "LitCausalLM") -> dict[str, Any] | None:
+    if not module.trainer.optimizers:
+        return None
+    # DeepSpeed wraps it.
+    optimizer = module.trainer.optimizers[0]
+    optimizer = getattr(optimizer, "optimizer", optimizer)
+    path = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+    # The first group has the settings that the class was given.
+    group = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+    group["lr"] = group.pop("initial_lr", group["lr"])
+    in_use = {
+        name: value for name, value in group.items() if value is not None and value is not False
+    }
+    return {"class_path": path, "init_args": settings_of(in_use)}
+
+
+def _as_list(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)

@@ -1,0 +1,81 @@
+"""Lightning's Trainer, which can also score a corpus."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
+
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.distributed.ranks import is_first
+from lit_entrodrop.entropy.file import open_rows
+from lit_entrodrop.entropy.scoring import Split, score_split
+from lit_entrodrop.training.module import LitCausalLM
+
+
+class Trainer(L.Trainer):
+    """Lightning's Trainer, which can also score a corpus."""
+
+    _score: Callable[[], None] | None = None
+
+    def score(
+        self,
+        model: LitCausalLM,
+        datamodule: TextDataModule,
+        split: Split = "train",
+        output: str | None = None,
+    ) -> None:
+        """Compute the entropy of every token with the model as it is, and keep them in a file.
+
+        A scoring that was killed goes on where it stood.
+
+        Args:
+            model: the frozen scorer.
+            datamodule: the corpus.
+            split: train, validation or test.
+            output: file to write (``.safetensors``), to name as ``model.reference`` of a later
+                fit; they are always in the cache too, where a fit with ``entropy_source:
+                reference`` and the same initial model finds them by itself.
+        """
+        _check_output(output)
+        self._score = partial(self._write_scores, model, datamodule, split, output)
+        try:
+            self.predict(model, datamodule=datamodule, return_predictions=False)
+        finally:
+            self._score = None
+
+    def _run_stage(self) -> Any:
+        # What comes before a stage sets up devices, ranks and the model; a callback could only add
+        # to the stage itself.
+        return self._score() if self._score else super()._run_stage()
+
+    def _write_scores(
+        self, model: LitCausalLM, data: TextDataModule, split: Split, output: str | None
+    ) -> None:
+        with self.precision_plugin.forward_context():
+            store, path = score_split(split, data, model.causal_lm, model.entropies.cache_dir)
+        if output and is_first():
+            store.save(Path(output))
+        rank_zero_info(f"entropies: {output or path}")
+
+
+def _check_output(output: str | None) -> None:
+    if output is None:
+        return
+    path = Path(output)
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise ValueError(f"output: expected the name of a .safetensors file, got {output}")
+    if path.exists():
+        try:
+            open_rows(path)
+        except ValueError as error:
+            raise ValueError(
+                f"output: expected a new file or entropies of an earlier `score`, but {output} "
+                "holds something else: name another"
+            ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"output: expected a folder that can be written to, got {path.parent}")

@@ -1,0 +1,450 @@
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from lit_entrodrop import __version__
+from lit_entrodrop.cli.lit_cli import resolved_config, run_lightning
+from lit_entrodrop.cli.main import main
+from lit_entrodrop.data.corpora.registry import CORPORA
+from lit_entrodrop.entropy.file import open_rows
+from lit_entrodrop.runs.evaluations import Evaluation
+from lit_entrodrop.runs.metrics_file import read_metrics
+from tests.helpers.processes import python
+from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
+
+ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
+
+
+def outcome(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that ends by itself with success, and return what it printed."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.fixture(scope="module")
+def kept(tiny_module: Tiny) -> Path:
+    """The folder of a run that every test copies."""
+    tiny_module.run("fit")
+    return tiny_module.folder
+
+
+@pytest.fixture
+def run(tiny: Tiny, kept: Path) -> Path:
+    """A run of the tiny config in the folder of the test, as if the test had made it."""
+    shutil.copytree(kept, tiny.folder, symlinks=True, dirs_exist_ok=True)
+    return tiny.folder / "run"
+
+
+def test_fit_writes_config_metrics_and_checkpoints(run: Path) -> None:
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    kept = {f"checkpoints/{name}.ckpt" for name in ("best", "last", "step=10", "step=20")}
+    kept |= {"run.json", *(f"evaluations/step={step}.npz" for step in (0, 10, 20))}
+    [events] = {name for name in files if name.startswith("tensorboard/")}
+    assert files == {"config.yaml", "metrics.csv", "throughput.csv", events, *kept}
+    metrics = read_metrics(run)
+    validations = metrics.dropna(subset=["val/loss"])
+    assert validations.index.tolist() == [0, 10, 20]
+    assert validations["val/loss"].is_monotonic_decreasing
+    assert {"val/loss_low_entropy", "val/loss_high_entropy", "learning_rate"} <= set(metrics)
+    assert metrics.dropna(subset=["train/loss"]).index.tolist() == list(range(2, 22, 2))
+
+
+def test_last_checkpoint_is_of_the_last_epoch_even_if_another_was_better(tiny: Tiny) -> None:
+    write_corpus(tiny.corpus, texts(30, seed=4))
+    run = tiny.run("fit", "--trainer.max_epochs=8", "--model.optimizer.init_args.lr=0.1")
+    losses = read_metrics(run)["val/loss"].dropna()
+    assert losses.idxmin() < losses.index[-1]
+    steps = {
+        name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert steps == {"best": losses.idxmin(), "last": losses.index[-1]}
+
+
+def test_config_of_the_run_repeats_it(tiny: Tiny, run: Path) -> None:
+    again = tiny.folder / "again"
+    main(["fit", "--config", str(run / "config.yaml"), "--trainer.default_root_dir", str(again)])
+    torch.testing.assert_close(
+        weights(again / "checkpoints/last.ckpt"),
+        weights(run / "checkpoints/last.ckpt"),
+        atol=0,
+        rtol=0,
+    )
+
+
+def test_seed_decides_the_run(tiny: Tiny, run: Path) -> None:
+    other = tiny.run("fit", "--seed_everything=1", root="other")
+    ours, theirs = (read_metrics(folder)["train/loss"].dropna() for folder in (run, other))
+    assert not np.allclose(ours, theirs)
+
+
+def test_printed_config_round_trips(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [ENTRODROP, "--model.regularizers.quantile=0.3", "--model.optimizer.init_args.lr=0.5"]
+    printed = outcome(["fit", *tiny.config(), *asked, "--print_config"], capsys)
+    (tiny.folder / "printed.yaml").write_text(printed)
+    repeated = outcome(
+        ["fit", "--config", str(tiny.folder / "printed.yaml"), "--print_config"], capsys
+    )
+    assert repeated == printed
+    config = yaml.safe_load(printed)
+    assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
+    [regularizer] = config["model"]["regularizers"]
+    assert regularizer["class_path"] == "regularizers.EntroDrop"
+    assert regularizer["init_args"]["quantile"] == 0.3
+    assert regularizer["init_args"]["curriculum"]["init_args"]["max"] == 0.5
+
+
+def test_configs_compose_and_flags_win(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, block in {"one": "EntroDrop", "two": "EmbeddingDropout"}.items():
+        text = f"model:\n  regularizers+:\n    - class_path: regularizers.{block}\n"
+        (tiny.folder / f"{name}.yaml").write_text(text)
+    files = [f"--config={tiny.folder}/{name}.yaml" for name in ("one", "two")]
+    flags = ["--trainer.max_epochs=7", "--model.regularizers+=regularizers.RandomTokenDropout"]
+    config = yaml.safe_load(
+        outcome(["fit", *tiny.config(), *files, *flags, "--print_config"], capsys)
+    )
+    assert [item["class_path"] for item in config["model"]["regularizers"]] == [
+        "regularizers.EntroDrop",
+        "regularizers.EmbeddingDropout",
+        "regularizers.RandomTokenDropout",
+    ]
+    assert config["trainer"]["max_epochs"] == 7
+
+
+def test_resume_by_last_equals_an_uninterrupted_run(tiny: Tiny) -> None:
+    settings = [ENTRODROP, "--model.regularizers.curriculum=0.5", "--trainer.max_epochs=3"]
+    whole = tiny.run("fit", *settings, root="whole")
+    # The same schedule, stopped in the second epoch by a file that fails.
+    plug_in = tiny.folder / "killer.py"
+    plug_in.write_text(
+        "import lightning as L\n"
+        "class Killer(L.Callback):\n"
+        "    def on_train_batch_start(self, trainer, *args):\n"
+        "        if trainer.global_step == 15:\n"
+        "            raise KeyError('killed')\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tiny.folder))
+        with pytest.raises(KeyError, match="killed"):
+            tiny.run("fit", *settings, "--trainer.callbacks+=killer.Killer", root="killed")
+    resumed = tiny.run("fit", *settings, "--ckpt_path=last", root="killed")
+    torch.testing.assert_close(
+        weights(resumed / "checkpoints/last.ckpt"),
+        weights(whole / "checkpoints/last.ckpt"),
+        atol=0,
+        rtol=0,
+    )
+    ours, theirs = read_metrics(resumed), read_metrics(whole)
+    pd.testing.assert_series_equal(ours["val/loss"].dropna(), theirs["val/loss"].dropna())
+    pd.testing.assert_series_equal(ours["train/loss"].dropna(), theirs["train/loss"].dropna())
+
+
+def test_settings_given_win_over_those_of_the_checkpoint(tiny: Tiny, run: Path) -> None:
+    resumed = tiny.run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--data.batch_size=8")
+    assert resumed == run
+    assert read_metrics(run).index[-1] == 20 + 5
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["batch_size"] == 8
+
+
+def test_optimizer_settings_given_win_on_resume(tiny: Tiny, run: Path) -> None:
+    changed = ["--model.optimizer.init_args.lr=0.002", "--model.optimizer.init_args.weight_decay=1"]
+    tiny.run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", *changed)
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    [matrices, others] = state["optimizer_states"][0]["param_groups"]
+    assert (matrices["weight_decay"], others["weight_decay"]) == (1, 0)
+    assert matrices["initial_lr"] == others["initial_lr"] == 0.002
+    rates = read_metrics(run)["learning_rate"].dropna()
+    assert 0 < rates[rates.index > 20].max() < 0.002
+
+
+def test_changed_entropy_source_is_computed_anew_on_resume(tiny: Tiny) -> None:
+    tiny.run("fit", ENTRODROP)
+    source = "--model.regularizers.entropy_source=reference"
+    run = tiny.run("fit", ENTRODROP, source, "--ckpt_path=last", "--trainer.max_epochs=3")
+    kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["entropies"]
+    assert kept["origin"] == "reference None"
+    assert not kept["train"]["values"][:, 1].isnan().all()
+
+
+def test_mixed_precision_trains_with_clipping(tiny: Tiny) -> None:
+    run = tiny.run("fit", "--trainer.precision=bf16-mixed", "--trainer.max_epochs=4")
+    losses = read_metrics(run)["val/loss"].dropna()
+    assert losses.iloc[-1] < losses.iloc[0] - 0.5
+
+
+def test_last_checkpoint_does_not_wait_for_validation(tiny: Tiny) -> None:
+    run = tiny.run("fit", "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=5")
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == read_metrics(run).index[-1]
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_evaluation_of_a_checkpoint(
+    tiny: Tiny, run: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    best = run / "checkpoints" / "best.ckpt"
+    with pytest.warns(UserWarning, match=r"may have been trained on some .* give data.validation"):
+        tiny.run(command, f"--ckpt_path={best}", "--data.test=0.2", root="elsewhere")
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+    split = {"validate": "validation", "test": "test"}[command]
+    values = {row[2].split()[0]: float(row[3]) for row in rows if row[1].strip() == split}
+    assert np.exp(values["loss"]) == pytest.approx(values["perplexity"], rel=1e-2)
+    if command == "validate":
+        assert values["loss"] == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-3)
+    [written] = (tiny.folder / "elsewhere").rglob("*.npz")
+    assert written.name == f"{split}-step=20.npz"
+    assert Evaluation.load(written).loss[0] == pytest.approx(values["loss"], rel=1e-3)
+
+
+def test_evaluation_with_the_settings_of_the_run_is_not_warned_of(tiny: Tiny, run: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="data: this model was trained on other blocks")
+        tiny.run("validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", root="elsewhere")
+
+
+def test_predict_writes_a_table(tiny: Tiny, run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    out = tiny.run("predict", f"--ckpt_path={best}", "--data.predict_split=validation", root="p")
+    table = pq.read_table(out / "predictions-0.parquet").to_pandas()
+    counted = table[table["counted"]]
+    assert (table["position"][table["nll"].isna()] < 16).all()
+    assert table["nll"].isna().tolist() == table["entropy"].isna().tolist()
+    assert counted["nll"].mean() == pytest.approx(read_metrics(run)["val/loss"].min(), rel=1e-4)
+
+
+@pytest.mark.parametrize("output", ["scores.bin", "folder.safetensors"])
+def test_scores_go_to_a_file_that_a_fit_can_name(tiny: Tiny, output: str) -> None:
+    (tiny.folder / "folder.safetensors").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        tiny.run("score", f"--output={tiny.folder / output}")
+    assert "expected the name of a .safetensors file" in str(ended.value.code)
+
+
+def test_interval_of_zero_logs_once_an_epoch(tiny: Tiny) -> None:
+    logged = read_metrics(tiny.run("fit", "--trainer.log_every_n_steps=0"))
+    assert len(logged["train/loss"].dropna()) == 2
+
+
+def test_validation_as_a_module_says_nothing_alarming(tiny: Tiny, run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    command = [*tiny.config(), f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]
+    result = python("-m", "lit_entrodrop", "validate", *command, cwd=CONFIGS.parent)
+    assert result.returncode == 0, result.stderr
+    assert "validation" in result.stdout
+    assert "dirpath" not in result.stderr
+    assert "no logger configured" not in result.stderr
+    assert "callbacks used to create" not in result.stderr
+
+
+def test_scores_serve_a_later_fit(tiny: Tiny) -> None:
+    file = tiny.folder / "scores" / "entropies.safetensors"
+    apart = f"--data.cache_dir={tiny.folder / 'apart'}"
+    tiny.run("score", "--split=train", f"--output={file}", apart, root="scored")
+    assert not (tiny.folder / "scored").exists()
+    reference = [ENTRODROP, "--model.regularizers.entropy_source=reference"]
+    by_file = tiny.run("fit", *reference, f"--model.reference={file}", root="by_file")
+    # The model is the same one, so what it computes itself must agree.
+    own = tiny.run("fit", *reference, root="own")
+    rates = [read_metrics(folder)["entro_drop/drop_rate"].dropna() for folder in (by_file, own)]
+    assert rates[0].sum() > 0
+    pd.testing.assert_series_equal(*rates)
+
+
+def test_scores_in_the_cache_are_found_by_a_later_fit(tiny: Tiny) -> None:
+    tiny.run("score", "--split=train")
+    cached = {path: path.stat().st_mtime_ns for path in (tiny.folder / "cache/entropy").iterdir()}
+    assert len(cached) == 1
+    tiny.run("fit", ENTRODROP, "--model.regularizers.entropy_source=reference")
+    [path] = cached
+    assert path.stat().st_mtime_ns == cached[path]
+    # The others are of the validation split and of the sample of training blocks.
+    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 3
+
+
+def test_scores_in_the_cache_are_not_computed_again(tiny: Tiny) -> None:
+    tiny.run("score", "--split=train")
+    [path] = (tiny.folder / "cache/entropy").iterdir()
+    scored, _ = open_rows(path, "r+")
+    # A mark that no scoring would leave.
+    for block in range(len(scored.values)):
+        scored.write(block, np.full(16, block, np.float16))
+    file = tiny.folder / "again.safetensors"
+    tiny.run("score", "--split=train", f"--output={file}")
+    assert file.read_bytes() == path.read_bytes()
+    tiny.run("score", "--split=train", "--trainer.precision=bf16-mixed")
+    assert len(list((tiny.folder / "cache/entropy").iterdir())) == 2
+
+
+def test_export_by_command(tiny: Tiny, run: Path) -> None:
+    best, out = run / "checkpoints" / "best.ckpt", tiny.folder / "model"
+    main(["export", "--ckpt_path", str(best), "--output", str(out), "--dtype", "bfloat16"])
+    assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.bfloat16
+
+
+def test_exported_model_is_a_new_start(tiny: Tiny, run: Path) -> None:
+    out = tiny.folder / "model"
+    main(["export", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={out}"])
+    again = tiny.run(
+        "fit", "--model.lm.architecture=null", f"--model.lm.pretrained={out}", root="again"
+    )
+    start, best = read_metrics(again)["val/loss"].iloc[0], read_metrics(run)["val/loss"].min()
+    assert start == pytest.approx(best, rel=1e-5)
+
+
+def test_regularizer_of_a_user_trains(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.folder / "elsewhere"
+    folder.mkdir()
+    (folder / "my_regularizer.py").write_text(
+        '"""A regularizer outside the repository."""\n'
+        "from regularizers import Regularizer\n"
+        "class Shrink(Regularizer):\n"
+        '    """Make embeddings smaller."""\n'
+        "    def __init__(self, factor: float) -> None:\n"
+        "        super().__init__()\n"
+        "        self.factor = factor\n"
+        "    def on_embeddings(self, embeddings, step):\n"
+        '        step.log("norm", embeddings.norm())\n'
+        "        return embeddings * self.factor\n"
+    )
+    config = folder / "mine.yaml"
+    block = {"class_path": "my_regularizer.Shrink", "init_args": {"factor": 0.5}}
+    config.write_text(json.dumps({"model": {"regularizers+": [block]}}))
+    monkeypatch.syspath_prepend(str(folder))
+    metrics = read_metrics(tiny.run("fit", f"--config={config}"))
+    assert (metrics["shrink/norm"].dropna() > 0).all()
+    plain = read_metrics(tiny.run("fit", root="plain"))
+    assert not np.allclose(metrics["train/loss"].dropna(), plain["train/loss"].dropna())
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = outcome(["--help"], capsys)
+    for word in (
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "score",
+        "export",
+        "plan",
+        "quickstart",
+        "regularizers",
+    ):
+        assert word in shown
+
+
+def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        text = outcome(["fit", "--help"], capsys)
+    own = [
+        line
+        for line in text.splitlines()
+        if line.strip().startswith(("--model.", "--data.")) and " CONFIG" not in line
+    ]
+    assert len(own) > 25
+    lines = text.splitlines()
+    for line in own:
+        following = (
+            lines[lines.index(line) + 1].strip() if lines.index(line) + 1 < len(lines) else ""
+        )
+        explained = len(line.split()) > 3 or (following and not following.startswith("--"))
+        assert explained, line
+    assert "nats" in text or "tokens" in text.lower()
+
+
+@pytest.mark.parametrize("command", ["export", "plan", "quickstart", "report"])
+def test_other_commands_have_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = outcome([command, "--help"], capsys)
+    assert f"usage: lit-entrodrop {command}" in text
+    assert "--output" in text
+
+
+def test_registry_corpora_are_named_in_the_error(
+    tiny: Tiny, capsys: pytest.CaptureFixture[Any]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        tiny.run("fit", "--data.corpus=registry:nope")
+    assert all(name in str(ended.value.code) for name in CORPORA)
+
+
+def test_traceback_is_shown_on_demand(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_ENTRODROP_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="block_size"):
+        tiny.run("fit", "--data.block_size=1")
+
+
+def test_two_ranks_share_a_run(tiny: Tiny) -> None:
+    folder = tiny.folder / "ddp"
+    ranks = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    place = ["--trainer.default_root_dir", str(folder)]
+    result = python(
+        "-m", "lit_entrodrop", "fit", *tiny.config(), *ranks, *place, cwd=CONFIGS.parent
+    )
+    assert result.returncode == 0, result.stderr
+    two = read_metrics(folder)
+    one = read_metrics(tiny.run("fit", "--data.batch_size", 8, root="one"))
+    for name in ("val/loss", "train/loss"):
+        expected = one[name].dropna()
+        assert two[name].dropna().to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
+
+
+def test_unknown_command_is_told_all_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["reprot"])
+    assert "got reprot: did you mean report?" in str(ended.value.code)
+    assert all(
+        name in str(ended.value.code)
+        for name in ("fit", "compare", "doctor", "plan", "regularizers")
+    )
+    with pytest.raises(SystemExit) as helped:
+        main([])
+    assert helped.value.code == 0
+    assert "Fine-tune a causal LM on little text" in capsys.readouterr().out
+    main(["--version"])
+    assert capsys.readouterr().out == f"lit-entrodrop {__version__}\n"
+
+
+def test_no_bar_is_no_bar(tiny: Tiny) -> None:
+    path = tiny.folder / "shown.yaml"
+    path.write_text("{trainer: {enable_progress_bar: null}}")
+    settings = [*tiny.config(), "--config", str(path), "--monitors.progress_bar", "null"]
+    place = ["--trainer.default_root_dir", str(tiny.folder / "bare"), "--trainer.max_steps", "1"]
+    cli = run_lightning(["fit", *settings, *place])
+    assert cli.trainer.progress_bar_callback is None
+
+
+def test_a_single_epoch_of_entropies_of_the_last_is_warned_of(tiny: Tiny) -> None:
+    with pytest.warns(UserWarning, match="nothing will be dropped; set entropy_source"):
+        tiny.run("fit", ENTRODROP, "--trainer.max_epochs=1")
+
+
+def test_ready_configs_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--data.corpus=x", "--config", "configs/base.yaml", "--config=regularizers/focal.yaml"]
+    config = resolved_config([*words, "--config", "{trainer: {max_epochs: 3}}"])
+    assert (config["trainer"]["gradient_clip_val"], config["trainer"]["max_epochs"]) == (1.0, 3)
+    [regularizer] = config["model"]["regularizers"]
+    assert regularizer["class_path"] == "regularizers.Focal"
+    # A file of the folder wins.
+    (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 7}")
+    assert resolved_config([*words[:1], "--config=base.yaml"])["trainer"]["max_epochs"] == 7

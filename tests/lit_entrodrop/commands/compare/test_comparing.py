@@ -1,0 +1,191 @@
+"""Comparisons of the tiny model from end to end, interrupted and not."""
+
+import html
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lit_entrodrop.commands.compare.comparing import compare_given
+from lit_entrodrop.commands.compare.existing_runs import read_given, sort_into_trials
+from lit_entrodrop.commands.compare.planning import plan_runs
+from lit_entrodrop.commands.compare.processes import Workers
+from lit_entrodrop.commands.compare.results import Subject, judge
+from lit_entrodrop.commands.compare.settings import parse_settings
+from lit_entrodrop.commands.compare.training import is_finished, train
+from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
+from lit_entrodrop.runs.metrics_file import read_metrics
+from tests.helpers.comparing import ARMS, compared, content, start_forked, times
+from tests.helpers.processes import fork, kill
+from tests.helpers.tiny import Tiny
+
+WITH_TEST = {"data": {"test": 0.3}}
+
+
+@pytest.fixture(scope="module")
+def output(tiny_module: Tiny) -> Path:
+    return tiny_module.folder / "compared"
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_module: Tiny, output: Path) -> tuple[dict[str, Any], str]:
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    return compared(tiny_module, output, workers=2, base=base, title="two arms")
+
+
+def test_every_arm_is_trained_at_every_seed(
+    finished: tuple[dict[str, Any], str], output: Path
+) -> None:
+    comparison, _ = finished
+    arms = comparison["arms"]
+    assert list(arms) == ["plain", "entrodrop"]
+    assert [run["seed"] for run in arms["plain"]["runs"]] == [0, 1]
+    folders = sorted(str(path.parent.relative_to(output)) for path in output.rglob(METRICS))
+    strengths = [f"entrodrop/max={value}/seed={seed}" for value in (0.4, 0.8) for seed in (0, 1)]
+    assert folders == [*strengths, "plain/seed=0", "plain/seed=1"]
+    steps = {read_metrics(output / folder).index[-1] for folder in folders}
+    assert len(steps) == 1
+
+
+def test_trial_is_chosen_by_validation_and_told_of_test(
+    finished: tuple[dict[str, Any], str], output: Path
+) -> None:
+    comparison, _ = finished
+    arm = comparison["arms"]["entrodrop"]
+    assert comparison["split"] == "test"
+    losses = {trial["name"]: trial["validation_loss"] for trial in arm["trials"]}
+    best = min(losses, key=lambda name: losses[name])
+    assert (
+        [trial["name"] for trial in arm["trials"] if trial["chosen"]] == [best] == [arm["chosen"]]
+    )
+    runs = [output / "entrodrop" / best / f"seed={seed}" for seed in (0, 1)]
+    expected = sum(read_metrics(run)["val/loss"].iloc[1:].min() for run in runs) / 2
+    assert losses[best] == pytest.approx(expected)
+    # Told of other text than chosen by.
+    assert arm["metrics"]["best/loss"]["mean"] != pytest.approx(losses[best], rel=1e-4)
+    other = "max=0.8" if best == "max=0.4" else "max=0.4"
+    assert not list((output / "entrodrop" / other).rglob("test-step=*"))
+
+
+def test_results_hold_what_a_reader_needs(
+    finished: tuple[dict[str, Any], str], output: Path
+) -> None:
+    comparison, told = finished
+    assert json.loads((output / "comparison.json").read_text()) == comparison
+    metrics = comparison["arms"]["entrodrop"]["metrics"]
+    for name in ("best/loss", "last/loss_low_entropy", "last/gap", "last/clean_train_loss"):
+        assert metrics[name]["samples"] == 2
+        low, high = metrics[name]["interval"]
+        assert low <= metrics[name]["difference"] <= high
+    assert 0 < metrics["drop_rate"]["mean"] < 0.5
+    assert comparison["arms"]["plain"]["verdict"] is None
+    assert comparison["arms"]["entrodrop"]["verdict"] in {"better", "worse", "no difference shown"}
+    assert "two arms: loss in nats per token on the test split" in told
+    assert "plain had one trial" in told
+    assert comparison["arms"]["entrodrop"]["sentence"] in " ".join(told.split())
+    page = html.unescape((output / "report.html").read_text())
+    assert "two arms" in page
+    assert all(note in page for note in comparison["notes"])
+
+
+def test_finished_runs_are_not_touched(
+    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path
+) -> None:
+    before = {path.parent: times(path.parent) for path in output.rglob(METRICS)}
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    comparison, told = compared(tiny_module, output, base=base, title="two arms")
+    assert {folder: times(folder) for folder in before} == before
+    assert "6 of 6 runs are finished already" in told
+    # One run at a time, of which nothing must be said.
+    assert comparison["arms"] == finished[0]["arms"]
+
+
+def test_changed_config_is_refused(
+    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path
+) -> None:
+    before = {path: times(path) for path in (output / "plain").iterdir()}
+    changed = {"model": {"lr_schedule": {"warmup": 1}}, **WITH_TEST}
+    base = [*content(tiny_module)["base"], changed]
+    with pytest.raises(
+        ValueError, match=r"finished with, but model\.lr_schedule\.warmup is 1\.0, not"
+    ):
+        compared(tiny_module, output, base=base)
+    assert {path: times(path) for path in before} == before
+
+
+def test_runs_made_before_are_compared(
+    finished: tuple[dict[str, Any], str], output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = output / "entrodrop" / finished[0]["arms"]["entrodrop"]["chosen"]
+    folders = [
+        f"{arm}={path}/seed={seed}"
+        for arm, path in (("ours", chosen), ("plain", output / "plain"))
+        for seed in (0, 1)
+    ]
+    given = compare_given(folders, output / "given", None, [], Console(width=170))
+    assert given["baseline"] == "plain"
+    assert given["split"] == "test"
+    ours, same = given["arms"]["ours"]["metrics"], finished[0]["arms"]["entrodrop"]["metrics"]
+    assert ours["best/loss"] == same["best/loss"]
+    assert "ours" in capsys.readouterr().out
+
+
+def test_one_seed_is_compared_over_documents(
+    finished: tuple[dict[str, Any], str], output: Path
+) -> None:
+    chosen = output / "entrodrop" / finished[0]["arms"]["entrodrop"]["chosen"]
+    folders = [f"ours={chosen}/seed=0", f"plain={output}/plain/seed=0"]
+    trials, split, _ = sort_into_trials([read_given(folder) for folder in folders])
+    given = judge(Subject("one seed", "plain", (), trials, split), output)
+    finding = given["arms"]["ours"]["metrics"]["best/loss"]
+    assert finding["method"] == "bootstrap over documents"
+    assert finding["samples"] > 2
+    assert any("not of what other seeds would give" in note for note in given["notes"])
+    assert given["arms"]["ours"]["metrics"]["last/gap"]["interval"] is None
+
+
+def test_killed_comparison_loses_nothing(
+    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path, tmp_path: Path
+) -> None:
+    """SIGKILL takes the comparison, but not the run that it has started last."""
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    settings = content(tiny_module, base=base, seeds=[0])
+    first, *others = plan_runs(parse_settings(settings), tmp_path)
+    process = fork(_compare, tiny_module, tmp_path, settings)
+    deadline = time.monotonic() + 100
+    while not (is_finished(first) and others[0].folder.exists()):
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    kill(process)
+    assert not any(is_finished(run) for run in others)
+    before = times(first.folder)
+    told = io.StringIO()
+    train([first, *others], Workers(start=start_forked), Console(file=told, width=170))
+    assert times(first.folder) == before
+    assert "1 of 3 runs are finished already" in told.getvalue()
+    for run in (first, *others):
+        assert is_finished(run)
+        uninterrupted = output / run.folder.relative_to(tmp_path)
+        assert (run.folder / METRICS).read_text() == (uninterrupted / METRICS).read_text()
+
+
+def _compare(tiny: Tiny, output: Path, settings: dict[str, Any]) -> None:
+    compared(tiny, output, **settings)
+
+
+def test_run_that_fails_is_told(tiny: Tiny, tmp_path: Path) -> None:
+    arms = {"plain": [], "wrong": {**ARMS["entrodrop"], "strengths": {"quantile": [2.0]}}}
+    settings = {"arms": arms, "seeds": [0]}
+    with pytest.raises(
+        ValueError, match=r"1 of 2 runs failed, the first wrong quantile=2\.0 seed 0"
+    ):
+        compared(tiny, tmp_path / "failed", **settings)
+    log = tmp_path / "failed/wrong/quantile=2.0/seed=0/compare/fit.log"
+    assert "quantile" in log.read_text()
+    plain, _ = plan_runs(parse_settings(content(tiny, **settings)), tmp_path / "failed")
+    assert is_finished(plain)

@@ -1,0 +1,220 @@
+"""From settings to runs, each with the config that `fit` would use."""
+
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_entrodrop.commands.compare.planning import (
+    Run,
+    digest,
+    first_difference,
+    flatten,
+    plan_runs,
+    trial_name,
+    with_strength,
+)
+from lit_entrodrop.commands.compare.run_state import check_claim, claim, config_file
+from lit_entrodrop.commands.compare.settings import parse_settings, read_settings
+from regularizers.discovery import own_regularizers
+from tests.helpers.tiny import CONFIGS
+
+BASE = ["configs/base.yaml", "configs/experiments/quickstart/common.yaml"]
+GRID = {"curriculum.init_args.max": [0.3, 0.6]}
+ENTRODROP = {"configs": ["configs/regularizers/entrodrop.yaml"], "strengths": GRID}
+DECAY = {"strengths": {"model.optimizer.init_args.weight_decay": [0.1, 0.5]}}
+
+
+def plan(arms: dict[str, Any], **changes: Any) -> list[Run]:
+    content = {"base": BASE, "arms": {"plain": [], **arms}, **changes}
+    return plan_runs(parse_settings(content), Path("out"))
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Run]:
+    return plan({"entrodrop": ENTRODROP, "decay": DECAY}, seeds=[0, 3])
+
+
+def test_there_is_a_run_for_each_arm_strength_and_seed(runs: list[Run]) -> None:
+    of_a_seed = ["plain", "entrodrop/max=0.3", "entrodrop/max=0.6"]
+    of_a_seed += ["decay/weight_decay=0.1", "decay/weight_decay=0.5"]
+    expected = [f"out/{folder}/seed={seed}" for seed in (0, 3) for folder in of_a_seed]
+    assert [str(run.folder) for run in runs] == expected
+    assert runs[6].title == "entrodrop max=0.3 seed 3"
+    assert len({run.digest for run in runs}) == len(runs)
+
+
+def test_configs_differ_in_the_arm_alone(runs: list[Run]) -> None:
+    plain, *others = [run for run in runs if run.seed == 3]
+    for run in others:
+        ours, theirs = flatten(run.config), flatten(plain.config)
+        differing = {name for name in ours.keys() | theirs if ours.get(name) != theirs.get(name)}
+        assert differing
+        assert all(name.startswith(("model.regularizers", "model.optimizer")) for name in differing)
+    assert {run.config["seed_everything"] for run in runs} == {0, 3}
+
+
+def test_strengths_are_set(runs: list[Run]) -> None:
+    [regularizer] = runs[2].config["model"]["regularizers"]
+    assert regularizer["init_args"]["curriculum"]["init_args"]["max"] == 0.6
+    assert runs[4].config["model"]["optimizer"]["init_args"]["weight_decay"] == 0.5
+    # What else the optimizer was given stays.
+    assert runs[4].config["model"]["optimizer"]["init_args"]["lr"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ([{"data": {"batch_size": 2}}], "arms.a: expected everything but model.regularizers,"),
+        (
+            [{"trainer": {"max_epochs": 3}}],
+            "in plain, but trainer.max_epochs is 3, not 10: set it in",
+        ),
+        ([{"model": {"lm": {"pretrained": "other"}}}], "model.lm.pretrained is other"),
+        # Identical models would be told by other tokens.
+        ([{"model": {"entropy_buckets": {"quantiles": [0.5]}}}], "model.entropy_buckets.quantiles"),
+        ([{"model": {"memorization": None}}], "but model.memorization"),
+        ([{"monitors": {"evaluations": None}}], "but monitors.evaluations"),
+        ([{"model": {"colour": 1}}], "arms.a: lit-entrodrop: error: Group 'model' does not accept"),
+        ({"strengths": {"quantile": [0.5]}}, "the arm's last regularizer, but it has none"),
+        (
+            {**ENTRODROP, "strengths": {"colour": [1]}},
+            "that there is, found quantile, curriculum",
+        ),
+        ({**ENTRODROP, "strengths": {"quantile.x": [1]}}, "found no settings"),
+        ({**ENTRODROP, "strengths": {"quantile": ["x"]}}, "arms.a.strengths: lit-entrodrop fit"),
+    ],
+)
+def test_bad_arms_are_refused(arm: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        plan({"a": arm})
+
+
+def test_dropout_within_the_model_and_adapters_are_rivals() -> None:
+    dropout = {"model": {"lm": {"config_overrides": {"attention_dropout": 0.1}}}}
+    runs = plan({"dropout": [dropout], "lora": ["configs/model/lora.yaml"]})
+    assert [run.arm for run in runs] == ["plain", "dropout", "lora"]
+
+
+def test_strength_leaves_the_config_as_it_was() -> None:
+    config = {"model": {"regularizers": [{"class_path": "A", "init_args": {"x": 1}}]}}
+    changed = with_strength(config, {"x": 2}, "here")
+    assert changed["model"]["regularizers"][0]["init_args"] == {"x": 2}
+    assert config["model"]["regularizers"][0]["init_args"] == {"x": 1}
+
+
+def test_digest_heeds_what_has_an_effect() -> None:
+    config = {"trainer": {"max_epochs": 2, "default_root_dir": "a"}, "data": {"num_workers": 0}}
+    moved = {"trainer": {"max_epochs": 2, "default_root_dir": "b"}, "data": {"num_workers": 4}}
+    longer = {"trainer": {"max_epochs": 3, "default_root_dir": "a"}, "data": {"num_workers": 0}}
+    assert digest(config) == digest(moved) != digest(longer)
+    assert first_difference(config, moved) is None
+    assert first_difference(longer, config) == "trainer.max_epochs is 3, not 2"
+    assert first_difference({"a": [1]}, {"a": []}) == "a is absent, not []"
+
+
+def test_trial_is_named_in_full_where_the_end_is_ambiguous() -> None:
+    assert trial_name({"a.max": 1, "b.max": 2}) == "a.max=1,b.max=2"
+
+
+def test_ready_comparison_compares_controls_at_matched_strengths() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "entrodrop.yaml")
+    assert [len(arm.trials) for arm in settings.arms] == [1, 3, 3, 3, 3, 3]
+    strengths = {arm.name: arm.strengths for arm in settings.arms}
+    for first, second in settings.contrasts:
+        assert strengths[first] == strengths[second]
+    assert len(settings.seeds) == 3
+    assert sum(len(arm.trials) for arm in settings.arms) * len(settings.seeds) == 48
+    # The first strength of each arm, as it takes some time to compose all.
+    arms = [
+        replace(arm, strengths={name: values[:1] for name, values in arm.strengths.items()})
+        for arm in settings.arms
+    ]
+    runs = plan_runs(replace(settings, arms=tuple(arms)), Path("out"))
+    assert len(runs) == 18
+    assert all(run.config["data"]["test"] > 0 for run in runs)
+
+
+def test_baselines_are_all_methods_without_a_second_corpus() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "baselines.yaml")
+    assert {len(arm.trials) for arm in settings.arms[1:]} == {2}
+    assert sum(len(arm.trials) for arm in settings.arms) * len(settings.seeds) == 129
+    compared = set()
+    for arm in settings.arms:
+        for file in arm.configs:
+            for item in yaml.safe_load(Path(file).read_text())["model"].get("regularizers+", []):
+                name = item["class_path"].removeprefix("regularizers.")
+                parameters = inspect.signature(own_regularizers()[name]).parameters
+                assert all(setting.partition(".")[0] in parameters for setting in arm.strengths)
+                compared.add(name)
+    # It alone would train on less, as its holdout text is taken from the corpus.
+    assert "HoldoutLossSelection" not in compared
+    assert len(compared) >= 19
+
+
+def test_baselines_of_model_and_optimizer_are_composed() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "baselines.yaml")
+    arms = [
+        replace(arm, strengths={name: values[1:] for name, values in arm.strengths.items()})
+        for arm in settings.arms
+        if arm.name in ("plain", "weight_decay", "dropout", "r_drop", "loss_reweighting")
+    ]
+    runs = plan_runs(replace(settings, seeds=(0,), arms=tuple(arms)), Path("out"))
+    models = {run.arm: run.config["model"] for run in runs}
+    plain = models["plain"]["optimizer"]["init_args"]
+    decayed = models["weight_decay"]["optimizer"]["init_args"]
+    assert decayed == {**plain, "weight_decay": 0.5}
+    assert models["dropout"]["lm"]["dropout"]["hidden"] == 0.2
+    assert models["r_drop"]["lm"]["dropout"]["hidden"] == 0.1
+    assert models["plain"]["lm"]["dropout"] is None
+
+
+def test_library_is_compared_at_the_settings_of_its_configs() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "library.yaml")
+    files = {Path(file) for arm in settings.arms for file in arm.configs}
+    assert len(files) == len(settings.arms) - 1
+    few = ("plain", "mir", "learn_focus_review", "weight_decay_strong")
+    arms = tuple(arm for arm in settings.arms if arm.name in few)
+    runs = plan_runs(replace(settings, arms=arms, contrasts=()), Path("out"))
+    orders = {run.arm: run.config["data"]["order"]["class_path"] for run in runs}
+    assert orders["learn_focus_review"].endswith("LearnFocusReview")
+    assert orders["plain"].endswith("Shuffled")
+
+
+def test_quickstart_comparison_is_the_quickstart() -> None:
+    runs = plan_runs(read_settings(CONFIGS / "comparisons" / "quickstart.yaml"), Path("out"))
+    assert [run.arm for run in runs] == ["plain", "entrodrop", "random"]
+    maxima = [
+        run.config["model"]["regularizers"][0]["init_args"]["curriculum"]["init_args"]["max"]
+        for run in runs[1:]
+    ]
+    assert maxima == [0.9, 0.9]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"config_hash": "a'])
+def test_mark_that_cannot_be_read_is_told(tmp_path: Path, runs: list[Run], content: str) -> None:
+    run = replace(runs[0], folder=tmp_path)
+    claim(run)
+    path = tmp_path / "compare" / "mark.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf"{path}, got something else .*: remove {tmp_path}"):
+        check_claim(run)
+
+
+def test_config_that_was_lost_is_told_or_written_anew(tmp_path: Path, runs: list[Run]) -> None:
+    run = replace(runs[0], folder=tmp_path)
+    claim(run)
+    config_file(run).unlink()
+    other = replace(run, config={**run.config, "seed_everything": 9})
+    with pytest.raises(ValueError, match=r"the config differs, and .*fit\.yaml cannot be read"):
+        check_claim(other)
+    config_file(run).write_text("a: [")
+    with pytest.raises(ValueError, match=r"fit\.yaml cannot be read: change it back"):
+        check_claim(other)
+    config_file(run).unlink()
+    claim(run)
+    assert yaml.safe_load(config_file(run).read_text()) == run.config

@@ -1,0 +1,94 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_entrodrop.cli.config_files import find_config
+from lit_entrodrop.commands.compare.settings import Arm, parse_settings, read_settings
+from tests.helpers.tiny import CONFIGS
+
+ARM = {"configs": ["configs/regularizers/entrodrop.yaml"]}
+GOOD: dict[str, Any] = {"base": ["configs/base.yaml"], "arms": {"plain": [], "mine": ARM}}
+
+
+def test_defaults() -> None:
+    settings = parse_settings(GOOD)
+    assert settings.baseline == "plain"
+    assert settings.seeds == (0,)
+    assert settings.contrasts == ()
+    assert [len(arm.trials) for arm in settings.arms] == [1, 1]
+
+
+def test_grid_is_every_combination() -> None:
+    arm = Arm("a", strengths={"curriculum": [0.1, 0.2], "quantile": [0.3, 0.5, 0.7]})
+    assert len(arm.trials) == 6
+    assert arm.trials[0] == {"curriculum": 0.1, "quantile": 0.3}
+    assert arm.trials[-1] == {"curriculum": 0.2, "quantile": 0.7}
+
+
+def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
+    assert parse_settings({**GOOD, "arms": {"one": [], "other": ARM}}).baseline == "one"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"plain": []}}, "arms: expected at least two, got ['plain']"),
+        ({"arms": []}, "arms: expected a mapping, got []"),
+        ({"arms": {"a/b": [], "c": []}}, "arms: expected a name that can be a folder's"),
+        ({"arms": {"..": [], "c": []}}, "arms: expected a name that can be a folder's"),
+        ({"arms": {"lock": [], "c": []}}, "files so called, got lock: call the arm something else"),
+        ({"arms": {"Report.html": [], "c": []}}, "files so called, got Report.html"),
+        ({"arms": {"a": {"model": {}}, "b": []}}, "arms.a: expected a list of config files"),
+        ({"arms": {"a": [3], "b": []}}, "arms.a: expected config files or mappings, got 3"),
+        ({"arms": {"a": ["no.yaml"], "b": []}}, "config: expected a file, found no no.yaml"),
+        ({"base": []}, "base: expected a list of config files or mappings"),
+        ({"seeds": [0, 0]}, "seeds: expected different whole numbers"),
+        ({"seeds": [-1]}, "seeds: expected different whole numbers"),
+        ({"seeds": []}, "seeds: expected different whole numbers"),
+        ({"seeds": ["0"]}, "seeds: expected different whole numbers"),
+        ({"baseline": "none"}, "baseline: expected one of plain, mine, got none"),
+        ({"contrasts": [["plain", "no"]]}, "contrasts: expected one of plain, mine, got no"),
+        ({"contrasts": ["plain"]}, "contrasts: expected pairs of different arms, got plain"),
+        ({"contrasts": [["mine", "mine"]]}, "contrasts: expected pairs of different arms"),
+        ({"colour": 1}, "config: expected arms, base, baseline"),
+        ({"arms": {"a": {**ARM, "strengths": {"x": 3}}, "b": []}}, "arms.a.strengths.x: expected"),
+        (
+            {
+                "arms": {
+                    "a": {**ARM, "strengths": {"x": [1, 2]}},
+                    "b": {**ARM, "strengths": {"x": [1, 2, 3]}},
+                }
+            },
+            "the same number of trials for all arms that have a grid, as the best of more looks "
+            "better by chance, got a 2, b 3",
+        ),
+    ],
+)
+def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_settings({**GOOD, **changes})
+
+
+def test_files_are_found_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("model: {}\n")
+    config = tmp_path / "compare.yaml"
+    config.write_text(yaml.safe_dump({**GOOD, "arms": {"a": [], "b": ["own.yaml"]}}))
+    assert read_settings(config).arms[1].configs == (str(tmp_path / "own.yaml"),)
+
+
+def test_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match="config: expected YAML"):
+        read_settings(tmp_path / "bad.yaml")
+
+
+def test_ready_configs_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = CONFIGS / "comparisons" / "quickstart.yaml"
+    assert find_config("configs/comparisons/quickstart.yaml", Path()) == expected
+    assert read_settings(Path("comparisons/quickstart.yaml")).baseline == "plain"

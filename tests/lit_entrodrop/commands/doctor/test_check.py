@@ -1,0 +1,39 @@
+import pytest
+
+from lit_entrodrop.commands.doctor.check import Check, any_fails, failed, passed, run_check, warned
+
+
+def test_check_is_named_after_its_function() -> None:
+    def well_known(_: None) -> Check:
+        return warned("seen", "look again")
+
+    assert run_check(well_known, None) == Check("warn", "seen", "look again", "well known")
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (ValueError("data.x: expected 1,\n got 2: set it"), "data.x: expected 1, got 2: set it"),
+        (RuntimeError("shape mismatch"), "RuntimeError: shape mismatch"),
+        (NotImplementedError(), "NotImplementedError"),
+    ],
+)
+def test_error_is_a_failure_in_its_own_words(error: Exception, found: str) -> None:
+    def check(_: None) -> Check:
+        raise error
+
+    told = run_check(check, None)
+    assert (told.status, told.found, told.name) == ("fail", found, "check")
+
+
+def test_interruption_is_no_failure() -> None:
+    def check(_: None) -> Check:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_check(check, None)
+
+
+def test_warnings_alone_do_not_fail() -> None:
+    assert not any_fails([passed(""), warned("", "")])
+    assert any_fails([passed(""), failed("", "")])

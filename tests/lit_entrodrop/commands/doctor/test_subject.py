@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+
+from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.commands.doctor.subject import examined_config, steps_per_epoch, subject_of
+from tests.helpers.doctor import make_subject
+from tests.helpers.tiny import CONFIGS, Tiny
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"accumulate_grad_batches": 3},
+        {"limit_train_batches": 3},
+        {"limit_train_batches": 0.5, "accumulate_grad_batches": 2},
+        {"max_steps": 7},
+    ],
+)
+def test_steps_are_those_that_lightning_takes(tiny_module: Tiny, settings: dict[str, Any]) -> None:
+    module, data = tiny_module.module(), tiny_module.data()
+    trainer = tiny_module.trainer(limit_val_batches=0, **settings)
+    trainer.fit(module, datamodule=data)
+    assert make_subject(tiny_module, trainer=settings).steps == trainer.global_step
+
+
+def test_devices_share_out_an_epoch() -> None:
+    assert steps_per_epoch(41, replicas=4, batch_size=4, accumulate=2) == 2
+
+
+def test_config_as_a_whole_is_built_without_its_folder_and_devices(tiny: Tiny) -> None:
+    words = [*tiny.config(), "--config", str(CONFIGS / "regularizers" / "entrodrop.yaml")]
+    words += ["--trainer.default_root_dir", str(tiny.folder / "run"), "--trainer.devices=4"]
+    config = resolved_config([*words, "--trainer.strategy=ddp", "--ckpt_path=last"])
+    before = repr(config)
+    with subject_of(config) as subject:
+        assert subject.trainer.world_size == 1
+        assert subject.trainer.max_epochs == 2
+        assert subject.module.regularizers.names == ["entro_drop"]
+        assert subject.data.block_size == 16
+        subject.read_data()
+        assert subject.steps_per_epoch == 3
+    assert repr(config) == before
+    assert not (tiny.folder / "run").exists()
+
+
+def test_examined_config_names_no_other_folder(tiny: Tiny) -> None:
+    config = resolved_config(tiny.config())
+    config["model"]["lm"]["compile"] = True
+    examined = examined_config(config, "elsewhere")
+    assert examined["trainer"]["default_root_dir"] == "elsewhere"
+    assert examined["model"]["lm"]["compile"] is False
+    assert config["model"]["lm"]["compile"] is True

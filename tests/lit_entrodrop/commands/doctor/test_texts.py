@@ -1,0 +1,23 @@
+from lit_entrodrop.commands.doctor.texts import excerpt, first_difference, sample, text_of
+from lit_entrodrop.data.documents import Document
+
+
+def test_chats_are_read_without_their_frame() -> None:
+    turns = '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": null}]'
+    assert text_of(Document("messages", turns)) == "Hi"
+    parts = '[{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]'
+    assert "Hi" in text_of(Document("messages", parts))
+
+
+def test_sample_is_spread_and_holds_each_once() -> None:
+    documents = [Document("text", str(number)) for number in range(10)]
+    assert [document.content for document in sample(documents, 4)] == ["0", "2", "5", "7"]
+    assert sample(documents, 50) == documents
+
+
+def test_difference_at_the_end_is_shown() -> None:
+    assert first_difference("abc", "ab") == "'abc' -> 'ab'"
+
+
+def test_excerpt_keeps_short_texts() -> None:
+    assert excerpt("a\nb") == "'a b'"

@@ -1,0 +1,85 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.commands.plan.settings import (
+    data_parallel_size,
+    job_of,
+    planned_precision,
+    training_tokens,
+)
+from tests.helpers.tiny import Tiny
+
+SHARED = {"class_path": "x.FSDP2Strategy", "init_args": {"tensor_parallel_size": 2}}
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "strategy", "expected"),
+    [
+        ("auto", 1, "auto", 1),
+        (-1, 2, "ddp", 2),
+        (4, 2, "fsdp2", 8),
+        ("4", 1, "ddp", 4),
+        ("0,3,", 1, "ddp", 2),
+        ([0, 1, 2], 1, "ddp", 3),
+        (4, 1, SHARED, 2),
+    ],
+)
+def test_devices_are_counted_as_fit_takes_them(
+    devices: Any, nodes: int, strategy: Any, expected: int
+) -> None:
+    trainer = {"devices": devices, "num_nodes": nodes, "strategy": strategy}
+    assert data_parallel_size(trainer) == expected
+
+
+def test_a_job_is_read_from_a_config(tiny: Tiny) -> None:
+    more = ["--trainer.devices=2", "--trainer.accumulate_grad_batches=3", "--trainer.max_steps=5"]
+    config = resolved_config([*tiny.config(), *more, "--model.lm.lora.rank=2"])
+    job = job_of(config)
+    assert (job.batch_size, job.global_batch_size, job.block_size) == (4, 24, 16)
+    assert job.lm.lora is not None
+    assert job.lm.lora.rank == 2
+    assert job.optimizer == 8.0
+    assert training_tokens(config, job, None) == 5 * 24 * 16
+    assert training_tokens(config, job, 100.0) == 200.0  # in two epochs
+    config["trainer"]["max_steps"] = -1
+    assert training_tokens(config, job, None) is None
+
+
+def test_the_configured_optimizer_is_the_one_that_is_counted(tiny: Tiny) -> None:
+    momentum = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.momentum=0.9"]
+    flags = ["--model.optimizer.lr=0.1", "--model.lm.dtype=bfloat16"]
+    job = job_of(resolved_config([*tiny.config(), *momentum, *flags]))
+    assert job.optimizer == 2.0
+
+
+def test_demands_are_those_of_the_configured_regularizers(tiny: Tiny) -> None:
+    named = ["--model.regularizers+=regularizers.ReferenceKL"]
+    named += ["--model.regularizers+=regularizers.WaveBound", "--model.regularizers.decay=0.9"]
+    named += ["--model.regularizers+=regularizers.MIR", "--model.lm.lora.rank=2"]
+    job = job_of(resolved_config([*tiny.config(), *named]))
+    required = job.demands.required
+    assert (required.reference, required.teacher, required.second_forward) == (True, 0.9, True)
+    assert job.demands.reads_outputs
+    assert job.optimizer == 8.0 + 4.0  # moments, average
+    assert job.reference == replace(job.lm, lora=None)
+    assert job.frozen is not None
+    assert job.frozen.trainable == 0
+    other = [*named, "--model.reference=package:lit_entrodrop/model/tiny_base"]
+    assert job_of(resolved_config([*tiny.config(), *other])).frozen != job.frozen
+    assert job_of(resolved_config(tiny.config())).frozen is None
+
+
+def test_a_wrong_flag_ends_as_in_fit(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        resolved_config([*tiny.config(), "--data.blok_size=3"])
+    assert ended.value.code == 2
+    assert "blok_size" in capsys.readouterr().err
+
+
+def test_fp32_is_planned_in_bf16() -> None:
+    assert planned_precision("32-true", "float32") == "bf16-mixed"
+    assert planned_precision("16-mixed", "float32") == "16-mixed"
+    assert planned_precision("32-true", "bfloat16") == "32-true"

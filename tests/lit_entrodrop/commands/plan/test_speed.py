@@ -1,0 +1,53 @@
+import pytest
+
+from lit_entrodrop.commands.plan.communication import Traffic
+from lit_entrodrop.commands.plan.speed import (
+    OVERLAP,
+    Speed,
+    compute_seconds,
+    exposed_seconds,
+    offload_seconds,
+)
+from lit_entrodrop.model.building import LMConfig, build_on_meta
+from lit_entrodrop.model.hardware import find_hardware
+from lit_entrodrop.model.sizes import sizes_of
+
+H100 = find_hardware("h100")
+
+
+def test_a_device_computes_at_the_share_of_its_peak() -> None:
+    # 6 · 8·10⁹ operations, 1000 tokens, 40 % of 989·10¹²
+    assert compute_seconds(48e9, 1000, 0.4, H100) == pytest.approx(0.12133, rel=1e-4)
+    assert compute_seconds(48e9, 1000, 0.8, H100) == pytest.approx(0.12133 / 2, rel=1e-4)
+
+
+def test_what_outlasts_computing_is_waited_for() -> None:
+    nothing, within, out = Traffic(0, 0), Traffic(450e9, 0), Traffic(450e9, 50e9)
+    assert exposed_seconds(within, nothing, 10.0, H100) == 0.0
+    assert exposed_seconds(out, nothing, 0.0, H100) == pytest.approx(2.0)
+    assert exposed_seconds(out, nothing, 1.0, H100) == pytest.approx(2 - OVERLAP)
+
+
+def test_the_sums_of_tensor_parallelism_never_hide() -> None:
+    sent, awaited = Traffic(450e9, 50e9), Traffic(450e9, 0)
+    assert exposed_seconds(sent, awaited, 10.0, H100) == pytest.approx(1.0)
+
+
+def test_steps_days_and_cost_follow_from_a_step() -> None:
+    speed = Speed(step_seconds=36.0, tokens_per_step=1000, world_size=4)
+    assert speed.tokens_per_second == pytest.approx(1000 / 36)
+    assert speed.tokens_per_device == pytest.approx(250 / 36)
+    assert speed.steps(99_001) == 100
+    assert speed.days(100_000) == pytest.approx(1 / 24)
+    assert speed.cost(100_000, price_per_hour=3.0) == pytest.approx(12.0)
+
+
+def test_offloading_takes_longer_with_each_micro_batch_and_less_on_more_machines() -> None:
+    sizes = sizes_of(build_on_meta(LMConfig()))
+    once = offload_seconds(sizes, 1, 1, 8.0, H100)
+    # Weights twice in bf16 and fp32 gradients, over PCIe.
+    more = offload_seconds(sizes, 1, 2, 8.0, H100) - once
+    assert more == pytest.approx(sizes.parameters * (2 * 2 + 4) / H100.host_bandwidth)
+    assert offload_seconds(sizes, 16, 1, 8.0, H100) == pytest.approx(
+        offload_seconds(sizes, 8, 1, 8.0, H100) / 2
+    )

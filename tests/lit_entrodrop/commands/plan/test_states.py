@@ -1,0 +1,167 @@
+"""Arithmetic against what real models, optimizers and shards take."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from lit_entrodrop.commands.plan.states import Held, optimizer_bytes, states
+from lit_entrodrop.model.building import (
+    LMConfig,
+    LoRAConfig,
+    build_causal_lm,
+    build_on_meta,
+    prepare_causal_lm,
+    transformer_blocks,
+)
+from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.sizes import Sizes, sizes_of
+from lit_entrodrop.training.optim import AdamW
+from lit_entrodrop.training.strategies.names import STRATEGIES
+from tests.helpers.architectures import HUB
+from tests.helpers.processes import run_ranks
+from tests.helpers.tiny import LLAMA
+
+LLAMA_8B, _ = HUB["Llama-3.1-8B"]
+FP32 = Held(stored=4, computed=4, optimizer=8)
+UNTIED = {**LLAMA, "tie_word_embeddings": False}
+
+
+def sizes_for(**settings: Any) -> Sizes:
+    return sizes_of(build_on_meta(LMConfig(pretrained=None, **settings)))
+
+
+def local_bytes(tensors: list[Tensor]) -> int:
+    return sum((t.to_local() if isinstance(t, DTensor) else t).nbytes for t in tensors)
+
+
+def train_one_step(causal_lm: CausalLM) -> tuple[int, int, int]:
+    """Return the bytes of parameters, gradients and optimizer states."""
+    parameters = list(causal_lm.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    optimizer = AdamW(trained)
+    ids = torch.arange(8)[None]
+    outputs = causal_lm(ids, ids, ids, torch.zeros_like(ids), token_weight=torch.ones(1, 8))
+    outputs.weighted_loss.backward()
+    optimizer.step()
+    moments = [
+        state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")
+    ]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return local_bytes(parameters), local_bytes(gradients), local_bytes(moments)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"architecture": LLAMA},
+        {"architecture": UNTIED},
+        {"architecture": UNTIED, "lora": LoRAConfig(rank=2)},
+        {"architecture": LLAMA, "dtype": "bfloat16"},
+    ],
+    ids=["tied", "untied", "adapters", "half"],
+)
+def test_one_device_holds_what_a_real_model_and_its_optimizer_take(
+    settings: dict[str, Any],
+) -> None:
+    lm = LMConfig(pretrained=None, **settings)
+    causal_lm = build_causal_lm(lm)
+    dtype = getattr(torch, lm.dtype)
+    held = Held(dtype.itemsize, 2, optimizer_bytes(AdamW, dtype))
+    told = states("ddp", sizes_of(causal_lm), 1, held)
+    assert (told.parameters, told.gradients, told.optimizer) == train_one_step(causal_lm)
+    assert told.gathered == told.host == 0
+    assert sizes_of(causal_lm) == sizes_of(build_on_meta(lm))
+
+
+def shard_and_step(rank: int, folder: Path) -> None:
+    lm = LMConfig(pretrained=None, architecture=UNTIED)
+    causal_lm = prepare_causal_lm(build_causal_lm(lm).hf_model, lm)
+    mesh = init_device_mesh("cpu", (2,))
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    for block in transformer_blocks(causal_lm.hf_model):
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(causal_lm, mesh=mesh, mp_policy=policy)
+    torch.save(train_one_step(causal_lm), folder / f"{rank}.pt")
+
+
+def test_two_ranks_of_fsdp2_hold_half_each(tmp_path: Path) -> None:
+    run_ranks(shard_and_step, tmp_path, tmp_path)
+    told = states("fsdp2", sizes_for(architecture=UNTIED), 2, Held())
+    for rank in (0, 1):
+        held = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert held == (told.parameters, told.gradients, told.optimizer)
+
+
+def test_llama_8b_takes_sixteen_bytes_for_each_of_its_parameters() -> None:
+    sizes = sizes_for(architecture=LLAMA_8B)
+    assert sizes.parameters == pytest.approx(8.03e9, rel=1e-4)
+    assert states("ddp", sizes, 1, Held()).device == 16 * sizes.parameters
+    # Gradients are sent in buckets beside them.
+    assert states("ddp", sizes, 2, Held()).device == 20 * sizes.parameters
+    # bf16 weights, fp32 gradients, master copy and two moments.
+    offloaded = states("deepspeed_zero3_offload", sizes, 1, Held())
+    assert offloaded.host == 18 * sizes.parameters
+    assert offloaded.host < 160e9
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "ddp"])
+def test_more_devices_hold_less_each_and_the_same_together(strategy: str) -> None:
+    sizes = sizes_for(architecture=LLAMA_8B)
+    few, many = states(strategy, sizes, 8, Held()), states(strategy, sizes, 64, Held())
+    assert many.device + many.host < few.device + few.host
+    for name in ("optimizer", "gradients"):
+        assert getattr(many, name) * 64 == pytest.approx(getattr(few, name) * 8, rel=1e-6)
+    assert many.gathered == few.gathered
+
+
+def test_a_shared_block_is_gathered_in_part() -> None:
+    sizes = sizes_for(architecture=LLAMA_8B)
+    whole, shared = states("fsdp2", sizes, 8, Held()), states("fsdp2_tp", sizes, 8, Held(), 2)
+    assert whole.parameters == shared.parameters
+    # Two blocks in bf16; the gradient of what stands around the blocks is larger than theirs.
+    assert whole.gathered - shared.gathered == sizes.block * 2
+
+
+def test_adapters_alone_have_gradients_but_in_flat_shards() -> None:
+    sizes = sizes_for(architecture=UNTIED, lora=LoRAConfig(rank=2))
+    fsdp2, fsdp1 = states("fsdp2", sizes, 2, FP32), states("fsdp", sizes, 2, FP32)
+    assert fsdp2.gradients == sizes.trainable * 2
+    assert fsdp1.gradients == sizes.parameters * 2
+    frozen = replace(sizes, trainable=0, block_trainable=0, around_trainable=0)
+    assert states("fsdp", frozen, 2, FP32).gradients == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "expected"),
+    [
+        (AdamW, torch.float32, 8),
+        (AdamW, torch.bfloat16, 4),
+        (torch.optim.SGD, torch.float32, 0),
+        (lambda p: torch.optim.SGD(p, momentum=0.9), torch.float32, 4),
+        (lambda p: torch.optim.AdamW(p, amsgrad=True), torch.float32, 12),
+    ],
+)
+def test_states_of_any_optimizer_are_counted(make: Any, dtype: torch.dtype, expected: int) -> None:
+    assert optimizer_bytes(make, dtype) == expected
+
+
+def test_what_cannot_be_is_refused() -> None:
+    sizes = sizes_for(architecture=LLAMA)
+    with pytest.raises(ValueError, match=r"expected one of ddp, .*, got 'zero9'"):
+        states("zero9", sizes, 2, Held())
+    with pytest.raises(ValueError, match="multiple of tensor_parallel_size, 2, got 3"):
+        states("fsdp2_tp", sizes, 3, Held(), 2)
+    with pytest.raises(ValueError, match="world_size: expected a whole number of at least 1"):
+        states("ddp", sizes, 0, Held())
+
+
+def test_a_weight_that_serves_twice_counts_once() -> None:
+    tied, untied = sizes_for(architecture=LLAMA), sizes_for(architecture=UNTIED)
+    assert untied.parameters - tied.parameters == tied.vocabulary_size * tied.hidden_size

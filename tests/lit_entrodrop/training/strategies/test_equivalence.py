@@ -1,0 +1,117 @@
+"""Two real ranks under every strategy against one process."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import tests.helpers.deepspeed_cpu  # noqa: F401  as early as may be, so that ranks fork with it
+from lit_entrodrop.runs.metrics_file import read_metrics
+from tests.helpers.runs import assert_same_curves, exported, fit, validated
+from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
+
+# Every low-entropy token is dropped: one process cannot draw the random numbers of two.
+ENTRODROP = ["--model.regularizers+=regularizers.EntroDrop", "--model.regularizers.curriculum=1.0"]
+EVERYTHING = [
+    *ENTRODROP,
+    "--trainer.accumulate_grad_batches=2",
+    "--trainer.gradient_clip_val=0.5",
+    "--model.optimizer.weight_decay=0.1",
+    "--trainer.max_epochs=4",
+]
+ONE = "--data.batch_size=8"
+STRATEGY = "--trainer.strategy.class_path"
+ON_CPU = f"{STRATEGY}=tests.helpers.deepspeed_cpu.DeepSpeedOnCPU"
+# Tiny parameters would else stay whole on every rank.
+SHARE_OUT_ALL = (
+    "--trainer.strategy.config={zero_optimization: {stage3_param_persistence_threshold: 0}}"
+)
+STRATEGIES = {
+    "ddp": ["--config", str(CONFIGS / "strategy/ddp.yaml")],
+    "fsdp2": ["--config", str(CONFIGS / "strategy/fsdp2.yaml")],
+    "fsdp": ["--config", str(CONFIGS / "strategy/fsdp.yaml")],
+    "deepspeed_zero2": [ON_CPU, "--trainer.strategy.stage=2"],
+    "deepspeed_zero3": [ON_CPU, "--trainer.strategy.stage=3", SHARE_OUT_ALL],
+    "deepspeed_zero3_offload": [ON_CPU, "--trainer.strategy.offload=true", SHARE_OUT_ALL],
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Tiny:
+    folder = tmp_path_factory.mktemp("equivalence")
+    return Tiny(folder, tiny_tokenizer, write_corpus(folder / "corpus.jsonl", texts(90)))
+
+
+@pytest.fixture(scope="module")
+def one(corpus: Tiny) -> Path:
+    run = fit(corpus, "one", *EVERYTHING, ONE)
+    assert len(read_metrics(run)["train/loss"].dropna()) >= 10
+    assert read_metrics(run)["entro_drop/drop_rate"].max() > 0.2
+    unclipped = fit(corpus, "unclipped", *EVERYTHING, ONE, "--trainer.gradient_clip_val=null")
+    with pytest.raises(AssertionError):
+        assert_same_curves(run, unclipped, 1e-3)
+    return run
+
+
+def assert_shared_out(checkpoint: Path) -> None:
+    """Each rank has written its share of optimizer states."""
+    shards = [*checkpoint.glob("*.distcp"), *checkpoint.glob("*/*optim_states.pt")]
+    sizes = [shard.stat().st_size for shard in shards]
+    assert len(sizes) == 2
+    assert max(sizes) < 0.65 * sum(sizes)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_two_ranks_train_and_resume_as_one_process_does(name: str, corpus: Tiny, one: Path) -> None:
+    training = [*EVERYTHING, *STRATEGIES[name]]
+    two = fit(corpus, name, *training, world_size=2)
+    assert_same_curves(two, one, 1e-5)
+    torch.testing.assert_close(exported(two), exported(one), atol=1e-5, rtol=1e-4)
+    if name != "ddp":
+        assert_shared_out(two / "checkpoints" / "last.ckpt")
+    # One process evaluates what the strategy wrote, and two ranks under it what one process did.
+    loss = pytest.approx(read_metrics(one)["val/loss"].iloc[-1], rel=1e-5)
+    assert validated(corpus, two) == loss
+    assert validated(corpus, one, *STRATEGIES[name], world_size=2) == loss
+
+    told = ["--trainer.callbacks+", "tests.helpers.plugins.TellToEnd"]
+    told += ["--trainer.callbacks.rank=1", "--trainer.callbacks.step=5"]
+    ended = fit(corpus, f"{name}_again", *training, *told, world_size=2, status=143)
+    shutil.copytree(ended, corpus.folder / f"{name}_alone", symlinks=True)
+    again = fit(corpus, f"{name}_again", *training, "--ckpt_path=last", world_size=2)
+    torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
+    if name == "ddp":
+        training = EVERYTHING
+    resume = [*training, "--ckpt_path=last", ONE]
+    alone = corpus.run_ranks("fit", *resume, root=f"{name}_alone", world_size=1)
+    torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def adapting(one: Path) -> list[str]:
+    import peft  # noqa: F401  so that ranks fork with it
+
+    exported(one)
+    return [
+        "--model.lm.architecture=null",
+        f"--model.lm.pretrained={one / 'exported'}",
+        "--model.lm.lora.rank=4",
+        "--model.lm.activation_checkpointing=true",
+        "--model.regularizers+=tests.helpers.plugins.ExcessLoss",
+        "--model.regularizers+=tests.helpers.plugins.MaskedConsistency",
+        "--trainer.gradient_clip_val=0.5",
+    ]
+
+
+@pytest.fixture(scope="module")
+def pair(corpus: Tiny, adapting: list[str]) -> Path:
+    return fit(corpus, "pair", *adapting, *STRATEGIES["ddp"], world_size=2)
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "ddp"])
+def test_adapters_a_second_pass_and_a_frozen_model_are_sharded_too(
+    name: str, corpus: Tiny, adapting: list[str], pair: Path
+) -> None:
+    two = fit(corpus, f"{name}_adapting", *adapting, *STRATEGIES[name], world_size=2)
+    assert_same_curves(two, pair, 1e-5)

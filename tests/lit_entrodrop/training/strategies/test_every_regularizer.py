@@ -1,0 +1,79 @@
+"""Two real ranks train under every regularizer of the package: sharded as they do with replicas."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.training.strategies import FSDP2Strategy
+from regularizers import Regularizer
+from regularizers.discovery import own_regularizers
+from tests.helpers.plugins import MeanTeacher
+from tests.helpers.processes import run_ranks, torchrun_environment
+from tests.helpers.tiny import Tiny
+
+# Entropies of the epoch before are known in the second one.
+STEPS = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 1}
+STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": FSDP2Strategy}
+KINDS: dict[str, Callable[..., Regularizer]] = {**own_regularizers(), "MeanTeacher": MeanTeacher}
+
+
+class Losses(L.Callback):
+    """Keeps the training loss of each step of this rank."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.seen.append(outputs["loss"].item())
+
+
+def train(tiny: Tiny, regularizer: Regularizer, strategy: str) -> list[float]:
+    losses = Losses()
+    trainer = tiny.trainer(
+        strategy=STRATEGIES[strategy](),
+        devices=2,
+        callbacks=[losses],
+        num_sanity_val_steps=1,
+        **STEPS,
+    )
+    lm = {
+        "pretrained": str(tiny.folder / "initial"),
+        "config_overrides": {"attention_dropout": 0.1},
+    }
+    neighbours = regularizer.requirements.holdout_neighbours
+    holdout = {} if neighbours is None else {"holdout": 0.2}
+    trainer.fit(tiny.module(regularizer, lm=lm), datamodule=tiny.data(batch_size=2, **holdout))
+    return losses.seen
+
+
+def train_all(rank: int, tiny: Tiny) -> None:
+    os.environ |= torchrun_environment(rank, 2)
+    found = {
+        (name, strategy): train(tiny, kind(curriculum=0.5), strategy)
+        for name, kind in KINDS.items()
+        for strategy in STRATEGIES
+    }
+    torch.save(found, tiny.folder / f"losses{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def losses(tiny_module: Tiny) -> list[dict[tuple[str, str], list[float]]]:
+    """Of each rank, by regularizer and strategy."""
+    torch.manual_seed(0)
+    initial = build_causal_lm(tiny_module.lm()).hf_model
+    initial.save_pretrained(tiny_module.folder / "initial")
+    run_ranks(train_all, tiny_module.folder, tiny_module)
+    return [torch.load(tiny_module.folder / f"losses{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_shards_train_as_replicas_do(name: str, losses: Any) -> None:
+    for of_rank in losses:
+        assert len(of_rank[name, "ddp"]) == 4
+        assert of_rank[name, "fsdp2"] == pytest.approx(of_rank[name, "ddp"], rel=1e-5)
+    assert losses[0][name, "ddp"] != losses[1][name, "ddp"]

@@ -1,0 +1,50 @@
+"""The reference model of a run reads the words of the one that is trained."""
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from lit_entrodrop.model.loading import locate
+from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
+from regularizers.reference_kl import ReferenceKL
+from regularizers.rho1 import Rho1
+from tests.helpers.tiny import Tiny
+
+BASE = "package:lit_entrodrop/model/tiny_base"
+LM = {"pretrained": BASE, "tokenizer": BASE}
+
+
+def save(folder: Path, padding: int = 0) -> str:
+    """Save the tiny base model without its tokenizer, with more words than that has."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(locate(BASE).name)
+    model.resize_token_embeddings(model.config.vocab_size + padding)
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def test_other_words_are_refused_though_a_tokenizer_is_given(tiny: Tiny) -> None:
+    module = tiny.module(Rho1(), reference=BASE)
+    with pytest.raises(ValueError, match=rf"vocabulary of .*{tiny.tokenizer.name}, got {BASE}"):
+        tiny.trainer(max_steps=1).fit(module, datamodule=tiny.data())
+
+
+def test_model_without_a_tokenizer_of_its_own_serves(tiny: Tiny) -> None:
+    module = tiny.module(ReferenceKL(), lm=LM, reference=save(tiny.folder / "bare"))
+    trainer = tiny.trainer(max_steps=1, logger=MetricsFile(tiny.folder / "run"))
+    trainer.fit(module, datamodule=tiny.data(tokenizer=BASE))
+    [first] = read_metrics(tiny.folder / "run")["reference_kl/divergence"].dropna()
+    assert first == pytest.approx(0, abs=1e-5)
+
+
+def test_more_padding_serves_unless_all_predictions_are_compared(tiny: Tiny) -> None:
+    padded = save(tiny.folder / "padded", padding=64)
+    data = tiny.data(tokenizer=BASE)
+    trainer = tiny.trainer(max_steps=1)
+    trainer.fit(tiny.module(Rho1(), lm=LM, reference=padded), datamodule=data)
+    assert trainer.global_step == 1
+    trainer = tiny.trainer(max_steps=1)
+    module = tiny.module(ReferenceKL(), lm=LM, reference=padded)
+    with pytest.raises(ValueError, match="got 4160 beside 4096"):
+        trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 0

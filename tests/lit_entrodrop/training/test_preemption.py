@@ -1,0 +1,99 @@
+"""Real processes that are told to end."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
+from tests.helpers.processes import run_cli_ranks
+from tests.helpers.runs import exported
+from tests.helpers.tiny import Tiny
+
+EVERYTHING = [
+    "--trainer.accumulate_grad_batches=2",
+    "--trainer.max_epochs=3",
+    "--model.regularizers+=regularizers.EntroDrop",
+    "--ckpt_path=last",
+]
+
+
+def run_on(tiny: Tiny, *arguments: str, root: str, world_size: int = 1) -> tuple[list[int], str]:
+    """Run `fit` on several ranks; return their exit statuses, and all that they said."""
+    place = [f"--trainer.default_root_dir={tiny.folder / root}", f"--trainer.devices={world_size}"]
+    words = ["fit", *tiny.config(), *EVERYTHING, *arguments, *place]
+    ranks = run_cli_ranks(*words, folder=tiny.folder, world_size=world_size)
+    return [rank.returncode for rank in ranks], "".join(rank.stdout for rank in ranks)
+
+
+def tell(rank: int, step: int, name: str = "SIGTERM") -> list[str]:
+    """Return the arguments with which a rank is told to end before a step."""
+    given = {"rank": rank, "step": step, "name": name}
+    return [
+        "--trainer.callbacks+=tests.helpers.plugins.TellToEnd",
+        *(f"--trainer.callbacks.{key}={value}" for key, value in given.items()),
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_end_together_after_one_was_told_to(tiny: Tiny, rank: int) -> None:
+    ddp = "--trainer.strategy=ddp"
+    statuses, said = run_on(tiny, ddp, *tell(rank, 0), root="told", world_size=2)
+    assert statuses == [143, 143], said
+    # Told before step 0, agreed on within it, heard within the next.
+    for each in (0, 1):
+        assert f"rank {each} ends after 2 steps: SIGTERMException" in said
+    assert re.search(r"SIGTERM: ended after step 2; last checkpoint: .*/step=2\.ckpt\. The ", said)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_module: Tiny) -> Path:
+    statuses, said = run_on(tiny_module, root="whole")
+    assert statuses == [0], said
+    return tiny_module.folder / "whole"
+
+
+@pytest.mark.parametrize(
+    ("step", "name"), [(1, "SIGTERM"), (2, "SIGUSR1"), (4, "SIGTERM"), (7, "SIGUSR1")]
+)
+def test_a_run_that_was_told_to_end_goes_on_with_the_same_bits(
+    tiny_module: Tiny, whole: Path, step: int, name: str
+) -> None:
+    """Within an epoch of five steps, and in the last step of one."""
+    root = f"told{step}"
+    statuses, said = run_on(tiny_module, *tell(0, step, name), root=root)
+    assert statuses == [143], said
+    assert f"{name}: ended after step {step + 1}; last checkpoint: " in said
+    assert f"/step={step + 1}.ckpt. The same command goes on with --ckpt_path last" in said
+    statuses, said = run_on(tiny_module, root=root)
+    assert statuses == [0], said
+    told = tiny_module.folder / root
+    assert (told / METRICS).read_text() == (whole / METRICS).read_text()
+    torch.testing.assert_close(exported(told), exported(whole), atol=0, rtol=0)
+
+
+def test_slurm_puts_the_job_back_in_the_queue(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs, calls = tiny.folder / "bin", tiny.folder / "calls"
+    programs.mkdir()
+    (programs / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    (programs / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    statuses, said = run_on(tiny, *tell(0, 1, "SIGTERM"), root="ended")
+    assert statuses == [143], said
+    assert not calls.exists()
+    statuses, said = run_on(tiny, *tell(0, 3, "SIGUSR1"), root="ended")
+    assert calls.read_text() == "requeue 12\n", said
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "3")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    run_on(tiny, *tell(0, 5, "SIGUSR1"), root="ended")
+    assert calls.read_text() == "requeue 12\nrequeue 3_4\n"
+
+
+def test_a_queue_that_refuses_is_told(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tiny.folder))
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    statuses, said = run_on(tiny, *tell(0, 1, "SIGUSR1"), root="ended")
+    assert statuses == [143]
+    assert "SLURM job 12 could not be put back in the queue" in said
