@@ -28,9 +28,9 @@ from lit_entrodrop.data.settings import check_at_least, shares_of
 from lit_entrodrop.data.sources import digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import SPLITS, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer
-from lit_entrodrop.distributed.ranks import data_rank
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.loading import load_tokenizer
+from lit_entrodrop.runtime.ranks import data_rank
 
 # Raise it when the same text and settings give other blocks than before.
 CACHE_FORMAT = 2

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from lit_entrodrop.distributed.ranks import is_first
+from lit_entrodrop.runtime.ranks import is_first
 
 Integers = NDArray[np.int64]
 

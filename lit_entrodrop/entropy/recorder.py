@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lit_entrodrop.distributed.async_copy import Copy, HostQueue, start_copy
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.runtime.async_copy import Copy, HostQueue, start_copy
 
 
 def copy_to_host(block_id: Tensor, entropy: Tensor) -> Copy:

@@ -13,12 +13,12 @@ from tqdm.auto import tqdm
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.distributed.ranks import all_agree, is_first, wait_for_all
 from lit_entrodrop.entropy.partial import PartialScores
 from lit_entrodrop.entropy.recorder import EntropyRecorder
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import score_clean
+from lit_entrodrop.runtime.ranks import all_agree, is_first, wait_for_all
 
 Split = Literal["train", "validation", "test"]  # what `score` takes
 

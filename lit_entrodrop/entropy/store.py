@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.distributed.ranks import exchange_rows
 from lit_entrodrop.entropy.file import MappedRows, create, open_rows, row_checksum, slabs
+from lit_entrodrop.runtime.ranks import exchange_rows
 
 
 class EntropyStore:

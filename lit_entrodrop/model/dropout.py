@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lit_entrodrop.model.causal_lm import evaluating, model_arguments, probe_ids
-from lit_entrodrop.model.seeding import seed_default_generators
+from lit_entrodrop.runtime.seeding import seed_default_generators
 
 # What architectures call the settings of each part.
 SETTINGS = {

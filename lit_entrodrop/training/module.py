@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.distributed.ranks import data_rank, gather, gather_rows
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains
 from lit_entrodrop.entropy.sources import Entropies
 from lit_entrodrop.entropy.store import EntropyStore
@@ -25,10 +24,11 @@ from lit_entrodrop.model.building import LMConfig
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean, score_clean
 from lit_entrodrop.model.loading import load_tokenizer
-from lit_entrodrop.model.seeding import seed_default_generators
 from lit_entrodrop.model.vocabulary import vocabulary_of
 from lit_entrodrop.runs.checkpoints.reading import check_same_model, shapes
 from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.runtime.ranks import data_rank, gather, gather_rows
+from lit_entrodrop.runtime.seeding import seed_default_generators
 from lit_entrodrop.training.checks import (
     Position,
     check_evaluations,

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from lit_entrodrop.distributed.sharding import local_shard, unsharded_shape
+from lit_entrodrop.runtime.sharding import local_shard, unsharded_shape
 
 
 class AdamW(torch.optim.AdamW):

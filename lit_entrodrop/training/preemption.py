@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from lit_entrodrop.distributed.async_copy import Event, start_copy
+from lit_entrodrop.runtime.async_copy import Event, start_copy
 from lit_entrodrop.training.callbacks.checkpoints import ends_or_validates
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

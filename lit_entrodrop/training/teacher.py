@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lit_entrodrop.distributed.sharding import local_shard
 from lit_entrodrop.model.causal_lm import NOTHING_MORE, CausalLM
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.model.head.form import HeadPredictions
+from lit_entrodrop.runtime.sharding import local_shard
 from regularizers import Outputs, Requirements
 
 AVERAGE = "average"

@@ -10,9 +10,9 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.distributed.ranks import is_first
 from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.entropy.scoring import Split, score_split
+from lit_entrodrop.runtime.ranks import is_first
 from lit_entrodrop.training.module import LitCausalLM
 
 

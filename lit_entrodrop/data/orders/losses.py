@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.distributed.async_copy import HostQueue
-from lit_entrodrop.distributed.ranks import latest
+from lit_entrodrop.runtime.async_copy import HostQueue
+from lit_entrodrop.runtime.ranks import latest
 
 
 class BlockLosses:

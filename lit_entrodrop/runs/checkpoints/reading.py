@@ -18,9 +18,9 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 
-from lit_entrodrop.distributed.sharding import unsharded_shape
 from lit_entrodrop.runs.checkpoints.lazy_weights import LazyWeights
 from lit_entrodrop.runs.checkpoints.zero import is_zero_folder, read_rank_files, read_zero_folder
+from lit_entrodrop.runtime.sharding import unsharded_shape
 
 # The names that Lightning gives them; the weights' differ between FSDP2 and FSDP1.
 METADATA, WEIGHTS = "meta.pt", ("state_dict.", "model.")

@@ -12,7 +12,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.distributed.ranks import data_rank
 from lit_entrodrop.evaluation.metrics import (
     DocumentLosses,
     EntropyHistogram,
@@ -26,6 +25,7 @@ from lit_entrodrop.runs.evaluations import (
     remove_evaluations_after,
     write_run_info,
 )
+from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.training.provenance import provenance
 
 SCHEMA = 1

@@ -7,8 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from lit_entrodrop.distributed.ranks import all_agree
-from lit_entrodrop.distributed.sharding import local_shard
+from lit_entrodrop.runtime.ranks import all_agree
+from lit_entrodrop.runtime.sharding import local_shard
 
 
 class NaNGuard(L.Callback):

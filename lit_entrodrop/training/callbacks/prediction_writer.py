@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_entrodrop.distributed.ranks import data_rank
+from lit_entrodrop.runtime.ranks import data_rank
 
 
 class PredictionWriter(BasePredictionWriter):

@@ -12,10 +12,10 @@ import lightning as L
 import pandas as pd
 import torch
 
-from lit_entrodrop.distributed.ranks import data_rank
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.flops import peak_flops, training_flops_per_token
 from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.runtime.ranks import data_rank
 
 FILE_NAME = "throughput.csv"
 COLUMNS = ("step", "seconds_per_step", "tokens_per_second", "mfu", "memory_gb")

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.distributed.async_copy import Copy
 from lit_entrodrop.entropy.recorder import EntropyRecorder, copy_to_host
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.runtime.async_copy import Copy
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

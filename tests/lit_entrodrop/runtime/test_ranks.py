@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.distributed import ranks
+from lit_entrodrop.runtime import ranks
 from lit_entrodrop.training.strategies import FSDP2Strategy, FSDPStrategy
 from regularizers import Regularizer, TrainingStep
 from tests.helpers.processes import run_ranks, torchrun_environment

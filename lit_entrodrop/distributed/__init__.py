@@ -1,1 +1,0 @@
-"""Ranks, shards and copies that do not wait."""
