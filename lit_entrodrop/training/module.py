@@ -147,32 +147,77 @@ class LitCausalLM(L.LightningModule):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Corrupt the tokens, perturb their embeddings, weigh them, predict, add penalties.
+        """Compute the loss of a micro-batch, and record its entropies and metrics.
 
         Args:
             batch: ``input_ids``, ``labels``, ``position_ids``, ``document_ids``, ``[B, T]`` int64
                 each, and ``block_id`` ``[B]`` int64.
-            batch_idx: index of the micro-batch within the epoch.
+            batch_idx: Index of the micro-batch within the epoch.
 
         Returns:
-            The loss summed over tokens, in units of T; :meth:`on_before_optimizer_step` divides the
+            Loss summed over tokens, in units of T; :meth:`on_before_optimizer_step` divides the
             accumulated gradient by the weight of the tokens.
         """
-        step = self._describe_step(batch, batch_idx)
-        # The model's own dropout, too, is a function of the step, so that a resumed run repeats it.
-        seed_default_generators(replace(step, stream=-1).generator().initial_seed(), self.device)
-        corrupted = self.regularizers.on_input_ids(step)
-        perturb = partial(self.regularizers.on_embeddings, step=step)
-        token_weight = self.regularizers.on_token_weight(step)
-        outputs = forward(
-            self.causal_lm, self.regularizers, batch, corrupted, perturb, token_weight
-        )
-        loss, weight = self.regularizers.reduce(outputs, step, token_weight)
+        step = self.describe_step(batch, batch_idx)
+        outputs, loss, weight = self.regularized_loss(batch, step, self.regularizers)
         self.entropies.record(batch, outputs.entropy)
         self.data.record_losses(batch["block_id"], outputs.nll, step.valid)
         self.step_weight += weight.detach()
         self.metrics.add_step(loss, weight.detach(), step.metrics, self.one)
         return loss / batch["labels"].shape[1]
+
+    def regularized_loss(
+        self, batch: Batch, step: TrainingStep, regularizers: Regularizers
+    ) -> tuple[Outputs, Tensor, Tensor]:
+        """Corrupt the tokens, perturb their embeddings, weight them, predict, add penalties.
+
+        Leaves the module as it was, so that other steps and other regularizers can be tried.
+
+        Args:
+            batch: Batch as :meth:`training_step` takes it.
+            step: Description of the step.
+            regularizers: Regularizers to apply.
+
+        Returns:
+            Outputs of the forward pass, the loss summed over tokens, and the sum of their weights.
+        """
+        step = with_second_forward(step, self.causal_lm, regularizers, batch)
+        # The model's own dropout, too, is a function of the step, so that a resumed run repeats it.
+        seed_default_generators(replace(step, stream=-1).generator().initial_seed(), self.device)
+        corrupted = regularizers.on_input_ids(step)
+        perturb = partial(regularizers.on_embeddings, step=step)
+        token_weight = regularizers.on_token_weight(step)
+        outputs = forward(self.causal_lm, regularizers, batch, corrupted, perturb, token_weight)
+        loss, weight = regularizers.reduce(outputs, step, token_weight)
+        return outputs, loss, weight
+
+    def describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
+        """Return what the regularizers may know about a micro-batch.
+
+        Args:
+            batch: Batch as :meth:`training_step` takes it.
+            batch_idx: Index of the micro-batch within the epoch.
+        """
+        required = self.regularizers.requirements
+        return TrainingStep(
+            batch["input_ids"],
+            batch["labels"],
+            batch["document_ids"],
+            self.vocabulary,
+            entropy=self.entropies.of_inputs(batch, self.causal_lm),
+            corpus_entropy=self.entropies.corpus_quantiles,
+            progress=self._progress,
+            global_step=self.trainer.global_step,
+            epoch=self.trainer.current_epoch,
+            micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
+            rank=data_rank(self.trainer).rank,
+            seed=self.seed,
+            # Several regularizers may ask for the same outputs.
+            reference=cache(partial(self._score_frozen, batch)) if self._score_frozen else None,
+            teacher=cache(partial(self._teacher, batch, required)) if self._teacher else None,
+            gather=partial(gather_rows, trainer=self.trainer),
+            holdout_gain=batch.get("holdout_gain"),
+        )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradient by the weight of all tokens of the step, whichever micro-batch.
@@ -377,29 +422,6 @@ class LitCausalLM(L.LightningModule):
     @property
     def _metrics_files(self) -> list[MetricsFile]:
         return [logger for logger in self.loggers if isinstance(logger, MetricsFile)]
-
-    def _describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
-        required = self.regularizers.requirements
-        step = TrainingStep(
-            batch["input_ids"],
-            batch["labels"],
-            batch["document_ids"],
-            self.vocabulary,
-            entropy=self.entropies.of_inputs(batch, self.causal_lm),
-            corpus_entropy=self.entropies.corpus_quantiles,
-            progress=self._progress,
-            global_step=self.trainer.global_step,
-            epoch=self.trainer.current_epoch,
-            micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
-            rank=data_rank(self.trainer).rank,
-            seed=self.seed,
-            # Several regularizers may ask for the same outputs.
-            reference=cache(partial(self._score_frozen, batch)) if self._score_frozen else None,
-            teacher=cache(partial(self._teacher, batch, required)) if self._teacher else None,
-            gather=partial(gather_rows, trainer=self.trainer),
-            holdout_gain=batch.get("holdout_gain"),
-        )
-        return with_second_forward(step, self.causal_lm, self.regularizers, batch)
 
     def _provide_entropies(self) -> None:
         """Provide the entropies and the frozen model that the run needs, once.
