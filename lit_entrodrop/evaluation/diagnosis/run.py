@@ -1,4 +1,4 @@
-"""The diagnosis of a run: a verdict for each group of tokens, and what it means in words."""
+"""The diagnosis of a run: a verdict for each group of tokens, and its explanation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lit_entrodrop.evaluation.diagnosis.explanation import ALL, Explanation, explain
 from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, Verdict, judge
-from lit_entrodrop.evaluation.diagnosis.words import ALL, in_words
 from lit_entrodrop.runs.evaluations import Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 
@@ -49,11 +49,16 @@ class Diagnosis:
         return max(rises, key=lambda name: rises[name], default=None)
 
     @property
-    def sentences(self) -> list[str]:
-        """What is found, and what to do, in plain words."""
-        return in_words(
+    def explanation(self) -> Explanation:
+        """The finding, its evidence and what to do, in plain language."""
+        return explain(
             self.verdicts, self.worst, self.last_epoch, self.regularized, self.epoch_drops
         )
+
+    @property
+    def sentences(self) -> list[str]:
+        """The explanation as sentences."""
+        return self.explanation.sentences
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

@@ -52,7 +52,7 @@ def test_a_run_with_enough_text_holds(tiny: Tiny) -> None:
     run = tiny.run("fit", "--trainer.max_epochs", 3)
     found = diagnose(run)
     assert not found.overfits
-    assert found.sentences[0].startswith("No overfitting is shown up to epoch 3")
+    assert found.sentences[0].startswith("No overfitting shown up to epoch 3")
 
 
 def test_losses_of_documents_add_up_to_the_metrics(overfitted: Path) -> None:
