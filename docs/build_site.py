@@ -1,4 +1,4 @@
-"""Build the documentation as a folder of pages, strictly: what Sphinx warns of fails.
+"""Build the documentation site. A warning of Sphinx is an error.
 
 ``python docs/build_site.py --output build/docs``, then open ``build/docs/index.html``.
 """
@@ -14,15 +14,15 @@ from method_pages import write_pages
 from sphinx.cmd.build import build_main
 
 ROOT = Path(__file__).parents[1]
-# What pages link to; links are the same here and in the repository.
+# Folders that pages link to, with the same paths as in the repository.
 LINKED = ("docs", "configs", "examples", "benchmarks", "lit_entrodrop")
 
 
 def assemble(folder: Path) -> None:
-    """Put together the sources of the site: the pages of the repository and generated ones.
+    """Copy the pages of the repository and write the generated pages.
 
     Args:
-        folder: an empty one.
+        folder: Empty folder for the sources of the site.
     """
     for name in LINKED:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -34,7 +34,7 @@ def assemble(folder: Path) -> None:
 
 
 def without_links_to_folders(page: Path) -> str:
-    """Return a page without links to folders: a repository shows them, a site has none."""
+    """Return the text of a page without links to folders, which a site cannot show."""
 
     def text_alone(link: re.Match[str]) -> str:
         return link[1] if (page.parent / link[2]).is_dir() else link[0]
@@ -43,23 +43,23 @@ def without_links_to_folders(page: Path) -> str:
 
 
 def render(sources: Path, output: Path) -> int:
-    """Make pages of sources.
+    """Render the sources as HTML.
 
     Args:
-        sources: their folder.
-        output: folder of the pages.
+        sources: Folder of the sources.
+        output: Folder for the HTML pages.
 
     Returns:
-        0, or what the shell is told of a failure.
+        Exit status; 0 for success.
     """
-    # A page that is kept from an earlier build would keep silent about its warnings.
+    # A cached page would not repeat its warnings.
     with TemporaryDirectory() as cache:
         options = ["--fail-on-warning", "--quiet", "-d", cache, "-c", str(ROOT / "docs")]
         return build_main([*options, str(sources), str(output)])
 
 
 def main() -> int:
-    """Read the command line and build."""
+    """Parse the command line and build the site."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "docs")
     with TemporaryDirectory() as sources:

@@ -1,4 +1,4 @@
-"""Settings of the documentation; ``python docs/build_site.py`` builds it."""
+"""Sphinx configuration; ``python docs/build_site.py`` builds the site."""
 
 import re
 from typing import Any
@@ -20,7 +20,7 @@ include_patterns = [
 exclude_patterns = ["README.md", "docs/index.md"]
 
 html_theme = "furo"
-# Nothing on a page comes from a network, nor is a page sent to one.
+# Pages load nothing from a network.
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
@@ -38,28 +38,28 @@ python_maximum_signature_line_length = 88
 napoleon_custom_sections = [("Source", "notes_style")]
 
 nitpicky = True
-# The pages of others are not here.
+# Other projects are not part of the site.
 nitpick_ignore_regex = [("py:.*", r"(?!regularizers).*")]
 
 
-def what_the_page_has_not_told(
+def keep_errors_and_example(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Keep of the docstring of a method what its page does not tell above: errors and example."""
+    """Keep errors and example of a method's docstring; its page shows the rest above."""
     if obj in own_regularizers().values():
         kept = [bool(re.match("Raises:|>>>", line)) for line in lines]
         del lines[: kept.index(True) if any(kept) else None]
 
 
-def formulas_as_they_stand(
+def formulas_as_literal_blocks(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Turn an indented block after a colon into a literal one; it is a formula, not a quotation."""
+    """Turn an indented block after a colon, a formula, into a literal block."""
     text = "\n".join(lines)
     lines[:] = re.sub(r"(?<!:):\n\n(?=[ ]+\S)", "::\n\n", text).split("\n")
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the hooks."""
-    app.connect("autodoc-process-docstring", what_the_page_has_not_told, priority=300)
-    app.connect("autodoc-process-docstring", formulas_as_they_stand, priority=400)
+    """Connect the docstring hooks."""
+    app.connect("autodoc-process-docstring", keep_errors_and_example, priority=300)
+    app.connect("autodoc-process-docstring", formulas_as_literal_blocks, priority=400)

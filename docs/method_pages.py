@@ -1,6 +1,6 @@
-"""Write a page for each method and for each module, from classes, docstrings and results.
+"""Write a page for each method and each module from classes, docstrings and results.
 
-There is no list to keep: a method has a page as soon as it has a file.
+Methods are discovered, so a new method needs no edit here.
 """
 
 import json
@@ -27,8 +27,8 @@ def write_pages(root: Path, folder: Path) -> None:
     """Write ``methods/*.rst`` and ``reference/*.rst``.
 
     Args:
-        root: the repository, with configs and results.
-        folder: of the sources of the site.
+        root: Root of the repository, with configs and results.
+        folder: Folder of the sources of the site.
     """
     kinds = own_regularizers()
     described = find_all().descriptions
@@ -48,27 +48,26 @@ def write_pages(root: Path, folder: Path) -> None:
 
 
 def read_steps(path: Path) -> dict[str, dict[str, str]]:
-    """Return how long a step takes, by model and method; nothing if nobody has measured it.
+    """Return relative step times by model and method; empty without results.
 
     Args:
-        path: of the results of ``benchmarks.regularizers``.
+        path: Path to the results of ``benchmarks.regularizers``.
     """
     steps: dict[str, dict[str, str]] = {}
     for row in json.loads(path.read_text())["rows"] if path.exists() else []:
-        told = "refused" if "refused" in row else f"{row['ratio']:.2f} ({row['ratio_iqr']:.2f})"
-        steps.setdefault(row["model"], {})[row["case"]] = told
+        cell = "refused" if "refused" in row else f"{row['ratio']:.2f} ({row['ratio_iqr']:.2f})"
+        steps.setdefault(row["model"], {})[row["case"]] = cell
     return steps
 
 
 def configs_of(root: Path, name: str) -> list[str]:
-    """Return the configs that name a regularizer, as paths in the repository."""
+    """Return paths of the configs that use a regularizer, relative to the repository."""
     paths = sorted((root / CONFIGS).glob("*.yaml"))
     return [path.relative_to(root).as_posix() for path in paths if name in named_by(path)]
 
 
 def named_by(config: Path) -> set[str]:
-    """Return the names of the regularizers that a config adds."""
-    # Weight decay, say, is no regularizer of ours but stands beside them.
+    """Return names of the regularizers that a config adds."""
     entries = yaml.safe_load(config.read_text()).get("model", {}).get("regularizers+", [])
     return {each["class_path"].rpartition(".")[2] for each in entries}
 
@@ -83,7 +82,7 @@ def module_names() -> list[str]:
 
 
 def with_links(source: str) -> str:
-    """Let a source link to arXiv.
+    """Link a source to arXiv.
 
     >>> with_links("Lin et al. 2017, arXiv 1708.02002.")
     'Lin et al. 2017, `arXiv 1708.02002 <https://arxiv.org/abs/1708.02002>`__.'
@@ -92,7 +91,7 @@ def with_links(source: str) -> str:
 
 
 def without_details(source: str) -> str:
-    """Return a source up to its number.
+    """Return a source up to its arXiv number.
 
     >>> without_details("Lin et al. 2017, arXiv 1708.02002, equation 4.")
     'Lin et al. 2017, arXiv 1708.02002'
@@ -102,12 +101,12 @@ def without_details(source: str) -> str:
 
 
 def write(path: Path, template: str, **values: Any) -> None:
-    """Fill in a template.
+    """Render a template.
 
     Args:
-        path: of the page.
-        template: its name, without ending.
-        values: what it names.
+        path: Path of the page.
+        template: Name of the template, without suffix.
+        values: Variables of the template.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATES.get_template(f"{template}.rst.jinja").render(values), "utf-8")
