@@ -22,7 +22,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "benchmarks/results"
@@ -90,9 +89,12 @@ def interleaved(
     >>> sorted(interleaved({"a": int, "b": float}, rounds=3))
     ['a', 'b']
     """
+    # Imported here, as the peers' environment has none of it.
+    from lit_entrodrop.runtime.progress import track
+
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for round_number in tqdm(range(-warmup, rounds), desc="rounds", disable=None):
+    for round_number in track(range(-warmup, rounds), "Timing", unit="rounds"):
         for name in order.sample(list(cases), len(cases)):
             elapsed = stopwatch(cases[name], device)
             if round_number >= 0:

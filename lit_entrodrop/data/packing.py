@@ -2,9 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from lit_entrodrop.runtime.ranks import is_first
+from lit_entrodrop.runtime.progress import track
 
 Integers = NDArray[np.int64]
 
@@ -76,7 +75,7 @@ def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
     free, opened = 0, 0
     order = np.argsort(-lengths, kind="stable")
     pairs = zip(order.tolist(), lengths[order].tolist(), strict=True)
-    for item, length in tqdm(pairs, desc="Packing", total=len(lengths), disable=not is_first()):
+    for item, length in track(pairs, "Packing", total=len(lengths), unit="chunks"):
         if fitting := free >> length:
             space = length + (fitting & -fitting).bit_length() - 1
             chosen = open_bins[space].pop()

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.distributed.tensor import DTensor
-from tqdm.auto import tqdm
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
@@ -18,6 +17,7 @@ from lit_entrodrop.entropy.recorder import EntropyRecorder
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import score_clean
+from lit_entrodrop.runtime.progress import track
 from lit_entrodrop.runtime.ranks import all_agree, is_first, wait_for_all
 
 Split = Literal["train", "validation", "test"]  # what `score` takes
@@ -54,15 +54,8 @@ def score_missing(causal_lm: CausalLM, scoring: Scoring, store: EntropyStore) ->
     device = causal_lm.device
     loader, done = scoring.data.missing_dataloader(scoring.blocks, store.known)
     recorder = EntropyRecorder(store)
-    for batch in tqdm(
-        loader,
-        desc=f"Scoring {scoring.name}",
-        unit="batch",
-        total=done + len(loader),
-        initial=done,
-        leave=False,
-        disable=not is_first(),
-    ):
+    title = f"Scoring {scoring.name}"
+    for batch in track(loader, title, done + len(loader), completed=done, unit="batches"):
         on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         outputs = score_clean(causal_lm, on_device)
         recorder.record(on_device["block_id"], getattr(outputs, scoring.quantity))

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datasketch import MinHash, MinHashLSH
-from tqdm.auto import tqdm
 
 from lit_entrodrop.commands.doctor.texts import text_of
 from lit_entrodrop.data.documents import Document
+from lit_entrodrop.runtime.progress import track
 
 SHINGLE = 5  # words
 THRESHOLD = 0.8  # of the Jaccard similarity
@@ -105,7 +105,7 @@ class _Entry:
 
 
 def _entries(documents: Sequence[Document], title: str) -> Iterator[_Entry]:
-    for document in tqdm(documents, desc=title, unit="document", leave=False):
+    for document in track(documents, title, unit="documents"):
         own = shingles(text_of(document))
         hashed = MinHash(num_perm=PERMUTATIONS)
         hashed.update_batch([shingle.encode() for shingle in own])
