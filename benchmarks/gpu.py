@@ -26,7 +26,8 @@ from transformers import PretrainedConfig
 from benchmarks import harness, head
 from benchmarks.live_fit import TOKENIZER, fine_tuning, topics_data
 from benchmarks.step import ARMS, compare
-from lit_entrodrop.model.building import LMConfig, build_hf_config
+from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.model.config import LMConfig
 from regularizers import EntroDrop
 
 TERA = 1e12

@@ -20,7 +20,8 @@ import torch
 from benchmarks import harness
 from benchmarks.gpu import ARCHITECTURES, GIB, on_gpu, release_gpu, training_flops_per_token
 from benchmarks.live_fit import CLIP, SILENT, TOKENIZER, seeded, topics_data
-from lit_entrodrop.model.building import LMConfig, build_hf_config
+from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import AdamW
 from regularizers import EntroDrop

@@ -17,7 +17,7 @@ import lightning as L
 import torch
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import AdamW
 from regularizers import Regularizer

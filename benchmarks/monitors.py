@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import harness
 from benchmarks.live_fit import SILENT, LiveFit, fit, llama, seeded, topics_data
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.callbacks import NaNGuard
 from lit_entrodrop.training.loggers import loggers
 from lit_entrodrop.training.module import LitCausalLM

@@ -33,9 +33,10 @@ from benchmarks import harness
 from benchmarks.live_fit import CLIP, LiveFit, fit, llama, seeded, topics_data
 from lit_entrodrop.cli.lit_cli import default_callbacks
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.model.building import LMConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.training.callbacks import Checkpoints
 from lit_entrodrop.training.module import LitCausalLM

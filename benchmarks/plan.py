@@ -29,7 +29,8 @@ from benchmarks import harness
 from benchmarks.live_fit import CLIP, SILENT, TOKENIZER, llama, seeded, topics_data
 from benchmarks.memory import extra_memory
 from lit_entrodrop.commands.plan.activations import dry_run
-from lit_entrodrop.model.building import LMConfig, build_hf_config, transformer_blocks
+from lit_entrodrop.model.building import build_hf_config, transformer_blocks
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import AdamW
 from lit_entrodrop.training.strategies import FSDP2Strategy

@@ -25,7 +25,8 @@ from benchmarks.live_fit import TINY_BASE, fine_tuning, seeded, topics_data
 from benchmarks.memory import extra_memory
 from benchmarks.plan import EXACT_MALLOC
 from benchmarks.step import MODELS, compare
-from lit_entrodrop.model.building import LMConfig, build_hf_config
+from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.model.config import LMConfig
 from regularizers import Regularizer
 from regularizers.discovery import own_regularizers
 

@@ -22,7 +22,8 @@ from lit_entrodrop.commands.plan.communication import Traffic, step_bytes
 from lit_entrodrop.commands.plan.speed import OVERLAP, compute_seconds
 from lit_entrodrop.commands.plan.states import Held, states
 from lit_entrodrop.commands.report.drawing import SERIES
-from lit_entrodrop.model.building import LMConfig, build_hf_config, build_on_meta
+from lit_entrodrop.model.building import build_hf_config, build_on_meta
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import GB, find_hardware
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 

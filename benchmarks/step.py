@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks.live_fit import TINY_BASE, fine_tuning, llama, topics_data
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from regularizers import EntroDrop, RandomTokenDropout, Regularizer
 
 STRENGTH = 0.5

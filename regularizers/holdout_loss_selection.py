@@ -8,11 +8,11 @@ from torch import Tensor
 from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import masked_mean
-from regularizers.training_step import TrainingStep, of_this_rank_alone
+from regularizers.training_step import TrainingStep, gather_single_rank
 
 
 def min_max_weight(
-    gain: Tensor, counted: Tensor, gather: Callable[[Tensor], Tensor] = of_this_rank_alone
+    gain: Tensor, counted: Tensor, gather: Callable[[Tensor], Tensor] = gather_single_rank
 ) -> Tensor:
     """Map gains to [0, 1], the least of the batch to 0 and the greatest to 1.
 

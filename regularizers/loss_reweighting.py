@@ -10,14 +10,14 @@ from regularizers.base import Regularizer
 from regularizers.curricula import Constant, Curriculum, as_curriculum, require_probability
 from regularizers.functional import document_mean, document_sum
 from regularizers.outputs import Outputs, TokenLoss
-from regularizers.training_step import TrainingStep, of_this_rank_alone
+from regularizers.training_step import TrainingStep, gather_single_rank
 
 
 def lin_upper_weights(
     losses: Tensor,
     shares: Tensor,
     temperature: float,
-    gather: Callable[[Tensor], Tensor] = of_this_rank_alone,
+    gather: Callable[[Tensor], Tensor] = gather_single_rank,
 ) -> Tensor:
     """Weigh each sample by its loss, relative to the losses of all samples on all ranks.
 

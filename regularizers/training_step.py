@@ -48,10 +48,10 @@ class SecondForward(Protocol):
         """
 
 
-def of_this_rank_alone(values: Tensor) -> Tensor:
+def gather_single_rank(values: Tensor) -> Tensor:
     """Gather nothing: what a loop on one device does.
 
-    >>> of_this_rank_alone(torch.ones(2))
+    >>> gather_single_rank(torch.ones(2))
     tensor([1., 1.])
     """
     return values
@@ -104,7 +104,7 @@ class TrainingStep:
     reference: Callable[[], Outputs] | None = None
     teacher: Callable[[], Outputs] | None = None
     holdout_gain: Tensor | None = None
-    gather: Callable[[Tensor], Tensor] = of_this_rank_alone
+    gather: Callable[[Tensor], Tensor] = gather_single_rank
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property

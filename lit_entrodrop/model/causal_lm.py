@@ -1,13 +1,11 @@
 """Any Hugging Face causal LM as a module that returns loss and entropy of each token.
 
-B rows in the batch, T tokens in a row, D hidden dimensions, V words.
+B rows in the batch, T tokens in a row, D hidden dimensions, V vocabulary size.
 """
 
 import contextlib
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Literal, cast
 
 import torch
@@ -15,40 +13,42 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_entrodrop.model.head import HeadForm, HeadOutputs, UnsupportedHeadError, head_form
-from lit_entrodrop.model.head.form import HeadPredictions, observe_head
-from lit_entrodrop.model.head.kernels import Backend
+from lit_entrodrop.model.head import FusedHead, HeadOutputs, UnsupportedHeadError, fused_head_of
+from lit_entrodrop.model.head.fused import FusedPredictions, observe_head
+from lit_entrodrop.model.head.kernels import Backend, require_backend
+from lit_entrodrop.model.probing import eval_mode, is_close, model_arguments, probe_ids
 from regularizers import Outputs, Requirements, perturbed_embeddings
 from regularizers.functional import IGNORE_INDEX, is_unpredicted, shift_right
 
-Head = Literal[Backend, "naive"]
+HeadBackend = Literal[Backend, "naive"]
 
-NOTHING_MORE = Requirements()
+NO_REQUIREMENTS = Requirements()
 
 
 class CausalLM(nn.Module):
     """A Hugging Face causal LM and its fused head, in one ``forward``.
 
-    Packed documents are kept apart by position ids alone: Transformers isolates them only if there
-    is neither an attention mask nor a cache.
+    Packed documents are isolated by position ids alone: Transformers does so only if there is
+    neither an attention mask nor a cache.
 
     Args:
-        hf_model: the model, possibly wrapped by peft.
-        head: ``torch`` and ``triton`` never hold the logits of all tokens; ``naive`` takes the
-            model's own logits and so works for every head; ``auto`` is the fastest of the first
-            two, and ``naive`` where the fused head does not agree with the model's own logits.
-        head_chunk_size: tokens whose logits the fused head holds at once; by default what a memory
-            budget allows, see :func:`~lit_entrodrop.model.head.linear.default_chunk_size`.
+        hf_model: The model, optionally wrapped by peft.
+        head: Backend of loss and entropy. ``torch`` and ``triton`` never materialize the logits of
+            all tokens; ``naive`` takes the model's own logits and supports every head. ``auto``
+            selects the faster of ``torch`` and ``triton``, or ``naive`` if the fused head does not
+            agree with the model's own logits.
+        head_chunk_size: Number of tokens whose logits the fused head computes at once; None for
+            the memory budget of :func:`~lit_entrodrop.model.head.linear.default_chunk_size`.
 
     Raises:
-        ValueError: if a fused head is asked for and the model's head is more than that, or peft
+        ValueError: If the selected fused backend does not support the head of the model, or peft
             adapts more than modules of the model.
     """
 
     def __init__(
         self,
         hf_model: PreTrainedModel,
-        head: Head = "auto",
+        head: HeadBackend = "auto",
         head_chunk_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -57,11 +57,11 @@ class CausalLM(nn.Module):
         self.head = head
         self.head_chunk_size = head_chunk_size
         self._device: torch.device | None = None
-        self.form = None if head == "naive" else self._agreeing_form()
+        self.fused_head = None if head == "naive" else self._checked_fused_head()
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; its parameters may be kept elsewhere."""
+        """Device of the computation; the parameters may be stored elsewhere."""
         return self._device or next(self.parameters()).device
 
     @device.setter
@@ -70,7 +70,7 @@ class CausalLM(nn.Module):
 
     @property
     def unwrapped(self) -> PreTrainedModel:
-        """The Hugging Face model itself, without peft around it."""
+        """The Hugging Face model, without peft around it."""
         inner = getattr(self.hf_model, "get_base_model", lambda: self.hf_model)()
         return cast(PreTrainedModel, inner)
 
@@ -82,19 +82,19 @@ class CausalLM(nn.Module):
         document_ids: Tensor,
         perturb: Callable[[Tensor], Tensor] | None = None,
         token_weight: Tensor | None = None,
-        required: Requirements = NOTHING_MORE,
+        required: Requirements = NO_REQUIREMENTS,
     ) -> Outputs:
         """Run the model and its head.
 
         Args:
-            input_ids: ``[B, T]`` int64.
-            labels: ``[B, T]`` int64, aligned with the inputs, -100 where ignored.
-            position_ids: ``[B, T]`` int64, starting at 0 in every document.
-            document_ids: ``[B, T]`` int64, -1 for padding.
-            perturb: maps embeddings ``[B, T, D]`` to new ones.
-            token_weight: ``[B, T]``; if given, only the weighted loss of the outputs needs a
-                gradient.
-            required: whether logits, a gradient through the entropies, or the divergence between
+            input_ids: Token ids ``[B, T]`` int64.
+            labels: Labels ``[B, T]`` int64, aligned with the inputs; -100 is ignored.
+            position_ids: Positions ``[B, T]`` int64, starting at 0 in every document.
+            document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
+            perturb: Function that maps embeddings ``[B, T, D]`` to new ones.
+            token_weight: Weights ``[B, T]`` of the tokens; if given, only the weighted loss of the
+                outputs may have a gradient.
+            required: Whether logits, a gradient through the entropies, or the divergence between
                 passes is required.
 
         Returns:
@@ -106,7 +106,7 @@ class CausalLM(nn.Module):
         )
         arguments = model_arguments(self.unwrapped, input_ids, position_ids)
         with perturbing:
-            if self.form is None or required.logits:
+            if self.fused_head is None or required.logits:
                 outputs = Outputs.from_logits(
                     self.unwrapped(**arguments).logits,
                     labels,
@@ -117,10 +117,10 @@ class CausalLM(nn.Module):
                 return outputs if keeps else replace(outputs, logits=None)
             hidden = self.unwrapped.base_model(**arguments).last_hidden_state
         unpredicted = is_unpredicted(document_ids)
-        # Rows past the first token are predicted by the row before.
+        # The hidden state at t predicts token t + 1.
         hidden = shift_right(hidden, 0.0).flatten(0, 1)
-        rows = self._fused(
-            self.form,
+        rows = self._evaluate_head(
+            self.fused_head,
             hidden,
             labels.masked_fill(unpredicted, IGNORE_INDEX).flatten(),
             None if token_weight is None else token_weight.flatten(),
@@ -131,8 +131,8 @@ class CausalLM(nn.Module):
         predictions = None
         if required.divergence:
             head = self.unwrapped.get_output_embeddings()
-            predictions = HeadPredictions(
-                self.form, head, hidden, unpredicted, self.head_chunk_size
+            predictions = FusedPredictions(
+                self.fused_head, head, hidden, unpredicted, self.head_chunk_size
             )
         return Outputs(
             nll,
@@ -144,149 +144,83 @@ class CausalLM(nn.Module):
             predictions=predictions,
         )
 
-    def require_head(self, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Refuse a head that cannot run on a device.
+    def require_head(self, device: torch.device) -> None:
+        """Check that the backend of the head can run on a device.
 
         Args:
-            device: where the head is to run.
-            dtype: in which it is to compute: that of autocast, or else of the weights.
+            device: Device of the head.
 
         Raises:
-            ValueError: saying why.
+            ValueError: If it cannot.
         """
-        if self.form is not None and self.head != "naive":
-            head = self.unwrapped.get_output_embeddings()
-            self.form.require(self.head, head, device, dtype)
+        if self.head != "naive":
+            require_backend(self.head, device)
 
-    def _fused(
+    def _evaluate_head(
         self,
-        form: HeadForm,
+        fused_head: FusedHead,
         hidden: Tensor,
         labels: Tensor,
         token_weight: Tensor | None = None,
         entropy_gradient: bool = False,
     ) -> HeadOutputs:
-        return form.evaluate(
+        return fused_head.evaluate(
             self.unwrapped.get_output_embeddings(),
             hidden,
             labels,
             token_weight=token_weight,
             entropy_gradient=entropy_gradient,
             chunk_size=self.head_chunk_size,
-            backend=self.head,
+            backend=cast(Backend, self.head),
         )
 
-    def _agreeing_form(self) -> HeadForm | None:
-        """Return the form of the head, if the fused head agrees with the model's own logits.
+    def _checked_fused_head(self) -> FusedHead | None:
+        """Return the fused head, if it agrees with the model's own logits.
 
-        What the settings do not tell, a trial on eight tokens does, wherever there are weights.
+        Without weights (on the meta device), only the config of the model is checked.
         """
         try:
-            form = head_form(self.unwrapped)
+            fused_head = fused_head_of(self.unwrapped)
             if self.hf_model.device.type != "meta":
-                self._require_agreement(form)
+                self._require_agreement(fused_head)
         except torch.OutOfMemoryError:
             raise
-        except Exception as obstacle:  # whatever a model may raise: the naive head may serve it
+        except Exception as obstacle:  # a model may raise anything; the naive head may support it
             name = self.unwrapped.config.model_type
             if self.head != "auto":
                 raise ValueError(
-                    f"head: {self.head!r} cannot serve {name}: {obstacle}; use 'auto' or 'naive'"
+                    f"head: {self.head!r} does not support {name}: {obstacle}; use 'auto' or "
+                    "'naive'"
                 ) from obstacle
             rank_zero_warn(
-                f"head: 'naive' serves {name}, which takes memory for all logits: {obstacle}"
+                f"head: using 'naive' for {name}, which needs memory for all logits: {obstacle}"
             )
             return None
-        return form
+        return fused_head
 
-    def _require_agreement(self, form: HeadForm) -> None:
+    def _require_agreement(self, fused_head: FusedHead) -> None:
+        """Compare the fused head with the model's own logits on eight tokens."""
         ids = probe_ids(self.unwrapped, 8)
         positions = torch.arange(8, device=ids.device)[None]
         arguments = model_arguments(self.unwrapped, ids, positions)
-        with evaluating(self.unwrapped):
+        with eval_mode(self.unwrapped):
             received, products, logits = observe_head(self.unwrapped, arguments)
             hidden = self.unwrapped.base_model(**arguments).last_hidden_state
-            if hidden.shape != received.shape or not _close(hidden, received):
-                raise UnsupportedHeadError("its head receives other than the last hidden states")
-            if not form.agrees(products, logits):
+            if hidden.shape != received.shape or not is_close(hidden, received):
+                raise UnsupportedHeadError("the input of its head is not its last hidden states")
+            if not fused_head.agrees(products, logits):
                 raise UnsupportedHeadError("its logits differ from those of the fused head")
-            # Whether a backend can run is known once the device is: see require_head.
+            # The backend is checked by require_head, once the device is known.
             head, labels = self.unwrapped.get_output_embeddings(), torch.zeros_like(ids[0])
-            form.evaluate(head, hidden[0], labels)
-
-
-def model_arguments(
-    hf_model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor
-) -> dict[str, Tensor | bool]:
-    """Return the arguments with which a model keeps packed documents apart, if it can at all."""
-    arguments: dict[str, Tensor | bool] = {"input_ids": input_ids, "use_cache": False}
-    if _takes_positions(type(hf_model).forward):
-        arguments["position_ids"] = position_ids
-    return arguments
-
-
-def embedding_rows(hf_model: PreTrainedModel) -> int:
-    """Return how many words a model embeds."""
-    return len(cast(nn.Embedding, hf_model.get_input_embeddings()).weight)
-
-
-def sees_the_future(hf_model: PreTrainedModel) -> bool:
-    """Tell whether predictions depend on later tokens: changes the last of eight."""
-    ids = probe_ids(hf_model, 8)
-    other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
-    positions = torch.arange(8, device=ids.device)[None]
-    with evaluating(hf_model):
-        logits = hf_model(**model_arguments(hf_model, ids, positions)).logits
-        changed = hf_model(**model_arguments(hf_model, other, positions)).logits
-    return not _close(changed[:, :-1], logits[:, :-1])
-
-
-def leaks_between_documents(hf_model: PreTrainedModel) -> bool:
-    """Tell whether packed documents see each other: compares a packed and a lone document."""
-    ids = probe_ids(hf_model, 16)
-    lone = torch.arange(8, device=ids.device)[None]
-    packed = torch.cat([lone, lone], dim=1)
-    with evaluating(hf_model):
-        together = hf_model(**model_arguments(hf_model, ids, packed)).logits[:, 8:]
-        alone = hf_model(**model_arguments(hf_model, ids[:, 8:], lone)).logits
-    return not _close(together, alone)
+            fused_head.evaluate(head, hidden[0], labels)
 
 
 def _require_adapted_modules(hf_model: PreTrainedModel) -> None:
-    """Refuse what acts in peft's own forward, which never runs here."""
+    """Check that no adapter acts in peft's own forward pass, which CausalLM does not call."""
     for name, adapter in getattr(hf_model, "peft_config", {}).items():
         if adapter.is_prompt_learning or getattr(adapter, "alora_invocation_tokens", None):
             raise ValueError(
                 f"peft: expected an adapter that acts within modules of the model, got {name!r} of "
-                f"type {type(adapter).__name__}, which changes its inputs or depends on them; use "
+                f"type {type(adapter).__name__}, which changes its inputs or depends on them: use "
                 "LoRA without alora_invocation_tokens"
             )
-
-
-@cache
-def _takes_positions(forward: Callable[..., object]) -> bool:
-    return "position_ids" in inspect.signature(forward).parameters
-
-
-def probe_ids(hf_model: PreTrainedModel, length: int) -> Tensor:
-    """Return words on which a model can be tried out, ``[1, length]`` int64."""
-    size = embedding_rows(hf_model)
-    return (torch.arange(length, device=hf_model.device)[None] * 7919 + 1) % size
-
-
-def _close(actual: Tensor, expected: Tensor) -> bool:
-    scale = expected.float().std().clamp(min=1e-6)
-    tolerance = 1e-3 if expected.dtype in (torch.float32, torch.float64) else 0.1
-    return bool((actual.float() - expected.float()).abs().max() <= tolerance * scale)
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in eval mode and build no graph, for as long as the context lasts."""
-    was_training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()
-            yield
-    finally:
-        module.train(was_training)

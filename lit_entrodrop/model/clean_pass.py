@@ -2,14 +2,15 @@
 
 from torch import Tensor
 
-from lit_entrodrop.model.causal_lm import NOTHING_MORE, CausalLM, evaluating
+from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
+from lit_entrodrop.model.probing import eval_mode
 from regularizers import Outputs, Requirements
 
 Batch = dict[str, Tensor]
 
 
 def forward_clean(
-    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
+    causal_lm: CausalLM, batch: Batch, required: Requirements = NO_REQUIREMENTS
 ) -> Outputs:
     """Run a model on the uncorrupted tokens of a batch."""
     outputs: Outputs = causal_lm(
@@ -23,8 +24,8 @@ def forward_clean(
 
 
 def score_clean(
-    causal_lm: CausalLM, batch: Batch, required: Requirements = NOTHING_MORE
+    causal_lm: CausalLM, batch: Batch, required: Requirements = NO_REQUIREMENTS
 ) -> Outputs:
     """Run a model on the uncorrupted tokens of a batch in eval mode, without gradient."""
-    with evaluating(causal_lm):
+    with eval_mode(causal_lm):
         return forward_clean(causal_lm, batch, required)

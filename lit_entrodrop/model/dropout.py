@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lit_entrodrop.model.causal_lm import evaluating, model_arguments, probe_ids
+from lit_entrodrop.model.probing import eval_mode, model_arguments, probe_ids
 from lit_entrodrop.runtime.seeding import seed_default_generators
 
 # What architectures call the settings of each part.
@@ -227,7 +227,7 @@ def _logits(hf_model: PreTrainedModel, training: bool) -> Tensor:
     """Return the logits of eight tokens, with the same random numbers each time."""
     ids = probe_ids(hf_model, 8)
     positions = torch.arange(8, device=ids.device)[None]
-    with evaluating(hf_model), torch.random.fork_rng(devices=[]):
+    with eval_mode(hf_model), torch.random.fork_rng(devices=[]):
         seed_default_generators(0, hf_model.device)
         hf_model.train(training)
         logits: Tensor = hf_model(**model_arguments(hf_model, ids, positions)).logits

@@ -5,8 +5,8 @@ import re
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
-from lit_entrodrop.model.building import HALF
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import AUTOCAST_DTYPES
 from lit_entrodrop.model.hardware import HARDWARE
 from lit_entrodrop.model.sizes import sizes_of
 
@@ -21,7 +21,8 @@ def training_flops_per_token(causal_lm: CausalLM) -> int:
     Args:
         causal_lm: may be without weights, on the meta device.
 
-    >>> from lit_entrodrop.model.building import LMConfig, build_on_meta
+    >>> from lit_entrodrop.model.building import build_on_meta
+    >>> from lit_entrodrop.model.config import LMConfig
     >>> tiny = build_on_meta(LMConfig())
     >>> training_flops_per_token(tiny) == 6 * sum(weight.numel() for weight in tiny.parameters())
     True
@@ -47,8 +48,8 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     """
     if device.type == "cpu":
         return None
-    dtype = HALF.get(precision, torch.float32)
-    if device.type == "cuda" and dtype in HALF.values():
+    dtype = AUTOCAST_DTYPES.get(precision, torch.float32)
+    if device.type == "cuda" and dtype in AUTOCAST_DTYPES.values():
         known = peak_of(torch.cuda.get_device_name(device))
         if known is not None:
             return known

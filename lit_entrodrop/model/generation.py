@@ -14,7 +14,7 @@ from regularizers.functional import IGNORE_INDEX
 LOGITS = Requirements(logits=True)
 
 
-def continue_all(
+def continue_prompts(
     causal_lm: CausalLM,
     prompts: Sequence[Sequence[int]],
     new_tokens: int,
@@ -34,9 +34,10 @@ def continue_all(
     Returns:
         The new tokens of each prompt.
 
-    >>> from lit_entrodrop.model.building import LMConfig, build_causal_lm
+    >>> from lit_entrodrop.model.building import build_causal_lm
+    >>> from lit_entrodrop.model.config import LMConfig
     >>> greedy = lambda logits: logits.argmax(-1).tolist()
-    >>> len(continue_all(build_causal_lm(LMConfig()), [[5, 6, 7]], 2, greedy)[0])
+    >>> len(continue_prompts(build_causal_lm(LMConfig()), [[5, 6, 7]], 2, greedy)[0])
     2
     """
     context = getattr(causal_lm.unwrapped.config, "max_position_embeddings", None) or math.inf
@@ -79,7 +80,7 @@ def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:
     return logits[torch.arange(len(ids)), ends].float().cpu()
 
 
-def pick(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:
+def sample_tokens(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:
     """Choose a token for each row.
 
     Args:
@@ -87,7 +88,7 @@ def pick(logits: Tensor, temperature: float, generator: torch.Generator) -> list
         temperature: that divides them; 0 takes the likeliest token.
         generator: of random numbers.
 
-    >>> pick(torch.tensor([[0.0, 2.0, 1.0]]), 0.0, torch.Generator())
+    >>> sample_tokens(torch.tensor([[0.0, 2.0, 1.0]]), 0.0, torch.Generator())
     [1]
     """
     if temperature == 0:
@@ -96,10 +97,10 @@ def pick(logits: Tensor, temperature: float, generator: torch.Generator) -> list
     return torch.multinomial(shares, 1, generator=generator).flatten().tolist()
 
 
-def until(tokens: list[int], end: int | None) -> list[int]:
+def truncate_at(tokens: list[int], end: int | None) -> list[int]:
     """Return the tokens before the first that ends a text.
 
-    >>> until([3, 0, 4], end=0)
+    >>> truncate_at([3, 0, 4], end=0)
     [3]
     """
     return tokens[: tokens.index(end)] if end in tokens else tokens

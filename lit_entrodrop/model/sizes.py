@@ -40,7 +40,8 @@ class Sizes:
 def sizes_of(causal_lm: CausalLM) -> Sizes:
     """Count the parameters of a model.
 
-    >>> from lit_entrodrop.model.building import LMConfig, build_on_meta
+    >>> from lit_entrodrop.model.building import build_on_meta
+    >>> from lit_entrodrop.model.config import LMConfig
     >>> sizes_of(build_on_meta(LMConfig())).layers
     3
     """

@@ -11,14 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.orders import BlockOrder
-from lit_entrodrop.model.causal_lm import (
-    NOTHING_MORE,
-    CausalLM,
+from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
+from lit_entrodrop.model.probing import (
+    attends_to_future_tokens,
     embedding_rows,
+    has_dropout,
     leaks_between_documents,
-    sees_the_future,
 )
-from lit_entrodrop.model.probing import has_dropout
 from lit_entrodrop.training.strategies import DeepSpeedStrategy, FSDPStrategy
 from lit_entrodrop.training.strategies.names import STRATEGIES
 from regularizers import Requirements
@@ -58,7 +57,7 @@ def check_model_fits_data(
         )
     if _on_meta(causal_lm):
         return
-    if sees_the_future(causal_lm.unwrapped):
+    if attends_to_future_tokens(causal_lm.unwrapped):
         raise ValueError(
             f"lm: expected a causal LM, but the predictions of {config.model_type} depend on later "
             "tokens: choose another model"
@@ -164,7 +163,7 @@ def warn_of_too_few_steps(required: Requirements, steps: int, steps_per_epoch: f
         )
 
 
-def check_trainer(trainer: L.Trainer, required: Requirements = NOTHING_MORE) -> None:
+def check_trainer(trainer: L.Trainer, required: Requirements = NO_REQUIREMENTS) -> None:
     """Refuse what would make the loss wrong, or is not held by tests.
 
     Args:

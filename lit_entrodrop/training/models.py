@@ -1,12 +1,12 @@
 """The models of a run: the one that is trained, and the frozen one that it is compared with."""
 
 import lightning as L
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.model.building import HALF, LMConfig, build_causal_lm, frozen
-from lit_entrodrop.model.causal_lm import NOTHING_MORE, CausalLM
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
+from lit_entrodrop.model.config import LMConfig, frozen_config
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.training.checks import check_model_fits_data, check_provides
 from lit_entrodrop.training.strategies import DeepSpeedStrategy, FSDP2Strategy, FSDPStrategy
@@ -18,7 +18,7 @@ def build_for(
     data: TextDataModule,
     lm: LMConfig,
     tokenizer: PreTrainedTokenizerBase,
-    required: Requirements = NOTHING_MORE,
+    required: Requirements = NO_REQUIREMENTS,
 ) -> CausalLM:
     """Build a model as the strategy of a run holds it.
 
@@ -39,8 +39,7 @@ def build_for(
 
     def build_whole() -> CausalLM:
         causal_lm = build_causal_lm(lm)
-        dtype = HALF.get(str(trainer.precision), getattr(torch, lm.dtype))
-        causal_lm.require_head(trainer.strategy.root_device, dtype)
+        causal_lm.require_head(trainer.strategy.root_device)
         check_model_fits_data(causal_lm, tokenizer, data)
         check_provides(causal_lm, required)
         return causal_lm
@@ -70,7 +69,7 @@ def build_frozen_for(
         ValueError: if it cannot be had, or reads other words.
     """
     trained = lm.tokenizer_source
-    lm = frozen(lm, reference)
+    lm = frozen_config(lm, reference)
     if lm.pretrained is None:
         raise ValueError(
             "model.reference: expected a pretrained model, as lm.pretrained is null and random "

@@ -20,9 +20,9 @@ from lit_entrodrop.entropy.holdout.gains import HoldoutGains
 from lit_entrodrop.entropy.sources import Entropies
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.evaluation.metrics import EntropyBuckets, MemorizationProbe, RunMetrics, Scores
-from lit_entrodrop.model.building import LMConfig
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean, score_clean
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.model.vocabulary import vocabulary_of
 from lit_entrodrop.runs.checkpoints.reading import check_same_model, shapes

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lit_entrodrop.model.causal_lm import NOTHING_MORE, CausalLM
+from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
 from lit_entrodrop.model.clean_pass import Batch, score_clean
-from lit_entrodrop.model.head.form import HeadPredictions
+from lit_entrodrop.model.head.fused import FusedPredictions
 from lit_entrodrop.runtime.sharding import local_shard
 from regularizers import Outputs, Requirements
 
@@ -41,7 +41,7 @@ class Teacher:
         optimizer.register_step_pre_hook(lambda *_: self._keep_initial())
         optimizer.register_step_post_hook(lambda *_: self._update())
 
-    def __call__(self, batch: Batch, required: Requirements = NOTHING_MORE) -> Outputs:
+    def __call__(self, batch: Batch, required: Requirements = NO_REQUIREMENTS) -> Outputs:
         """Run the teacher on the uncorrupted tokens of a batch, in eval mode, without gradient.
 
         Args:
@@ -50,7 +50,7 @@ class Teacher:
         """
         with self._in_place():
             outputs = score_clean(self._causal_lm, batch, required)
-            if isinstance(outputs.predictions, HeadPredictions):
+            if isinstance(outputs.predictions, FusedPredictions):
                 # It is run when the model's own head has its weights again.
                 head = copy.deepcopy(outputs.predictions.head).requires_grad_(False)
                 outputs = replace(outputs, predictions=replace(outputs.predictions, head=head))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from regularizers.base import Regularizer
-from regularizers.testing.steps import tell_evaluations
+from regularizers.testing.steps import report_evaluations
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Case:
         """Build the regularizer with a constant strength, after some evaluations."""
         make: Callable[..., Regularizer] = self.kind
         regularizer = make(curriculum=curriculum, **{**self.settings, **more})
-        tell_evaluations(regularizer)
+        report_evaluations(regularizer)
         return regularizer
 
     def __str__(self) -> str:

@@ -24,7 +24,7 @@ EVALUATION = {
 VOCABULARY = Vocabulary(size=64, special_ids=(BOS_ID, EOS_ID, MASK_ID), mask_id=MASK_ID)
 
 
-def tell_evaluations(regularizer: Regularizer | Regularizers) -> None:
+def report_evaluations(regularizer: Regularizer | Regularizers) -> None:
     """Tell what a run tells within its first epoch: one evaluation before it, and one after."""
     for _ in range(2):
         regularizer.on_evaluation(EVALUATION)

@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import head
 from benchmarks.gpu import ARCHITECTURES, PAIR, gpu, training_flops_per_token
 from benchmarks.live_fit import TOKENIZER
-from lit_entrodrop.model.building import LMConfig, build_causal_lm, build_hf_config
+from lit_entrodrop.model.building import build_causal_lm, build_hf_config
+from lit_entrodrop.model.config import LMConfig
 from tests.benchmarks.helpers import rows_of
 
 

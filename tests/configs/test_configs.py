@@ -14,7 +14,7 @@ from lit_entrodrop.cli.main import main
 from lit_entrodrop.cli.parsing import Parser
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.corpora.registry import CORPORA
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.loading import locate
 from lit_entrodrop.training.module import LitCausalLM
 from regularizers import Regularizer, Sigmoid

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import AdamW, LRSchedule
 from regularizers import Regularizer

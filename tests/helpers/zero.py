@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import tests.helpers.deepspeed_cpu  # noqa: F401  as early as may be, so that ranks fork with it
-from lit_entrodrop.model.building import LMConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.optim import decay_groups
 from tests.helpers.processes import run_ranks
 

@@ -12,9 +12,10 @@ from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.packing import Integers
 from lit_entrodrop.evaluation.diagnosis.overfitting import Floats, paired_rise
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
-from lit_entrodrop.model.building import HALF, LMConfig
-from lit_entrodrop.model.causal_lm import CausalLM, evaluating
+from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
+from lit_entrodrop.model.probing import eval_mode
 from regularizers.functional import IGNORE_INDEX
 
 DOCUMENTS = 16  # that are run alone
@@ -136,7 +137,7 @@ def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
         The largest difference of a token, in nats, and of how many documents.
     """
     differences = [0.0]
-    with evaluating(causal_lm):
+    with eval_mode(causal_lm):
         packed = forward_clean(causal_lm, batch).nll
         for row, document in _documents(batch["document_ids"])[:DOCUMENTS]:
             places = batch["document_ids"][row] == document
@@ -196,7 +197,7 @@ def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Float
 
 def in_half(live: Live) -> bool:
     """Tell whether numbers are computed in half precision."""
-    return str(live.trainer.precision) in HALF or live.module.lm.dtype != "float32"
+    return str(live.trainer.precision) in AUTOCAST_DTYPES or live.module.lm.dtype != "float32"
 
 
 def _of_regularizers(live: Live) -> dict[str, float]:

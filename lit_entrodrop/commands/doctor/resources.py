@@ -16,7 +16,7 @@ from lit_entrodrop.commands.plan.states import Held, States, states
 from lit_entrodrop.data.datamodule import EVALUATED
 from lit_entrodrop.entropy.scoring import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore
-from lit_entrodrop.model.building import HALF
+from lit_entrodrop.model.config import AUTOCAST_DTYPES
 from lit_entrodrop.model.hardware import GB
 from lit_entrodrop.runs.layout import refuse_used_folder
 from lit_entrodrop.training.checks import check_strategy
@@ -42,7 +42,7 @@ def device_memory(subject: Subject) -> Check:
     strategy, tensor = strategy_of(setting)
     world = data_parallel_size(trainer) * tensor
     precision = str(trainer["precision"])
-    computed = 2 if precision in HALF or job.lm.dtype != "float32" else 4
+    computed = 2 if precision in AUTOCAST_DTYPES or job.lm.dtype != "float32" else 4
     held = Held(4 if job.lm.dtype == "float32" else 2, computed, job.optimizer)
     taken = states(strategy, subject.sizes, world, held, tensor, job.frozen)
     step = dry_run(job.lm, job.batch_size, job.block_size, precision, on_gpu, job.demands)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
 

@@ -9,8 +9,9 @@ from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lit_entrodrop.model.building import LMConfig, prepare_causal_lm
+from lit_entrodrop.model.building import prepare_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import LMConfig
 
 PREFIX = "causal_lm."
 

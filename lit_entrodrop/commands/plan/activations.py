@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from lit_entrodrop.commands.plan.demands import NONE, Demands
-from lit_entrodrop.model.building import HALF, LMConfig, build_on_meta
+from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch
-from lit_entrodrop.model.head.rows import sized_for
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
+from lit_entrodrop.model.head.torch_kernel import sized_for
 
 Part = Literal["model", "gradients", "trunk", "head"]
 
@@ -167,8 +168,8 @@ def _loss(causal_lm: CausalLM, batch: Batch, demands: Demands) -> Tensor:
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
     """Return the context in which a precision of the trainer runs a forward pass on a CPU."""
-    if precision in HALF:
-        return torch.autocast("cpu", HALF[precision])
+    if precision in AUTOCAST_DTYPES:
+        return torch.autocast("cpu", AUTOCAST_DTYPES[precision])
     return contextlib.nullcontext()
 
 

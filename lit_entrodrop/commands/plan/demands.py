@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from lit_entrodrop.model.causal_lm import NOTHING_MORE, CausalLM
+from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean, score_clean
 from regularizers import Outputs, Regularizer, Regularizers, Requirements
 
@@ -20,7 +20,7 @@ class Demands:
         reads_outputs: whether the loss is known but after the forward pass.
     """
 
-    required: Requirements = NOTHING_MORE
+    required: Requirements = NO_REQUIREMENTS
     reads_outputs: bool = False
 
     @property

@@ -5,7 +5,8 @@ from functools import cached_property
 
 from lit_entrodrop.commands.plan.demands import NONE, Demands
 from lit_entrodrop.commands.plan.states import Held
-from lit_entrodrop.model.building import LMConfig, build_on_meta
+from lit_entrodrop.model.building import build_on_meta
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 
 

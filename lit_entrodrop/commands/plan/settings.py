@@ -12,7 +12,7 @@ from lit_entrodrop.commands.plan.job import Job
 from lit_entrodrop.commands.plan.options import MARGIN, Option
 from lit_entrodrop.commands.plan.states import FP32, optimizer_bytes
 from lit_entrodrop.data.settings import check_at_least
-from lit_entrodrop.model.building import HALF, LMConfig, frozen
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
 
 
 def job_of(config: dict[str, Any]) -> Job:
@@ -36,7 +36,7 @@ def job_of(config: dict[str, Any]) -> Job:
         optimizer=_optimizer_bytes(config["model"]["optimizer"], settings.dtype)
         + (FP32 if demands.required.teacher is not None else 0),
         demands=demands,
-        reference=frozen(settings, config["model"]["reference"])
+        reference=frozen_config(settings, config["model"]["reference"])
         if demands.required.reference
         else None,
     )
@@ -48,7 +48,7 @@ def planned_precision(precision: str, dtype: str) -> str:
     >>> planned_precision("32-true", "float32"), planned_precision("32-true", "bfloat16")
     ('bf16-mixed', '32-true')
     """
-    return precision if precision in HALF or dtype != "float32" else "bf16-mixed"
+    return precision if precision in AUTOCAST_DTYPES or dtype != "float32" else "bf16-mixed"
 
 
 def data_parallel_size(trainer: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from lit_entrodrop.cli.parsing import one_line
 from lit_entrodrop.commands.regularizers.description import Description
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
-from regularizers.testing.steps import VOCABULARY, make_step, tell_evaluations
+from regularizers.testing.steps import VOCABULARY, make_step, report_evaluations
 from regularizers.testing.toy import ToyLM, first_forward, provide
 
 
@@ -35,7 +35,7 @@ def take_step(regularizers: Regularizers) -> ToyLM:
     """
     model = ToyLM(dropout=0.1)
     step = provide(model, regularizers, make_step())
-    tell_evaluations(regularizers)
+    report_evaluations(regularizers)
     regularizers.mean_loss(first_forward(model, regularizers, step), step).backward()
     return model
 

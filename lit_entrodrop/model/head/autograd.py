@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_entrodrop.model.head.chunked import ChunkedHead, HeadSettings
-from lit_entrodrop.model.head.rows import RowGradients, RowStatistics
+from lit_entrodrop.model.head.torch_kernel import RowGradients, RowStatistics
 from regularizers.functional import IGNORE_INDEX
 
 
@@ -56,7 +56,7 @@ class WeightedLoss(torch.autograd.Function):
         token_weight = counted_weight(token_weight, labels, head.logits.wide_dtype)
 
         def differentiate(rows: slice, statistics: RowStatistics) -> RowGradients:
-            return _objective_gradients(statistics, token_weight[rows], settings)
+            return RowGradients(token_weight[rows])
 
         sums = None
         if settings.needs_gradient:
@@ -64,7 +64,7 @@ class WeightedLoss(torch.autograd.Function):
         statistics = head.statistics(sums, differentiate)
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(*(sums.results() if sums is not None else ()))
-        return objective(statistics, token_weight, settings), *statistics
+        return (token_weight * statistics.nll).sum(), *statistics
 
     @staticmethod
     @first_order
@@ -125,25 +125,3 @@ def counted_weight(token_weight: Tensor, labels: Tensor, dtype: torch.dtype) -> 
     """
     # A factor of 0 would let through what is NaN.
     return token_weight.detach().to(dtype).masked_fill(labels == IGNORE_INDEX, 0.0)
-
-
-def objective(statistics: RowStatistics, weight: Tensor, settings: HeadSettings) -> Tensor:
-    """Return Σ w·((1−ε)·nll + ε·(lse − mean) + ζ·lse²)."""
-    smoothing, z_loss = settings.label_smoothing, settings.z_loss
-    nll, _, logsumexp, mean_logit, _ = statistics
-    loss = (1 - smoothing) * nll
-    if smoothing or z_loss:
-        loss = loss + smoothing * (logsumexp - mean_logit) + z_loss * logsumexp.square()
-    return (weight * loss).sum()
-
-
-def _objective_gradients(
-    statistics: RowStatistics, weight: Tensor, settings: HeadSettings
-) -> RowGradients:
-    """Return the gradient of :func:`objective` with respect to the statistics."""
-    smoothing, z_loss = settings.label_smoothing, settings.z_loss
-    nll = (1 - smoothing) * weight
-    if not (smoothing or z_loss):
-        return RowGradients(nll)
-    logsumexp = (smoothing + 2 * z_loss * statistics.logsumexp) * weight
-    return RowGradients(nll, logsumexp, -smoothing * weight if smoothing else None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_entrodrop.model.head.logits import GradientSums, Logits, slices
-from lit_entrodrop.model.head.rows import (
+from lit_entrodrop.model.head.torch_kernel import (
     RowGradients,
     RowKernel,
     RowStatistics,
@@ -28,8 +28,7 @@ class HeadSettings:
         chunk_size: tokens per chunk.
         compute_dtype: of the matrix products.
         softcap: logits become ``softcap · tanh(logits / softcap)``.
-        label_smoothing: share ε of the loss that goes to all words evenly.
-        z_loss: factor ζ of logsumexp².
+
         entropy_gradient: whether gradients flow into the entropy.
         needs_gradient: whether a backward pass may follow.
     """
@@ -38,8 +37,7 @@ class HeadSettings:
     chunk_size: int
     compute_dtype: torch.dtype
     softcap: float | None
-    label_smoothing: float
-    z_loss: float
+
     entropy_gradient: bool
     needs_gradient: bool
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lit_entrodrop.model.head.autograd import first_order
 from lit_entrodrop.model.head.linear import check_chunk_size, check_head, default_chunk_size
 from lit_entrodrop.model.head.logits import GradientSums, LinearHead, Logits, slices
-from lit_entrodrop.model.head.rows import block_rows, sizing_device
+from lit_entrodrop.model.head.torch_kernel import block_rows, sizing_device
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -1,7 +1,4 @@
-"""Which backend serves the head: the faster of PyTorch and Triton, unless one is named.
-
-Liger, which is no kernel for rows, serves only if named.
-"""
+"""Choice of the backend of the head: the faster of PyTorch and Triton, unless one is named."""
 
 from functools import lru_cache, partial
 from typing import Literal, get_args
@@ -11,53 +8,34 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from lit_entrodrop.model.head import liger, rows, triton_rows
-from lit_entrodrop.model.head.rows import RowGradients, RowKernel
+from lit_entrodrop.model.head import torch_kernel, triton_kernel
+from lit_entrodrop.model.head.torch_kernel import RowGradients, RowKernel
 
-Backend = Literal["auto", "torch", "triton", "liger"]
+Backend = Literal["auto", "torch", "triton"]
 
 
 def check_backend(backend: str) -> None:
-    """Refuse a name that is no backend's.
+    """Check the name of a backend.
 
     Raises:
-        ValueError: naming the choices.
+        ValueError: If there is no such backend.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"head: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
 
 
-def require_backend(
-    backend: Backend,
-    device: torch.device,
-    *,
-    dtype: torch.dtype | None = None,
-    softcap: float | None = None,
-    bias: bool = False,
-    lora: bool = False,
-) -> None:
-    """Refuse a backend that cannot serve a head on a device.
+def require_backend(backend: Backend, device: torch.device) -> None:
+    """Check that a backend can run on a device.
 
     Args:
-        backend: which.
-        device: of the head.
-        dtype: in which the head computes, if that is known.
-        softcap: of the logits, if any.
-        bias: whether the head has one.
-        lora: whether the head has an adapter.
+        backend: Name of the backend.
+        device: Device of the head.
 
     Raises:
-        ValueError: saying why.
+        ValueError: If the backend cannot run on the device, or does not exist.
     """
     check_backend(backend)
-    obstacle = None
-    if backend == "triton":
-        obstacle = triton_rows.obstacle(device)
-    elif backend == "liger":
-        obstacle = liger.obstacle(
-            device, dtype or torch.bfloat16, softcap=softcap, bias=bias, lora=lora
-        )
-    if obstacle:
+    if backend == "triton" and (obstacle := triton_kernel.obstacle(device)):
         raise ValueError(f"head: {backend!r} cannot run here: {obstacle}; use 'auto' or 'torch'")
 
 
@@ -67,49 +45,50 @@ def choose_kernel(
     """Return the kernel that evaluates rows of logits.
 
     Args:
-        backend: ``torch``, ``triton``, or else whichever of both measures faster, also for
-            ``liger``.
-        device: where the logits are.
-        vocabulary_size: words per row, V.
-        dtype: of the logits; Triton has no fp64, for which PyTorch takes its place.
+        backend: ``torch``, ``triton``, or ``auto``: the one that measures faster.
+        device: Device of the logits.
+        vocabulary_size: Number of logits per row, V.
+        dtype: Dtype of the logits; PyTorch replaces Triton for fp64.
 
     Raises:
-        ValueError: if the kernel cannot run there, or is unknown.
+        ValueError: If the kernel cannot run on the device, or does not exist.
 
     >>> choose_kernel("auto", torch.device("cpu"), 10, torch.float32).__name__
-    'lit_entrodrop.model.head.rows'
+    'lit_entrodrop.model.head.torch_kernel'
     """
     check_backend(backend)
     if backend == "torch" or dtype == torch.float64:
-        return rows
+        return torch_kernel
     if backend == "triton":
         require_backend(backend, device)
-        return triton_rows
-    if device.type == "cpu" or triton_rows.obstacle(device):
-        return rows
+        return triton_kernel
+    if device.type == "cpu" or triton_kernel.obstacle(device):
+        return torch_kernel
     return _fastest(device, vocabulary_size, dtype)
 
 
 @lru_cache(maxsize=16)
 def _fastest(device: torch.device, vocabulary_size: int, dtype: torch.dtype) -> RowKernel:
-    """Return the Triton kernel if it agrees with PyTorch on some random rows and is faster."""
+    """Return the Triton kernel if it agrees with PyTorch on random rows and is faster."""
     generator = torch.Generator(device).manual_seed(0)
     logits = 5 * torch.randn(256, vocabulary_size, generator=generator, device=device)
     logits = logits.to(dtype)
     labels = torch.arange(256, device=device) % vocabulary_size
     try:
-        agree = _agree(_run(triton_rows, logits, labels), _run(rows, logits, labels), dtype)
-    except Exception as error:  # whatever a compiler may raise: the run can go on without it
-        rank_zero_warn(f"head: Triton does not work here, PyTorch takes its place: {error}")
-        return rows
+        agree = _agree(
+            _run(triton_kernel, logits, labels), _run(torch_kernel, logits, labels), dtype
+        )
+    except Exception as error:  # a compiler may raise anything, and the run does not need it
+        rank_zero_warn(f"head: Triton does not work here, using PyTorch instead: {error}")
+        return torch_kernel
     if not agree:
-        rank_zero_warn("head: Triton's results differ from PyTorch's, which takes its place")
-        return rows
-    triton, torch_ = _seconds(triton_rows, logits, labels), _seconds(rows, logits, labels)
+        rank_zero_warn("head: Triton's results differ from PyTorch's, using PyTorch instead")
+        return torch_kernel
+    triton, torch_ = _seconds(triton_kernel, logits, labels), _seconds(torch_kernel, logits, labels)
     rank_zero_info(
-        f"head: 256 rows take {1e3 * triton:.2f} ms in Triton, {1e3 * torch_:.2f} ms in PyTorch"
+        f"head: 256 rows take {1e3 * triton:.2f} ms with Triton, {1e3 * torch_:.2f} ms with PyTorch"
     )
-    return triton_rows if triton < torch_ else rows
+    return triton_kernel if triton < torch_ else torch_kernel
 
 
 def _run(kernel: RowKernel, logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:

@@ -3,23 +3,17 @@
 N tokens, D hidden dimensions, V words, R ranks of a LoRA adapter.
 """
 
-from math import inf, isfinite
+from math import isfinite
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.head.autograd import (
-    TokenStatistics,
-    WeightedLoss,
-    counted_weight,
-    objective,
-)
+from lit_entrodrop.model.head.autograd import TokenStatistics, WeightedLoss, counted_weight
 from lit_entrodrop.model.head.chunked import HeadSettings
 from lit_entrodrop.model.head.kernels import Backend, check_backend, choose_kernel
-from lit_entrodrop.model.head.liger import linear_ce_entropy_liger
 from lit_entrodrop.model.head.logits import LinearHead
-from lit_entrodrop.model.head.rows import RowStatistics, sizing_device
+from lit_entrodrop.model.head.torch_kernel import sizing_device
 
 MIB = 2**20
 
@@ -58,8 +52,6 @@ def linear_ce_entropy(
     lora: tuple[Tensor, Tensor] | None = None,
     softcap: float | None = None,
     token_weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
     entropy_gradient: bool = False,
     chunk_size: int | None = None,
     backend: Backend = "auto",
@@ -87,9 +79,6 @@ def linear_ce_entropy(
         softcap: logits become ``softcap · tanh(logits / softcap)``, as Gemma's do.
         token_weight: ``[N]``, known before this pass; no gradient. Not looked at where the label
             is ignored.
-        label_smoothing: share of the loss that goes to all words evenly, in [0, 1]; with
-            ``token_weight`` only.
-        z_loss: factor of ``logsumexp²``, 0 or more, added to the loss; with ``token_weight`` only.
         entropy_gradient: let gradients flow into the entropy; without ``token_weight`` only.
         chunk_size: tokens per chunk; by default as many as :func:`default_chunk_size` says.
         backend: ``torch``, ``triton``, or ``auto``, whichever of both measures faster on the
@@ -111,15 +100,13 @@ def linear_ce_entropy(
     head = LinearHead(hidden, weight, bias, lora, softcap)
     check_head("linear_ce_entropy", head)
     _check_tokens(head, labels, token_weight)
-    _check_options(token_weight, label_smoothing, z_loss, entropy_gradient)
+    if token_weight is not None and entropy_gradient:
+        raise ValueError(
+            "entropy_gradient: expected no token_weight, because only weighted_loss has a gradient "
+            "then: omit token_weight and weight the results yourself"
+        )
     check_backend(backend)
     check_chunk_size(chunk_size)
-    if backend == "liger" and token_weight is not None and torch.is_grad_enabled():
-        if label_smoothing or z_loss or any(each is not None for each in (bias, lora, softcap)):
-            raise ValueError(
-                "head: 'liger' has no label_smoothing, z_loss, bias, lora or softcap; use 'auto'"
-            )
-        return _by_liger(hidden, weight, labels, token_weight)
     device = hidden.device.type
     autocast = torch.is_autocast_enabled(device)
     compute_dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
@@ -128,8 +115,6 @@ def linear_ce_entropy(
         chunk_size=chunk_size or default_chunk_size(len(weight), sizing_device(hidden)),
         compute_dtype=compute_dtype,
         softcap=softcap,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
         entropy_gradient=entropy_gradient,
         needs_gradient=torch.is_grad_enabled(),
     )
@@ -143,29 +128,9 @@ def linear_ce_entropy(
         statistics = TokenStatistics.apply(settings, labels, *head.tensors)  # type: ignore[no-untyped-call]
         if token_weight is None:
             return HeadOutputs(*statistics)
-        loss = objective(
-            RowStatistics(*statistics),
-            counted_weight(token_weight, labels, statistics[0].dtype),
-            settings,
-        )
+        nll = statistics[0]
+        loss = (counted_weight(token_weight, labels, nll.dtype) * nll).sum()
         return HeadOutputs(*(each.detach() for each in statistics))._replace(weighted_loss=loss)
-
-
-def _by_liger(
-    hidden: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    token_weight: Tensor,
-) -> HeadOutputs:
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
-    nll, entropy = linear_ce_entropy_liger(hidden, weight, labels)
-    unknown = torch.full_like(entropy, torch.nan)
-    statistics = nll.detach(), entropy, unknown, unknown, torch.zeros_like(labels, dtype=torch.bool)
-    counted = counted_weight(token_weight, labels, nll.dtype)
-    return HeadOutputs(*statistics, weighted_loss=(counted * nll).sum())
 
 
 def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
@@ -245,22 +210,3 @@ def _check_tokens(head: LinearHead, labels: Tensor, token_weight: Tensor | None)
                 f"linear_ce_entropy: expected {name} [N] beside hidden [N, D], got "
                 f"{list(given.shape)} beside {list(head.hidden.shape)}"
             )
-
-
-def _check_options(
-    token_weight: Tensor | None, label_smoothing: float, z_loss: float, entropy_gradient: bool
-) -> None:
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: expected a share in [0, 1], got {label_smoothing}")
-    if not 0 <= z_loss < inf:
-        raise ValueError(f"z_loss: expected a factor of 0 or more, got {z_loss}")
-    if token_weight is None and (label_smoothing or z_loss):
-        raise ValueError(
-            "label_smoothing, z_loss: expected token_weight beside them; without it, combine "
-            "nll, logsumexp and mean_logit yourself"
-        )
-    if token_weight is not None and entropy_gradient:
-        raise ValueError(
-            "entropy_gradient: expected no token_weight, as then only weighted_loss has a "
-            "gradient: leave token_weight out and weigh the results yourself"
-        )

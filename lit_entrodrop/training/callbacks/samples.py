@@ -16,7 +16,7 @@ from torch import Tensor
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.settings import check_at_least
-from lit_entrodrop.model.generation import continue_all, pick, until
+from lit_entrodrop.model.generation import continue_prompts, sample_tokens, truncate_at
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.training.callbacks.checkpoints import ends_epoch
 
@@ -92,7 +92,7 @@ class Samples(L.Callback):
         tokenizer: Any = pl_module.tokenizer
         prompts = self._prompts(pl_module)
         with trainer.precision_plugin.forward_context():
-            written = continue_all(
+            written = continue_prompts(
                 pl_module.causal_lm,  # type: ignore[arg-type]
                 prompts,
                 self.new_tokens,
@@ -103,7 +103,7 @@ class Samples(L.Callback):
                 "step": trainer.global_step,
                 "epoch": epoch,
                 "prompt": tokenizer.decode(prompt),
-                "text": tokenizer.decode(until(tokens, tokenizer.eos_token_id)),
+                "text": tokenizer.decode(truncate_at(tokens, tokenizer.eos_token_id)),
             }
             for prompt, tokens in zip(prompts, written, strict=True)
         ]
@@ -134,7 +134,7 @@ class Samples(L.Callback):
 
         def choose(logits: Tensor) -> Sequence[int]:
             # Kernels may differ from rank to rank, but all must go on with the same tokens.
-            return trainer.strategy.broadcast(pick(logits, self.temperature, generator))
+            return trainer.strategy.broadcast(sample_tokens(logits, self.temperature, generator))
 
         return choose
 

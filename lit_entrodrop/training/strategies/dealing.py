@@ -9,8 +9,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-from lit_entrodrop.model.building import LMConfig, build_on_meta, transformer_blocks
+from lit_entrodrop.model.building import build_on_meta, transformer_blocks
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import LMConfig
 
 
 class Twin:
@@ -35,7 +36,7 @@ class Twin:
         self.whole, told = _on_first(build_whole)
         self._device = device
         self.causal_lm = build_on_meta(lm, told["hf_config"])
-        self.causal_lm.form = told["form"]
+        self.causal_lm.fused_head = told["form"]
         for parameter in self.causal_lm.parameters():
             parameter.data = parameter.data.to(dtype)
         self._names = {module: name for name, module in self.causal_lm.named_modules()}
@@ -99,7 +100,7 @@ def _on_first(build: Callable[[], CausalLM]) -> tuple[CausalLM | None, dict[str,
     if dist.get_rank() == 0:
         try:
             whole = build()
-            told = [{"hf_config": whole.unwrapped.config, "form": whole.form}]
+            told = [{"hf_config": whole.unwrapped.config, "form": whole.fused_head}]
         except Exception as error:
             told = [error]
     dist.broadcast_object_list(told)

@@ -18,8 +18,8 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from lit_entrodrop.model.building import HALF, LMConfig
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.runs.checkpoints.reading import (
     check_same_model,
     check_same_strategy,
@@ -152,7 +152,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy):
         self._init_config_if_needed()
         if not self.zero_stage_3:
             return build_whole()
-        half = HALF.get(str(self.precision_plugin.precision))
+        half = AUTOCAST_DTYPES.get(str(self.precision_plugin.precision))
         twin = Twin(lm, build_whole, self.root_device, half)
         for unit in twin.units():
             deepspeed.zero.Init(module=unit, config_dict_or_path=self.config)

@@ -13,8 +13,9 @@ from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 from torch.distributed.fsdp._common_utils import FSDP_WRAPPED_MODULE
 from torch.distributed.fsdp.wrap import CustomPolicy
 
-from lit_entrodrop.model.building import HALF, LMConfig, transformer_blocks
+from lit_entrodrop.model.building import transformer_blocks
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.runs.checkpoints.reading import shapes
 from lit_entrodrop.training.strategies.dealing import Twin
 from lit_entrodrop.training.strategies.loading import ShardsOrAny
@@ -89,7 +90,7 @@ class FSDPStrategy(ShardsOrAny, LightningFSDPStrategy):
         twin = Twin(lm, build_whole, self.root_device)
         whole = shapes(twin.causal_lm.state_dict())
         blocks = transformer_blocks(twin.causal_lm.hf_model)
-        half = HALF.get(str(self.precision_plugin.precision))
+        half = AUTOCAST_DTYPES.get(str(self.precision_plugin.precision))
         sharded = FullyShardedDataParallel(
             twin.causal_lm,
             auto_wrap_policy=CustomPolicy(lambda module: module in blocks),

@@ -19,8 +19,9 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lit_entrodrop.data.settings import check_at_least
-from lit_entrodrop.model.building import HALF, LMConfig, transformer_blocks
+from lit_entrodrop.model.building import transformer_blocks
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.runs.checkpoints.reading import shapes
 from lit_entrodrop.training.optim import one_mesh_per_group
 from lit_entrodrop.training.strategies.dealing import Twin, deal_out_weights
@@ -139,7 +140,7 @@ class FSDP2Strategy(ShardsOrAny, ModelParallelStrategy):
 
     def shard(self, causal_lm: CausalLM) -> None:
         """Make each transformer block a unit, and one of all that stands around them."""
-        half = HALF.get(str(self.precision_plugin.precision))
+        half = AUTOCAST_DTYPES.get(str(self.precision_plugin.precision))
         # Only what a device reads must be pinned; a machine without one cannot pin.
         pinned = self.root_device.type != "cpu"
         options: dict[str, Any] = {

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lit_entrodrop.model.building import (
-    LMConfig,
-    LoRAConfig,
     build_causal_lm,
     build_hf_config,
     prepare_causal_lm,
     transformer_blocks,
 )
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from regularizers.testing.toy import positions
 from tests.helpers.architectures import HUB
 from tests.helpers.tiny import LLAMA, VOCABULARY_SIZE
@@ -126,7 +125,7 @@ def test_lora_trains_adapters_alone(target_modules: str | list[str]) -> None:
     assert changed
     assert all("lora_" in name for name in changed)
     assert losses[2] < losses[0]
-    assert model.form is not None
+    assert model.fused_head is not None
 
 
 @pytest.mark.parametrize("lora", [None, LoRAConfig(rank=2)])
@@ -206,5 +205,5 @@ def test_models_of_the_hub_have_their_published_size(name: str) -> None:
         model = build_causal_lm(settings)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert model.form is not None
+    assert model.fused_head is not None
     assert len(transformer_blocks(model)) == architecture["num_hidden_layers"]

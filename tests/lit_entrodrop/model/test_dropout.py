@@ -7,14 +7,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.commands.export import export
-from lit_entrodrop.model.building import (
-    LMConfig,
-    LoRAConfig,
-    build_causal_lm,
-    build_on_meta,
-    transformer_blocks,
-)
+from lit_entrodrop.model.building import build_causal_lm, build_on_meta, transformer_blocks
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.dropout import Drop, DropoutConfig
 from regularizers import Outputs, Regularizer, Requirements, TrainingStep
 from tests.helpers.architectures import ARCHITECTURES, MORE_THAN_LINEAR, WITHOUT_SDPA

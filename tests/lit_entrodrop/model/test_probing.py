@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from lit_entrodrop.model.building import LMConfig, LoRAConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.probing import has_dropout
 from tests.helpers.tiny import LLAMA
 

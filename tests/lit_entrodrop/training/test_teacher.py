@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.building import LoRAConfig
 from lit_entrodrop.model.clean_pass import score_clean
+from lit_entrodrop.model.config import LoRAConfig
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.teacher import AVERAGE, Teacher

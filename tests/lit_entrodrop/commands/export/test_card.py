@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from lit_entrodrop.commands.export import export
 from lit_entrodrop.commands.export.card import write_card
-from lit_entrodrop.model.building import LMConfig, LoRAConfig
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.tiny import Tiny
 

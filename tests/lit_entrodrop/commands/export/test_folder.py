@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from lit_entrodrop.commands.export import export
-from lit_entrodrop.model.building import LoRAConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.config import LoRAConfig
 from lit_entrodrop.training.module import LitCausalLM
 from tests.helpers.processes import python
 from tests.helpers.tiny import CONFIGS, LLAMA, Tiny

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 
-from lit_entrodrop.model.building import LMConfig, LoRAConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from tests.helpers.processes import python
 from tests.helpers.tiny import CONFIGS, LLAMA
 from tests.helpers.zero import write_zero

@@ -6,7 +6,8 @@ import pytest
 
 from lit_entrodrop.commands.plan.activations import dry_run, measure_step, packed_batch
 from lit_entrodrop.commands.plan.demands import Demands
-from lit_entrodrop.model.building import LMConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.dropout import DropoutConfig
 from regularizers import Requirements
 from tests.helpers.architectures import ARCHITECTURES, HUB

@@ -9,7 +9,7 @@ from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.plan.options import Options
 from lit_entrodrop.commands.plan.settings import config_text, job_of
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import find_hardware
 from tests.helpers.tiny import CONFIGS, LLAMA, Tiny
 

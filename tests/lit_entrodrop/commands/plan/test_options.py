@@ -9,7 +9,7 @@ from lit_entrodrop.commands.plan.demands import Demands
 from lit_entrodrop.commands.plan.job import Job
 from lit_entrodrop.commands.plan.options import MARGIN, OFFLOAD, Option, Options, cheapest
 from lit_entrodrop.commands.plan.verdict import nothing_fits, shown, verdict
-from lit_entrodrop.model.building import LMConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import GB, Hardware, find_hardware
 from regularizers import Requirements
 from tests.helpers.tiny import LLAMA

@@ -8,7 +8,8 @@ from lit_entrodrop.commands.plan.speed import (
     exposed_seconds,
     offload_seconds,
 )
-from lit_entrodrop.model.building import LMConfig, build_on_meta
+from lit_entrodrop.model.building import build_on_meta
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import find_hardware
 from lit_entrodrop.model.sizes import sizes_of
 

@@ -13,14 +13,13 @@ from torch.distributed.tensor import DTensor
 
 from lit_entrodrop.commands.plan.states import Held, optimizer_bytes, states
 from lit_entrodrop.model.building import (
-    LMConfig,
-    LoRAConfig,
     build_causal_lm,
     build_on_meta,
     prepare_causal_lm,
     transformer_blocks,
 )
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.training.optim import AdamW
 from lit_entrodrop.training.strategies.names import STRATEGIES

@@ -19,8 +19,9 @@ from lit_entrodrop.entropy import file
 from lit_entrodrop.entropy.holdout.context import InContext, in_context
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains, measure_gains
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks
-from lit_entrodrop.model.building import LMConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import LMConfig
 from regularizers import Outputs, Requirements
 from tests.helpers.processes import fork, run_ranks
 from tests.helpers.tiny import LLAMA, Tiny, texts

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lit_entrodrop.model.head import triton_rows
+from lit_entrodrop.model.head import triton_kernel
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +24,5 @@ def call() -> Iterator[Callable[..., Any]]:
             patch.setenv("TRITON_INTERPRET", "1")
             # The process takes over this path, to find the functions of the tests.
             patch.syspath_prepend(Path(__file__).parents[4])
-            assert pool.submit(triton_rows.obstacle, "cpu").result() is None
+            assert pool.submit(triton_kernel.obstacle, "cpu").result() is None
         yield lambda function, *arguments: pool.submit(function, *arguments).result()

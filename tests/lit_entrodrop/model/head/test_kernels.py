@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.head import kernels, liger, linear_ce_entropy, rows, triton_rows
+from lit_entrodrop.model.head import kernels, linear_ce_entropy, torch_kernel, triton_kernel
 from lit_entrodrop.model.head.kernels import choose_kernel, require_backend
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CPU = torch.device("cpu")
-TRITON, TORCH = triton_rows.__name__, rows.__name__
-needs_triton = pytest.mark.skipif(triton_rows.triton is None, reason="Triton is not installed")
+TRITON, TORCH = triton_kernel.__name__, torch_kernel.__name__
+needs_triton = pytest.mark.skipif(triton_kernel.triton is None, reason="Triton is not installed")
 
 Call = Callable[..., Any]
 
@@ -21,9 +21,9 @@ def fastest(triton_seconds: float, torch_seconds: float, fault: str | None = Non
 
     The fault names a result that is 5 % off; ``compiler`` is that there is none.
     """
-    right = triton_rows.evaluate, triton_rows.slope
+    right = triton_kernel.evaluate, triton_kernel.slope
 
-    def evaluate(*arguments: Any) -> tuple[rows.RowStatistics, Tensor]:
+    def evaluate(*arguments: Any) -> tuple[torch_kernel.RowStatistics, Tensor]:
         if fault == "compiler":
             raise RuntimeError("no compiler")
         statistics, state = right[0](*arguments)
@@ -38,8 +38,8 @@ def fastest(triton_seconds: float, torch_seconds: float, fault: str | None = Non
     with pytest.MonkeyPatch.context() as patch:
         seconds = {TRITON: triton_seconds, TORCH: torch_seconds}
         patch.setattr(kernels, "_seconds", lambda kernel, *_: seconds[kernel.__name__])
-        patch.setattr(triton_rows, "evaluate", evaluate)
-        patch.setattr(triton_rows, "slope", slope)
+        patch.setattr(triton_kernel, "evaluate", evaluate)
+        patch.setattr(triton_kernel, "slope", slope)
         kernels._fastest.cache_clear()
         return kernels._fastest(torch.device(DEVICE), 50, torch.float32).__name__
 
@@ -64,7 +64,7 @@ def test_a_kernel_that_cannot_be_compiled_is_never_chosen(call: Call) -> None:
 
 def test_measures_seconds() -> None:
     logits, labels = torch.zeros(4, 8), torch.zeros(4, dtype=torch.long)
-    assert kernels._seconds(rows, logits, labels) > 0
+    assert kernels._seconds(torch_kernel, logits, labels) > 0
     assert not logits.any()
 
 
@@ -81,7 +81,7 @@ def evaluate_head(backend: str, beforehand: bool, dtype: torch.dtype) -> list[Te
     token_weight = torch.linspace(-1, 2, tokens, device=DEVICE)
     options: dict[str, Any] = {"entropy_gradient": True}
     if beforehand:
-        options = {"token_weight": token_weight, "label_smoothing": 0.1, "z_loss": 0.01}
+        options = {"token_weight": token_weight}
     outputs = linear_ce_entropy(
         hidden,
         weight,
@@ -123,8 +123,8 @@ def test_triton_serves_all_but_fp64(call: Call) -> None:
 
 def test_torch_serves_where_triton_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert choose_kernel("auto", CPU, 10, torch.float32) is rows
-    assert choose_kernel("auto", torch.device("meta"), 10, torch.float32) is rows
+    assert choose_kernel("auto", CPU, 10, torch.float32) is torch_kernel
+    assert choose_kernel("auto", torch.device("meta"), 10, torch.float32) is torch_kernel
     with pytest.raises(ValueError, match="'triton' cannot run here"):
         choose_kernel("triton", CPU, 10, torch.float32)
 
@@ -134,27 +134,5 @@ def test_unknown_names_are_refused() -> None:
         lambda: require_backend("tritom", CPU),  # type: ignore[arg-type]
         lambda: choose_kernel("tritom", CPU, 10, torch.float64),  # type: ignore[arg-type]
     ):
-        with pytest.raises(ValueError, match="expected one of auto, torch, triton, liger"):
+        with pytest.raises(ValueError, match="expected one of auto, torch, triton, got"):
             refuse()
-
-
-@pytest.mark.parametrize(
-    ("head", "message"),
-    [
-        ({"softcap": 30.0}, "does not take a soft cap"),
-        ({"bias": True}, "does not take a bias"),
-        ({"lora": True}, "does not take a LoRA adapter"),
-        ({"bias": True, "lora": True}, "a bias or a LoRA adapter"),
-        ({"dtype": torch.float32}, "wants bf16"),
-    ],
-)
-def test_heads_that_liger_cannot_serve_are_refused(
-    head: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(liger, "_missing_package", lambda: None)
-    monkeypatch.setattr(liger, "find_spec", lambda _: object())
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    require_backend("liger", torch.device("cuda"), dtype=torch.bfloat16)
-    with pytest.raises(ValueError, match=message):
-        require_backend("liger", torch.device("cuda"), **head)
-    require_backend("auto", CPU, **head)

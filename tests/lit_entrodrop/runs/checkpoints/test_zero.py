@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lit_entrodrop.commands.verify_resume.differences import Comparison
-from lit_entrodrop.model.building import LMConfig, LoRAConfig
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.runs.checkpoints.reading import read_all, shapes
 from lit_entrodrop.runs.checkpoints.zero import check_zero_folder, is_zero_folder, read_zero_folder
 from tests.helpers.tiny import LLAMA

@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 import torch
 
-from lit_entrodrop.model.generation import continue_all, pick
+from lit_entrodrop.model.generation import continue_prompts, sample_tokens
 from lit_entrodrop.training.callbacks import Checkpoints, Samples
 from regularizers import EntroDrop
 from tests.helpers.tiny import Tiny
@@ -80,9 +80,9 @@ def test_greedy_continuation_is_that_of_transformers(run: tuple[Path, Any]) -> N
     prompts = [tokenizer(text)["input_ids"] for text in ("12 acute renal", "3 fever", "7")]
 
     def greedy(logits: torch.Tensor) -> list[int]:
-        return pick(logits, 0.0, torch.Generator())
+        return sample_tokens(logits, 0.0, torch.Generator())
 
-    ours = continue_all(module.causal_lm, prompts, 8, greedy)
+    ours = continue_prompts(module.causal_lm, prompts, 8, greedy)
     for prompt, tokens in zip(prompts, ours, strict=True):
         reference = module.causal_lm.unwrapped.generate(
             torch.tensor([prompt]), max_new_tokens=8, do_sample=False, eos_token_id=None
@@ -92,14 +92,14 @@ def test_greedy_continuation_is_that_of_transformers(run: tuple[Path, Any]) -> N
 
 def test_temperature_shares_out_tokens_by_their_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(20_000, 3)
-    drawn = torch.tensor(pick(logits, 0.5, torch.Generator().manual_seed(0)))
+    drawn = torch.tensor(sample_tokens(logits, 0.5, torch.Generator().manual_seed(0)))
     shares = drawn.bincount(minlength=3) / len(drawn)
     torch.testing.assert_close(shares, (2 * logits[0]).softmax(0), atol=0.01, rtol=0)
 
 
 def test_context_bounds_a_sample(run: tuple[Path, Any]) -> None:
     greedy = torch.Tensor.argmax
-    [tokens] = continue_all(
+    [tokens] = continue_prompts(
         run[1].causal_lm, [[5] * 60], 32, lambda logits: greedy(logits, -1).tolist()
     )
     # The tiny model has places for 64 tokens.

@@ -11,7 +11,8 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
-from lit_entrodrop.model.building import LMConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.checkpoints.reading import SafeReader
 from lit_entrodrop.training.strategies.dealing import Twin
 from tests.helpers.processes import run_cli_ranks, run_ranks

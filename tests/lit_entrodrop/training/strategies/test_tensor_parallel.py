@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lit_entrodrop.model.building import LMConfig, LoRAConfig, build_causal_lm
+from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.runs.metrics_file import read_metrics
 from lit_entrodrop.training.strategies import FSDP2Strategy
 from regularizers.testing.toy import positions

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.head import triton_rows
-from lit_entrodrop.model.head.rows import RowGradients, RowStatistics
+from lit_entrodrop.model.head import triton_kernel
+from lit_entrodrop.model.head.torch_kernel import RowGradients, RowStatistics
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORDS = (2, 7, 1000, 5000)
 PRESENT = list(itertools.product([False, True], repeat=3))
-needs_triton = pytest.mark.skipif(triton_rows.triton is None, reason="Triton is not installed")
+needs_triton = pytest.mark.skipif(triton_kernel.triton is None, reason="Triton is not installed")
 
 Call = Callable[..., Any]
 
@@ -80,7 +80,7 @@ def test_statistics_agree_with_float64(
     call: Call, words: int, rows: int, dtype: torch.dtype
 ) -> None:
     logits, labels = draw(words, rows, dtype)
-    actual, state = call(triton_rows.evaluate, logits, labels)
+    actual, state = call(triton_kernel.evaluate, logits, labels)
     assert_agrees(actual, expected(logits.double(), labels))
     assert torch.equal(state, logits)
 
@@ -91,8 +91,8 @@ def test_sums_are_rescaled_as_the_maximum_rises(call: Call, descending: bool) ->
     logits, labels = draw(9000)
     # Three blocks; ascending, each of them has a new maximum.
     logits = logits.sort(-1, descending=descending).values
-    assert 2 * triton_rows.LARGEST_BLOCK < 9000 < 3 * triton_rows.LARGEST_BLOCK
-    actual, _ = call(triton_rows.evaluate, logits, labels)
+    assert 2 * triton_kernel.LARGEST_BLOCK < 9000 < 3 * triton_kernel.LARGEST_BLOCK
+    actual, _ = call(triton_kernel.evaluate, logits, labels)
     assert_agrees(actual, expected(logits.double(), labels))
 
 
@@ -103,8 +103,8 @@ def test_slope_agrees_with_autograd(call: Call, words: int, present: tuple[bool,
     logits, labels = draw(words)
     gradients = draw_gradients(present)
     reference = expected_slope(logits, labels, gradients)
-    statistics, state = call(triton_rows.evaluate, logits, labels)
-    actual = call(triton_rows.slope, state, labels, statistics, gradients)
+    statistics, state = call(triton_kernel.evaluate, logits, labels)
+    actual = call(triton_kernel.slope, state, labels, statistics, gradients)
     torch.testing.assert_close(actual.double(), reference, atol=1e-5, rtol=1e-5)
 
 
@@ -115,8 +115,8 @@ def test_slope_is_rounded_once(call: Call, dtype: torch.dtype, rtol: float) -> N
     logits, labels = draw(1000, dtype=dtype)
     gradients = draw_gradients((True, True, True))
     reference = expected_slope(logits, labels, gradients)
-    statistics, state = call(triton_rows.evaluate, logits, labels)
-    actual = call(triton_rows.slope, state, labels, statistics, gradients)
+    statistics, state = call(triton_kernel.evaluate, logits, labels)
+    actual = call(triton_kernel.slope, state, labels, statistics, gradients)
     assert actual.dtype == dtype
     torch.testing.assert_close(actual.double(), reference, atol=1e-6, rtol=1.01 * rtol)
 
@@ -129,9 +129,9 @@ def test_expanded_gradient_and_odd_strides(call: Call) -> None:
     memory = torch.full((5, 1011), 7.0, device=DEVICE)
     memory[:, :1000] = logits
     gradients = RowGradients(torch.ones(1, device=DEVICE).expand(5))
-    statistics, state = call(triton_rows.evaluate, memory[:, :1000], labels)
+    statistics, state = call(triton_kernel.evaluate, memory[:, :1000], labels)
     assert_agrees(statistics, expected(logits.double(), labels))
-    call(triton_rows.slope, state, labels, statistics, gradients)
+    call(triton_kernel.slope, state, labels, statistics, gradients)
     reference = expected_slope(logits, labels, gradients)
     torch.testing.assert_close(memory[:, :1000].double(), reference, atol=1e-5, rtol=1e-5)
     assert (memory[:, 1000:] == 7).all()
@@ -140,7 +140,7 @@ def test_expanded_gradient_and_odd_strides(call: Call) -> None:
 @needs_triton
 def test_ties_count_as_correct_and_the_uniform_entropy_is_ln_v(call: Call) -> None:
     labels = torch.tensor([0, 4999, -100], device=DEVICE)
-    statistics, _ = call(triton_rows.evaluate, torch.zeros(3, 5000, device=DEVICE), labels)
+    statistics, _ = call(triton_kernel.evaluate, torch.zeros(3, 5000, device=DEVICE), labels)
     assert statistics.correct.tolist() == [True, True, False]
     assert statistics.nll[2] == 0
     assert statistics.entropy.tolist() == pytest.approx([math.log(5000)] * 3, abs=1e-5)
@@ -152,11 +152,11 @@ def test_ties_count_as_correct_and_the_uniform_entropy_is_ln_v(call: Call) -> No
 def test_huge_logits(call: Call, scale: float, shift: float) -> None:
     logits, labels = draw(5000)
     logits = (logits * scale + shift).clamp(-3e4, 3e4)
-    actual, state = call(triton_rows.evaluate, logits, labels)
+    actual, state = call(triton_kernel.evaluate, logits, labels)
     assert_agrees(actual, expected(logits.double(), labels), mean_logit=2e-3, logsumexp=2e-3)
     gradients = draw_gradients((True, True, True))
     reference = expected_slope(logits, labels, gradients)
-    slope = call(triton_rows.slope, state, labels, actual, gradients)
+    slope = call(triton_kernel.slope, state, labels, actual, gradients)
     # A logsumexp of 10⁴ in fp32 is known to ±5·10⁻⁴, and so is ln p.
     torch.testing.assert_close(slope.double(), reference, atol=5e-4, rtol=4e-3)
 
@@ -169,14 +169,14 @@ def test_impossible_words_contribute_nothing(call: Call, impossible: slice, fill
     logits[:, impossible] = fill
     labels = logits.argmax(-1)
     labels[0] = -100
-    actual, state = call(triton_rows.evaluate, logits, labels)
+    actual, state = call(triton_kernel.evaluate, logits, labels)
     possible = logits[0] > -1e30
     reference = expected(logits[:, possible].double(), torch.zeros_like(labels))
     torch.testing.assert_close(actual.entropy.double(), reference.entropy, atol=1e-4, rtol=0)
     torch.testing.assert_close(actual.logsumexp.double(), reference.logsumexp, atol=1e-5, rtol=1e-6)
     assert actual.correct.tolist() == [False, True, True, True, True]
     assert actual.nll.isfinite().all()
-    slope = call(triton_rows.slope, state, labels, actual, draw_gradients((True, False, True)))
+    slope = call(triton_kernel.slope, state, labels, actual, draw_gradients((True, False, True)))
     assert slope.isfinite().all()
     assert (slope[:, ~possible] == 0).all()
 
@@ -185,34 +185,34 @@ def test_impossible_words_contribute_nothing(call: Call, impossible: slice, fill
 def test_nan_is_not_hidden(call: Call) -> None:
     logits, labels = draw(5000)
     logits[0, 3] = math.nan
-    statistics, _ = call(triton_rows.evaluate, logits, labels)
+    statistics, _ = call(triton_kernel.evaluate, logits, labels)
     for name in ("nll", "entropy", "logsumexp", "mean_logit"):
         assert getattr(statistics, name).isnan().tolist() == [True] + [False] * 4
     labels[2] = 5000
-    statistics, _ = call(triton_rows.evaluate, logits, labels)
+    statistics, _ = call(triton_kernel.evaluate, logits, labels)
     assert statistics.nll[2].isnan()
 
 
 @needs_triton
 def test_no_rows(call: Call) -> None:
-    statistics, state = call(triton_rows.evaluate, *draw(7, rows=0))
+    statistics, state = call(triton_kernel.evaluate, *draw(7, rows=0))
     gradients = draw_gradients((True, True, True), rows=0)
     labels = torch.empty(0, dtype=torch.int64, device=DEVICE)
-    assert call(triton_rows.slope, state, labels, statistics, gradients).shape == (0, 7)
+    assert call(triton_kernel.slope, state, labels, statistics, gradients).shape == (0, 7)
 
 
 def test_obstacle_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(triton_rows, "triton", object())
-    assert "GPU" in str(triton_rows.obstacle("cpu"))
-    assert triton_rows.obstacle("cuda:1") is None
-    monkeypatch.setattr(triton_rows, "triton", None)
-    assert "pip install triton" in str(triton_rows.obstacle("cuda"))
+    monkeypatch.setattr(triton_kernel, "triton", object())
+    assert "GPU" in str(triton_kernel.obstacle("cpu"))
+    assert triton_kernel.obstacle("cuda:1") is None
+    monkeypatch.setattr(triton_kernel, "triton", None)
+    assert "pip install triton" in str(triton_kernel.obstacle("cuda"))
 
 
 def test_imports_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    spec = importlib.util.spec_from_file_location("triton_rows_alone", triton_rows.__file__)
+    spec = importlib.util.spec_from_file_location("triton_rows_alone", triton_kernel.__file__)
     assert spec is not None
     assert spec.loader is not None
     alone = importlib.util.module_from_spec(spec)

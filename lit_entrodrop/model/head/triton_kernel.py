@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.head.rows import RowGradients, RowStatistics, blank_statistics
+from lit_entrodrop.model.head.torch_kernel import RowGradients, RowStatistics, blank_statistics
 from regularizers.functional import IGNORE_INDEX
 
 try:

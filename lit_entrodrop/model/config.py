@@ -1,0 +1,117 @@
+"""Settings of the model."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+
+from lit_entrodrop.model.causal_lm import HeadBackend
+from lit_entrodrop.model.dropout import DropoutConfig
+from lit_entrodrop.model.head.linear import check_chunk_size
+
+DType = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
+
+# Dtype of autocast for each mixed precision of Lightning.
+AUTOCAST_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass
+class LoRAConfig:
+    """Train low-rank adapters instead of all weights; needs the extra ``peft``.
+
+    Args:
+        rank: Rank of the adapters.
+        alpha: Numerator of the scale; the adapters are scaled by alpha / rank.
+        dropout: Dropout probability of the input of the adapters.
+        target_modules: Names of the layers to adapt, or ``all-linear``.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+@dataclass
+class LMConfig:
+    """The model to train and how its weights are stored.
+
+    Args:
+        pretrained: Hub name, model folder, ``.gguf`` file, or ``package:NAME[/PATH]`` inside an
+            installed Python package; null for random weights.
+        architecture: Transformers configuration for random weights, e.g.
+            ``{model_type: llama, hidden_size: 192, ...}``; null if ``pretrained`` is set.
+        tokenizer: Hub name, folder or package of the tokenizer; null for ``pretrained``.
+        config_overrides: Entries of the model's configuration to change, e.g.
+            ``{attention_dropout: 0.1}``.
+        dtype: Dtype of the stored weights; keep float32 for ``trainer.precision: bf16-mixed``.
+        attention: Attention implementation of Transformers.
+        activation_checkpointing: Whether to recompute each block in the backward pass to save
+            memory.
+        compile: Whether to compile each transformer block with torch.compile.
+        lora: LoRA adapters to train instead of all weights; null trains all weights.
+        dropout: Dropout inside the model during training; null keeps the dropout of the model's
+            own configuration.
+        head: Backend of loss and entropy. ``torch`` and ``triton`` compute them without
+            materializing all logits; ``naive`` computes them from the model's own logits. ``auto``
+            selects the faster of ``torch`` and ``triton``, or ``naive`` if the model has a head
+            that they do not support.
+        head_chunk_size: Number of tokens whose logits the fused head computes at once; null for as
+            many as take 32 MiB on CPU and 512 MiB elsewhere, but at least 256.
+    """
+
+    pretrained: str | None = "package:lit_entrodrop/model/tiny_base"
+    architecture: dict[str, Any] | None = None
+    tokenizer: str | None = None
+    config_overrides: dict[str, Any] = field(default_factory=dict)
+    dtype: DType = "float32"
+    attention: Attention = "sdpa"
+    activation_checkpointing: bool = False
+    compile: bool = False
+    lora: LoRAConfig | None = None
+    dropout: DropoutConfig | None = None
+    head: HeadBackend = "auto"
+    head_chunk_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the config names exactly one model."""
+        if (self.pretrained is None) == (self.architecture is None):
+            raise ValueError(
+                "lm: expected either pretrained or architecture, "
+                f"got pretrained={self.pretrained!r} and architecture={self.architecture!r}"
+            )
+        check_chunk_size(self.head_chunk_size, "lm.head_chunk_size")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "LMConfig":
+        """Build a config from the plain values of a checkpoint or a YAML file."""
+        lora, dropout = values["lora"], values.get("dropout")
+        parts = {
+            "lora": None if lora is None else LoRAConfig(**lora),
+            "dropout": None if dropout is None else DropoutConfig(**dropout),
+        }
+        return cls(**{**values, **parts})
+
+    @property
+    def tokenizer_source(self) -> str:
+        """Hub name, folder or package of the tokenizer."""
+        source = self.tokenizer or self.pretrained
+        if source is None:
+            raise ValueError("lm.tokenizer: expected a tokenizer beside lm.architecture, got null")
+        return source
+
+
+def frozen_config(lm: LMConfig, reference: str | None) -> LMConfig:
+    """Return the config of the frozen reference model of a run.
+
+    Args:
+        lm: Config of the trained model.
+        reference: Source of the reference model; None for the trained model before training.
+
+    >>> frozen_config(LMConfig(lora=LoRAConfig()), None) == LMConfig()
+    True
+    """
+    if reference is not None:
+        lm = replace(lm, pretrained=reference, architecture=None)
+    return replace(lm, lora=None, dropout=None, activation_checkpointing=False)

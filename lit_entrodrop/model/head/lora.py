@@ -1,0 +1,71 @@
+"""Read peft's LoRA layers, whose attributes have no documented interface (checked on peft 0.21).
+
+The fused head replaces the forward pass of an adapted head, so it must read what that pass reads.
+``tests/lit_entrodrop/model/test_causal_lm.py`` compares both.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class UnsupportedHeadError(ValueError):
+    """The fused head cannot replace the output head of a model."""
+
+
+def base_linear(head: Any) -> nn.Linear:
+    """Return the linear layer of a head, without peft around it."""
+    linear: nn.Linear = getattr(head, "base_layer", head)
+    return linear
+
+
+def require_supported(head: Any) -> None:
+    """Check that a head is a linear layer with at most one plain LoRA adapter.
+
+    Raises:
+        UnsupportedHeadError: If it is not.
+    """
+    linear = base_linear(head)
+    if type(linear) is not nn.Linear:
+        raise UnsupportedHeadError(f"its head is {type(linear).__name__}, not nn.Linear")
+    if linear is head:
+        return
+    if not hasattr(head, "lora_A"):
+        raise UnsupportedHeadError(f"its head is adapted by {type(head).__name__}, not by LoRA")
+    _active_adapter(head)
+
+
+def lora_tensors(head: Any, hidden: Tensor, scale: float) -> tuple[Tensor, Tensor] | None:
+    """Return the input ``[N, R]`` and the weight ``[V, R]`` of the active adapter, if any.
+
+    Args:
+        head: Output head of a model.
+        hidden: Hidden states ``[N, D]``.
+        scale: Factor of the logits.
+
+    Raises:
+        UnsupportedHeadError: If the adapters changed to unsupported ones.
+    """
+    if not hasattr(head, "lora_A"):
+        return None
+    if head.disable_adapters and head.merged:
+        # As in the forward pass of peft, which this code replaces.
+        head.unmerge()
+    adapter = _active_adapter(head)
+    if adapter is None:
+        return None
+    down = head.lora_A[adapter]
+    reduced = down(head.lora_dropout[adapter](hidden.to(down.weight.dtype)))
+    return scale * head.scaling[adapter] * reduced, head.lora_B[adapter].weight
+
+
+def _active_adapter(head: Any) -> str | None:
+    """Return the name of the adapter whose product is added separately, if any."""
+    if head.disable_adapters or head.merged:
+        return None
+    active = [name for name in head.active_adapters if name in head.lora_A]
+    if len(active) > 1 or any(
+        name in head.lora_variant or head.lora_B[name].bias is not None for name in active
+    ):
+        raise UnsupportedHeadError("its head has adapters other than one plain LoRA without bias")
+    return active[0] if active else None
