@@ -1,8 +1,8 @@
-"""How fast text becomes batches: tokenising and packing, and the start of the data module.
+"""Time from text to batches: tokenizing and packing, and setup of the data module.
 
-The corpus is that of the quickstart, all of it. Each measurement is made in a fresh process, as
-Python and the libraries keep what they have read once; importing them does not count. A cold start
-reads, splits, tokenises, packs and writes the cache; a cached start opens what a cold one left.
+The corpus is the whole corpus of the quickstart. Each measurement runs in a fresh process, because
+Python and libraries cache what they read; imports are excluded. A cold start reads, splits,
+tokenizes, packs and writes the cache; a cached start reads the cache.
 """
 
 import multiprocessing
@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import harness
 from benchmarks.live_fit import TOKENIZER
 
-CASES = ("tokenise and pack", "cold start", "cached start")
+CASES = ("tokenize and pack", "cold start", "cached start")
 
 
 def data(
@@ -26,14 +26,14 @@ def data(
     corpus: str = "registry:hpo",
     block_size: int = 256,
 ) -> Path:
-    """Time tokenising, packing and the start of the data module.
+    """Time tokenizing, packing and setup of the data module.
 
     Args:
-        rounds: timed rounds, each of three fresh processes.
-        threads: CPU threads of PyTorch; tokenising uses one process.
-        out: folder of the results.
-        corpus: as in ``data.corpus``.
-        block_size: tokens in a block.
+        rounds: Number of timed rounds, each with three fresh processes.
+        threads: Number of CPU threads of PyTorch; tokenizing uses one process.
+        out: Folder for the results.
+        corpus: Corpus, as in ``data.corpus``.
+        block_size: Tokens per block.
     """
     settings = {**locals()}
     harness.prepare(threads)
@@ -42,7 +42,7 @@ def data(
         measured: dict[str, list[tuple[float, int]]] = {case: [] for case in CASES}
         for number in range(rounds):
             for case, measure in {
-                CASES[0]: partial(tokenise_and_pack, corpus, block_size, threads),
+                CASES[0]: partial(tokenize_and_pack, corpus, block_size, threads),
                 CASES[1]: partial(cold_start, corpus, block_size, f"{folder}/{number}", threads),
                 CASES[2]: partial(cold_start, corpus, block_size, f"{folder}/warm", threads),
             }.items():
@@ -64,9 +64,9 @@ def describe(case: str, *measured: tuple[float, int]) -> dict[str, Any]:
     }
 
 
-def tokenise_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float, int]:
-    """Return seconds and tokens of tokenising and packing documents that are in memory."""
-    import datasets  # noqa: F401 (imported late by the tokenising, which is not to be timed)
+def tokenize_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float, int]:
+    """Return seconds and tokens of tokenizing and packing documents in memory."""
+    import datasets  # noqa: F401 (so that its import is not timed)
 
     from lit_entrodrop.data.preparing import prepare_split
     from lit_entrodrop.data.sources import read_corpus
@@ -82,7 +82,7 @@ def tokenise_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
 
 
 def cold_start(corpus: str, block_size: int, cache_dir: str, threads: int) -> tuple[float, int]:
-    """Return seconds and training tokens of the start of a data module; cold if the cache is."""
+    """Return seconds and tokens of the setup of a data module."""
     from lit_entrodrop.data import TextDataModule
 
     harness.prepare(threads)
@@ -93,7 +93,7 @@ def cold_start(corpus: str, block_size: int, cache_dir: str, threads: int) -> tu
 
 
 def in_fresh_process(function: Callable[..., tuple[float, int]], *args: Any) -> tuple[float, int]:
-    """Return the result of a function that runs in a process of its own."""
+    """Return the result of a function, computed in a fresh process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result()

@@ -1,15 +1,15 @@
 """Training speed and memory on a GPU at the shapes of Qwen3. NO GPU HAS RUN THIS SCRIPT YET.
 
-Only its path on a CPU is tested, with a tiny model. Weights are random, so no hub is needed. Each
-case is a real ``Trainer.fit`` of our module with EntroDrop (see :mod:`benchmarks.live_fit`), timed
-in blocks of steps after some that do not count, which compile and fill caches. Cases follow
-each other, as one alone may fill the GPU; so read them as absolute numbers, not as fine ratios.
-What EntroDrop adds to a plain step is such a ratio: for it, at each shape, a plain and an EntroDrop
-fit share the GPU and take turns, one step at a time, as in :mod:`benchmarks.step`.
+The tests run it on a CPU with a tiny model. Weights are random, so no hub is needed. Each case is a
+real ``Trainer.fit`` of our module with EntroDrop (see :mod:`benchmarks.live_fit`), timed in blocks
+of steps after untimed steps that compile and fill caches. Cases run one after another, because one
+may fill the GPU; read them as absolute numbers, not as precise ratios. For the ratio of EntroDrop
+to a plain step, at each shape, a plain and an EntroDrop fit share the GPU and alternate step by
+step, as in :mod:`benchmarks.step`.
 
-MFU counts the operations that the model needs, not those that are done: 6 per weight and token of
-the matrix products (head included, embedding look-up not) and causal attention; recomputed
-activations count once.
+MFU counts the operations that the model needs: 6 per weight and token of the matrix products
+(including the head, excluding the embedding look-up), and causal attention. Recomputed activations
+count once.
 """
 
 import gc
@@ -83,7 +83,7 @@ def gpu(
     checkpointing: bool = True,
     precision: str = "bf16-mixed",
     peak_tflops: float = 989.0,
-    head_words: int = 151936,
+    head_vocab_size: int = 151936,
     head_tokens: int = 8192,
     head_dimensions: int = 4096,
     head_dtype: str = "bfloat16",
@@ -94,22 +94,22 @@ def gpu(
     to ``gpu_head.json``.
 
     Args:
-        rounds: timed blocks of steps for each case, and timed rounds for the head.
-        threads: CPU threads.
-        device: cuda; cpu only shows that the script works.
-        out: folder of the results.
-        models: qwen3-0.6b, qwen3-1.7b, tiny.
-        lengths: tokens in a block.
-        compiled: whether transformer blocks are compiled.
-        tokens_per_step: decides how many blocks make a batch.
-        steps: steps in a timed block.
-        checkpointing: recompute activations, as the ready configs for these models do.
-        precision: of the trainer.
-        peak_tflops: of the GPU, dense bf16, for the MFU; 989 for H100 and H200.
-        head_words: V of the head.
-        head_tokens: N of the head.
-        head_dimensions: D of the head.
-        head_dtype: of hidden states and weight.
+        rounds: Number of timed blocks of steps per case, and of timed rounds for the head.
+        threads: Number of CPU threads.
+        device: Device, cuda; cpu only checks that the script works.
+        out: Folder for the results.
+        models: Names of models: qwen3-0.6b, qwen3-1.7b, tiny.
+        lengths: Tokens per block.
+        compiled: Whether transformer blocks are compiled.
+        tokens_per_step: Tokens per step, which determine the number of blocks in a batch.
+        steps: Steps per timed block.
+        checkpointing: Whether activations are recomputed, as in the configs of these models.
+        precision: Precision of the trainer.
+        peak_tflops: Peak of the GPU for the MFU, dense bf16, TFLOP/s; 989 for H100 and H200.
+        head_vocab_size: Vocabulary size V of the head.
+        head_tokens: Number of tokens N of the head.
+        head_dimensions: Hidden size D of the head.
+        head_dtype: Data type of hidden states and weight.
     """
     settings = {**locals()}
     harness.prepare(threads, device)
@@ -137,7 +137,7 @@ def gpu(
     harness.save("gpu_step", settings, pairs, out)
     path = harness.save("gpu", settings, rows, out)
     head.benchmark(
-        [head_words],
+        [head_vocab_size],
         head_tokens,
         head_dimensions,
         head_dtype,
@@ -151,14 +151,15 @@ def gpu(
 
 
 def training_flops_per_token(config: PretrainedConfig, length: int) -> float:
-    """Return the operations that forward and backward of one token need.
+    """Return the operations of forward and backward for one token.
 
-    6 for each weight of the matrix products, and 6·T·heads·head_dim a layer for attention: its two
-    products take 2·T·heads·head_dim each, a causal mask halves that, the backward doubles it.
+    6 for each weight of the matrix products, and 6·T·heads·head_dim per layer for attention: its
+    two products need 2·T·heads·head_dim each; a causal mask halves that, and the backward pass adds
+    twice the result.
 
     Args:
-        config: of a Llama-like model with gated MLP (Llama, Qwen3).
-        length: tokens in a sequence, T.
+        config: Config of a Llama-like model with gated MLP (Llama, Qwen3).
+        length: Tokens in a sequence, T.
 
     >>> config = build_hf_config(LMConfig(None, ARCHITECTURES["qwen3-0.6b"], TOKENIZER))
     >>> round(training_flops_per_token(config, 2048) / 1e9, 2)
@@ -204,8 +205,8 @@ def train(
 
 
 def release_gpu(device: str) -> None:
-    """Let what is measured next start from nothing."""
-    # A closed fit leaves its model in cycles of references.
+    """Free GPU memory before the next measurement."""
+    # A closed fit leaves its model in reference cycles.
     gc.collect()
     if on_gpu(device):
         torch.cuda.empty_cache()

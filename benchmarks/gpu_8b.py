@@ -1,9 +1,10 @@
 """Twenty steps of full fine-tuning of an 8B model on one GPU. NO GPU HAS RUN THIS SCRIPT YET.
 
-The shape is that of Llama-3.1-8B, the weights are random. AdamW with states in fp32 takes 16 bytes
-a weight, 128 GB; so weights and gradients are held in bf16, and ``torchao.optim.AdamW8bit`` keeps
-its states in 8 bits and rounds at random, lest small steps be lost: 6 bytes a weight, 48 GB.
-``pip install torchao``. Only its path on a CPU is tested, with a tiny model and our AdamW.
+The model has the shape of Llama-3.1-8B and random weights. AdamW with fp32 states needs 16 bytes
+per weight, 128 GB. Therefore weights and gradients are in bf16, and ``torchao.optim.AdamW8bit``
+keeps its states in 8 bits with stochastic rounding, which preserves small steps: 6 bytes per
+weight, 48 GB. Install it with ``pip install torchao``. The tests run the script on a CPU, with a
+tiny model and our AdamW.
 """
 
 import importlib.util
@@ -30,11 +31,11 @@ LEARNING_RATE = 1e-5
 PEAK_FLOPS = 989e12
 
 
-class Watch(L.Callback):
-    """Keep the loss of each step, and the seconds that it took.
+class StepRecorder(L.Callback):
+    """Record loss and duration of each step.
 
     Args:
-        device: which is waited for.
+        device: Device to synchronize.
     """
 
     def __init__(self, device: str) -> None:
@@ -43,14 +44,14 @@ class Watch(L.Callback):
         self.seconds: list[float] = []
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Start to count."""
+        """Start the clock."""
         harness.synchronize(self.device)
         self._start = perf_counter()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Take the mean loss of the tokens, of which the step returns the sum in units of T."""
+        """Record the mean loss per token; the step returns the sum divided by T."""
         harness.synchronize(self.device)
         self.seconds.append(perf_counter() - self._start)
         labels = batch["labels"]
@@ -68,18 +69,18 @@ def gpu_8b(
     device: str = "cuda",
     out: str = harness.RESULTS,
 ) -> Path:
-    """Train for some steps under EntroDrop; measure peak memory, tokens/s, MFU and losses.
+    """Train for some steps with EntroDrop; measure peak memory, tokens/s, MFU and losses.
 
     Args:
-        steps: of training.
-        warmup: of them, the first, which do not count for the speed.
-        length: tokens in a block.
-        batch_size: blocks in a step.
-        model: llama3.1-8b, or another name of :data:`benchmarks.gpu.ARCHITECTURES`.
-        optimizer: adamw8bit is torchao's; adamw is ours, in the dtype of the weights.
-        threads: CPU threads.
-        device: cuda; cpu only shows that the script works.
-        out: folder of the result.
+        steps: Number of training steps.
+        warmup: Number of first steps that the speed excludes.
+        length: Tokens per block.
+        batch_size: Blocks per step.
+        model: Name of the model: llama3.1-8b, or another of :data:`benchmarks.gpu.ARCHITECTURES`.
+        optimizer: Optimizer: adamw8bit of torchao, or our adamw in the dtype of the weights.
+        threads: Number of CPU threads.
+        device: Device, cuda; cpu only checks that the script works.
+        out: Folder for the results.
     """
     settings = {**locals()}
     if not 0 <= warmup < steps:
@@ -93,7 +94,7 @@ def gpu_8b(
         dtype="bfloat16",
         activation_checkpointing=True,
     )
-    watch = Watch(device)
+    recorder = StepRecorder(device)
     with TemporaryDirectory() as folder:
         data = topics_data(Path(folder), block_size=length, batch_size=batch_size)
         seeded()
@@ -105,23 +106,23 @@ def gpu_8b(
             max_steps=steps,
             max_epochs=-1,
             gradient_clip_val=CLIP,
-            callbacks=[watch],
+            callbacks=[recorder],
             **{**SILENT, "log_every_n_steps": 1},
         )
         trainer.fit(module, datamodule=data)
-    time = harness.summary(watch.seconds[warmup:])["median"]
+    time = harness.summary(recorder.seconds[warmup:])["median"]
     tokens_per_s = batch_size * length / time
     flops = training_flops_per_token(build_hf_config(lm), length)
     row = {
         "model": model,
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        **harness.milliseconds(watch.seconds[warmup:]),
+        **harness.milliseconds(recorder.seconds[warmup:]),
         "tokens_per_s": tokens_per_s,
         "mfu": tokens_per_s * flops / PEAK_FLOPS,
         "peak_gib": torch.cuda.max_memory_allocated() / GIB if on_gpu(device) else math.nan,
-        "first_loss": watch.losses[0],
-        "last_loss": watch.losses[-1],
-        "losses": watch.losses,
+        "first_loss": recorder.losses[0],
+        "last_loss": recorder.losses[-1],
+        "losses": recorder.losses,
     }
     return harness.save("gpu_8b", settings, [row], out)
 
@@ -131,8 +132,8 @@ def _optimizer(name: str) -> Any:
         return partial(AdamW, lr=LEARNING_RATE)
     if importlib.util.find_spec("torchao") is None:
         raise ValueError(
-            "optimizer: expected the package torchao for adamw8bit, got none: pip install torchao, "
-            "or take adamw"
+            "optimizer: expected the package torchao for adamw8bit, found none: pip install "
+            "torchao, or set adamw"
         )
     optim = importlib.import_module("torchao.optim")
     return partial(optim.AdamW8bit, lr=LEARNING_RATE, bf16_stochastic_round=True)

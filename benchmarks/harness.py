@@ -1,7 +1,7 @@
-"""What all benchmarks share: a command line, fair timing, results that say where they come from.
+"""Command line, timing and results of all benchmarks.
 
-On a shared machine the speed of everything drifts from second to second. So cases take turns in one
-process, in a random order, and are compared round by round: what slows a round slows all its cases.
+The speed of a shared machine drifts from second to second. Therefore cases alternate in one
+process, in random order, and are compared within rounds: a slow round slows all of its cases.
 """
 
 import importlib.metadata
@@ -26,13 +26,13 @@ import torch
 ROOT = Path(__file__).parents[1]
 RESULTS = "benchmarks/results"
 PACKAGES = ("torch", "lightning", "transformers")
-# Results and pages about them do not change what is measured.
+# Results and documentation do not affect measurements.
 MEASURED = (".", ":!benchmarks/results", ":!docs", ":!*.md")
 
 
 def command_line(benchmark: Callable[..., object]) -> None:
-    """Run a benchmark with its keyword arguments as flags; its docstring explains them."""
-    # Imported here, as the peers' environment has none of it.
+    """Run a benchmark; its keyword arguments are the flags, and its docstring is the help."""
+    # Imported late, because the environment of the peers lacks them.
     from jsonargparse import auto_cli
     from transformers.utils.logging import disable_progress_bar
 
@@ -51,17 +51,17 @@ def prepare(threads: int, device: str = "cpu") -> torch.device:
     """Set up the process for a benchmark: threads, seed, no model hub.
 
     Args:
-        threads: CPU threads of PyTorch.
-        device: ``cpu`` or ``cuda``.
+        threads: Number of CPU threads of PyTorch.
+        device: Device, ``cpu`` or ``cuda``.
 
     Returns:
         The device.
 
     Raises:
-        ValueError: if there is no such device here.
+        ValueError: If the device is not available.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device: expected cpu, as PyTorch sees no GPU here, got {device}")
+        raise ValueError(f"device: expected cpu, because PyTorch finds no GPU, got {device}")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(threads)
@@ -75,16 +75,16 @@ def interleaved(
     warmup: int = 1,
     device: str | torch.device = "cpu",
 ) -> dict[str, list[float]]:
-    """Time cases in turns: every round runs each case once, in a random order.
+    """Time alternating cases: every round runs each case once, in random order.
 
     Args:
-        cases: what to time, by name.
-        rounds: timed rounds, at least 1.
-        warmup: rounds before those, which do not count.
-        device: where the cases run; a GPU is waited for before and after each.
+        cases: Functions to time, by name.
+        rounds: Number of timed rounds, at least 1.
+        warmup: Number of untimed rounds before.
+        device: Device of the cases; a GPU is synchronized before and after each.
 
     Returns:
-        Seconds of each case, one number a round: equal places belong to the same round.
+        Seconds per round of each case; equal indices belong to the same round.
 
     >>> sorted(interleaved({"a": int, "b": float}, rounds=3))
     ['a', 'b']
@@ -103,7 +103,7 @@ def interleaved(
 
 
 def stopwatch(case: Callable[[], object], device: str | torch.device = "cpu") -> float:
-    """Return how many seconds one call takes."""
+    """Return the seconds that one call takes."""
     synchronize(device)
     start = perf_counter()
     case()
@@ -112,13 +112,13 @@ def stopwatch(case: Callable[[], object], device: str | torch.device = "cpu") ->
 
 
 def synchronize(device: str | torch.device) -> None:
-    """Wait until a GPU has done what it was told; a CPU always has."""
+    """Wait until a GPU has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return median, interquartile range (NaN for a single value) and number of the values.
+    """Return median, interquartile range (NaN for a single value) and number of values.
 
     >>> summary([1.0, 2.0, 3.0, 4.0, 100.0])
     {'median': 3.0, 'iqr': 2.0, 'rounds': 5}
@@ -140,7 +140,7 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[str, float]:
-    """Summarise the ratio of two cases, taken round by round.
+    """Summarize the ratio of two cases, computed round by round.
 
     >>> ratio([2.0, 4.0, 60.0], [1.0, 2.0, 30.0])["median"]
     2.0
@@ -151,13 +151,13 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict[st
 def save(
     name: str, settings: Mapping[str, Any], rows: list[dict[str, Any]], folder: str | Path
 ) -> Path:
-    """Print the rows as a table and write them with all that is needed to judge them.
+    """Print the rows as a table and write them with settings, versions and device.
 
     Args:
-        name: of the benchmark and of the file.
-        settings: the arguments that it ran with.
-        rows: the results, flat; lists are written, but not printed.
-        folder: where the file goes.
+        name: Name of the benchmark and of its file.
+        settings: Arguments of the benchmark.
+        rows: Results as flat mappings; lists are written but not printed.
+        folder: Folder for the file.
 
     Returns:
         ``folder/name.json``.
@@ -167,9 +167,8 @@ def save(
     path = Path(folder) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     device = str(settings.get("device", "cpu"))
-    # Where results go says nothing about them.
-    told = {key: value for key, value in settings.items() if key not in ("out", "name")}
-    record = {"benchmark": name, **provenance(device), "settings": told, "rows": rows}
+    kept = {key: value for key, value in settings.items() if key not in ("out", "name")}
+    record = {"benchmark": name, **provenance(device), "settings": kept, "rows": rows}
     path.write_text(json.dumps(record, indent=2, default=str) + "\n")
     flat = [{k: v for k, v in row.items() if not isinstance(v, list)} for row in rows]
     print(pd.DataFrame(flat).to_string(index=False, float_format="{:.4g}".format))

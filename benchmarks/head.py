@@ -1,15 +1,16 @@
-"""The head: loss and entropy of every token, forward and backward, from hidden states.
+"""Time and memory of the loss head: loss and entropy of every token, forward and backward.
 
-Compared in turns in one process, on the same random hidden states, weight and labels:
+The cases alternate in one process, on the same random hidden states, weight and labels:
 
-- ``gemm``: the three matrix products that no exact head can do without;
-- ``naive``: all logits, their cross-entropy and, apart, their entropy;
+- ``gemm``: the three matrix products that every exact head needs;
+- ``naive``: all logits, their cross-entropy and, separately, their entropy;
 - ``naive, no entropy``: all logits and their cross-entropy, as Transformers does;
-- ``ours``: gradients in the forward pass, token weights known beforehand;
-- ``ours, recomputed``: any function of the results may follow, logits are computed twice;
-- ``ours, no entropy``: the same kernel with the entropy left out, for the price of the entropy; on
-  a CPU only, as on a GPU a Triton kernel may serve, which computes both at once;
-- ``torch``: ``torch.nn.functional.linear_cross_entropy`` in chunks of 128 tokens, no entropy.
+- ``ours``: the fused head with gradients in the forward pass, token weights known in advance;
+- ``ours, recomputed``: the fused head that allows any function of its results; logits are
+  computed twice;
+- ``ours, no entropy``: the same kernel without the entropy, to measure its cost; CPU only, because
+  the Triton kernel computes both at once;
+- ``torch``: ``torch.nn.functional.linear_cross_entropy`` in chunks of 128 tokens, without entropy.
 """
 
 from collections.abc import Callable
@@ -37,17 +38,17 @@ MIB = 2**20
 
 
 def draw(
-    tokens: int, dimensions: int, words: int, device: str = "cpu", dtype: str = "float32"
+    tokens: int, dimensions: int, vocab_size: int, device: str = "cpu", dtype: str = "float32"
 ) -> Inputs:
-    """Return hidden states ``[N, D]``, weight ``[V, D]`` and labels ``[N]``, all random."""
+    """Return random hidden states ``[N, D]``, weight ``[V, D]`` and labels ``[N]``."""
     options = {"device": device, "dtype": getattr(torch, dtype)}
     hidden = torch.randn(tokens, dimensions, **options).requires_grad_()
-    weight = torch.randn(words, dimensions, **options).mul_(dimensions**-0.5).requires_grad_()
-    return hidden, weight, torch.randint(words, (tokens,), device=device)
+    weight = torch.randn(vocab_size, dimensions, **options).mul_(dimensions**-0.5).requires_grad_()
+    return hidden, weight, torch.randint(vocab_size, (tokens,), device=device)
 
 
 def gemm(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
-    """Multiply three times: to the logits, and back to both gradients."""
+    """Compute the matrix products: logits, and the gradients of hidden states and weight."""
     with torch.no_grad():
         logits = hidden @ weight.T
         logits @ weight
@@ -55,7 +56,7 @@ def gemm(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
 
 
 def naive(hidden: Tensor, weight: Tensor, labels: Tensor, with_entropy: bool = True) -> None:
-    """Hold all logits; the entropy apart from the loss, without gradient."""
+    """Compute the loss from all logits, and the entropy without gradient."""
     logits = (hidden @ weight.T).float()
     loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
     if with_entropy:
@@ -66,7 +67,7 @@ def naive(hidden: Tensor, weight: Tensor, labels: Tensor, with_entropy: bool = T
 
 
 def ours(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
-    """Take the fused head with weights known beforehand."""
+    """Run the fused head with token weights known in advance."""
     outputs = linear_ce_entropy(
         hidden, weight, labels, token_weight=torch.ones_like(labels, dtype=torch.float32)
     )
@@ -75,18 +76,18 @@ def ours(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
 
 
 def recomputed(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
-    """Take the fused head with gradients to every token's loss."""
+    """Run the fused head with a gradient for each token's loss."""
     linear_ce_entropy(hidden, weight, labels).nll.sum().backward()
 
 
 def without_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
-    """Take the fused head and skip the operations that the entropy alone needs."""
+    """Run the fused head without the operations that only the entropy needs."""
     with patch.object(torch_kernel, "_entropy", lambda log_sum, *_: log_sum):
         ours(hidden, weight, labels)
 
 
 def torch_fused(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
-    """Take PyTorch's own, which gives no entropy."""
+    """Run the fused loss of PyTorch, which computes no entropy."""
     options = nn.LinearCrossEntropyOptions(batch_chunk_size=128)
     nn.functional.linear_cross_entropy(
         hidden, weight, labels, reduction="sum", options=options
@@ -105,7 +106,7 @@ CASES: dict[str, Callable[..., None]] = {
 
 
 def available(device: str) -> dict[str, Callable[..., None]]:
-    """Return the cases that can run on a device with this PyTorch."""
+    """Return the cases that this device and this PyTorch version support."""
     missing = set()
     if not hasattr(nn, "LinearCrossEntropyOptions"):
         missing.add("torch")
@@ -115,7 +116,7 @@ def available(device: str) -> dict[str, Callable[..., None]]:
 
 
 def measure(inputs: Inputs, rounds: int, device: str) -> dict[str, list[float]]:
-    """Time every case in turns."""
+    """Time the alternating cases."""
 
     def clean(case: Callable[..., None]) -> None:
         case(*inputs)
@@ -126,7 +127,7 @@ def measure(inputs: Inputs, rounds: int, device: str) -> dict[str, list[float]]:
 
 
 def benchmark(
-    words: list[int] = [4096, 32768, 151936],  # noqa: B006 - jsonargparse copies it
+    vocab_sizes: list[int] = [4096, 32768, 151936],  # noqa: B006 - jsonargparse copies it
     tokens: int = 1024,
     dimensions: int = 256,
     dtype: str = "float32",
@@ -136,34 +137,34 @@ def benchmark(
     out: str = RESULTS,
     name: str = "head",
 ) -> None:
-    """Time and memory of the head, forward and backward.
+    """Measure time and memory of the loss head, forward and backward.
 
     Args:
-        words: vocabulary sizes.
-        tokens: tokens of a batch.
-        dimensions: hidden dimensions.
-        dtype: of hidden states and weight.
-        rounds: timed rounds.
-        threads: CPU threads; 2, where most other benchmarks take 1, as products gain by it.
-        device: cpu or cuda.
-        out: folder of the results.
-        name: of the results' file.
+        vocab_sizes: Vocabulary sizes.
+        tokens: Number of tokens in a batch.
+        dimensions: Hidden size.
+        dtype: Data type of hidden states and weight.
+        rounds: Number of timed rounds.
+        threads: Number of CPU threads; 2, because matrix products profit from them.
+        device: Device, cpu or cuda.
+        out: Folder for the results.
+        name: File name of the results, without suffix.
     """
     settings = {**locals()}
     prepare(threads, device)
     table = []
-    for size in words:
+    for size in vocab_sizes:
         shape = (tokens, dimensions, size, device, dtype)
         seconds = measure(draw(*shape), rounds, device)
         for case in seconds:
             memory = extra_memory(CASES[case], *shape, setup=draw, device=device)
-            row = {"words": size, **describe(case, seconds), "extra_mib": memory / MIB}
+            row = {"vocab_size": size, **describe(case, seconds), "extra_mib": memory / MIB}
             table.append(row)
     save(name, settings, table, out)
 
 
 def describe(case: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Return the times of a case, and their ratios to naive and to the bare products."""
+    """Return the times of a case and their ratios to the naive head and the bare products."""
     to_naive, to_gemm = (ratio(seconds[case], seconds[other]) for other in ("naive", "gemm"))
     return {
         "head": case,

@@ -1,8 +1,8 @@
-"""Real ``Trainer.fit`` runs that take a step when told, so that several can take turns.
+"""Real ``Trainer.fit`` runs that advance step by step, so that several can alternate.
 
-Each fit runs in a thread of its own and stands still before each batch until its turn comes; only
-one thread moves at a time. Nothing of Lightning's loop is left out or imitated: what is timed from
-one standstill to the next is fetching a batch, the hooks, forward, backward, optimizer, logging.
+Each fit runs in its own thread and waits before each batch until its turn; only one thread runs at
+a time. The loop is Lightning's own. The time between two waits includes fetching a batch, hooks,
+forward, backward, optimizer and logging.
 """
 
 import json
@@ -35,22 +35,22 @@ SILENT: dict[str, Any] = {
 
 
 class Closed(BaseException):
-    """Ends a fit that nobody will advance any more."""
+    """Raised to end a fit that will not advance any more."""
 
 
 class Gate(L.Callback):
-    """Hold a fit before each batch until it may pass."""
+    """Block a fit before each batch until it may continue."""
 
     def __init__(self) -> None:
         self.passes = 0
         self.closed = False
         self.may_pass = Semaphore(0)
-        self.stands = Semaphore(0)
+        self.waiting = Semaphore(0)
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Stand still unless passes are left."""
+        """Wait unless passes are left."""
         if self.passes == 0:
-            self.stands.release()
+            self.waiting.release()
             self.may_pass.acquire()
         if self.closed:
             raise Closed
@@ -58,11 +58,11 @@ class Gate(L.Callback):
 
 
 class LiveFit:
-    """A fit that goes on by some steps whenever :meth:`advance` is called.
+    """A fit that advances by some steps at each call of :meth:`advance`.
 
     Args:
-        fit: runs ``Trainer.fit`` to its end; is called in a thread of its own, with the callback
-            that the trainer must have.
+        fit: Function that runs ``Trainer.fit`` in a separate thread, with the callback that it
+            receives.
     """
 
     def __init__(self, fit: Callable[[Gate], object]) -> None:
@@ -73,34 +73,34 @@ class LiveFit:
         self._wait()
 
     def advance(self, steps: int = 1) -> None:
-        """Take steps and stand still before the next; they are few enough for the run not to end.
+        """Take steps, and wait before the next one; the run must not end within them.
 
         Raises:
-            Exception: whatever the fit raises.
+            Exception: Any error of the fit.
         """
         self._gate.passes = steps
         self._gate.may_pass.release()
         self._wait()
 
     def close(self) -> None:
-        """End the fit where it stands, and let go of its model."""
+        """End the fit and release its model."""
         self._gate.closed = True
         self._gate.may_pass.release()
         self._thread.join()
-        # Lightning gives a callback the log method of the model; an error holds whole frames.
+        # The callback refers to the model by its log method, and an error refers to whole frames.
         del self._gate, self._error
 
     def _run(self, fit: Callable[[Gate], object]) -> None:
         try:
             fit(self._gate)
-            self._error = RuntimeError("the fit ended before its last turn: give it more steps")
+            self._error = RuntimeError("the fit ended before its last turn: increase its steps")
         except BaseException as error:
-            # SystemExit too: the main thread waits for a word.
+            # Including SystemExit, because the main thread waits.
             self._error = error
-        self._gate.stands.release()
+        self._gate.waiting.release()
 
     def _wait(self) -> None:
-        self._gate.stands.acquire()
+        self._gate.waiting.acquire()
         if self._error is not None:
             raise self._error
 
@@ -117,13 +117,13 @@ def fit(
     """Train on one device for some steps.
 
     Args:
-        gate: of the :class:`LiveFit`.
-        module: what to train.
-        data: on what.
-        steps: at most.
-        device: ``cpu`` or ``cuda``.
-        callbacks: beside the gate, before it.
-        options: of the trainer.
+        gate: Callback of the :class:`LiveFit`.
+        module: Module to train.
+        data: Training data.
+        steps: Maximum number of steps.
+        device: Device, ``cpu`` or ``cuda``.
+        callbacks: Callbacks that run before the gate.
+        options: Options of the trainer.
     """
     trainer = L.Trainer(
         accelerator="gpu" if device.startswith("cuda") else "cpu",
@@ -141,13 +141,13 @@ def fit(
 def fine_tuning(
     lm: LMConfig, regularizers: Sequence[Regularizer], data: TextDataModule, **options: Any
 ) -> LiveFit:
-    """Start what ``lit-entrodrop fit`` does, but without files and progress bar.
+    """Start the training of ``lit-entrodrop fit``, without files and progress bar.
 
     Args:
-        lm: the model; its weights are the same each time, even if they are random.
-        regularizers: to train under.
-        data: on what.
-        options: of :func:`fit`.
+        lm: The model; its weights are the same each time, even if they are random.
+        regularizers: Regularizers of the run.
+        data: Training data.
+        options: Options of :func:`fit`.
     """
     seeded()
     module = LitCausalLM(
@@ -157,11 +157,11 @@ def fine_tuning(
 
 
 def topics_data(folder: Path, **settings: Any) -> TextDataModule:
-    """Return a data module over the help topics of Python, a text that is there wherever Python is.
+    """Return a data module for the help topics of Python, which every installation contains.
 
     Args:
-        folder: where the corpus and the cache go.
-        settings: of the data module.
+        folder: Folder for the corpus and the cache.
+        settings: Settings of the data module.
     """
     corpus = folder / "topics.jsonl"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in topics.values()))
@@ -172,7 +172,8 @@ def topics_data(folder: Path, **settings: Any) -> TextDataModule:
 def llama(vocab_size: int, hidden_size: int, layers: int) -> LMConfig:
     """Describe a Llama with random weights and heads of 32 or 64 dimensions.
 
-    The tokenizer is the tiny base LM's; words beyond its 4,096 never occur, but are computed.
+    It uses the tokenizer of the tiny base LM. Tokens above its 4,096 never occur, but their logits
+    are computed.
     """
     head_size = 64 if hidden_size % 64 == 0 else 32
     return LMConfig(
@@ -196,5 +197,5 @@ def llama(vocab_size: int, hidden_size: int, layers: int) -> LMConfig:
 
 
 def seeded() -> None:
-    """Start from the same random numbers, so that all models start from the same weights."""
+    """Seed PyTorch, so that all models start from the same weights."""
     torch.manual_seed(0)

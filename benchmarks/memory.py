@@ -1,4 +1,4 @@
-"""Peak of memory: of this process, or of one call in a fresh process."""
+"""Peak memory of this process, or of one call in a fresh process."""
 
 import contextlib
 import multiprocessing
@@ -19,17 +19,17 @@ def extra_memory(
     setup: Callable[..., tuple[Any, ...]] | None = None,
     device: str = "cpu",
 ) -> int:
-    """Return the peak of memory, in bytes, that one call needs beyond what is there before it.
+    """Return the peak memory of one call, in bytes, minus the memory in use before it.
 
-    The call runs in a fresh process, which must be able to import the function. On a CPU the peak
-    is that of the resident set, on a GPU that of PyTorch's allocator in the second call, as the
-    first one loads libraries and may choose among kernels by trying them.
+    The call runs in a fresh process, which must be able to import the function. On a CPU, the peak
+    is of the resident set. On a GPU, it is of PyTorch's allocator in the second call, because the
+    first call loads libraries and may try several kernels.
 
     Args:
-        function: what to measure.
-        args: its arguments, small ones; or those of ``setup``.
-        setup: makes the arguments of the function in the fresh process, not counted.
-        device: ``cpu`` or ``cuda``.
+        function: Function to measure.
+        args: Small arguments of the function, or of ``setup``.
+        setup: Function that creates the arguments in the fresh process; not measured.
+        device: Device, ``cpu`` or ``cuda``.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -43,7 +43,7 @@ def rss_peak() -> int:
     if not status.exists():
         # macOS: bytes.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Not getrusage, which on Linux may tell the size of the parent.
+    # On Linux, getrusage may report the size of the parent process.
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
@@ -81,6 +81,6 @@ def _gpu_peak() -> int:
 
 def _reset_rss_peak() -> int:
     with contextlib.suppress(OSError):
-        # Linux: from now on the peak counts from the present size.
+        # On Linux, this resets the peak to the present size.
         Path("/proc/self/clear_refs").write_text("5")
     return rss_peak()

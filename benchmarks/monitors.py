@@ -1,14 +1,13 @@
-"""What watching a run adds to its training steps.
+"""Cost of callbacks and loggers in a training step.
 
-Two real ``Trainer.fit`` runs of our module under EntroDrop take turns by blocks of steps, in a
-random order (see :mod:`benchmarks.live_fit`): one without callbacks and loggers, one with all that
-``fit`` has by default: ``metrics.csv``, TensorBoard, NaN guard, and all of ``monitors``, the
-progress bar drawn as on a terminal, but to nowhere. Differences are taken within a round.
+Two real ``Trainer.fit`` runs of our module under EntroDrop alternate by blocks of steps, in random
+order (see :mod:`benchmarks.live_fit`). One has no callbacks and loggers. The other has the defaults
+of ``fit``: ``metrics.csv``, TensorBoard, NaN guard and all of ``monitors``; the output of the
+progress bar is discarded. Differences are computed within rounds.
 
-Checkpoints and validation, with what monitors do there, are no part of it: they lie between steps,
-and take the longer the more often they are asked for. What watching adds to a step is the same for
-any model, so that its share depends on how long a step takes: choose a model and a batch as those
-that are trained.
+Checkpoints and validation are excluded, because they run between steps. The cost per step is the
+same for any model, so its share depends on the duration of a step: choose a model and a batch like
+those you train.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ from lit_entrodrop.training.monitors import Monitors
 from lit_entrodrop.training.optim import AdamW
 from regularizers import EntroDrop
 
-ARMS = ("unwatched", "watched")
+ARMS = ("without monitors", "with monitors")
 
 
 def monitors(
@@ -46,24 +45,24 @@ def monitors(
     batch_size: int = 4,
     log_every_n_steps: int = 10,
 ) -> Path:
-    """Time blocks of training steps with and without all that watches a run by default.
+    """Time blocks of training steps with and without the default callbacks and loggers.
 
     Args:
-        rounds: timed rounds; in each, every arm takes a block of steps.
-        threads: CPU threads.
-        device: cpu or cuda.
-        out: folder of the results.
-        steps: steps in a block; a multiple of log_every_n_steps, as else blocks differ.
-        hidden_size: of the model.
-        layers: of the model.
-        block_size: tokens in a block of text.
-        batch_size: blocks of text in a batch.
-        log_every_n_steps: as the trainer's.
+        rounds: Number of timed rounds; every arm takes a block of steps in each.
+        threads: Number of CPU threads.
+        device: Device, cpu or cuda.
+        out: Folder for the results.
+        steps: Steps per block; a multiple of log_every_n_steps, so that blocks are equal.
+        hidden_size: Hidden size of the model.
+        layers: Number of layers of the model.
+        block_size: Tokens per block of text.
+        batch_size: Blocks of text per batch.
+        log_every_n_steps: Steps between two logged rows.
     """
     settings = {**locals()}
     harness.prepare(threads, device)
     lm = llama(4096, hidden_size, layers)
-    with TemporaryDirectory() as folder, drawn_to_nowhere():
+    with TemporaryDirectory() as folder, discarded_output():
         data = partial(topics_data, Path(folder), block_size=block_size, batch_size=batch_size)
         start = partial(
             live, lm, data, Path(folder), (rounds + 3) * steps, device, log_every_n_steps
@@ -79,10 +78,10 @@ def monitors(
 
 
 def describe(seconds: dict[str, list[float]], steps: int) -> list[dict[str, Any]]:
-    """Return one row for each arm: time of a step, and the share that watching adds to it."""
+    """Return one row per arm: time of a step, and the share that monitors add."""
     rows = []
     for arm in ARMS:
-        added = harness.ratio(seconds[arm], seconds["unwatched"])
+        added = harness.ratio(seconds[arm], seconds["without monitors"])
         rows.append(
             {
                 "case": arm,
@@ -107,14 +106,14 @@ def live(
     """Start the fit of an arm."""
     seeded()
     module = LitCausalLM(lm, [EntroDrop()], partial(AdamW, lr=1e-4), cache_dir=str(folder))
-    options = SILENT if arm == "unwatched" else watched(folder / arm)
+    options = SILENT if arm == "without monitors" else monitored(folder / arm)
     options = {**options, "log_every_n_steps": log_every_n_steps}
     start = partial(fit, module=module, data=data(), steps=total, device=device)
     return LiveFit(partial(start, **options))
 
 
-def watched(folder: Path) -> dict[str, Any]:
-    """Return the options of a trainer with all that watches a run by default."""
+def monitored(folder: Path) -> dict[str, Any]:
+    """Return trainer options with the default callbacks and loggers."""
     return {
         **SILENT,
         "enable_progress_bar": True,
@@ -125,8 +124,8 @@ def watched(folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def drawn_to_nowhere() -> Iterator[None]:
-    """Let Rich draw as on a terminal, but keep it from the screen."""
+def discarded_output() -> Iterator[None]:
+    """Let Rich draw as on a terminal, and discard its output."""
     before = dict(os.environ)
     os.environ.update(TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="160")
     try:

@@ -1,20 +1,20 @@
-"""What Lightning and this project add to a training step of a bare PyTorch loop.
+"""Overhead of Lightning and this project over a bare PyTorch loop, per training step.
 
-The model is as small as can be, so that what surrounds the arithmetic shows. Five arms do the same
-arithmetic on the same batches of the same data loader, with the same head, optimizer, schedule and
-clipping; each adds something to the one before:
+The model is as small as possible, so that the overhead is visible. Five arms do the same arithmetic
+on the same batches of the same data loader, with the same head, optimizer, schedule and clipping.
+Each adds something to the previous one:
 
-- *bare loop*: nothing but that, no metrics at all;
+- *bare loop*: no metrics at all;
 - *Lightning, barebones*: the same in the smallest LightningModule, ``Trainer(barebones=True)``;
-- *Lightning, as in fit*: that module under the trainer of ``lit-entrodrop fit``: progress bar
-  (drawn to nowhere), metrics file, checkpoints, NaN guard;
-- *plain*: our module without regularizers, training metrics included;
+- *Lightning, as in fit*: that module under the trainer of ``lit-entrodrop fit``: progress bar (its
+  output is discarded), metrics file, checkpoints, NaN guard;
+- *plain*: our module without regularizers, including training metrics;
 - *EntroDrop*: our module with EntroDrop.
 
-The last four are real ``Trainer.fit`` runs (see :mod:`benchmarks.live_fit`). The arms live in one
-process and take turns by blocks of steps in a random order; differences are taken within a round.
-Start-up, validation and epoch ends lie outside. After the first block of steps the weights of the
-plain arm must be those of the bare loop, but for rounding, else the two have not done the same.
+The last four are real ``Trainer.fit`` runs (see :mod:`benchmarks.live_fit`). The arms run in one
+process and alternate by blocks of steps in random order; differences are computed within rounds.
+Start-up, validation and ends of epochs are excluded. After the first block of steps, the weights of
+the plain arm must equal those of the bare loop up to rounding.
 """
 
 import contextlib
@@ -62,15 +62,15 @@ def overhead(
     """Time blocks of training steps of a tiny model: bare loop, Lightning, this project.
 
     Args:
-        rounds: timed rounds; in each, every arm takes a block of steps.
-        threads: CPU threads.
-        device: cpu or cuda.
-        out: folder of the results.
-        steps: steps in a block.
-        hidden_size: of the model.
-        layers: of the model.
-        block_size: tokens in a block of text.
-        batch_size: blocks of text in a batch.
+        rounds: Number of timed rounds; every arm takes a block of steps in each.
+        threads: Number of CPU threads.
+        device: Device, cpu or cuda.
+        out: Folder for the results.
+        steps: Steps per block.
+        hidden_size: Hidden size of the model.
+        layers: Number of layers of the model.
+        block_size: Tokens per block of text.
+        batch_size: Blocks of text per batch.
     """
     settings = {**locals()}
     where = harness.prepare(threads, device)
@@ -83,14 +83,14 @@ def overhead(
             cases: dict[str, Steps] = {"bare loop": partial(bare.advance, steps)}
             cases |= {arm: partial(each.advance, steps) for arm, each in live.items()}
             harness.interleaved(cases, rounds=1, warmup=0, device=device)
-            # Later, Adam lets differences of rounding grow.
+            # In later steps, Adam amplifies differences due to rounding.
             settings["weights_differ_by"] = difference(bare.causal_lm, models["plain"].causal_lm)
             seconds = harness.interleaved(cases, rounds, device=device)
     return harness.save("overhead", settings, describe(seconds, steps), out)
 
 
 def describe(seconds: dict[str, list[float]], steps: int) -> list[dict[str, Any]]:
-    """Return one row for each arm: time of a step, and what it adds to others, in ms."""
+    """Return one row per arm: time of a step and its differences to other arms, ms."""
     ms = {arm: [1e3 * block / steps for block in blocks] for arm, blocks in seconds.items()}
     rows, before = [], "bare loop"
     for arm in ms:
@@ -118,7 +118,7 @@ def difference(one: CausalLM, other: CausalLM) -> float:
 
 
 def mean_nll(causal_lm: CausalLM, batch: Batch) -> Tensor:
-    """Return the loss of plain fine-tuning, a mean over the tokens that count."""
+    """Return the loss of plain fine-tuning, the mean over tokens with a label."""
     labels, document_ids = batch["labels"], batch["document_ids"]
     valid = (predicted_labels(labels, document_ids) != IGNORE_INDEX).float()
     loss: Tensor = causal_lm(
@@ -128,7 +128,7 @@ def mean_nll(causal_lm: CausalLM, batch: Batch) -> Tensor:
 
 
 class BareLoop:
-    """Plain fine-tuning in a few lines of PyTorch; takes the batches in the order of a fit."""
+    """Plain fine-tuning in a few lines of PyTorch, with the batches in the order of a fit."""
 
     def __init__(
         self, lm: LMConfig, data: TextDataModule, total: int, device: torch.device
@@ -154,7 +154,7 @@ class BareLoop:
 
 
 class SmallestModule(L.LightningModule):
-    """The bare loop as Lightning wants it."""
+    """The bare loop as a LightningModule."""
 
     def __init__(self, lm: LMConfig, total: int) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class SmallestModule(L.LightningModule):
 def fits(
     lm: LMConfig, data: Callable[[], TextDataModule], total: int, device: str, folder: Path
 ) -> Iterator[tuple[dict[str, LiveFit], dict[str, Any]]]:
-    """Yield the fits of all arms but the bare loop, and their modules."""
+    """Yield the fits and modules of all arms except the bare loop."""
     ours = partial(LitCausalLM, lm, optimizer=partial(AdamW, lr=LR), cache_dir=str(folder))
     makers: dict[str, Callable[[], L.LightningModule]] = {
         "Lightning, barebones": partial(SmallestModule, lm, total),
@@ -198,7 +198,7 @@ def fits(
 
 
 def trainer_options(arm: str, folder: Path) -> dict[str, Any]:
-    """Return the options of an arm's trainer: barebones, or as of ``lit-entrodrop fit``."""
+    """Return the trainer options of an arm: barebones, or as in ``lit-entrodrop fit``."""
     if "barebones" in arm:
         return {"barebones": True}
     return {

@@ -1,12 +1,11 @@
-"""How well a dry run, which takes no memory, tells what training then takes.
+"""Agreement of predicted and measured training memory.
 
-Predicted is what :func:`lit_entrodrop.commands.plan.activations.dry_run` says of the activations,
-and by arithmetic parameters, gradients and both moments of AdamW, fp32 each; for FSDP2, by
-arithmetic too, a rank's share of these and the weights that it gathers. Measured is a real
-``Trainer.fit`` of some steps in a fresh process: the peak of its resident set above what it takes
-after a training of a tiny model, so that libraries do not count. The child's malloc gives each
-larger tensor pages of its own and returns them at once; by default it would keep some for later,
-which is no need of the training.
+The prediction takes activations from :func:`lit_entrodrop.commands.plan.activations.dry_run`, and
+computes parameters, gradients and both moments of AdamW in fp32; for FSDP2, it computes a rank's
+share of them and the weights it gathers. The measurement is a real ``Trainer.fit`` of some steps in
+a fresh process: the peak of its resident set minus the size after a training of a tiny model, so
+that libraries do not count. The process' malloc maps each large tensor separately and releases it
+at once; by default, it would keep memory that the training does not need.
 """
 
 import ctypes
@@ -37,7 +36,7 @@ from lit_entrodrop.training.strategies import FSDP2Strategy
 
 MIB = 2**20
 STEPS = 3
-# Every block of 64 KiB or more is mapped by itself, and unmapped when it is freed.
+# Each block of at least 64 KiB is mapped separately, and unmapped when it is freed.
 EXACT_MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
@@ -51,12 +50,12 @@ class Case:
     """One training.
 
     Args:
-        name: of the model.
-        lm: the model.
-        batch_size: rows of a batch.
-        block_size: tokens of a row.
-        precision: of the trainer.
-        ranks: processes over which FSDP2 shards the model; 1 for none.
+        name: Name of the model.
+        lm: The model.
+        batch_size: Rows per batch.
+        block_size: Tokens per row.
+        precision: Precision of the trainer.
+        ranks: Number of ranks over which FSDP2 shards the model; 1 for no sharding.
     """
 
     name: str
@@ -68,12 +67,12 @@ class Case:
 
     @property
     def parameters(self) -> int:
-        """How many weights the model has."""
+        """Number of parameters."""
         return count(weightless(self.lm))
 
 
 def model(model_type: str, **architecture: Any) -> LMConfig:
-    """Describe a model with random weights that reads the tokens of the tiny base LM."""
+    """Describe a model with random weights and the tokenizer of the tiny base LM."""
     ids = {"bos_token_id": 0, "eos_token_id": 0}
     return LMConfig(
         pretrained=None,
@@ -83,7 +82,7 @@ def model(model_type: str, **architecture: Any) -> LMConfig:
 
 
 def checkpointed(lm: LMConfig) -> LMConfig:
-    """Return a model that computes its blocks again in the backward pass."""
+    """Return a model that recomputes its blocks in the backward pass."""
     return replace(lm, activation_checkpointing=True)
 
 
@@ -114,12 +113,12 @@ CASES = [
 
 
 def plan(threads: int = 1, out: str = harness.RESULTS, cases: list[int] | None = None) -> Path:
-    """Compare predicted and measured peaks of memory of trainings on a CPU.
+    """Compare predicted and measured peak memory of training on a CPU.
 
     Args:
-        threads: CPU threads.
-        out: folder of the results.
-        cases: which, by their places; all by default.
+        threads: Number of CPU threads.
+        out: Folder for the results.
+        cases: Indices of the cases; null for all.
     """
     settings = {**locals()}
     harness.prepare(threads)
@@ -152,7 +151,7 @@ def predict(case: Case) -> dict[str, int]:
     weights = 4 * case.parameters
     shard = weights // case.ranks
     return {
-        # Gradients of the step before live until the forward pass is over.
+        # Gradients of the previous step exist until the end of the forward pass.
         "states": 3 * shard,
         "step": step.step_bytes - weights + shard,
         "gathered": gathered_bytes(case.lm) if case.ranks > 1 else 0,
@@ -160,14 +159,14 @@ def predict(case: Case) -> dict[str, int]:
 
 
 def gathered_bytes(lm: LMConfig) -> int:
-    """Return what FSDP2 holds of whole weights: all around the blocks, a block, and the next."""
+    """Return bytes of gathered weights under FSDP2: those outside of blocks, and two blocks."""
     hf_model = weightless(lm)
     block, *others = (count(each) for each in transformer_blocks(hf_model))
     return 4 * (count(hf_model) - block - sum(others) + 2 * block)
 
 
 def measure(case: Case) -> int:
-    """Return the peak of a training's memory, in bytes: of the rank that takes the most."""
+    """Return the peak memory of a training, in bytes, of the rank with the highest peak."""
     port = find_free_network_port()
     with TemporaryDirectory() as folder, ThreadPoolExecutor(case.ranks) as ranks:
         peaks = [
@@ -178,7 +177,7 @@ def measure(case: Case) -> int:
 
 
 def warm_up(rank: int, port: int, case: Case, folder: str) -> tuple[Case, str]:
-    """Load in this process what a training needs besides its own memory, by a tiny one."""
+    """Load libraries in this process by a tiny training, so that they do not count."""
     if case.ranks > 1:
         os.environ |= {
             "MASTER_ADDR": "127.0.0.1",
@@ -221,14 +220,14 @@ def train(case: Case, folder: str) -> None:
 
 
 def weightless(lm: LMConfig) -> PreTrainedModel:
-    """Return a model that has shapes alone."""
+    """Return a model on the meta device, without weights."""
     with torch.device("meta"):
         hf_model: PreTrainedModel = AutoModelForCausalLM.from_config(build_hf_config(lm))
     return hf_model
 
 
 def count(module: nn.Module) -> int:
-    """Return how many weights a module has; tied ones count once."""
+    """Return the number of parameters; tied ones count once."""
     return sum(weight.numel() for weight in module.parameters())
 
 

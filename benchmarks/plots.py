@@ -24,17 +24,17 @@ def bars(
     error: str | None = None,
     target: float | None = None,
 ) -> None:
-    """Draw horizontal bars, one a case, with the interquartile range and the target if any.
+    """Draw one horizontal bar per case, with interquartile range and target.
 
     Args:
-        record: a result.
-        panel: axes to draw on.
-        value: column with the lengths of the bars.
-        label: of the horizontal axis.
-        case: column with the names of the bars.
-        group: column whose values get a colour each.
-        error: column with the interquartile range.
-        target: where a dashed line goes.
+        record: Results of a benchmark.
+        panel: Axes to draw on.
+        value: Column with the lengths of the bars.
+        label: Label of the horizontal axis.
+        case: Column with the names of the bars.
+        group: Column whose values are distinguished by colour.
+        error: Column with the interquartile range.
+        target: Position of a dashed line.
     """
     rows = pd.DataFrame(record["rows"]).dropna(subset=[value])
     groups = [("", rows)] if group is None else list(rows.groupby(group, sort=False))
@@ -58,25 +58,25 @@ def bars(
 
 
 def step(record: Record, panel: Any) -> None:
-    """Draw what regularizers add to a step."""
+    """Draw the cost of regularizers in a step."""
     label = "time of a step relative to plain (dashed: 1.02)"
     bars(record, panel, "ratio", label, group="model", error="ratio_iqr", target=1.02)
 
 
 def regularizers(record: Record, panel: Any) -> None:
-    """Draw what each regularizer adds to a step."""
+    """Draw the cost of each regularizer in a step."""
     label = "time of a step relative to plain"
     bars(record, panel, "ratio", label, group="model", error="ratio_iqr")
 
 
 def overhead(record: Record, panel: Any) -> None:
-    """Draw what stands above a bare loop."""
-    label = "ms a step above the bare loop (dashed: 0.5)"
+    """Draw the overhead over a bare loop."""
+    label = "ms per step above the bare loop (dashed: 0.5)"
     bars(record, panel, "over_bare_ms", label, error="over_bare_ms_iqr", target=0.5)
 
 
 def data(record: Record, panel: Any) -> None:
-    """Draw how long text takes to become batches."""
+    """Draw the time from text to batches."""
     bars(
         record,
         panel,
@@ -87,9 +87,9 @@ def data(record: Record, panel: Any) -> None:
 
 
 def head(record: Record, panel: Any) -> None:
-    """Draw the time of heads."""
-    label = "time relative to naive"
-    bars(record, panel, "to_naive", label, case="head", group="words", error="to_naive_iqr")
+    """Draw the time of each head."""
+    label = "time relative to naive logits"
+    bars(record, panel, "to_naive", label, case="head", group="vocab_size", error="to_naive_iqr")
     panel.axvline(1.0, color="0.3", linestyle="--", linewidth=1)
 
 
@@ -107,7 +107,7 @@ def gpu(record: Record, panel: Any) -> None:
 
 
 def gpu_step(record: Record, panel: Any) -> None:
-    """Draw what EntroDrop adds to a step on a GPU."""
+    """Draw the cost of EntroDrop in a step on a GPU."""
     for row in record["rows"]:
         compiled = ", compiled" if row["compiled"] else ""
         row["model"] = f"{row['model']}, {row['length']:,}{compiled}"
@@ -118,7 +118,7 @@ PLOTS: dict[str, tuple[str, Callable[[Record, Any], None]]] = {
     "head": ("Loss and entropy of the head, forward and backward", head),
     "step": ("Cost of a regularizer in a training step", step),
     "regularizers": ("Cost of each regularizer in a training step", regularizers),
-    "overhead": ("Cost of Lightning and of this project in a tiny step", overhead),
+    "overhead": ("Overhead of Lightning and of this project in a tiny step", overhead),
     "data": ("From text to batches", data),
     "peers": ("Full fine-tuning: this project and its peers", peers),
     "gpu": ("Training in bf16", gpu),
@@ -128,20 +128,22 @@ PLOTS: dict[str, tuple[str, Callable[[Record, Any], None]]] = {
 
 
 def plots(results: str = harness.RESULTS, pictures: str = "docs/images") -> list[Path]:
-    """Draw every result for which there is a plot.
+    """Draw all results that have a plot.
 
     Args:
-        results: folder of the results.
-        pictures: where they go.
+        results: Folder of the results.
+        pictures: Folder for the images.
     """
     present = [name for name in PLOTS if (Path(results) / f"{name}.json").exists()]
     if not present:
-        raise ValueError(f"results: expected results of benchmarks, found none in {results}")
+        raise ValueError(
+            f"results: expected results of benchmarks in {results}, found none: run one first"
+        )
     return [draw(Path(results) / f"{name}.json", Path(pictures)) for name in present]
 
 
 def draw(result: Path, folder: Path) -> Path:
-    """Draw one result; the picture says where and from which commit it comes."""
+    """Draw one result; the image names device and commit."""
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
@@ -162,7 +164,7 @@ def draw(result: Path, folder: Path) -> Path:
 
 
 def source(record: Record) -> str:
-    """Return the line that says where a result comes from.
+    """Return a line with the origin of a result.
 
     >>> record = {"device": "CPU", "threads": 1, "commit": "abc", "dirty": True}
     >>> source({**record, "date": "2026-01-01T00", "versions": {"torch": "2.13"}})

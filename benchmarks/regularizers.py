@@ -1,9 +1,9 @@
-"""What each regularizer of this project adds to a training step, at its defaults.
+"""Cost of each regularizer at its defaults in a training step: time and memory.
 
-Arms are those of :mod:`benchmarks.step`: real ``Trainer.fit`` runs from the same weights over the
-same batches, which take turns, one step at a time. A method that needs dropout in the model trains
-one with dropout, and is compared with plain training of that model. A method that is refused is
-told with the reason. Memory is the peak of some steps in a fresh process, above that of plain ones.
+The arms alternate as in :mod:`benchmarks.step`: real ``Trainer.fit`` runs from the same weights on
+the same batches. A method that needs dropout trains a model with dropout, and is compared with
+plain training of that model. A refused method is listed with the reason. Memory is the peak of some
+steps in a fresh process, minus the peak of plain steps.
 """
 
 import builtins
@@ -33,9 +33,9 @@ from regularizers.discovery import own_regularizers
 DROPOUT = 0.1
 PLAIN = "plain"
 MIB = 2**20
-# There is no validation here that would tell the level.
+# The default level comes from validation, which these runs do not have.
 SETTINGS: dict[str, dict[str, Any]] = {"Flooding": {"level": 0.1}}
-# The states of the optimizer exist from the first step on, a moving average from the second.
+# Optimizer states exist from the first step on, a moving average from the second.
 STEPS = 3
 
 
@@ -47,21 +47,21 @@ def regularizers(
     block_size: int = 256,
     batch_size: int = 2,
     models: list[str] = list(MODELS),  # noqa: B006
-    memory_of: list[str] = ["49k words"],  # noqa: B006
+    memory_of: list[str] = ["49k"],  # noqa: B006
     only: list[str] | None = None,
 ) -> Path:
-    """Time training steps under each regularizer, by turns in one process.
+    """Time training steps with each regularizer, alternating in one process.
 
     Args:
-        rounds: timed rounds; in each, every arm takes one step.
-        threads: CPU threads.
-        device: cpu or cuda.
-        out: folder of the results.
-        block_size: tokens in a block.
-        batch_size: blocks in a batch.
-        models: which models, by size of vocabulary.
-        memory_of: those whose memory is measured too, with a process for each arm.
-        only: names of the regularizers; null for all.
+        rounds: Number of timed rounds; every arm takes one step in each.
+        threads: Number of CPU threads.
+        device: Device, cpu or cuda.
+        out: Folder for the results.
+        block_size: Tokens per block.
+        batch_size: Blocks per batch.
+        models: Models to train, named by vocabulary size.
+        memory_of: Models whose memory is measured too, in one process per arm.
+        only: Names of the regularizers; null for all.
     """
     settings = {**locals()}
     harness.prepare(threads, device)
@@ -70,7 +70,7 @@ def regularizers(
     rows = []
     for model, dropout in product(models, (0.0, DROPOUT)):
         with TemporaryDirectory() as folder:
-            lm = with_dropout(kept(MODELS[model], folder), dropout)
+            lm = with_dropout(saved(MODELS[model], folder), dropout)
             names = [name for name in kinds if needs_dropout(kinds[name]) is (dropout > 0)]
             measured = measure(lm, names, rounds, **shape)
             taken = [row["case"] for row in measured if "refused" not in row]
@@ -86,10 +86,10 @@ def chosen(only: Sequence[str] | None) -> dict[str, type[Regularizer]]:
     """Return classes of regularizers by name.
 
     Args:
-        only: their names; None for all.
+        only: Names of the regularizers; None for all.
 
     Raises:
-        ValueError: if there is no such regularizer.
+        ValueError: If a name is unknown.
 
     >>> list(chosen(["EntroDrop"]))
     ['EntroDrop']
@@ -102,12 +102,12 @@ def chosen(only: Sequence[str] | None) -> dict[str, type[Regularizer]]:
 
 
 def needs_dropout(kind: type[Regularizer]) -> bool:
-    """Tell whether a method needs dropout in the model."""
+    """Return whether a method needs dropout in the model."""
     return kind().requirements.dropout
 
 
-def kept(lm: LMConfig, folder: str) -> LMConfig:
-    """Return a model that can be had twice, as a reference must be: random weights are saved."""
+def saved(lm: LMConfig, folder: str) -> LMConfig:
+    """Return a model that can be loaded twice, as a reference needs: random weights are saved."""
     if lm.pretrained is not None:
         return lm
     seeded()
@@ -125,10 +125,10 @@ def measure(lm: LMConfig, names: Sequence[str], rounds: int, **shape: Any) -> li
     """Compare methods with plain training of one model; return a row for each.
 
     Args:
-        lm: the model.
-        names: of the methods; none of them means no row, not even a plain one.
-        rounds: timed rounds.
-        shape: device, ``block_size`` and ``batch_size``.
+        lm: The model.
+        names: Names of the methods; without any, there is no row for plain training either.
+        rounds: Number of timed rounds.
+        shape: Device, ``block_size`` and ``batch_size``.
     """
     with TemporaryDirectory() as folder:
         reasons = {name: refusal(lm, name, folder, **shape) for name in names}
@@ -144,7 +144,7 @@ def built(name: str) -> list[Regularizer]:
 
 
 def refusal(lm: LMConfig, name: str, folder: str, **shape: Any) -> str:
-    """Try some steps under a method; return why it is refused, or nothing."""
+    """Try some steps with a method; return the reason if it is refused, else an empty string."""
     try:
         train(lm, name, folder, **shape)
     except ValueError as error:
@@ -158,12 +158,12 @@ def train(
     """Take some steps under a method.
 
     Args:
-        lm: the model.
-        name: of the method.
-        folder: where the corpus goes.
-        device: cpu or cuda.
-        block_size: tokens in a block.
-        batch_size: blocks in a batch.
+        lm: The model.
+        name: Name of the method.
+        folder: Folder for the corpus.
+        device: Device, cpu or cuda.
+        block_size: Tokens per block.
+        batch_size: Blocks per batch.
     """
     data = topics_data(
         Path(folder),
@@ -178,13 +178,13 @@ def train(
 
 
 def holdout_text(folder: Path) -> str:
-    """Write what Python says of its built-in names, a text near the help topics.
+    """Write the docstrings of Python's built-in names, a text similar to the help topics.
 
     Args:
-        folder: where it goes.
+        folder: Folder for the file.
 
     Returns:
-        Its path.
+        Path to the file.
     """
     path = folder / "holdout.jsonl"
     texts = [each.__doc__ for each in vars(builtins).values() if each.__doc__]
@@ -193,12 +193,12 @@ def holdout_text(folder: Path) -> str:
 
 
 def extra_mib(lm: LMConfig, names: Sequence[str], **shape: Any) -> dict[str, dict[str, float]]:
-    """Return what each method needs above plain training, as a column of its row.
+    """Return the extra memory of each method over plain training, as a column of its row.
 
     Args:
-        lm: the model.
-        names: of the methods, plain training among them.
-        shape: device, ``block_size`` and ``batch_size``.
+        lm: The model.
+        names: Names of the methods, including plain training.
+        shape: Device, ``block_size`` and ``batch_size``.
     """
     os.environ |= EXACT_MALLOC
     with TemporaryDirectory() as folder:
@@ -208,7 +208,7 @@ def extra_mib(lm: LMConfig, names: Sequence[str], **shape: Any) -> dict[str, dic
 
 
 def warm_up(lm: LMConfig, *others: Any) -> tuple[Any, ...]:
-    """Load what a training needs besides its own memory, by a tiny one."""
+    """Load libraries by a tiny training, so that they do not count."""
     train(replace(TINY_BASE, config_overrides=lm.config_overrides), *others)
     gc.collect()
     return lm, *others

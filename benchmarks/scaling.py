@@ -1,10 +1,10 @@
-"""How far each strategy scales at the shape of Llama-3.1-8B: arithmetic, of which nothing was run.
+"""Scaling of each strategy at the shape of Llama-3.1-8B, by arithmetic; nothing is run.
 
 ``python -m benchmarks.scaling --write true`` writes the tables into ``docs/scaling.md`` and draws a
 figure. Bytes are those of :mod:`lit_entrodrop.commands.plan.communication`, bandwidths those of the
-makers. What bandwidth alone does not tell is that a ring takes a hop for each device: a hop is
-taken to last ``HOP`` seconds. All but the reductions of tensor parallelism, which the next layer
-waits for, hides under a part of the computing, as in :mod:`lit_entrodrop.commands.plan.speed`.
+manufacturers. In addition to the bandwidth, a ring needs one hop per device, of ``HOP`` seconds.
+All communication except the reductions of tensor parallelism, which the next layer waits for,
+overlaps with a part of the computation, as in :mod:`lit_entrodrop.commands.plan.speed`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,13 +48,13 @@ GPU = find_hardware("h100")
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A strategy, and how it arranges the devices.
+    """A strategy and its arrangement of devices.
 
     Args:
-        name: in tables and figure.
-        strategy: name of a file in ``configs/strategy``.
-        tensor: devices that share out a block.
-        sharded_over: devices that hold a copy of the model, or None for all.
+        name: Name in tables and figure.
+        strategy: Name of a file in ``configs/strategy``.
+        tensor: Size of a tensor-parallel group.
+        sharded_over: Number of devices per copy of the model; None for all.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Arrangement:
     sharded_over: int | None = None
 
     def replicas(self, devices: int) -> int:
-        """Return the copies of the model."""
+        """Return the number of copies of the model."""
         return devices // self.sharded_over if self.sharded_over else 1
 
 
@@ -83,11 +83,11 @@ class Step:
     """An optimizer step on some devices.
 
     Args:
-        arrangement: of the devices.
-        devices: in all.
-        tokens: of a micro-batch, for each device; a tensor-parallel group works on those of all of
-            its devices.
-        accumulate: micro-batches of a step.
+        arrangement: Arrangement of the devices.
+        devices: Total number of devices.
+        tokens: Tokens of a micro-batch per device; a tensor-parallel group processes the tokens of
+            all its devices.
+        accumulate: Micro-batches per step.
     """
 
     arrangement: Arrangement
@@ -97,29 +97,29 @@ class Step:
 
     @property
     def state_gb(self) -> float:
-        """What a device holds of the model."""
+        """Memory of a device for the states of the model, GB."""
         own = self.arrangement
         over = self.devices // own.replicas(self.devices)
         return states(own.strategy, sizes(), over, Held(), own.tensor).device / GB
 
     @property
     def sent(self) -> Traffic:
-        """Bytes that a device sends."""
+        """Bytes that a device sends per step."""
         return self._sent(self.tokens)
 
     @property
     def compute(self) -> float:
-        """Seconds of computing."""
+        """Computation time of a step, seconds."""
         return compute_seconds(flops_per_token(), self.tokens * self.accumulate, MFU, GPU)
 
     @property
     def communication(self) -> float:
-        """Seconds that sending takes, were nothing computed meanwhile."""
+        """Communication time of a step without overlap, seconds."""
         return self._hidable + self._awaited
 
     @property
     def efficiency(self) -> float:
-        """Share of the time of a step in which devices compute."""
+        """Share of a step in which devices compute."""
         exposed = self._awaited + max(0.0, self._hidable - OVERLAP * self.compute)
         return self.compute / (self.compute + exposed)
 
@@ -146,7 +146,7 @@ class Step:
 
     @property
     def _awaited(self) -> float:
-        """What a tensor-parallel group waits for: its sums of activations."""
+        """Time for the reductions of activations in a tensor-parallel group, seconds."""
         hops = 8 * sizes().layers * 2 * (self.arrangement.tensor - 1) * self.accumulate
         return _seconds(self.sent) - _seconds(self._sent(0)) + HOP * hops
 
@@ -169,18 +169,18 @@ def _seconds(sent: Traffic) -> float:
 
 @cache
 def sizes() -> Sizes:
-    """Return the numbers of parameters."""
+    """Return the sizes of the model."""
     return sizes_of(build_on_meta(LLAMA))
 
 
 @cache
 def flops_per_token() -> float:
-    """Return the operations that a token needs."""
+    """Return the training operations per token."""
     return training_flops_per_token(build_hf_config(LLAMA), LENGTH)
 
 
 def traffic_table() -> str:
-    """Return what a device holds and sends in a step of one micro-batch of 4,096 tokens."""
+    """Return memory and traffic of a device in a step with one micro-batch of 4,096 tokens."""
     rows = []
     for own in ARRANGEMENTS:
         cells = [own.name]
@@ -193,12 +193,12 @@ def traffic_table() -> str:
         rows.append(cells)
     head = ["strategy"]
     for devices in (8, 64, 1024):
-        head += [f"{devices:,}: holds", "sends", "seconds"]
+        head += [f"{devices:,} GPUs: GB", "GB sent", "seconds"]
     return markdown(head, rows)
 
 
 def efficiency_table(tokens: int, accumulate: int = 1) -> str:
-    """Return the share of time in which devices compute, if nothing hides and if most does."""
+    """Return the share of time in which devices compute, without and with overlap."""
     rows = [
         [own.name, *(_percent(Step(own, devices, tokens, accumulate)) for devices in DEVICES)]
         for own in ARRANGEMENTS
@@ -207,7 +207,7 @@ def efficiency_table(tokens: int, accumulate: int = 1) -> str:
 
 
 def corpus_table(megabytes: Iterable[int] = (1, 5, 20, 100, 1000)) -> str:
-    """Return how many devices a corpus fills."""
+    """Return how many devices a corpus of each size can use."""
     rows = []
     for size in megabytes:
         tokens = size * 1e6 / BYTES_PER_TOKEN
@@ -225,12 +225,12 @@ def corpus_table(megabytes: Iterable[int] = (1, 5, 20, 100, 1000)) -> str:
                 f"{largest:,.2g}",
             ]
         )
-    head = ["text", "tokens", "most GPUs", "steps an epoch", "an epoch computes for"]
-    return markdown([*head, "epochs in one step of 1,024 GPUs"], rows)
+    head = ["text", "tokens", "most GPUs", "steps per epoch", "computation per epoch"]
+    return markdown([*head, "epochs per step on 1,024 GPUs"], rows)
 
 
 def most_devices(tokens: float) -> int:
-    """Return the most devices that leave ``STEPS_PER_EPOCH`` steps, as a power of two.
+    """Return the largest power of two of devices that leaves ``STEPS_PER_EPOCH`` steps per epoch.
 
     >>> most_devices(1.2e6)
     8
@@ -246,19 +246,22 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def tables() -> dict[str, str]:
-    """Return the tables by the names that the page marks their places with."""
+    """Return the tables by their markers in the page."""
     one = Step(ARRANGEMENTS[3], 8, LENGTH)
     facts = [
         ["parameters", f"{sizes().parameters / 1e9:.2f} billion"],
-        ["of them around the blocks", f"{sizes().around / 1e9:.2f} billion"],
-        ["operations a token", f"{flops_per_token() / 1e9:.1f} GFLOP"],
+        ["outside of the blocks", f"{sizes().around / 1e9:.2f} billion"],
+        ["operations per token", f"{flops_per_token() / 1e9:.1f} GFLOP"],
         *[
-            [f"computing {tokens:,} tokens", f"{Step(one.arrangement, 8, tokens).compute:.2f} s"]
+            [
+                f"computation for {tokens:,} tokens",
+                f"{Step(one.arrangement, 8, tokens).compute:.2f} s",
+            ]
             for tokens in TOKENS
         ],
     ]
     return {
-        "facts": markdown(["Llama-3.1-8B, sequences of 4,096", "each GPU"], facts),
+        "facts": markdown(["Llama-3.1-8B, sequences of 4,096", "per GPU"], facts),
         "traffic": traffic_table(),
         "small": efficiency_table(TOKENS[0]),
         "large": efficiency_table(TOKENS[1]),
@@ -268,7 +271,7 @@ def tables() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """Return a page with its tables written anew, between the comments that name them."""
+    """Return a page with new tables between their marker comments."""
     for name, table in tables().items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, rest = page.split(start)
@@ -277,7 +280,7 @@ def filled(page: str) -> str:
 
 
 def draw(path: Path) -> None:
-    """Draw sending relative to computing over devices, for few tokens and many."""
+    """Draw communication relative to computation over the number of devices."""
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
@@ -287,10 +290,10 @@ def draw(path: Path) -> None:
         )
         for tokens, panel in zip(TOKENS, panels, strict=True):
             _curves(panel, tokens)
-        panels[0].set_ylabel("sending relative to computing")
+        panels[0].set_ylabel("communication time / computation time")
         panels[0].legend(frameon=False, fontsize=8)
         figure.supxlabel(
-            "H100 GPUs; above the dashed line sending cannot hide. "
+            "H100 GPUs; above the dashed line, communication does not fully overlap. "
             "Arithmetic at Llama-3.1-8B's shape, 40 % MFU; no GPU has run it.",
             fontsize=8,
             color="0.4",
@@ -315,7 +318,7 @@ def _curves(panel: Any, tokens: int) -> None:
     panel.axhline(OVERLAP, color="0.3", linestyle="--", linewidth=1)
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.set_title(f"{tokens:,} tokens a GPU and step", loc="left", fontsize=10)
+    panel.set_title(f"{tokens:,} tokens per GPU and step", loc="left", fontsize=10)
 
 
 def _percent(step: Step) -> str:
@@ -329,7 +332,7 @@ def scaling(write: bool = False) -> None:
     """Print the tables.
 
     Args:
-        write: into ``docs/scaling.md``, and draw the figure.
+        write: Whether to write ``docs/scaling.md`` and draw the figure.
     """
     for name, table in tables().items():
         print(f"{name}\n{table}\n")

@@ -1,10 +1,10 @@
-"""What a regularizer adds to a training step: EntroDrop with each entropy source, random dropout.
+"""Cost of EntroDrop, with each entropy source, and of random token dropout in a training step.
 
-Each arm is a real ``Trainer.fit`` of the same model from the same weights over the same batches.
-All arms live in one process and take turns, one step at a time in a random order (see
-:mod:`benchmarks.live_fit`), and each step is divided by the plain step of the same round. Before
-the timing each arm trains for an epoch, as there are no entropies of the last epoch before its end.
-Strength is constantly at the peak of EntroDrop's default curriculum: half of the low-entropy half.
+Each arm is a real ``Trainer.fit`` of the same model from the same weights on the same batches. All
+arms run in one process and alternate step by step in random order (see :mod:`benchmarks.live_fit`).
+Each step is divided by the plain step of the same round. Each arm trains for an epoch before the
+timing, because ``last_epoch`` needs the entropies of a whole epoch. The strength is constant, at
+the peak of EntroDrop's default curriculum: half of the low-entropy half.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ ARMS: dict[str, list[Regularizer]] = {
     "RandomTokenDropout": [RandomTokenDropout(curriculum=STRENGTH, quantile=0.5)],
 }
 MODELS: dict[str, LMConfig] = {
-    "4k words": TINY_BASE,
-    "49k words": llama(vocab_size=49152, hidden_size=192, layers=4),
+    "4k": TINY_BASE,
+    "49k": llama(vocab_size=49152, hidden_size=192, layers=4),
 }
 BATCHES_PER_EPOCH = 8
 
@@ -42,16 +42,16 @@ def step(
     batch_size: int = 4,
     models: list[str] = list(MODELS),  # noqa: B006
 ) -> Path:
-    """Time training steps with and without regularizers, by turns in one process.
+    """Time training steps with and without regularizers, alternating in one process.
 
     Args:
-        rounds: timed rounds; in each, every arm takes one step.
-        threads: CPU threads.
-        device: cpu or cuda.
-        out: folder of the results.
-        block_size: tokens in a block.
-        batch_size: blocks in a batch.
-        models: which models, by size of vocabulary.
+        rounds: Number of timed rounds; every arm takes one step in each.
+        threads: Number of CPU threads.
+        device: Device, cpu or cuda.
+        out: Folder for the results.
+        block_size: Tokens per block.
+        batch_size: Blocks per batch.
+        models: Models to train, named by vocabulary size.
     """
     settings = {**locals()}
     harness.prepare(threads, device)
@@ -72,17 +72,17 @@ def compare(
     holdout: float | str = 0.0,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Let a training of each arm take turns, a step each; return a row for each.
+    """Train the arms alternately, one step each, and return a row for each.
 
     Args:
-        lm: the model.
-        arms: regularizers by name; one is ``plain``.
-        rounds: timed rounds.
-        device: cpu or cuda.
-        block_size: tokens in a block.
-        batch_size: blocks in a batch.
-        holdout: for methods that need it, as in the data module.
-        options: of the trainer.
+        lm: The model.
+        arms: Regularizers by name of the arm; one is ``plain``.
+        rounds: Number of timed rounds.
+        device: Device, cpu or cuda.
+        block_size: Tokens per block.
+        batch_size: Blocks per batch.
+        holdout: Holdout share or corpus, as in the data module.
+        options: Options of the trainer.
     """
     epoch, steps = BATCHES_PER_EPOCH, rounds + BATCHES_PER_EPOCH + 2
     shape = {"block_size": block_size, "batch_size": batch_size, "holdout": holdout}

@@ -1,4 +1,4 @@
-"""The benchmark: prepare, let all train in turns, report."""
+"""The benchmark: prepare, train alternately, report."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ REQUIREMENTS = Path(__file__).parents[1] / "requirements-peers.txt"
 
 
 def peers(
-    words: Sequence[int] = (4096, 49152),
+    vocab_sizes: Sequence[int] = (4096, 49152),
     shape: Shape = Shape(),  # noqa: B008
     arms: Sequence[str] = tuple(ARMS),
     rounds: int = 5,
@@ -30,20 +30,20 @@ def peers(
     """Compare training steps: tokens per second and peak memory of ours, HF Trainer and TRL.
 
     Args:
-        words: vocabulary sizes to compare at.
-        shape: the rest of the model, and the batch.
-        arms: whom to compare, some of ours, ours_entrodrop, hf_trainer and trl_sft.
-        rounds: turns of each that count; one more comes before.
-        turn: optimizer steps of a turn; everybody logs once in a turn.
-        threads: CPU threads of each; 2, where most other benchmarks take 1, as products gain by it.
-        env: virtual environment of the peers, made from PyPI if it is not there; null for the
+        vocab_sizes: Vocabulary sizes to compare at.
+        shape: Other sizes of the model, and of the batch.
+        arms: Trainers to compare: ours, ours_entrodrop, hf_trainer, trl_sft.
+        rounds: Number of timed turns of each trainer, after an untimed one.
+        turn: Optimizer steps per turn; each trainer logs once per turn.
+        threads: Number of CPU threads of each trainer; 2, because matrix products profit from them.
+        env: Virtual environment of the peers, created from PyPI if missing; null for the
             environment of this process.
-        only_prepare: make that environment and stop.
-        out: folder of the results.
+        only_prepare: Whether to create the environment and stop.
+        out: Folder for the results.
 
     Raises:
-        ValueError: if an arm is unknown.
-        RuntimeError: if a process fails, or they do not train the same thing.
+        ValueError: If an arm is unknown.
+        RuntimeError: If a process fails, or if the losses differ.
     """
     if unknown := set(arms) - set(ARMS):
         raise ValueError(f"arms: expected some of {', '.join(ARMS)}, got {sorted(unknown)}")
@@ -51,7 +51,7 @@ def peers(
     if only_prepare:
         return
     settings: dict[str, Any] = {
-        "words": list(words),
+        "vocab_sizes": list(vocab_sizes),
         "shape": asdict(shape),
         "rounds": rounds,
         "turn": turn,
@@ -59,7 +59,7 @@ def peers(
     }
     prepare(threads)
     rows: list[dict[str, Any]] = []
-    for vocabulary in words:
+    for vocabulary in vocab_sizes:
         with TemporaryDirectory(prefix="peers-") as work:
             shared = prepare_training(Path(work), vocabulary, shape, turn, (rounds + 1) * turn + 1)
             results = compare(Path(work), arms, rounds, threads, python)
@@ -72,11 +72,11 @@ def peers(
 
 
 def prepare_environment(env: Path) -> Path:
-    """Make the environment of the peers, unless it holds what is required; return its Python."""
+    """Create the environment of the peers if needed; return its Python interpreter."""
     python, mark = env.absolute() / "bin" / "python", env / "peers-requirements.txt"
     wanted = REQUIREMENTS.read_text()
     if not mark.exists() or mark.read_text() != wanted:
-        print(f"Installing {REQUIREMENTS.name} into {env}: some minutes, once", flush=True)
+        print(f"Installing {REQUIREMENTS.name} into {env} (once, some minutes)", flush=True)
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", str(env)], check=True)
         install = [python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS]

@@ -1,4 +1,4 @@
-"""The processes that train: how each is started, has its turns and ends."""
+"""Training processes: start, turns and end."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from benchmarks.peers_workers.turns import ANSWERS
 
 
 class Arm(NamedTuple):
-    """One of those that are compared.
+    """A trainer to compare.
 
     Args:
-        module: what runs in its process.
-        arguments: of that module, beside the folder.
-        is_ours: whether it runs in our environment.
+        module: Module that runs in the process.
+        arguments: Arguments of the module after the folder.
+        is_ours: Whether it runs in the environment of this project.
     """
 
     module: str
@@ -36,14 +36,14 @@ ARMS = {
 
 
 class Result(NamedTuple):
-    """What an arm has shown.
+    """Measurements of an arm.
 
     Args:
-        turns: seconds of each turn; equal places of several arms belong to the same round.
-        seconds: seconds of each step.
-        peak: of the resident set, bytes.
-        losses: mean training loss of each turn, the first included, which does not count else.
-        versions: of the packages that it ran with.
+        turns: Seconds of each turn; equal indices of several arms belong to the same round.
+        seconds: Seconds of each step.
+        peak: Peak of the resident set, bytes.
+        losses: Mean training loss of each turn, including the untimed first one.
+        versions: Versions of its packages.
     """
 
     turns: list[float]
@@ -54,12 +54,12 @@ class Result(NamedTuple):
 
 
 class Worker:
-    """A process that trains in turns.
+    """A process that trains by turns.
 
     Args:
-        folder: its own folder, within that of the training.
-        command: how to start it.
-        threads: its CPU threads.
+        folder: Folder of the process.
+        command: Command that starts it.
+        threads: Number of CPU threads.
     """
 
     def __init__(self, folder: Path, command: Sequence[str], threads: int) -> None:
@@ -90,37 +90,37 @@ class Worker:
         os.close(writing)
 
     def ready(self) -> None:
-        """Wait until the process may have its first turn."""
-        self._hear()
+        """Wait until the process is ready for its first turn."""
+        self._receive()
 
     def turn(self) -> None:
-        """Let the process train for a turn."""
-        self._allow()
-        self.seconds.append(self._hear()["seconds"])
+        """Train for one turn."""
+        self._permit()
+        self.seconds.append(self._receive()["seconds"])
 
     def finish(self, turns: list[float]) -> Result:
-        """Let the process end, and return all that it has shown, but for the first turn."""
-        self._allow()
+        """Finish the process and return its measurements without the first turn."""
+        self._permit()
         if self.process.wait():
             raise self._failure()
         seconds = [second for turn in self.seconds[1:] for second in turn]
-        told = json.loads((self.folder / "result.json").read_text())
-        return Result(turns, seconds, self.peak, told["losses"], told["versions"])
+        result = json.loads((self.folder / "result.json").read_text())
+        return Result(turns, seconds, self.peak, result["losses"], result["versions"])
 
     def close(self) -> None:
-        """End the process, if it still runs."""
+        """Kill the process if it is running."""
         self.process.kill()
         self.process.wait()
         self.answers.close()
         assert self.process.stdin is not None, "it was opened as a pipe"
         self.process.stdin.close()
 
-    def _allow(self) -> None:
+    def _permit(self) -> None:
         assert self.process.stdin is not None, "it was opened as a pipe"
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
-    def _hear(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         line = self.answers.readline()
         if not line:
             raise self._failure()
@@ -130,14 +130,14 @@ class Worker:
 
     def _failure(self) -> RuntimeError:
         last = "\n".join(self.log.read_text().splitlines()[-20:])
-        return RuntimeError(f"{self.folder.name} ended before its time:\n{last}")
+        return RuntimeError(f"{self.folder.name} ended early:\n{last}")
 
 
 @contextmanager
 def started(
     work: Path, arms: Sequence[str], threads: int, python: Path
 ) -> Iterator[dict[str, Worker]]:
-    """Start the processes of the arms, all at once, and wait until they are ready."""
+    """Start the processes of all arms, and wait until they are ready."""
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for name in arms:
@@ -155,14 +155,14 @@ def started(
 def compare(
     work: Path, arms: Sequence[str], rounds: int, threads: int, python: Path
 ) -> dict[str, Result]:
-    """Let the arms train in turns.
+    """Train the arms alternately.
 
     Args:
-        work: folder of the training.
-        arms: their names.
-        rounds: turns that count; one more comes before.
-        threads: CPU threads of each.
-        python: interpreter of the peers.
+        work: Folder of the training.
+        arms: Names of the arms.
+        rounds: Number of timed turns, after an untimed one.
+        threads: Number of CPU threads of each.
+        python: Path to the interpreter of the peers.
     """
     with started(work, arms, threads, python) as workers:
         turns = interleaved({name: workers[name].turn for name in arms}, rounds, warmup=1)

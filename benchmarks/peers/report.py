@@ -1,4 +1,4 @@
-"""What the results of the processes say."""
+"""Tables and checks of the results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,19 +8,19 @@ import numpy as np
 from benchmarks.harness import ratio, summary
 from benchmarks.peers.process import ARMS, Result
 
-# What ours shall be at least: so many times as fast as a peer, by the size of the vocabulary.
+# Target speed relative to a peer, by whether the vocabulary is large.
 LARGE_VOCABULARY, TARGETS = 32_000, {True: 1.2, False: 1.0}
 # Nats per token, between any two arms.
 LOSS_TOLERANCES = {"first_loss": 1e-4, "last_loss": 1e-3}
 
 
 def table(vocabulary: int, tokens: int, results: Mapping[str, Result]) -> list[dict[str, Any]]:
-    """Return one row for each arm; ``ours_speedup`` is how many times as fast ours is.
+    """Return one row per arm; ``ours_speedup`` is our speed relative to the arm.
 
     Args:
-        vocabulary: its size.
-        tokens: tokens of a turn.
-        results: of the arms.
+        vocabulary: Vocabulary size.
+        tokens: Tokens per turn.
+        results: Results by arm.
     """
     rows = []
     for name, result in results.items():
@@ -46,14 +46,14 @@ def table(vocabulary: int, tokens: int, results: Mapping[str, Result]) -> list[d
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say in words how ours does against each peer.
+    """Describe our result against each peer.
 
     >>> verdicts([
     ...     {"vocabulary": 4096, "arm": "ours", "peak_mib": 600.0},
     ...     {"vocabulary": 4096, "arm": "hf_trainer", "peak_mib": 500.0, "ours_speedup": 0.9},
     ... ])
-    ['vocabulary 4096: ours is 0.90x as fast as hf_trainer: WE LOSE (target 1.0x)', \
-'vocabulary 4096: ours takes 1.20x the memory of hf_trainer: WE LOSE']
+    ['vocabulary 4096: ours is 0.90x as fast as hf_trainer: WORSE (target 1.0x)', \
+'vocabulary 4096: ours takes 1.20x the memory of hf_trainer: WORSE']
     """
     peak = {(row["vocabulary"], row["arm"]): row["peak_mib"] for row in rows}
     lines = []
@@ -63,8 +63,8 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for ours in [name for name in ARMS if f"{name}_speedup" in row]:
             speedup, memory = row[f"{ours}_speedup"], peak[vocabulary, ours] / row["peak_mib"]
             start = f"vocabulary {vocabulary}: {ours}"
-            reached = "reached" if speedup >= target else "missed" if speedup >= 1 else "WE LOSE"
-            lost = ": WE LOSE" if memory > 1 else ""
+            reached = "reached" if speedup >= target else "missed" if speedup >= 1 else "WORSE"
+            lost = ": WORSE" if memory > 1 else ""
             lines += [
                 f"{start} is {speedup:.2f}x as fast as {arm}: {reached} (target {target}x)",
                 f"{start} takes {memory:.2f}x the memory of {arm}{lost}",
@@ -73,13 +73,13 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def check_losses(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a comparison of trainings that differ.
+    """Check that all arms train the same model.
 
-    EntroDrop is left out: it changes the training. The last turn is given more room than the first,
-    as training lets differences of rounding grow.
+    EntroDrop is excluded, because it changes the training. The tolerance is larger for the last
+    turn, because training amplifies differences due to rounding.
 
     Raises:
-        RuntimeError: if losses differ, of the first turn or of the last.
+        RuntimeError: If the losses of the first or the last turn differ.
     """
     plain = [row for row in rows if row["arm"] != "ours_entrodrop"]
     for vocabulary in {row["vocabulary"] for row in plain}:
@@ -87,9 +87,9 @@ def check_losses(rows: Sequence[Mapping[str, Any]]) -> None:
             losses = {row["arm"]: row[which] for row in plain if row["vocabulary"] == vocabulary}
             spread = np.ptp(list(losses.values()))
             print(f"vocabulary {vocabulary}: {which} agrees to {spread:.1e}")
-            # Of NaN, too.
+            # Also true for NaN.
             if not spread <= tolerance:
                 raise RuntimeError(
-                    f"{which}: expected the same from all with the vocabulary {vocabulary}, "
-                    f"got {losses}: they do not train the same thing"
+                    f"{which}: expected equal losses of all arms at vocabulary {vocabulary}, "
+                    f"got {losses}: the trainings differ"
                 )

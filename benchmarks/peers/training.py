@@ -1,4 +1,4 @@
-"""What all processes share: a random Llama, a corpus of random numbers, its blocks, settings."""
+"""Inputs of all processes: a random Llama, a corpus of random numbers, its blocks, settings."""
 
 import json
 import math
@@ -21,14 +21,14 @@ TURNS_PER_EPOCH = 2
 
 @dataclass
 class Shape:
-    """The model and the batch, but for the vocabulary; all a Llama with tied embeddings.
+    """Sizes of model and batch, except the vocabulary; a Llama with tied embeddings.
 
     Args:
-        hidden_size: dimensions of the hidden states.
-        layers: transformer blocks.
-        heads: attention heads.
-        block_size: tokens in a block.
-        batch_size: blocks in a batch.
+        hidden_size: Hidden size.
+        layers: Number of transformer blocks.
+        heads: Number of attention heads.
+        block_size: Tokens per block.
+        batch_size: Blocks per batch.
     """
 
     hidden_size: int = 256
@@ -41,7 +41,7 @@ class Shape:
 def prepare_training(
     work: Path, vocabulary: int, shape: Shape, turn: int, steps: int
 ) -> dict[str, Any]:
-    """Write the model, the corpus, its blocks and the settings that all processes share."""
+    """Write the model, the corpus, its blocks and the settings for all processes."""
     tokenizer = number_tokenizer(vocabulary)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -85,26 +85,26 @@ def prepare_training(
 
 
 def number_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer whose words are numbers: each the id of its token.
+    """Return a tokenizer of numbers; each number is the id of its token.
 
     >>> number_tokenizer(100)("7 12")["input_ids"]
     [7, 12]
     """
     special = {"<eos>": 0, "<pad>": 1}
-    words = {**special, **{str(number): number for number in range(2, vocabulary)}}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="<eos>"))
+    vocabulary_ids = {**special, **{str(number): number for number in range(2, vocabulary)}}
+    tokenizer = Tokenizer(WordLevel(vocabulary_ids, unk_token="<eos>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<eos>"
     )
 
 
-def number_texts(vocabulary: int, documents: int, words: int) -> list[str]:
-    """Return documents of random numbers, small ones more often, as words in a language are."""
+def number_texts(vocabulary: int, documents: int, length: int) -> list[str]:
+    """Return documents of random numbers with a Zipf-like distribution."""
     numbers = np.arange(2, vocabulary)
     frequencies = 1.0 / (numbers + 10)
     drawn = np.random.default_rng(0).choice(
-        numbers, (documents, words), p=frequencies / frequencies.sum()
+        numbers, (documents, length), p=frequencies / frequencies.sum()
     )
     return [" ".join(map(str, row)) for row in drawn]
 
@@ -112,7 +112,7 @@ def number_texts(vocabulary: int, documents: int, words: int) -> list[str]:
 def packed_blocks(
     data: Mapping[str, Any], tokenizer: str, cache_dir: str
 ) -> NDArray[np.integer[Any]]:
-    """Return the blocks of our data module, ``[blocks, block_size]``; none has padding."""
+    """Return the blocks of our data module, ``[blocks, block_size]``, without padding."""
     module = TextDataModule(**data, tokenizer=tokenizer, cache_dir=cache_dir, validation=0)
     module.setup()
     dataset: Any = module.train_dataloader().dataset

@@ -1,1 +1,1 @@
-"""One process each: a framework trains, turn by turn, as ``benchmarks.peers`` tells it to."""
+"""Worker processes of ``benchmarks.peers``: one framework each, which trains by turns."""

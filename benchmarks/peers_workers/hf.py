@@ -17,7 +17,7 @@ class TakeTurns(TrainerCallback):
     """Wait for the turn of this process.
 
     Args:
-        steps: optimizer steps of a turn.
+        steps: Optimizer steps per turn.
     """
 
     def __init__(self, steps: int) -> None:
@@ -28,23 +28,23 @@ class TakeTurns(TrainerCallback):
         self.turns.begin()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Take the time of a step."""
+        """Record the time of a step."""
         self.turns.step_done()
 
 
 class SameOrder:
-    """A Trainer that reads the blocks in the order in which our data module does."""
+    """Mixin that reads the blocks in the order of our data module."""
 
     def _get_train_sampler(self, *_: Any) -> DistributedSampler[Any]:
         return DistributedSampler(self.train_dataset, 1, 0, seed=0)  # type: ignore[attr-defined]
 
 
 class OrderedTrainer(SameOrder, Trainer):
-    """The Trainer itself, but for the order."""
+    """The Trainer with our order of blocks."""
 
 
 def arguments(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings of the training; all others keep their defaults."""
+    """Return the training settings that differ from the defaults."""
     return {
         "output_dir": str(folder / "run"),
         "per_device_train_batch_size": settings["batch_size"],
@@ -60,27 +60,27 @@ def arguments(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         "save_strategy": "no",
         "report_to": "none",
         "use_cpu": True,
-        # TRL would take bf16 and gradient checkpointing by default.
+        # TRL enables bf16 and gradient checkpointing by default.
         "bf16": False,
         "gradient_checkpointing": False,
     }
 
 
 def pieces(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what any Trainer needs: the model and the callback."""
+    """Return the model and the callback for a Trainer."""
     model = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32)
     return {"model": model, "callbacks": [TakeTurns(settings["turn"])]}
 
 
 def finish(trainer: Trainer, folder: Path, packages: list[str]) -> None:
-    """Train, and keep the losses."""
+    """Train and write the losses."""
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     write_result(folder, losses, ["torch", "transformers", "accelerate", *packages])
 
 
 def train(folder: Path) -> None:
-    """Run the Trainer on the shared model and blocks, as rows that its default collator takes."""
+    """Run the Trainer on the shared model and blocks."""
     settings = read_settings(folder)
     blocks = np.load(settings["blocks"])
     dataset = Dataset.from_dict({"input_ids": blocks, "labels": blocks}).with_format("torch")

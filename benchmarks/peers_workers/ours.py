@@ -18,7 +18,7 @@ class TakeTurns(L.Callback):
     """Wait for the turn of this process.
 
     Args:
-        steps: optimizer steps of a turn.
+        steps: Optimizer steps per turn.
     """
 
     def __init__(self, steps: int) -> None:
@@ -29,12 +29,12 @@ class TakeTurns(L.Callback):
         self.turns.begin()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Take the time of a step."""
+        """Record the time of a step."""
         self.turns.step_done()
 
 
 def config(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return what a user would set for this training in a YAML file."""
+    """Return the config of this training, as a user would write it in YAML."""
     turns = {"class_path": f"{__spec__.name}.TakeTurns", "init_args": {"steps": settings["turn"]}}
     return {
         "trainer": {
@@ -73,7 +73,7 @@ def fit(folder: Path, regularizers: list[str]) -> None:
     configs = [CONFIGS / "base.yaml", own, *(CONFIGS / name for name in regularizers)]
     main(["fit", *(word for path in configs for word in ("--config", str(path)))])
     losses = read_metrics(folder / "run")["train/loss"].dropna()
-    # The last step of all belongs to no turn, but ends the run.
+    # The last step ends the run and belongs to no turn.
     losses = losses[losses.index % settings["turn"] == 0]
     write_result(folder, losses.tolist(), ["torch", "lightning", "transformers"])
 

@@ -1,7 +1,7 @@
 """Train with TRL's SFTTrainer: ``python -m benchmarks.peers_workers.trl_sft FOLDER``.
 
-Its default loss, ``nll``, comes from a fused head that never holds all logits and gives entropy and
-accuracy too; ``chunked_nll`` is another name for it.
+Its default loss, ``nll``, uses a fused head that never holds all logits and also computes entropy
+and accuracy; ``chunked_nll`` is an alias.
 """
 
 import sys
@@ -15,8 +15,8 @@ from benchmarks.peers_workers.turns import read_settings
 
 
 def train(folder: Path) -> None:
-    """Run the SFTTrainer itself, but for the order, on the shared model and blocks."""
-    # Imported here, as only the peers' environment has it.
+    """Run the SFTTrainer with our order of blocks on the shared model and blocks."""
+    # Imported late, because only the environment of the peers has it.
     from trl import SFTConfig, SFTTrainer
 
     class OrderedTrainer(SameOrder, SFTTrainer):  # type: ignore[misc]

@@ -15,7 +15,12 @@ from tests.benchmarks.helpers import rows_of
 def test_gpu_runs_on_a_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(head, "extra_memory", lambda *args, **options: 0)
     tiny = {"models": ["tiny"], "lengths": [16], "compiled": [False], "tokens_per_step": 32}
-    tiny_head = {"head_words": 64, "head_tokens": 32, "head_dimensions": 8, "head_dtype": "float32"}
+    tiny_head = {
+        "head_vocab_size": 64,
+        "head_tokens": 32,
+        "head_dimensions": 8,
+        "head_dtype": "float32",
+    }
     own = {"device": "cpu", "out": str(tmp_path), "steps": 1, "peak_tflops": 0.5}
     [row] = rows_of(gpu(rounds=1, threads=1, **own, **tiny, **tiny_head))
     config = build_hf_config(LMConfig(None, ARCHITECTURES["tiny"], TOKENIZER))

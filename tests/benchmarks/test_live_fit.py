@@ -17,7 +17,7 @@ def test_a_failing_fit_tells_why():
 
 
 def test_a_fit_that_ends_too_early_tells():
-    with pytest.raises(RuntimeError, match="more steps"):
+    with pytest.raises(RuntimeError, match="increase its steps"):
         LiveFit(lambda gate: None)
 
 

@@ -1,9 +1,9 @@
-from benchmarks.monitors import drawn_to_nowhere, monitors
+from benchmarks.monitors import discarded_output, monitors
 from lit_entrodrop.training.callbacks.progress_bar import has_terminal
 from tests.benchmarks.helpers import rows_of
 
 
-def test_watching_is_compared_with_not_watching(tmp_path):
+def test_monitors_are_compared_with_none(tmp_path):
     path = monitors(
         rounds=2,
         steps=2,
@@ -13,12 +13,12 @@ def test_watching_is_compared_with_not_watching(tmp_path):
         log_every_n_steps=2,
         out=tmp_path,
     )
-    unwatched, watched = rows_of(path)
-    assert unwatched["added_percent"] == 0
-    assert watched["case"] == "watched"
-    assert watched["rounds"] == 2
+    without, with_monitors = rows_of(path)
+    assert without["added_percent"] == 0
+    assert with_monitors["case"] == "with monitors"
+    assert with_monitors["rounds"] == 2
 
 
 def test_bar_is_drawn_though_nobody_sees_it():
-    with drawn_to_nowhere():
+    with discarded_output():
         assert has_terminal()

@@ -13,7 +13,7 @@ RECORD = {
     "threads": 1,
     "versions": {"torch": "2.13"},
 }
-HEAD = {"words": 64, "head": "ours", "to_naive": 0.8, "to_naive_iqr": 0.01}
+HEAD = {"vocab_size": 64, "head": "ours", "to_naive": 0.8, "to_naive_iqr": 0.01}
 STEP = {"model": "tiny", "case": "plain", "ratio": 1.0, "ratio_iqr": math.nan}
 GPU = {"model": "tiny", "length": 2048, "compiled": True}
 ROWS = {

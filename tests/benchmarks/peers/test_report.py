@@ -15,7 +15,7 @@ def test_a_loss_is_called_by_its_name() -> None:
         for speedup in (0.99, 1.1, 1.3)
     }
     assert [line.split(": ")[2].split(" (")[0] for line in said.values()] == [
-        "WE LOSE",
+        "WORSE",
         "missed",
         "reached",
     ]
