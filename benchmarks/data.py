@@ -88,7 +88,7 @@ def cold_start(corpus: str, block_size: int, cache_dir: str, threads: int) -> tu
     harness.prepare(threads)
     module = TextDataModule(corpus, TOKENIZER, block_size, validation=0.015, cache_dir=cache_dir)
     seconds = harness.stopwatch(module.setup)
-    counts = [len(module._packed(split).blocks.tokens) for split in ("train", "validation")]
+    counts = [len(module.blocks(split).tokens) for split in ("train", "validation")]
     return seconds, sum(counts)
 
 

@@ -1,4 +1,4 @@
-"""Packed blocks: compact arrays on one side, rows of a batch on the other."""
+"""Packed blocks: stored as compact arrays, read as rows of a batch."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lit_entrodrop.data.packing import (
-    Integers,
-    best_fit_decreasing,
-    chunk_documents,
-    documents_of_chunks,
-    gather_chunks,
-)
-from lit_entrodrop.data.tokenizing import TokenizedDocuments
+from lit_entrodrop.data.chunking import Integers, gather_chunks
 from regularizers.functional import IGNORE_INDEX
 
 PADDING_BLOCK = -1
@@ -25,16 +18,16 @@ PADDING_BLOCK = -1
 
 @dataclass(frozen=True, eq=False)
 class PackedBlocks(Dataset[dict[str, Tensor]]):
-    """Hold the blocks of one split; arrays may be memory-mapped.
+    """Blocks of one split; the arrays may be memory-mapped.
 
     Attributes:
-        tokens: [tokens] unsigned integers, chunk after chunk, block after block, no padding.
-        counted: [tokens] bool, whether the loss counts the token as a label.
-        chunk_starts: [chunks + 1] int64, index of each chunk's first token.
-        block_starts: [blocks + 1] int64, index of each block's first chunk.
-        documents: [chunks] int64, the document that each chunk is cut from.
+        tokens: Tokens in the order of blocks and chunks, without padding, [tokens] unsigned.
+        counted: Whether the loss counts each token as a label, [tokens] bool.
+        chunk_starts: Index of each chunk's first token, then the total, [chunks + 1] int64.
+        block_starts: Index of each block's first chunk, then the total, [blocks + 1] int64.
+        documents: Document that each chunk is cut from, [chunks] int64.
         block_size: Tokens in a block.
-        pad_id: Token that fills the tail.
+        pad_id: Token that fills the tail of a block.
     """
 
     tokens: NDArray[np.unsignedinteger]
@@ -52,12 +45,12 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         """Build one row of a batch.
 
         Args:
-            index: Block in 0..len(self)-1, or -1 for a block of padding only.
+            index: Number of the block, in 0..len(self)-1, or -1 for a block of padding only.
 
         Returns:
-            int64 tensors of shape [block_size]: input_ids; labels, not shifted, -100 where not
-            counted; position_ids, from 0 in each document and in the padded tail; document_ids,
-            from 0 in each row and -1 for padding. And block_id, a scalar: the index itself.
+            int64 tensors of shape [block_size]: `input_ids`; `labels`, not shifted, -100 where not
+            counted; `position_ids`, from 0 in each document and in the padded tail; `document_ids`,
+            from 0 in each row and -1 for padding. Also `block_id`, a scalar: the index.
         """
         starts = self._chunks_of(index)
         lengths = np.diff(starts)
@@ -94,10 +87,10 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         return np.arange(self.block_size) - np.repeat(starts, lengths)
 
     def select(self, indices: Integers) -> "PackedBlocks":
-        """Return some of the blocks, numbered anew.
+        """Return some of the blocks, renumbered from 0.
 
         Args:
-            indices: [blocks] int64, each once.
+            indices: Numbers of the blocks, [blocks] int64, each once.
         """
         chunks = gather_chunks(self.block_starts[indices], np.diff(self.block_starts)[indices])
         lengths = np.diff(self.chunk_starts)[chunks]
@@ -113,49 +106,49 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         )
 
     def document_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
-        """Return the number, within the split, of each token's document.
+        """Return the document number, within the split, of each token.
 
         Args:
-            block_id: [batch] int64, in host memory; -1 for a block of padding.
-            document_ids: [batch, block_size] int64, numbers within the row, -1 for padding.
+            block_id: Block numbers, [batch] int64 in host memory; -1 for a block of padding.
+            document_ids: Document numbers in the row, [batch, block_size] int64; -1 for padding.
 
         Returns:
-            [batch, block_size] int64, -1 for padding; chunks of one document share its number.
+            Tensor [batch, block_size] int64; -1 for padding. Chunks of a document share its number.
         """
         chunks = self.chunk_numbers(block_id, document_ids)
         numbers = torch.from_numpy(np.asarray(self.documents[chunks.clamp(min=0).numpy()]))
         return numbers.masked_fill(document_ids < 0, -1)
 
     def chunk_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
-        """Return the number, within the split, of each token's chunk.
+        """Return the chunk number, within the split, of each token.
 
         Args:
-            block_id: [batch] int64, in host memory; -1 for a block of padding.
-            document_ids: [batch, block_size] int64, numbers within the row, -1 for padding.
+            block_id: Block numbers, [batch] int64 in host memory; -1 for a block of padding.
+            document_ids: Document numbers in the row, [batch, block_size] int64; -1 for padding.
 
         Returns:
-            [batch, block_size] int64, -1 for padding.
+            Tensor [batch, block_size] int64; -1 for padding.
         """
         first = torch.from_numpy(np.asarray(self.block_starts[block_id.clamp(min=0).numpy()]))
         return (first[:, None] + document_ids).masked_fill(document_ids < 0, -1)
 
     @property
     def num_documents(self) -> int:
-        """Documents of which there are tokens; their numbers are below."""
+        """Number of documents in the blocks; document numbers are below it."""
         return int(self.documents.max()) + 1
 
     @property
     def num_chunks(self) -> int:
-        """Chunks in all blocks."""
+        """Number of chunks in all blocks."""
         return len(self.chunk_starts) - 1
 
     @property
     def padding(self) -> float:
-        """Share of the places that hold padding, in [0, 1)."""
+        """Share of padding among all positions, in [0, 1)."""
         return 1 - len(self.tokens) / (len(self) * self.block_size)
 
     def fingerprint(self) -> str:
-        """Hash all that decides the content of the rows, and whose documents they hold.
+        """Hash everything that determines the rows and their document numbers.
 
         Returns:
             32 hexadecimal digits.
@@ -164,46 +157,10 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
 
     @cached_property
     def _fingerprint(self) -> str:
-        # Each checkpoint and each evaluation asks for it, and all tokens are read for it.
+        # Cached: it reads all tokens, and every checkpoint and evaluation needs it.
         digest = hashlib.blake2b(f"{self.block_size} {self.pad_id}".encode(), digest_size=16)
         chunks = (self.chunk_starts, self.block_starts, self.documents)
         for array in (self.tokens, self.counted, *chunks):
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.data)
         return digest.hexdigest()
-
-
-def pack_documents(
-    documents: TokenizedDocuments, block_size: int, pad_id: int, packing: bool = True
-) -> PackedBlocks:
-    """Cut documents into chunks and lay them into blocks.
-
-    The first token of a chunk is never counted: within its chunk, nothing predicts it.
-
-    Args:
-        documents: Tokenised documents, each with at least one token.
-        block_size: Tokens in a block, at least 2.
-        pad_id: Token that fills the tail of a block.
-        packing: Fill blocks by best-fit decreasing; otherwise one chunk a block.
-
-    Returns:
-        The blocks.
-
-    >>> ids, everywhere = np.arange(8, dtype=np.uint16), np.ones(8, dtype=bool)
-    >>> documents = TokenizedDocuments(ids, everywhere, np.array([3, 5]))
-    >>> pack_documents(documents, block_size=8, pad_id=0)[0]["labels"].tolist()
-    [-100, 1, 2, -100, 4, 5, 6, 7]
-    """
-    lengths = chunk_documents(documents.lengths, block_size)
-    starts = np.cumsum(lengths) - lengths
-    blocks = best_fit_decreasing(lengths, block_size) if packing else np.arange(len(lengths))
-    order = np.argsort(blocks, kind="stable")
-    indices = gather_chunks(starts[order], lengths[order])
-    chunk_starts = np.append(0, np.cumsum(lengths[order]))
-    counted = documents.counted[indices]
-    counted[chunk_starts[:-1]] = False
-    block_starts = np.append(0, np.cumsum(np.bincount(blocks)))
-    numbers = documents_of_chunks(documents.lengths, block_size)[order]
-    return PackedBlocks(
-        documents.tokens[indices], counted, chunk_starts, block_starts, numbers, block_size, pad_id
-    )

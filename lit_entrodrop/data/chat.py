@@ -1,4 +1,4 @@
-"""Tokenise chats so that only what the assistant says is counted."""
+"""Tokenise chats, and mark the tokens of the assistant's turns."""
 
 import re
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 def encode_chat(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[bool]]:
-    """Render a chat by the tokenizer's template and find the tokens of the assistant's turns.
+    """Render a chat with the tokenizer's template, and find the tokens of the assistant's turns.
 
-    Templates with `{% generation %}` tags say themselves which those are. For others, a turn is
-    what the template adds to the messages before it, less the generation prompt.
+    Templates with `{% generation %}` tags mark these turns. For other templates, a turn is the text
+    that the template adds to the messages before it, without the generation prompt.
 
     Args:
-        messages: Records with `role` and whatever else the template reads.
+        messages: Messages with `role` and the other keys that the template reads.
         tokenizer: A fast tokenizer with a chat template.
 
     Returns:
         Token ids, and for each whether it belongs to an assistant's turn.
 
     Raises:
-        ValueError: If the tokenizer has no chat template or is not a fast one, or the template
-            rewrites earlier turns so that the assistant's cannot be told apart.
+        ValueError: If the tokenizer has no chat template or is not fast, or the template rewrites
+            earlier turns, so that the assistant's turns cannot be located.
     """
     template = check_chat_template(tokenizer)
     if _GENERATION_TAG.search(template):
@@ -45,7 +45,7 @@ def encode_chat(
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the chat template of a tokenizer that can tell the assistant's tokens.
+    """Return the chat template of a tokenizer that can locate the assistant's tokens.
 
     Args:
         tokenizer: Any tokenizer.
@@ -54,19 +54,19 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
         The Jinja template.
 
     Raises:
-        ValueError: If there is none, or the tokenizer is not a fast one.
+        ValueError: If the tokenizer has no chat template or is not fast.
     """
     name = tokenizer.name_or_path
     if not tokenizer.chat_template:
         raise ValueError(
-            f"tokenizer {name!r} has no chat template: expected one, as the corpus holds "
+            f"tokenizer {name!r} has no chat template: expected one, because the corpus has "
             "'messages'. Use an instruction-tuned model's tokenizer, or a 'prompt'/'completion' or "
             "text corpus."
         )
     if not tokenizer.is_fast:
         raise ValueError(
-            f"tokenizer {name!r} is not a fast tokenizer: expected one, as only those tell which "
-            "tokens the assistant's turns became. Convert it to a tokenizer.json."
+            f"tokenizer {name!r} is not a fast tokenizer: expected one, because only fast "
+            "tokenizers map tokens to characters. Convert it to a tokenizer.json."
         )
     return tokenizer.get_chat_template()
 
@@ -91,7 +91,7 @@ def _assistant_spans(
         through = _render(messages[: turn + 1], tokenizer)
         if not (through.startswith(earlier) and text.startswith(through)):
             raise ValueError(
-                f"the chat template of {tokenizer.name_or_path!r} rewrites earlier turns, seen at "
+                f"the chat template of {tokenizer.name_or_path!r} rewrites earlier turns, at "
                 f"message {turn + 1}: {messages[turn]!r:.80}. Mark the assistant's part of the "
                 "template with {% generation %} and {% endgeneration %}."
             )

@@ -1,4 +1,4 @@
-"""A document: the unit that is split, hashed, tokenised and isolated when packed."""
+"""Documents: the unit that is split, hashed, tokenised and isolated when packed."""
 
 import hashlib
 import json
@@ -9,13 +9,12 @@ Kind = Literal["text", "completion", "messages"]
 
 
 class Document(NamedTuple):
-    """Hold one document in a form that hashes and compares alike wherever it came from.
+    """One document; equal documents hash and compare equal, whatever their source.
 
     Attributes:
-        kind: "text" (every token is learned), "completion" (only the completion is) or
-            "messages" (only the assistant's turns are).
-        content: The text itself; for the other kinds JSON, of `[prompt, completion]` or of the
-            list of messages.
+        kind: What the loss counts: every token of a "text", the completion of a "completion", or
+            the assistant's turns of "messages".
+        content: The text; for the other kinds, JSON of `[prompt, completion]` or of the messages.
     """
 
     kind: Kind
@@ -23,19 +22,19 @@ class Document(NamedTuple):
 
 
 def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> Document:
-    """Turn a record into a document; its columns tell the kind.
+    """Turn a record into a document, of a kind that depends on its columns.
 
     Args:
-        row: One record. `text_column` is looked for first, then `prompt` and `completion`, then
+        row: One record. `text_column` takes precedence, then `prompt` and `completion`, then
             `messages`.
-        text_column: Name of the column that holds plain text.
-        where: File and row or line, for error messages.
+        text_column: Name of the column with plain text.
+        where: File and line or row, for error messages.
 
     Returns:
         The document.
 
     Raises:
-        ValueError: If no known column is there, or one does not hold what it should.
+        ValueError: If no known column is present, or one has the wrong type.
 
     >>> document_from_row({"text": "Fever."}, "text", "notes.jsonl line 1")
     Document(kind='text', content='Fever.')
@@ -49,8 +48,8 @@ def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> D
         messages = _messages(row["messages"], where)
         return _document("messages", json.dumps(messages, ensure_ascii=False), where)
     raise ValueError(
-        f"{where}: expected a column {text_column!r}, or 'prompt' and 'completion', or 'messages'; "
-        f"found {sorted(row)}. Set text_column to the one that holds the text."
+        f"{where}: expected a column {text_column!r}, or 'prompt' and 'completion', or 'messages', "
+        f"got {sorted(row)}. Set text_column to the column with the text."
     )
 
 
@@ -58,7 +57,7 @@ def digest_documents(documents: Iterable[Document]) -> str:
     """Hash documents, their kinds and their order.
 
     Args:
-        documents: Any number of documents.
+        documents: The documents.
 
     Returns:
         32 hexadecimal digits.
@@ -80,7 +79,7 @@ def _document(kind: Kind, content: str, where: str) -> Document:
     except UnicodeEncodeError as error:
         raise ValueError(
             f"{where}: expected valid Unicode, got the lone surrogate "
-            f"{content[error.start]!a}. Write the character whole or remove the row."
+            f"{content[error.start]!a}. Write the full character or remove the row."
         ) from error
     return Document(kind, content)
 

@@ -1,70 +1,68 @@
-"""Cut documents into chunks and pack the chunks into blocks."""
+"""Pack tokenised documents into blocks."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.chunking import (
+    Integers,
+    chunk_documents,
+    documents_of_chunks,
+    gather_chunks,
+)
+from lit_entrodrop.data.tokenizing import TokenizedDocuments
 from lit_entrodrop.runtime.progress import track
 
-Integers = NDArray[np.int64]
 
+def pack_documents(
+    documents: TokenizedDocuments, block_size: int, pad_id: int, packing: bool = True
+) -> PackedBlocks:
+    """Cut documents into chunks and pack the chunks into blocks.
 
-def chunk_documents(lengths: Integers, block_size: int) -> Integers:
-    """Cut every document into chunks of at most `block_size` tokens.
-
-    A leftover of a single token could carry no label, as nothing precedes it; the chunk before
-    then gives it its last token (not for blocks of 2, where that would only move the problem).
+    The first token of a chunk is never counted: no token of its chunk predicts it.
 
     Args:
-        lengths: [documents] int64, each at least 1, tokens.
+        documents: Tokenised documents, each with at least one token.
         block_size: Tokens in a block, at least 2.
+        pad_id: Token that fills the tail of a block.
+        packing: Whether to fill blocks by best-fit decreasing; if not, each chunk gets a block.
 
     Returns:
-        [chunks] int64, tokens of each chunk, in the order of the text.
+        The blocks.
 
-    >>> chunk_documents(np.array([3, 9]), block_size=4).tolist()
-    [3, 4, 3, 2]
+    >>> ids, everywhere = np.arange(8, dtype=np.uint16), np.ones(8, dtype=bool)
+    >>> documents = TokenizedDocuments(ids, everywhere, np.array([3, 5]))
+    >>> pack_documents(documents, block_size=8, pad_id=0)[0]["labels"].tolist()
+    [-100, 1, 2, -100, 4, 5, 6, 7]
     """
-    counts = -(-lengths // block_size)
-    chunks = np.full(int(counts.sum()), block_size, dtype=np.int64)
-    last = np.cumsum(counts) - 1
-    chunks[last] = lengths - (counts - 1) * block_size
-    if block_size > 2:
-        lonely = last[(chunks[last] == 1) & (counts > 1)]
-        chunks[lonely] += 1
-        chunks[lonely - 1] -= 1
-    return chunks
-
-
-def documents_of_chunks(lengths: Integers, block_size: int) -> Integers:
-    """Tell which document each chunk is of.
-
-    Args:
-        lengths: [documents] int64, each at least 1, tokens.
-        block_size: Tokens in a block.
-
-    Returns:
-        [chunks] int64, in the order of `chunk_documents`.
-
-    >>> documents_of_chunks(np.array([3, 9]), block_size=4).tolist()
-    [0, 1, 1, 1]
-    """
-    return np.repeat(np.arange(len(lengths)), -(-lengths // block_size))
+    lengths = chunk_documents(documents.lengths, block_size)
+    starts = np.cumsum(lengths) - lengths
+    blocks = best_fit_decreasing(lengths, block_size) if packing else np.arange(len(lengths))
+    order = np.argsort(blocks, kind="stable")
+    indices = gather_chunks(starts[order], lengths[order])
+    chunk_starts = np.append(0, np.cumsum(lengths[order]))
+    counted = documents.counted[indices]
+    counted[chunk_starts[:-1]] = False
+    block_starts = np.append(0, np.cumsum(np.bincount(blocks)))
+    numbers = documents_of_chunks(documents.lengths, block_size)[order]
+    return PackedBlocks(
+        documents.tokens[indices], counted, chunk_starts, block_starts, numbers, block_size, pad_id
+    )
 
 
 def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
-    """Assign items to bins: longest first, each to the fullest bin that still takes it.
+    """Assign items to bins: longest first, each to the fullest bin with enough room.
 
-    The bins with s free places are a list, and bit s of one integer tells whether that list has
-    any, so finding the fullest fit is a shift and a lowest set bit, whatever the number of bins.
+    Open bins are listed by free space s; bit s of one integer says whether that list has any.
+    Finding the fullest fit is then a shift and a lowest set bit, whatever the number of bins.
 
     Args:
-        lengths: [items] int64, in 1..capacity.
+        lengths: Length of each item, [items] int64, in 1..capacity.
         capacity: Size of a bin.
 
     Returns:
-        [items] int64, the bin of each item, counted from 0.
+        Bin of each item, [items] int64, from 0.
 
-    References:
+    Source:
         Ding et al. 2024, Fewer Truncations Improve Language Modeling (arXiv 2404.10830).
 
     >>> best_fit_decreasing(np.array([2, 6, 5, 3]), capacity=8).tolist()
@@ -88,20 +86,3 @@ def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
             free |= 1 << rest
         bins[item] = chosen
     return bins
-
-
-def gather_chunks(starts: Integers, lengths: Integers) -> Integers:
-    """List the token indices of chunks laid one after another.
-
-    Args:
-        starts: [chunks] int64, index of each chunk's first token.
-        lengths: [chunks] int64, tokens of each chunk.
-
-    Returns:
-        [lengths.sum()] int64, indices into the token array.
-
-    >>> gather_chunks(np.array([5, 0]), np.array([2, 3])).tolist()
-    [5, 6, 0, 1, 2]
-    """
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - ends + lengths, lengths) + np.arange(int(lengths.sum()))

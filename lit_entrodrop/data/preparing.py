@@ -1,60 +1,123 @@
-"""The way from documents to packed splits."""
+"""Prepare the packed splits of a corpus: read, split, tokenise and pack it, or open the cache."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.blocks import pack_documents
-from lit_entrodrop.data.cache import PackedSplit
+from lit_entrodrop.data.cache import read_splits, write_splits
 from lit_entrodrop.data.documents import Document
-from lit_entrodrop.data.settings import shares_of
-from lit_entrodrop.data.sources import read_corpus
-from lit_entrodrop.data.splitting import count_duplicates, split_documents
-from lit_entrodrop.data.tokenizing import tokenize_documents
+from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
+from lit_entrodrop.data.packing import pack_documents
+from lit_entrodrop.data.sources import digest_corpus, read_corpus
+from lit_entrodrop.data.splitting import count_duplicates, read_and_split, split_documents
+from lit_entrodrop.data.tokenizing import digest_tokenizer, tokenize_documents
+
+# Increase it when the same text and settings give other blocks than before.
+CACHE_FORMAT = 2
 
 
-def gather_documents(
-    corpus: Sequence[str],
-    held_out: Mapping[str, float | str],
-    text_column: str,
-    split_seed: int,
-) -> dict[str, list[Document]]:
-    """Read and split the corpus, and read the corpora that other splits may have of their own.
+@dataclass(frozen=True)
+class Preparation:
+    """Settings that, with the tokenizer, determine the packed splits.
 
     Args:
-        corpus: Sources, see `read_corpus`.
-        held_out: For "validation", "test" and "holdout", a share of the documents or a source; none
-            is left out.
-        text_column: Name of the column that holds plain text.
+        corpus: Sources of the corpus.
+        split_sources: Share or separate corpus of each split other than training.
+        forgetting: Source of a general corpus, or None.
+        forgetting_tokens: Maximum number of tokens of the general corpus.
+        max_train_tokens: Maximum number of training tokens, or None.
+        text_column: Name of the column with plain text.
         split_seed: Seed of the split.
+        block_size: Tokens in a block.
+        packing: Whether to fill blocks with several documents.
+    """
+
+    corpus: Sequence[str]
+    split_sources: Mapping[str, float | str]
+    forgetting: str | None
+    forgetting_tokens: int
+    max_train_tokens: int | None
+    text_column: str
+    split_seed: int
+    block_size: int
+    packing: bool
+
+    def cache_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """Hash the settings and the content of all corpora, 32 hexadecimal digits."""
+        sources = [source for source in self.split_sources.values() if isinstance(source, str)]
+        general = [] if self.forgetting is None else [self.forgetting]
+        key = {
+            "format": CACHE_FORMAT,
+            "corpus": digest_corpus(self.corpus, self.text_column),
+            "own": digest_corpus(sources, self.text_column),
+            "held_out": [isinstance(of, str) or of for of in self.split_sources.values()],
+            "forgetting": [
+                (digest_corpus([source], self.text_column), self.forgetting_tokens)
+                for source in general
+            ],
+            "tokenizer": digest_tokenizer(tokenizer),
+            "block_size": self.block_size,
+            "packing": self.packing,
+            "text_column": self.text_column,
+            "max_train_tokens": self.max_train_tokens,
+            "split_seed": self.split_seed,
+        }
+        return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
+
+
+def load_or_prepare(
+    preparation: Preparation, tokenizer: PreTrainedTokenizerBase, cache_dir: str, num_proc: int
+) -> PackedSplits:
+    """Open the packed splits of a corpus from the cache; prepare and cache them if need be.
+
+    Args:
+        preparation: Settings that determine the splits.
+        tokenizer: The tokenizer, with an EOS token.
+        cache_dir: Path to the cache folder.
+        num_proc: Number of processes for tokenising.
 
     Returns:
-        The documents of each split that was asked for, none of them empty.
-
-    Raises:
-        ValueError: If a split that was asked for is left without a document.
+        The requested splits, and "forgetting" if there is a general corpus.
     """
-    shares = shares_of(held_out)
-    documents = read_corpus(corpus, text_column)
-    sides = split_documents(documents, **shares, seed=split_seed)
-    for name, of in held_out.items():
-        if isinstance(of, str):
-            sides[name] = read_corpus([of], text_column)
-            _drop_shared("train", name, sides)
-    # What weighs the training documents must not know what they are judged by.
-    for name in ("validation", "test"):
-        _drop_shared("holdout", name, sides)
-    wanted = {name: side for name, side in sides.items() if held_out.get(name, name == "train")}
-    for name, side in wanted.items():
-        if not side:
-            raise ValueError(
-                f"no document for {name}: the split of {len(documents)} documents by {shares} left "
-                "none. Give more documents (lines that hold only <|endoftext|> cut a .txt file), "
-                f"another share or split_seed, or {name} its own path."
+    folder = Path(cache_dir).expanduser() / preparation.cache_key(tokenizer)
+    splits = read_splits(folder)
+    if splits is None:
+        write_splits(folder, splits := prepare_splits(preparation, tokenizer, num_proc))
+    return splits
+
+
+def prepare_splits(
+    preparation: Preparation, tokenizer: PreTrainedTokenizerBase, num_proc: int
+) -> PackedSplits:
+    """Read, split, tokenise and pack a corpus; the arguments are those of `load_or_prepare`."""
+    text_column, seed = preparation.text_column, preparation.split_seed
+    documents = read_and_split(preparation.corpus, preparation.split_sources, text_column, seed)
+    if preparation.forgetting is not None:
+        general = read_corpus([preparation.forgetting], text_column)
+        documents["forgetting"] = split_documents(general, 0, 0, seed)["train"]
+    limits = {
+        "train": preparation.max_train_tokens,
+        "forgetting": preparation.forgetting_tokens,
+    }
+    return PackedSplits(
+        {
+            name: prepare_split(
+                of_split,
+                tokenizer,
+                preparation.block_size,
+                preparation.packing,
+                limits.get(name),
+                num_proc,
+                name,
             )
-    return wanted
+            for name, of_split in documents.items()
+        }
+    )
 
 
 def prepare_split(
@@ -72,16 +135,17 @@ def prepare_split(
         documents: At least one document.
         tokenizer: The tokenizer, with an EOS token.
         block_size: Tokens in a block, at least 2.
-        packing: Fill blocks with several documents; otherwise one document (chunk) a block.
-        max_tokens: Keep only the first documents that together have at most so many tokens.
-        num_proc: Processes for tokenising.
+        packing: Whether to fill blocks with several documents; if not, each chunk gets a block.
+        max_tokens: Maximum number of tokens; whole documents are kept, from the first. None for no
+            limit.
+        num_proc: Number of processes for tokenising.
         name: Name of the split, for messages.
 
     Returns:
         The blocks and counts.
 
     Raises:
-        ValueError: If no document is usable, or the first alone exceeds `max_tokens`.
+        ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
     """
     tokenized = tokenize_documents(documents, tokenizer, num_proc, f"Tokenising {name}")
     usable = tokenized.trainable()
@@ -109,12 +173,12 @@ def prepare_split(
 
 
 def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
-    """Draw blocks without replacement, in their order.
+    """Sample blocks without replacement, and keep their order.
 
     Args:
-        split: Where they are from.
-        count: How many, at most.
-        seed: The same gives the same blocks.
+        split: Split to sample from.
+        count: Maximum number of blocks.
+        seed: Seed of the sample.
 
     Returns:
         A split of these blocks.
@@ -123,14 +187,3 @@ def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
     chosen = random.choice(size, min(count, size), replace=False)
     sample = split.blocks.select(np.sort(chosen))
     return PackedSplit(sample, len(np.unique(sample.documents)), duplicates=0)
-
-
-def _drop_shared(name: str, other: str, sides: dict[str, list[Document]]) -> None:
-    others = set(sides[other])
-    kept = [document for document in sides[name] if document not in others]
-    if dropped := len(sides[name]) - len(kept):
-        rank_zero_warn(
-            f"{dropped} documents of {other} are in {name} too: they were left out of {name}, or "
-            f"what is measured on {other} would look better than it is."
-        )
-    sides[name] = kept

@@ -1,30 +1,29 @@
-"""How blocks are dealt to ranks, and a loader that can resume within an epoch."""
+"""Sharding of blocks over ranks."""
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DistributedSampler
 
 from lit_entrodrop.data.blocks import PADDING_BLOCK, PackedBlocks
 from lit_entrodrop.model.clean_pass import Batch
 
 
 class OrderedSampler(DistributedSampler[Batch]):
-    """Deal the blocks of an epoch to ranks in order, each reading once.
+    """Shard the blocks of an epoch over ranks, in order.
 
-    Every rank gets equally many, else ranks would wait for each other for ever; where blocks run
-    out, a rank gets blocks of padding, in which nothing is counted. It is a DistributedSampler
-    so that Lightning leaves it in place and tells it the epoch.
+    All ranks get the same number of blocks, to avoid a deadlock: ranks that run out get blocks of
+    padding, in which no token counts. It is a DistributedSampler so that Lightning does not replace
+    it and sets its epoch.
 
     Args:
         blocks: The blocks.
         num_replicas: Number of data-parallel ranks.
         rank: This rank, from 0.
-        order: Returns the blocks of an epoch, as many as there are; by default each in its place.
+        order: Function from an epoch to its block numbers, as many as there are blocks; by default
+            the identity.
 
     >>> list(OrderedSampler(range(3), num_replicas=2, rank=1))
     [1, -1]
@@ -48,20 +47,20 @@ class OrderedSampler(DistributedSampler[Batch]):
 def missing_batches(
     known: NDArray[np.bool_], batch_size: int, num_replicas: int = 1, rank: int = 0
 ) -> list[list[int]]:
-    """Deal those batches to ranks in which a block is not known yet, whole and in order.
+    """Return this rank's share of the batches in which a block is not known yet.
 
-    The cut into batches depends on neither what is known nor the ranks: rounding differs with the
-    shape of a batch, and so an interrupted pass ends with the same bits. Every rank gets equally
-    many, if need be of padding.
+    How blocks are cut into batches depends neither on `known` nor on the ranks. Rounding depends on
+    the shape of a batch, so an interrupted pass ends with the same bits as an uninterrupted one.
+    All ranks get the same number of batches; some may be padding.
 
     Args:
-        known: [N], which blocks are known.
-        batch_size: Blocks in a batch.
+        known: Whether each block is known, [N] bool.
+        batch_size: Number of blocks in a batch.
         num_replicas: Number of data-parallel ranks.
         rank: This rank, from 0.
 
     Returns:
-        Blocks of each batch of this rank.
+        Block numbers of each batch of this rank.
 
     >>> missing_batches(np.array([True, True, True, False, False]), 2)
     [[2, 3], [4]]
@@ -71,39 +70,3 @@ def missing_batches(
     missing = [list(batch) for batch in cut if not known[batch.start : batch.stop].all()]
     own = missing[rank::num_replicas]
     return own + [[PADDING_BLOCK]] * (math.ceil(len(missing) / num_replicas) - len(own))
-
-
-class ResumableDataLoader(DataLoader[Batch]):
-    """Load batches; a restored loader goes on in the epoch in which it was saved.
-
-    The sampler is first asked when the first batch is, so that an epoch set in between counts.
-    """
-
-    _epoch = _batches = 0
-    _restored: dict[str, int] | None = None
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        sampler = self.sampler
-        assert isinstance(sampler, DistributedSampler)
-        restored, self._restored = self._restored or {}, None
-        self._epoch = sampler.epoch
-        self._batches = restored.get("batches", 0) if restored.get("epoch") == self._epoch else 0
-        for batch in islice(super().__iter__(), self._batches, None):
-            self._batches += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tell the position.
-
-        Returns:
-            The epoch and the number of its batches handed out so far.
-        """
-        return {"epoch": self._epoch, "batches": self._batches}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Start the next iteration where the saved one stood, if it is of the same epoch.
-
-        Args:
-            state_dict: What `state_dict` returned.
-        """
-        self._restored = dict(state_dict)

@@ -1,4 +1,4 @@
-"""Resolve what a user may name as a corpus: a file, a folder, `hub:…` or `registry:…`."""
+"""Sources of a corpus: a file, a folder, `hub:…` or `registry:…`."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
-from lit_entrodrop.data.file_formats import SUFFIXES, read_file
+from lit_entrodrop.data.file_formats import CorpusFile, read_file, supported_formats
 
 HUB, REGISTRY = "hub:", "registry:"
 
@@ -16,14 +16,14 @@ def read_corpus(sources: Sequence[str], text_column: str) -> list[Document]:
 
     Args:
         sources: Files, folders, `hub:org/name[:config]` or `registry:NAME`.
-        text_column: Name of the column that holds plain text.
+        text_column: Name of the column with plain text.
 
     Returns:
         All documents, in order.
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        ValueError: If a source cannot be read; the message says where and what to do.
+        ValueError: If a source cannot be read; the message names the place and the remedy.
     """
     return [document for source in sources for document in _read_source(source, text_column)]
 
@@ -32,11 +32,11 @@ def digest_corpus(sources: Sequence[str], text_column: str) -> str:
     """Hash the content of all sources, without parsing local files.
 
     Args:
-        sources: As for `read_corpus`.
-        text_column: As for `read_corpus`.
+        sources: Sources as for `read_corpus`.
+        text_column: Name of the column with plain text.
 
     Returns:
-        32 hexadecimal digits; the names of files do not matter, their order and bytes do.
+        32 hexadecimal digits. They depend on the bytes and order of files, not on their names.
     """
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:
@@ -45,24 +45,24 @@ def digest_corpus(sources: Sequence[str], text_column: str) -> str:
 
 
 def list_files(path: Path) -> list[Path]:
-    """List the files that a path stands for.
+    """List the files of a path.
 
     Args:
-        path: A file, or a folder that is searched recursively; hidden entries are left out.
+        path: Path to a file, or to a folder that is searched recursively without hidden entries.
 
     Returns:
-        Files with a known extension, sorted by path.
+        Files in a supported format, sorted by path.
 
     Raises:
         FileNotFoundError: If the path does not exist.
-        ValueError: If the extension is unknown, or the folder holds no supported file.
+        ValueError: If the suffix is unknown, or the folder contains no supported file.
     """
-    known = ", ".join(SUFFIXES)
+    known = ", ".join(supported_formats())
     if path.is_file():
-        if path.suffix in SUFFIXES:
+        if _is_supported(path):
             return [path]
         raise ValueError(
-            f"{path}: expected one of the extensions {known}, got {path.suffix!r}. "
+            f"{path}: expected one of the suffixes {known}, got {path.suffix!r}. "
             "Rename or convert the file."
         )
     if not path.is_dir():
@@ -70,14 +70,22 @@ def list_files(path: Path) -> list[Path]:
             f"{path} does not exist: expected a file, a folder, 'hub:org/name' or 'registry:NAME'. "
             "Check the path, which is relative to the working directory."
         )
-    files = [file for file in sorted(path.rglob("*")) if _is_supported(file.relative_to(path))]
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if _is_supported(file) and not _is_hidden(file.relative_to(path))
+    ]
     if not files:
-        raise ValueError(f"{path} holds no supported file: expected some of {known}. Add one.")
+        raise ValueError(f"{path} contains no supported file: expected one of {known}. Add one.")
     return files
 
 
-def _is_supported(relative: Path) -> bool:
-    return relative.suffix in SUFFIXES and not any(part.startswith(".") for part in relative.parts)
+def _is_supported(path: Path) -> bool:
+    return CorpusFile(path).suffix in supported_formats()
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
 
 
 def _read_source(source: str, text_column: str) -> list[Document]:
@@ -90,7 +98,7 @@ def _read_source(source: str, text_column: str) -> list[Document]:
     return [document for file in files for document in read_file(file, text_column, alone)]
 
 
-# Cached, as hashing reads all of it and packing then reads it again.
+# Cached because the corpus is read twice: to hash it, then to pack it.
 @cache
 def _read_registry(name: str) -> list[Document]:
     from lit_entrodrop.data.corpora.registry import load_corpus

@@ -1,4 +1,4 @@
-"""Turn documents into token ids, with a mark on every token that the loss counts."""
+"""Tokenise documents, and mark the tokens that the loss counts."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ Encoded = tuple[list[int], list[bool]]
 
 @dataclass(frozen=True)
 class TokenizedDocuments:
-    """Hold the tokens of documents one after another.
+    """Tokens of documents, one document after another.
 
     Attributes:
-        tokens: [tokens] uint16 where the ids allow, else uint32.
-        counted: [tokens] bool, whether the loss counts the token as a label.
-        lengths: [documents] int64, tokens of each document.
+        tokens: Token ids, [tokens] uint16 if they fit, else uint32.
+        counted: Whether the loss counts each token as a label, [tokens] bool.
+        lengths: Tokens of each document, [documents] int64.
     """
 
     tokens: NDArray[np.unsignedinteger]
@@ -32,22 +32,18 @@ class TokenizedDocuments:
     lengths: NDArray[np.int64]
 
     def select(self, chosen: NDArray[np.bool_]) -> "TokenizedDocuments":
-        """Keep some of the documents.
+        """Select documents, in the same order.
 
         Args:
-            chosen: [documents] bool.
-
-        Returns:
-            Those documents, in the same order.
+            chosen: Whether to keep each document, [documents] bool.
         """
         kept = np.repeat(chosen, self.lengths)
         return TokenizedDocuments(self.tokens[kept], self.counted[kept], self.lengths[chosen])
 
     def trainable(self) -> NDArray[np.bool_]:
-        """Tell which documents have a label beyond their first token, which nothing predicts.
+        """Return which documents have a label after their first token, [documents] bool.
 
-        Returns:
-            [documents] bool.
+        The first token has no context that could predict it.
         """
         ends = np.cumsum(self.lengths)
         before = np.append(0, np.cumsum(self.counted))
@@ -55,13 +51,13 @@ class TokenizedDocuments:
         return np.asarray(before[ends] > before[second])
 
     def within(self, max_tokens: int) -> NDArray[np.bool_]:
-        """Tell which first documents fit into a number of tokens together.
+        """Return which leading documents together fit into a number of tokens.
 
         Args:
-            max_tokens: Tokens to keep at most.
+            max_tokens: Maximum number of tokens.
 
         Returns:
-            [documents] bool, true up to the first document that would exceed it.
+            [documents] bool, true up to the first document that would exceed the limit.
         """
         return np.cumsum(self.lengths) <= max_tokens
 
@@ -72,24 +68,24 @@ def tokenize_documents(
     num_proc: int = 1,
     desc: str = "Tokenising",
 ) -> TokenizedDocuments:
-    """Tokenise documents; each begins as the tokenizer begins a text and ends with EOS.
+    """Tokenise documents; each starts with the tokenizer's BOS token, if any, and ends with EOS.
 
-    A prompt and its completion are tokenised apart, as a prompt is at inference. Chats follow the
-    chat template, and an EOS that it does not end with is added without being counted.
+    A prompt and its completion are tokenised separately, as at inference. Chats follow the chat
+    template; if it does not end with EOS, one is added that the loss does not count.
 
     Args:
         documents: The documents.
         tokenizer: The tokenizer, with an EOS token.
-        num_proc: Processes to use.
+        num_proc: Number of processes.
         desc: Title of the progress bar.
 
     Returns:
-        The tokens, in the order of the documents.
+        Tokens in the order of the documents.
 
     Raises:
         ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenised.
     """
-    # Here, so that a start from the cache does not pay for the import.
+    # Imported here so that a start from the cache does not pay for it.
     from datasets import Dataset, Features, Value
 
     _check_tokenizer(documents, tokenizer)
@@ -103,7 +99,7 @@ def tokenize_documents(
         remove_columns=["kind", "content"],
         features=features,
         keep_in_memory=True,
-        # Our own cache has the key; hashing the tokenizer by pickle would only take time.
+        # The block cache has its own key: hashing the tokenizer by pickle would only take time.
         new_fingerprint="unused",
         desc=desc,
     )
@@ -113,14 +109,14 @@ def tokenize_documents(
 def encode_batch(
     batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, list[Any]]:
-    """Encode documents of any kind.
+    """Encode a batch of documents of any kind.
 
     Args:
         batch: Columns `kind` and `content`.
         tokenizer: The tokenizer.
 
     Returns:
-        Columns `tokens`, lists of ids, and `counted`, lists of bool of the same lengths.
+        Columns `tokens`, lists of token ids, and `counted`, lists of bool of the same lengths.
     """
     pairs = list(zip(batch["kind"], batch["content"], strict=True))
     texts = iter(_encode_texts([content for kind, content in pairs if kind == "text"], tokenizer))
@@ -132,13 +128,13 @@ def encode_batch(
 
 
 def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash all of a tokenizer that decides how documents become tokens.
+    """Hash everything in a tokenizer that determines how documents become tokens.
 
     Args:
         tokenizer: Any tokenizer.
 
     Returns:
-        32 hexadecimal digits; where it was loaded from does not matter.
+        32 hexadecimal digits, independent of where the tokenizer was loaded from.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend else sorted(tokenizer.get_vocab().items())
@@ -158,7 +154,7 @@ def _check_tokenizer(documents: Sequence[Document], tokenizer: PreTrainedTokeniz
 
 
 def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-    # verbose=False: long documents are cut into chunks later, so a warning would mislead.
+    # verbose=False: a warning about length would mislead, as `chunking` cuts long documents later.
     rows = tokenizer(texts, verbose=False)["input_ids"] if texts else []
     return [(ids, [True] * len(ids)) for ids in (_end(row, tokenizer) for row in rows)]
 

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.loaders import missing_dataloader
 from lit_entrodrop.entropy.partial import PartialScores
 from lit_entrodrop.entropy.recorder import EntropyRecorder
 from lit_entrodrop.entropy.store import EntropyStore
@@ -52,7 +53,8 @@ def score_missing(causal_lm: CausalLM, scoring: Scoring, store: EntropyStore) ->
         store: where the values go; it knows the same blocks on every rank.
     """
     device = causal_lm.device
-    loader, done = scoring.data.missing_dataloader(scoring.blocks, store.known)
+    data = scoring.data
+    loader, done = missing_dataloader(scoring.blocks, store.known, data.block_size, data.batching)
     recorder = EntropyRecorder(store)
     title = f"Scoring {scoring.name}"
     for batch in track(loader, title, done + len(loader), completed=done, unit="batches"):

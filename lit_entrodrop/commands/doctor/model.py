@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lit_entrodrop.commands.doctor.check import Check, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.model_probe import Live, split_rows
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.packing import Integers
+from lit_entrodrop.data.chunking import Integers
 from lit_entrodrop.evaluation.diagnosis.overfitting import Floats, paired_rise
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
 from lit_entrodrop.model.causal_lm import CausalLM

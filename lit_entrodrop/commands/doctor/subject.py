@@ -21,7 +21,7 @@ from lit_entrodrop.commands.plan.settings import data_parallel_size, job_of
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.documents import Document
-from lit_entrodrop.data.preparing import gather_documents
+from lit_entrodrop.data.splitting import read_and_split
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.training.module import LitCausalLM
@@ -99,7 +99,7 @@ class Subject:
         """The documents of each split."""
         settings = self.config["data"]
         corpus = settings["corpus"]
-        return gather_documents(
+        return read_and_split(
             [corpus] if isinstance(corpus, str) else corpus,
             {name: settings[name] for name in ("validation", "test", "holdout")},
             settings["text_column"],

@@ -8,7 +8,7 @@ carries its share of what leaves, and sends the rest to its neighbour.
 
 from dataclasses import dataclass
 
-from lit_entrodrop.data.settings import check_at_least
+from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.strategies.names import check_known
 
 # Of a block's activations by a group with tensor parallelism: the outputs of attention and MLP in

@@ -11,8 +11,8 @@ from lit_entrodrop.commands.plan.demands import demands_of
 from lit_entrodrop.commands.plan.job import Job
 from lit_entrodrop.commands.plan.options import MARGIN, Option
 from lit_entrodrop.commands.plan.states import FP32, optimizer_bytes
-from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
+from lit_entrodrop.runtime.setting_checks import check_at_least
 
 
 def job_of(config: dict[str, Any]) -> Job:

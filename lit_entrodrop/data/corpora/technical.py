@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from lit_entrodrop.data.corpora.base import Corpus
 from lit_entrodrop.data.corpora.packages import squeeze
 
 METAMATH_FILE = Path("/usr/share/metamath/databases/set.mm")
@@ -19,7 +20,7 @@ def docstrings(source: str | bytes) -> list[str]:
     """List a module's docstrings, outermost first.
 
     Args:
-        source: Python source code.
+        source: Source code of a Python module.
 
     Returns:
         The docstrings of the module, its classes and its functions, without their indentation.
@@ -44,10 +45,10 @@ def metamath_theorems(text: str) -> list[str]:
     r"""Turn the commented theorems of a Metamath database into documents.
 
     Args:
-        text: contents of a ``.mm`` file.
+        text: Content of a `.mm` file.
 
     Returns:
-        ``label: comment`` and below it the statement, one document per theorem.
+        One document per theorem: `label: comment`, and the statement on the next line.
 
     >>> metamath_theorems("$( Identity law. $)\n  id $p |- ( ph -> ph ) $= ? $.")
     ['id: Identity law.\n|- ( ph -> ph )']
@@ -63,7 +64,7 @@ def read_metamath() -> list[str]:
 
 def _parse(source: str | bytes) -> ast.Module:
     with warnings.catch_warnings():
-        # Old modules hold invalid escapes: no concern of someone who only wants their text.
+        # Old modules contain invalid escapes, which do not matter for their docstrings.
         warnings.simplefilter("ignore")
         return ast.parse(source)
 
@@ -79,3 +80,16 @@ def _topics(path: Path) -> list[str]:
     nodes = ast.walk(_parse(path.read_bytes()))
     tables = [ast.literal_eval(node) for node in nodes if isinstance(node, ast.Dict)]
     return [inspect.cleandoc(text) for table in tables for text in table.values()]
+
+
+FAMILY = (
+    Corpus("python", "python", "PSF-2.0", "Python's topics and docstrings", read_python),
+    Corpus(
+        name="metamath",
+        package="metamath-databases",
+        licence="CC0-1.0",
+        description="mathematics: theorems of set.mm",
+        read=read_metamath,
+        installer="apt-get install",
+    ),
+)

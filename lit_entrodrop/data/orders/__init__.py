@@ -1,7 +1,7 @@
-"""Orders in which the training blocks are read, one file each."""
+"""Orders in which training blocks are read, one file each."""
 
-from lit_entrodrop.data.orders.base import BlockOrder, Epoch, read_order
+from lit_entrodrop.data.orders.base import BlockOrder, Epoch, ordered_blocks
 from lit_entrodrop.data.orders.learn_focus_review import LearnFocusReview
 from lit_entrodrop.data.orders.shuffled import Shuffled
 
-__all__ = ["BlockOrder", "Epoch", "LearnFocusReview", "Shuffled", "read_order"]
+__all__ = ["BlockOrder", "Epoch", "LearnFocusReview", "Shuffled", "ordered_blocks"]

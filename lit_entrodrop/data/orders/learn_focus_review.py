@@ -1,4 +1,4 @@
-"""Learn-Focus-Review: blocks of high loss are revisited, and all are reviewed from time to time."""
+"""Learn-Focus-Review: revisit blocks of high loss, and review all blocks periodically."""
 
 from typing import Any, Literal
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 
 from lit_entrodrop.data.orders.base import BlockOrder, Epoch
 from lit_entrodrop.data.orders.shuffled import Shuffled
-from lit_entrodrop.data.settings import check_at_least
+from lit_entrodrop.runtime.setting_checks import check_at_least
 
 Phase = Literal["learn", "focus", "review"]
 
 
 def phase_of(number: int, learn: int, focus: int, review: int) -> Phase:
-    """Return the phase of an epoch: learning comes once, then focus and review alternate.
+    """Return the phase of an epoch: first learning, then focus and review in alternation.
 
     Args:
-        number: The epoch, from 0.
-        learn: Epochs of learning.
-        focus: Epochs of focus in a row.
-        review: Epochs of review in a row.
+        number: Number of the epoch, from 0.
+        learn: Number of learning epochs.
+        focus: Number of consecutive focus epochs.
+        review: Number of consecutive review epochs.
 
     >>> [phase_of(number, learn=1, focus=2, review=1) for number in range(5)]
     ['learn', 'focus', 'focus', 'review', 'focus']
@@ -31,15 +31,15 @@ def phase_of(number: int, learn: int, focus: int, review: int) -> Phase:
 
 
 def focused_passes(ranked: NDArray[np.int64], share: float) -> list[NDArray[np.int64]]:
-    """Share out the readings of an epoch of focus among the hardest blocks.
+    """Divide the readings of a focus epoch among the hardest blocks.
 
     Args:
-        ranked: [N] all blocks, the one of the highest loss first.
-        share: Share of them that is read, in (0, 1].
+        ranked: All block numbers by falling loss, [N].
+        share: Share of the blocks that is read, in (0, 1].
 
     Returns:
-        Passes with N blocks in all: the share · N hardest (rounded, but at least one) as often as
-        they fit, then the hardest of these once more.
+        Passes with N readings in total: the share · N hardest blocks (rounded, at least one) as
+        often as they fit, then the hardest of these once more.
 
     >>> [blocks.tolist() for blocks in focused_passes(np.array([3, 0, 4, 2, 1]), share=0.4)]
     [[3, 0], [3, 0], [3]]
@@ -49,34 +49,33 @@ def focused_passes(ranked: NDArray[np.int64], share: float) -> list[NDArray[np.i
 
 
 class LearnFocusReview(BlockOrder):
-    """Read blocks of high loss more often, and all of them from time to time.
+    """Read blocks of high loss more often, and review all blocks periodically.
 
-    The first `learn` epochs read every block once. Then `focus` epochs, which read only the share
-    of hardest blocks, and `review` epochs, which read every block once, take turns until the end.
-    With r_i = 0, 1, … the rank of block i when those of the highest loss come first, an epoch of
-    focus reads it as often as:
+    The first `learn` epochs read every block once. Then `focus` epochs, which read only the hardest
+    blocks, alternate with `review` epochs, which read every block once. Let r_i = 0, 1, … be the
+    rank of block i by falling loss. A focus epoch reads block i this many times:
 
         n_i = ⌊N / K⌋ + 1[r_i < N mod K] if r_i < K, else 0,    K = max(1, round(share · N))
 
-    The loss of a block is its mean in training when it was last read before the epoch: it comes
-    from the ordinary, regularized pass and costs no further one. A block that was never read counts
-    as the hardest; ties are broken at random. Passes over the hardest blocks are shuffled one by
-    one, so that two readings of a block lie apart; `share: 1` is `Shuffled`, bit for bit.
+    The loss of a block is its mean training loss at its last reading before the epoch. It comes
+    from the ordinary, regularized pass and needs no extra pass. A block that was never read counts
+    as the hardest; ties are broken at random. Each pass over the hardest blocks is shuffled
+    separately, so two readings of a block are in different passes. `share: 1` is `Shuffled`, bit
+    for bit.
 
-    The paper pretrains, and drops clusters of blocks of low perplexity, which it brings back for
-    review. Here the easiest blocks are dropped at a quantile of the loss, which has the order of
-    the perplexity; phases are whole epochs, which keep their N readings; and the defaults are ours.
+    The paper pretrains and drops clusters of blocks of low perplexity, which return for review.
+    This class drops blocks below a quantile of the loss, which ranks them as perplexity does. Its
+    phases are whole epochs of N readings, and its defaults are not from the paper.
 
     Source:
         Prakriya et al. 2025, Accelerating Large Language Model Pretraining via LFR Pedagogy,
         arXiv 2409.06131.
 
     Args:
-        learn: Epochs at the start that read every block, at least 1.
-        focus: Epochs in a row that read the hardest blocks only, at least 1.
-        review: Epochs in a row after these that read every block again, at least 1.
-        share: Share of the blocks, those of the highest loss, that an epoch of focus reads, in
-            (0, 1].
+        learn: Number of epochs at the start that read every block, at least 1.
+        focus: Number of consecutive epochs that read only the hardest blocks, at least 1.
+        review: Number of consecutive epochs after these that read every block, at least 1.
+        share: Share of the blocks, those of the highest loss, that a focus epoch reads, in (0, 1].
 
     Raises:
         ValueError: If a setting is out of range.
@@ -93,8 +92,8 @@ class LearnFocusReview(BlockOrder):
         check_at_least(1, learn=learn, focus=focus, review=review)
         if not 0 < share <= 1:
             raise ValueError(
-                "LearnFocusReview share: expected the share of blocks that is read in epochs of "
-                f"focus, above 0 and at most 1, got {share}: set it to 0.5 for the harder half"
+                "LearnFocusReview share: expected the share of blocks that focus epochs read, "
+                f"above 0 and at most 1, got {share}: set it to 0.5 for the harder half"
             )
         self.learn = learn
         self.focus = focus
@@ -102,13 +101,13 @@ class LearnFocusReview(BlockOrder):
         self.share = share
 
     def blocks(self, epoch: Epoch) -> NDArray[Any]:
-        """Return a permutation, or in an epoch of focus the hardest blocks over and over.
+        """Return a permutation, or in a focus epoch the hardest blocks repeatedly.
 
         Args:
-            epoch: What is known of it.
+            epoch: The epoch.
 
         Returns:
-            [N] int64.
+            Block numbers, [N] int64.
         """
         shuffled = Shuffled().blocks(epoch)
         if phase_of(epoch.number, self.learn, self.focus, self.review) != "focus":

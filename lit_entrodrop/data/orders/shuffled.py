@@ -1,4 +1,4 @@
-"""The ordinary order: each epoch reads every block once, shuffled."""
+"""Default order: each epoch reads every block once, shuffled."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from lit_entrodrop.data.orders.base import BlockOrder, Epoch
 
 
 class Shuffled(BlockOrder):
-    """Read each block once an epoch, shuffled anew.
+    """Read each block once an epoch, reshuffled in each epoch.
 
     >>> import numpy as np
     >>> Shuffled().blocks(Epoch(0, 1, seed=0, losses=np.ones(3, np.float32)))
@@ -20,9 +20,9 @@ class Shuffled(BlockOrder):
         """Return a permutation that depends on (seed, epoch) alone.
 
         Args:
-            epoch: What is known of it.
+            epoch: The epoch.
 
         Returns:
-            [N] int64, that of torch's DistributedSampler.
+            Block numbers, [N] int64, in the order of torch's DistributedSampler.
         """
         return torch.randperm(epoch.num_blocks, generator=epoch.generator()).numpy()

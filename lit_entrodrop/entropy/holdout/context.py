@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_entrodrop.data.blocks import PackedBlocks, pack_documents
-from lit_entrodrop.data.packing import Integers, gather_chunks
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.chunking import Integers, gather_chunks
+from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.packing import Integers
+from lit_entrodrop.data.chunking import Integers
 
 SLAB = 2**22
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.model.generation import continue_prompts, sample_tokens, truncate_at
 from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.callbacks.checkpoints import ends_epoch
 
 FILE_NAME = "samples.jsonl"

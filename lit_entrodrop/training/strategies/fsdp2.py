@@ -18,11 +18,11 @@ from torch.distributed.fsdp import (
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from lit_entrodrop.data.settings import check_at_least
 from lit_entrodrop.model.building import transformer_blocks
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.runs.checkpoints.reading import shapes
+from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.optim import one_mesh_per_group
 from lit_entrodrop.training.strategies.dealing import Twin, deal_out_weights
 from lit_entrodrop.training.strategies.loading import ShardsOrAny

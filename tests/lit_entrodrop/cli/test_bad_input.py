@@ -103,10 +103,10 @@ CORPORA = {
         ["expected a Parquet file", "Write it again"], corpus=b"x", suffix=".parquet"
     ),
     "unknown extension": Bad(
-        [r"expected one of the extensions \.txt", "got '.pdf'"], corpus=b"x", suffix=".pdf"
+        [r"expected one of the suffixes .*\.txt", "got '.pdf'"], corpus=b"x", suffix=".pdf"
     ),
     "folder without text": Bad(
-        ["holds no supported file", "expected some of"], corpus=Path.mkdir, suffix=""
+        ["contains no supported file", "expected one of"], corpus=Path.mkdir, suffix=""
     ),
     "chat without template": Bad(
         ["has no chat template", "expected one"],

@@ -6,7 +6,8 @@ from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import default_collate
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_entrodrop.data.blocks import PackedBlocks, pack_documents
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 from regularizers.functional import IGNORE_INDEX
 

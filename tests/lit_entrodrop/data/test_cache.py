@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.data.blocks import pack_documents
-from lit_entrodrop.data.cache import ARRAYS, INDEX, PackedSplit, read_splits, write_splits
+from lit_entrodrop.data.cache import ARRAYS, INDEX, read_splits, write_splits
+from lit_entrodrop.data.packed_splits import PackedSplit
+from lit_entrodrop.data.packing import pack_documents
 from tests.lit_entrodrop.data.test_blocks import random_documents
 
 
@@ -54,12 +55,3 @@ def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_splits(tmp_path / "key", {"train": broken})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_description_tells_what_was_left_out() -> None:
-    blocks = split(1).blocks
-    line = PackedSplit(blocks, documents=30, duplicates=2, skipped=3, beyond_limit=4).describe()
-    assert "30 documents (2 exact duplicates)" in line
-    assert f"{len(blocks)} blocks of 16, {blocks.padding:.1%} padding" in line
-    assert "skipped 3" in line
-    assert "left out 4" in line

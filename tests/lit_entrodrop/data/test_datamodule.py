@@ -133,7 +133,7 @@ def test_data_without_holdout_keep_the_name_that_they_had_in_the_cache(
     named = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
     key = {
         "format": 2,
-        "corpus": digest_corpus(module._corpus, "text"),
+        "corpus": digest_corpus([module.hparams["corpus"]], "text"),
         "own": digest_corpus([], "text"),
         "held_out": [0.2, 0.1],
         "forgetting": [],

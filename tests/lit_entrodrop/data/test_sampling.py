@@ -1,20 +1,15 @@
 import math
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 
 import numpy as np
 import pytest
-import torch
 from torch.utils.data import DistributedSampler
 
-from lit_entrodrop.data.blocks import PackedBlocks, pack_documents
+from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.orders import Shuffled
-from lit_entrodrop.data.orders.ordering import Ordering
-from lit_entrodrop.data.sampling import (
-    Batch,
-    OrderedSampler,
-    ResumableDataLoader,
-    missing_batches,
-)
+from lit_entrodrop.data.orders.training_order import TrainingOrder
+from lit_entrodrop.data.packing import pack_documents
+from lit_entrodrop.data.sampling import OrderedSampler, missing_batches
 from tests.lit_entrodrop.data.test_blocks import random_documents
 
 
@@ -36,7 +31,7 @@ def test_ordered_ranks_partition_the_blocks_evenly(blocks: PackedBlocks, ranks: 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_shuffled_ranks_get_each_block_once(blocks: PackedBlocks, ranks: int, epoch: int) -> None:
-    order = Ordering(Shuffled(), len(blocks), seed=3, count_epochs=lambda: 2)
+    order = TrainingOrder(Shuffled(), len(blocks), seed=3, count_epochs=lambda: 2)
     samplers = [OrderedSampler(blocks, ranks, rank, order) for rank in range(ranks)]
     theirs = [DistributedSampler(blocks, ranks, rank, seed=3) for rank in range(ranks)]
     for sampler in (*samplers, *theirs):
@@ -70,44 +65,3 @@ def test_missing_batches_are_those_of_the_whole(ranks: int, seed: int) -> None:
     dealt = [batch for batch in chain(*shares) if batch != [-1]]
     assert sorted(dealt) == [batch for batch in whole if not known[batch].all()]
     assert missing_batches(np.ones(23, dtype=bool), 4, ranks) == []
-
-
-def loader(blocks: PackedBlocks, epoch: int, workers: int = 0) -> ResumableDataLoader:
-    sampler: DistributedSampler[Batch] = DistributedSampler(blocks, num_replicas=1, rank=0, seed=3)
-    sampler.set_epoch(epoch)
-    return ResumableDataLoader(blocks, batch_size=2, sampler=sampler, num_workers=workers)
-
-
-def order(loader: ResumableDataLoader) -> list[list[int]]:
-    return [batch["block_id"].tolist() for batch in loader]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_restored_loader_goes_on_where_it_stood(blocks: PackedBlocks, workers: int) -> None:
-    whole = order(loader(blocks, epoch=2, workers=workers))
-    interrupted = loader(blocks, epoch=2, workers=workers)
-    started = [batch["block_id"].tolist() for batch in islice(interrupted, 3)]
-    resumed = loader(blocks, epoch=0, workers=workers)
-    resumed.load_state_dict(interrupted.state_dict())
-    # As Lightning does it: the iterator is made before the epoch is set.
-    iterator = iter(resumed)
-    assert isinstance(resumed.sampler, DistributedSampler)
-    resumed.sampler.set_epoch(2)
-    assert started + [batch["block_id"].tolist() for batch in iterator] == whole
-    assert resumed.state_dict() == {"epoch": 2, "batches": len(whole)}
-    assert order(resumed) == whole
-
-
-def test_state_of_another_epoch_is_ignored(blocks: PackedBlocks) -> None:
-    finished, following = loader(blocks, epoch=0), loader(blocks, epoch=1)
-    order(finished)
-    following.load_state_dict(finished.state_dict())
-    assert order(following) == order(loader(blocks, epoch=1))
-
-
-def test_batches_are_int64_of_equal_shape(blocks: PackedBlocks) -> None:
-    batch = next(iter(loader(blocks, epoch=0)))
-    shapes = {name: tuple(tensor.shape) for name, tensor in batch.items()}
-    names = ("input_ids", "labels", "position_ids", "document_ids")
-    assert shapes == {**dict.fromkeys(names, (2, 16)), "block_id": (2,)}
-    assert all(tensor.dtype == torch.int64 for tensor in batch.values())

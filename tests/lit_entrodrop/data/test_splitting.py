@@ -1,3 +1,4 @@
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -7,9 +8,12 @@ from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.splitting import (
     SPLITS,
     count_duplicates,
+    read_and_split,
     split_documents,
     split_position,
+    split_shares,
 )
+from tests.lit_entrodrop.data.conftest import texts, write_jsonl
 
 DOCUMENTS = [Document("text", f"document {n}") for n in range(2_000)]
 
@@ -53,3 +57,79 @@ def test_exact_duplicates_share_a_side() -> None:
     for first in SPLITS:
         assert all(not set(sides[first]) & set(sides[other]) for other in SPLITS if other != first)
     assert sum(count_duplicates(sides[split]) for split in SPLITS) == len(DOCUMENTS)
+
+
+def corpus(path: Path, contents: list[str]) -> str:
+    return str(write_jsonl(path, [{"text": content} for content in contents]))
+
+
+def test_validation_may_have_its_own_corpus(tmp_path: Path) -> None:
+    train, own = texts(20), texts(5, seed=1)
+    paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
+    sides = read_and_split(paths[:1], {"validation": paths[1], "test": 0.0}, "text", split_seed=0)
+    assert sides.keys() == {"train", "validation"}
+    assert {document.content for document in sides["train"]} == set(train)
+    assert [document.content for document in sides["validation"]] == own
+
+
+def test_documents_shared_with_an_own_corpus_leave_training(tmp_path: Path) -> None:
+    train, own = texts(20), texts(5)
+    paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
+    with pytest.warns(UserWarning, match=r"5 documents of test are.*left out of train,"):
+        sides = read_and_split([paths[0]], {"validation": 0.0, "test": paths[1]}, "text", 0)
+    assert {document.content for document in sides["train"]} == set(train) - set(own)
+
+
+def test_holdout_is_neither_trained_nor_evaluated_on(tmp_path: Path) -> None:
+    train, own = texts(40), texts(30)
+    paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
+    held_out: dict[str, float | str] = {"validation": 0.3, "test": 0.2}
+    without = read_and_split([paths[0]], held_out, "text", 0)
+    with pytest.warns(UserWarning, match="documents of .* left out of holdout"):
+        sides = read_and_split([paths[0]], {**held_out, "holdout": paths[1]}, "text", 0)
+    assert all(sides[name] == without[name] for name in held_out)
+    assert not set(sides["holdout"]) & {d for name in ("train", *held_out) for d in sides[name]}
+    dealt = {document.content for side in sides.values() for document in side}
+    assert dealt == set(train) | set(own)
+
+
+def test_share_for_holdout_is_taken_from_training_alone(tmp_path: Path) -> None:
+    path, held_out = corpus(tmp_path / "train.jsonl", texts(200)), {"validation": 0.2, "test": 0.1}
+    without = read_and_split([path], held_out, "text", 0)
+    assert read_and_split([path], {**held_out, "holdout": 0.0}, "text", 0) == without
+    sides = read_and_split([path], {**held_out, "holdout": 0.25}, "text", 0)
+    assert all(sides[name] == without[name] for name in held_out)
+    assert set(sides["train"]) | set(sides["holdout"]) == set(without["train"])
+    assert len(sides["holdout"]) == pytest.approx(50, abs=15)
+
+
+def test_holdout_of_evaluated_documents_alone_is_refused(tmp_path: Path) -> None:
+    path, own = corpus(tmp_path / "a.jsonl", texts(20)), corpus(tmp_path / "b.jsonl", ["Own."])
+    held_out = {"validation": own, "test": 0.0, "holdout": own}
+    with (
+        pytest.warns(UserWarning, match="1 documents of validation are in holdout"),
+        pytest.raises(ValueError, match=r"no document for holdout: .* or holdout its own path"),
+    ):
+        read_and_split([path], held_out, "text", 0)
+
+
+def test_split_without_documents_is_refused(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "one.jsonl", ["The only one."])
+    with pytest.raises(ValueError, match=r"no document for .*of 1 documents .*Give"):
+        read_and_split([path], {"validation": 0.5, "test": 0.0}, "text", split_seed=0)
+
+
+def test_shares_are_those_of_the_settings() -> None:
+    assert split_shares({"validation": 0.1, "test": 0.2}) == {"validation": 0.1, "test": 0.2}
+    assert split_shares({"validation": "other.txt", "test": 0}) == {"validation": 0, "test": 0}
+
+
+@pytest.mark.parametrize("shares", [(-0.1, 0.0), (0.5, 0.5), (1.0, "a.txt"), (float("nan"), 0.0)])
+def test_bad_shares_are_refused(shares: tuple[float | str, float | str]) -> None:
+    with pytest.raises(ValueError, match=r"less than 1, got .*Use for example"):
+        split_shares(dict(zip(("validation", "test"), shares, strict=True)))
+
+
+def test_holdout_counts_among_the_shares() -> None:
+    with pytest.raises(ValueError, match=r"less than 1, got validation 0.5, test 0.2, holdout 0.3"):
+        split_shares({"validation": 0.5, "test": 0.2, "holdout": 0.3})

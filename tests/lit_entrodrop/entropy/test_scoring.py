@@ -62,7 +62,7 @@ def test_mode_is_restored_after_an_error(tiny: Tiny) -> None:
 def test_every_block_is_scored(tiny: Tiny, data: TextDataModule) -> None:
     model = build(tiny)
     store, _ = score_split("train", data, model, tiny.folder / "own")
-    blocks = data._packed("train").blocks
+    blocks = data.blocks("train")
     for index in (0, len(blocks) - 1):
         batch = {name: value[None] for name, value in blocks[index].items()}
         expected = score_clean(model, batch).entropy.half().float()

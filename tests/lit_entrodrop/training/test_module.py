@@ -129,7 +129,7 @@ def test_gradient_is_that_of_the_mean_over_tokens(tiny: Tiny) -> None:
     model = plain.causal_lm.unwrapped.double()
     losses = []
     for index in range(data.num_blocks("train")):
-        row = data._packed("train").blocks[index]
+        row = data.blocks("train")[index]
         ids = row["input_ids"][row["document_ids"] >= 0][None]
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
         losses.append(nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none"))
@@ -461,7 +461,7 @@ def test_evaluation_equals_a_plain_computation(tiny: Tiny, split: str) -> None:
     loop = {"val": trainer.validate, "test": trainer.test}[split]
     [measured] = loop(module, datamodule=data, verbose=False)
     model = module.causal_lm.unwrapped.double().eval()
-    blocks = data._packed({"val": "validation", "test": "test"}[split]).blocks
+    blocks = data.blocks({"val": "validation", "test": "test"}[split])
     losses, correct = [], []
     for index in range(len(blocks)):
         row = blocks[index]

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.data import corpora
+from lit_entrodrop.data.corpora.base import Corpus
 from lit_entrodrop.data.corpora.packages import package_dir
-from lit_entrodrop.data.corpora.registry import CORPORA, GENERAL, Corpus, load_corpus
+from lit_entrodrop.data.corpora.registry import CORPORA, GENERAL, load_corpus
 
 OPTIONAL = sorted(set(CORPORA) - {"hpo", "python"})
 
@@ -17,7 +18,7 @@ def small_general(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in GENERAL:
         texts = [f"{name} {number}" for number in range(50)]
         stand_in = Corpus(name, name, "", "", lambda texts=texts: list(texts))
-        monkeypatch.setitem(corpora.CORPORA, name, stand_in)
+        monkeypatch.setitem(CORPORA, name, stand_in)
 
 
 @pytest.mark.parametrize(("name", "least_documents"), [("hpo", 12_000), ("python", 300)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lit_entrodrop.data.orders import BlockOrder, Epoch, LearnFocusReview, Shuffled, read_order
+from lit_entrodrop.data.orders import BlockOrder, Epoch, LearnFocusReview, Shuffled, ordered_blocks
 
 
 class Given(BlockOrder):
@@ -30,18 +30,18 @@ def epoch(blocks: int, number: int = 0, seed: int = 0) -> Epoch:
 )
 def test_anything_but_blocks_is_refused(blocks: Any) -> None:
     with pytest.raises(ValueError, match=r"data.order: expected Repeating.blocks .* 3 integers"):
-        read_order(Repeating(blocks), epoch(3))
+        ordered_blocks(Repeating(blocks), epoch(3))
 
 
 def test_repetition_must_be_declared() -> None:
-    assert read_order(Repeating([2, 2, 0]), epoch(3)).tolist() == [2, 2, 0]
+    assert ordered_blocks(Repeating([2, 2, 0]), epoch(3)).tolist() == [2, 2, 0]
     with pytest.raises(ValueError, match=r"each block once, got .* in epoch 4: .* repeats_blocks"):
-        read_order(Given([2, 2, 0]), epoch(3, number=4))
+        ordered_blocks(Given([2, 2, 0]), epoch(3, number=4))
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int64])
 def test_integers_of_any_kind_are_taken(dtype: Any) -> None:
-    read = read_order(Given(np.array([1, 0], dtype)), epoch(2))
+    read = ordered_blocks(Given(np.array([1, 0], dtype)), epoch(2))
     assert (read.dtype, read.tolist()) == (np.int64, [1, 0])
 
 

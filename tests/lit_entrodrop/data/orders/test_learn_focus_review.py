@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lit_entrodrop.data.orders import Epoch, LearnFocusReview, Shuffled, read_order
+from lit_entrodrop.data.orders import Epoch, LearnFocusReview, Shuffled, ordered_blocks
 from lit_entrodrop.data.orders.learn_focus_review import phase_of
 
 SIZES = [1, 2, 3, 4, 7, 100]
@@ -17,7 +17,7 @@ def drawn(blocks: int, seed: int, number: int) -> Epoch:
 
 def readings(order: LearnFocusReview, epoch: Epoch) -> list[int]:
     """Count how often each block is read, the one of the highest loss first."""
-    counts = np.bincount(read_order(order, epoch), minlength=epoch.num_blocks)
+    counts = np.bincount(ordered_blocks(order, epoch), minlength=epoch.num_blocks)
     hardest_first = sorted(range(epoch.num_blocks), key=lambda block: -epoch.losses[block])
     return [int(counts[block]) for block in hardest_first]
 

@@ -34,7 +34,7 @@ def test_one_row_a_token_with_the_models_values(tiny: Tiny, split: str) -> None:
         "entropy",
         "counted",
     }
-    blocks = data._packed(split).blocks
+    blocks = data.blocks(split)
     assert len(table) == len(blocks.tokens)
     np.testing.assert_array_equal(table["token_id"], blocks.tokens)
     model = module.causal_lm.unwrapped.double().eval()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_entrodrop.data.orders.losses import BlockLosses
+from lit_entrodrop.data.orders.block_losses import BlockLosses
 from tests.helpers.processes import run_ranks
 
 

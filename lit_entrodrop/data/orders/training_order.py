@@ -1,4 +1,4 @@
-"""The order of a run's training blocks, with the losses that it depends on."""
+"""Order of the training blocks of a run, with the losses that it depends on."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,21 +9,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.data.orders import BlockOrder, Epoch, read_order
-from lit_entrodrop.data.orders.losses import BlockLosses
+from lit_entrodrop.data.orders import BlockOrder, Epoch, ordered_blocks
+from lit_entrodrop.data.orders.block_losses import BlockLosses
 
 
-class Ordering:
-    """Order the training blocks of each epoch, by the losses of the epochs before.
+class TrainingOrder:
+    """Order the training blocks of each epoch, by the losses of earlier epochs.
 
     Args:
-        order: The order.
+        order: Order of the blocks.
         num_blocks: Number of training blocks, N.
         seed: Seed of the order.
-        count_epochs: Returns the epochs of the run.
+        count_epochs: Function that returns the number of epochs of the run; 0 if it has no end.
 
     >>> from lit_entrodrop.data.orders import Shuffled
-    >>> Ordering(Shuffled(), num_blocks=3, seed=0, count_epochs=lambda: 1)(0)
+    >>> TrainingOrder(Shuffled(), num_blocks=3, seed=0, count_epochs=lambda: 1)(0)
     array([2, 0, 1])
     """
 
@@ -38,42 +38,42 @@ class Ordering:
         self._ordered_by = np.full(num_blocks, np.nan, dtype=np.float32)
 
     def __call__(self, epoch: int) -> NDArray[np.int64]:
-        """Return the blocks of an epoch in order; to be called on every rank as it begins.
+        """Return the blocks of an epoch in order; call it on every rank when the epoch starts.
 
         Args:
-            epoch: Its number, from 0. Asked again within the epoch, the answer is the same.
+            epoch: Number of the epoch, from 0. Later calls within the epoch return the same blocks.
 
         Returns:
-            [N] int64.
+            Block numbers, [N] int64.
         """
         if self._losses and epoch != self._epoch:
             self._epoch, self._ordered_by = epoch, self._losses.merge_ranks()
         known = Epoch(epoch, self.count_epochs(), self.seed, self._ordered_by.copy())
-        return read_order(self.order, known)
+        return ordered_blocks(self.order, known)
 
     def record(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
-        """Keep the losses of a training batch for the epochs to come, if the order reads them.
+        """Record the losses of a batch for later epochs, if the order reads losses.
 
         Args:
-            block_id: [B] int64, -1 for a block of padding.
-            nll: [B, T] nats; 0 where not valid.
-            valid: [B, T] bool, which tokens count.
+            block_id: Block numbers, [B] int64; -1 for a block of padding.
+            nll: Losses, [B, T] nats; 0 where not valid.
+            valid: Whether each token counts, [B, T] bool.
         """
         if self._losses:
             self._losses.record(block_id, nll, valid)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps; to be called on every rank."""
+        """Return the state for a checkpoint; call it on every rank."""
         if not self._losses:
             return {}
         ordered_by = torch.from_numpy(self._ordered_by.copy())
         return {"epoch": self._epoch, "ordered_by": ordered_by, "losses": self._losses.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the losses of a checkpoint, and those that its epoch was ordered by.
+        """Restore the losses of a checkpoint, and those that ordered its current epoch.
 
         Args:
-            state: What `state_dict` returned, of this order or of another.
+            state: State returned by `state_dict`, of this order or of another.
         """
         if self._losses and state:
             self._epoch, self._ordered_by = state["epoch"], state["ordered_by"].numpy().copy()
@@ -81,7 +81,7 @@ class Ordering:
 
 
 def count_epochs(trainer: L.Trainer | None) -> int:
-    """Return how many epochs a trainer that has its data runs; 0 if they have no end."""
+    """Return the number of epochs of a trainer with attached data; 0 if they have no end."""
     if trainer is None:
         return 0
     steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_entrodrop.data.orders import LearnFocusReview, Shuffled
-from lit_entrodrop.data.orders.ordering import Ordering, count_epochs
+from lit_entrodrop.data.orders.training_order import TrainingOrder, count_epochs
 from lit_entrodrop.model.clean_pass import forward_clean
 from regularizers import EntroDrop, RandomTokenDropout
 from tests.helpers.tiny import Tiny
@@ -133,7 +133,7 @@ def test_another_order_is_refused_within_an_epoch_alone(tiny: Tiny) -> None:
     amid, ended = states
     other = tiny.data(order=LearnFocusReview())
     other.setup()
-    with pytest.raises(ValueError, match=r"expected .*Shuffled\(\), as .*, got .*LearnFocusReview"):
+    with pytest.raises(ValueError, match=r"expected .*Shuffled\(\), .*, got .*LearnFocusReview"):
         other.load_state_dict(amid)
     other.load_state_dict(ended)
     other.trainer = tiny.trainer()
@@ -141,11 +141,11 @@ def test_another_order_is_refused_within_an_epoch_alone(tiny: Tiny) -> None:
     other.load_state_dict(amid)
 
 
-def order_of(count: int = 6, **settings: Any) -> Ordering:
-    return Ordering(LearnFocusReview(**settings), count, seed=0, count_epochs=lambda: 4)
+def order_of(count: int = 6, **settings: Any) -> TrainingOrder:
+    return TrainingOrder(LearnFocusReview(**settings), count, seed=0, count_epochs=lambda: 4)
 
 
-def record(order: Ordering, losses: list[float]) -> None:
+def record(order: TrainingOrder, losses: list[float]) -> None:
     nll = torch.tensor(losses)[:, None]
     order.record(torch.arange(len(losses)), nll, torch.ones_like(nll, dtype=torch.bool))
 
@@ -164,7 +164,7 @@ def test_losses_recorded_within_an_epoch_do_not_change_its_order() -> None:
 
 def test_state_of_an_order_without_losses_is_no_hindrance() -> None:
     order = order_of()
-    order.load_state_dict(Ordering(Shuffled(), 6, 0, lambda: 4).state_dict())
+    order.load_state_dict(TrainingOrder(Shuffled(), 6, 0, lambda: 4).state_dict())
     assert np.isin(order(1), range(6)).all()
 
 

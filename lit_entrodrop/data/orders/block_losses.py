@@ -1,4 +1,4 @@
-"""The mean training loss of each block when it was last read."""
+"""Training loss of each block at its last reading."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from lit_entrodrop.runtime.ranks import latest
 
 
 class BlockLosses:
-    """The mean training loss of each block as last read; NaN where it never was.
+    """Mean training loss of each block at its last reading; NaN before its first.
 
     Args:
         num_blocks: Number of blocks, N.
@@ -25,44 +25,42 @@ class BlockLosses:
 
     def __init__(self, num_blocks: int) -> None:
         self._values = np.full(num_blocks, np.nan, dtype=np.float32)
-        # Counts batches, of which all ranks have read equally many.
+        # Number of batches, which is the same on all ranks.
         self._time = 0
         self._when = np.zeros(num_blocks, dtype=np.int64)
         self._queue = HostQueue(self._write)
 
     def record(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
-        """Keep the losses of a batch, now or when they have arrived from the device.
+        """Record the losses of a batch, at once or when they arrive from the device.
 
         Args:
-            block_id: [B] int64, -1 for a block of padding, which is not kept.
-            nll: [B, T] nats, on the same device; 0 where not valid.
-            valid: [B, T] bool, which tokens count.
+            block_id: Block numbers, [B] int64; -1 for a block of padding, which is not recorded.
+            nll: Losses on the same device, [B, T] nats; 0 where not valid.
+            valid: Whether each token counts, [B, T] bool.
         """
         mean = nll.detach().sum(1) / valid.sum(1).clamp(min=1)
         self._queue.put(block_id, mean.float())
 
     def merge_ranks(self) -> NDArray[np.float32]:
-        """Take over what other ranks have recorded, and return all losses.
-
-        To be called on every rank.
+        """Merge the losses that all ranks recorded; call it on every rank.
 
         Returns:
-            [N], the same on every rank.
+            Loss of each block, [N] nats a token, the same on every rank.
         """
         self._queue.flush()
         self._values, self._when = latest(self._values, self._when)
         return self._values.copy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps; to be called on every rank."""
+        """Return the state for a checkpoint; call it on every rank."""
         values = torch.from_numpy(self.merge_ranks())
         return {"values": values, "when": torch.from_numpy(self._when.copy()), "time": self._time}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the losses of a checkpoint.
+        """Restore the losses of a checkpoint.
 
         Args:
-            state: What `state_dict` returned.
+            state: State returned by `state_dict`.
         """
         self._values = state["values"].numpy().copy()
         self._when = state["when"].numpy().copy()

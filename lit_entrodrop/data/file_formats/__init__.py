@@ -1,0 +1,55 @@
+"""File formats of a corpus, one module each.
+
+To add a format, add a module with `SUFFIXES` and `read_records`, as `FileFormat` describes, and its
+test. The module is found by its presence; error messages and the help text list its suffixes.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from lit_entrodrop.data.discovery import modules_with
+from lit_entrodrop.data.documents import Document, document_from_row
+from lit_entrodrop.data.file_formats.base import CorpusFile, FileFormat, Record
+
+__all__ = ["CorpusFile", "FileFormat", "Record", "read_file", "supported_formats"]
+
+
+@cache
+def supported_formats() -> dict[str, FileFormat]:
+    """Return the file formats by suffix, sorted by suffix.
+
+    >>> ", ".join(supported_formats())
+    '.csv, .json, .jsonl, .parquet, .txt'
+    """
+    formats = modules_with("read_records", __name__, __path__)
+    return dict(sorted((suffix, module) for module in formats for suffix in module.SUFFIXES))
+
+
+def read_file(path: Path, text_column: str, alone: bool) -> list[Document]:
+    """Read the documents of one file.
+
+    Args:
+        path: A file with a supported suffix.
+        text_column: Name of the column with plain text.
+        alone: Whether it is the only file of its source; only then is a plain text without
+            separators cut into groups of paragraphs.
+
+    Returns:
+        The documents, in file order.
+
+    Raises:
+        ValueError: If the file is empty, malformed or lacks the columns; the message names the
+            file and the line or row.
+    """
+    file = CorpusFile(path, alone)
+    records = supported_formats()[file.suffix].read_records(file)
+    documents = [_document(record, text_column) for record in records]
+    if not documents:
+        raise ValueError(f"{path} is empty: it contains no document. Remove the file or fill it.")
+    return documents
+
+
+def _document(record: Record, text_column: str) -> Document:
+    if isinstance(record.content, str):
+        return Document("text", record.content)
+    return document_from_row(record.content, text_column, record.where)

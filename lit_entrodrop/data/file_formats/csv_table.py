@@ -1,0 +1,27 @@
+"""CSV (.csv) with a header row."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+
+from lit_entrodrop.data.file_formats.base import CorpusFile, Record
+
+SUFFIXES = (".csv",)
+
+
+def read_records(file: CorpusFile) -> Iterator[Record]:
+    """Read one record per row; every row must have as many fields as the header."""
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.DictReader(io.StringIO(file.read_text(), newline=""), restkey="", strict=True)
+    try:
+        for number, row in enumerate(reader, start=1):
+            if "" in row or None in row.values():
+                columns = len(reader.fieldnames or ())
+                raise csv.Error(f"a row without exactly {columns} columns")
+            yield Record(f"{file.path} row {number}", row)
+    except csv.Error as error:
+        raise ValueError(
+            f"{file.path} line {reader.line_num}: expected CSV with a header, got {error}. "
+            "Quote fields that contain commas or line ends."
+        ) from error

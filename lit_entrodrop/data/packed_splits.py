@@ -1,0 +1,78 @@
+"""The packed splits of a corpus, by name."""
+
+from dataclasses import dataclass
+
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.splitting import SPLITS
+
+# The splits on which a model is evaluated during training, in this order.
+EVALUATED = ("validation", "clean_train", "forgetting")
+
+
+@dataclass(frozen=True)
+class PackedSplit:
+    """The blocks of a split, with counts of its documents.
+
+    Attributes:
+        blocks: The blocks.
+        documents: Number of documents in the blocks.
+        duplicates: Number of documents that repeat an earlier one exactly.
+        skipped: Number of documents left out because no token of theirs could be a label.
+        beyond_limit: Number of documents left out by `max_train_tokens` or `forgetting_tokens`.
+    """
+
+    blocks: PackedBlocks
+    documents: int
+    duplicates: int
+    skipped: int = 0
+    beyond_limit: int = 0
+
+    def describe(self) -> str:
+        """Describe the size of the split in one line, without its name."""
+        line = (
+            f"{self.documents:,} documents ({self.duplicates:,} exact duplicates), "
+            f"{len(self.blocks.tokens):,} tokens in {len(self.blocks):,} blocks of "
+            f"{self.blocks.block_size:,}, {self.blocks.padding:.1%} padding"
+        )
+        if self.skipped:
+            line += f"; skipped {self.skipped:,} documents without a token to predict"
+        if self.beyond_limit:
+            line += f"; left out {self.beyond_limit:,} documents beyond the token limit"
+        return line
+
+
+class PackedSplits(dict[str, PackedSplit]):
+    """Packed splits by name; a missing one is reported with the setting that adds it."""
+
+    def __missing__(self, split: str) -> PackedSplit:
+        check_split_name(split)
+        raise ValueError(f"there is no {split} split: set {split} to a share above 0 or a path.")
+
+    @property
+    def evaluated(self) -> list[str]:
+        """Names of the splits on which a model is evaluated during training, in order."""
+        return [name for name in EVALUATED if name in self] if "validation" in self else []
+
+    def num_blocks(self, split: str) -> int:
+        """Count the blocks of a split; 0 for a split that was not requested."""
+        return len(self[split].blocks) if check_split_name(split) in self else 0
+
+    def describe(self) -> str:
+        """Describe the size of each split, one line per split."""
+        present = [name for name in (*SPLITS, "forgetting") if name in self]
+        return "\n".join(f"{name}: {self[name].describe()}" for name in present)
+
+
+def check_split_name(split: str) -> str:
+    """Return the name of a split if there is such a split.
+
+    Args:
+        split: Any string.
+
+    Raises:
+        ValueError: If no split has this name.
+    """
+    known = dict.fromkeys((*SPLITS, *EVALUATED))
+    if split in known:
+        return split
+    raise ValueError(f"split: expected one of {', '.join(known)}, got {split!r}.")

@@ -1,0 +1,89 @@
+"""Batches of the training blocks, resumable within an epoch."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.loaders import Batching, ResumableDataLoader
+from lit_entrodrop.data.orders import BlockOrder
+from lit_entrodrop.data.orders.training_order import TrainingOrder
+from lit_entrodrop.data.sampling import OrderedSampler
+
+
+class TrainingBatches:
+    """Loader of the training blocks, in the order of each epoch, with its state.
+
+    Args:
+        blocks: The training blocks.
+        order: Order of the blocks.
+        seed: Seed of the order.
+        count_epochs: Function that returns the number of epochs of the run; 0 if it has no end.
+        batching: How blocks are divided into batches.
+    """
+
+    def __init__(
+        self,
+        blocks: PackedBlocks,
+        order: BlockOrder,
+        seed: int,
+        count_epochs: Callable[[], int],
+        batching: Batching,
+    ) -> None:
+        self.batching = batching
+        self._order = TrainingOrder(order, len(blocks), seed, count_epochs)
+        sampler = OrderedSampler(blocks, batching.num_replicas, batching.rank, self._order)
+        self.loader = ResumableDataLoader(blocks, sampler=sampler, **batching.loader_options())
+
+    def record_losses(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
+        """Record the losses of a batch, as `TrainingOrder.record` does."""
+        self._order.record(block_id, nll, valid)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position and the order for a checkpoint; call it on every rank."""
+        position = self.loader.state_dict()
+        return {
+            **position,
+            "is_within_epoch": position["batches"] < len(self.loader),
+            "blocks_per_batch": self.batching.blocks_per_batch,
+            "order": repr(self._order.order),
+            "ordering": self._order.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume at the position of a checkpoint.
+
+        Args:
+            state: State returned by `state_dict`, or an empty one to start at the beginning.
+        """
+        self.loader.load_state_dict(state)
+        self._order.load_state_dict(state.get("ordering", {}))
+
+
+def check_same_batches(state: dict[str, Any], batching: Batching, order: BlockOrder) -> None:
+    """Refuse to resume within an epoch whose batches or order were different.
+
+    Args:
+        state: State of `TrainingBatches` in a checkpoint.
+        batching: How blocks are divided into batches now.
+        order: Order of the blocks now.
+
+    Raises:
+        ValueError: If the batches or the order differ.
+    """
+    saved = state.get("blocks_per_batch")
+    if saved is None or not state["is_within_epoch"]:
+        return
+    if (current := batching.blocks_per_batch) != saved:
+        raise ValueError(
+            f"data.batch_size: expected {saved} blocks a batch over all devices, because the "
+            f"checkpoint was saved within an epoch, got {current}: set data.batch_size to "
+            f"{saved} / devices, or resume from a checkpoint at the end of an epoch"
+        )
+    if (saved_order := state.get("order", repr(order))) != repr(order):
+        raise ValueError(
+            f"data.order: expected {saved_order}, because the checkpoint was saved within an epoch "
+            f"of this order, got {order!r}: restore it, or resume from a checkpoint at the end of "
+            "an epoch"
+        )

@@ -1,0 +1,22 @@
+"""Checks of settings that many classes share."""
+
+from numbers import Integral
+
+
+def check_at_least(least: int, **settings: int | None) -> None:
+    """Refuse settings that are not whole numbers or are too small.
+
+    Args:
+        least: Minimum value.
+        settings: Settings by name; None is allowed.
+
+    Raises:
+        ValueError: If a setting is not a whole number of at least `least`.
+    """
+    for name, value in settings.items():
+        if value is None or (isinstance(value, Integral) and value >= least):
+            continue
+        raise ValueError(
+            f"{name}: expected a whole number of at least {least}, got {value!r}. "
+            f"Set it to {least} or more."
+        )

@@ -1,0 +1,58 @@
+"""A new file format is one module; nothing else is edited."""
+
+from collections.abc import Iterator
+from inspect import getdoc
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from lit_entrodrop.data import TextDataModule, file_formats
+from lit_entrodrop.data.file_formats import supported_formats
+from lit_entrodrop.data.sources import list_files
+from tests.lit_entrodrop.data.conftest import DataModuleFactory, sentence
+
+MODULE = '''
+"""Fortunes: documents between lines with only %."""
+
+from lit_entrodrop.data.file_formats.base import Record
+
+SUFFIXES = (".fortune",)
+
+
+def read_records(file):
+    for number, text in enumerate(file.read_text().split("\\n%\\n"), start=1):
+        yield Record(f"{file.path} fortune {number}", text if number % 2 else {"text": text})
+'''
+
+
+@pytest.fixture
+def fortunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Drop a module into the package of formats, and write a corpus in its format."""
+    package = tmp_path / "formats"
+    package.mkdir()
+    (package / "fortune.py").write_text(MODULE)
+    monkeypatch.setattr(file_formats, "__path__", [*file_formats.__path__, str(package)])
+    supported_formats.cache_clear()
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    texts = [sentence(Random(number), 20) for number in range(60)]
+    (corpus / "a.fortune").write_text("\n%\n".join(texts))
+    yield corpus
+    supported_formats.cache_clear()
+
+
+def test_a_module_in_the_package_is_a_format(fortunes: Path, datamodule: DataModuleFactory) -> None:
+    data = datamodule(corpus=str(fortunes), validation=0.2)
+    data.setup()
+    assert data.splits["train"].documents + data.splits["validation"].documents == 60
+    (fortunes / "a.fortune").rename(fortunes / "a.other")
+    with pytest.raises(ValueError, match=r"expected one of \.csv, \.fortune, \.json, .*\. Add one"):
+        list_files(fortunes)
+
+
+def test_help_lists_every_format() -> None:
+    explained = getdoc(TextDataModule)
+    assert explained is not None
+    assert f"Path to a {', '.join(supported_formats())} file" in explained
+    assert "{" not in explained

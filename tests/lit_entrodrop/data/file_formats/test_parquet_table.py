@@ -1,0 +1,27 @@
+import json
+from pathlib import Path
+
+import pyarrow  # type: ignore[import-untyped, unused-ignore]
+from pyarrow import parquet
+
+from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.file_formats import read_file
+from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    assert read_file(path, "text", alone=True) == DOCUMENTS
+
+
+def test_parquet_of_chats(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Fever."}]
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([{"messages": chat}]), path)
+    assert read_file(path, "text", alone=True) == [Document("messages", json.dumps(chat))]
+
+
+def test_other_content_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", "no table")
+    refuse(path, ["a.parquet", "Parquet", "Write it again"])
