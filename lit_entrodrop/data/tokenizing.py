@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chat import check_chat_template, encode_chat
 from lit_entrodrop.data.documents import Document
+from lit_entrodrop.runtime.progress import progress
+
+MOST_IN_A_BATCH = 1000  # documents
 
 Encoded = tuple[list[int], list[bool]]
 
@@ -85,46 +90,44 @@ def tokenize_documents(
     Raises:
         ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenised.
     """
-    # Imported here so that a start from the cache does not pay for it.
-    from datasets import Dataset, Features, Value
-
     _check_tokenizer(documents, tokenizer)
-    features = Features({"tokens": [Value("uint32")], "counted": [Value("bool")]})
-    encoded = Dataset.from_dict(
-        {"kind": [kind for kind, _ in documents], "content": [text for _, text in documents]}
-    ).map(
-        partial(encode_batch, tokenizer=tokenizer),
-        batched=True,
-        num_proc=num_proc if num_proc > 1 else None,
-        remove_columns=["kind", "content"],
-        features=features,
-        keep_in_memory=True,
-        # The block cache has its own key: hashing the tokenizer by pickle would only take time.
-        new_fingerprint="unused",
-        desc=desc,
+    size = min(MOST_IN_A_BATCH, -(-len(documents) // num_proc))
+    batches = [documents[start : start + size] for start in range(0, len(documents), size)]
+    parts = []
+    with progress(desc, len(documents), unit="documents") as advance:
+        for part in _encode_batches(batches, tokenizer, num_proc):
+            parts.append(part)
+            advance(len(part.lengths))
+    tokens = np.concatenate([part.tokens for part in parts])
+    return TokenizedDocuments(
+        tokens.astype(np.uint16) if tokens.max() < 2**16 else tokens,
+        np.concatenate([part.counted for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
     )
-    return _to_arrays(encoded)
 
 
 def encode_batch(
-    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase
-) -> dict[str, list[Any]]:
-    """Encode a batch of documents of any kind.
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
+) -> TokenizedDocuments:
+    """Tokenise some documents, in their order.
 
     Args:
-        batch: Columns `kind` and `content`.
+        documents: Documents of any kind.
         tokenizer: The tokenizer.
 
     Returns:
-        Columns `tokens`, lists of token ids, and `counted`, lists of bool of the same lengths.
+        The tokens, as uint32.
     """
-    pairs = list(zip(batch["kind"], batch["content"], strict=True))
-    texts = iter(_encode_texts([content for kind, content in pairs if kind == "text"], tokenizer))
+    texts = iter(_encode_texts([text for kind, text in documents if kind == "text"], tokenizer))
     rows = [
         next(texts) if kind == "text" else _ENCODERS[kind](json.loads(content), tokenizer)
-        for kind, content in pairs
+        for kind, content in documents
     ]
-    return {"tokens": [ids for ids, _ in rows], "counted": [counted for _, counted in rows]}
+    return TokenizedDocuments(
+        np.fromiter(chain.from_iterable(ids for ids, _ in rows), np.uint32),
+        np.fromiter(chain.from_iterable(counted for _, counted in rows), np.bool_),
+        np.array([len(ids) for ids, _ in rows], np.int64),
+    )
 
 
 def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -141,6 +144,32 @@ def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     described = [type(tokenizer).__name__, vocabulary, special, tokenizer.chat_template]
     return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
+
+
+def _encode_batches(
+    batches: Sequence[Sequence[Document]], tokenizer: PreTrainedTokenizerBase, num_proc: int
+) -> Iterator[TokenizedDocuments]:
+    if num_proc == 1:
+        yield from (encode_batch(batch, tokenizer) for batch in batches)
+        return
+    with multiprocessing.Pool(num_proc, _set_worker_tokenizer, (tokenizer,)) as pool:
+        yield from pool.imap(_encode_in_worker, batches)
+
+
+_worker_tokenizer: PreTrainedTokenizerBase | None = None
+
+
+def _set_worker_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    # Sent once per process, as a tokenizer may be as large as many documents.
+    global _worker_tokenizer
+    _worker_tokenizer = tokenizer
+    # The threads of its backend do not survive a fork.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _encode_in_worker(documents: Sequence[Document]) -> TokenizedDocuments:
+    assert _worker_tokenizer is not None, "set when the process starts"
+    return encode_batch(documents, _worker_tokenizer)
 
 
 def _check_tokenizer(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -186,18 +215,3 @@ def _end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _without_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
-
-
-def _to_arrays(encoded: Any) -> TokenizedDocuments:
-    columns = [encoded.data.column(name) for name in ("tokens", "counted")]
-    lengths, tokens, counted = [], [], []
-    for ids, marks in zip(*(column.chunks for column in columns), strict=True):
-        lengths.append(np.diff(ids.offsets.to_numpy()))
-        tokens.append(ids.flatten().to_numpy())
-        counted.append(marks.flatten().to_numpy(zero_copy_only=False))
-    joined = np.concatenate(tokens)
-    return TokenizedDocuments(
-        joined.astype(np.uint16) if joined.max() < 2**16 else joined,
-        np.concatenate(counted),
-        np.concatenate(lengths).astype(np.int64),
-    )

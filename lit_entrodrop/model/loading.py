@@ -1,7 +1,8 @@
 """Where pretrained models and tokenizers come from: the hub, a folder, a package, a GGUF file."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    modeling_gguf_pytorch_utils,
 )
+from transformers.utils.logging import set_tqdm_hook
+
+from lit_entrodrop.runtime.progress import track
 
 PACKAGE_PREFIX = "package:"
 
@@ -148,15 +153,16 @@ def load_weights(
     place = locate(source)
     quantization = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            place.name,
-            config=config,
-            dtype=dtype,
-            attn_implementation=attention,
-            output_loading_info=True,
-            **place.kwargs,
-            **quantization,
-        )
+        with transformers_progress():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                place.name,
+                config=config,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+                **place.kwargs,
+                **quantization,
+            )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
     hf_model: PreTrainedModel = loaded[0]
@@ -167,6 +173,25 @@ def load_weights(
             f"which lacks {len(missing)} of them, the first {missing[0]}: name a complete causal LM"
         )
     return hf_model
+
+
+@contextmanager
+def transformers_progress() -> Iterator[None]:
+    """Show the progress of Transformers, such as "Loading weights", with :func:`track`."""
+
+    def show(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        plain = len(args) == 1 and kwargs.keys() == {"desc"}
+        return track(args[0], kwargs["desc"]) if plain else factory(*args, **kwargs)
+
+    gguf: Any = modeling_gguf_pytorch_utils
+    hook, gguf_bar = set_tqdm_hook(show), gguf.tqdm
+    # The GGUF reader does not call the hook.
+    gguf.tqdm = lambda items, desc: track(items, desc.rstrip("."))
+    try:
+        yield
+    finally:
+        set_tqdm_hook(hook)
+        gguf.tqdm = gguf_bar
 
 
 def _package_path(source: str) -> Path:

@@ -2,13 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from operator import length_hint
 from time import monotonic
-from typing import TextIO, TypeVar
+from typing import Protocol, TextIO, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_only
 from rich import get_console
@@ -22,7 +22,13 @@ REFRESHES_PER_SECOND = 4.0
 COLOR = "#6206E0"
 
 T = TypeVar("T")
-Advance = Callable[[], None]
+
+
+class Advance(Protocol):
+    """Count items as done."""
+
+    def __call__(self, count: int = 1) -> None:
+        """Count `count` more items as done."""
 
 
 def track(
@@ -69,10 +75,10 @@ def progress(
         unit: Plural name of the items. Default: "items".
 
     Yields:
-        A function to call after each item.
+        A function to call after each item, or with the number of items done since the last call.
     """
     if getattr(rank_zero_only, "rank", 0) or not is_first():
-        yield lambda: None
+        yield lambda count=1: None
         return
     draws = can_draw()
     period = 1 / REFRESHES_PER_SECOND if draws else SECONDS_PER_LINE
@@ -89,9 +95,9 @@ def progress(
         description, total=total, completed=done, status=_status(done, total, unit, None)
     )
 
-    def advance() -> None:
+    def advance(count: int = 1) -> None:
         nonlocal done, due
-        done += 1
+        done += count
         # An update takes longer than many an item.
         if (now := monotonic()) < due:
             return

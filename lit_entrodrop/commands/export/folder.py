@@ -14,7 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_entrodrop.commands.export.card import write_card
 from lit_entrodrop.commands.export.weights import restore_model
 from lit_entrodrop.model.config import DType, LMConfig
-from lit_entrodrop.model.loading import load_tokenizer, locate
+from lit_entrodrop.model.loading import load_tokenizer, locate, transformers_progress
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.training.provenance import public_name
 
@@ -67,7 +67,8 @@ def export(
         # peft would ask the hub whether the vocabulary has grown; it never has.
         options = {"max_shard_size": max_shard_size} if whole else {"save_embedding_layers": False}
         try:
-            cast(Any, model).save_pretrained(complete, **options)
+            with transformers_progress():
+                cast(Any, model).save_pretrained(complete, **options)
         except SafetensorError as error:
             raise OSError(f"output: cannot write {folder}: {error}") from error
         tokenizer.save_pretrained(complete)

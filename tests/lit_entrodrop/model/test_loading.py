@@ -1,11 +1,13 @@
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from lit_entrodrop.model import loading
 from lit_entrodrop.model.loading import (
     Source,
     load_config,
@@ -160,3 +162,18 @@ def test_overrides_replace_entries_and_refuse_unknown_ones() -> None:
         ValueError, match=r"llama has no a_size, b_size; expected some of .*hidden_size"
     ):
         override_config(LlamaConfig(), {"b_size": 8, "a_size": 8, "hidden_size": 8})
+
+
+def test_transformers_shows_no_bars_of_its_own(
+    model_folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    def track(items: Iterable[Any], description: str) -> Iterable[Any]:
+        shown.append(description)
+        return items
+
+    monkeypatch.setattr(loading, "track", track)
+    load_weights(str(model_folder), load_config(str(model_folder), {}), torch.float32, "eager")
+    assert shown == ["Loading weights"]
+    assert "Loading weights" not in capfd.readouterr().err
