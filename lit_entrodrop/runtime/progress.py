@@ -61,18 +61,23 @@ def track(
 
 @contextmanager
 def progress(
-    description: str, total: int | None = None, completed: int = 0, unit: str = "items"
+    description: str,
+    total: int | None = None,
+    completed: int = 0,
+    unit: str = "items",
+    seconds_per_line: float = SECONDS_PER_LINE,
 ) -> Iterator[Advance]:
     """Show on the first rank how many items are done.
 
     The bar disappears at the end. It can be nested in another live display of `rich.get_console()`.
-    Work that takes less than half a minute prints no lines.
+    Without a terminal, work that takes less than `seconds_per_line` prints nothing.
 
     Args:
         description: Title of the bar.
         total: Number of items; None if unknown. Default: None.
         completed: Number of items completed earlier. Default: 0.
         unit: Plural name of the items. Default: "items".
+        seconds_per_line: Time between two lines without a terminal, in seconds. Default: 30.
 
     Yields:
         A function to call after each item, or with the number of items done since the last call.
@@ -81,11 +86,12 @@ def progress(
         yield lambda count=1: None
         return
     draws = can_draw()
-    period = 1 / REFRESHES_PER_SECOND if draws else SECONDS_PER_LINE
+    period = 1 / REFRESHES_PER_SECOND if draws else seconds_per_line
     started = monotonic()
     done, due = completed, started + (0 if draws else period)
     bar = Progress(
         *bar_columns(),
+        TextColumn("{task.fields[status]}", markup=False),
         console=get_console(),
         auto_refresh=False,
         transient=True,
@@ -115,11 +121,10 @@ def progress(
 
 
 def bar_columns() -> list[ProgressColumn]:
-    """Return the columns of every bar: description, bar, and the field `status` of the task."""
+    """Return the first columns of every bar: the description and the bar."""
     return [
         TextColumn("{task.description}", markup=False),
         BarColumn(20, complete_style=COLOR, finished_style=COLOR, pulse_style=COLOR),
-        TextColumn("{task.fields[status]}", markup=False),
     ]
 
 

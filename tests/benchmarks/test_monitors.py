@@ -1,5 +1,5 @@
 from benchmarks.monitors import discarded_output, monitors
-from lit_entrodrop.training.callbacks.progress_bar import has_terminal
+from lit_entrodrop.runtime.progress import can_draw
 from tests.benchmarks.helpers import rows_of
 
 
@@ -21,4 +21,4 @@ def test_monitors_are_compared_with_none(tmp_path):
 
 def test_bar_is_drawn_though_nobody_sees_it():
     with discarded_output():
-        assert has_terminal()
+        assert can_draw()

@@ -1,41 +1,46 @@
-"""What a run shows while it trains."""
+"""Progress bar of a run."""
 
-import logging
-import sys
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import Any, TextIO, final
+from typing import Any, final
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.callbacks.progress.rich_progress import (
-    BatchesProcessedColumn,
-    CustomBarColumn,
-)
+from lightning.pytorch.callbacks.progress.rich_progress import BatchesProcessedColumn
 from lightning.pytorch.utilities import rank_zero_info
-from rich.console import Console
-from rich.progress import ProgressColumn, TextColumn
+from rich.progress import ProgressColumn
 
+from lit_entrodrop.runtime.progress import (
+    SECONDS_PER_LINE,
+    Advance,
+    bar_columns,
+    can_draw,
+    logs_above_bar,
+    progress,
+)
 from lit_entrodrop.training.callbacks.throughput import Throughput
 
 
 @final
 @dataclass(eq=False)
 class RunProgressBar(RichProgressBar):
-    """Show losses, by entropy too, the strength of regularizers, speed, and when the run will end.
+    """Show losses (also by entropy), regularizer strength, speed and the time left.
 
-    The bar is of the epoch, counted from 1; the time left is of the whole run, validations and
-    checkpoints so far included. Where there is no terminal, a line now and then takes its place.
+    The bar covers one epoch, counted from 1. The time left covers the whole run, including
+    validations and checkpoints at their pace so far. Without a terminal, lines replace the bar.
 
     Args:
-        refreshes_per_second: how often the bar is drawn anew, at most.
-        seconds_per_line: without a terminal, time between two lines, at least; 0 for none.
+        refreshes_per_second: Maximum number of updates of the bar per second. Default: 2.
+        seconds_per_line: Minimum time between two lines without a terminal, in seconds; 0 prints
+            none. Default: 30.
     """
 
     refreshes_per_second: float = 2.0
-    seconds_per_line: float = 60.0
+    seconds_per_line: float = SECONDS_PER_LINE
 
     def __post_init__(self) -> None:
         if not (self.refreshes_per_second > 0 and self.seconds_per_line >= 0):
@@ -45,14 +50,21 @@ class RunProgressBar(RichProgressBar):
             )
         super().__init__(refresh_rate=self.refreshes_per_second)  # type: ignore[arg-type]
         self._next = 0.0
-        # Neither is known in the validation before the first step.
+        # Neither is known during the evaluation before the first step.
         self._started: float | None = None
         self._first_step = 0
-        self._handlers: list[logging.StreamHandler[TextIO]] = []
-        self._draws = has_terminal()
+        self._logs = ExitStack()
+        self._evaluation = ExitStack()
+        self._advance: Advance = lambda count=1: None
+        self._draws = can_draw()
+
+    @property
+    def sanity_check_description(self) -> str:
+        """Title of the bar before the first step."""
+        return "Evaluating the initial model"
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Draw on the first rank's terminal alone."""
+        """Draw only on the first rank, and only if standard output can."""
         super().setup(trainer, pl_module, stage)
         if not self._draws:
             self.disable()
@@ -71,7 +83,7 @@ class RunProgressBar(RichProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Draw anew if it is time."""
+        """Update the bar, or print a line, if one is due."""
         if (now := monotonic()) < self._next:
             return
         if self._draws:
@@ -82,44 +94,84 @@ class RunProgressBar(RichProgressBar):
             self._print(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the epoch as done."""
+        """Show the epoch as complete."""
         self._update(self.train_progress_bar_id, trainer.fit_loop.batch_idx + 1)
         super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the bar, or the lines."""
+        super().on_validation_start(trainer, pl_module)
+        if trainer.sanity_checking:
+            self._start_lines(self.sanity_check_description, trainer.num_sanity_val_batches)
+        else:
+            self._start_lines(self.validation_description, trainer.num_val_batches)
+
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count a batch as done."""
+        super().on_validation_batch_end(*args, **kwargs)
+        self._advance()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End the bar, or the lines."""
+        self._evaluation.close()
+        super().on_validation_end(trainer, pl_module)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the bar, or the lines."""
+        super().on_test_start(trainer, pl_module)
+        self._start_lines(self.test_description, trainer.num_test_batches)
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count a batch as done."""
+        super().on_test_batch_end(*args, **kwargs)
+        self._advance()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End the bar, or the lines."""
+        self._evaluation.close()
+        super().on_test_end(trainer, pl_module)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the bar, or the lines."""
+        super().on_predict_start(trainer, pl_module)
+        self._start_lines(self.predict_description, trainer.num_predict_batches)
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count a batch as done."""
+        super().on_predict_batch_end(*args, **kwargs)
+        self._advance()
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End the bar, or the lines."""
+        self._evaluation.close()
+        super().on_predict_end(trainer, pl_module)
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what stands beside the bar, by name; nothing here is read from a device."""
+        """Return what is shown next to the bar, by name, without reading from a device."""
         return dict(self._shown(trainer, pl_module))
 
     def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
-        """Return the parts of the bar, without Lightning's times, which are of an epoch."""
-        theme = self.theme
-        return [
-            TextColumn("[progress.description]{task.description}"),
-            CustomBarColumn(
-                bar_width=20,
-                complete_style=theme.progress_bar,
-                finished_style=theme.progress_bar_finished,
-                pulse_style=theme.progress_bar_pulse,
-            ),
-            BatchesProcessedColumn(style=theme.batch_progress),
-        ]
+        """Return the columns of the bar, without Lightning's times, which cover an epoch only."""
+        return [*bar_columns(), BatchesProcessedColumn(style="")]
 
     def _init_progress(self, trainer: L.Trainer) -> None:
-        before = sys.stderr
         super()._init_progress(trainer)
-        if sys.stderr is not before:
-            # Rich puts what is written above the bar; loggers would write across it.
-            self._handlers = [each for each in log_handlers() if each.stream is before]
-            for handler in self._handlers:
-                handler.setStream(sys.stderr)
+        self._logs.close()
+        self._logs.enter_context(logs_above_bar())
 
     def _stop_progress(self) -> None:
+        self._logs.close()
         super()._stop_progress()
-        for handler in self._handlers:
-            handler.setStream(sys.stderr)
-        self._handlers = []
+
+    def _start_lines(self, title: str, batches: Sequence[float]) -> None:
+        if self._draws or not self.seconds_per_line:
+            return
+        total = None if math.inf in batches else int(sum(batches))
+        lines = progress(title, total, unit="batches", seconds_per_line=self.seconds_per_line)
+        self._evaluation.close()
+        self._advance = self._evaluation.enter_context(lines)
 
     def _shown(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Iterator[tuple[str, str]]:
         training = getattr(pl_module, "last_training", {})
@@ -168,19 +220,3 @@ def with_buckets(name: str, metrics: Mapping[str, float]) -> str:
         if each.startswith(start) and each.endswith(end)
     ]
     return f"{metrics[name]:.3f}" + (f" ({', '.join(buckets)})" if buckets else "")
-
-
-def log_handlers() -> list["logging.StreamHandler[TextIO]"]:
-    """Return what writes Lightning's messages, and so ours, to a stream."""
-    logger: logging.Logger | None = logging.getLogger("lightning.pytorch")
-    found: list[logging.StreamHandler[TextIO]] = []
-    while logger:
-        found += [each for each in logger.handlers if isinstance(each, logging.StreamHandler)]
-        logger = logger.parent if logger.propagate else None
-    return found
-
-
-def has_terminal() -> bool:
-    """Tell whether standard output is a terminal, or a notebook, that can draw a bar."""
-    console = Console()
-    return console.is_interactive or console.is_jupyter

@@ -83,6 +83,17 @@ def test_lines_where_there_is_no_terminal(
     assert "left 0:00:00" in lines[-1]
 
 
+def test_long_evaluation_prints_lines_where_there_is_no_terminal(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tiny, RunProgressBar(seconds_per_line=1e-9))
+    lines = capsys.readouterr().err.splitlines()
+    before = [line for line in lines if line.startswith("Evaluating the initial model: ")]
+    total = len(before)
+    assert before[-1] == (f"Evaluating the initial model: {total}/{total} batches, 0:00:00 left")
+    assert f"Validation: {total}/{total} batches, 0:00:00 left" in lines
+
+
 def test_quiet_where_there_is_no_terminal(
     tiny: Tiny, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,6 +122,8 @@ def test_bar_is_drawn_on_a_terminal(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", collected.text)
     assert re.search(r"Epoch 2/2 .* 10/10 train/loss: \d\.\d{3} .*val/loss: .* left: 0:00:00", text)
     assert "Epoch 0" not in text
+    assert "Evaluating the initial model" in text
+    assert "Sanity" not in text
     # A message stands on a line of its own, above the bar.
     assert re.search(r"[\r\n]epoch 1, step 10: val/loss [^━]*[\r\n]", text)
 
