@@ -1,4 +1,4 @@
-"""Tiny subjects for the doctor, made of the real parts without the command line around them."""
+"""Tiny runs for `doctor`, made of the real parts without the command line."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -6,9 +6,10 @@ from functools import cache
 from typing import Any
 
 from lit_entrodrop.cli.lit_cli import resolved_config
-from lit_entrodrop.commands.doctor.check import Check, run_check
-from lit_entrodrop.commands.doctor.model_probe import Live
-from lit_entrodrop.commands.doctor.subject import Examiner, Subject
+from lit_entrodrop.commands.doctor.check import CheckResult, passed, run_check
+from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun, ProbingTrainer
+from lit_entrodrop.commands.doctor.model_probe import ModelProbe
+from lit_entrodrop.commands.doctor.regularizer_probe import RegularizerProbe
 from regularizers import Regularizer
 from tests.helpers.tiny import Tiny
 
@@ -18,7 +19,7 @@ def _config(words: tuple[str, ...]) -> dict[str, Any]:
     return resolved_config(words)
 
 
-def make_subject(
+def make_run(
     tiny: Tiny,
     *regularizers: Regularizer,
     lm: dict[str, Any] | None = None,
@@ -26,8 +27,8 @@ def make_subject(
     trainer: dict[str, Any] | None = None,
     read: bool = True,
     **changes: Any,
-) -> Subject:
-    """Make a subject of the tiny config with some settings changed, and read its text."""
+) -> ConfiguredRun:
+    """Make a run of the tiny config with some settings changed, and read its text."""
     config = deepcopy(_config(tuple(tiny.config())))
     config["model"]["lm"].update(lm or {})
     config["data"].update(data or {})
@@ -35,9 +36,9 @@ def make_subject(
     for path, value in changes.items():
         section, _, name = path.partition("__")
         config[section].update({name: value}) if name else config.update({section: value})
-    made = Subject(
+    made = ConfiguredRun(
         config,
-        Examiner(
+        ProbingTrainer(
             accelerator="cpu",
             devices=1,
             logger=False,
@@ -55,18 +56,41 @@ def make_subject(
     return made
 
 
-def examined(
-    subject: Subject,
-    *checks: Callable[[Live], Check],
-    prepare: Callable[[Live], None] = lambda _: None,
-) -> list[Check]:
-    """Run checks of a live model, which may be prepared for them."""
-    found: list[Check] = []
+def check_model(
+    run: ConfiguredRun,
+    *checks: Callable[[ModelProbe], CheckResult],
+    prepare: Callable[[ModelProbe], None] = lambda _: None,
+) -> list[CheckResult]:
+    """Build the model of a run, and run checks of it.
 
-    def examine() -> None:
-        live = Live(subject)
-        prepare(live)
-        found.extend(run_check(check, live) for check in checks)
+    Args:
+        run: Run whose text has been read.
+        checks: Checks to run.
+        prepare: Function that may break the model before the checks.
+    """
+    found: list[CheckResult] = []
 
-    subject.examining(examine)
+    def run_checks() -> None:
+        probe = ModelProbe(run)
+        prepare(probe)
+        found.extend(run_check(check, probe) for check in checks)
+
+    run.with_model(run_checks)
+    return found
+
+
+def check_regularizers(
+    run: ConfiguredRun,
+    *checks: Callable[[RegularizerProbe], CheckResult],
+    prepare: Callable[[ModelProbe], None] = lambda _: None,
+) -> list[CheckResult]:
+    """Build the model of a run, and run checks of its regularizers; see `check_model`."""
+    found: list[CheckResult] = []
+
+    def run_checks(model: ModelProbe) -> CheckResult:
+        probe = RegularizerProbe(model)
+        found.extend(run_check(check, probe) for check in checks)
+        return passed("")
+
+    check_model(run, run_checks, prepare=prepare)
     return found

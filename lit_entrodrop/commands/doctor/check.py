@@ -1,4 +1,4 @@
-"""What a check says, and how checks are run so that one that breaks does not end the others."""
+"""Results of checks, and a runner that turns an error within a check into a failed result."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -7,18 +7,18 @@ from typing import Generic, Literal, TypeVar
 from lit_entrodrop.cli.parsing import one_line
 
 Status = Literal["pass", "warn", "fail", "skip"]
-Subject = TypeVar("Subject")
+Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True)
-class Check:
-    """What one check found.
+class CheckResult:
+    """Result of one check.
 
     Args:
-        status: ``skip`` means that it was not looked at.
-        found: in words, with numbers.
-        remedy: what to do about it, if anything.
-        name: of the check; its function's, once it has been run.
+        status: Outcome; ``skip`` means that the check did not run.
+        found: What the check found, with numbers.
+        remedy: What to do about it; empty if nothing.
+        name: Name of the check; :func:`run_check` takes it from the function.
     """
 
     status: Status
@@ -28,56 +28,51 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Theme(Generic[Subject]):
-    """Checks of one kind.
+class Theme(Generic[Checked]):
+    """Group of checks that look at the same kind of object.
 
     Args:
-        name: of the kind.
-        checks: functions that look at a subject; their names are those of the checks.
+        name: Name of the group.
+        checks: Functions that check an object; each is named after what it checks.
     """
 
     name: str
-    checks: tuple[Callable[[Subject], Check], ...]
+    checks: tuple[Callable[[Checked], CheckResult], ...]
 
 
-def passed(found: str) -> Check:
-    """Return a check without complaint."""
-    return Check("pass", found)
+def passed(found: str) -> CheckResult:
+    """Return the result of a check that found no problem."""
+    return CheckResult("pass", found)
 
 
-def warned(found: str, remedy: str) -> Check:
-    """Return a check that a user should read before a run."""
-    return Check("warn", found, remedy)
+def warned(found: str, remedy: str) -> CheckResult:
+    """Return the result of a check that found a possible problem."""
+    return CheckResult("warn", found, remedy)
 
 
-def failed(found: str, remedy: str) -> Check:
-    """Return a check that must not stay as it is."""
-    return Check("fail", found, remedy)
+def failed(found: str, remedy: str) -> CheckResult:
+    """Return the result of a check that found a problem to fix before training."""
+    return CheckResult("fail", found, remedy)
 
 
-def run_check(check: Callable[[Subject], Check], subject: Subject) -> Check:
-    """Run a check; an error within it is a failure, in the error's own words.
+def run_check(check: Callable[[Checked], CheckResult], checked: Checked) -> CheckResult:
+    """Run a check; an error within it becomes a failed result with the error's message.
 
     >>> run_check(lambda number: passed(f"{1 / number}"), 0).found
     'ZeroDivisionError: division by zero'
     """
     try:
-        found = check(subject)
-    except Exception as error:  # whatever a model, a plug-in or a file may raise
-        found = failure_of(error)
-    return replace(found, name=name_of(check))
+        result = check(checked)
+    except Exception as error:  # a model, a plug-in or a file may raise anything
+        message = one_line(error)
+        # This package raises ValueError with a remedy; of other errors, the type helps more.
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        result = CheckResult("fail", f"{kind}{message}" if message else type(error).__name__)
+    return replace(result, name=name_of(check))
 
 
-def failure_of(error: Exception) -> Check:
-    """Return the check that an error ended."""
-    said = one_line(error)
-    # A ValueError of ours says what to do; of others the kind tells more than the words.
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return Check("fail", f"{kind}{said}" if said else type(error).__name__)
-
-
-def name_of(check: Callable[..., Check]) -> str:
-    """Return the name of a check for readers.
+def name_of(check: Callable[..., CheckResult]) -> str:
+    """Return the displayed name of a check.
 
     >>> name_of(run_check)
     'run check'
@@ -85,6 +80,6 @@ def name_of(check: Callable[..., Check]) -> str:
     return check.__name__.replace("_", " ").strip()
 
 
-def any_fails(checks: Iterable[Check]) -> bool:
-    """Tell whether something must not stay as it is."""
-    return any(check.status == "fail" for check in checks)
+def any_fails(results: Iterable[CheckResult]) -> bool:
+    """Return whether any check failed."""
+    return any(result.status == "fail" for result in results)

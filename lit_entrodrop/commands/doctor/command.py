@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +16,8 @@ from rich.table import Table
 from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.doctor.check import (
-    Check,
+    Checked,
+    CheckResult,
     Status,
     Theme,
     any_fails,
@@ -24,134 +25,161 @@ from lit_entrodrop.commands.doctor.check import (
     passed,
     run_check,
 )
-from lit_entrodrop.commands.doctor.data import DATA
-from lit_entrodrop.commands.doctor.model import MODEL
-from lit_entrodrop.commands.doctor.model_probe import Live
-from lit_entrodrop.commands.doctor.regularizing import REGULARIZERS
-from lit_entrodrop.commands.doctor.resources import DEVICE, DISK, room_to_load
-from lit_entrodrop.commands.doctor.schedule import SCHEDULE
-from lit_entrodrop.commands.doctor.subject import Subject, subject_of
+from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun, configured_run
+from lit_entrodrop.commands.doctor.data_checks import DATA
+from lit_entrodrop.commands.doctor.model_checks import MODEL
+from lit_entrodrop.commands.doctor.model_probe import ModelProbe
+from lit_entrodrop.commands.doctor.regularizer_checks import REGULARIZERS
+from lit_entrodrop.commands.doctor.regularizer_probe import RegularizerProbe
+from lit_entrodrop.commands.doctor.resource_checks import DEVICE, DISK, room_to_load
+from lit_entrodrop.commands.doctor.schedule_checks import SCHEDULE
+from lit_entrodrop.runtime.progress import progress
 
-S = TypeVar("S")
-WIDTH = 120  # where no terminal says how wide it is
+WIDTH = 120  # characters, if the output is not a terminal
 COLORS: dict[Status, str] = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
+NUMBER_OF_CHECKS = 2 + sum(
+    len(theme.checks) for theme in (DEVICE, DATA, DISK, SCHEDULE, MODEL, REGULARIZERS)
+)
 DESCRIPTION = """Check a config before an expensive run.
 
-Takes all arguments of `fit`. Reads the text and builds the model as `fit` does, looks at tokens,
-splits, duplicates, memory, disk and schedule, and runs a few real training steps without learning
-from them: whether packed documents stay apart, gradients accumulate, dropout and regularizers do
-what they are meant to. Prints a line for each check, and what to do where it warns or fails. Exits
-with 1 if a check fails, else with 0. Never writes into the run's folder, and trains nothing."""
+Takes all arguments of `fit`. Reads the text and builds the model as `fit` does. Checks tokens,
+splits, duplicates, memory, disk and schedule. Then runs a few training steps without updating the
+model, to check that packed documents stay apart, that gradients accumulate, and that dropout and
+regularizers have the intended effect. Prints one line per check, and remedies at the end. Exits
+with status 1 if a check fails, else with 0. Writes nothing into the run folder."""
 EPILOG = "example: lit-entrodrop doctor --config configs/base.yaml --config mine.yaml --quick"
-QUICK = "it runs the model, which --quick leaves out"
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command; exit with 1 if a check fails.
+    """Run the command; exit with status 1 if a check fails.
 
     Raises:
-        ValueError: if the config is wrong.
+        ValueError: If the config is invalid.
     """
     own, arguments = _parser().parse_known_args(words)
     if own.json is not None:
         Path(own.json).parent.mkdir(parents=True, exist_ok=True)
     config = resolved_config(arguments)
     console = console_of(WIDTH)
-    found: list[tuple[str, Check]] = []
-    with subject_of(config) as subject:
-        for theme, check in checks_of(subject, own.quick):
+    found: list[tuple[str, CheckResult]] = []
+    with (
+        configured_run(config) as run,
+        progress("Checking", NUMBER_OF_CHECKS - own.quick, unit="checks") as advance,
+    ):
+        for theme, result in results_of(run, own.quick):
             if not found or found[-1][0] != theme:
                 console.print(f"[bold]{theme}[/bold]")
-            found.append((theme, check))
-            _show(console, check)
-    counts = Counter(check.status for _, check in found)
-    told = ", ".join(f"{counts[status]} {status}" for status in COLORS if counts[status])
-    console.print(f"[bold]{told}[/bold]")
+            found.append((theme, result))
+            _show(console, result.status, f"{result.name}: {result.found}")
+            advance()
+    results = [result for _, result in found]
+    console.print(f"[bold]{verdict(results)}[/bold]")
+    for status in ("fail", "warn"):
+        for result in results:
+            if result.status == status and result.remedy:
+                _show(console, status, f"{result.name} -> {result.remedy}")
     if own.json is not None:
         Path(own.json).write_text(report(found))
-    if any_fails(check for _, check in found):
+    if any_fails(results):
         sys.exit(1)
 
 
-def checks_of(subject: Subject, quick: bool) -> Iterator[tuple[str, Check]]:
-    """Run all checks on a subject, those that cost least first.
+def results_of(run: ConfiguredRun, quick: bool) -> Iterator[tuple[str, CheckResult]]:
+    """Run all checks, the cheapest first.
 
     Args:
-        subject: whose text has not been read yet.
-        quick: leave out what runs the model.
+        run: Run whose text has not been read yet.
+        quick: Whether to skip the checks that run the model.
 
     Yields:
-        The theme of each check, and what it found.
+        Theme and result of each check.
     """
-    yield from _of(DEVICE, subject)
-    reading = run_check(reading_the_text, subject)
+    yield from _results(DEVICE, run)
+    reading = run_check(reading_the_text, run)
     yield DATA.name, reading
     if reading.status == "fail":
         others = (DATA, DISK, SCHEDULE, MODEL, REGULARIZERS)
-        yield from _all_skipped(others, "there is no text to look at")
+        yield from _all_skipped(others, "the text could not be read")
         return
     for theme in (DATA, DISK, SCHEDULE):
-        yield from _of(theme, subject)
+        yield from _results(theme, run)
     if quick:
-        yield from _all_skipped((MODEL, REGULARIZERS), QUICK)
+        yield from _all_skipped((MODEL, REGULARIZERS), "it runs the model, which --quick skips")
     else:
-        yield from _with_model(subject)
+        yield from _results_with_model(run)
 
 
-def reading_the_text(subject: Subject) -> Check:
-    """Read, split, tokenise and pack the text."""
-    subject.read_data()
-    return passed(subject.data.summary().replace("\n", "; "))
+def reading_the_text(run: ConfiguredRun) -> CheckResult:
+    """Read, split, tokenize and pack the text."""
+    run.read_data()
+    return passed(run.data.summary().replace("\n", "; "))
 
 
-def report(found: Sequence[tuple[str, Check]]) -> str:
-    """Return what was found as JSON, for other programs."""
-    checks = [{"theme": theme, **asdict(check)} for theme, check in found]
-    status = "fail" if any_fails(check for _, check in found) else "pass"
+def verdict(results: Sequence[CheckResult]) -> str:
+    """Return the overall result in one sentence.
+
+    >>> verdict([passed("no duplicates"), CheckResult("warn", "0.9 epochs")])
+    '2 checks: 1 passed, 1 warned, 0 failed. The config can be trained; read the warnings first.'
+    """
+    counts = Counter(result.status for result in results)
+    skipped = f", {counts['skip']} skipped" if counts["skip"] else ""
+    if counts["fail"]:
+        advice = "Fix the failures before training."
+    elif counts["warn"]:
+        advice = "The config can be trained; read the warnings first."
+    else:
+        advice = "The config can be trained."
+    return (
+        f"{len(results)} checks: {counts['pass']} passed, {counts['warn']} warned, "
+        f"{counts['fail']} failed{skipped}. {advice}"
+    )
+
+
+def report(found: Sequence[tuple[str, CheckResult]]) -> str:
+    """Return all results as JSON, for other programs."""
+    checks = [{"theme": theme, **asdict(result)} for theme, result in found]
+    status = "fail" if any_fails(result for _, result in found) else "pass"
     return json.dumps({"schema": 1, "status": status, "checks": checks}, indent=2)
 
 
-def _with_model(subject: Subject) -> Iterator[tuple[str, Check]]:
-    found: list[tuple[str, Check]] = []
+def _results_with_model(run: ConfiguredRun) -> Iterator[tuple[str, CheckResult]]:
+    found: list[tuple[str, CheckResult]] = []
 
-    def building_the_model(subject: Subject) -> Check:
-        room = room_to_load(subject)
+    def building_the_model(run: ConfiguredRun) -> CheckResult:
+        room = room_to_load(run)
         if room.status != "pass":
             return room
-        subject.examining(examine)
-        trained, where = subject.sizes.trainable, subject.trainer.strategy.root_device.type
+        run.with_model(run_checks)
+        trainable, device = run.sizes.trainable, run.trainer.strategy.root_device.type
         return passed(
-            f"{subject.sizes.parameters:,} parameters, {trained:,} of them trained; examined on "
-            f"{where} in {subject.trainer.precision}"
+            f"{run.sizes.parameters:,} parameters, {trainable:,} of them trainable; checked on "
+            f"{device} in {run.trainer.precision}"
         )
 
-    def examine() -> None:
-        live = Live(subject)
-        for theme in (MODEL, REGULARIZERS):
-            found.extend(_of(theme, live))
+    def run_checks() -> None:
+        probe = ModelProbe(run)
+        found.extend(_results(MODEL, probe))
+        found.extend(_results(REGULARIZERS, RegularizerProbe(probe)))
 
-    yield MODEL.name, run_check(building_the_model, subject)
-    yield from found or _all_skipped((MODEL, REGULARIZERS), "the model is not built")
+    yield MODEL.name, run_check(building_the_model, run)
+    yield from found or _all_skipped((MODEL, REGULARIZERS), "the model could not be built")
 
 
-def _all_skipped(themes: Sequence[Theme[Any]], why: str) -> Iterator[tuple[str, Check]]:
+def _all_skipped(themes: Sequence[Theme[Any]], why: str) -> Iterator[tuple[str, CheckResult]]:
     for theme in themes:
         for check in theme.checks:
-            yield theme.name, Check("skip", why, name=name_of(check))
+            yield theme.name, CheckResult("skip", why, name=name_of(check))
 
 
-def _of(theme: Theme[S], subject: S) -> Iterator[tuple[str, Check]]:
-    return ((theme.name, run_check(check, subject)) for check in theme.checks)
+def _results(theme: Theme[Checked], checked: Checked) -> Iterator[tuple[str, CheckResult]]:
+    return ((theme.name, run_check(check, checked)) for check in theme.checks)
 
 
-def _show(console: Console, check: Check) -> None:
+def _show(console: Console, status: Status, text: str) -> None:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=4)
     table.add_column()
-    color = COLORS[check.status]
-    table.add_row(f"[{color}]{check.status}[/{color}]", escape(f"{check.name}: {check.found}"))
-    if check.remedy:
-        table.add_row("", escape(f"-> {check.remedy}"))
+    table.add_row(f"[{COLORS[status]}]{status}[/]", escape(text))
     console.print(table)
 
 
@@ -162,6 +190,8 @@ def _parser() -> argparse.ArgumentParser:
         EPILOG,
         usage="%(prog)s [--quick] [--json FILE] [any argument of fit ...]",
     )
-    parser.add_argument("--quick", action="store_true", help="leave out what runs the model")
-    parser.add_argument("--json", metavar="FILE", help="write what was found to a file too")
+    parser.add_argument("--quick", action="store_true", help="Skip the checks that run the model.")
+    parser.add_argument(
+        "--json", metavar="FILE", help="Path to a file to which the results are written as JSON."
+    )
     return parser

@@ -1,102 +1,97 @@
-"""Real training steps of a model that is set up, from which it does not learn.
+"""Probe of a model: real training steps on some of its text, without learning from them.
 
-B rows in the batch, T tokens in a row.
+B rows in a batch, T tokens in a row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from lit_entrodrop.commands.doctor.regularizer_probe import Trial, try_each
-from lit_entrodrop.commands.doctor.subject import Subject
+from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.training.models import build_frozen_for
-from regularizers import Outputs, Regularizer, Regularizers
+from regularizers import Outputs, Regularizer, Regularizers, TrainingStep
 
-TOKENS = 4096  # of a batch, at most
+TOKENS = 4096  # maximum of a batch
 ROWS = 16
-# Of a forward pass on a CPU, which takes some seconds for them; checks take about 15 such passes.
+# Budget of a forward pass on a CPU, which takes some seconds; the checks run about 15 of them.
 CPU_FLOPS = 5e10
-SHORTEST = 64  # tokens of a row, to which it is cut at most
-COMPARED = 20_000_000  # numbers of a gradient
+SHORTEST = 64  # tokens to which a row may be shortened
+COMPARED = 20_000_000  # elements of a gradient
 
 
-class Live:
-    """A model in the state in which `fit` would train it, and some of its text.
+class ModelProbe:
+    """Training steps of a model that is set up as in `fit`; neither module nor trainer is changed.
 
     Args:
-        subject: within :meth:`Subject.examining`.
+        run: Run whose model is built, within :meth:`ConfiguredRun.with_model`.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.trainer = subject.trainer
-        self.module = subject.module
-        self.causal_lm = subject.module.causal_lm
-        if self.module.regularizers.requirements.reference:
-            # `fit` builds it with the entropies of the whole corpus, which take too long here.
-            frozen = build_frozen_for(
-                self.trainer,
-                subject.data,
-                self.module.lm,
-                self.module.reference,
-                self.module.tokenizer,
+    def __init__(self, run: ConfiguredRun) -> None:
+        self.run = run
+        self.trainer = run.trainer
+        self.module = run.module
+        self.causal_lm = run.module.causal_lm
+        self._score_reference: Callable[[Batch], Outputs] | None = None
+        required = self.module.regularizers.requirements
+        if required.reference:
+            # `fit` also scores the whole corpus with it, which would take too long here.
+            module = self.module
+            reference = build_frozen_for(
+                self.trainer, run.data, module.lm, module.reference, module.tokenizer
             )
-            required = self.module.regularizers.requirements
-            self.module._score_frozen = partial(score_clean, frozen, required=required)
+            self._score_reference = partial(score_clean, reference, required=required)
+
+    @property
+    def regularizers(self) -> dict[str, Regularizer]:
+        """Regularizers of the run, by name."""
+        configured = self.module.regularizers
+        return dict(zip(configured.names, configured.ordered, strict=True))
 
     @cached_property
     def batch(self) -> Batch:
-        """Some training blocks on the device, with entropies by the model as it is."""
+        """Batch of training blocks on the device, with entropies under the current model."""
         batch = self.rows("train")
         entropy = self.score(batch).entropy
-        known = entropy[~entropy.isnan()].float()
-        places = torch.linspace(0, 1, 1001, device=known.device)
-        self.module.entropies.corpus_quantiles = torch.quantile(known, places)
         if self.module.regularizers.requirements.holdout_neighbours is not None:
-            # To measure them takes passes over the corpus: any that differ show what they do.
+            # Measuring gains takes passes over the corpus; any distinct values show the effect.
             batch = {**batch, "holdout_gain": made_up_gains(batch["document_ids"])}
         return {**batch, "entropy": entropy}
 
     @cached_property
     def longest(self) -> Batch:
-        """The training block that holds the longest document, with entropies likewise."""
-        blocks = self.subject.blocks("train")
-        assert blocks is not None, "there is always something to train on"
+        """Training block with the longest document, with entropies under the current model."""
+        blocks = self.run.train_blocks
         chunk = np.diff(blocks.chunk_starts).argmax()
         index = int(np.searchsorted(blocks.block_starts, chunk, side="right")) - 1
         batch = self._collate(blocks, [index])
         return {**batch, "entropy": self.score(batch).entropy}
 
-    @cached_property
-    def trials(self) -> list[Trial]:
-        """What each regularizer that is not idle does in a training step."""
-        return try_each(self)
-
     def rows(self, split: str, passes: int = 1, each_once: bool = False) -> Batch:
-        """Return some evenly spaced blocks of a split, or of a large model on a CPU the starts.
+        """Return evenly spaced blocks of a split; for a large model on a CPU, only their starts.
 
         Args:
-            split: of the data.
-            passes: for how many batches of checks it may take time.
-            each_once: return fewer rows where the split has fewer blocks, in place of some again.
+            split: Name of the split.
+            passes: Number of batches by which the budget of a forward pass is multiplied.
+            each_once: Whether to return fewer rows, instead of repeating some, if the split has
+                fewer blocks than a batch has rows.
         """
-        blocks = self.subject.blocks(split)
-        assert blocks is not None, "the caller knows the split"
+        blocks = self.run.blocks(split)
+        assert blocks is not None, "callers ask only for splits of the config"
         rows, _ = self.shape(passes)
         rows = min(rows, len(blocks)) if each_once else rows
         return self._collate(blocks, spread(len(blocks), rows), passes)
 
     def packed_rows(self) -> Batch | None:
-        """Return some training blocks that hold two documents or more, if there are any."""
-        blocks = self.subject.blocks("train")
-        assert blocks is not None, "there is always something to train on"
+        """Return training blocks that contain at least two documents, or None if there are none."""
+        blocks = self.run.train_blocks
         packed = np.flatnonzero(np.diff(blocks.block_starts) > 1)
         if not len(packed):
             return None
@@ -104,19 +99,12 @@ class Live:
         return self._collate(blocks, packed[spread(len(packed), count)].tolist())
 
     def shape(self, passes: int = 1) -> tuple[int, int]:
-        """Return of how many rows and tokens a batch is: an even number of rows."""
+        """Return the number of rows of a batch, which is even, and of tokens in a row."""
         tokens = TOKENS
         if self.trainer.strategy.root_device.type == "cpu":
             parameters = sum(each.numel() for each in self.causal_lm.parameters())
             tokens = min(tokens, int(CPU_FLOPS / (2 * parameters)))
-        return batch_shape(tokens * passes, self.subject.data.block_size)
-
-    def _collate(self, blocks: PackedBlocks, indices: Sequence[int], passes: int = 1) -> Batch:
-        rows = default_collate([blocks[index] for index in indices])
-        _, length = self.shape(passes)
-        cut = {name: each[:, :length] if each.dim() == 2 else each for name, each in rows.items()}
-        batch: Batch = self.trainer.strategy.batch_to_device(cut)
-        return batch
+        return batch_shape(tokens * passes, self.run.data.block_size)
 
     def score(self, batch: Batch) -> Outputs:
         """Run the model on clean input in eval mode, in the precision of the run."""
@@ -127,81 +115,108 @@ class Live:
         self,
         batch: Batch,
         regularizers: Sequence[Regularizer] = (),
-        at: float = 0.0,
+        progress: float = 0.0,
         micro_batch: int = 0,
-    ) -> Tensor:
-        """Run the module's own training step, and return its loss in units of T, with gradient.
+    ) -> tuple[Tensor, Tensor]:
+        """Run a training step under some regularizers.
 
         Args:
-            batch: of any number of rows.
-            regularizers: in place of all.
-            at: progress of the training at which they find themselves, in [0, 1].
-            micro_batch: index of the batch, by which random draws differ.
+            batch: Batch of any number of rows.
+            regularizers: Regularizers to apply instead of the configured ones.
+            progress: Share of the training that is done at this step, in [0, 1].
+            micro_batch: Index of the micro-batch, which changes random draws.
+
+        Returns:
+            Loss summed over tokens, with gradient, and the sum of their weights.
         """
-        self.trainer.at_step = round(at * self.module.total_steps)
-        with (
-            self._micro_batches(max(micro_batch + 1, self.trainer.accumulate_grad_batches)),
-            self._only(regularizers),
-            self.trainer.precision_plugin.train_step_context(),
-        ):
-            return self.module.training_step(batch, micro_batch)
+        steps = self.module.total_steps
+        step = replace(
+            self.module.describe_step(batch, micro_batch),
+            progress=round(progress * steps) / steps,
+            global_step=round(progress * steps),
+            micro_batch=micro_batch,
+        )
+        if regularizers:
+            step = self._with_corpus(step, batch)
+        with self.trainer.precision_plugin.train_step_context():
+            _, loss, weight = self.module.regularized_loss(batch, step, Regularizers(regularizers))
+        return loss, weight
+
+    def mean_loss(
+        self,
+        batch: Batch,
+        regularizers: Sequence[Regularizer] = (),
+        progress: float = 0.0,
+        micro_batch: int = 0,
+    ) -> float:
+        """Return the loss of a training step in nats per token; see :meth:`loss`."""
+        loss, weight = self.loss(batch, regularizers, progress, micro_batch)
+        return loss.item() / max(weight.item(), 1e-8)
 
     def gradient(
         self, batches: Sequence[Batch], regularizers: Sequence[Regularizer] = ()
     ) -> Tensor:
-        """Accumulate the gradient of some micro-batches as `fit` does, in eval mode.
+        """Return the gradient that micro-batches accumulate in eval mode, fp32 on the CPU.
 
         Args:
-            batches: micro-batches of one optimizer step.
-            regularizers: in place of all.
+            batches: Micro-batches of one optimizer step.
+            regularizers: Regularizers to apply instead of the configured ones.
 
         Returns:
-            As many numbers of it as are worth comparing, fp32 on the CPU.
+            The first elements of the gradient of the mean loss, at most 20 million.
         """
-        self.module.step_weight.zero_()
+        # Losses in units of T stay within the range of half precision.
+        scale = len(batches) * batches[0]["labels"].shape[1]
         self.module.zero_grad()
-        self.causal_lm.eval()
-        try:
-            with self._micro_batches(len(batches)):
-                for index, batch in enumerate(batches):
-                    loss = self.loss(batch, regularizers, at=1.0, micro_batch=index)
-                    (loss / len(batches)).backward()
-                self.module.on_before_optimizer_step(self.trainer.optimizers[0])
-            return self._compared_gradient()
-        finally:
-            self.causal_lm.train()
-            self.module.zero_grad()
-
-    def _compared_gradient(self) -> Tensor:
+        weights = 0.0
+        with self.without_dropout():
+            for index, batch in enumerate(batches):
+                loss, weight = self.loss(batch, regularizers, progress=1.0, micro_batch=index)
+                (loss / scale).backward()
+                weights += weight.item()
         parts, count = [], 0
         for parameter in self.module.parameters():
             if parameter.grad is not None and count < COMPARED:
                 parts.append(parameter.grad.flatten()[: COMPARED - count].float().cpu())
                 count += len(parts[-1])
-        return torch.cat(parts)
+        self.module.zero_grad()
+        return torch.cat(parts) * (scale / max(weights, 1e-8))
 
     @contextmanager
-    def _micro_batches(self, count: int) -> Iterator[None]:
-        configured = self.trainer.accumulate_grad_batches
-        self.trainer.accumulate_grad_batches = count
+    def without_dropout(self) -> Iterator[None]:
+        """Put the model in eval mode, with gradients, while the context lasts."""
+        self.causal_lm.eval()
         try:
             yield
         finally:
-            self.trainer.accumulate_grad_batches = configured
+            self.causal_lm.train()
 
-    @contextmanager
-    def _only(self, regularizers: Sequence[Regularizer]) -> Iterator[None]:
-        configured = self.module.regularizers
-        self.module.regularizers = Regularizers(regularizers)
-        try:
-            yield
-        finally:
-            self.module.regularizers = configured
-            self.trainer.at_step = 0
+    @cached_property
+    def _corpus_entropy(self) -> Tensor:
+        entropy = self.batch["entropy"]
+        known = entropy[~entropy.isnan()].float()
+        return torch.quantile(known, torch.linspace(0, 1, 1001, device=known.device))
+
+    def _with_corpus(self, step: TrainingStep, batch: Batch) -> TrainingStep:
+        """Add what `fit` computes over the corpus before the first step."""
+        reference = self._score_reference
+        return replace(
+            step,
+            corpus_entropy=self._corpus_entropy,
+            # Several regularizers may ask for the same outputs.
+            reference=cache(partial(reference, batch)) if reference else None,
+        )
+
+    def _collate(self, blocks: PackedBlocks, indices: Sequence[int], passes: int = 1) -> Batch:
+        rows = default_collate([blocks[index] for index in indices])
+        _, length = self.shape(passes)
+        cut = {name: each[:, :length] if each.dim() == 2 else each for name, each in rows.items()}
+        batch: Batch = self.trainer.strategy.batch_to_device(cut)
+        return batch
 
 
 def made_up_gains(document_ids: Tensor) -> Tensor:
-    """Return another gain for each document of each row; NaN for padding.
+    """Return a distinct gain for each document of each row; NaN for padding.
 
     >>> made_up_gains(torch.tensor([[0, 0, 1, -1], [0, 0, 0, 0]]))
     tensor([[0.0000, 0.0000, 0.2500,    nan],
@@ -212,7 +227,7 @@ def made_up_gains(document_ids: Tensor) -> Tensor:
 
 
 def spread(available: int, wanted: int) -> list[int]:
-    """Return evenly spaced indices, again from the first where there are too few.
+    """Return evenly spaced indices; they repeat if fewer are available than wanted.
 
     >>> spread(10, 2), spread(1, 2)
     ([0, 5], [0, 0])
@@ -223,7 +238,7 @@ def spread(available: int, wanted: int) -> list[int]:
 
 
 def split_rows(batch: Batch) -> list[Batch]:
-    """Cut a batch into two of half the rows.
+    """Split a batch into two halves by rows.
 
     >>> [part["labels"].tolist() for part in split_rows({"labels": torch.tensor([1, 2, 3, 4])})]
     [[1, 2], [3, 4]]
@@ -236,7 +251,7 @@ def split_rows(batch: Batch) -> list[Batch]:
 
 
 def batch_shape(tokens: int, block_size: int) -> tuple[int, int]:
-    """Return an even number of rows, and tokens of a row, of a batch of some tokens.
+    """Return an even number of rows, and the number of tokens in a row, for a token budget.
 
     >>> batch_shape(4096, 512), batch_shape(400, 512), batch_shape(10, 512)
     ((8, 512), (2, 200), (2, 64))

@@ -1,126 +1,151 @@
-"""Real training steps under one regularizer each."""
+"""Probe of regularizers: the effect of each one alone in a training step."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from lit_entrodrop.commands.doctor.watching import Watched, at_most, strength, watching
-from lit_entrodrop.model.clean_pass import Batch
-from lit_entrodrop.training.module import LitCausalLM
-from regularizers import EmbeddingDropout, Regularizer
+from lit_entrodrop.commands.doctor.hook_records import HookRecords, recording_copy
+from lit_entrodrop.commands.doctor.model_probe import ModelProbe
+from regularizers import Constant, EmbeddingDropout, Regularizer
+from regularizers.base import curricula_of
 
-if TYPE_CHECKING:
-    from lit_entrodrop.commands.doctor.model_probe import Live
-
-WORDS = {
+HOOK_TARGETS = {
     "on_input_ids": "ids",
     "on_embeddings": "embeddings",
     "on_token_weight": "weights",
     "on_token_loss": "losses",
 }
-
-BEFORE = ("on_input_ids", "on_embeddings", "on_token_weight")
+INPUT_HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight")
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One regularizer in one training step.
+class RegularizerEffect:
+    """Effect of one regularizer in one training step.
 
     Args:
-        name: of the regularizer.
-        regularizer: itself.
-        strength: of its curriculum; None if it has none.
-        watched: what its hooks did.
-        loss: of the step, in nats a token.
-        plain: that of the same step without it.
-        later: whether it changes the loss of a model that differs from what it is compared with, on
-            the longest document, after evaluations that tell of overfitting; None if it does at
-            once.
+        name: Name of the regularizer.
+        regularizer: Regularizer as configured.
+        strength: Strength of its curriculum; None if it has none.
+        records: Calls of its hooks.
+        loss: Loss of the step, in nats per token.
+        plain_loss: Loss of the same step without it, in nats per token.
+        acts_later: Whether it has an effect on the longest document, once the model differs from
+            its reference and evaluations show overfitting; None if it has an effect at once.
     """
 
     name: str
     regularizer: Regularizer
     strength: float | None
-    watched: Watched
+    records: HookRecords
     loss: float
-    plain: float
-    later: bool | None = None
+    plain_loss: float
+    acts_later: bool | None = None
 
     @property
     def changes(self) -> list[str]:
-        """What it changes, and of which share of the tokens."""
-        told = []
-        for hook, changed in self.watched.changes.items():
-            real = self.watched.calls[hook][2].document_ids >= 0
+        """What it changes, with the share of the tokens."""
+        shares = []
+        for hook, changed in self.records.changes.items():
+            real = self.records.calls[hook][2].document_ids >= 0
             if changed.any():
-                told.append(f"{changed.sum() / real.sum():.1%} of {WORDS[hook]}")
-        return told
+                shares.append(f"{changed.sum() / real.sum():.1%} of {HOOK_TARGETS[hook]}")
+        return shares
 
     @property
     def changes_inputs(self) -> bool:
         """Whether it changes anything before the forward pass."""
-        changed = self.watched.changes.items()
-        return any(bool(tokens.any()) for hook, tokens in changed if hook in BEFORE)
+        changed = self.records.changes.items()
+        return any(bool(tokens.any()) for hook, tokens in changed if hook in INPUT_HOOKS)
+
+    @property
+    def changes_loss(self) -> bool:
+        """Whether it changes the loss of the step."""
+        return differ(self.loss, self.plain_loss)
 
     def describe(self) -> str:
-        """Tell what it does."""
+        """Return its effect in one line."""
         value = 1.0 if self.strength is None else self.strength
-        yet = "; it will once the model has trained, or on longer documents" if self.later else ""
+        later = "; it acts once the model has trained, or on longer documents"
         return (
             f"{self.name} at {value:.3g} changes {', '.join(self.changes) or 'no token'}, loss "
-            f"{self.plain:.3f} -> {self.loss:.3f}{yet}"
+            f"{self.plain_loss:.3f} -> {self.loss:.3f}{later if self.acts_later else ''}"
         )
 
 
-def named(module: LitCausalLM) -> Iterator[tuple[str, Regularizer]]:
-    """Return the regularizers of a module, each after its name."""
-    return zip(module.regularizers.names, module.regularizers.ordered, strict=True)
-
-
-def try_each(live: "Live") -> list[Trial]:
-    """Run a training step under each regularizer alone, at its full strength, and one without.
+class RegularizerProbe:
+    """Effects of the regularizers of a run.
 
     Args:
-        live: whose regularizers they are; those of no strength are left out.
+        model: Probe of the model that they act on.
     """
-    trials = []
-    for name, regularizer in named(live.module):
-        value, progress = strength(regularizer)
-        if value == 0:
-            continue
-        with at_most(regularizer, progress):
-            with watching(regularizer) as watched:
-                plain, loss = _losses(live, live.batch, progress, [], [regularizer])
-            changes = bool(Trial(name, regularizer, value, watched, loss, plain).changes)
-            idle = not changes and not differ(loss, plain)
-            later = _acts_later(live, regularizer, progress) if idle else None
-        trials.append(Trial(name, regularizer, value, watched, loss, plain, later))
-    return trials
+
+    def __init__(self, model: ModelProbe) -> None:
+        self.model = model
+
+    @cached_property
+    def effects(self) -> list[RegularizerEffect]:
+        """Effect of each regularizer alone, at its full strength; those of strength 0 have none."""
+        return list(self._effects())
+
+    def _effects(self) -> Iterator[RegularizerEffect]:
+        model = self.model
+        for name, regularizer in model.regularizers.items():
+            value, progress = strength(regularizer)
+            if value == 0:
+                continue
+            strongest = at_strongest(regularizer, progress)
+            recorded, records = recording_copy(strongest)
+            plain = model.mean_loss(model.batch, [], progress)
+            loss = model.mean_loss(model.batch, [recorded], progress)
+            effect = RegularizerEffect(name, regularizer, value, records, loss, plain)
+            idle = not effect.changes and not effect.changes_loss
+            yield replace(
+                effect, acts_later=self._acts_later(strongest, progress) if idle else None
+            )
+
+    def _acts_later(self, regularizer: Regularizer, progress: float) -> bool:
+        # Before training, a model equals its reference and teacher, and nothing is evaluated yet.
+        overfitting = deepcopy(regularizer)
+        for _ in range(2):
+            vocabulary_size = self.model.module.vocabulary.size
+            overfitting.on_evaluation({"val/loss": 2 * math.log(vocabulary_size)})
+        batch, noise = self.model.longest, EmbeddingDropout(0.3)
+        plain = self.model.mean_loss(batch, [noise], progress)
+        return differ(plain, self.model.mean_loss(batch, [noise, overfitting], progress))
 
 
-def differ(loss: float, plain: float) -> bool:
-    """Tell whether a loss differs from another by more than rounding."""
-    return not math.isclose(loss, plain, rel_tol=1e-6)
+def differ(loss: float, other: float) -> bool:
+    """Return whether two losses differ by more than rounding."""
+    return not math.isclose(loss, other, rel_tol=1e-6)
 
 
-def _acts_later(live: "Live", regularizer: Regularizer, progress: float) -> bool:
-    # At the start a model is its own reference and teacher, and no evaluation has been told.
-    told = deepcopy(regularizer)
-    for _ in range(2):
-        told.on_evaluation({"val/loss": 2 * math.log(live.module.vocabulary.size)})
-    noise = EmbeddingDropout(0.3)
-    return differ(*_losses(live, live.longest, progress, [noise], [noise, told]))
+def strength(regularizer: Regularizer) -> tuple[float | None, float]:
+    """Return the strength at the end of training, and the progress at which it is reached.
+
+    If it is 0 at the end, return the largest strength of the run; None without a curriculum. For a
+    curriculum that evaluations drive, this is the largest strength that they can set.
+
+    >>> from regularizers import EmbeddingDropout, Linear
+    >>> strength(EmbeddingDropout(Linear(start=0.4, end=0.0)))
+    (0.4, 0.0)
+    """
+    curricula = curricula_of(regularizer).values()
+    if not curricula:
+        return None, 1.0
+    points = [1.0, *(percent / 100 for percent in range(100))]
+    strengths = [max(curriculum.at_most(point) for curriculum in curricula) for point in points]
+    if strengths[0] > 0:
+        return strengths[0], 1.0
+    largest = max(strengths)
+    return largest, points[strengths.index(largest)]
 
 
-def _losses(
-    live: "Live", batch: Batch, progress: float, *companies: Sequence[Regularizer]
-) -> tuple[float, ...]:
-    """Return the loss of one step under some regularizers, and under others, in nats a token."""
-    found = []
-    for regularizers in companies:
-        live.module.step_weight.zero_()
-        loss = live.loss(batch, regularizers, at=progress).item() * batch["labels"].shape[1]
-        found.append(loss / max(live.module.step_weight.item(), 1e-8))
-    return tuple(found)
+def at_strongest(regularizer: Regularizer, progress: float) -> Regularizer:
+    """Return a copy whose curricula are constant, at their largest strength for a progress."""
+    copied = deepcopy(regularizer)
+    for name, curriculum in curricula_of(regularizer).items():
+        delattr(copied, name)
+        setattr(copied, name, Constant(curriculum.at_most(progress)))
+    return copied

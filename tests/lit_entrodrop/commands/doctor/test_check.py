@@ -1,13 +1,20 @@
 import pytest
 
-from lit_entrodrop.commands.doctor.check import Check, any_fails, failed, passed, run_check, warned
+from lit_entrodrop.commands.doctor.check import (
+    CheckResult,
+    any_fails,
+    failed,
+    passed,
+    run_check,
+    warned,
+)
 
 
 def test_check_is_named_after_its_function() -> None:
-    def well_known(_: None) -> Check:
+    def well_known(_: None) -> CheckResult:
         return warned("seen", "look again")
 
-    assert run_check(well_known, None) == Check("warn", "seen", "look again", "well known")
+    assert run_check(well_known, None) == CheckResult("warn", "seen", "look again", "well known")
 
 
 @pytest.mark.parametrize(
@@ -18,16 +25,16 @@ def test_check_is_named_after_its_function() -> None:
         (NotImplementedError(), "NotImplementedError"),
     ],
 )
-def test_error_is_a_failure_in_its_own_words(error: Exception, found: str) -> None:
-    def check(_: None) -> Check:
+def test_error_is_a_failure_with_its_message(error: Exception, found: str) -> None:
+    def check(_: None) -> CheckResult:
         raise error
 
-    told = run_check(check, None)
-    assert (told.status, told.found, told.name) == ("fail", found, "check")
+    result = run_check(check, None)
+    assert (result.status, result.found, result.name) == ("fail", found, "check")
 
 
 def test_interruption_is_no_failure() -> None:
-    def check(_: None) -> Check:
+    def check(_: None) -> CheckResult:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -31,8 +31,8 @@ def test_sound_config_ends_with_0_and_writes_nothing_of_a_run(
 ) -> None:
     write_corpus(tiny.corpus, texts(200, longest=6))
     status, report = doctor(tiny, "--config", ENTRODROP)
-    said = capsys.readouterr().out
-    assert status == 0, said
+    output = capsys.readouterr().out
+    assert status == 0, output
     assert report["schema"] == 1
     assert report["status"] == "pass"
     assert "fail" not in statuses(report).values()
@@ -41,12 +41,12 @@ def test_sound_config_ends_with_0_and_writes_nothing_of_a_run(
     assert all(check["remedy"] for check in report["checks"] if check["status"] == "warn")
     themes = list(dict.fromkeys(check["theme"] for check in report["checks"]))
     assert themes == ["device", "data", "disk", "schedule", "model", "regularizers"]
-    assert "masks are applied: entro_drop at" in said
+    assert "masks are applied: entro_drop at" in output
     assert not (tiny.folder / "run").exists()
     assert not list(Path().glob("lightning_logs"))
 
 
-def test_failure_ends_with_1_and_the_other_checks_go_on(
+def test_failure_ends_with_1_and_the_other_checks_run(
     tiny: Tiny, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = '[{"class_path": "tests.helpers.faulty.Broken"}]'
@@ -80,7 +80,7 @@ def test_text_that_cannot_be_read_fails_and_the_device_is_checked(tiny: Tiny) ->
     assert "none.jsonl does not exist" in reading["found"]
 
 
-def test_model_that_fit_refuses_fails_in_the_same_words(tiny: Tiny) -> None:
+def test_model_that_fit_refuses_fails_with_the_same_message(tiny: Tiny) -> None:
     status, report = doctor(tiny, "--data.block_size=65")
     assert status == 1
     found = statuses(report)
@@ -89,7 +89,7 @@ def test_model_that_fit_refuses_fails_in_the_same_words(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--data.batch_size=none", "--trainer.no_such=1"])
-def test_wrong_config_is_told_in_one_line(
+def test_invalid_config_is_reported_in_one_line(
     tiny: Tiny, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -102,6 +102,6 @@ def test_help_names_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--help"])
     assert not ended.value.code
-    said = capsys.readouterr().out
-    assert "--quick" in said
-    assert "--json FILE" in said
+    output = capsys.readouterr().out
+    assert "--quick" in output
+    assert "--json FILE" in output

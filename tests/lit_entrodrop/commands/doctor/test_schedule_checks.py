@@ -2,17 +2,17 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.commands.doctor.check import Check, run_check
-from lit_entrodrop.commands.doctor.schedule import epochs, learning_rate, seeds, steps
+from lit_entrodrop.commands.doctor.check import CheckResult, run_check
+from lit_entrodrop.commands.doctor.schedule_checks import epochs, learning_rate, seeds, steps
 from regularizers import EntroDrop
-from tests.helpers.doctor import make_subject
+from tests.helpers.doctor import make_run
 from tests.helpers.tiny import Tiny
 
 CHECKS = (epochs, steps, learning_rate, seeds)
 
 
-def only(check: Any, tiny: Tiny, **settings: Any) -> Check:
-    return run_check(check, make_subject(tiny, **settings))
+def only(check: Any, tiny: Tiny, **settings: Any) -> CheckResult:
+    return run_check(check, make_run(tiny, **settings))
 
 
 def adam(lr: float) -> dict[str, Any]:
@@ -20,25 +20,25 @@ def adam(lr: float) -> dict[str, Any]:
 
 
 def test_usual_schedule_passes(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module)
-    found = [run_check(check, subject) for check in CHECKS]
+    run = make_run(tiny_module)
+    found = [run_check(check, run) for check in CHECKS]
     assert [check.status for check in found] == ["pass"] * len(CHECKS), found
     assert found[0].found.startswith("2 epochs of ")
 
 
-def test_many_epochs_without_regularizer_are_told(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module, trainer={"max_epochs": 20})
-    check = run_check(epochs, subject)
+def test_many_epochs_without_regularizer_are_reported(tiny_module: Tiny) -> None:
+    run = make_run(tiny_module, trainer={"max_epochs": 20})
+    check = run_check(epochs, run)
     assert check.status == "warn"
     assert "arXiv 2305.16264" in check.remedy
-    regularized = make_subject(tiny_module, EntroDrop(), trainer={"max_epochs": 20})
+    regularized = make_run(tiny_module, EntroDrop(), trainer={"max_epochs": 20})
     assert run_check(epochs, regularized).status == "pass"
 
 
 def test_steps_bound_epochs(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module, trainer={"max_epochs": 20, "max_steps": 5})
-    assert subject.steps == 5
-    assert run_check(epochs, subject).found.startswith("0.5 epochs")
+    run = make_run(tiny_module, trainer={"max_epochs": 20, "max_steps": 5})
+    assert run.steps == 5
+    assert run_check(epochs, run).found.startswith("0.5 epochs")
 
 
 def test_nothing_is_promised_of_a_validation_that_there_is_not(tiny_module: Tiny) -> None:
@@ -54,9 +54,9 @@ def test_endless_run_fails(tiny_module: Tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    ("warmup", "found"), [(500.0, "never reaches its peak"), (0.5, "10 of them warm up")]
+    ("warmup", "found"), [(500.0, "never reaches its peak"), (0.5, "10 of them warm-up")]
 )
-def test_long_warmup_is_told(tiny_module: Tiny, warmup: float, found: str) -> None:
+def test_long_warmup_is_reported(tiny_module: Tiny, warmup: float, found: str) -> None:
     schedule = {"warmup": warmup, "decay": "cosine", "final": 0.0}
     check = only(steps, tiny_module, model__lr_schedule=schedule)
     assert check.status == "warn"
@@ -64,14 +64,14 @@ def test_long_warmup_is_told(tiny_module: Tiny, warmup: float, found: str) -> No
     assert "lr_schedule.warmup" in check.remedy
 
 
-def test_few_steps_of_an_epoch_are_told(tiny_module: Tiny) -> None:
+def test_few_steps_of_an_epoch_are_reported(tiny_module: Tiny) -> None:
     check = only(steps, tiny_module, trainer={"accumulate_grad_batches": 4})
     assert check.status == "warn"
     assert "accumulate_grad_batches" in check.remedy
 
 
 @pytest.mark.parametrize("lr", [1.0, 1e-9])
-def test_unusual_rate_is_told(tiny_module: Tiny, lr: float) -> None:
+def test_unusual_rate_is_reported(tiny_module: Tiny, lr: float) -> None:
     check = only(learning_rate, tiny_module, model__optimizer=adam(lr))
     assert check.status == "warn"
     assert "model.optimizer.init_args.lr" in check.remedy
@@ -81,14 +81,14 @@ def test_adapters_bear_higher_rates(tiny_module: Tiny) -> None:
     lora = {"rank": 2, "alpha": 2, "dropout": 0.0, "target_modules": "all-linear"}
     check = only(learning_rate, tiny_module, model__optimizer=adam(1e-4))
     assert "all weights" in check.found
-    subject = make_subject(tiny_module, model__optimizer=adam(1e-4))
-    subject.config["model"]["lm"]["lora"] = lora
-    check = run_check(learning_rate, subject)
+    run = make_run(tiny_module, model__optimizer=adam(1e-4))
+    run.config["model"]["lm"]["lora"] = lora
+    check = run_check(learning_rate, run)
     assert check.status == "pass"
     assert "for adapters of" in check.found
 
 
-def test_seed_by_chance_is_told(tiny_module: Tiny) -> None:
+def test_seed_by_chance_is_reported(tiny_module: Tiny) -> None:
     check = only(seeds, tiny_module, seed_everything=True)
     assert check.status == "warn"
     assert "seed_everything to a number" in check.remedy

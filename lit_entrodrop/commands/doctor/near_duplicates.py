@@ -1,4 +1,4 @@
-"""Documents by the words that they share, to find those that are nearly equal."""
+"""Index of documents by shared word n-grams, to find near duplicates."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,44 +6,44 @@ from dataclasses import dataclass
 
 from datasketch import MinHash, MinHashLSH
 
-from lit_entrodrop.commands.doctor.texts import text_of
+from lit_entrodrop.commands.doctor.document_text import text_of
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.runtime.progress import track
 
 SHINGLE = 5  # words
-THRESHOLD = 0.8  # of the Jaccard similarity
+THRESHOLD = 0.8  # Jaccard similarity
 PERMUTATIONS = 128
-# What is compared at most: it takes about a millisecond for each document.
+# Limits of a comparison, which takes about a millisecond per document.
 COMPARED = 10_000  # documents of a split
-WORDS = 2_000  # of a document
-# Scripts without spaces between words count by their characters.
+WORDS = 2_000  # words of a document
+# Scripts without spaces between words count by characters.
 _UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 @dataclass(frozen=True)
-class Pair:
+class NearDuplicate:
     """Two documents that are nearly equal.
 
     Args:
-        left: index among those that were looked up.
-        right: index among those that were indexed.
-        similarity: Jaccard, of their shingles.
+        queried: Index among the queried documents.
+        indexed: Index among the indexed documents.
+        similarity: Jaccard similarity of their shingles, in [0, 1].
     """
 
-    left: int
-    right: int
+    queried: int
+    indexed: int
     similarity: float
 
 
-class Index:
-    """Documents by MinHash, to find those that are nearly equal to others.
+class NearDuplicateIndex:
+    """Index that returns near duplicates of a document.
 
-    Candidates come from locality-sensitive hashing; what is told is the exact similarity.
+    Locality-sensitive hashing proposes candidates; their similarity is then computed exactly.
 
     Args:
-        documents: to be found.
-        title: of the progress bar.
+        documents: Documents to index.
+        title: Title of the progress bar.
     """
 
     def __init__(self, documents: Sequence[Document], title: str) -> None:
@@ -54,32 +54,33 @@ class Index:
             if entry.shingles:
                 self._lsh.insert(number, entry.hashed)
 
-    def pairs(self, documents: Sequence[Document], title: str) -> list[Pair]:
-        """Return which documents are nearly equal to which of the index.
+    def query(self, documents: Sequence[Document], title: str) -> list[NearDuplicate]:
+        """Return the indexed near duplicates of other documents.
 
         Args:
-            documents: to look up.
-            title: of the progress bar.
+            documents: Documents to look up.
+            title: Title of the progress bar.
         """
         return list(self._near(_entries(documents, title)))
 
-    def own_pairs(self) -> list[Pair]:
-        """Return which documents of the index are nearly equal to which, themselves included."""
+    def query_itself(self) -> list[NearDuplicate]:
+        """Return the near duplicates within the index; each document matches itself too."""
         return list(self._near(self._entries))
 
-    def _near(self, entries: Iterable["_Entry"]) -> Iterator[Pair]:
-        for left, entry in enumerate(entries):
-            for right in self._lsh.query(entry.hashed) if entry.shingles else []:
-                similarity = jaccard(entry.shingles, self._entries[right].shingles)
+    def _near(self, entries: Iterable["_Entry"]) -> Iterator[NearDuplicate]:
+        for queried, entry in enumerate(entries):
+            for indexed in self._lsh.query(entry.hashed) if entry.shingles else []:
+                similarity = jaccard(entry.shingles, self._entries[indexed].shingles)
                 if similarity >= THRESHOLD:
-                    yield Pair(left, right, similarity)
+                    yield NearDuplicate(queried, indexed, similarity)
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Return the runs of five words of a text, in lower case and without punctuation.
+    """Return the runs of five words in a text, lower-cased and without punctuation.
 
     Args:
-        text: of which the first 2,000 words count; one of fewer than five is a single run.
+        text: Text of any length; only its first 2,000 words count. A text of fewer than five
+            words is a single run.
 
     >>> sorted(shingles("A mild cough, and a fever."))
     ['a mild cough and a', 'mild cough and a fever']
@@ -90,7 +91,7 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
-    """Return the share of common elements among all of two sets.
+    """Return the size of the intersection of two sets divided by that of their union.
 
     >>> jaccard(frozenset("ab"), frozenset("bc"))
     0.3333333333333333

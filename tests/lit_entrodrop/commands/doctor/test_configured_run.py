@@ -3,8 +3,12 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.cli.lit_cli import resolved_config
-from lit_entrodrop.commands.doctor.subject import examined_config, steps_per_epoch, subject_of
-from tests.helpers.doctor import make_subject
+from lit_entrodrop.commands.doctor.configured_run import (
+    configured_run,
+    probing_config,
+    steps_per_epoch,
+)
+from tests.helpers.doctor import make_run
 from tests.helpers.tiny import CONFIGS, Tiny
 
 
@@ -22,7 +26,7 @@ def test_steps_are_those_that_lightning_takes(tiny_module: Tiny, settings: dict[
     module, data = tiny_module.module(), tiny_module.data()
     trainer = tiny_module.trainer(limit_val_batches=0, **settings)
     trainer.fit(module, datamodule=data)
-    assert make_subject(tiny_module, trainer=settings).steps == trainer.global_step
+    assert make_run(tiny_module, trainer=settings).steps == trainer.global_step
 
 
 def test_devices_share_out_an_epoch() -> None:
@@ -34,21 +38,21 @@ def test_config_as_a_whole_is_built_without_its_folder_and_devices(tiny: Tiny) -
     words += ["--trainer.default_root_dir", str(tiny.folder / "run"), "--trainer.devices=4"]
     config = resolved_config([*words, "--trainer.strategy=ddp", "--ckpt_path=last"])
     before = repr(config)
-    with subject_of(config) as subject:
-        assert subject.trainer.world_size == 1
-        assert subject.trainer.max_epochs == 2
-        assert subject.module.regularizers.names == ["entro_drop"]
-        assert subject.data.block_size == 16
-        subject.read_data()
-        assert subject.steps_per_epoch == 3
+    with configured_run(config) as run:
+        assert run.trainer.world_size == 1
+        assert run.trainer.max_epochs == 2
+        assert run.module.regularizers.names == ["entro_drop"]
+        assert run.data.block_size == 16
+        run.read_data()
+        assert run.steps_per_epoch == 3
     assert repr(config) == before
     assert not (tiny.folder / "run").exists()
 
 
-def test_examined_config_names_no_other_folder(tiny: Tiny) -> None:
+def test_probing_config_has_no_run_folder(tiny: Tiny) -> None:
     config = resolved_config(tiny.config())
     config["model"]["lm"]["compile"] = True
-    examined = examined_config(config, "elsewhere")
-    assert examined["trainer"]["default_root_dir"] == "elsewhere"
-    assert examined["model"]["lm"]["compile"] is False
+    probing = probing_config(config, "elsewhere")
+    assert probing["trainer"]["default_root_dir"] == "elsewhere"
+    assert probing["model"]["lm"]["compile"] is False
     assert config["model"]["lm"]["compile"] is True

@@ -5,15 +5,15 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lit_entrodrop.commands.doctor.check import Check, run_check
-from lit_entrodrop.commands.doctor.data import (
+from lit_entrodrop.commands.doctor.check import CheckResult, run_check
+from lit_entrodrop.commands.doctor.data_checks import (
     context_length,
     padding,
     split_shares,
     tokenizer_round_trip,
     validation_size,
 )
-from tests.helpers.doctor import make_subject
+from tests.helpers.doctor import make_run
 from tests.helpers.tiny import LLAMA, WORDS, Tiny, texts, write_corpus
 
 CHECKS = (tokenizer_round_trip, context_length, padding, validation_size, split_shares)
@@ -30,16 +30,16 @@ def words_tokenizer(folder: Path, known: list[str]) -> Path:
     return folder
 
 
-def only(check: Any, tiny: Tiny, **settings: Any) -> Check:
-    return run_check(check, make_subject(tiny, **settings))
+def only(check: Any, tiny: Tiny, **settings: Any) -> CheckResult:
+    return run_check(check, make_run(tiny, **settings))
 
 
 def test_sound_text_passes(tiny: Tiny) -> None:
     write_corpus(tiny.corpus, texts(300, longest=6))
-    subject = make_subject(tiny)
-    found = [run_check(check, subject) for check in CHECKS]
+    run = make_run(tiny)
+    found = [run_check(check, run) for check in CHECKS]
     assert [check.status for check in found] == ["pass"] * len(CHECKS), found
-    assert "0.00% of their tokens unknown; all come back" in found[0].found
+    assert "0.00% of their tokens are unknown; all decode" in found[0].found
 
 
 def test_what_the_tokenizer_loses_is_shown(tiny: Tiny) -> None:
@@ -48,7 +48,7 @@ def test_what_the_tokenizer_loses_is_shown(tiny: Tiny) -> None:
     tokenizer = words_tokenizer(tiny.folder / "words", [*WORDS, *numbers])
     check = only(tokenizer_round_trip, tiny, data={"tokenizer": str(tokenizer)})
     assert check.status == "warn"
-    assert "come back changed, e.g." in check.found
+    assert "change when decoded, e.g." in check.found
     assert " -> " in check.found
 
 
@@ -65,16 +65,16 @@ def test_block_beyond_the_context_fails(tiny: Tiny) -> None:
     assert check.remedy == "lower data.block_size to 64 or less"
 
 
-def test_documents_that_are_cut_are_told(tiny: Tiny) -> None:
+def test_documents_that_are_cut_are_reported(tiny: Tiny) -> None:
     write_corpus(tiny.corpus, texts(60, longest=60))
     check = only(context_length, tiny)
     assert check.status == "warn"
-    assert "sampled documents are cut" in check.found
+    assert "sampled documents exceed a block" in check.found
     assert "raise data.block_size" in check.remedy
 
 
 @pytest.mark.parametrize(("packing", "remedy"), [(False, "packing to true"), (True, "block_size")])
-def test_much_padding_is_told(tiny: Tiny, packing: bool, remedy: str) -> None:
+def test_much_padding_is_reported(tiny: Tiny, packing: bool, remedy: str) -> None:
     write_corpus(tiny.corpus, ["fever and cough " * 3 + str(n) for n in range(40)])
     # Two of them do not fit into a block.
     check = only(padding, tiny, data={"packing": packing, "block_size": 20})
@@ -82,7 +82,7 @@ def test_much_padding_is_told(tiny: Tiny, packing: bool, remedy: str) -> None:
     assert remedy in check.remedy
 
 
-def test_few_validation_documents_are_told(tiny: Tiny) -> None:
+def test_few_validation_documents_are_reported(tiny: Tiny) -> None:
     check = only(validation_size, tiny)
     assert check.status == "warn"
     assert "30 documents or more" in check.remedy
@@ -94,12 +94,12 @@ def test_no_validation_fails(tiny: Tiny) -> None:
     assert "data.validation" in check.remedy
 
 
-def test_shares_far_from_those_asked_are_told(tiny: Tiny) -> None:
+def test_shares_far_from_those_asked_are_reported(tiny: Tiny) -> None:
     """One document holds most of the text."""
     write_corpus(tiny.corpus, [*texts(40, longest=3), "fever " * 2000])
     check = only(split_shares, tiny, data={"block_size": 64})
     assert check.status == "warn"
-    assert "(20.0% asked)" in check.found
+    assert "(20.0% configured)" in check.found
     assert "split_seed" in check.remedy
 
 

@@ -1,4 +1,4 @@
-from lit_entrodrop.commands.doctor.texts import excerpt, first_difference, sample, text_of
+from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
 from lit_entrodrop.data.documents import Document
 
 

@@ -1,15 +1,15 @@
-"""Documents as readers read them, and samples of them."""
+"""Plain text of documents, samples of documents, and excerpts for messages."""
 
 import json
 from collections.abc import Sequence
 
 from lit_entrodrop.data.documents import Document
 
-SHOWN = 40  # characters of an example
+SHOWN = 40  # characters of an excerpt
 
 
 def text_of(document: Document) -> str:
-    """Return what a reader would read of a document.
+    """Return the plain text of a document, without the JSON of chats and completions.
 
     >>> text_of(Document("completion", '["Two and two?", "Four."]'))
     'Two and two? Four.'
@@ -23,7 +23,7 @@ def text_of(document: Document) -> str:
 
 
 def sample(documents: Sequence[Document], count: int) -> list[Document]:
-    """Return some documents, evenly spaced.
+    """Return up to ``count`` evenly spaced documents.
 
     >>> [document.content for document in sample([Document("text", c) for c in "abcd"], 2)]
     ['a', 'c']
@@ -33,7 +33,7 @@ def sample(documents: Sequence[Document], count: int) -> list[Document]:
 
 
 def first_difference(before: str, after: str) -> str:
-    """Show where two texts begin to differ.
+    """Return excerpts of two texts around the first character that differs.
 
     >>> first_difference("a  b", "a b")
     "'a  b' -> 'a b'"
@@ -45,7 +45,7 @@ def first_difference(before: str, after: str) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Return the beginning of a text in one line.
+    """Return the beginning of a text on one line.
 
     >>> excerpt("Fever,  cough and pain in the chest for two weeks")
     "'Fever, cough and pain in the chest for t…'"

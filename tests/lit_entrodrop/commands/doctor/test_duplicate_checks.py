@@ -2,18 +2,18 @@ from random import Random
 
 import pytest
 
-from lit_entrodrop.commands.doctor import similarity
+from lit_entrodrop.commands.doctor import near_duplicates as index
 from lit_entrodrop.commands.doctor.check import run_check
-from lit_entrodrop.commands.doctor.duplicates import near_duplicates, train_duplicates
-from lit_entrodrop.commands.doctor.similarity import (
+from lit_entrodrop.commands.doctor.duplicate_checks import near_duplicates, train_duplicates
+from lit_entrodrop.commands.doctor.near_duplicates import (
     COMPARED,
     THRESHOLD,
-    Index,
+    NearDuplicateIndex,
     jaccard,
     shingles,
 )
 from lit_entrodrop.data.documents import Document
-from tests.helpers.doctor import make_subject
+from tests.helpers.doctor import make_run
 from tests.helpers.tiny import Tiny, texts, write_corpus
 
 
@@ -25,24 +25,24 @@ def long_texts(count: int) -> list[str]:
 
 def test_distinct_documents_pass(tiny: Tiny) -> None:
     write_corpus(tiny.corpus, long_texts(40))
-    subject = make_subject(tiny)
-    assert run_check(near_duplicates, subject).status == "pass"
-    told = run_check(train_duplicates, subject)
-    assert told.status == "pass"
-    assert told.found.startswith("0.0% of ")
+    run = make_run(tiny)
+    assert run_check(near_duplicates, run).status == "pass"
+    result = run_check(train_duplicates, run)
+    assert result.status == "pass"
+    assert result.found.startswith("0.0% of ")
 
 
 def test_near_duplicates_across_splits_fail_with_an_example(tiny: Tiny) -> None:
     write_corpus(
         tiny.corpus, [text + end for text in long_texts(30) for end in (".", " And more.")]
     )
-    subject = make_subject(tiny)
-    check = run_check(near_duplicates, subject)
+    run = make_run(tiny)
+    check = run_check(near_duplicates, run)
     assert check.status == "fail"
     assert "0 exact and" in check.found
     assert "e.g. 'w" in check.found
-    assert "remove them" in check.remedy
-    assert not run_check(train_duplicates, subject).found.startswith("0.0%")
+    assert "remove the copies" in check.remedy
+    assert not run_check(train_duplicates, run).found.startswith("0.0%")
 
 
 def test_what_validation_shares_is_left_out_of_training_and_no_fault(tiny: Tiny) -> None:
@@ -50,25 +50,25 @@ def test_what_validation_shares_is_left_out_of_training_and_no_fault(tiny: Tiny)
     write_corpus(tiny.corpus, own)
     held_out = write_corpus(tiny.folder / "held_out.jsonl", [*own[:5], *texts(5)])
     with pytest.warns(UserWarning, match="5 documents of validation are in train too"):
-        subject = make_subject(tiny, data={"validation": str(held_out)})
-    assert run_check(near_duplicates, subject).status == "pass"
-    assert len(subject.documents["train"]) == 15
+        run = make_run(tiny, data={"validation": str(held_out)})
+    assert run_check(near_duplicates, run).status == "pass"
+    assert len(run.documents["train"]) == 15
 
 
 def test_only_training_text_within_the_limit_counts(tiny: Tiny) -> None:
-    subject = make_subject(tiny, data={"max_train_tokens": 100})
-    whole = make_subject(tiny)
-    kept, everything = subject.documents["train"], whole.documents["train"]
+    run = make_run(tiny, data={"max_train_tokens": 100})
+    whole = make_run(tiny)
+    kept, everything = run.documents["train"], whole.documents["train"]
     assert 0 < len(kept) < len(everything)
     assert kept == everything[: len(kept)]
-    assert f"{len(kept)} documents" in subject.data.summary()
+    assert f"{len(kept)} documents" in run.data.summary()
 
 
-def test_large_corpora_are_sampled_and_it_is_said(
+def test_large_corpora_are_sampled_and_the_result_says_so(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similarity, "COMPARED", 5)
-    check = run_check(near_duplicates, make_subject(tiny))
+    monkeypatch.setattr(index, "COMPARED", 5)
+    check = run_check(near_duplicates, make_run(tiny))
     assert COMPARED == 10_000
     assert "compared with 5 sampled of " in check.found
 
@@ -77,7 +77,7 @@ def test_hashing_finds_what_comparing_all_pairs_finds() -> None:
     base = long_texts(60)
     cut = [" ".join(text.split()[:keep]) for text, keep in zip(base, range(20, 80), strict=True)]
     left, right = ([Document("text", text) for text in side] for side in (base, cut))
-    found = {(p.left, p.right) for p in Index(left, "").pairs(right, "")}
+    found = {(p.queried, p.indexed) for p in NearDuplicateIndex(left, "").query(right, "")}
     similar = {
         (i, j): jaccard(shingles(b), shingles(a))
         for i, b in enumerate(cut)
@@ -105,4 +105,4 @@ def test_shingles_of_any_script(text: str, expected: set[str]) -> None:
 
 def test_empty_documents_are_no_duplicates() -> None:
     empty = [Document("text", "..."), Document("text", "!!!")]
-    assert Index(empty, "").own_pairs() == []
+    assert NearDuplicateIndex(empty, "").query_itself() == []

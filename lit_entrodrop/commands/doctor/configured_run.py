@@ -1,4 +1,4 @@
-"""What is examined: the config, the text and the model, built as `fit` builds them."""
+"""The run that a config describes: trainer, module and data, built as `fit` builds them."""
 
 import copy
 import math
@@ -14,8 +14,8 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from lit_entrodrop.cli.lit_cli import LitCLI
 from lit_entrodrop.cli.parsing import Parser
-from lit_entrodrop.commands.doctor import similarity
-from lit_entrodrop.commands.doctor.texts import sample
+from lit_entrodrop.commands.doctor import near_duplicates
+from lit_entrodrop.commands.doctor.document_text import sample
 from lit_entrodrop.commands.plan.job import Job
 from lit_entrodrop.commands.plan.settings import data_parallel_size, job_of
 from lit_entrodrop.data import TextDataModule
@@ -27,8 +27,8 @@ from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.trainer import Trainer
 
-# What of the trainer has no part in a step, might write, or would take other machines.
-EXAMINED_TRAINER: dict[str, Any] = {
+# Trainer settings that have no part in a step, might write files, or need other devices.
+PROBING_TRAINER: dict[str, Any] = {
     "devices": 1,
     "num_nodes": 1,
     "strategy": "auto",
@@ -43,60 +43,60 @@ EXAMINED_TRAINER: dict[str, Any] = {
 }
 
 
-class Examiner(Trainer):
-    """A trainer that sets up a run and then lets it be examined in place of training.
+class ProbingTrainer(Trainer):
+    """Trainer that sets up a run as `fit` does, and calls a function instead of training.
 
     Attributes:
-        examine: what is done once model, optimizer, precision and data are as in `fit`.
-        at_step: the optimizer step at which regularizers are to find themselves.
+        probe: Function to call once model, optimizer, precision and data are set up.
     """
 
-    examine: Callable[[], None] | None = None
-    at_step = 0
-
-    @property
-    def global_step(self) -> int:
-        """The optimizer step at which the run is examined."""
-        return self.at_step
+    probe: Callable[[], None] | None = None
 
     def _run_stage(self) -> None:
-        assert self.examine is not None, "examining() sets it"
-        self.examine()
+        assert self.probe is not None, "ConfiguredRun.with_model sets it"
+        self.probe()
 
 
 @dataclass(eq=False)
-class Subject:
-    """A config and what it describes.
+class ConfiguredRun:
+    """Config of a run, with the trainer, module and data that it describes.
 
     Args:
-        config: of `fit`, with all defaults.
-        trainer: of one device and without a folder, otherwise as configured.
-        module: the LightningModule; its model is built by :meth:`examining`.
-        data: the data module; its text is read by :meth:`read_data`.
+        config: Config of `fit`, with all defaults.
+        trainer: Trainer on one device, without a run folder; otherwise as configured.
+        module: LightningModule; :meth:`with_model` builds its model.
+        data: Data module; :meth:`read_data` reads its text.
     """
 
     config: dict[str, Any]
-    trainer: Examiner
+    trainer: ProbingTrainer
     module: LitCausalLM
     data: TextDataModule
 
     def read_data(self) -> None:
-        """Read, split, tokenise and pack the text, as `fit` would."""
+        """Read, split, tokenize and pack the text as `fit` does."""
         self.data.prepare_data()
         self.data.setup()
 
-    def examining(self, examine: Callable[[], None]) -> None:
-        """Build the model and its optimizer as `fit` does, and call a function in place of it."""
-        self.trainer.examine = examine
+    def with_model(self, probe: Callable[[], None]) -> None:
+        """Build the model and its optimizer as `fit` does, then call a function."""
+        self.trainer.probe = probe
         self.trainer.fit(self.module, datamodule=self.data)
 
     def blocks(self, split: str) -> PackedBlocks | None:
-        """Return the packed blocks of a split; None if it was not asked for."""
+        """Return the packed blocks of a split, or None if the config does not have it."""
         return self.data.blocks(split) if self.data.num_blocks(split) else None
 
+    @property
+    def train_blocks(self) -> PackedBlocks:
+        """Packed blocks of the training split."""
+        blocks = self.blocks("train")
+        assert blocks is not None, "reading the text fails without training blocks"
+        return blocks
+
     @cached_property
-    def dealt(self) -> dict[str, list[Document]]:
-        """The documents of each split."""
+    def split_documents(self) -> dict[str, list[Document]]:
+        """Documents of each split, without the limit of ``data.max_train_tokens``."""
         settings = self.config["data"]
         corpus = settings["corpus"]
         return read_and_split(
@@ -108,20 +108,18 @@ class Subject:
 
     @cached_property
     def documents(self) -> dict[str, list[Document]]:
-        """The documents of each split; of training, those within ``data.max_train_tokens``."""
+        """Documents of each split; for training, those within ``data.max_train_tokens``."""
         if self.config["data"]["max_train_tokens"] is None:
-            return self.dealt
-        blocks, end = self.blocks("train"), self.data.tokenizer.eos_token_id
-        assert blocks is not None, "there is always something to train on"
+            return self.split_documents
         # EOS ends each document, and no other chunk.
-        return {**self.dealt, "train": self.dealt["train"][: count_ends(blocks, end)]}
+        kept = count_ends(self.train_blocks, self.data.tokenizer.eos_token_id)
+        return {**self.split_documents, "train": self.split_documents["train"][:kept]}
 
     @cached_property
-    def train_index(self) -> similarity.Index:
-        """The training documents, or a sample of them, by what is nearly equal to them."""
-        return similarity.Index(
-            sample(self.documents["train"], similarity.COMPARED), "Hashing train"
-        )
+    def train_index(self) -> near_duplicates.NearDuplicateIndex:
+        """Near-duplicate index of the training documents, or of a sample of them."""
+        documents = sample(self.documents["train"], near_duplicates.COMPARED)
+        return near_duplicates.NearDuplicateIndex(documents, "Hashing train")
 
     @cached_property
     def job(self) -> Job:
@@ -130,12 +128,12 @@ class Subject:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Numbers of parameters, counted without weights."""
+        """Parameter counts of the model, from the meta device."""
         return sizes_of(build_on_meta(self.job.lm))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch on the devices of the config."""
+        """Optimizer steps of an epoch, on the devices of the config."""
         trainer = self.config["trainer"]
         return steps_per_epoch(
             self.data.num_blocks("train"),
@@ -163,21 +161,21 @@ class Subject:
 
 
 def count_ends(blocks: PackedBlocks, end: int) -> int:
-    """Return how many chunks end with a token."""
+    """Return the number of chunks whose last token is ``end``."""
     return int((blocks.tokens[blocks.chunk_starts[1:] - 1] == end).sum())
 
 
 def steps_per_epoch(
     blocks: int, replicas: int, batch_size: int, accumulate: int, limit: float | None = None
 ) -> int:
-    """Return the optimizer steps of an epoch.
+    """Return the number of optimizer steps in an epoch.
 
     Args:
-        blocks: of the training split.
-        replicas: micro-batches that are computed at once.
-        batch_size: blocks of a micro-batch.
-        accumulate: micro-batches of a step.
-        limit: ``trainer.limit_train_batches``: a share as float, a number as int.
+        blocks: Number of blocks in the training split.
+        replicas: Number of micro-batches computed at the same time.
+        batch_size: Number of blocks in a micro-batch.
+        accumulate: Number of micro-batches in a step.
+        limit: ``trainer.limit_train_batches``: share of the batches (float) or their number (int).
 
     >>> steps_per_epoch(100, replicas=2, batch_size=8, accumulate=2)
     4
@@ -191,57 +189,57 @@ def steps_per_epoch(
 
 
 @contextmanager
-def subject_of(config: dict[str, Any]) -> Iterator[Subject]:
-    """Make trainer, module and data of a config, as the command line does, without a run folder.
+def configured_run(config: dict[str, Any]) -> Iterator[ConfiguredRun]:
+    """Create trainer, module and data of a config as the command line does, without a run folder.
 
     Args:
-        config: of `fit`, with all defaults.
+        config: Config of `fit`, with all defaults.
 
     Raises:
-        ValueError: if they cannot be made.
+        ValueError: If a part cannot be created.
     """
     with tempfile.TemporaryDirectory(prefix="lit-entrodrop-doctor-") as folder:
         cli = LitCLI(
             LitCausalLM,
             TextDataModule,
-            trainer_class=Examiner,
+            trainer_class=ProbingTrainer,
             save_config_callback=None,
             seed_everything_default=0,
             parser_class=Parser,
-            args=examined_config(config, folder),
+            args=probing_config(config, folder),
             auto_configure_optimizers=False,
             run=False,
         )
-        assert isinstance(cli.trainer, Examiner), "it was asked for"
-        yield Subject(config, cli.trainer, cli.model, cli.datamodule)
+        assert isinstance(cli.trainer, ProbingTrainer), "trainer_class is"
+        yield ConfiguredRun(config, cli.trainer, cli.model, cli.datamodule)
 
 
-def examined_config(config: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return the config of what is examined: one device, and nothing that might write.
+def probing_config(config: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return a copy of a config that runs on one device of this machine and writes no run files.
 
     Args:
-        config: of `fit`, with all defaults; it is not changed.
-        folder: in place of the run's.
+        config: Config of `fit`, with all defaults.
+        folder: Path to the folder that replaces the run folder.
     """
     config = copy.deepcopy(config)
     config.pop("ckpt_path", None)
     trainer, lm = config["trainer"], config["model"]["lm"]
-    trainer.update(EXAMINED_TRAINER, default_root_dir=folder)
-    if not is_here(trainer["accelerator"]):
+    trainer.update(PROBING_TRAINER, default_root_dir=folder)
+    if not is_available(trainer["accelerator"]):
         trainer["accelerator"] = "cpu"
-        # What a CPU cannot do.
+        # Not supported on a CPU.
         if trainer["precision"] == "16-mixed":
             trainer["precision"] = "32-true"
         lm.update(head="auto", attention="sdpa")
-    # It would take longer than all else.
+    # Compiling would take longer than all checks together.
     lm["compile"] = False
     return config
 
 
-def is_here(accelerator: str) -> bool:
-    """Tell whether this machine has an accelerator.
+def is_available(accelerator: str) -> bool:
+    """Return whether this machine has an accelerator.
 
-    >>> is_here("auto"), is_here("cpu")
+    >>> is_available("auto"), is_available("cpu")
     (True, True)
     """
     if accelerator == "gpu":

@@ -1,4 +1,4 @@
-"""Checks of the model in the state in which a training step finds it."""
+"""Checks of the model, in the state in which a training step uses it."""
 
 from dataclasses import asdict
 from functools import partial
@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lit_entrodrop.commands.doctor.check import Check, Theme, failed, passed, warned
-from lit_entrodrop.commands.doctor.model_probe import Live, split_rows
+from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
+from lit_entrodrop.commands.doctor.model_probe import ModelProbe, split_rows
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.chunking import Integers
 from lit_entrodrop.evaluation.diagnosis.overfitting import Floats, paired_rise
@@ -16,47 +16,48 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.model.probing import eval_mode
+from regularizers import Regularizer
 from regularizers.functional import IGNORE_INDEX
 
-DOCUMENTS = 16  # that are run alone
-# By whether numbers are computed in half precision.
+DOCUMENTS = 16  # to run without packing
+# By whether the model computes in half precision.
 LOSS_TOLERANCE = {False: 1e-3, True: 0.25}  # nats of a token
 GRADIENT_TOLERANCE = {False: 1e-4, True: 2e-2}  # relative norm
-FEW = 4  # documents, from which no spread is told
+FEW = 4  # documents, too few to estimate a spread
 MAX_ERROR = 0.05  # nats, of the validation loss
 
 
-def packed_documents_stay_apart(live: Live) -> Check:
-    """Compare the loss of each token in its block with that of its document alone."""
-    if not live.subject.data.packing:
-        return passed("data.packing is off: there is one document in each block")
-    packed = live.packed_rows()
+def packed_documents_stay_apart(probe: ModelProbe) -> CheckResult:
+    """Compare the loss of each token in a packed block with its loss in its document alone."""
+    if not probe.run.data.packing:
+        return passed("data.packing is off: each block has one document")
+    packed = probe.packed_rows()
     if packed is None:
-        return passed("no block holds two documents")
-    with live.trainer.precision_plugin.forward_context():
-        difference, count = packing_difference(live.causal_lm, packed)
-    tolerance = LOSS_TOLERANCE[in_half(live)]
+        return passed("no block has two documents")
+    with probe.trainer.precision_plugin.forward_context():
+        difference, count = packing_difference(probe.causal_lm, packed)
+    tolerance = LOSS_TOLERANCE[in_half(probe)]
     found = (
         f"{count} real documents alone and packed: losses of their tokens differ by at most "
         f"{difference:.1e} nats (tolerance {tolerance:g})"
     )
     if difference <= tolerance:
         return passed(found)
-    return failed(found, "set data.packing to false, or take another model.lm.attention")
+    return failed(found, "set data.packing to false, or set another model.lm.attention")
 
 
-def train_mode(live: Live) -> Check:
-    """Run a step without regularizers, and look whether the model and its dropout are active."""
+def train_mode(probe: ModelProbe) -> CheckResult:
+    """Run steps without regularizers, and check that train mode and dropout are active."""
     modes: dict[str, bool] = {}
-    model = live.causal_lm.hf_model
+    model = probe.causal_lm.hf_model
     hooks = [
         module.register_forward_pre_hook(partial(_note_mode, modes, name))
         for name, module in model.named_modules()
     ]
     try:
-        # Not the batch with entropies: to score it sets modes anew.
-        batch = live.rows("train")
-        losses = [live.loss(batch, micro_batch=draw).item() for draw in (0, 1)]
+        # Not `probe.batch`: scoring its entropies would reset the modes.
+        batch = probe.rows("train")
+        losses = [probe.mean_loss(batch, micro_batch=draw) for draw in (0, 1)]
     finally:
         for hook in hooks:
             hook.remove()
@@ -65,9 +66,9 @@ def train_mode(live: Live) -> Check:
         return failed(
             f"{len(evaluated):,} of {len(modes):,} modules are in eval mode in a training step, "
             f"e.g. {evaluated[0]}",
-            "something has called eval(): dropout is off; call train() after it",
+            "some code calls eval(), which turns dropout off: call train() after it",
         )
-    dropouts = given_dropout(live.module.lm) or dropout_settings(model)
+    dropouts = configured_dropout(probe.module.lm) or dropout_settings(model)
     found = f"all {len(modes):,} modules are in train mode"
     if not dropouts:
         return passed(f"{found}; the model has no dropout of its own")
@@ -75,28 +76,28 @@ def train_mode(live: Live) -> Check:
     if losses[0] == losses[1]:
         return failed(
             f"{found}, but {named} changes nothing: two steps have the same loss, {losses[0]:.6g}",
-            "take another model.lm.attention, or set the dropout to 0",
+            "set another model.lm.attention, or set the dropout to 0",
         )
     return passed(f"{found}; {named} is active")
 
 
-def accumulation(live: Live) -> Check:
-    """Compare the gradient of a batch with that of its two halves, accumulated."""
-    tolerance = GRADIENT_TOLERANCE[in_half(live)]
-    difference = relative_difference(
-        live.gradient([live.batch]), live.gradient(split_rows(live.batch))
-    )
+def accumulation(probe: ModelProbe) -> CheckResult:
+    """Compare the gradient of a batch with the gradient that its two halves accumulate."""
+    tolerance = GRADIENT_TOLERANCE[in_half(probe)]
+    difference = gradient_difference(probe)
     found = f"gradients of a batch and of its halves differ by {difference:.1e} of their norm"
     if not difference <= tolerance:
         return failed(
             f"{found} (tolerance {tolerance:g})",
-            "rows of a batch see each other: results depend on data.batch_size; take another model",
+            "rows of a batch influence each other, so results depend on data.batch_size: use "
+            "another model",
         )
-    dependent = [
-        f"{name} ({change:.1e})"
-        for name, change in _of_regularizers(live).items()
-        if not change <= tolerance
-    ]
+    changes = {
+        name: gradient_difference(probe, regularizer)
+        for name, regularizer in probe.regularizers.items()
+        if not is_random(probe, regularizer)
+    }
+    dependent = [f"{name} ({each:.1e})" for name, each in changes.items() if not each <= tolerance]
     if dependent:
         return warned(
             f"{found}, but under {', '.join(dependent)} they differ by more",
@@ -105,16 +106,16 @@ def accumulation(live: Live) -> Check:
     return passed(found)
 
 
-def validation_error(live: Live) -> Check:
+def validation_error(probe: ModelProbe) -> CheckResult:
     """Estimate the standard error of the validation loss from the spread between documents."""
-    blocks = live.subject.blocks("validation")
+    blocks = probe.run.blocks("validation")
     if blocks is None:
         return passed("no validation split")
-    batch = live.rows("validation", passes=4, each_once=True)
-    losses, tokens = per_document(live.score(batch).nll, batch, blocks)
+    batch = probe.rows("validation", passes=4, each_once=True)
+    losses, tokens = per_document(probe.score(batch).nll, batch, blocks)
     if len(losses) < FEW:
-        return Check("skip", f"only {len(losses)} documents in the text that was looked at")
-    documents = len(live.subject.documents["validation"])
+        return CheckResult("skip", f"only {len(losses)} documents in the text that was evaluated")
+    documents = len(probe.run.documents["validation"])
     mean, error = paired_rise(losses, tokens)
     error *= (len(losses) / documents) ** 0.5
     found = (
@@ -122,19 +123,21 @@ def validation_error(live: Live) -> Check:
         f"{documents:,} documents"
     )
     if error > MAX_ERROR:
-        return warned(found, f"raise data.validation: its loss is known to ±{2 * error:.2f} only")
+        return warned(
+            found, f"raise data.validation: its loss is only known to ±{2 * error:.2f} nats"
+        )
     return passed(found)
 
 
 def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
-    """Return by how much losses of packed documents differ from those of lone ones.
+    """Return the difference between the losses of packed documents and of documents alone.
 
     Args:
-        causal_lm: any.
-        batch: rows of packed documents.
+        causal_lm: Model to run.
+        batch: Rows of packed documents.
 
     Returns:
-        The largest difference of a token, in nats, and of how many documents.
+        Largest difference of a token, in nats, and the number of documents compared.
     """
     differences = [0.0]
     with eval_mode(causal_lm):
@@ -150,8 +153,14 @@ def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
     return max(differences), len(differences) - 1
 
 
+def gradient_difference(probe: ModelProbe, *regularizers: Regularizer) -> float:
+    """Return the relative difference between the gradients of a batch and of its halves."""
+    whole = probe.gradient([probe.batch], regularizers)
+    return relative_difference(whole, probe.gradient(split_rows(probe.batch), regularizers))
+
+
 def relative_difference(left: Tensor, right: Tensor) -> float:
-    """Return the norm of a difference, relative to that of the first.
+    """Return the norm of a difference, relative to the norm of the first tensor.
 
     >>> import torch
     >>> round(relative_difference(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])), 6)
@@ -160,7 +169,17 @@ def relative_difference(left: Tensor, right: Tensor) -> float:
     return float((left - right).norm() / left.norm().clamp(min=1e-30))
 
 
-def given_dropout(lm: LMConfig) -> dict[str, float]:
+def is_random(probe: ModelProbe, regularizer: Regularizer) -> bool:
+    """Return whether a regularizer draws random numbers that change the loss."""
+    with probe.without_dropout():
+        losses = [
+            probe.mean_loss(probe.batch, [regularizer], progress=1.0, micro_batch=draw)
+            for draw in (0, 1)
+        ]
+    return losses[0] != losses[1]
+
+
+def configured_dropout(lm: LMConfig) -> dict[str, float]:
     """Return the probabilities above 0 of ``lm.dropout``, by part."""
     parts = asdict(lm.dropout) if lm.dropout else {}
     return {f"lm.dropout.{part}": value for part, value in parts.items() if value}
@@ -181,12 +200,12 @@ def dropout_settings(model: nn.Module) -> dict[str, float]:
 
 
 def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Floats, Integers]:
-    """Return summed losses and numbers of counted tokens of each document that a batch holds.
+    """Return the summed loss and the number of labelled tokens of each document in a batch.
 
     Args:
-        nll: ``[B, T]`` nats.
-        batch: rows of blocks, or the starts of them.
-        blocks: of the split.
+        nll: Tensor [B, T] of losses, in nats.
+        batch: Rows of blocks, or their starts.
+        blocks: Blocks of the split.
     """
     document = blocks.document_numbers(batch["block_id"].cpu(), batch["document_ids"].cpu())
     losses = DocumentLosses(blocks.num_documents, ())
@@ -195,33 +214,9 @@ def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Float
     return sums[tokens > 0], tokens[tokens > 0]
 
 
-def in_half(live: Live) -> bool:
-    """Tell whether numbers are computed in half precision."""
-    return str(live.trainer.precision) in AUTOCAST_DTYPES or live.module.lm.dtype != "float32"
-
-
-def _of_regularizers(live: Live) -> dict[str, float]:
-    """Return how gradients of a batch and its halves differ under what draws nothing by chance."""
-    differences = {}
-    regularizers = live.module.regularizers
-    for name, regularizer in zip(regularizers.names, regularizers.ordered, strict=True):
-        if not _draws(live, regularizer):
-            whole, halves = ([live.batch], split_rows(live.batch))
-            differences[name] = relative_difference(
-                live.gradient(whole, [regularizer]), live.gradient(halves, [regularizer])
-            )
-    return differences
-
-
-def _draws(live: Live, regularizer: Any) -> bool:
-    live.causal_lm.eval()
-    try:
-        losses = [
-            live.loss(live.batch, [regularizer], at=1.0, micro_batch=draw).item() for draw in (0, 1)
-        ]
-    finally:
-        live.causal_lm.train()
-    return losses[0] != losses[1]
+def in_half(probe: ModelProbe) -> bool:
+    """Return whether the model computes in half precision."""
+    return str(probe.trainer.precision) in AUTOCAST_DTYPES or probe.module.lm.dtype != "float32"
 
 
 def _documents(document_ids: Tensor) -> list[tuple[int, int]]:

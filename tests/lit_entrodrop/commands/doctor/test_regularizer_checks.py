@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.commands.doctor.check import Check
-from lit_entrodrop.commands.doctor.model_probe import Live
-from lit_entrodrop.commands.doctor.regularizing import (
+from lit_entrodrop.commands.doctor.check import CheckResult
+from lit_entrodrop.commands.doctor.model_probe import ModelProbe
+from lit_entrodrop.commands.doctor.regularizer_checks import (
     curricula,
     drop_rates,
     masks_are_applied,
     special_tokens_are_protected,
 )
-from lit_entrodrop.commands.doctor.watching import strength
+from lit_entrodrop.commands.doctor.regularizer_probe import strength
 from lit_entrodrop.model.dropout import DropoutConfig
 from regularizers import (
     Constant,
@@ -29,7 +29,7 @@ from regularizers import (
 from regularizers.adaptive import Adaptive
 from regularizers.discovery import own_regularizers
 from regularizers.goldfish import Goldfish
-from tests.helpers.doctor import examined, make_subject
+from tests.helpers.doctor import check_regularizers, make_run
 from tests.helpers.faulty import Boastful, Broken, CountPadding, DropAll, Idle, NotANumber
 from tests.helpers.plugins import ExcessLoss, MaskedConsistency
 from tests.helpers.tiny import Tiny, texts, write_corpus
@@ -37,8 +37,8 @@ from tests.helpers.tiny import Tiny, texts, write_corpus
 CHECKS = (curricula, masks_are_applied, drop_rates, special_tokens_are_protected)
 
 
-def found(tiny: Tiny, *regularizers: Regularizer, **settings: Any) -> dict[str, Check]:
-    checks = examined(make_subject(tiny, *regularizers), *CHECKS, **settings)
+def found(tiny: Tiny, *regularizers: Regularizer, **settings: Any) -> dict[str, CheckResult]:
+    checks = check_regularizers(make_run(tiny, *regularizers), *CHECKS, **settings)
     return {check.name: check for check in checks}
 
 
@@ -59,8 +59,8 @@ def test_sound_regularizers_pass(tiny_module: Tiny) -> None:
 
 
 def test_gains_need_not_be_measured(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
-    checks = examined(subject, *CHECKS)
+    run = make_run(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
+    checks = check_regularizers(run, *CHECKS)
     assert {check.status for check in checks} == {"pass"}, checks
     assert "holdout_loss_selection at 1 changes" in checks[1].found
 
@@ -77,10 +77,10 @@ def test_strength_that_evaluations_drive_is_tried_at_its_largest(tiny_module: Ti
     assert curriculum(0.5) == 0.0
 
 
-def test_curriculum_of_zero_is_told(tiny_module: Tiny) -> None:
+def test_curriculum_of_zero_is_reported(tiny_module: Tiny) -> None:
     check = found(tiny_module, EntroDrop(curriculum=Constant(0.0)))["curricula"]
     assert check.status == "warn"
-    assert "strength of entro_drop is 0 for the whole run" in check.found
+    assert "strength of entro_drop is 0 in the whole run" in check.found
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,15 @@ def test_weight_of_padding_fails(tiny_module: Tiny) -> None:
 def test_embeddings_that_the_model_does_not_read_fail(tiny_module: Tiny) -> None:
     """As in a model whose embedding is not the one that it names."""
 
-    def by_pass(live: Live) -> None:
-        table = live.causal_lm.hf_model.get_input_embeddings()
+    def by_pass(probe: ModelProbe) -> None:
+        table = probe.causal_lm.hf_model.get_input_embeddings()
 
         def look_up(_module: object, inputs: tuple[Tensor], _output: Tensor) -> Tensor:
             return torch.nn.functional.embedding(inputs[0], table.weight)
 
         table.register_forward_hook(look_up)
         # Whatever comes later is undone before the first layer.
-        base = live.causal_lm.unwrapped.base_model
+        base = probe.causal_lm.unwrapped.base_model
 
         def undo(_module: object, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             ids = keywords.pop("input_ids")
@@ -138,7 +138,7 @@ def test_embeddings_that_the_model_does_not_read_fail(tiny_module: Tiny) -> None
     assert "what entro_drop changes does not reach the loss" in check.found
 
 
-def test_regularizer_that_does_nothing_is_told(tiny_module: Tiny) -> None:
+def test_regularizer_that_does_nothing_is_reported(tiny_module: Tiny) -> None:
     check = found(tiny_module, Idle())["masks are applied"]
     assert check.status == "warn"
     assert "idle changes nothing" in check.found
@@ -150,13 +150,13 @@ def test_loss_that_is_no_number_fails(tiny_module: Tiny) -> None:
     assert "not_anumber makes the loss nan" in check.found
 
 
-def test_drop_rate_far_from_the_settings_is_told(tiny_module: Tiny) -> None:
+def test_drop_rate_far_from_the_settings_is_reported(tiny_module: Tiny) -> None:
     check = found(tiny_module, Boastful(Constant(0.5)))["drop rates"]
     assert check.status == "warn"
     assert "(50.0% expected)" in check.found
 
 
-def test_error_of_a_plug_in_fails_each_check_in_its_own_words(tiny_module: Tiny) -> None:
+def test_error_of_a_plug_in_fails_each_check_with_its_message(tiny_module: Tiny) -> None:
     checks = found(tiny_module, Broken())
     assert checks["curricula"].status == "pass"
     assert checks["masks are applied"].status == "fail"
@@ -165,24 +165,24 @@ def test_error_of_a_plug_in_fails_each_check_in_its_own_words(tiny_module: Tiny)
 
 def test_reference_model_and_online_entropies_are_provided(tiny: Tiny) -> None:
     tiny_base = "package:lit_entrodrop/model/tiny_base"
-    subject = make_subject(
+    run = make_run(
         tiny,
         ExcessLoss(),
         EntroDrop(entropy_source="online"),
         lm={"pretrained": tiny_base, "tokenizer": None},
         data={"tokenizer": tiny_base},
     )
-    check = examined(subject, masks_are_applied)[0]
+    check = check_regularizers(run, masks_are_applied)[0]
     # At the start the model is its own reference, so that nothing is in excess.
     assert check.status == "pass"
     assert "excess_loss at 1 changes no token" in check.found
-    assert "it will once the model has trained" in check.found
+    assert "it acts once the model has trained" in check.found
     assert "entro_drop at 0.497 changes" in check.found
 
 
-def test_examined_model_is_let_go(tiny_module: Tiny) -> None:
-    kept: list[weakref.ref[Live]] = []
-    checks = found(tiny_module, EntroDrop(), prepare=lambda live: kept.append(weakref.ref(live)))
+def test_probed_model_is_released(tiny_module: Tiny) -> None:
+    kept: list[weakref.ref[ModelProbe]] = []
+    checks = found(tiny_module, EntroDrop(), prepare=lambda probe: kept.append(weakref.ref(probe)))
     assert checks["masks are applied"].status == "pass"
     gc.collect()
     assert kept[0]() is None
@@ -192,17 +192,17 @@ def test_examined_model_is_let_go(tiny_module: Tiny) -> None:
 def test_no_method_that_comes_with_the_package_is_called_idle(name: str, tiny: Tiny) -> None:
     tiny_base = "package:lit_entrodrop/model/tiny_base"
     write_corpus(tiny.corpus, texts(60, longest=40))
-    subject = make_subject(
+    run = make_run(
         tiny,
         own_regularizers()[name](),
         lm={"pretrained": tiny_base, "tokenizer": None, "dropout": DropoutConfig(hidden=0.1)},
         data={"tokenizer": tiny_base, "block_size": 64, "holdout": 0.1},
     )
-    for check in examined(subject, masks_are_applied, drop_rates):
+    for check in check_regularizers(run, masks_are_applied, drop_rates):
         assert check.status == "pass", check.found
 
 
-def test_goldfish_is_told_that_all_documents_are_too_short(tiny: Tiny) -> None:
+def test_goldfish_warns_if_all_documents_are_too_short(tiny: Tiny) -> None:
     check = found(tiny, Goldfish(context=15))["masks are applied"]
     assert check.status == "warn"
     assert "goldfish changes nothing" in check.found

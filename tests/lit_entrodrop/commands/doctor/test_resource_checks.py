@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from lit_entrodrop.commands.doctor import resources
-from lit_entrodrop.commands.doctor.check import Check, run_check
-from lit_entrodrop.commands.doctor.resources import (
+from lit_entrodrop.commands.doctor import resource_checks
+from lit_entrodrop.commands.doctor.check import CheckResult, run_check
+from lit_entrodrop.commands.doctor.resource_checks import (
     checkpoint_room,
     device_memory,
     entropy_bytes,
@@ -21,10 +21,10 @@ from lit_entrodrop.entropy.holdout.context import in_context
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks
 from lit_entrodrop.entropy.store import EntropyStore
 from regularizers import HoldoutLossSelection
-from tests.helpers.doctor import make_subject
+from tests.helpers.doctor import make_run
 from tests.helpers.tiny import LLAMA, Tiny
 
-# Many terabytes, of which no number is ever held.
+# Terabytes of weights, which are never allocated.
 HUGE = {
     **LLAMA,
     "hidden_size": 2**17,
@@ -35,37 +35,37 @@ HUGE = {
 }
 
 
-def only(check: Any, tiny: Tiny, **settings: Any) -> Check:
-    return run_check(check, make_subject(tiny, **settings))
+def only(check: Any, tiny: Tiny, **settings: Any) -> CheckResult:
+    return run_check(check, make_run(tiny, **settings))
 
 
 def test_what_fits_passes(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module)
+    run = make_run(tiny_module)
     checks = (run_folder, device_memory, entropy_cache, checkpoint_room, room_to_load)
-    found = [run_check(check, subject) for check in checks]
+    found = [run_check(check, run) for check in checks]
     assert [check.status for check in found] == ["pass"] * len(checks), found
     assert "no GPU is used" in found[1].found or torch.cuda.is_available()
     assert not (tiny_module.folder / "run").exists()
 
 
 def test_model_beyond_memory_and_disk_fails(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module, lm={"architecture": HUGE})
-    memory, disk = (run_check(check, subject) for check in (device_memory, checkpoint_room))
+    run = make_run(tiny_module, lm={"architecture": HUGE})
+    memory, disk = (run_check(check, run) for check in (device_memory, checkpoint_room))
     assert memory.status == "fail"
     assert "lit-entrodrop plan" in memory.remedy
     assert disk.status == "fail"
     assert "checkpoints.keep_last" in disk.remedy
-    room = run_check(room_to_load, subject)
+    room = run_check(room_to_load, run)
     assert room.status == "warn"
-    assert "not examined" in room.found
+    assert "not checked" in room.found
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tells what a machine without GPU tells")
-def test_gpu_that_is_not_here_is_told(tiny_module: Tiny) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_gpu_that_is_not_here_is_reported(tiny_module: Tiny) -> None:
     check = only(device_memory, tiny_module, trainer={"accelerator": "gpu", "devices": 2})
     assert check.status == "warn"
-    assert "on each of 2 devices under ddp" in check.found
-    assert "there is no GPU here" in check.found
+    assert "on each of 2 devices with strategy ddp" in check.found
+    assert "this machine has no GPU" in check.found
 
 
 def test_strategy_that_fit_refuses_fails(tiny_module: Tiny) -> None:
@@ -78,12 +78,12 @@ def test_folder_of_another_run_fails(tiny: Tiny) -> None:
     used = tiny.folder / "run"
     used.mkdir()
     (used / "metrics.csv").write_text("")
-    subject = make_subject(tiny)
-    check = run_check(run_folder, subject)
+    run = make_run(tiny)
+    check = run_check(run_folder, run)
     assert check.status == "fail"
     assert "holds a run" in check.found
-    subject.config["ckpt_path"] = "last"
-    assert run_check(run_folder, subject).status == "pass"
+    run.config["ckpt_path"] = "last"
+    assert run_check(run_folder, run).status == "pass"
 
 
 def test_entropies_of_other_text_fail(tiny: Tiny) -> None:
@@ -95,31 +95,31 @@ def test_entropies_of_other_text_fail(tiny: Tiny) -> None:
 
 
 def test_full_disk_fails(tiny_module: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = make_subject(tiny_module)
-    monkeypatch.setattr(resources, "free_bytes", lambda _: entropy_bytes(subject))
-    check = run_check(entropy_cache, subject)
+    run = make_run(tiny_module)
+    monkeypatch.setattr(resource_checks, "free_bytes", lambda _: entropy_bytes(run))
+    check = run_check(entropy_cache, run)
     assert check.status == "fail"
     assert "data.cache_dir" in check.remedy
 
 
 def test_entropies_are_counted_in_half_precision(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module)
-    blocks = [subject.blocks(split) for split in ("train", "validation", "clean_train")]
+    run = make_run(tiny_module)
+    blocks = [run.blocks(split) for split in ("train", "validation", "clean_train")]
     store_bytes = sum(
         EntropyStore(len(each), 16, "x").values.nbytes for each in blocks if each is not None
     )
-    assert entropy_bytes(subject) == store_bytes
+    assert entropy_bytes(run) == store_bytes
 
 
 def test_losses_of_which_gains_are_made_are_counted(tiny_module: Tiny) -> None:
-    subject = make_subject(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
-    train, holdout = subject.data.blocks("train"), subject.data.blocks("holdout")
+    run = make_run(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
+    train, holdout = run.data.blocks("train"), run.data.blocks("holdout")
     joined = in_context(train, holdout, nearest_chunks(train, holdout, 3), 64).blocks
     stored = sum(EntropyStore(len(b), b.block_size, "x").values.nbytes for b in (train, joined))
     # Padding is not counted.
-    assert loss_bytes(subject) == pytest.approx(stored, rel=0.4)
-    assert loss_bytes(make_subject(tiny_module)) == 0
-    assert "GB for entropies and losses" in run_check(entropy_cache, subject).found
+    assert loss_bytes(run) == pytest.approx(stored, rel=0.4)
+    assert loss_bytes(make_run(tiny_module)) == 0
+    assert "GB for entropies and losses" in run_check(entropy_cache, run).found
 
 
 def test_free_room_of_a_folder_to_come_is_that_of_its_disk(tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""Checks of the text, its tokens and its blocks; none runs the model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PretrainedConfig
+
+from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
+from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
+from lit_entrodrop.commands.doctor.document_text import first_difference, sample, text_of
+from lit_entrodrop.commands.doctor.duplicate_checks import near_duplicates, train_duplicates
+from lit_entrodrop.data.splitting import SPLITS
+from lit_entrodrop.data.tokenizing import tokenize_documents
+from lit_entrodrop.model.building import build_hf_config
+
+SAMPLED = 500  # documents to tokenize again
+MUCH_PADDING = 0.2  # share of the positions of a split
+MANY_CUT = 0.5  # share of the documents
+MUCH_UNKNOWN = 0.001  # share of the tokens
+FEW_DOCUMENTS = 30
+FAR = 0.5  # relative to the configured share
+
+
+def tokenizer_round_trip(run: ConfiguredRun) -> CheckResult:
+    """Encode and decode a sample of documents, and compare the result with the original."""
+    tokenizer = run.data.tokenizer
+    texts = [text_of(document) for document in sample(run.documents["train"], SAMPLED)]
+    ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    decoded = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
+    unknown = share_of(tokenizer.unk_token_id, ids)
+    found = f"{len(texts):,} documents sampled, {unknown:.2%} of their tokens are unknown"
+    if unknown > MUCH_UNKNOWN:
+        remedy = "use a tokenizer that covers the characters of the text, e.g. a byte-level one"
+        return failed(found, remedy)
+    changed = [(text, again) for text, again in zip(texts, decoded, strict=True) if text != again]
+    if changed:
+        return warned(
+            f"{found}; {len(changed):,} change when decoded, e.g. {first_difference(*changed[0])}",
+            "the model cannot learn what its tokenizer drops: if that matters, clean the text or "
+            "use another tokenizer",
+        )
+    return passed(f"{found}; all decode to the original text")
+
+
+def context_length(run: ConfiguredRun) -> CheckResult:
+    """Compare the block size with the model's context and with the lengths of documents."""
+    block_size = run.data.block_size
+    context = context_of(build_hf_config(run.job.lm))
+    lengths = tokenize_documents(
+        sample(run.documents["train"], SAMPLED), run.data.tokenizer, desc="Sampling"
+    ).lengths
+    cut = float((lengths > block_size).mean())
+    found = (
+        f"blocks of {block_size:,} tokens, model context of {f'{context:,}' if context else 'any'}"
+        f" tokens; {cut:.1%} of {len(lengths):,} sampled documents exceed a block "
+        f"(median {np.median(lengths):,.0f}, longest {lengths.max():,} tokens)"
+    )
+    if context is not None and block_size > context:
+        return failed(found, f"lower data.block_size to {context} or less")
+    if cut > MANY_CUT and (context is None or 2 * block_size <= context):
+        return warned(
+            found,
+            "raise data.block_size and lower data.batch_size by the same factor: "
+            "tokens do not see what is in another block",
+        )
+    return passed(found)
+
+
+def padding(run: ConfiguredRun) -> CheckResult:
+    """Compute the share of padding, on which devices waste their computing."""
+    blocks = run.train_blocks
+    found = f"{blocks.padding:.1%} of the positions in {len(blocks):,} training blocks"
+    if blocks.padding <= MUCH_PADDING:
+        return passed(found)
+    if not run.data.packing:
+        return warned(found, "set data.packing to true: documents in the same block stay isolated")
+    return warned(found, "set another data.block_size: documents leave gaps in blocks of this size")
+
+
+def validation_size(run: ConfiguredRun) -> CheckResult:
+    """Check that validation has enough documents for a stable loss curve."""
+    blocks = run.blocks("validation")
+    if blocks is None:
+        return failed(
+            "no validation split: overfitting cannot be detected, and no best checkpoint selected",
+            "set data.validation to a share such as 0.1, or to a separate corpus",
+        )
+    documents = len(run.documents["validation"])
+    found = f"{documents:,} documents, {len(blocks.tokens):,} tokens"
+    if documents < FEW_DOCUMENTS:
+        return warned(
+            f"{found}: the validation loss depends on few documents",
+            f"raise data.validation until it has {FEW_DOCUMENTS} documents or more",
+        )
+    return passed(found)
+
+
+def split_shares(run: ConfiguredRun) -> CheckResult:
+    """Compare the share of documents and tokens in each split with the configured one."""
+    configured = {name: run.config["data"][name] for name in ("validation", "test", "holdout")}
+    shares = {name: of for name, of in configured.items() if isinstance(of, float | int) and of > 0}
+    if not shares:
+        return passed("no split is a share of the corpus")
+    own = [name for name in SPLITS if not isinstance(configured.get(name), str)]
+    got = {"documents": shares_of({name: len(run.split_documents.get(name, [])) for name in own})}
+    # A limit on training text changes the token shares, but not the split.
+    if run.config["data"]["max_train_tokens"] is None:
+        blocks = {name: run.blocks(name) for name in own}
+        got["tokens"] = shares_of({name: len(b.tokens) if b else 0 for name, b in blocks.items()})
+    found = ", ".join(
+        f"{name} {' and '.join(f'{of[name]:.1%} of {what}' for what, of in got.items())} "
+        f"({share:.1%} configured)"
+        for name, share in shares.items()
+    )
+    far = max(abs(of[name] / share - 1) for name, share in shares.items() for of in got.values())
+    if far > FAR:
+        return warned(
+            found,
+            "there are few documents, or their lengths are uneven: try another data.split_seed or "
+            "share, or divide long documents",
+        )
+    return passed(found)
+
+
+def context_of(hf_config: PretrainedConfig) -> int | None:
+    """Return the maximum number of tokens that a model takes, or None if it has no limit."""
+    return getattr(hf_config, "max_position_embeddings", None)
+
+
+def share_of(token: int | None, ids: Sequence[Sequence[int]]) -> float:
+    """Return the share of one token among all tokens.
+
+    >>> share_of(0, [[0, 1], [2, 3]])
+    0.25
+    """
+    total = sum(map(len, ids))
+    return sum(row.count(token) for row in ids) / max(total, 1) if token is not None else 0.0
+
+
+def shares_of(counts: dict[str, int]) -> dict[str, float]:
+    """Divide numbers by their sum.
+
+    >>> shares_of({"train": 3, "validation": 1})
+    {'train': 0.75, 'validation': 0.25}
+    """
+    total = max(sum(counts.values()), 1)
+    return {name: count / total for name, count in counts.items()}
+
+
+DATA = Theme(
+    "data",
+    (
+        tokenizer_round_trip,
+        context_length,
+        padding,
+        validation_size,
+        split_shares,
+        near_duplicates,
+        train_duplicates,
+    ),
+)
