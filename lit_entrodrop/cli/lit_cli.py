@@ -1,18 +1,21 @@
-"""LightningCLI with our model and our data: fit, validate, test, predict and score."""
+"""`fit`, `validate`, `test`, `predict` and `score`: LightningCLI with this model and this data."""
 
-import io
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
+from lit_entrodrop.cli.commands import BY_NAME
 from lit_entrodrop.cli.evaluation_table import evaluation_table
 from lit_entrodrop.cli.parsing import Parser, load_regularizers
 from lit_entrodrop.data import TextDataModule
@@ -26,37 +29,46 @@ from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.monitors import Monitors, shows_progress
 from lit_entrodrop.training.trainer import Trainer
 
-DESCRIPTION = """Fine-tune a causal LM on little text for many epochs, under EntroDrop and others.
-
-Configs compose: later --config files and flags override earlier ones, and `regularizers+:` blocks
-add up. Ready ones, as `--config configs/base.yaml`, are found from any folder. Eight commands
-beside those below have a --help of their own: `compare` (arms at matched seeds, and which is
-better), `doctor` (checks a config before an expensive run), `export` (checkpoint to a Hugging Face
-folder), `plan` (which strategy fits which hardware, and how fast it will be), `quickstart` (plain,
-EntroDrop and random dropout on a medical corpus), `regularizers` (which there are, and how each is
-set), `report` (a page that explains runs) and `verify-resume` (proves that a run that is killed and
-resumed ends as an uninterrupted one)."""
+# By subcommand: arguments of the trainer's method that are not read from the command line.
+PROVIDED = {
+    "fit": {"model", "datamodule", "weights_only", "train_dataloaders", "val_dataloaders"},
+    "validate": {"model", "datamodule", "weights_only", "dataloaders"},
+    "test": {"model", "datamodule", "weights_only", "dataloaders"},
+    "predict": {"model", "datamodule", "weights_only", "dataloaders", "return_predictions"},
+    "score": {"model", "datamodule", "weights_only"},
+}
 
 
 class LitCLI(LightningCLI):
-    """Wire model, data and trainer together from YAML files and flags."""
+    """Build model, data and trainer from YAML files and flags, and run a subcommand.
+
+    Args:
+        only: Subcommand to build a parser for; None builds those of all, which takes longer.
+        kwargs: Other arguments of ``LightningCLI``.
+    """
 
     _ckpt_path: Path | None = None
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the subcommands and the arguments that the command line itself provides."""
-        provided = {"model", "datamodule", "weights_only"}
-        return {
-            "fit": provided | {"train_dataloaders", "val_dataloaders"},
-            "validate": provided | {"dataloaders"},
-            "test": provided | {"dataloaders"},
-            "predict": provided | {"dataloaders", "return_predictions"},
-            "score": provided,
+    def __init__(self, only: str | None = None, **kwargs: Any) -> None:
+        self._only = only
+        descriptions = {name: {"description": BY_NAME[name].help} for name in self.subcommands()}
+        defaults: dict[str, Any] = {
+            "trainer_class": Trainer,
+            "trainer_defaults": {"default_root_dir": "runs/default"},
+            "save_config_kwargs": {"overwrite": True},
+            "seed_everything_default": 0,
+            "parser_class": Parser,
+            "parser_kwargs": {"prog": "lit-entrodrop", **descriptions},
+            "auto_configure_optimizers": False,
         }
+        super().__init__(LitCausalLM, TextDataModule, **{**defaults, **kwargs})
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the subcommands and the arguments that are not read from the command line."""
+        return {self._only: PROVIDED[self._only]} if self._only else PROVIDED
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of checkpoints, and derive what must agree."""
+        """Add settings of checkpoints and monitors, and link settings that must be equal."""
         load_regularizers()
         parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_class_arguments(Monitors, "monitors")
@@ -70,7 +82,7 @@ class LitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning would let the settings of a checkpoint win over those that the user gives.
+        # Lightning would let settings in a checkpoint override those that the user gives.
         subcommand = self.config.get("subcommand")
         ckpt_path = self.config[subcommand].get("ckpt_path") if subcommand else None
         if ckpt_path is None:
@@ -81,19 +93,19 @@ class LitCLI(LightningCLI):
             read_checkpoint(self._ckpt_path)
 
     def before_instantiate_classes(self) -> None:
-        """Protect a finished run, and keep the config of this one."""
+        """Refuse the folder of another run; only `fit` saves its config."""
         if self.subcommand == "fit":
             ckpt_path = self._get(self.config, "ckpt_path")
-            # Later ranks start when the first may already write.
+            # When later ranks start, the first one may already have written files.
             if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
                 refuse_used_folder(self._run_folder, ckpt_path)
         else:
             self.save_config_callback = None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Make the trainer; all that a run writes goes into its folder."""
+        """Build the trainer; all files of a run go into its folder."""
         strategy = self._get(self.config, "trainer")["strategy"]
-        # Lightning may refuse it first, in words that lead nowhere.
+        # Otherwise Lightning may refuse it first, without a remedy.
         check_strategy(str(getattr(strategy, "class_path", strategy)))
         logger = self._get(self.config_init, "trainer").get("logger")
         if self.subcommand != "fit":
@@ -105,7 +117,7 @@ class LitCLI(LightningCLI):
         has_room = shows_progress(self._get(self.config_init, "trainer"))
         callbacks += monitors.callbacks(self.subcommand, has_room)
         if self.subcommand == "fit" and has_room and monitors.progress_bar is None:
-            # Lightning would show one of its own.
+            # Otherwise Lightning adds its own.
             kwargs["enable_progress_bar"] = False
         enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
         if self.subcommand == "fit" and enabled is not False:
@@ -122,11 +134,11 @@ class LitCLI(LightningCLI):
         return Path(self._get(self.config, "trainer")["default_root_dir"])
 
     def after_validate(self) -> None:
-        """Show what was found."""
+        """Print the metrics as a table."""
         self._show_evaluation()
 
     def after_test(self) -> None:
-        """Show what was found."""
+        """Print the metrics as a table."""
         self._show_evaluation()
 
     def _show_evaluation(self) -> None:
@@ -135,7 +147,7 @@ class LitCLI(LightningCLI):
             Console().print(evaluation_table(metrics))
 
     def after_fit(self) -> None:
-        """Tell where the run is."""
+        """Print the folder of the run."""
         rank_zero_info(f"run: {self._run_folder}")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -143,55 +155,85 @@ class LitCLI(LightningCLI):
         if subcommand == "score":
             return kwargs
         if "verbose" in kwargs:
-            # The table is ours.
+            # `_show_evaluation` prints the table.
             kwargs["verbose"] = False
-        # A checkpoint from elsewhere must not run code.
+        # Loading a checkpoint must not run code in it.
         return {**kwargs, "ckpt_path": self._ckpt_path, "weights_only": True}
 
 
 def default_callbacks(subcommand: str | None, folder: Path) -> list[L.Callback]:
-    """Return the callbacks that come with a subcommand, beside its checkpoints."""
+    """Return the callbacks that a subcommand always has, apart from its checkpoints."""
     if subcommand == "predict":
         return [PredictionWriter(folder)]
     return [NaNGuard()] if subcommand == "fit" else []
 
 
 def run_lightning(args: Sequence[str] | None = None) -> LitCLI:
-    """Run fit, validate, test, predict or score."""
-    return LitCLI(
-        LitCausalLM,
-        TextDataModule,
-        trainer_class=Trainer,
-        trainer_defaults={"default_root_dir": "runs/default"},
-        save_config_callback=SaveConfigCallback,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        parser_class=Parser,
-        parser_kwargs={"prog": "lit-entrodrop", "description": DESCRIPTION},
-        args=None if args is None else list(args),
-        auto_configure_optimizers=False,
-    )
-
-
-def resolved_config(args: Sequence[str]) -> dict[str, Any]:
-    """Return the config that `fit` would use.
+    """Run fit, validate, test, predict or score.
 
     Args:
-        args: of `fit`; wrong ones end the program as they do there.
+        args: Command line, the subcommand included; by default that of the process.
     """
-    printed = io.StringIO()
+    words = sys.argv[1:] if args is None else list(args)
+    only = words[0] if words and words[0] in PROVIDED else None
     try:
-        with redirect_stdout(printed):
-            run_lightning(["fit", *args, "--print_config"])
-    except SystemExit as ended:
-        if ended.code:
-            raise
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
-    return config
+        return LitCLI(only=only, args=words)
+    except SIGTERMException:
+        sys.exit(128 + signal.SIGTERM)
+
+
+def _subcommand(name: str) -> Callable[[Sequence[str]], LitCLI]:
+    return lambda arguments: run_lightning([name, *arguments])
+
+
+fit, validate, test, predict, score = map(_subcommand, PROVIDED)
+
+
+def resolved_config(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the config that `fit` would use, without building or running anything.
+
+    Required arguments may be missing.
+
+    Args:
+        arguments: Arguments of `fit`; wrong ones end the program as they do there.
+    """
+    parser = _fit_parser()
+    config = parser.parse_args(["fit", *arguments])
+    # JSON has no types of Python, such as enumerations and paths, as config files have none.
+    dumped = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
+    return dict(json.loads(dumped)["fit"])
+
+
+class _Unrequiring(Parser):
+    """A parser whose required arguments may be missing."""
+
+    def validate(self, *args: Any, **kwargs: Any) -> None:
+        super().validate(*args, **{**kwargs, "skip_required": True})
+
+
+class _ParserOnly(LitCLI):
+    """Build the parser of `fit`; parse, build and run nothing."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self.config = {"subcommand": None}
+
+    def _set_seed(self) -> None: ...
+
+    def before_instantiate_classes(self) -> None: ...
+
+    def instantiate_classes(self) -> None: ...
+
+
+@cache
+def _fit_parser() -> LightningArgumentParser:
+    return _ParserOnly(only="fit", parser_class=_Unrequiring).parser
 
 
 def _tokenizer_of(tokenizer: str | None, pretrained: str | None) -> str:
     source = tokenizer or pretrained
     if source is None:
-        raise ValueError("model.lm.tokenizer: expected one beside lm.architecture, got null")
+        raise ValueError(
+            "model.lm.tokenizer: expected a tokenizer in addition to lm.architecture, got null: "
+            "set it to a folder or a model of the hub"
+        )
     return source

@@ -1,6 +1,7 @@
 """The main job on real input: plain, EntroDrop and random token dropout on a medical corpus."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from lit_entrodrop.cli.config_files import config_path
+from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.compare.comparing import compare
 from lit_entrodrop.commands.compare.processes import Workers
 from lit_entrodrop.commands.compare.settings import Settings, read_settings
@@ -15,6 +17,11 @@ from lit_entrodrop.commands.export import export
 from lit_entrodrop.runs.writing import free_folder
 
 COMPARISON = "comparisons/quickstart.yaml"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    call_with(quickstart, "quickstart", arguments)
 
 
 def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | None = None) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_entrodrop.cli.lit_cli import LitCLI, Trainer
+from lit_entrodrop.cli.lit_cli import LitCLI
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.cli.parsing import Parser
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.corpora.registry import CORPORA
 from lit_entrodrop.model.config import LMConfig
@@ -77,16 +76,7 @@ class Built(LitCLI):
 def build(path: Path) -> LitCLI:
     # Elsewhere than on the machine that a config is for, its device and precision may be missing.
     portable = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.logger=false"]
-    return Built(
-        LitCausalLM,
-        TextDataModule,
-        trainer_class=Trainer,
-        trainer_defaults={"default_root_dir": "runs/default"},
-        seed_everything_default=0,
-        parser_class=Parser,
-        args=["fit", *arguments(path, *portable)],
-        auto_configure_optimizers=False,
-    )
+    return Built(only="fit", args=["fit", *arguments(path, *portable)])
 
 
 def test_configs_are_found() -> None:

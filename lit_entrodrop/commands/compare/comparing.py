@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lit_entrodrop.cli.parsing import one_line
+from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.analysis import Trial, choose, pairs
 from lit_entrodrop.commands.compare.existing_runs import (
     plain_or_first,

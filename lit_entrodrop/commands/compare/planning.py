@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lit_entrodrop.cli.lit_cli import resolved_config
-from lit_entrodrop.cli.parsing import one_line
+from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.settings import Arm, Config, Settings, Strength
 
 # What decides neither what is learned nor what is measured.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from lit_entrodrop.cli.parsing import one_line
+from lit_entrodrop.cli.messages import one_line
 
 Status = Literal["pass", "warn", "fail", "skip"]
 Checked = TypeVar("Checked")

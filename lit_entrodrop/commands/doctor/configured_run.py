@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from lit_entrodrop.cli.lit_cli import LitCLI
-from lit_entrodrop.cli.parsing import Parser
 from lit_entrodrop.commands.doctor import near_duplicates
 from lit_entrodrop.commands.doctor.document_text import sample
 from lit_entrodrop.commands.plan.job import Job
@@ -200,14 +199,9 @@ def configured_run(config: dict[str, Any]) -> Iterator[ConfiguredRun]:
     """
     with tempfile.TemporaryDirectory(prefix="lit-entrodrop-doctor-") as folder:
         cli = LitCLI(
-            LitCausalLM,
-            TextDataModule,
             trainer_class=ProbingTrainer,
             save_config_callback=None,
-            seed_everything_default=0,
-            parser_class=Parser,
             args=probing_config(config, folder),
-            auto_configure_optimizers=False,
             run=False,
         )
         assert isinstance(cli.trainer, ProbingTrainer), "trainer_class is"

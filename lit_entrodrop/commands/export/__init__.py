@@ -1,4 +1,4 @@
-"""Turn a checkpoint into a folder that plain Transformers opens."""
+"""Convert a checkpoint to a folder that plain Transformers loads."""
 
 from lit_entrodrop.commands.export.folder import export
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
-from lit_entrodrop.cli.parsing import one_line
+from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.regularizers.description import Description
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from lit_entrodrop.cli.parsing import did_you_mean
+from lit_entrodrop.cli.messages import did_you_mean
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.regularizers.combinations import refusals, refusals_of
 from lit_entrodrop.commands.regularizers.description import Description

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import pandas as pd
 import yaml
 
-from lit_entrodrop.cli.parsing import one_line
+from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.runs.evaluations import FOLDER as EVALUATIONS
 from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.runs.metrics_file import whole_rows

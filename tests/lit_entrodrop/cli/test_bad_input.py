@@ -197,7 +197,8 @@ MODELS = {
         ["--model.lm.architecture=null", "--model.lm.pretrained=no/such-model"],
     ),
     "missing tokenizer": Bad(
-        ["tokenizer: expected one beside lm.architecture, got null"], ["--model.lm.tokenizer=null"]
+        ["tokenizer: expected a tokenizer in addition to lm.architecture, got null: set it"],
+        ["--model.lm.tokenizer=null"],
     ),
     "tokenizer larger than the model": Bad(
         ["at most the 320 words that the model embeds, got 330", "belongs to the model"],

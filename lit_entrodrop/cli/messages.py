@@ -1,0 +1,34 @@
+"""Messages on one line, and suggestions for misspelled names."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def one_line(message: object) -> str:
+    r"""Return a message without line breaks.
+
+    >>> one_line("a\n  b")
+    'a b'
+    """
+    return " ".join(str(message).split())
+
+
+def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
+    """Suggest the known name that is most similar to a given one.
+
+    Args:
+        given: Name that the user gave.
+        known: Valid names.
+        otherwise: Text to return if no name is similar.
+
+    >>> did_you_mean("entro_drop", ["EntroDrop", "ZLoss"], "see --help")
+    'did you mean EntroDrop?'
+    """
+    spelled = {_letters(each): each for each in known}
+    similar = get_close_matches(_letters(given), spelled, n=1)
+    return f"did you mean {spelled[similar[0]]}?" if similar else otherwise
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_]", "", name).lower()

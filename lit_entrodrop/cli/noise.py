@@ -1,0 +1,64 @@
+"""Filters for warnings and log lines of libraries that do not help the user."""
+
+import logging
+import re
+import warnings
+
+WARNINGS = (
+    ".*LeafSpec.*",
+    "LightningCLI's args parameter",
+    "Be aware that when using `ckpt_path`",
+    # `validate` and `test` print a table; only a logger would keep a copy.
+    "You called `self.log.*no logger configured",
+    # Values that no interval has logged are logged when the epoch ends.
+    ".*smaller than the logging interval",
+    # The logged metrics are already sums over ranks.
+    ".*sync_dist=True",
+    # The folder of a run that is resumed; any other use of it is an error.
+    ".*exists and is not empty",
+    # Only the module knows the entropies of a batch.
+    ".*`on_before_batch_transfer` in `LightningModule`",
+    # `export` reads shards in one process on purpose.
+    "torch.distributed is disabled",
+    # DeepSpeed calls collectives by names that PyTorch is about to change.
+    ".*torch.distributed.*_tensor` is deprecated",
+    # DeepSpeed clips by the norm that the trainer sets.
+    "Since DeepSpeed handles gradient clipping",
+    # `export` merges the files of a checkpoint.
+    "When saving the DeepSpeed Stage 3 checkpoint",
+)
+
+
+class Without(logging.Filter):
+    """Drop log lines that match a pattern.
+
+    Args:
+        pattern: Regular expression, searched for in the message.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__()
+        self._pattern = re.compile(pattern)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line is kept."""
+        return self._pattern.search(record.getMessage()) is None
+
+
+# By logger: lines that announce a default, an absent device or another product.
+LINES = {
+    "lightning.fabric.utilities.seed": Without("Seed set to"),
+    "lightning.pytorch.utilities.rank_zero": Without(
+        r"Tip:|[GTH]PU available: False|^`Trainer\(.*=1\.0\)` was configured"
+    ),
+}
+
+
+def silence_libraries() -> None:
+    """Hide warnings and log lines that need no action."""
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for name, without in LINES.items():
+        logging.getLogger(name).addFilter(without)
+    # Flattening device meshes would merge two collectives; it is not needed.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
