@@ -11,7 +11,7 @@ from rich.console import Console
 from lit_entrodrop.cli.config_files import config_path
 from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.compare.comparing import compare
-from lit_entrodrop.commands.compare.processes import Workers
+from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import Settings, read_settings
 from lit_entrodrop.commands.export import export
 from lit_entrodrop.runs.writing import free_folder

@@ -2,20 +2,19 @@
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 from rich.console import Console
 
-from lit_entrodrop.cli.main import main
+from lit_entrodrop.commands.compare.child import run_command
 from lit_entrodrop.commands.compare.comparing import compare
-from lit_entrodrop.commands.compare.processes import Job, Workers
+from lit_entrodrop.commands.compare.process_pool import Task, Workers
 from lit_entrodrop.commands.compare.settings import parse_settings
 from tests.helpers.processes import fork
 from tests.helpers.tiny import Tiny
@@ -29,51 +28,21 @@ ARMS: dict[str, Any] = {
 }
 
 
-class Forked:
-    """A forked process, used like ``subprocess.Popen``."""
-
-    def __init__(self, process: BaseProcess) -> None:
-        assert process.pid is not None
-        self.pid = process.pid
-        self._process = process
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        return self._process.exitcode or 0
+def start_forked(task: Task, environment: dict[str, str]) -> BaseProcess:
+    """Start a command as `process_pool.start_process` does, by a fork of this process."""
+    return fork(_run, task, environment)
 
 
-def start_forked(job: Job, held: IO[str], environment: dict[str, str]) -> Forked:
-    """Start a command of the program as `processes.start_program` does."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    child = Forked(fork(_run, job, held.fileno(), environment))
-    # The child does so too, but may come to it too late.
-    with suppress(PermissionError, ProcessLookupError):
-        os.setpgid(child.pid, child.pid)
-    return child
-
-
-def _run(job: Job, held: int, environment: dict[str, str]) -> None:
-    with suppress(PermissionError):
-        os.setpgid(0, 0)
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_DFL)
+def _run(task: Task, environment: dict[str, str]) -> None:
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
-            # A new program would not inherit the lock of the comparison.
-            if int(name) != held and os.readlink(f"/proc/self/fd/{name}").endswith("/lock"):
+            # The fork server does not inherit the lock of the comparison.
+            if os.readlink(f"/proc/self/fd/{name}").endswith("/lock"):
                 os.close(int(name))
-    sys.stdout = sys.stderr = open(job.log, "a", buffering=1)  # noqa: SIM115
-    for descriptor in (1, 2):
-        os.dup2(sys.stdout.fileno(), descriptor)
-    os.environ.clear()
-    os.environ.update(environment)
-    main(job.arguments)
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    # pytest replaces both by files of its own.
+    sys.stdout = sys.stderr = open(task.log, "a", buffering=1)  # noqa: SIM115
+    run_command(task.arguments, task.log, task.lock, environment)
 
 
 def content(tiny: Tiny, **changes: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lit_entrodrop.cli.terminal import command_parser, console_of, refuse_ranks
 from lit_entrodrop.commands.compare.comparing import compare, compare_given
-from lit_entrodrop.commands.compare.processes import Workers
+from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import read_settings
 from lit_entrodrop.runs.writing import free_folder
 

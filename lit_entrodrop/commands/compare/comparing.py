@@ -13,11 +13,11 @@ from lit_entrodrop.commands.compare.existing_runs import (
     read_given,
     sort_into_trials,
 )
+from lit_entrodrop.commands.compare.locking import lock
 from lit_entrodrop.commands.compare.measures import are_tested, measure
-from lit_entrodrop.commands.compare.planning import Run, plan_runs
-from lit_entrodrop.commands.compare.processes import Workers
-from lit_entrodrop.commands.compare.results import FILE_NAME, Subject, judge
-from lit_entrodrop.commands.compare.run_state import lock, to_json
+from lit_entrodrop.commands.compare.planning import PlannedRun, plan_runs
+from lit_entrodrop.commands.compare.process_pool import Workers
+from lit_entrodrop.commands.compare.results import FILE_NAME, Subject, judge, to_json
 from lit_entrodrop.commands.compare.settings import Settings
 from lit_entrodrop.commands.compare.tables import show
 from lit_entrodrop.commands.compare.training import has_test_split, test, train
@@ -119,8 +119,8 @@ def _report(comparison: Mapping[str, Any], output: Path) -> str:
         return f"report: none could be written, {type(error).__name__}: {one_line(error)}"
 
 
-def _trials(runs: Sequence[Run], tested: set[tuple[str, str]]) -> list[Trial]:
-    grouped: dict[tuple[str, str], list[Run]] = {}
+def _trials(runs: Sequence[PlannedRun], tested: set[tuple[str, str]]) -> list[Trial]:
+    grouped: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
         grouped.setdefault(_trial_key(run), []).append(run)
     return [
@@ -136,11 +136,11 @@ def _trials(runs: Sequence[Run], tested: set[tuple[str, str]]) -> list[Trial]:
     ]
 
 
-def _trial_key(run: Run) -> tuple[str, str]:
+def _trial_key(run: PlannedRun) -> tuple[str, str]:
     return run.arm, str(run.strength)
 
 
-def _chosen_runs(settings: Settings, runs: Sequence[Run]) -> list[Run]:
+def _chosen_runs(settings: Settings, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     trials = _trials(runs, set())
     chosen = choose(trials)
     compared = pairs(trials, chosen, settings.baseline, settings.contrasts)

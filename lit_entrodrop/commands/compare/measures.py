@@ -58,7 +58,7 @@ def measure(folder: Path, split: str = "validation") -> Result:
         ValueError: if the run has not validated, or was not evaluated on the split.
     """
     metrics = read_metrics(folder)
-    evaluated, names = _evaluated(metrics, folder), _losses(folder, metrics)
+    evaluated, names = evaluated_rows(metrics, folder), _losses(folder, metrics)
     rows = {"best": evaluated.loc[evaluated["val/loss"].idxmin()], "last": evaluated.iloc[-1]}
     steps = _checkpoint_steps(folder, metrics, evaluated) if split == "test" else {}
     values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
@@ -89,7 +89,7 @@ def checkpoint_steps(folder: Path) -> dict[str, int]:
         ValueError: if the run has not validated since training began.
     """
     metrics = read_metrics(folder)
-    return _checkpoint_steps(folder, metrics, _evaluated(metrics, folder))
+    return _checkpoint_steps(folder, metrics, evaluated_rows(metrics, folder))
 
 
 def _checkpoint_steps(
@@ -97,22 +97,6 @@ def _checkpoint_steps(
 ) -> dict[str, int]:
     logged = {"best": int(evaluated["val/loss"].idxmin()), "last": int(metrics.index[-1])}
     return {name: _kept_step(name, folder) or step for name, step in logged.items()}
-
-
-def progress(folder: Path) -> str:
-    """Say how far a run has come.
-
-    Args:
-        folder: of a run, under way or finished.
-    """
-    try:
-        metrics = read_metrics(folder)
-        evaluated = _evaluated(metrics, folder)
-    except (ValueError, OSError):
-        return "begun"
-    best = evaluated["val/loss"].idxmin()
-    loss, epoch = evaluated.loc[best, "val/loss"], evaluated.loc[best, "passes"]
-    return f"step {metrics.index[-1]}, best validation loss {loss:.4f} after epoch {epoch:.3g}"
 
 
 def are_tested(folder: Path) -> bool:
@@ -136,7 +120,16 @@ def fingerprints(folder: Path) -> dict[str, str]:
     return {str(name): str(value) for name, value in known.items()}
 
 
-def _evaluated(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def evaluated_rows(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Return the metrics at each evaluation after training began, with ``passes`` over the data.
+
+    Args:
+        metrics: Metrics of a run, indexed by step.
+        folder: Folder of the run.
+
+    Raises:
+        ValueError: If there is none.
+    """
     known = validations(folder, metrics)
     evaluated = known[known.index > 0]
     if evaluated.empty:

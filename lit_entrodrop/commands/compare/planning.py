@@ -43,7 +43,7 @@ OF_AN_ARM = (
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One fit: an arm with a strength and a seed.
 
     Args:
@@ -71,7 +71,7 @@ class Run:
         return digest(self.config)
 
 
-def plan_runs(settings: Settings, output: Path) -> list[Run]:
+def plan_runs(settings: Settings, output: Path) -> list[PlannedRun]:
     """Return all runs of a comparison, the first seed of each arm and strength first.
 
     Args:
@@ -201,11 +201,13 @@ def _set(settings: Any, name: str, value: Any, place: str) -> None:
     settings[last] = value
 
 
-def _run(arm: Arm, strength: Strength, seed: int, config: dict[str, Any], output: Path) -> Run:
+def _run(
+    arm: Arm, strength: Strength, seed: int, config: dict[str, Any], output: Path
+) -> PlannedRun:
     folder = output / arm.name / trial_name(strength) / f"seed={seed}"
     own = deepcopy(config) | {"seed_everything": seed}
     own["trainer"]["default_root_dir"] = str(folder)
-    return Run(arm.name, strength, seed, folder, own)
+    return PlannedRun(arm.name, strength, seed, folder, own)
 
 
 def _require_shared(

@@ -1,44 +1,47 @@
-"""How the runs of a comparison go, told on the terminal while they do."""
+"""Progress of a comparison on the terminal."""
 
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.live import Live
+from rich.text import Text
 
-from lit_entrodrop.commands.compare.processes import Job, Watcher
+from lit_entrodrop.commands.compare.process_pool import Task, TaskObserver
+from lit_entrodrop.commands.compare.run_progress import RunProgress
 
-REFRESH_SECONDS = 2.0
+POLL_SECONDS = 2.0
+# Without a terminal, between two lines about the same task.
+LINE_SECONDS = 30.0
 
 
-class Told(Watcher):
-    """Prints a line for each run that ends, and below them shows those that are under way.
+class ProgressReporter(TaskObserver):
+    """Print a line for each task that ends, and show those that are running.
+
+    A terminal shows the running tasks below the lines, up to date. Elsewhere, as in a log file or a
+    notebook, their state is printed every 30 seconds.
 
     Args:
-        console: where to.
-        title: what is done.
-        done: how many were done before.
-        total: how many there are.
+        console: Console to print to.
+        what: Noun and participle of what is counted, such as ``runs trained``.
+        done: Number of tasks that were done before.
+        total: Number of all tasks.
+        workers: Number of tasks at a time.
     """
 
-    def __init__(self, console: Console, title: str, done: int, total: int) -> None:
+    def __init__(self, console: Console, what: str, done: int, total: int, workers: int) -> None:
         self._console = console
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._title = title
-        self._all = self._bars.add_task(title, total=total, completed=done)
-        self._refreshed = 0.0
+        self._what, self._done, self._total, self._workers = what, done, total, workers
+        self._live = Live(console=console, transient=True, auto_refresh=False)
+        self._estimates: dict[str, TimeEstimate] = {}
+        self._next_poll = self._next_line = time.monotonic()
 
-    def __enter__(self) -> "Told":
-        self._bars.start()
+    def __enter__(self) -> "ProgressReporter":
+        if self._console.is_terminal:
+            self._live.start()
+        self._next_line = time.monotonic() + LINE_SECONDS
         return self
 
     def __exit__(
@@ -47,32 +50,106 @@ class Told(Watcher):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
 
-    def on_start(self, job: Job) -> None:
-        """Say it where no bar does."""
+    def on_start(self, task: Task) -> None:
+        """Start to measure the time of a task."""
+        progress = task.progress()
+        self._estimates[task.title] = TimeEstimate(0 if progress is None else progress.step)
         if not self._console.is_terminal:
-            self._say(f"{job.title}: started")
+            self._print(f"{task.title}: started")
 
-    def on_wait(self, job: Job) -> None:
-        """Say what is waited for."""
-        self._say(
-            f"{job.title}: waits for a process that an earlier comparison has left, and goes on "
-            "from what it leaves"
-        )
+    def on_wait(self, task: Task) -> None:
+        """Print what the comparison is waiting for."""
+        self._print(f"{task.title}: waiting for the process that an earlier comparison started")
 
-    def on_end(self, job: Job, status: int, seconds: float) -> None:
-        """Say how it went."""
-        how = job.progress() if status == 0 else f"failed with status {status}, see {job.log}"
-        self._say(f"{job.title}: {how} ({seconds:.0f} s)")
-        self._bars.advance(self._all)
+    def on_end(self, task: Task, status: int, seconds: float) -> None:
+        """Print the outcome of a task."""
+        self._done += 1
+        self._estimates[task.title].end(seconds)
+        outcome = str(task.progress() or "done")
+        if status != 0:
+            outcome = f"failed with status {status}, see {task.log}"
+        self._print(f"{task.title}: {outcome} ({seconds:.0f} s)")
 
-    def on_poll(self, running: Sequence[Job]) -> None:
-        """Show from time to time what is under way."""
-        if self._console.is_terminal and time.monotonic() > self._refreshed + REFRESH_SECONDS:
-            self._refreshed = time.monotonic()
-            told = "; ".join(f"{job.title}: {job.progress()}" for job in running)
-            self._bars.update(self._all, description=f"{self._title}  {told}")
+    def on_poll(self, running: Sequence[Task], waiting: Sequence[Task]) -> None:
+        """Show the running tasks, if it is time to."""
+        now = time.monotonic()
+        if now < self._next_poll or not running:
+            return
+        self._next_poll = now + POLL_SECONDS
+        lines = self._lines(running, waiting, now)
+        if self._console.is_terminal:
+            self._live.update(Text("\n".join(lines)), refresh=True)
+        elif now >= self._next_line:
+            self._next_line = now + LINE_SECONDS
+            self._print("\n".join(lines))
 
-    def _say(self, text: str) -> None:
+    def _lines(self, running: Sequence[Task], waiting: Sequence[Task], now: float) -> list[str]:
+        lines = []
+        for task in running:
+            progress, estimate = task.progress(), self._estimates[task.title]
+            if progress is not None:
+                estimate.update(progress, now)
+            lines.append(f"  {task.title}: {progress or 'starting'}{_left(estimate.left(now))}")
+        left = self._seconds_left([task.title for task in running], len(waiting), now)
+        return [f"{self._done} of {self._total} {self._what}{_left(left)}", *lines]
+
+    def _seconds_left(self, running: Sequence[str], waiting: int, now: float) -> float | None:
+        known = (self._estimates[title].left(now) for title in running)
+        lefts = [left for left in known if left is not None]
+        all_durations = (estimate.duration for estimate in self._estimates.values())
+        durations = [duration for duration in all_durations if duration is not None]
+        if len(lefts) < len(running) or (waiting and not durations):
+            return None
+        queued = waiting * sum(durations) / len(durations) if waiting else 0.0
+        return max([*lefts, (sum(lefts) + queued) / self._workers])
+
+    def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class TimeEstimate:
+    """Estimate of the time that a task takes, from the steps that it was seen to do.
+
+    Args:
+        step: Number of steps done when the task started.
+
+    >>> estimate = TimeEstimate(step=0)
+    >>> estimate.update(RunProgress(10, total_steps=40), now=100.0)
+    >>> estimate.update(RunProgress(20, total_steps=40), now=105.0)
+    >>> estimate.left(now=106.0)
+    9.0
+    """
+
+    def __init__(self, step: int) -> None:
+        self.duration: float | None = None
+        self._started = time.monotonic()
+        self._step, self._total = step, step
+        # Start-up and the first evaluation would distort the time of a step.
+        self._first: tuple[float, int] | None = None
+        self._last_time = 0.0
+
+    def update(self, progress: RunProgress, now: float) -> None:
+        """Take a new position into account."""
+        self._total = progress.total_steps or 0
+        if progress.step > self._step:
+            self._first = self._first or (now, progress.step)
+            self._step, self._last_time = progress.step, now
+        if (left := self.left(now)) is not None:
+            self.duration = now - self._started + left
+
+    def end(self, seconds: float) -> None:
+        """Replace the estimate by the time that the task has taken."""
+        self.duration = seconds
+
+    def left(self, now: float) -> float | None:
+        """Return the time left in seconds, None if unknown."""
+        if self._first is None or self._step == self._first[1] or not self._total:
+            return None
+        seconds_per_step = (self._last_time - self._first[0]) / (self._step - self._first[1])
+        return max(0.0, (self._total - self._step) * seconds_per_step - (now - self._last_time))
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f", {timedelta(seconds=round(seconds))} left"

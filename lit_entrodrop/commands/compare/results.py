@@ -1,5 +1,6 @@
 """What a comparison has found, as ``comparison.json`` keeps it."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,15 @@ def judge(subject: Subject, folder: Path) -> dict[str, Any]:
         ],
         "notes": [*subject.notes, *_notes(subject, compared, findings)],
     }
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """Return standard JSON.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _arm(

@@ -186,6 +186,7 @@ def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
         },
         "fingerprints": {split: data.fingerprint(split) for split in ("train", *data.evaluated)},
         "device": _device_name(module.device),
+        "total_steps": module.total_steps,
         "provenance": provenance(module),
     }
 

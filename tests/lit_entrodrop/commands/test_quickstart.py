@@ -7,7 +7,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.cli.config_files import config_path
-from lit_entrodrop.commands.compare.processes import Workers
+from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import read_settings
 from lit_entrodrop.commands.quickstart import COMPARISON, best_arm, compare_and_export
 from lit_entrodrop.runs.writing import free_folder

@@ -10,8 +10,7 @@ from rich.console import Console
 
 from lit_entrodrop.commands.compare.analysis import Trial, choose, estimate, find_differences, pairs
 from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, Result
-from lit_entrodrop.commands.compare.results import Subject, judge
-from lit_entrodrop.commands.compare.run_state import to_json
+from lit_entrodrop.commands.compare.results import Subject, judge, to_json
 from lit_entrodrop.commands.compare.tables import show
 
 SEEDS = range(5)

@@ -13,7 +13,7 @@ from rich.console import Console
 from lit_entrodrop.commands.compare.comparing import compare_given
 from lit_entrodrop.commands.compare.existing_runs import read_given, sort_into_trials
 from lit_entrodrop.commands.compare.planning import plan_runs
-from lit_entrodrop.commands.compare.processes import Workers
+from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.results import Subject, judge
 from lit_entrodrop.commands.compare.settings import parse_settings
 from lit_entrodrop.commands.compare.training import is_finished, train
@@ -111,7 +111,7 @@ def test_changed_config_is_refused(
     changed = {"model": {"lr_schedule": {"warmup": 1}}, **WITH_TEST}
     base = [*content(tiny_module)["base"], changed]
     with pytest.raises(
-        ValueError, match=r"finished with, but model\.lr_schedule\.warmup is 1\.0, not"
+        ValueError, match=r"was finished, but model\.lr_schedule\.warmup is 1\.0, not"
     ):
         compared(tiny_module, output, base=base)
     assert {path: times(path) for path in before} == before

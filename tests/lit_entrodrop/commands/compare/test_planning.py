@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lit_entrodrop.commands.compare.planning import (
-    Run,
+    PlannedRun,
     digest,
     first_difference,
     flatten,
@@ -29,17 +29,17 @@ ENTRODROP = {"configs": ["configs/regularizers/entrodrop.yaml"], "strengths": GR
 DECAY = {"strengths": {"model.optimizer.init_args.weight_decay": [0.1, 0.5]}}
 
 
-def plan(arms: dict[str, Any], **changes: Any) -> list[Run]:
+def plan(arms: dict[str, Any], **changes: Any) -> list[PlannedRun]:
     content = {"base": BASE, "arms": {"plain": [], **arms}, **changes}
     return plan_runs(parse_settings(content), Path("out"))
 
 
 @pytest.fixture(scope="module")
-def runs() -> list[Run]:
+def runs() -> list[PlannedRun]:
     return plan({"entrodrop": ENTRODROP, "decay": DECAY}, seeds=[0, 3])
 
 
-def test_there_is_a_run_for_each_arm_strength_and_seed(runs: list[Run]) -> None:
+def test_there_is_a_run_for_each_arm_strength_and_seed(runs: list[PlannedRun]) -> None:
     of_a_seed = ["plain", "entrodrop/max=0.3", "entrodrop/max=0.6"]
     of_a_seed += ["decay/weight_decay=0.1", "decay/weight_decay=0.5"]
     expected = [f"out/{folder}/seed={seed}" for seed in (0, 3) for folder in of_a_seed]
@@ -48,7 +48,7 @@ def test_there_is_a_run_for_each_arm_strength_and_seed(runs: list[Run]) -> None:
     assert len({run.digest for run in runs}) == len(runs)
 
 
-def test_configs_differ_in_the_arm_alone(runs: list[Run]) -> None:
+def test_configs_differ_in_the_arm_alone(runs: list[PlannedRun]) -> None:
     plain, *others = [run for run in runs if run.seed == 3]
     for run in others:
         ours, theirs = flatten(run.config), flatten(plain.config)
@@ -58,7 +58,7 @@ def test_configs_differ_in_the_arm_alone(runs: list[Run]) -> None:
     assert {run.config["seed_everything"] for run in runs} == {0, 3}
 
 
-def test_strengths_are_set(runs: list[Run]) -> None:
+def test_strengths_are_set(runs: list[PlannedRun]) -> None:
     [regularizer] = runs[2].config["model"]["regularizers"]
     assert regularizer["init_args"]["curriculum"]["init_args"]["max"] == 0.6
     assert runs[4].config["model"]["optimizer"]["init_args"]["weight_decay"] == 0.5
@@ -196,7 +196,9 @@ def test_quickstart_comparison_is_the_quickstart() -> None:
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"config_hash": "a'])
-def test_mark_that_cannot_be_read_is_told(tmp_path: Path, runs: list[Run], content: str) -> None:
+def test_mark_that_cannot_be_read_is_told(
+    tmp_path: Path, runs: list[PlannedRun], content: str
+) -> None:
     run = replace(runs[0], folder=tmp_path)
     claim(run)
     path = tmp_path / "compare" / "mark.json"
@@ -205,7 +207,9 @@ def test_mark_that_cannot_be_read_is_told(tmp_path: Path, runs: list[Run], conte
         check_claim(run)
 
 
-def test_config_that_was_lost_is_told_or_written_anew(tmp_path: Path, runs: list[Run]) -> None:
+def test_config_that_was_lost_is_told_or_written_anew(
+    tmp_path: Path, runs: list[PlannedRun]
+) -> None:
     run = replace(runs[0], folder=tmp_path)
     claim(run)
     config_file(run).unlink()

@@ -4,25 +4,84 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.processes import Job
-from lit_entrodrop.commands.compare.progress import Told
+from lit_entrodrop.commands.compare.process_pool import Task
+from lit_entrodrop.commands.compare.progress import ProgressReporter
+from lit_entrodrop.commands.compare.run_progress import RunProgress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("lit_entrodrop.commands.compare.progress.time", clock)
+    return clock
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_every_run_is_told(is_terminal: bool) -> None:
-    said = io.StringIO()
-    console = Console(file=said, force_terminal=is_terminal, width=120)
-    job = Job("plain seed 0", [], Path("x.log"), Path("x"), lambda: None, progress=lambda: "step 3")
-    other = Job("other [x]", [], Path("y.log"), Path("y"), lambda: None)
-    with Told(console, "trained", done=1, total=3) as watcher:
-        watcher.on_start(job)
-        watcher.on_wait(other)
-        watcher.on_poll([job])
-        watcher.on_end(job, 0, 12.3)
-        watcher.on_end(other, 3, 0.0)
-    told = said.getvalue()
-    assert "plain seed 0: step 3 (12 s)" in told
-    assert "other [x]: failed with status 3, see y.log (0 s)" in told
-    assert "other [x]: waits for a process" in told
-    assert ("3/3" in told) == is_terminal
-    assert ("started" in told) == (not is_terminal)
+def test_every_task_is_reported(is_terminal: bool, clock: Clock) -> None:
+    printed = io.StringIO()
+    console = Console(file=printed, force_terminal=is_terminal, width=120)
+    position = RunProgress(3, total_steps=9, epoch=1, train_loss=2.5)
+    task = Task("plain seed 0", [], Path("x.log"), Path("x"), progress=lambda: position)
+    other = Task("other [x]", [], Path("y.log"), Path("y"))
+    with ProgressReporter(console, "runs trained", done=1, total=3, workers=1) as reporter:
+        reporter.on_start(task)
+        reporter.on_wait(other)
+        clock.now += 31
+        reporter.on_poll([task], [other])
+        reporter.on_end(task, 0, 12.3)
+        reporter.on_start(other)
+        reporter.on_end(other, 3, 0.0)
+    text = printed.getvalue()
+    assert "plain seed 0: epoch 1, step 3/9, training loss 2.500 (12 s)" in text
+    assert "other [x]: failed with status 3, see y.log (0 s)" in text
+    assert "other [x]: waiting for the process" in text
+    assert "1 of 3 runs trained" in text
+    assert ("0: started" in text) == (not is_terminal)
+
+
+def test_running_tasks_are_printed_every_half_minute_with_the_time_left(clock: Clock) -> None:
+    printed = io.StringIO()
+    steps = {"a": 0, "b": 0}
+
+    def task(name: str) -> Task:
+        progress = lambda: RunProgress(steps[name], total_steps=60)  # noqa: E731
+        return Task(name, [], Path("x.log"), Path("x"), progress=progress)
+
+    tasks, waiting = [task("a"), task("b")], [task("c"), task("d")]
+    with ProgressReporter(Console(file=printed, width=120), "trained", 0, 4, 2) as reporter:
+        for each in tasks:
+            reporter.on_start(each)
+        for _ in range(30):
+            clock.now += 2
+            # A step takes two seconds, after ten of start-up.
+            steps |= dict.fromkeys(steps, max(0, int(clock.now - 110) // 2))
+            reporter.on_poll(tasks, waiting)
+    lines = printed.getvalue().splitlines()
+    assert lines == [
+        "a: started",
+        "b: started",
+        "0 of 4 trained, 0:03:50 left",
+        "  a: step 10/60, 0:01:40 left",
+        "  b: step 10/60, 0:01:40 left",
+        "0 of 4 trained, 0:03:20 left",
+        "  a: step 25/60, 0:01:10 left",
+        "  b: step 25/60, 0:01:10 left",
+    ]
+
+
+def test_time_left_is_unknown_before_steps_are_seen(clock: Clock) -> None:
+    printed = io.StringIO()
+    task = Task("a", [], Path("x.log"), Path("x"))
+    with ProgressReporter(Console(file=printed, width=120), "trained", 0, 1, 1) as reporter:
+        reporter.on_start(task)
+        clock.now += 31
+        reporter.on_poll([task], [])
+    assert printed.getvalue().splitlines()[1:] == ["0 of 1 trained", "  a: starting"]

@@ -1,0 +1,49 @@
+"""Child process of a comparison: runs one command of the program."""
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from lit_entrodrop.cli.main import main
+from lit_entrodrop.commands.compare.locking import lock
+
+
+def run_command(
+    arguments: Sequence[str], log: Path, lock_file: Path, environment: Mapping[str, str]
+) -> None:
+    """Run a command of the program in this process, which was forked for it.
+
+    Args:
+        arguments: Command line of the program.
+        log: File to which all output is appended.
+        lock_file: File that is locked until this process ends.
+        environment: Variables to add to the environment.
+    """
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+    # Ctrl-C at the terminal reaches this process through `compare` alone.
+    os.setsid()
+    _redirect_output(log)
+    locked = lock(lock_file)
+    if locked is None:
+        sys.exit(f"{lock_file}: locked by another process")
+    os.environ.update(environment)
+    # Lightning starts further ranks of DDP by these.
+    sys.argv[1:] = arguments
+    sys.modules["__main__"].__spec__ = find_spec("lit_entrodrop.__main__")
+    try:
+        main(arguments)
+    finally:
+        # Loggers of other packages finish at exit, which multiprocessing skips.
+        atexit._run_exitfuncs()
+
+
+def _redirect_output(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)

@@ -1,0 +1,237 @@
+"""Pool of processes that run commands of the program side by side."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from lit_entrodrop.commands.compare.child import run_command
+from lit_entrodrop.commands.compare.locking import lock
+from lit_entrodrop.commands.compare.run_progress import RunProgress
+
+POLL_SECONDS = 0.2
+# Time that an interrupted run gets to save a checkpoint.
+GRACE_SECONDS = 60.0
+LOG_LINES = 15
+# In addition to SIGINT: from a scheduler, and from a terminal that is closed.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Task:
+    """A command of the program.
+
+    Args:
+        title: Name shown to the user.
+        arguments: Command line of the program.
+        log: File to which the output is appended.
+        lock: File that the process locks while it runs. Tasks with the same lock never overlap.
+        on_start: Called before the process starts.
+        on_success: Called after the process ended with status 0.
+        progress: Returns how far the command is, None if unknown.
+        process: The process, once it is started.
+        started: Start time in seconds, on the monotonic clock.
+        has_waited: Whether another process held the lock.
+    """
+
+    title: str
+    arguments: Sequence[str]
+    log: Path
+    lock: Path
+    on_start: Callable[[], None] = lambda: None
+    on_success: Callable[[], None] = lambda: None
+    progress: Callable[[], RunProgress | None] = lambda: None
+    process: BaseProcess | None = None
+    started: float = 0.0
+    has_waited: bool = False
+
+
+Start = Callable[[Task, dict[str, str]], BaseProcess]
+
+
+def start_process(task: Task, environment: dict[str, str]) -> BaseProcess:
+    """Start a command of the program in a session of its own.
+
+    All processes are forked from one server that has imported the program once. The server runs
+    nothing else, so neither threads nor CUDA are active when it forks.
+
+    Args:
+        task: The command.
+        environment: Variables to add to the environment.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lit_entrodrop.commands.compare.fork_server"])
+    arguments = (list(task.arguments), task.log, task.lock, environment)
+    process = context.Process(target=run_command, args=arguments)
+    process.start()
+    return process
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Number of commands that run at once, and their devices.
+
+    Args:
+        count: Number of commands.
+        devices: One CUDA device for each of them; None makes all devices visible to each.
+        start: Starts a command in a process group of its own.
+    """
+
+    count: int = 1
+    devices: tuple[str, ...] | None = None
+    start: Start = start_process
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """Return the environment variables that a command gets.
+
+        Args:
+            slot: Number of the worker, from 0.
+        """
+        return {} if self.devices is None else {"CUDA_VISIBLE_DEVICES": self.devices[slot]}
+
+    def limit_threads(self) -> None:
+        """Divide the cores among several workers, unless ``OMP_NUM_THREADS`` is set.
+
+        The variable is read when libraries are loaded, so it is set before the first process.
+        """
+        if self.count > 1:
+            threads = max(1, (os.cpu_count() or 1) // self.count)
+            os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+class TaskObserver:
+    """Base class of objects that are notified about tasks; does nothing."""
+
+    def on_start(self, task: Task) -> None:
+        """Called when a task has started."""
+
+    def on_wait(self, task: Task) -> None:
+        """Called when another process still holds the lock of a task."""
+
+    def on_end(self, task: Task, status: int, seconds: float) -> None:
+        """Called when a task has ended."""
+
+    def on_poll(self, running: Sequence[Task], waiting: Sequence[Task]) -> None:
+        """Called several times a second."""
+
+
+def run_tasks(tasks: Sequence[Task], workers: Workers, observer: TaskObserver) -> list[Task]:
+    """Run all tasks, several at a time.
+
+    Args:
+        tasks: Tasks in the order in which they start.
+        workers: Number of tasks at a time, and their devices.
+        observer: Is notified about each task.
+
+    Returns:
+        The tasks that failed. A failure does not stop the others.
+
+    Raises:
+        KeyboardInterrupt: On SIGINT, SIGTERM or SIGHUP, after all running processes have ended.
+    """
+    workers.limit_threads()
+    pool = _Pool(list(tasks), workers, observer)
+    with _interrupt_on_stop_signals():
+        try:
+            while pool.waiting or pool.running:
+                pool.advance()
+                time.sleep(POLL_SECONDS)
+        finally:
+            pool.end_all()
+    return pool.failed
+
+
+def last_lines(log: Path) -> str:
+    """Return the last lines of a log, empty if there is none."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(lines[-LOG_LINES:])
+
+
+@dataclass
+class _Pool:
+    waiting: list[Task]
+    workers: Workers
+    observer: TaskObserver
+    running: dict[int, Task] = field(default_factory=dict)
+    failed: list[Task] = field(default_factory=list)
+
+    def advance(self) -> None:
+        for slot, task in list(self.running.items()):
+            assert task.process is not None
+            if (status := task.process.exitcode) is not None:
+                del self.running[slot]
+                self._end(task, status)
+        for slot in sorted(set(range(self.workers.count)) - self.running.keys()):
+            if not self._start_next(slot):
+                break
+        self.observer.on_poll(list(self.running.values()), self.waiting)
+
+    def end_all(self) -> None:
+        processes = [task.process for task in self.running.values() if task.process is not None]
+        for process in processes:
+            # The first rank forwards the signal to the others and saves a checkpoint.
+            process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for process in processes:
+            process.join(max(0.1, deadline - time.monotonic()))
+            _kill_group(process)
+
+    def _start_next(self, slot: int) -> bool:
+        busy = {task.lock for task in self.running.values()}
+        for task in self.waiting:
+            if task.lock in busy:
+                continue
+            if (locked := lock(task.lock)) is None:
+                self._wait(task)
+                continue
+            with locked:
+                task.on_start()
+            task.process = self.workers.start(task, self.workers.environment(slot))
+            task.started = time.monotonic()
+            self.running[slot] = task
+            self.waiting.remove(task)
+            self.observer.on_start(task)
+            return True
+        return False
+
+    def _wait(self, task: Task) -> None:
+        if not task.has_waited:
+            task.has_waited = True
+            self.observer.on_wait(task)
+
+    def _end(self, task: Task, status: int) -> None:
+        assert task.process is not None
+        # Ranks may outlive the first one.
+        _kill_group(task.process)
+        if status == 0:
+            task.on_success()
+        else:
+            self.failed.append(task)
+        self.observer.on_end(task, status, time.monotonic() - task.started)
+
+
+def _kill_group(process: BaseProcess) -> None:
+    assert process.pid is not None
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+@contextmanager
+def _interrupt_on_stop_signals() -> Iterator[None]:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    earlier = {signum: signal.signal(signum, interrupt) for signum in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,86 @@
+"""Progress of a run, read from the files in its folder while it trains."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lit_entrodrop.commands.compare.measures import evaluated_rows
+from lit_entrodrop.runs.evaluations import read_run_info
+from lit_entrodrop.runs.metrics_file import read_metrics
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Position and losses of a run.
+
+    Args:
+        step: Number of optimizer steps done.
+        total_steps: Number of optimizer steps of the whole run, None if unknown.
+        epoch: Number of the current epoch, from 1.
+        train_loss: Last training loss, in nats per token.
+        best_loss: Lowest validation loss since training began, in nats per token.
+        best_epoch: Passes over the data at the lowest validation loss.
+    """
+
+    step: int
+    total_steps: int | None = None
+    epoch: int | None = None
+    train_loss: float | None = None
+    best_loss: float | None = None
+    best_epoch: float | None = None
+
+    def __str__(self) -> str:
+        total = "" if self.total_steps is None else f"/{self.total_steps}"
+        parts = [] if self.epoch is None else [f"epoch {self.epoch}"]
+        parts += [f"step {self.step}{total}"]
+        if self.train_loss is not None and self.step != self.total_steps:
+            parts += [f"training loss {self.train_loss:.3f}"]
+        if self.best_loss is not None:
+            parts += [f"best validation loss {self.best_loss:.4f} (epoch {self.best_epoch:.3g})"]
+        return ", ".join(parts)
+
+
+def read_progress(folder: Path) -> RunProgress | None:
+    """Read the progress of a run.
+
+    Args:
+        folder: Folder of the run, which may still be training.
+
+    Returns:
+        The progress; None before the first metrics are written.
+    """
+    try:
+        metrics = read_metrics(folder)
+    except (ValueError, OSError):
+        return None
+    if metrics.empty:
+        return None
+    best_loss = best_epoch = None
+    try:
+        evaluated = evaluated_rows(metrics, folder)
+        best = evaluated["val/loss"].idxmin()
+        best_loss, best_epoch = evaluated.loc[best, ["val/loss", "passes"]]
+    except ValueError:
+        pass
+    epoch = _last(metrics, "epoch")
+    return RunProgress(
+        int(metrics.index[-1]),
+        _total_steps(folder),
+        None if epoch is None else int(epoch) + 1,
+        _last(metrics, "train/loss"),
+        best_loss,
+        best_epoch,
+    )
+
+
+def _total_steps(folder: Path) -> int | None:
+    try:
+        return int(read_run_info(folder)["total_steps"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _last(metrics: pd.DataFrame, name: str) -> float | None:
+    known = metrics[name].dropna() if name in metrics else metrics.index[:0]
+    return float(known.iloc[-1]) if len(known) else None

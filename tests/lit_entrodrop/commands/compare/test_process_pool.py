@@ -1,0 +1,175 @@
+"""Pool of processes, with small programs in place of runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from lit_entrodrop.commands.compare.locking import lock
+from lit_entrodrop.commands.compare.process_pool import (
+    Task,
+    TaskObserver,
+    Workers,
+    last_lines,
+    run_tasks,
+    start_process,
+)
+from tests.helpers.processes import fork, python
+
+NOTE = (
+    "import json, os, sys, time; start = time.time(); time.sleep(0.3); "
+    "names = ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS'); "
+    "seen = {n: os.environ.get(n) for n in names}; "
+    "json.dump({**seen, 'start': start, 'end': time.time()}, open(sys.argv[1], 'w'))"
+)
+FAIL = "import sys; print('what went wrong'); sys.exit(3)"
+# Saves a checkpoint when it is asked to end.
+PATIENT = (
+    "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: "
+    "(open(sys.argv[1], 'w').write('kept'), os._exit(0))); "
+    "open(sys.argv[1] + '.started', 'w').close(); time.sleep(60)"
+)
+
+
+def start(task: Task, environment: dict[str, str]) -> BaseProcess:
+    return fork(_run, task, environment)
+
+
+def _run(task: Task, environment: dict[str, str]) -> None:
+    os.setsid()
+    locked = lock(task.lock)
+    assert locked is not None
+    os.environ.update(environment)
+    code, *sys.argv[1:] = task.arguments
+    with task.log.open("a", buffering=1) as sys.stdout:
+        exec(code, {})
+
+
+def task(
+    folder: Path,
+    name: str,
+    code: str = NOTE,
+    on_success: Callable[[], None] = lambda: None,
+    place: str | None = None,
+) -> Task:
+    return Task(
+        name,
+        [code, str(folder / name)],
+        folder / f"{name}.log",
+        folder / f"{place or name}.lock",
+        on_success=on_success,
+    )
+
+
+class Noting(TaskObserver):
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    def on_start(self, task: Task) -> None:
+        self.noted.append(f"start {task.title}")
+
+    def on_wait(self, task: Task) -> None:
+        self.noted.append(f"wait {task.title}")
+
+    def on_end(self, task: Task, status: int, seconds: float) -> None:
+        self.noted.append(f"end {task.title} {status}")
+
+
+def test_tasks_share_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    done: list[str] = []
+    tasks = [task(tmp_path, str(i), on_success=lambda: done.append("")) for i in range(3)]
+    assert run_tasks(tasks, Workers(2, ("0", "3"), start), TaskObserver()) == []
+    seen = [json.loads((tmp_path / str(i)).read_text()) for i in range(3)]
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in seen[:2]} == {"0", "3"}
+    assert int(seen[0]["OMP_NUM_THREADS"]) == max(1, (os.cpu_count() or 1) // 2)
+    assert seen[2]["start"] > min(each["end"] for each in seen[:2])
+    assert len(done) == 3
+
+
+def test_others_continue_after_a_failure(tmp_path: Path) -> None:
+    observer = Noting()
+    tasks = [task(tmp_path, "bad", FAIL), task(tmp_path, "good")]
+    assert run_tasks(tasks, Workers(start=start), observer) == [tasks[0]]
+    assert observer.noted == ["start bad", "end bad 3", "start good", "end good 0"]
+    assert last_lines(tasks[0].log) == "what went wrong"
+    assert last_lines(tmp_path / "none.log") == ""
+
+
+def test_lock_of_another_process_is_waited_for(tmp_path: Path) -> None:
+    """As one that a killed comparison has left, which holds the lock for as long as it runs."""
+    locked = lock(tmp_path / "taken.lock")
+    assert locked is not None
+    with locked:
+        other = subprocess.Popen(
+            [sys.executable, "-S", "-c", "import time; time.sleep(1)"], pass_fds=[locked.fileno()]
+        )
+    observer = Noting()
+    tasks = [task(tmp_path, "taken"), task(tmp_path, "free")]
+    run_tasks(tasks, Workers(start=start), observer)
+    assert other.wait() == 0
+    assert observer.noted[:2] == ["wait taken", "start free"]
+    assert observer.noted[-2:] == ["start taken", "end taken 0"]
+
+
+def test_tasks_with_one_lock_follow_each_other(tmp_path: Path) -> None:
+    observer = Noting()
+    tasks = [task(tmp_path, name, place="run") for name in ("best", "last")]
+    assert run_tasks(tasks, Workers(2, start=start), observer) == []
+    assert observer.noted == ["start best", "end best 0", "start last", "end last 0"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_running_tasks_are_asked_to_end(tmp_path: Path, signum: signal.Signals) -> None:
+    process = fork(_run_patient, tmp_path)
+    _wait_for(tmp_path / "run.started")
+    assert process.pid is not None
+    os.kill(process.pid, signum)
+    process.join(30)
+    assert (tmp_path / "run").read_text() == "kept"
+    assert (tmp_path / "interrupted").exists()
+    assert lock(tmp_path / "run.lock") is not None
+
+
+def _run_patient(folder: Path) -> None:
+    # A shell that runs tests in the background lets them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run_tasks([task(folder, "run", PATIENT)], Workers(start=start), TaskObserver())
+    except KeyboardInterrupt:
+        (folder / "interrupted").touch()
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_program_is_run_by_a_fork_server(tmp_path: Path) -> None:
+    good = Task("good", ["--version"], tmp_path / "a" / "good.log", tmp_path / "a" / "lock")
+    bad = Task("bad", ["nonsense"], tmp_path / "b" / "bad.log", tmp_path / "b" / "lock")
+    assert run_tasks([good, bad], Workers(2, start=start_process), TaskObserver()) == [bad]
+    assert last_lines(good.log).startswith("lit-entrodrop ")
+    assert "nonsense" in last_lines(bad.log)
+
+
+def test_fork_server_leaves_cuda_and_threads_alone(tmp_path: Path) -> None:
+    code = (
+        "import threading, torch\n"
+        "def fail(*_, **__): raise AssertionError('CUDA is touched before the fork')\n"
+        "for name in ('is_available', 'device_count', 'init', '_lazy_init'):\n"
+        "    setattr(torch.cuda, name, fail)\n"
+        "import lit_entrodrop.commands.compare.fork_server\n"
+        "assert threading.active_count() == 1\n"
+    )
+    ended = python("-c", code, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
