@@ -1,7 +1,6 @@
 """The file in which a run keeps its metrics."""
 
 import csv
-import re
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -11,10 +10,10 @@ import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_entrodrop.runs.metric_name import MetricName, by_entropy
 from lit_entrodrop.runs.writing import write_whole
 
 FILE_NAME = "metrics.csv"
-BUCKET_LOSS = re.compile("val/loss_(.+)_entropy")
 Row = dict[str, float]
 
 
@@ -121,8 +120,9 @@ def bucket_names(metrics: pd.DataFrame) -> list[str]:
     >>> bucket_names(pd.DataFrame(columns=[f"val/loss_bucket_{i}_entropy" for i in (10, 2, 1)]))
     ['bucket_1', 'bucket_2', 'bucket_10']
     """
-    found = (BUCKET_LOSS.fullmatch(str(column)) for column in metrics.columns)
-    return sorted((match[1] for match in found if match), key=_by_entropy)
+    names = (MetricName.parse(str(column)) for column in metrics.columns)
+    found = [n.bucket for n in names if (n.split, n.kind) == ("val", "loss") and n.bucket]
+    return sorted(found, key=by_entropy)
 
 
 def whole_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,12 +152,3 @@ def mean_drop_rate(metrics: pd.DataFrame) -> float:
     """
     rates = [name for name in metrics if str(name).endswith("/drop_rate")]
     return float(metrics[rates].mean().sum()) if rates else float("nan")
-
-
-def _by_entropy(bucket: str) -> tuple[int, int]:
-    # Two or three have names, more of them numbers.
-    order, number = ["low", "mid", "high"], bucket.rpartition("_")[2]
-    return (
-        order.index(bucket) if bucket in order else len(order),
-        int(number) if number.isdecimal() else 0,
-    )

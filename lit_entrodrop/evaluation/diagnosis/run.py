@@ -11,6 +11,7 @@ import pandas as pd
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL, Explanation, explain
 from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, Verdict, judge
 from lit_entrodrop.runs.evaluations import Evaluation, read_evaluations, read_run_info
+from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 
 # A quarter of an epoch's training metrics counts as its start, and one as its end: from one to the
@@ -124,8 +125,8 @@ def epoch_drops(metrics: pd.DataFrame) -> list[float]:
     Returns:
         Nats per token, one number a border.
     """
-    rows = metrics.reindex(columns=["epoch", "train/loss"]).dropna()
-    losses = [group["train/loss"].to_numpy() for _, group in rows.groupby("epoch")]
+    rows = metrics.reindex(columns=["epoch", TRAIN_LOSS]).dropna()
+    losses = [group[TRAIN_LOSS].to_numpy() for _, group in rows.groupby("epoch")]
     if not losses or min(map(len, losses)) < LEAST_ROWS:
         return []
     sizes = [round(BORDER * len(each)) for each in losses]
@@ -154,7 +155,7 @@ def _verdict(
 def _clean_train(
     metrics: pd.DataFrame, evaluations: Sequence[Evaluation], name: str
 ) -> np.ndarray | None:
-    column = "clean_train/loss" if name == ALL else f"clean_train/loss_{name}_entropy"
+    column = str(MetricName("clean_train", "loss", None if name == ALL else name))
     steps = [evaluation.step for evaluation in evaluations]
     values = metrics.reindex(index=steps, columns=[column])[column].to_numpy(dtype=np.float64)
     return None if np.isnan(values).any() else values

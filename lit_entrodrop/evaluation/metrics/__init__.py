@@ -1,4 +1,4 @@
-"""What a model is judged by: torchmetrics that add up over batches and ranks."""
+"""Metrics of a model, added up over batches and ranks."""
 
 from lit_entrodrop.entropy.buckets import EntropyBuckets
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
@@ -7,6 +7,7 @@ from lit_entrodrop.evaluation.metrics.memorization import Memorization, Memoriza
 from lit_entrodrop.evaluation.metrics.passage_scores import Passage, PassageScores
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics, Scores
 from lit_entrodrop.evaluation.metrics.split_metrics import SplitMetrics, generalization_gap
+from lit_entrodrop.evaluation.metrics.token_metric import TokenMetric, token_metrics
 from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
 
@@ -21,7 +22,9 @@ __all__ = [
     "RunMetrics",
     "Scores",
     "SplitMetrics",
+    "TokenMetric",
     "TokenMetrics",
     "WeightedMeans",
     "generalization_gap",
+    "token_metrics",
 ]

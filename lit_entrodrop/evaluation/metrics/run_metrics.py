@@ -1,6 +1,7 @@
 """All that a run measures: means over training steps, and each split that it is evaluated on."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from lit_entrodrop.evaluation.metrics.memorization import MemorizationProbe
 from lit_entrodrop.evaluation.metrics.split_metrics import Metrics, SplitMetrics, generalization_gap
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
+from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from regularizers import Outputs
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
@@ -45,7 +47,7 @@ class RunMetrics(nn.Module):
             others: what regularizers tell of it, by name.
             one: the weight of those, a scalar on the device.
         """
-        self.training_means.add("train/loss", loss.detach(), weight)
+        self.training_means.add(TRAIN_LOSS, loss.detach(), weight)
         for name, value in others.items():
             self.training_means.add(name, value, one)
 
@@ -88,7 +90,7 @@ class RunMetrics(nn.Module):
         if {"val", "clean_train"} <= found.keys():
             found["gap"] = generalization_gap(found["val"], found["clean_train"])
         return {
-            f"{split}/{name}": value
+            str(replace(MetricName.parse(name), split=split)): value
             for split, metrics in found.items()
             for name, value in metrics.items()
         }

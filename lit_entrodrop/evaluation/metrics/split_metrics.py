@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lit_entrodrop.evaluation.metrics.memorization import Memorization, MemorizationProbe
 from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
+from lit_entrodrop.runs.metric_name import MetricName
 from regularizers import Outputs
 
 Metrics = dict[str, Tensor]
@@ -36,7 +37,7 @@ class SplitMetrics(nn.Module):
             batch: its ids, and ``entropy`` by the frozen scorer if that is known.
             edges: between the buckets, nats.
         """
-        self.tokens.update(outputs.nll, outputs.correct, valid, batch.get("entropy"), edges)
+        self.tokens.update(outputs, valid, batch.get("entropy"), edges)
         if self.memorization is not None:
             ids = batch["position_ids"], batch["document_ids"]
             self.memorization.update(outputs.correct, valid, *ids)
@@ -66,5 +67,5 @@ def generalization_gap(held_out: Metrics, trained_on: Metrics) -> Metrics:
     return {
         name: held_out[name] - trained_on[name]
         for name in held_out
-        if name.startswith("loss") and name in trained_on
+        if MetricName.parse(name).kind == "loss" and name in trained_on
     }

@@ -1,80 +1,78 @@
-"""Loss, perplexity and accuracy per token, overall and by entropy."""
+"""Means over the tokens of a split, overall and by entropy bucket."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from lit_entrodrop.entropy.buckets import bucket_of
+from lit_entrodrop.evaluation.metrics.token_metric import token_metrics
+from lit_entrodrop.runs.metric_name import MetricName
+from regularizers import Outputs
 
-# Sums over millions of tokens; Apple's GPUs know no float64.
+# Sums over millions of tokens; Apple's GPUs have no float64.
 WIDEST = torch.float32 if torch.backends.mps.is_available() else torch.float64
 
 
 class TokenMetrics(Metric):
-    """Token-weighted loss (nats), perplexity and accuracy, over all tokens and by entropy bucket.
+    """All metrics of :func:`token_metrics`, over all tokens and by entropy bucket.
 
-    Without reference entropies the buckets are left out.
+    Without reference entropies, only the metrics over all tokens are computed.
 
     Args:
-        buckets: names of the buckets, the lowest entropy first.
-
-    >>> metrics = TokenMetrics(["low", "high"])
-    >>> nll, correct, valid = torch.tensor([1.0, 3.0]), torch.tensor([True, False]), torch.ones(2)
-    >>> metrics.update(nll, correct, valid.bool(), torch.tensor([0.5, 4.0]), torch.tensor([2.0]))
-    >>> computed = metrics.compute()
-    >>> [round(computed[name].item(), 3) for name in ("loss", "loss_high_entropy")]
-    [2.0, 3.0]
+        buckets: Names of the entropy buckets, from low to high.
     """
 
     full_state_update = False
     tokens: Tensor
-    nll: Tensor
-    correct: Tensor
+    sums: Tensor
 
     def __init__(self, buckets: Sequence[str]) -> None:
         super().__init__()
+        self.token_metrics = token_metrics()
         # All tokens come first.
-        self.suffixes = ["", *(f"_{name}_entropy" for name in buckets)]
-        for name in ("tokens", "nll", "correct"):
-            zeros = torch.zeros(len(self.suffixes), dtype=WIDEST)
-            self.add_state(name, default=zeros, dist_reduce_fx="sum")
+        self.groups = [None, *buckets]
+        shape = len(self.token_metrics), len(self.groups)
+        self.add_state("tokens", torch.zeros(shape[1], dtype=WIDEST), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(shape, dtype=WIDEST), dist_reduce_fx="sum")
 
     def update(
         self,
-        nll: Tensor,
-        correct: Tensor,
+        outputs: Outputs,
         valid: Tensor,
         reference_entropy: Tensor | None = None,
         edges: Tensor | None = None,
     ) -> None:
-        """Count the tokens of a batch.
+        """Add the tokens of a batch.
 
         Args:
-            nll: ``[B, T]`` nats, of a clean forward pass.
-            correct: ``[B, T]`` bool, whether no word is likelier than the label.
-            valid: ``[B, T]`` bool, tokens that count.
-            reference_entropy: ``[B, T]`` nats, by the frozen scorer; NaN where unknown.
-            edges: ``[buckets - 1]`` nats, between the buckets.
+            outputs: Outputs of a forward pass on clean input.
+            valid: Whether each token counts, ``[B, T]`` bool.
+            reference_entropy: Entropy under the reference model, ``[B, T]`` nats; NaN if unknown.
+            edges: Entropies between the buckets, ``[buckets - 1]`` nats.
         """
-        groups = [valid]
+        members = [valid]
         if reference_entropy is not None and edges is not None:
             bucket = bucket_of(reference_entropy, edges)
-            groups += [valid & (bucket == number) for number in range(len(self.suffixes) - 1)]
-        nll = nll.to(WIDEST)
-        for place, members in enumerate(groups):
-            self.tokens[place] += members.sum()
-            self.nll[place] += (nll * members).sum()
-            self.correct[place] += (correct & members).sum()
+            members += [valid & (bucket == number) for number in range(len(self.groups) - 1)]
+        values = [each.values(outputs).to(WIDEST) for each in self.token_metrics.values()]
+        for group, chosen in enumerate(members):
+            self.tokens[group] += chosen.sum()
+            for number, each in enumerate(values):
+                # Where, as NaN times zero would stay.
+                self.sums[number, group] += each.where(chosen, 0).sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the metrics by name; NaN where no token was counted."""
-        loss, accuracy = self.nll / self.tokens, self.correct / self.tokens
+        """Return the metrics by name, without a split; NaN if no token was counted."""
+        means = self.sums / self.tokens
         bucketed = bool(self.tokens[1:].sum() > 0)
         results = {}
-        for place, suffix in enumerate(self.suffixes if bucketed else [""]):
-            results[f"loss{suffix}"] = loss[place].float()
-            results[f"perplexity{suffix}"] = loss[place].exp().float()
-            results[f"accuracy{suffix}"] = accuracy[place].float()
+        for (number, metric), (group, bucket) in product(
+            enumerate(self.token_metrics.values()), enumerate(self.groups)
+        ):
+            if bucket is None or (bucketed and metric.by_bucket):
+                name = str(MetricName("", metric.name, bucket))
+                results[name] = metric.of_mean(means[number, group]).float()
         return results

@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED, UNFINISHED
+from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 
 
 class Checkpoints(Checkpoint):
@@ -177,7 +178,7 @@ def _is_of_the_disk(error: BaseException) -> bool:
 
 
 def _score(trainer: L.Trainer) -> float:
-    return float(trainer.callback_metrics.get("val/loss", float("inf")))
+    return float(trainer.callback_metrics.get(VALIDATION_LOSS, float("inf")))
 
 
 def _point(link: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic
 from typing import Any, final
@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import BatchesProcessedC
 from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import ProgressColumn
 
+from lit_entrodrop.runs.metric_name import TRAIN_LOSS, VALIDATION_LOSS, MetricName
 from lit_entrodrop.runtime.progress import (
     SECONDS_PER_LINE,
     Advance,
@@ -177,11 +178,11 @@ class RunProgressBar(RichProgressBar):
         training = getattr(pl_module, "last_training", {})
         evaluation = getattr(pl_module, "last_evaluation", {})
         strengths = [name for name in training if name.endswith("/strength")]
-        for name in ["train/loss", *strengths]:
+        for name in [TRAIN_LOSS, *strengths]:
             if name in training:
                 yield name, f"{training[name]:.3f}"
-        if "val/loss" in evaluation:
-            yield "val/loss", with_buckets("val/loss", evaluation)
+        if VALIDATION_LOSS in evaluation:
+            yield VALIDATION_LOSS, with_buckets(VALIDATION_LOSS, evaluation)
         speeds = (each for each in trainer.callbacks if isinstance(each, Throughput))  # type: ignore[attr-defined]
         if (speed := next(speeds, None)) and speed.tokens_per_second is not None:
             yield "tokens/s", f"{speed.tokens_per_second:,.0f}"
@@ -208,15 +209,16 @@ class RunProgressBar(RichProgressBar):
 
 
 def with_buckets(name: str, metrics: Mapping[str, float]) -> str:
-    """Format a metric with its values by entropy.
+    """Format a metric, followed by its value in each entropy bucket.
 
     >>> with_buckets("val/loss", {"val/loss": 2, "val/loss_low_entropy": 1.5, "val/accuracy": 1})
     '2.000 (low 1.500)'
     """
-    start, end = f"{name}_", "_entropy"
+    own = MetricName.parse(name)
+    parsed = {MetricName.parse(each): value for each, value in metrics.items()}
     buckets = [
-        f"{each.removeprefix(start).removesuffix(end)} {value:.3f}"
-        for each, value in metrics.items()
-        if each.startswith(start) and each.endswith(end)
+        f"{each.bucket} {value:.3f}"
+        for each, value in parsed.items()
+        if each.bucket and replace(each, bucket=None) == own
     ]
     return f"{metrics[name]:.3f}" + (f" ({', '.join(buckets)})" if buckets else "")

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lit_entrodrop.entropy.buckets import bucket_of
 from lit_entrodrop.evaluation.metrics import EntropyBuckets, TokenMetrics
+from regularizers import Outputs
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(3, 8, 10, generator=GENERATOR)
@@ -16,11 +17,16 @@ EDGES = ENTROPY.flatten().sort().values[[7, 15]]
 NAMES = ("low", "mid", "high")
 
 
-def scores(rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
+def outputs_of(nll: Tensor, correct: Tensor) -> Outputs:
+    unused = torch.full_like(nll, torch.nan)
+    return Outputs(nll, unused, unused, unused, correct)
+
+
+def scores(rows: slice = slice(None)) -> tuple[Outputs, Tensor]:
     nll = torch.nn.functional.cross_entropy(
         LOGITS[rows].transpose(1, 2), LABELS[rows], reduction="none"
     )
-    return nll, LOGITS[rows].argmax(-1) == LABELS[rows], VALID[rows]
+    return outputs_of(nll, LOGITS[rows].argmax(-1) == LABELS[rows]), VALID[rows]
 
 
 def nll_of(chosen: Tensor) -> float:
@@ -86,8 +92,8 @@ def test_reset_forgets() -> None:
 
 def test_no_token_gives_nan() -> None:
     metrics = TokenMetrics(NAMES)
-    nll, correct, valid = scores()
-    metrics.update(nll, correct, torch.zeros_like(valid))
+    outputs, valid = scores()
+    metrics.update(outputs, torch.zeros_like(valid))
     assert all(value.isnan() for value in metrics.compute().values())
 
 
@@ -96,8 +102,8 @@ def test_millions_of_tokens_keep_their_precision() -> None:
     nll = torch.full((1000, 1000), 2.1)
     every = torch.ones_like(nll, dtype=torch.bool)
     for _ in range(20):
-        metrics.update(nll, every, every)
-    assert metrics.nll.item() == pytest.approx(nll[0, 0].item() * 2e7, rel=1e-12)
+        metrics.update(outputs_of(nll, every), every)
+    assert metrics.sums[0].item() == pytest.approx(nll[0, 0].item() * 2e7, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Names of metrics, as in ``metrics.csv`` and ``comparison.json``."""
+
+import re
+from dataclasses import dataclass
+
+ORDER = ("low", "mid", "high")
+BUCKET = re.compile(rf"(.+)_({'|'.join(ORDER)}|bucket_\d+)_entropy")
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """Name of a metric: where it was measured, what it is, and over which tokens.
+
+    Args:
+        split: Prefix of the name: "val", "test", "clean_train", "forgetting", "gap" or "train"; in
+            a comparison "best" or "last"; empty for none.
+        kind: Name of the metric, such as "loss".
+        bucket: Name of the entropy bucket; None for all tokens. Default: None.
+
+    >>> str(MetricName("val", "loss", "low"))
+    'val/loss_low_entropy'
+    >>> MetricName.parse("gap/loss")
+    MetricName(split='gap', kind='loss', bucket=None)
+    """
+
+    split: str
+    kind: str
+    bucket: str | None = None
+
+    def __str__(self) -> str:
+        start = f"{self.split}/" if self.split else ""
+        return start + self.kind + (f"_{self.bucket}_entropy" if self.bucket else "")
+
+    @classmethod
+    def parse(cls, name: str) -> "MetricName":
+        """Parse a name, of any column of ``metrics.csv``.
+
+        >>> MetricName.parse("val/accuracy_bucket_4_entropy").bucket
+        'bucket_4'
+        """
+        split, _, rest = name.rpartition("/")
+        kind, bucket = match.groups() if (match := BUCKET.fullmatch(rest)) else (rest, None)
+        return cls(split, kind, bucket)
+
+    @property
+    def tokens(self) -> str:
+        """The tokens that the metric covers, in words.
+
+        >>> MetricName("val", "loss").tokens, MetricName("val", "loss", "low").tokens
+        ('all tokens', 'low entropy')
+        """
+        return title_of_bucket(self.bucket)
+
+
+VALIDATION_LOSS = str(MetricName("val", "loss"))
+TRAIN_LOSS = str(MetricName("train", "loss"))
+
+
+def title_of_bucket(bucket: str | None) -> str:
+    """Return the title of an entropy bucket.
+
+    Args:
+        bucket: Name of the bucket; None for all tokens.
+
+    >>> title_of_bucket("mid"), title_of_bucket("bucket_4")
+    ('mid entropy', 'bucket 4')
+    """
+    if bucket is None:
+        return "all tokens"
+    return f"{bucket} entropy" if bucket in ORDER else bucket.replace("_", " ")
+
+
+def by_entropy(bucket: str) -> tuple[int, int]:
+    """Return a key that sorts buckets from low to high entropy.
+
+    >>> sorted(["bucket_10", "bucket_9"], key=by_entropy)
+    ['bucket_9', 'bucket_10']
+    """
+    # Two or three buckets have names, more have numbers.
+    number = bucket.rpartition("_")[2]
+    return (
+        ORDER.index(bucket) if bucket in ORDER else len(ORDER),
+        int(number) if number.isdecimal() else 0,
+    )
