@@ -21,7 +21,7 @@ from benchmarks.live_fit import TOKENIZER
 from lit_entrodrop.commands.plan.communication import Traffic, step_bytes
 from lit_entrodrop.commands.plan.speed import OVERLAP, compute_seconds
 from lit_entrodrop.commands.plan.states import Held, states
-from lit_entrodrop.commands.report.drawing import SERIES
+from lit_entrodrop.commands.report.plotting import SERIES
 from lit_entrodrop.model.building import build_hf_config, build_on_meta
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import GB, find_hardware

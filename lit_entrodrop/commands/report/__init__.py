@@ -1,4 +1,4 @@
-"""A page that explains what runs did, in one file."""
+"""One HTML page that explains runs: the finding, its numbers, all curves."""
 
 from lit_entrodrop.commands.report.page import write_report
 

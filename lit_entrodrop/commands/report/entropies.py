@@ -1,4 +1,4 @@
-"""The figure of entropies over epochs."""
+"""Figure of the entropies over epochs."""
 
 from pathlib import Path
 from typing import Any
@@ -7,40 +7,47 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lit_entrodrop.commands.report.drawing import CLEAN, INK, MUTED, Picture, Sheet, picture
-from lit_entrodrop.commands.report.run import Run
+from lit_entrodrop.commands.report.plotting import (
+    CLEAN,
+    INK,
+    MUTED,
+    Canvas,
+    FigureHtml,
+    render_figure,
+)
+from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.runs.evaluations import Evaluation
 
 MOST = 12
 OVERLAP = 1.7
 
 
-def entropy_ridges(run: Run, folder: Path, name: str) -> Picture | None:
-    """Draw how the entropies of validation tokens are spread, a ridge for each evaluation."""
+def entropy_ridges(run: RunRecord, folder: Path, name: str) -> FigureHtml | None:
+    """Draw the distribution of entropies on validation text, a ridge for each evaluation."""
     shown = thinned([e for e in run.detailed if e.histogram.sum() > 0])
     if not shown:
         return None
 
-    def draw(sheet: Sheet) -> Figure:
+    def draw(canvas: Canvas) -> Figure:
         height = 0.3 * len(shown) + 1.3
-        figure = Figure(figsize=(sheet.width, height), layout="constrained")
+        figure = Figure(figsize=(canvas.width, height), layout="constrained")
         _draw(figure.subplots(), shown, run)
         return figure
 
     first, last = shown[0], shown[-1]
-    told = (
-        "Ridge chart: how the entropies of the model's predictions on validation text are spread. "
+    description = (
+        "Ridge chart: distribution of the entropies of the model's predictions on validation text. "
         f"Mean {mean_entropy(first):.2f} nats {when(first)}, {mean_entropy(last):.2f} {when(last)}."
     )
     caption = (
         "Each ridge is one evaluation; its height is the share of validation tokens. Dots and "
-        "numbers: means. Dotted lines: limits of the buckets, by the initial model's entropy."
+        "numbers: means. Dotted lines: edges of the buckets of the initial model's entropy."
     )
-    return picture(folder, name, draw, told, caption)
+    return render_figure(folder, name, draw, description, caption)
 
 
 def thinned(evaluations: list[Any], most: int = MOST) -> list[Any]:
-    """Return at most so many of a list, evenly chosen, with the first and the last.
+    """Return at most `most` elements, evenly spaced, with the first and the last.
 
     >>> thinned(list(range(10)), 4)
     [0, 3, 6, 9]
@@ -52,17 +59,17 @@ def thinned(evaluations: list[Any], most: int = MOST) -> list[Any]:
 
 
 def mean_entropy(evaluation: Evaluation) -> float:
-    """Return the mean entropy of validation tokens in nats, from the middles of bins."""
+    """Return the mean entropy of validation tokens in nats, from the centers of the bins."""
     middles = (evaluation.histogram_edges[1:] + evaluation.histogram_edges[:-1]) / 2
     return float(np.average(middles, weights=evaluation.histogram))
 
 
 def when(evaluation: Evaluation) -> str:
-    """Say when an evaluation was made."""
+    """Return the time of an evaluation."""
     return f"after epoch {evaluation.epoch:.3g}" if evaluation.step else "before training"
 
 
-def _draw(axes: Axes, shown: list[Evaluation], run: Run) -> None:
+def _draw(axes: Axes, shown: list[Evaluation], run: RunRecord) -> None:
     shares = [e.histogram / e.histogram.sum() / np.diff(e.histogram_edges) for e in shown]
     scale = OVERLAP / max(share.max() for share in shares)
     seen = np.sum([e.histogram for e in shown], axis=0)
@@ -90,9 +97,9 @@ def _draw(axes: Axes, shown: list[Evaluation], run: Run) -> None:
         axes.axvline(edge, color=MUTED, linewidth=1, linestyle=":", zorder=98)
     axes.set_yticks(range(len(shown)), [_short(e) for e in reversed(shown)])
     axes.set(xlim=(0, right), ylim=(-0.25, len(shown) - 1 + OVERLAP * 1.05))
-    axes.set_xlabel("entropy of the model's prediction (nats)")
+    axes.set_xlabel("entropy of the predicted distribution (nats)")
     axes.annotate(
-        "mean",
+        "mean\n(nats)",
         (1, len(shown) - 0.45),
         xycoords=("axes fraction", "data"),
         xytext=(4, 0),
@@ -104,4 +111,4 @@ def _draw(axes: Axes, shown: list[Evaluation], run: Run) -> None:
 
 
 def _short(evaluation: Evaluation) -> str:
-    return f"epoch {evaluation.epoch:.3g}" if evaluation.step else "start"
+    return f"epoch {evaluation.epoch:.3g}" if evaluation.step else "before training"

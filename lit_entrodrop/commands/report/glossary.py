@@ -1,79 +1,89 @@
-"""How each number on the page is defined."""
+"""Definitions of the numbers on the page."""
 
-from lit_entrodrop.commands.report.run import Run
+from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.evaluation.diagnosis import RULE
 
 TERMS = {
     "Loss": (
         "Mean negative log-likelihood of the next token, in nats (natural logarithm): the sum over "
-        "all tokens that count divided by their number. Perplexity is e to the loss. Measured on "
-        "clean input, without any regularizer, unless it says otherwise."
+        "all counted tokens, divided by their number. Perplexity is exp(loss). Measured on clean "
+        "input without regularizers, unless stated otherwise."
     ),
-    "Training loss, as optimised": (
-        "The same on the training batches themselves, under the regularizers and while the model "
-        "changes; a mean over the steps since the last entry of the log."
+    "Training loss, as optimized": (
+        "Loss on the training batches, with the regularizers active and while the model changes. "
+        "Each point is the mean over the steps since the last log entry."
     ),
     "Clean training loss": (
-        "Loss on a fixed sample of training text, measured at each validation in the same way as "
-        "validation loss: without regularizers, on clean input."
+        "Loss on a fixed sample of training text, measured at each validation like the validation "
+        "loss: on clean input, without regularizers."
     ),
     "Gap": (
-        "Validation loss minus clean training loss: how much better the model knows the text that "
-        "it was trained on."
+        "Validation loss minus clean training loss: how much better the model predicts its "
+        "training text than new text."
     ),
-    "Epoch": "One pass over the training data. Epoch 0, or “start”, is before any training.",
+    "Epoch": "One pass over the training data. Epoch 0 is before training.",
     "Entropy": (
-        "−Σ p log p of the model's distribution over the next token, in nats: 0 when the model is "
-        "certain; log of the vocabulary's size when it has no idea."
+        "−Σ p log p of the model's distribution over the next token, in nats: 0 if the model is "
+        "certain, log(vocabulary size) if all tokens are equally likely."
     ),
-    "Bucket": (
-        "A group of validation tokens by the entropy that the initial model had at them. A token "
-        "stays in its bucket for the whole run, so that losses compare between epochs."
+    "Bucket (low-, mid-, high-entropy tokens)": (
+        "A group of validation tokens, by their entropy under the initial model. A token stays in "
+        "its bucket for the whole run, so the losses of all epochs are comparable."
     ),
     "Best epoch": (
-        "The evaluation with the lowest validation loss. In the verdict on a run, that before "
-        "training counts too; where runs are compared, it does not. Its interval holds the best "
-        "epochs of 95 % of bootstrap resamples of the validation documents."
+        "The evaluation with the lowest validation loss. The diagnosis of a run includes the "
+        "evaluation before training; a comparison of runs does not. The 95% interval comes from "
+        "bootstrap resamples of the validation documents."
     ),
-    "Onset": "The first evaluation after the best one, where a bucket overfits.",
+    "Onset": "The first evaluation after the best epoch of tokens that overfit.",
     "Rise": (
-        "Last validation loss minus the best one, with its 95 % interval over validation documents."
+        "Last validation loss minus the lowest one, with its 95% interval over validation "
+        "documents."
     ),
     "Strength": (
-        "What the curriculum of a regularizer asks for at this moment of training; for token "
-        "dropout the probability that an eligible token is dropped."
+        "Target set by the curriculum of a regularizer at this point of training. For token "
+        "dropout it is the probability of dropping an eligible token."
     ),
     "Drop rate": (
-        "Share that was dropped of the tokens of a batch that may be altered, which are neither "
-        "special nor padding; in tables a mean over training."
+        "Share of tokens actually dropped, of those that may be, which are neither special nor "
+        "padding. Tables give the mean over training."
     ),
-    "Recited verbatim": (
-        "Share of documents whose next tokens greedy decoding continues word for word from their "
-        "beginning."
+    "Memorized verbatim": (
+        "Share of documents whose beginning is continued exactly by greedy decoding."
     ),
-    "Forgetting": "Rise of the loss on general text that is no part of the training data.",
-    "Change of a token's loss": (
-        "Its loss at the last evaluation minus that at the best one, by validation loss. Above "
-        "zero the model has become worse at this token."
-    ),
-    "Difference and its interval": (
-        "Mean of an arm minus that of the arm it is compared with, over the seeds that both have. "
-        "With two seeds or more, the 95 % interval is Student's t over the differences of seeds: "
-        "other seeds are what it speaks of. With one seed it is a bootstrap over documents: they "
-        "are drawn again with replacement, the same for both arms, and 95 % of the differences "
-        "found lie within. That speaks of these two trained models on other documents, not of "
-        "other seeds. “Points” are percentage points."
-    ),
-    "p and p, corrected": (
-        "How often a difference at least as large would come by chance if there were none: by the "
-        "paired t-test over seeds; with one seed by a permutation test, in which the two losses of "
-        "each document change places by chance. Corrected (Holm) for the number of comparisons."
+    "Forgetting": "Rise of the loss on general text that is not in the training data.",
+    "Change of loss (of a token)": (
+        "Loss at the last evaluation minus loss at the best one. Above zero, the model predicts "
+        "this token worse than before."
     ),
 }
-OF_COMPARISONS = ("Difference and its interval", "p and p, corrected")
+COMPARISON_TERMS = {
+    "Arm, baseline": (
+        "An arm is one way of training, run with one or more seeds. The baseline is the arm that "
+        "all others are compared with."
+    ),
+    "Difference and its interval": (
+        "Mean of one arm minus mean of the other, over the seeds that both have. With two or more "
+        "seeds, the 95% interval is Student's t over the differences of the seeds; it says what "
+        "other seeds would give. With one seed, it is a paired bootstrap over documents; it says "
+        "what other documents would give for these two trained models, but nothing about other "
+        "seeds. “Points” are percentage points."
+    ),
+    "p and p, corrected": (
+        "Probability of a difference at least this large if the arms did not differ. With two or "
+        "more seeds: paired t-test over seeds. With one seed: a permutation test, in which the two "
+        "losses of each document are swapped at random. Corrected (Holm) for the number of "
+        "comparisons."
+    ),
+    "Better, worse, no difference shown": (
+        "Better or worse: the corrected p value is below 5%. No difference shown: it is not, which "
+        "does not mean that the arms are equal. Not tested: the losses of documents or of a second "
+        "seed are missing."
+    ),
+}
 
 
-def glossary(runs: list[Run], compared: bool) -> dict[str, str]:
-    """Return the definitions of what the page of these runs shows."""
-    terms = {n: text for n, text in TERMS.items() if compared or n not in OF_COMPARISONS}
-    return terms | ({"Overfits": RULE} if any(run.diagnosis for run in runs) else {})
+def glossary(runs: list[RunRecord], compared: bool) -> dict[str, str]:
+    """Return the definitions of the numbers on the page of these runs."""
+    rule = {"Overfits": RULE} if any(run.diagnosis for run in runs) else {}
+    return TERMS | (COMPARISON_TERMS if compared else {}) | rule

@@ -1,7 +1,7 @@
-"""The page: one HTML file that needs nothing beside it."""
+"""The page: one HTML file that needs nothing else."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lit_entrodrop import __version__
-from lit_entrodrop.commands.report.comparison import forest, label, number, sentences, tables
+from lit_entrodrop.commands.report.comparison import differences, forest, value_tables
+from lit_entrodrop.commands.report.comparison_conclusion import conclude_comparison
+from lit_entrodrop.commands.report.conclusion import Conclusion, conclude_run, conclude_runs
 from lit_entrodrop.commands.report.glossary import glossary
 from lit_entrodrop.commands.report.losses import side_by_side
 from lit_entrodrop.commands.report.passages import palette
-from lit_entrodrop.commands.report.run import read_run
+from lit_entrodrop.commands.report.run_record import RunRecord, read_run
+from lit_entrodrop.commands.report.run_view import run_view
 from lit_entrodrop.commands.report.summary import summarize
-from lit_entrodrop.commands.report.views import headline, view
+from lit_entrodrop.training.provenance import public_name
 
 FILE_NAME = "report.html"
-# An option with its value, or a checkpoint, as sentences of a diagnosis name them.
-OPTION = re.compile(r"(?<![`\w-])(--[\w.]+(?: [\w./]*\w)?|[\w/]+\.ckpt)")
 
 
 def write_report(
@@ -28,39 +29,40 @@ def write_report(
     comparison: Mapping[str, Any] | None = None,
     title: str = "",
 ) -> Path:
-    """Write ``report.html``, and its figures as files of their own to ``figures/``.
+    """Write ``report.html``, and its figures as separate files in ``figures/``.
 
     Args:
-        folder: to write to.
-        runs: folder of each run, by name.
-        comparison: what `compare` keeps in ``comparison.json``, if runs were compared.
-        title: of the page.
+        folder: Folder to write to.
+        runs: Run folders by name; of a comparison one run of each arm, in the order of the arms.
+        comparison: Content of ``comparison.json``; None if the runs were not compared.
+        title: Subject of the page, below the headline; by default the name of the run.
 
     Returns:
-        The page, a single file that needs no network.
+        Path to the page, a single file that needs no network.
 
     Raises:
-        ValueError: if there is no run, or one has not validated.
+        ValueError: If there is no run, or one has no validation loss.
     """
     if not runs:
-        raise ValueError("report: expected at least one run, got none: name the folder of a run")
+        raise ValueError("report: expected at least one run, got none: name a run folder")
     figures = folder / "figures"
-    read = [read_run(name, Path(path)) for name, path in runs.items()]
-    many = len(read) > 1
+    records = [read_run(name, Path(path)) for name, path in runs.items()]
+    many = len(records) > 1
     page = (
         _environment()
         .get_template("template.html.j2")
         .render(
-            title=title or ("Training runs" if many else f"Training run: {read[0].name}"),
+            title=title or ("Training runs" if many else f"Training run: {records[0].name}"),
             version=__version__,
+            conclusion=_conclusion(records, comparison, folder),
             views=[
-                view(run, figures, f"{slug(run.name)}-{i}-" if many else "")
-                for i, run in enumerate(read, 1)
+                run_view(run, figures, f"{slug(run.name)}-{i}-" if many else "")
+                for i, run in enumerate(records, 1)
             ],
             summary=summarize(runs).to_dict("index") if many else {},
-            side_by_side=side_by_side(read, figures, "runs") if many else None,
+            side_by_side=side_by_side(records, figures, "runs") if many else None,
             **_compared(comparison, figures),
-            glossary=glossary(read, comparison is not None),
+            glossary=glossary(records, comparison is not None),
             palette=palette(),
         )
     )
@@ -70,7 +72,7 @@ def write_report(
 
 
 def slug(name: str) -> str:
-    """Return a name that may stand in a link and a file's name.
+    """Return a name that can be part of a link and of a file name.
 
     >>> slug("EntroDrop, 0.9")
     'entrodrop-0-9'
@@ -78,13 +80,21 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 
 
+def _conclusion(
+    records: Sequence[RunRecord], comparison: Mapping[str, Any] | None, folder: Path
+) -> Conclusion:
+    if comparison is not None:
+        return conclude_comparison(comparison, records, public_name(str(folder)))
+    return conclude_runs(records) if len(records) > 1 else conclude_run(records[0])
+
+
 def _compared(comparison: Mapping[str, Any] | None, figures: Path) -> dict[str, Any]:
     if comparison is None:
         return {"comparison": None}
     return {
         "comparison": comparison,
-        "sentences": sentences(comparison),
-        "tables": tables(comparison),
+        "differences": differences(comparison),
+        "tables": value_tables(comparison),
         "forest": forest(comparison, figures, "comparison"),
     }
 
@@ -98,10 +108,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "headline": headline,
         "code": _code,
-        "label": label,
-        "number": number,
         "unbroken": _unbroken,
         "epoch": _epoch,
         "loss": _loss,
@@ -115,7 +122,6 @@ def _loss(value: float | None) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Keep an interval on one line."""
     return text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
@@ -128,13 +134,12 @@ def _p(value: float | None) -> str:
 
 
 def _code(text: str) -> Markup:
-    """Set what stands between backquotes as code, and options and checkpoints."""
-    told = re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", str(text))
-    parts = OPTION.sub(r"`\1`", told).split("`")
-    return Markup("").join(_kept(part) if i % 2 else escape(part) for i, part in enumerate(parts))
+    """Escape a sentence, with the text between backquotes as code."""
+    parts = re.sub(r"(\d) %", r"\1%", str(text)).split("`")
+    return Markup("").join(_as_code(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
-def _kept(code: str) -> Markup:
-    # Browsers would end a line between the hyphens of an option and its name.
-    words = (Markup("<span>{}</span>").format(word) for word in code.split(" "))
-    return Markup("<code>{}</code>").format(Markup(" ").join(words))
+def _as_code(code: str) -> Markup:
+    # Browsers would break a line between the hyphens of an option and its name.
+    parts = (Markup("<span>{}</span>").format(part) for part in code.split(" "))
+    return Markup("<code>{}</code>").format(Markup(" ").join(parts))

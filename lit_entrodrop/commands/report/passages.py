@@ -1,4 +1,4 @@
-"""Passages of validation text, each token coloured by what the model makes of it."""
+"""Validation passages, each token colored by its entropy or by the change of its loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from numpy.typing import NDArray
 
 from lit_entrodrop.commands.report.entropies import when
-from lit_entrodrop.commands.report.run import Run
+from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.runs.evaluations import Evaluation
 
 ENTROPY_SHADES = 8
 CHANGE_SHADES = 9  # odd: the middle one is no change
-# Share of the tokens that scales cover, so that a single one does not take the colour from others.
+# Share of the tokens that the scales cover, so that one outlier does not flatten all others.
 MOST = 0.97
 # Light enough that dark text on them has a contrast of at least 7.
 ENTROPY_COLORS = ("#ffffff", "#fbd9b5", "#f0a35e")
@@ -22,39 +22,39 @@ CHANGE_COLORS = ("#6db1e8", "#ffffff", "#f09b6b")
 
 
 @dataclass(frozen=True)
-class Token:
-    """A token as it is shown."""
+class ShownToken:
+    """A token with its CSS classes and its tooltip."""
 
     text: str
     classes: str
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
-class TextView:
-    """Passages and the scales of their colours.
+class PassageView:
+    """Passages and the scales of their colors.
 
     Attributes:
-        passages: the tokens of each.
-        change: what the change of loss is between.
-        entropy_scale: middle of each shade of entropy, nats.
-        change_scale: middle of each shade of change, nats.
+        passages: Tokens of each passage.
+        change: The two evaluations between which the loss changed; empty if there is one.
+        entropy_scale: Center of each shade of entropy, nats.
+        change_scale: Center of each shade of change, nats.
     """
 
-    passages: list[list[Token]]
+    passages: list[list[ShownToken]]
     change: str
     entropy_scale: list[float]
     change_scale: list[float]
 
 
-def text_view(run: Run) -> TextView | None:
-    """Return the passages of a run, None if it kept none."""
+def passage_view(run: RunRecord) -> PassageView | None:
+    """Return the passages of a run, None if it has none."""
     kept = run.info.get("passages", {})
     texts = kept.get("tokens", [])
     if not texts or not any(texts):
         return None
     entropy = _padded(kept.get("reference_entropy", []), texts)
-    pair = compared(run)
+    pair = compared_evaluations(run)
     before, after = (_fitted(e.passage_nll if e else None, entropy.shape) for e in pair)
     low, top = _quantile(entropy, 0.03), _quantile(entropy, MOST)
     span = _quantile(np.abs(after - before), MOST) or 1.0
@@ -64,16 +64,16 @@ def text_view(run: Run) -> TextView | None:
     changes = _shades((after - before) / span * (half + 0.5) + half + 0.5, 0, CHANGE_SHADES - 1)
     passages = [
         [
-            Token(
+            ShownToken(
                 text,
                 f"e{shades[p, t]} c{changes[p, t]}".replace("-1", "x"),
-                _numbers(entropy[p, t], before[p, t], after[p, t]),
+                _tooltip(entropy[p, t], before[p, t], after[p, t]),
             )
-            for t, text in enumerate(words)
+            for t, text in enumerate(tokens)
         ]
-        for p, words in enumerate(texts)
+        for p, tokens in enumerate(texts)
     ]
-    return TextView(
+    return PassageView(
         passages,
         change=f"{when(pair[0])} → {when(pair[1])}" if pair[0] and pair[1] else "",
         entropy_scale=[low + width * (i + 0.5) for i in range(ENTROPY_SHADES)],
@@ -81,8 +81,8 @@ def text_view(run: Run) -> TextView | None:
     )
 
 
-def compared(run: Run) -> tuple[Evaluation | None, Evaluation | None]:
-    """Return the best and the last evaluation; the first and the last if the last is the best."""
+def compared_evaluations(run: RunRecord) -> tuple[Evaluation | None, Evaluation | None]:
+    """Return the best and the last evaluation, or the first and the last if the last is best."""
     if len(run.detailed) < 2:
         return None, None
     best = min(run.detailed, key=lambda evaluation: float(evaluation.loss[0]))
@@ -91,7 +91,7 @@ def compared(run: Run) -> tuple[Evaluation | None, Evaluation | None]:
 
 
 def palette() -> dict[str, str]:
-    """Return the colour of each class of tokens."""
+    """Return the color of each CSS class."""
     return _colors("e", ENTROPY_COLORS, ENTROPY_SHADES) | _colors("c", CHANGE_COLORS, CHANGE_SHADES)
 
 
@@ -126,10 +126,10 @@ def _shades(values: NDArray[np.float64], lowest: int, highest: int) -> NDArray[n
     return np.where(unknown, -1, bounded).astype(int)
 
 
-def _numbers(entropy: float, before: float, after: float) -> str:
-    told = []
+def _tooltip(entropy: float, before: float, after: float) -> str:
+    parts = []
     if np.isfinite(entropy):
-        told.append(f"entropy {entropy:.2f} nats")
+        parts.append(f"entropy {entropy:.2f} nats")
     if np.isfinite(before) and np.isfinite(after):
-        told.append(f"loss {before:.2f} → {after:.2f} ({after - before:+.2f})")
-    return " · ".join(told) or "does not count in the loss"
+        parts.append(f"loss {before:.2f} → {after:.2f} ({after - before:+.2f})")
+    return " · ".join(parts) or "not part of the loss"

@@ -1,42 +1,42 @@
-"""The figure of what was scheduled over training."""
+"""Figure of regularizer strength, drop rate and learning rate over training."""
 
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lit_entrodrop.commands.report.drawing import (
+from lit_entrodrop.commands.report.plotting import (
     CLEAN,
     INK,
     VALIDATION,
-    Picture,
-    Sheet,
+    Canvas,
+    FigureHtml,
     label_ends,
-    picture,
+    render_figure,
     whole_epochs,
 )
-from lit_entrodrop.commands.report.run import Run
+from lit_entrodrop.commands.report.run_record import RunRecord
 
 STRENGTH, RATE = "/strength", "/drop_rate"
 
 
-def regularizers_of(run: Run) -> list[str]:
-    """Return the names of the regularizers that logged what they did."""
+def regularizers_of(run: RunRecord) -> list[str]:
+    """Return the names of the regularizers that logged a strength or a drop rate."""
     names = {
         column.rpartition("/")[0] for column in run.training if column.endswith((STRENGTH, RATE))
     }
     return sorted(names)
 
 
-def schedule(run: Run, folder: Path, name: str) -> Picture | None:
+def schedule(run: RunRecord, folder: Path, name: str) -> FigureHtml | None:
     """Draw each regularizer's strength and drop rate, and the learning rate."""
     names = regularizers_of(run)
     has_rate = "learning_rate" in run.training
     if not names and not has_rate:
         return None
 
-    def draw(sheet: Sheet) -> Figure:
-        figure, panels = sheet.panels(len(names) + has_rate, 2.3)
+    def draw(canvas: Canvas) -> Figure:
+        figure, panels = canvas.panels(len(names) + has_rate, 2.3)
         last = run.evaluations.index[-1]
         for panel, regularizer in zip(panels, names, strict=False):
             whole_epochs(panel, last)
@@ -44,14 +44,14 @@ def schedule(run: Run, folder: Path, name: str) -> Picture | None:
         if has_rate:
             rate = run.training["learning_rate"].dropna()
             panels[-1].plot(rate.index, rate, color=INK)
-            panels[-1].set(title="learning rate", ylim=(0, None))
-            panels[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+            panels[-1].set(title="Learning rate", ylim=(0, None))
+            panels[-1].yaxis.set_major_formatter("{x:g}")
             whole_epochs(panels[-1], last)
         for panel in panels:
             panel.set_xlabel("epoch")
         return figure
 
-    told = [
+    parts = [
         f"{regularizer}: {run.training[c].dropna().iloc[-1]:.3f} {what} at the end"
         for regularizer in names
         for what, c in (("strength", regularizer + STRENGTH), ("drop rate", regularizer + RATE))
@@ -59,17 +59,19 @@ def schedule(run: Run, folder: Path, name: str) -> Picture | None:
     ]
     if has_rate:
         rates = run.training["learning_rate"].dropna()
-        told.append(f"learning rate: {rates.max():.3g} at most, {rates.iloc[-1]:.3g} at the end")
+        parts.append(f"learning rate: {rates.max():.3g} at most, {rates.iloc[-1]:.3g} at the end")
     caption = (
-        "Strength is what the curriculum asks for; the drop rate is the share that was really "
-        "dropped of the tokens that may be altered, which are neither special nor padding."
+        "Strength: target set by the curriculum. Drop rate: share of tokens actually dropped, of "
+        "those that may be, which are neither special nor padding."
         if names
         else "No regularizer logged a strength or a drop rate."
     )
-    return picture(folder, name, draw, f"Line charts over epochs. {'; '.join(told)}.", caption)
+    return render_figure(
+        folder, name, draw, f"Line charts over epochs. {'; '.join(parts)}.", caption
+    )
 
 
-def _draw_regularizer(panel: Axes, run: Run, regularizer: str, last: float) -> None:
+def _draw_regularizer(panel: Axes, run: RunRecord, regularizer: str, last: float) -> None:
     ends = []
     for ending, label, color in ((STRENGTH, "strength", CLEAN), (RATE, "drop rate", VALIDATION)):
         if regularizer + ending not in run.training:

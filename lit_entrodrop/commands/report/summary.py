@@ -1,4 +1,4 @@
-"""Runs side by side in a table."""
+"""Table of several runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +10,15 @@ from lit_entrodrop.runs.metrics_file import mean_drop_rate, read_metrics
 
 
 def summarize(runs: Mapping[str, str | Path]) -> pd.DataFrame:
-    """Return best and last validation loss of each run, in nats per token.
+    """Return the best and the last validation loss of each run, in nats per token.
 
     Args:
-        runs: folder of each run, by name.
+        runs: Run folders by name.
 
     Returns:
-        One row a run: ``val/loss best``, the lowest since training began, and ``val/loss last``;
-        ``best_epoch``, passes over the data at the lowest; ``drop_rate``, the mean share of
-        alterable tokens that were dropped. NaN stands for what a run has not come to.
+        One row for each run: ``val/loss best``, the lowest since training began; ``val/loss
+        last``; ``best_epoch``, passes over the data at the lowest; ``drop_rate``, mean share of
+        tokens dropped of those that may be. NaN where there is no value yet.
     """
     return pd.DataFrame({name: _summarize_run(Path(folder)) for name, folder in runs.items()}).T
 

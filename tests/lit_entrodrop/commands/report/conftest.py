@@ -19,7 +19,7 @@ OPTIONAL = (
     "config",
     "throughput",
 )
-ARMS = {"ours": "entrodrop", "random": "random_token_dropout"}
+ARMS = {"entrodrop": "entrodrop", "random": "random_token_dropout"}
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -
     settings: dict[str, Any] = {
         "arms": {"plain": [], **arms},
         "seeds": [0],
-        "contrasts": [["ours", "random"]],
+        "contrasts": [["entrodrop", "random"]],
     }
     base = [*content(tiny)["base"], data]
     compared(tiny, folder / "out", base=base, title="Three <i>arms</i> & more", **settings)

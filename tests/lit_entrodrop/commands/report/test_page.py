@@ -12,7 +12,6 @@ import pytest
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.compare.results import FILE_NAME
 from lit_entrodrop.commands.report import formatting, write_report
-from lit_entrodrop.commands.report.views import headline
 from tests.helpers.run_folder import write_run
 
 VOID = {"meta", "link", "input", "br"}
@@ -86,7 +85,7 @@ def test_every_figure_says_what_it_shows(page: Page) -> None:
 
 def test_full_page_leads_with_the_verdict(full: Path) -> None:
     page = Page(full / "report.html")
-    assert page.text.index("The model overfits from epoch 6") < page.text.index("Losses over")
+    assert page.text.index("The model overfits from epoch 6") < page.text.index("Loss over")
     assert "is missing" not in page.text
     assert len(page.pictures) == 2 * 5
 
@@ -114,12 +113,12 @@ def test_tokens_tell_their_numbers(full: Path) -> None:
         "There is no diagnosis",
         "set data.clean_train_blocks",
         "There is no gap",
-        "No entropies were kept",
+        "There are no entropies",
         "No regularizer logged",
-        "Forgetting was not measured: name a general corpus in data.forgetting",
-        "Verbatim recital was not measured",
-        "No passages were kept",
-        "No samples were kept",
+        "Forgetting was not measured: set data.forgetting to a general corpus",
+        "Verbatim memorization was not measured",
+        "There are no passages",
+        "There are no samples",
         "Settings and hashes are missing",
     ],
 )
@@ -134,35 +133,33 @@ def test_no_folder_of_the_machine_is_told(bare: Path) -> None:
 def test_several_runs_are_put_side_by_side(several: Path) -> None:
     page = Page(several)
     assert "Two & a half" in page.text
-    assert "Best: the lowest since training began, so never the untrained model." in page.text
+    assert "Lowest: since training began, so never that of the untrained model." in page.text
 
 
 def test_page_of_a_comparison_tells_all_that_was_found(comparison: Path) -> None:
     page, found = Page(comparison), json.loads((comparison.parent / FILE_NAME).read_text())
     assert "Three <i>arms</i> & more" in page.text
     assert "i" not in page.tags
-    plain, ours = found["arms"]["plain"]["metrics"], found["arms"]["ours"]["metrics"]
-    assert {"last/loss_high_entropy", "last/gap", "best/forgetting", "drop_rate"} <= ours.keys()
-    for name, value in {**plain, **ours}.items():
+    plain, dropped = (found["arms"][name]["metrics"] for name in ("plain", "entrodrop"))
+    assert {"last/loss_high_entropy", "last/gap", "best/forgetting", "drop_rate"} <= dropped.keys()
+    for name, value in {**plain, **dropped}.items():
         assert formatting.title(name) in page.text
         told = [formatting.number(name, value["mean"]), *formatting.difference(name, value)]
         assert all(text.replace("-", "−") in page.text for text in told)
     asked = found["contrasts"][-1]
-    assert (asked["arm"], asked["against"], asked["is_contrast"]) == ("ours", "random", True)
+    assert (asked["arm"], asked["against"], asked["is_contrast"]) == ("entrodrop", "random", True)
     for name, value in asked["metrics"].items():
         assert all(t.replace("-", "−") in page.text for t in formatting.difference(name, value))
-    assert "ours − random" in page.text
+    assert "entrodrop − random" in page.text
     assert "95 of 100" not in page.text
     assert page.text.count("neither special nor padding") == 3  # of two runs, and a definition
-    for told in ("a bootstrap over documents", "a permutation test, in which"):
+    for told in ("a paired bootstrap over documents", "a permutation test, in which"):
         assert told in page.text
-    gist, *_ = headline(found["arms"]["ours"]["sentence"])
-    assert gist in page.text
     assert all(note.replace("`", "") in page.text for note in found["notes"])
 
 
 def test_figures_are_files_too(full: Path, comparison: Path) -> None:
-    names = {"losses", "gaps", "entropies", "schedule", "shares"}
+    names = {"losses", "gaps", "entropies", "schedule", "forgetting"}
     assert {path.stem for path in (full / "figures").glob("*.svg")} == names
     assert {path.stem for path in (full / "figures").glob("*.png")} == names
     assert matplotlib.image.imread(full / "figures" / "losses.png").shape[1] > 1500
@@ -182,7 +179,7 @@ def test_command_reports_on_a_run_that_has_just_begun(
     run = write_run(tmp_path / "mine", epochs=0)
     main(["report", "--runs", str(run)])
     assert str(run / "report.html") in capsys.readouterr().out
-    assert "needs two evaluations" in Page(run / "report.html").text
+    assert "two evaluations" in Page(run / "report.html").text
 
 
 def test_command_needs_a_place_for_several_runs(
@@ -198,7 +195,7 @@ def test_run_that_never_validated_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"step": [1], "epoch": [0], "train/loss": [3.0]}).to_csv(
         tmp_path / "metrics.csv", index=False
     )
-    with pytest.raises(ValueError, match=r"expected val/loss .* has the run validated yet"):
+    with pytest.raises(ValueError, match=r"expected val/loss .* let the run validate first"):
         write_report(tmp_path, {"new": tmp_path})
 
 

@@ -11,17 +11,17 @@ import pytest
 
 from lit_entrodrop.commands.report import write_report
 from lit_entrodrop.commands.report.comparison import color
-from lit_entrodrop.commands.report.drawing import CLEAN, MUTED, STYLE, VALIDATION, bucket_colors
 from lit_entrodrop.commands.report.entropies import mean_entropy, thinned
 from lit_entrodrop.commands.report.losses import side_by_side
 from lit_entrodrop.commands.report.passages import (
     CHANGE_COLORS,
     ENTROPY_COLORS,
-    compared,
-    text_view,
+    compared_evaluations,
+    passage_view,
 )
-from lit_entrodrop.commands.report.run import positions, read_run
-from lit_entrodrop.commands.report.views import missing
+from lit_entrodrop.commands.report.plotting import CLEAN, MUTED, STYLE, VALIDATION, bucket_colors
+from lit_entrodrop.commands.report.run_record import positions, read_run
+from lit_entrodrop.commands.report.run_view import missing
 from lit_entrodrop.runs.evaluations import evaluation_path, read_evaluations
 from tests.helpers.run_folder import write_run
 
@@ -60,23 +60,23 @@ def test_positions_follow_evaluations_where_they_are_known() -> None:
 
 def test_change_is_between_the_best_and_the_last(tmp_path: Path) -> None:
     run = read_run("run", write_run(tmp_path / "run"))
-    best, last = compared(run)
+    best, last = compared_evaluations(run)
     assert (best.epoch, last.epoch) == (5, 8)  # type: ignore[union-attr]
-    view = text_view(run)
+    view = passage_view(run)
     assert view is not None
     assert view.change == "after epoch 5 → after epoch 8"
     change = last.passage_nll - best.passage_nll  # type: ignore[union-attr]
     token = view.passages[1][7]
-    assert f"({change[1, 7]:+.2f})" in token.told
+    assert f"({change[1, 7]:+.2f})" in token.tooltip
     shade = int(token.classes.rpartition("c")[2])
     assert (shade > 4) == (change[1, 7] > view.change_scale[5] / 2)
     assert view.passages[0][0].classes == "ex cx"
-    assert view.passages[0][0].told == "does not count in the loss"
+    assert view.passages[0][0].tooltip == "not part of the loss"
 
 
 def test_change_since_the_start_where_the_last_is_the_best(tmp_path: Path) -> None:
     run = read_run("run", write_run(tmp_path / "run", epochs=3))
-    assert text_view(run).change == "before training → after epoch 3"  # type: ignore[union-attr]
+    assert passage_view(run).change == "before training → after epoch 3"  # type: ignore[union-attr]
 
 
 def test_mean_entropy_is_that_of_the_histogram(full: Path) -> None:
@@ -107,11 +107,19 @@ def test_bucket_without_tokens_is_told_and_left_out(tmp_path: Path) -> None:
         "b": without_tokens(write_run(tmp_path / "b", epochs=2), "low"),
     }
     text = write_report(tmp_path / "page", runs).read_text()
-    assert "No validation token is of mid entropy, so there are no losses of it" in text
-    assert "No validation token is of low entropy" in text
+    assert "The validation split has no mid-entropy tokens, so their loss is missing" in text
+    assert "The validation split has no low-entropy tokens" in text
     read = [read_run(name, folder) for name, folder in runs.items()]
-    assert list(read[0].groups().values()) == ["all tokens", "low entropy", "high entropy"]
-    assert list(read[1].groups().values()) == ["all tokens", "mid entropy", "high entropy"]
+    assert list(read[0].groups().values()) == [
+        "all tokens",
+        "low-entropy tokens",
+        "high-entropy tokens",
+    ]
+    assert list(read[1].groups().values()) == [
+        "all tokens",
+        "mid-entropy tokens",
+        "high-entropy tokens",
+    ]
 
 
 def test_buckets_have_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -140,14 +148,14 @@ def test_lines_of_unicode_end_no_sample_and_bad_ones_are_counted(tmp_path: Path)
         (
             "run.json",
             "{}",
-            "`run.json` is left out, as it could not be read: run/run.json: expected",
+            "`run.json` could not be read and is left out: run/run.json: expected",
         ),
-        ("run.json", "[]", "`run.json` is left out"),
-        ("run.json", '{"buckets": ', "`run.json` is left out"),
-        ("throughput.csv", "", "`throughput.csv` is left out"),
-        ("throughput.csv", "seconds\n1\n", "`throughput.csv` is left out"),
-        ("config.yaml", "a: [", "`config.yaml` is left out"),
-        ("config.yaml", "", "`config.yaml` is left out, as it could not be read: expected the"),
+        ("run.json", "[]", "`run.json` could not be read"),
+        ("run.json", '{"buckets": ', "`run.json` could not be read"),
+        ("throughput.csv", "", "`throughput.csv` could not be read"),
+        ("throughput.csv", "seconds\n1\n", "`throughput.csv` could not be read"),
+        ("config.yaml", "a: [", "`config.yaml` could not be read"),
+        ("config.yaml", "", "`config.yaml` could not be read and is left out: expected the"),
     ],
 )
 def test_damaged_files_are_told_and_done_without(

@@ -1,4 +1,4 @@
-"""Figures as the page shows them: one drawing for wide screens and paper, one for phones."""
+"""Figures of the page: one drawing for wide screens and paper, one for phones."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,9 +18,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 INK, MUTED, RULE = "#1b1f24", "#5b6570", "#d9dee3"
-# From the palette of Okabe and Ito, which colour-blind readers tell apart.
+# Palette of Okabe and Ito, safe for color blindness.
 TRAIN, CLEAN, VALIDATION = "#8a939c", "#0072b2", "#d55e00"
-# Low entropy is dark, high entropy bright: an order that survives grey printing.
+# From dark for low entropy to bright for high, an order that survives gray printing.
 BUCKETS = ("#4a1486", "#b12a90", "#e8743b")
 SERIES = ("#5b6570", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b8860b", "#4a1486", "#56b4e9")
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -42,7 +42,7 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.9,
     "lines.solid_capstyle": "round",
     "text.color": INK,
-    # A name with two dollar signs is no formula.
+    # A name with two dollar signs is not a formula.
     "text.parse_math": False,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
@@ -56,23 +56,23 @@ WIDE, NARROW = 10.4, 3.7  # inches
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """What a figure is drawn on.
+class Canvas:
+    """Size and layout of a drawing.
 
     Args:
-        narrow: whether it is a phone's screen.
+        narrow: Whether the drawing is for a phone.
     """
 
     narrow: bool
 
     @property
     def width(self) -> float:
-        """In inches."""
+        """Width of the drawing in inches."""
         return NARROW if self.narrow else WIDE
 
     def panels(self, count: int, height: float, most: int = 4) -> tuple[Figure, list[Axes]]:
-        """Lay out panels of a height in inches, as many beside each other as there is room for."""
-        # One panel alone keeps the half of a page, which a line over a few epochs fills.
+        """Lay out panels of a height in inches, at most `most` in a row."""
+        # A single panel takes half of the width, enough for a curve over a few epochs.
         columns = 1 if self.narrow else min(max(count, 2), most)
         rows = -(-count // columns)
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
@@ -84,38 +84,38 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure of the page."""
+class FigureHtml:
+    """A figure of the page as SVG, wide and narrow, and its caption."""
 
     caption: str
     wide: Markup
     narrow: Markup
 
 
-def picture(
-    folder: Path, name: str, draw: Callable[[Sheet], Figure], alt: str, caption: str
-) -> Picture:
-    """Draw a figure, and keep it as SVG and PNG.
+def render_figure(
+    folder: Path, name: str, draw: Callable[[Canvas], Figure], alt: str, caption: str
+) -> FigureHtml:
+    """Draw a figure, and write it as SVG and PNG.
 
     Args:
-        folder: to write ``name.svg`` and ``name.png`` to.
-        name: of the figure.
-        draw: draws it on a sheet.
-        alt: says in words what it shows.
-        caption: stands below it.
+        folder: Folder for ``name.svg`` and ``name.png``.
+        name: Name of the figure.
+        draw: Function that draws on a canvas.
+        alt: Text alternative for screen readers.
+        caption: Text below the figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
-        wide = draw(Sheet(narrow=False))
+        wide = draw(Canvas(narrow=False))
         wide.savefig(folder / f"{name}.png", dpi=150)
         text = svg(wide, name)
-        narrow = svg(draw(Sheet(narrow=True)), f"{name}-narrow")
+        narrow = svg(draw(Canvas(narrow=True)), f"{name}-narrow")
     (folder / f"{name}.svg").write_text(text, encoding="utf-8")
-    return Picture(caption, _inline(text, alt), _inline(narrow, alt))
+    return FigureHtml(caption, _inline(text, alt), _inline(narrow, alt))
 
 
 def svg(figure: Figure, salt: str) -> str:
-    """Return a figure as SVG, the same for the same figure and salt."""
+    """Return a figure as SVG; equal figures and salts give equal text."""
     file = StringIO()
     without = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": salt}):
@@ -124,11 +124,11 @@ def svg(figure: Figure, salt: str) -> str:
 
 
 def legend(figure: Figure, lines: Mapping[str, Any]) -> None:
-    """Name lines once, above all panels.
+    """Add one legend above all panels.
 
     Args:
-        figure: with its panels.
-        lines: drawn ones, by any name: the labels of matplotlib may not begin with ``_``.
+        figure: Figure with its panels.
+        lines: Drawn lines by name. A name may begin with ``_``, unlike labels of matplotlib.
     """
     wide = figure.get_figwidth() > NARROW
     columns = len(lines) if wide and len(lines) <= 6 else 4 if wide else 2
@@ -142,12 +142,12 @@ def legend(figure: Figure, lines: Mapping[str, Any]) -> None:
 
 
 def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> None:
-    """Write names right of the ends of lines, none over another.
+    """Write names to the right of the ends of lines, without overlap.
 
     Args:
-        axes: with its limits set.
-        ends: height, name and colour of each line.
-        x: where the lines end.
+        axes: Axes with its limits set.
+        ends: Height, name and color of each line.
+        x: Horizontal position of the ends.
     """
     low, high = axes.get_ylim()
     rows = axes.get_subplotspec().get_gridspec().nrows
@@ -168,7 +168,7 @@ def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> N
 
 
 def apart(heights: list[float], distance: float, top: float) -> list[float]:
-    """Move heights, given from low to high, so far that none is too near the next.
+    """Move heights, sorted from low to high, until neighbors have a distance.
 
     >>> apart([0.0, 0.5, 4.0], distance=1.0, top=4.0), apart([3.5, 4.0], distance=1.0, top=4.0)
     ([0.0, 1.0, 4.0], [3.0, 4.0])
@@ -179,14 +179,14 @@ def apart(heights: list[float], distance: float, top: float) -> list[float]:
 
 
 def whole_epochs(axes: Axes, last: float) -> None:
-    """Let the horizontal axis count epochs."""
+    """Scale the horizontal axis to whole epochs."""
     axes.set_xlim(0, last or 1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=2))
     axes.grid(axis="x", visible=False)
 
 
 def bucket_colors(count: int) -> list[str]:
-    """Return a colour for each group of tokens, from low entropy to high.
+    """Return a color for each entropy bucket, from low entropy to high.
 
     >>> bucket_colors(2)
     ['#4a1486', '#e8743b']
@@ -199,7 +199,7 @@ def bucket_colors(count: int) -> list[str]:
 
 def _inline(text: str, alt: str) -> Markup:
     body = text[text.index("<svg") :]
-    # Names of groups come again in the next figure; those that are referred to are hashes.
+    # Group names repeat in the next figure; identifiers that are referenced are hashes.
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _root(alt), body, count=1)
     return Markup(re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S))

@@ -1,25 +1,25 @@
-"""Tables of what a run was made of."""
+"""Tables of the settings, versions and data of a run."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from lit_entrodrop.commands.report.run import Run
+from lit_entrodrop.commands.report.run_record import RunRecord
 
-Rows = list[tuple[str, str]]
+SettingRows = list[tuple[str, str]]
 TITLES = {
     "regularizers": "Regularizers",
     "optimizer": "Optimizer",
-    "lr_schedule": "Learning rate",
+    "lr_schedule": "Learning rate schedule",
     "trainer": "Trainer",
     "data": "Data",
     "versions": "Versions",
 }
 
 
-def setting_tables(run: Run) -> dict[str, Rows]:
-    """Return the settings of a run as rows of name and value, by title."""
+def setting_tables(run: RunRecord) -> dict[str, SettingRows]:
+    """Return the settings of a run as rows of name and value, by title of the table."""
     facts = run.info.get("provenance", {})
     tables = {title: list(_rows(facts[key])) for key, title in TITLES.items() if facts.get(key)}
     if facts and not facts.get("regularizers"):
@@ -30,12 +30,12 @@ def setting_tables(run: Run) -> dict[str, Rows]:
     if hashes:
         tables["Data hashes"] = [(str(split), str(digest)) for split, digest in hashes.items()]
     if speed := _speed(run):
-        tables["Speed as measured (differs between machines)"] = speed
+        tables["Measured speed (depends on the machine)"] = speed
     return tables
 
 
 def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name and text of each plain value within; a class stands above its settings.
+    """Yield name and text of each plain value; a class comes before its settings.
 
     >>> list(_rows([{"class_path": "a.B", "init_args": {"c": [2, 3]}}]))
     [('B', 'a.B'), ('c', '2, 3')]
@@ -54,12 +54,12 @@ def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _speed(run: Run) -> Rows:
+def _speed(run: RunRecord) -> SettingRows:
     units = {
-        "tokens_per_second": ("tokens per second, median", "{:,.0f}"),
-        "seconds_per_step": ("seconds per step, median", "{:.3g}"),
-        "mfu": ("model FLOPs utilisation, median", "{:.1%}"),
-        "memory_gb": ("memory, highest (GB)", "{:.3g}"),
+        "tokens_per_second": ("tokens per second (median)", "{:,.0f}"),
+        "seconds_per_step": ("seconds per step (median)", "{:.3g}"),
+        "mfu": ("model FLOPs utilization (median)", "{:.1%}"),
+        "memory_gb": ("peak memory (GB)", "{:.3g}"),
     }
     rows = []
     for column, (name, form) in units.items():

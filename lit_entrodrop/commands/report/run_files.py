@@ -1,4 +1,4 @@
-"""Files of a run of which any may be missing, cut or damaged: the page does without them."""
+"""Optional files of a run folder: one that is missing, cut or damaged is left out of the page."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from lit_entrodrop.training.provenance import settings_of
 
 SAMPLES, CONFIG = "samples.jsonl", "config.yaml"
 SECTIONS = ("buckets", "passages", "provenance", "fingerprints")
-# Whatever a file raises that holds something else than it should.
+# Errors raised by files with unexpected content.
 DAMAGE = (
     ValueError,
     OSError,
@@ -35,50 +35,50 @@ T = TypeVar("T")
 
 
 @dataclass
-class Files:
-    """The optional files of a run.
+class RunFiles:
+    """The optional files of a run folder.
 
     Args:
-        folder: the run's.
-        notes: sentences on what could not be read.
+        folder: Run folder.
+        notes: Sentences on files that could not be read.
     """
 
     folder: Path
     notes: list[str] = field(default_factory=list)
 
     def info(self) -> dict[str, Any]:
-        """Read what evaluations share; empty if there is nothing."""
+        """Read ``run.json``; empty if it is missing."""
         return self._read(RUN_INFO, lambda _: _info(self.folder), {})
 
     def evaluations(self) -> list[Evaluation]:
-        """Read what each evaluation kept."""
+        """Read all evaluations."""
         return self._read(EVALUATIONS, lambda _: read_evaluations(self.folder), [])
 
     def samples(self) -> list[dict[str, Any]]:
-        """Read the texts that the model wrote, but for lines that are none."""
+        """Read the generated texts, without damaged lines."""
         return self._read(SAMPLES, self._samples, [])
 
     def speed(self) -> pd.DataFrame:
-        """Read what was measured while the run trained."""
+        """Read the throughput measured during training."""
         read = self._read(THROUGHPUT, lambda _: read_throughput(self.folder), pd.DataFrame())
         return whole_rows(read)
 
     def config(self) -> str:
-        """Read all settings, as YAML; without folders, which tell of the machine and of no more."""
+        """Read all settings as YAML, without folders of the machine."""
         return self._read(CONFIG, _config, "")
 
-    def _read(self, name: str, read: Callable[[Path], T], without: T) -> T:
+    def _read(self, name: str, read: Callable[[Path], T], default: T) -> T:
         path = self.folder / name
         if not path.exists():
-            return without
+            return default
         try:
             return read(path)
         except DAMAGE as error:
-            self.notes.append(f"`{name}` is left out, as it could not be read: {self.told(error)}.")
-            return without
+            self.notes.append(f"`{name}` could not be read and is left out: {self.message(error)}.")
+            return default
 
     def _samples(self, path: Path) -> list[dict[str, Any]]:
-        # A text may hold line ends of Unicode, which JSON leaves as they are.
+        # A text can contain Unicode line separators, which JSON does not escape.
         with path.open(encoding="utf-8", errors="replace") as file:
             lines = [_sample(line) for line in file if line.strip()]
         found = [line for line in lines if line is not None]
@@ -86,8 +86,8 @@ class Files:
             self.notes.append(f"{lost} of {len(lines)} lines of `{SAMPLES}` could not be read.")
         return found
 
-    def told(self, error: BaseException) -> str:
-        """Return what an error says, without the folders above the run, which tell of no run."""
+    def message(self, error: BaseException) -> str:
+        """Return the message of an error, without the folders above the run."""
         return one_line(error).replace(str(self.folder), self.folder.name).rstrip(".")
 
 

@@ -1,0 +1,157 @@
+"""The contents of a run folder, read once for the page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lit_entrodrop.commands.report.run_files import DAMAGE, RunFiles
+from lit_entrodrop.evaluation.diagnosis import Diagnosis, diagnose
+from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, validations
+from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
+from lit_entrodrop.runs.metrics_file import bucket_names, read_metrics
+from lit_entrodrop.training.provenance import public_name
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The contents of a run folder; every optional part may be empty.
+
+    Attributes:
+        name: Name of the run on the page.
+        location: Run folder as commands name it.
+        evaluations: Metrics after each validation, indexed by passes over the data.
+        training: Metrics logged between validations, with the same index.
+        buckets: Names of the entropy buckets, the lowest entropy first.
+        edges: Entropies between the buckets, nats.
+        detailed: Losses by document, entropies and passages of each evaluation.
+        info: Content of ``run.json``.
+        diagnosis: Whether and where the run overfits; None if unknown.
+        undiagnosed: Why there is no diagnosis, without a final period.
+        samples: Generated texts, one mapping each.
+        speed: Throughput measured during training.
+        config: All settings, as YAML.
+        notes: Sentences on files that could not be read.
+    """
+
+    name: str
+    location: str
+    evaluations: pd.DataFrame
+    training: pd.DataFrame
+    buckets: list[str]
+    edges: list[float]
+    detailed: list[Evaluation]
+    info: dict[str, Any]
+    diagnosis: Diagnosis | None
+    undiagnosed: str
+    samples: list[dict[str, Any]]
+    speed: pd.DataFrame
+    config: str
+    notes: list[str]
+
+    def groups(self) -> dict[str, str]:
+        """Return the titles of all tokens and of each bucket with a token, by metric suffix."""
+        titles = self.titles()
+        return {ending: titles[ending] for ending in titles if len(self.curve(f"val/loss{ending}"))}
+
+    def titles(self) -> dict[str, str]:
+        """Return the titles of all tokens and of every bucket, by metric suffix."""
+        # Four buckets or more have numbers.
+        names = {
+            b: f"{b.replace('_', ' ')} tokens" if "_" in b else f"{b}-entropy tokens"
+            for b in self.buckets
+        }
+        return {"": "all tokens"} | {f"_{b}_entropy": name for b, name in names.items()}
+
+    def curve(self, metric: str) -> pd.Series:
+        """Return a metric after each validation, empty if it was not measured."""
+        return self.evaluations.get(metric, pd.Series(dtype=float)).dropna()
+
+    def trained_curve(self, metric: str) -> pd.Series:
+        """Return a metric after each validation since training began."""
+        curve = self.curve(metric)
+        return curve[curve.index > 0]
+
+    def settings(self, part: str) -> dict[str, Any]:
+        """Return a part of the settings in ``run.json``, empty if it is missing."""
+        found = self.info.get("provenance", {}).get(part)
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def corpus(self) -> str:
+        """Names of the training corpora, empty if unknown."""
+        return ", ".join(map(str, self.settings("data").get("corpus") or []))
+
+
+def read_run(name: str, folder: Path) -> RunRecord:
+    """Read a run folder.
+
+    Args:
+        name: Name of the run on the page.
+        folder: Run folder that `fit` wrote.
+
+    Raises:
+        ValueError: If ``metrics.csv`` has no validation losses by epoch.
+    """
+    metrics, files = read_metrics(folder), RunFiles(folder)
+    passes = validations(folder, metrics)["passes"]
+    _require_epochs(metrics, passes, folder)
+    metrics = metrics.set_axis(positions(metrics, passes))
+    info = files.info()
+    buckets = info.get("buckets", {})
+    diagnosis, undiagnosed = _diagnosis(files)
+    return RunRecord(
+        name=name,
+        location=public_name(str(folder)),
+        evaluations=metrics.dropna(subset=["val/loss"]).dropna(axis="columns", how="all"),
+        training=metrics[metrics.filter(regex="^train/loss$").notna().any(axis=1)],
+        buckets=buckets.get("names") or bucket_names(metrics),
+        edges=buckets.get("edges", []),
+        detailed=files.evaluations(),
+        info=info,
+        diagnosis=diagnosis,
+        undiagnosed=undiagnosed,
+        samples=files.samples(),
+        speed=files.speed(),
+        config=files.config(),
+        notes=files.notes,
+    )
+
+
+def positions(metrics: pd.DataFrame, passes: pd.Series) -> Any:
+    """Return the number of passes over the data at each step.
+
+    Args:
+        metrics: Metrics indexed by step.
+        passes: Known numbers of passes, indexed by step.
+
+    >>> metrics = pd.DataFrame(index=[0, 5, 10])
+    >>> positions(metrics, pd.Series({10: 1.0})).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    at = {0: 0.0, **passes}
+    return np.interp(metrics.index.to_numpy(), list(at), list(at.values()))
+
+
+def _require_epochs(metrics: pd.DataFrame, passes: pd.Series, folder: Path) -> None:
+    if passes.empty:
+        raise ValueError(
+            f"report: expected val/loss in {folder / METRICS}, found none: let the run validate "
+            "first, or leave it out"
+        )
+    if "epoch" not in metrics and not passes[passes.index > 0].all():
+        raise ValueError(
+            f"report: expected the column epoch in {folder / METRICS}, found none: use the file "
+            "that `fit` wrote"
+        )
+
+
+def _diagnosis(files: RunFiles) -> tuple[Diagnosis | None, str]:
+    try:
+        return diagnose(files.folder), ""
+    except LookupError as error:
+        return None, f"run: expected buckets and provenance in {RUN_INFO}, found no {error}"
+    except DAMAGE as error:
+        return None, files.message(error)
