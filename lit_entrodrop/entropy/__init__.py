@@ -1,1 +1,1 @@
-"""The entropy of every token of a corpus: where it comes from, and where it is kept."""
+"""Entropy of every token of a corpus: scoring, storage, and its use in a run."""

@@ -14,17 +14,16 @@ NAMES = {2: ("low", "high"), 3: ("low", "mid", "high")}
 
 @dataclass(frozen=True)
 class EntropyBuckets:
-    """Where the entropy of one bucket of tokens ends and that of the next begins.
+    """Token groups, by entropy under the initial model on clean text.
 
-    The entropy is that which the model gives to clean text before it is trained, so that a token
-    stays in its bucket while the model changes.
+    A token stays in its bucket while the model changes.
 
     Args:
-        quantiles: rising, between 0 and 1, over the tokens of the validation split.
-        edges: rising entropies in nats, in place of quantiles.
+        quantiles: Boundaries as rising quantiles over the validation tokens, in (0, 1).
+        edges: Boundaries as rising entropies in nats, in place of quantiles. None to use quantiles.
 
     Raises:
-        ValueError: if they do not rise, or are out of range.
+        ValueError: If the boundaries do not rise or are out of range.
 
     >>> EntropyBuckets().names, EntropyBuckets(edges=[1.0]).names
     (('low', 'mid', 'high'), ('low', 'high'))
@@ -40,20 +39,20 @@ class EntropyBuckets:
         if not cuts or not within or not all(a < b for a, b in pairwise(cuts)):
             raise ValueError(
                 f"entropy_buckets.{name}: expected rising numbers above 0 and below {highest}, got "
-                f"{list(cuts)}: take for example {[1 / 3, 2 / 3] if highest == 1 else [0.5, 2.0]}"
+                f"{list(cuts)}: set for example {[1 / 3, 2 / 3] if highest == 1 else [0.5, 2.0]}"
             )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the buckets, the lowest entropy first."""
+        """Names of the buckets, by rising entropy."""
         count = 1 + len(self.quantiles if self.edges is None else self.edges)
         return NAMES.get(count, tuple(f"bucket_{number}" for number in range(1, count + 1)))
 
     def edges_in(self, store: EntropyStore) -> Tensor:
-        """Return the edges in nats, ``[buckets - 1]`` fp32; a token on an edge is below it.
+        """Return the edges in nats, [buckets - 1] fp32; a token on an edge is below it.
 
         Args:
-            store: entropies of the validation split.
+            store: Entropies of the validation split.
         """
         if self.edges is not None:
             return torch.tensor(self.edges)
@@ -64,8 +63,8 @@ def bucket_of(entropy: Tensor, edges: Tensor) -> Tensor:
     """Return the bucket of each token, int64 of the same shape; -1 where there is no entropy.
 
     Args:
-        entropy: nats, NaN where unknown.
-        edges: ``[buckets - 1]`` nats, rising.
+        entropy: Entropies in nats; NaN where unknown.
+        edges: Rising edges in nats, [buckets - 1].
 
     >>> bucket_of(torch.tensor([0.5, 1.0, 1.5, torch.nan]), torch.tensor([1.0])).tolist()
     [0, 0, 1, -1]

@@ -1,7 +1,6 @@
-"""The entropy of every token of a corpus, kept by block in a memory-mapped file.
+"""Entropy of every token of a corpus, stored by block in a memory-mapped file.
 
-Entropies depend on packing, so a store knows the fingerprint of the blocks that it belongs to, and
-refuses others.
+Entropies depend on packing, so a store has the fingerprint of its blocks and refuses other blocks.
 """
 
 import os
@@ -17,23 +16,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.entropy.file import MappedRows, create, open_rows, row_checksum, slabs
+from lit_entrodrop.entropy.store_file import MappedRows, create, open_rows, row_checksum, slabs
 from lit_entrodrop.runtime.ranks import exchange_rows
 
 
 class EntropyStore:
     """Entropies of the tokens of all blocks, fp16 in nats; NaN where unknown.
 
-    Or losses: any number of each token that is measured in nats.
-
-    The values live in a file, not in memory: the system keeps in memory what it has room for.
+    It can store any other quantity of each token in nats, such as its loss. The values are in a
+    file: the operating system keeps in memory what fits.
 
     Args:
-        num_blocks: number of blocks of the split, N.
-        block_size: tokens per block, T.
-        fingerprint: content hash of the blocks.
-        file: empty file to keep the values in; by default a temporary one that has no name, so
-            that it ends with the process.
+        num_blocks: Number of blocks of the split, N.
+        block_size: Tokens in a block, T.
+        fingerprint: Content hash of the blocks.
+        file: Empty file for the values. By default a temporary one without a name, which disappears
+            with the process.
 
     >>> store = EntropyStore(2, 3, "abc")
     >>> store.record(torch.tensor([1]), torch.tensor([[0.5, 1.0, 1.5]]))
@@ -47,11 +45,11 @@ class EntropyStore:
     ) -> None:
         if file is None:
             with tempfile.TemporaryFile() as file:
-                self._keep(create(file, num_blocks, block_size, fingerprint))
+                self._use_rows(create(file, num_blocks, block_size, fingerprint))
         else:
-            self._keep(create(file, num_blocks, block_size, fingerprint))
+            self._use_rows(create(file, num_blocks, block_size, fingerprint))
 
-    def _keep(self, rows: MappedRows) -> None:
+    def _use_rows(self, rows: MappedRows) -> None:
         self._rows = rows
         self.fresh = np.zeros(len(rows.values), dtype=np.bool_)
 
@@ -59,7 +57,7 @@ class EntropyStore:
     def temporary(
         cls, num_blocks: int, block_size: int, fingerprint: str, folder: Path
     ) -> "EntropyStore":
-        """Return a blank store in a nameless file of a folder, which is made if need be."""
+        """Return an empty store in an unnamed file in a folder, which is created if needed."""
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             return cls(num_blocks, block_size, fingerprint, file)
@@ -71,20 +69,21 @@ class EntropyStore:
 
     @property
     def values(self) -> Tensor:
-        """A copy of all values, ``[N, T]`` fp16."""
+        """A copy of all values, [N, T] fp16."""
         return torch.from_numpy(self._rows.values.copy())
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which blocks have been recorded, ``[N]``."""
+        """Whether each block was recorded, [N] bool."""
         return self._rows.known
 
     def record(self, block_id: Tensor, entropy: Tensor) -> None:
-        """Keep the entropies of some blocks.
+        """Record the entropies of some blocks.
 
         Args:
-            block_id: ``[B]`` int64, in host memory; -1 stands for a dummy block and is not kept.
-            entropy: ``[B, T]``, nats, in host memory.
+            block_id: Block numbers, [B] int64 in host memory; -1 for a block of padding, which is
+                not recorded.
+            entropy: Entropies in host memory, [B, T] nats.
         """
         rows = entropy.detach().to(torch.float16).numpy()
         for block, row in zip(block_id.tolist(), rows, strict=True):
@@ -96,39 +95,39 @@ class EntropyStore:
         """Return the entropies of some blocks; NaN where unknown.
 
         Args:
-            block_id: ``[B]`` int64, in host memory; -1 stands for a dummy block.
+            block_id: Block numbers, [B] int64 in host memory; -1 for a block of padding.
 
         Returns:
-            ``[B, T]`` fp32, in pinned memory if the ids are.
+            Tensor [B, T] fp32, in pinned memory if `block_id` is.
         """
         found = torch.from_numpy(self._rows.values[block_id.clamp(min=0).numpy()]).float()
         found = found.masked_fill(block_id[:, None] < 0, torch.nan)
         return found.pin_memory() if block_id.is_pinned() else found
 
     def fits(self, other: MappedRows) -> bool:
-        """Whether other entropies are of as many blocks and tokens."""
+        """Return whether other rows have the same number of blocks and tokens."""
         return self._rows.values.shape == other.values.shape
 
     def absorb(self, other: MappedRows) -> None:
-        """Take over the known rows of other entropies of the same blocks."""
+        """Copy the known rows of another store of the same blocks, where unknown here."""
         for block in np.flatnonzero(other.known & ~self.known).tolist():
-            # Another process may be writing to it, so that the copy counts and not what it was.
+            # Another process may be writing this row: verify the copy.
             row = other.values[block].copy()
             if row_checksum(block, row.tobytes()) == other.checksums[block]:
                 self._rows.write(block, row)
                 self.fresh[block] = True
 
     def quantiles(self, count: int = 1001) -> Tensor:
-        """Return evenly spaced quantiles of the known entropies, ``[count]`` fp32; NaN if none."""
+        """Return evenly spaced quantiles of the known entropies, [count] fp32; NaN if none."""
         return self.quantiles_at(np.linspace(0, 1, count))
 
     def quantiles_at(self, shares: Sequence[float] | NDArray[np.float64]) -> Tensor:
-        """Return quantiles of the known entropies, ``[shares]`` fp32; NaN if none is known.
+        """Return quantiles of the known entropies, [shares] fp32; NaN if none is known.
 
         Args:
-            shares: each in [0, 1].
+            shares: Positions of the quantiles, each in [0, 1].
         """
-        # There are only so many values in half precision: to count them takes no sorting.
+        # Half precision has 2**16 values: count them instead of sorting.
         counts = np.zeros(2**16, dtype=np.int64)
         for slab in slabs(*self._rows.values.shape):
             counts += np.bincount(self._rows.values[slab].ravel().view(np.uint16), minlength=2**16)
@@ -143,31 +142,31 @@ class EntropyStore:
         return torch.from_numpy(found.astype(np.float32))
 
     def merge_ranks(self) -> None:
-        """Take over what other ranks have recorded since the last merge."""
+        """Exchange the blocks that ranks recorded since the last merge; call it on every rank."""
         for blocks, values in exchange_rows(self._rows.values, self.fresh):
             self.record(blocks, values)
         self.fresh[:] = False
 
     def state_dict(self) -> dict[str, Tensor | str]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"values": self.values, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Tensor | str]) -> None:
-        """Take over the values of a checkpoint.
+        """Restore the values of a checkpoint.
 
         Raises:
-            ValueError: if the state belongs to other blocks.
+            ValueError: If the state belongs to other blocks.
         """
         _check_fingerprint(str(state["fingerprint"]), self.fingerprint)
         values = state["values"]
-        assert isinstance(values, Tensor), "a state dict holds a tensor of values"
+        assert isinstance(values, Tensor), "state_dict returns a tensor of values"
         known = (~values.isnan()).any(1).nonzero().flatten()
         for blocks in known.split(1024):
             self.record(blocks, values[blocks])
         self.fresh[:] = False
 
     def save(self, path: Path) -> None:
-        """Write a copy of the store as a file, all or nothing."""
+        """Write a copy of the store to a file, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{uuid4().hex}.tmp")
         try:
@@ -182,32 +181,32 @@ class EntropyStore:
 
     @classmethod
     def load(cls, path: Path, fingerprint: str) -> "EntropyStore":
-        """Open a finished file for blocks of a given fingerprint; it is not written to.
+        """Open a file for blocks of a given fingerprint, without ever writing to it.
 
         Raises:
-            ValueError: if the file is no store, is cut short, or belongs to other blocks.
+            ValueError: If the file is not a store, is truncated, or belongs to other blocks.
         """
-        rows, torn = open_rows(path)
+        rows, damaged = open_rows(path)
         _check_fingerprint(rows.fingerprint, fingerprint)
-        if torn:
+        if damaged:
             warnings.warn(
-                f"entropies: {torn} of {len(rows.values)} blocks of {path} are damaged and count "
-                "as unknown: score again",
+                f"entropies: {damaged} of {len(rows.values)} blocks of {path} are damaged and "
+                "count as unknown: run `lit-entrodrop score` again",
                 stacklevel=2,
             )
         store = cls.__new__(cls)
-        store._keep(rows)
+        store._use_rows(rows)
         return store
 
     def __getstate__(self) -> NoReturn:
-        # A copy would hold all values in memory, once in every process that gets one.
-        raise TypeError("entropies: a store is not copied between processes: pass its path")
+        # A copy would load all values into the memory of each process.
+        raise TypeError("entropies: a store cannot be copied between processes: pass its path")
 
 
 def _check_fingerprint(found: str, expected: str) -> None:
     if found != expected:
         raise ValueError(
-            f"entropies: expected those of the blocks {expected}, got those of {found}: corpus, "
-            "tokenizer or packing have changed since; score again with `lit-entrodrop score`, or "
+            f"entropies: expected those of the blocks {expected}, got those of {found}: the "
+            "corpus, the tokenizer or packing has changed; run `lit-entrodrop score` again, or "
             "restore the data settings"
         )

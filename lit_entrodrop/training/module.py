@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains
-from lit_entrodrop.entropy.sources import Entropies
+from lit_entrodrop.entropy.provider import EntropyProvider
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.evaluation.metrics import EntropyBuckets, MemorizationProbe, RunMetrics, Scores
 from lit_entrodrop.model.causal_lm import CausalLM
@@ -94,7 +94,7 @@ class LitCausalLM(L.LightningModule):
         self.lr_schedule = lr_schedule
         self.reference = reference
         self.seed = seed
-        self.entropies = Entropies(
+        self.entropies = EntropyProvider(
             self.regularizers.requirements, reference, cache_dir, entropy_buckets
         )
         self.holdout_gains = HoldoutGains(self.regularizers.requirements, cache_dir)

@@ -10,8 +10,9 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.entropy.file import open_rows
-from lit_entrodrop.entropy.scoring import Split, score_split
+from lit_entrodrop.data.splitting import SplitName
+from lit_entrodrop.entropy.scoring import score_split
+from lit_entrodrop.entropy.store_file import open_rows
 from lit_entrodrop.runtime.ranks import is_first
 from lit_entrodrop.training.module import LitCausalLM
 
@@ -25,7 +26,7 @@ class Trainer(L.Trainer):
         self,
         model: LitCausalLM,
         datamodule: TextDataModule,
-        split: Split = "train",
+        split: SplitName = "train",
         output: str | None = None,
     ) -> None:
         """Compute the entropy of every token with the model as it is, and keep them in a file.
@@ -53,7 +54,7 @@ class Trainer(L.Trainer):
         return self._score() if self._score else super()._run_stage()
 
     def _write_scores(
-        self, model: LitCausalLM, data: TextDataModule, split: Split, output: str | None
+        self, model: LitCausalLM, data: TextDataModule, split: SplitName, output: str | None
     ) -> None:
         with self.precision_plugin.forward_context():
             store, path = score_split(split, data, model.causal_lm, model.entropies.cache_dir)

@@ -14,7 +14,7 @@ from lit_entrodrop.commands.plan.options import MARGIN
 from lit_entrodrop.commands.plan.settings import data_parallel_size
 from lit_entrodrop.commands.plan.states import Held, States, states
 from lit_entrodrop.data.packed_splits import EVALUATED
-from lit_entrodrop.entropy.scoring import entropy_folder
+from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.config import AUTOCAST_DTYPES
 from lit_entrodrop.model.hardware import GB

@@ -1,1 +1,1 @@
-"""What holdout text tells about each training document."""
+"""Holdout gain: how much holdout text helps the model to predict each training document."""

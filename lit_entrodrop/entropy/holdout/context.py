@@ -1,4 +1,4 @@
-"""Lay holdout chunks before each training chunk, as more blocks of packed text.
+"""Training chunks in the context of holdout chunks, as packed blocks.
 
 C training chunks, k neighbours.
 """
@@ -15,46 +15,46 @@ from lit_entrodrop.data.tokenizing import TokenizedDocuments
 
 
 @dataclass(frozen=True, eq=False)
-class InContext:
-    """Training chunks behind their neighbours, and the same tokens where they stand alone.
+class ContextBlocks:
+    """Training chunks with their neighbours as context, and the labels that both passes share.
 
     Attributes:
-        blocks: one document for each training chunk, numbered as the chunks are: its neighbours,
-            then itself; only its own labels are counted.
-        alone: ``[tokens]`` bool of the training blocks, the labels that are counted in `blocks`.
+        blocks: Blocks with one document per training chunk, numbered as the chunks are: its
+            neighbours, then the chunk. Only labels of the chunk are counted.
+        alone: Labels of the training blocks that are counted in `blocks` too, [tokens] bool.
     """
 
     blocks: PackedBlocks
     alone: NDArray[np.bool_]
 
 
-def in_context(
+def with_context(
     train: PackedBlocks,
     holdout: PackedBlocks,
     neighbours: Integers,
     length: int,
     packing: bool = True,
-) -> InContext:
-    """Lay its neighbours before each training chunk, the nearest next to it.
+) -> ContextBlocks:
+    """Put its neighbours before each training chunk, the nearest one last.
 
-    Where not all fits, neighbours share alike what the chunk leaves free, or half the length if it
-    leaves less; each keeps its first tokens, and so does the chunk.
+    If they do not fit, the neighbours get equal shares of the space that the chunk leaves, at least
+    half of the length in total. Each neighbour keeps its first tokens, and so does the chunk.
 
     Args:
-        train: the training chunks.
-        holdout: the holdout chunks.
-        neighbours: ``[C, k]`` int64, numbers of holdout chunks, the nearest first.
-        length: of the blocks, in tokens.
-        packing: fill blocks with several chunks and their neighbours.
+        train: Blocks of the training chunks.
+        holdout: Blocks of the holdout chunks.
+        neighbours: Numbers of holdout chunks, [C, k] int64, the nearest first.
+        length: Number of tokens in a block of the result.
+        packing: Whether to fill blocks with several chunks and their neighbours.
 
     Raises:
-        ValueError: if so many neighbours leave no token for each.
+        ValueError: If there are too many neighbours for each to keep a token.
     """
     count = neighbours.shape[1]
     if count > length // 2:
         raise ValueError(
             f"neighbours: expected at most {length // 2}, half the {length} tokens that they and a "
-            f"training chunk share, got {count}: take fewer"
+            f"training chunk share, got {count}: set fewer neighbours"
         )
     own = np.diff(train.chunk_starts)
     share = np.maximum(length - own, length // 2) // count
@@ -75,4 +75,4 @@ def in_context(
     )
     blocks = pack_documents(documents, length, train.pad_id, packing)
     within = np.arange(len(train.tokens)) - np.repeat(train.chunk_starts[:-1], own)
-    return InContext(blocks, train.counted & (within < np.repeat(kept, own)))
+    return ContextBlocks(blocks, train.counted & (within < np.repeat(kept, own)))

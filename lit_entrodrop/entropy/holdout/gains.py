@@ -1,4 +1,4 @@
-"""The holdout gain of each training chunk: measured once before training, then kept."""
+"""Holdout gain of each training chunk, measured once before training."""
 
 import math
 from typing import Any
@@ -10,22 +10,22 @@ from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.entropy.file import slabs
-from lit_entrodrop.entropy.holdout.context import in_context
+from lit_entrodrop.entropy.holdout.context import with_context
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks
-from lit_entrodrop.entropy.scoring import Scoring, score_blocks
+from lit_entrodrop.entropy.scoring import score_blocks
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.entropy.store_file import slabs
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch
 from regularizers import Requirements
 
 
 class HoldoutGains:
-    """By how many nats a token the loss of each training chunk falls behind holdout text.
+    """Loss reduction of each training chunk through holdout text as context, in nats a token.
 
     Args:
-        requirements: what the regularizers of the run require.
-        cache_dir: where the losses of which gains are made are cached.
+        requirements: Requirements of the regularizers of the run.
+        cache_dir: Path to the cache folder of the losses.
     """
 
     def __init__(self, requirements: Requirements, cache_dir: str) -> None:
@@ -35,29 +35,29 @@ class HoldoutGains:
         self.restored: dict[str, Any] | None = None
 
     def check(self, data: TextDataModule) -> None:
-        """Refuse data without the holdout text that the regularizers need.
+        """Refuse data without holdout text if the regularizers need it.
 
         Raises:
-            ValueError: saying what to set.
+            ValueError: If there is none.
         """
         if self.neighbours is not None and not data.num_blocks("holdout"):
             raise ValueError(
-                "data.holdout: expected holdout text, as a regularizer prefers what resembles it, "
-                "got none: set data.holdout to a share of the corpus such as 0.1, or to a corpus "
-                "of its own"
+                "data.holdout: expected holdout text, because a regularizer prefers documents that "
+                "resemble it, got none: set data.holdout to a share of the corpus such as 0.1, or "
+                "to a separate corpus"
             )
 
     def prepare(self, data: TextDataModule, initial: CausalLM) -> None:
         """Restore, load or compute the gains, if they are required.
 
-        To be called within the precision context of the run, on every rank.
+        Call it within the precision context of the run, on every rank.
 
         Args:
-            data: the data module, set up.
-            initial: the model before training, or any after a checkpoint was restored.
+            data: The data module, set up.
+            initial: The model before training. It is not used after a checkpoint was restored.
 
         Raises:
-            ValueError: if the checkpoint holds others.
+            ValueError: If the checkpoint has no gains, or gains of other settings.
         """
         if self.neighbours is None:
             return
@@ -70,18 +70,18 @@ class HoldoutGains:
         else:
             raise ValueError(
                 "ckpt_path: expected a checkpoint with the gains of this data.holdout and number "
-                "of neighbours, got one with others or none, and the model before training, which "
-                "measures them, is not at hand: restore these settings, or start a new run"
+                "of neighbours, got one with others or none, and only the initial model can "
+                "measure them: restore these settings, or start a new run"
             )
 
     def attach(self, batch: Batch) -> Batch:
-        """Add the gains of a training batch, if there are any, while it is in host memory.
+        """Add the gains, if any, to a training batch in host memory.
 
         Args:
-            batch: as the data module yields it.
+            batch: Batch from the data module.
 
         Returns:
-            A batch with ``holdout_gain``, ``[B, T]`` fp32 nats, of the chunk of each token; NaN for
+            A batch with `holdout_gain`, [B, T] fp32 nats, the gain of each token's chunk; NaN for
             padding and for chunks without a label.
         """
         if self.gains is None:
@@ -94,46 +94,46 @@ class HoldoutGains:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {} if self.gains is None else {"gains": self.gains, "origin": self.origin}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the gains of a checkpoint; they are checked in :meth:`prepare`."""
+        """Restore the gains of a checkpoint, which `prepare` checks."""
         self.restored = state
 
 
 def measure_gains(
     data: TextDataModule, initial: CausalLM, neighbours: int, cache_dir: str
 ) -> NDArray[np.float32]:
-    """Compare the loss of each training chunk alone and behind its nearest holdout chunks.
+    """Measure how much its nearest holdout chunks reduce the loss of each training chunk.
 
-    Both losses are means over the same labels. They are cached by token, so that a killed
-    measurement goes on where it stood.
+    Both losses are means over the same labels. They are cached by token, so a killed measurement
+    resumes where it stopped.
 
     Args:
-        data: the data module, set up.
-        initial: the model, on the device where it is to run.
-        neighbours: holdout chunks before each training chunk.
-        cache_dir: folder of the cache.
+        data: The data module, set up.
+        initial: The model, on its device.
+        neighbours: Number of holdout chunks before each training chunk.
+        cache_dir: Path to the cache folder.
 
     Returns:
-        ``[chunks]``, nats a token; NaN where a chunk has no label.
+        Gain of each chunk, [chunks] fp32, nats a token; NaN for a chunk without a label.
     """
     train, holdout = data.blocks("train"), data.blocks("holdout")
     nearest = nearest_chunks(train, holdout, neighbours)
     context = getattr(initial.unwrapped.config, "max_position_embeddings", None) or math.inf
-    # Fewer than asked for if there are no more.
+    # There may be fewer neighbours than requested.
     length = int(min(context, (nearest.shape[1] + 1) * data.block_size))
-    joined = in_context(train, holdout, nearest, length, data.packing)
+    joined = with_context(train, holdout, nearest, length, data.packing)
 
     def score(blocks: PackedBlocks, name: str) -> EntropyStore:
-        return score_blocks(Scoring(data, blocks, name, "nll"), initial, cache_dir)[0]
+        return score_blocks(data, blocks, initial, cache_dir, name, "nll")[0]
 
     alone = chunk_losses(score(train, "train"), train, joined.alone)
-    behind = np.empty_like(alone)
-    scored = score(joined.blocks, "train behind holdout")
-    behind[joined.blocks.documents] = chunk_losses(scored, joined.blocks, joined.blocks.counted)
-    return (alone - behind).astype(np.float32)
+    in_context = np.empty_like(alone)
+    scored = score(joined.blocks, "train after holdout")
+    in_context[joined.blocks.documents] = chunk_losses(scored, joined.blocks, joined.blocks.counted)
+    return (alone - in_context).astype(np.float32)
 
 
 def chunk_losses(
@@ -142,12 +142,12 @@ def chunk_losses(
     """Average the losses of each chunk.
 
     Args:
-        store: losses of the tokens of all blocks.
-        blocks: the blocks.
-        counted: ``[tokens]``, which tokens count.
+        store: Losses of the tokens of all blocks.
+        blocks: The blocks.
+        counted: Whether each token counts, [tokens] bool.
 
     Returns:
-        ``[chunks]``, nats a token; NaN where none counts.
+        Mean loss of each chunk, [chunks], nats a token; NaN where no token counts.
     """
     sums = []
     for slab in slabs(len(blocks), blocks.block_size):

@@ -1,6 +1,6 @@
-"""Find the holdout chunks that are nearest to each training chunk.
+"""Search for the holdout chunks nearest to each training chunk.
 
-C training chunks, H holdout chunks, V words, k neighbours.
+C training chunks, H holdout chunks, V vocabulary size, k neighbours.
 """
 
 import numpy as np
@@ -13,28 +13,27 @@ SLAB = 2**22
 
 
 def nearest_chunks(train: PackedBlocks, holdout: PackedBlocks, count: int) -> Integers:
-    """Rank holdout chunks by the cosine of word counts, in which rare words weigh more (TF-IDF).
+    """Rank holdout chunks by the cosine similarity of TF-IDF weighted token counts.
 
-    It depends on the tokens alone: there is no need for a second model, and all ranks, precisions
-    and resumed runs find the same.
+    The ranking depends only on the tokens: it needs no embedding model, and is the same on all
+    ranks, in all precisions and after a resume.
 
     Args:
-        train: the training chunks.
-        holdout: the holdout chunks.
-        count: neighbours of each training chunk, k; all holdout chunks if there are fewer.
+        train: Blocks of the training chunks.
+        holdout: Blocks of the holdout chunks.
+        count: Number of neighbours of each training chunk, k; all holdout chunks if fewer exist.
 
     Returns:
-        ``[C, min(k, H)]`` int64, numbers of holdout chunks, the nearest first; of equally near
-        ones the first comes first.
+        Numbers of holdout chunks, [C, min(k, H)] int64, the nearest first; ties by rising number.
     """
     size = int(max(train.tokens.max(), holdout.tokens.max())) + 1
-    queries, pool = word_counts(train, size), word_counts(holdout, size)
+    queries, pool = token_counts(train, size), token_counts(holdout, size)
     chunks = pool.shape[0]
     containing = np.bincount(pool.indices, minlength=size)
     rarity = np.log((1 + chunks) / (1 + containing))
     weighted = pool.multiply(rarity)
     lengths = np.sqrt(weighted.power(2).sum(1))
-    # A factor of the training chunk changes no order, so that its own length is left out.
+    # The norm of the training chunk is omitted, because it does not change the order.
     towards = weighted.multiply(rarity).multiply(1 / np.maximum(lengths, 1e-12)[:, None]).T.tocsr()
     found = np.empty((queries.shape[0], min(count, chunks)), np.int64)
     height = max(1, SLAB // chunks)
@@ -48,19 +47,19 @@ def nearest_chunks(train: PackedBlocks, holdout: PackedBlocks, count: int) -> In
     return found
 
 
-def word_counts(blocks: PackedBlocks, size: int) -> "csr_array":
-    """Count the words of each chunk.
+def token_counts(blocks: PackedBlocks, size: int) -> "csr_array":
+    """Count the tokens of each chunk by id.
 
     Args:
-        blocks: the chunks.
-        size: number of words, V.
+        blocks: Blocks of the chunks.
+        size: Vocabulary size, V.
 
     Returns:
-        ``[chunks, V]`` float32, sparse.
+        Sparse matrix [chunks, V] float32.
     """
     chunks, ones = blocks.num_chunks, np.ones(len(blocks.tokens), np.float32)
-    words = np.asarray(blocks.tokens).astype(np.int32)
-    # Copied, as the rows are sorted in place.
-    counts = csr_array((ones, words, np.array(blocks.chunk_starts)), shape=(chunks, size))
+    ids = np.asarray(blocks.tokens).astype(np.int32)
+    # Copied because sum_duplicates sorts in place.
+    counts = csr_array((ones, ids, np.array(blocks.chunk_starts)), shape=(chunks, size))
     counts.sum_duplicates()
     return counts

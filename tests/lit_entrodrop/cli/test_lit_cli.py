@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from lit_entrodrop.cli.lit_cli import resolved_config, run_lightning
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.data.corpora.registry import CORPORA
-from lit_entrodrop.entropy.file import open_rows
+from lit_entrodrop.entropy.store_file import open_rows
 from lit_entrodrop.runs.evaluations import Evaluation
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.processes import python

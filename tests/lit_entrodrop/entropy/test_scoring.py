@@ -7,34 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.entropy.scoring import cached_store_path, score_split, weights_fingerprint
-from lit_entrodrop.entropy.sources import Entropies
+from lit_entrodrop.entropy.score_cache import cached_store_path
+from lit_entrodrop.entropy.scoring import score_split
 from lit_entrodrop.entropy.store import EntropyStore
-from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import forward_clean, score_clean
-from regularizers import Outputs, Requirements
+from regularizers import Outputs
 from tests.helpers.processes import fork, run_ranks
-from tests.helpers.tiny import LLAMA, Tiny
-
-NOISY = {**LLAMA, "attention_dropout": 0.5}
-
-
-def build(tiny: Tiny, seed: int = 0) -> CausalLM:
-    torch.manual_seed(seed)
-    return build_causal_lm(tiny.lm(architecture=NOISY))
-
-
-@pytest.fixture
-def data(tiny: Tiny) -> TextDataModule:
-    data = tiny.data()
-    data.setup()
-    return data
+from tests.helpers.tiny import Tiny
+from tests.lit_entrodrop.entropy.conftest import RankData, build
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -132,15 +117,6 @@ def test_killed_scoring_goes_on_where_it_stood(tiny: Tiny, data: TextDataModule)
     assert len(resumed.batches) == batches - done
 
 
-class RankData(TextDataModule):
-    """Data of a rank of a group, without a trainer."""
-
-    def _ranks(self) -> tuple[int, int]:
-        if dist.is_initialized():
-            return dist.get_world_size(), dist.get_rank()
-        return 1, 0
-
-
 def score_on_rank(rank: int, tiny: Tiny, data: TextDataModule, cache: Path, folder: Path) -> None:
     model = counting(tiny)
     store, path = score_split("train", data, model, cache)
@@ -184,100 +160,7 @@ def test_unreadable_file_of_the_cache_is_written_anew(
     _, path = score_split("train", data, build(tiny), tiny.folder / "own")
     intact = path.read_bytes()
     path.write_bytes(damage(intact))
-    with pytest.warns(UserWarning, match="a damaged file, which is scored again"):
+    with pytest.warns(UserWarning, match="has a damaged file, which is scored again"):
         store, _ = score_split("train", data, build(tiny), tiny.folder / "own")
     assert store.known.all()
     assert path.read_bytes() == intact
-
-
-def test_fingerprint_follows_weights_and_names(tiny: Tiny) -> None:
-    assert weights_fingerprint(build(tiny)) == weights_fingerprint(build(tiny))
-    assert weights_fingerprint(build(tiny)) != weights_fingerprint(build(tiny, seed=1))
-    assert weights_fingerprint(build(tiny).bfloat16()) != weights_fingerprint(build(tiny))
-    scalar, empty = torch.nn.Module(), torch.nn.Module()
-    scalar.register_buffer("x", torch.tensor(1.0))
-    assert weights_fingerprint(scalar) != weights_fingerprint(empty)
-
-
-def test_cache_tells_models_that_differ_in_more_than_weights(tiny: Tiny) -> None:
-    torch.manual_seed(0)
-    other = build_causal_lm(
-        tiny.lm(
-            architecture={**NOISY, "rope_parameters": {"rope_type": "default", "rope_theta": 5.0}}
-        )
-    )
-    model = build(tiny)
-    assert weights_fingerprint(other) == weights_fingerprint(model)
-    assert cached_store_path(".", other, "a" * 32) != cached_store_path(".", model, "a" * 32)
-    assert cached_store_path(".", model, "b" * 32) != cached_store_path(".", model, "a" * 32)
-    assert cached_store_path(".", build(tiny), "a" * 32) == cached_store_path(".", model, "a" * 32)
-
-
-def test_cache_tells_precisions(tiny: Tiny) -> None:
-    model = build(tiny)
-    names = {cached_store_path(".", model, "a" * 32)}
-    for dtype in (torch.bfloat16, torch.float16):
-        with torch.autocast("cpu", dtype):
-            names.add(cached_store_path(".", model, "a" * 32))
-    names.add(cached_store_path(".", model.double(), "a" * 32))
-    assert len(names) == 4
-
-
-def test_cache_folder_may_be_in_the_home(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert tmp_path in cached_store_path("~/cache", build(tiny), "a" * 32).parents
-
-
-def test_edges_cut_the_validation_tokens_into_thirds(tiny: Tiny, data: TextDataModule) -> None:
-    entropies = Entropies(Requirements(), None, str(tiny.folder / "cache"))
-    # Weights this large spread the entropies, so that half precision makes few ties.
-    spread = build_causal_lm(tiny.lm(architecture={**LLAMA, "initializer_range": 1.0}))
-    entropies.prepare(data, spread, None)
-    known = entropies.stores["validation"].values
-    known = known[~known.isnan()]
-    assert entropies.edges is not None
-    shares = [(known.float() <= edge).float().mean().item() for edge in entropies.edges]
-    assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.1)
-    assert set(entropies.stores) == {"validation", "clean_train"}
-    assert entropies.of_inputs({}, build(tiny)) is None
-
-
-def test_restored_entropies_of_other_blocks_are_refused(tiny: Tiny, data: TextDataModule) -> None:
-    entropies = Entropies(Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache"))
-    entropies.prepare(data, build(tiny), None)
-    other = tiny.data(block_size=32)
-    other.setup()
-    resumed = Entropies(Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache"))
-    resumed.load_state_dict(entropies.state_dict())
-    with pytest.raises(ValueError, match="entropies: expected those of the blocks"):
-        resumed.prepare(other, build(tiny), None)
-
-
-def record_on_rank(rank: int, tiny: Tiny, data: TextDataModule) -> None:
-    entropies = Entropies(Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache"))
-    entropies.prepare(data, build(tiny), None)
-    blocks = torch.arange(rank, 8, 2)
-    entropies.record({"block_id": blocks}, torch.full((4, 16), 1.0 + rank))
-    torch.save(entropies.state_dict()["train"]["values"], tiny.folder / f"rank{rank}.pt")
-
-
-def test_checkpoint_within_an_epoch_holds_the_entropies_of_every_rank(tiny: Tiny) -> None:
-    data = RankData(**tiny.data().hparams)
-    data.setup()
-    run_ranks(record_on_rank, tiny.folder, tiny, data)
-    for rank in (0, 1):
-        values = torch.load(tiny.folder / f"rank{rank}.pt")
-        assert values[:8, 5].tolist() == [1, 2] * 4
-        assert values[8:].isnan().all()
-
-
-def test_last_epoch_leaves_no_file(tiny: Tiny, data: TextDataModule) -> None:
-    entropies = Entropies(Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache"))
-    entropies.prepare(data, build(tiny), None)
-    evaluated = {
-        cached_store_path(tiny.folder / "cache", build(tiny), data.fingerprint(split))
-        for split in ("validation", "clean_train")
-    }
-    assert set((tiny.folder / "cache/entropy").iterdir()) == evaluated

@@ -119,7 +119,7 @@ def test_lookup_gives_what_was_recorded_last(seed: int) -> None:
 
 
 def test_quantiles_are_exact_beyond_one_slab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_entrodrop.entropy.file.SLAB", 64)
+    monkeypatch.setattr("lit_entrodrop.entropy.store_file.SLAB", 64)
     entropy = draw(40, 30) - 0.01
     entropy[draw(40, 30, seed=1) < 1] = NAN
     store = EntropyStore(50, 30, "abc")

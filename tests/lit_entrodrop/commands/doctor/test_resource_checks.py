@@ -17,7 +17,7 @@ from lit_entrodrop.commands.doctor.resource_checks import (
     run_folder,
     strategy_of,
 )
-from lit_entrodrop.entropy.holdout.context import in_context
+from lit_entrodrop.entropy.holdout.context import with_context
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks
 from lit_entrodrop.entropy.store import EntropyStore
 from regularizers import HoldoutLossSelection
@@ -114,7 +114,7 @@ def test_entropies_are_counted_in_half_precision(tiny_module: Tiny) -> None:
 def test_losses_of_which_gains_are_made_are_counted(tiny_module: Tiny) -> None:
     run = make_run(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
     train, holdout = run.data.blocks("train"), run.data.blocks("holdout")
-    joined = in_context(train, holdout, nearest_chunks(train, holdout, 3), 64).blocks
+    joined = with_context(train, holdout, nearest_chunks(train, holdout, 3), 64).blocks
     stored = sum(EntropyStore(len(b), b.block_size, "x").values.nbytes for b in (train, joined))
     # Padding is not counted.
     assert loss_bytes(run) == pytest.approx(stored, rel=0.4)

@@ -6,7 +6,7 @@ import pytest
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
-from lit_entrodrop.entropy.holdout.context import in_context
+from lit_entrodrop.entropy.holdout.context import with_context
 
 RANDOM = np.random.default_rng(0)
 BLOCK = 12
@@ -32,7 +32,7 @@ def test_neighbours_stand_before_their_chunk(length: int, packing: bool) -> None
     train, holdout = random_blocks(30), random_blocks(10)
     own, pool = pieces(train), pieces(holdout)
     neighbours = RANDOM.integers(0, len(pool), (len(own), 3))
-    joined = in_context(train, holdout, neighbours, length, packing)
+    joined = with_context(train, holdout, neighbours, length, packing)
     assert joined.blocks.block_size == length
     assert packing or len(joined.blocks) == len(own)
     assert not packing or length < 96 or len(joined.blocks) < len(own)
@@ -56,4 +56,4 @@ def test_more_neighbours_than_there_is_room_for_are_refused() -> None:
     train, holdout = random_blocks(3), random_blocks(9)
     neighbours = np.zeros((train.num_chunks, 7), np.int64)
     with pytest.raises(ValueError, match="neighbours: expected at most 6, half the 12 tokens"):
-        in_context(train, holdout, neighbours, BLOCK)
+        with_context(train, holdout, neighbours, BLOCK)

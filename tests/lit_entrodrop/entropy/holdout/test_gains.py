@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.corpora.registry import load_corpus
-from lit_entrodrop.entropy import file
-from lit_entrodrop.entropy.holdout.context import InContext, in_context
+from lit_entrodrop.entropy import store_file
+from lit_entrodrop.entropy.holdout.context import ContextBlocks, with_context
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains, measure_gains
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks
 from lit_entrodrop.model.building import build_causal_lm
@@ -25,6 +24,7 @@ from lit_entrodrop.model.config import LMConfig
 from regularizers import Outputs, Requirements
 from tests.helpers.processes import fork, run_ranks
 from tests.helpers.tiny import LLAMA, Tiny, texts
+from tests.lit_entrodrop.entropy.conftest import RankData
 
 # Weights this large make context matter.
 STRONG = {**LLAMA, "initializer_range": 0.5, "tie_word_embeddings": False}
@@ -33,15 +33,6 @@ STRONG = {**LLAMA, "initializer_range": 0.5, "tie_word_embeddings": False}
 def build(tiny: Tiny) -> CausalLM:
     torch.manual_seed(0)
     return build_causal_lm(tiny.lm(architecture=STRONG))
-
-
-class RankData(TextDataModule):
-    """Data of a rank of a group, without a trainer."""
-
-    def _ranks(self) -> tuple[int, int]:
-        if dist.is_initialized():
-            return dist.get_world_size(), dist.get_rank()
-        return 1, 0
 
 
 @pytest.fixture
@@ -118,7 +109,7 @@ def test_gains_are_those_of_a_slow_reference(
 def test_losses_are_read_in_slabs(tiny: Tiny, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, model, cache = data_of(tiny, mixed), build(tiny), str(tiny.folder / "own")
     whole = measure_gains(data, model, 3, cache)
-    monkeypatch.setattr(file, "SLAB", 3 * 16)
+    monkeypatch.setattr(store_file, "SLAB", 3 * 16)
     np.testing.assert_array_equal(measure_gains(data, model, 3, cache), whole)
 
 
@@ -232,10 +223,10 @@ def test_more_neighbours_than_there_are_make_blocks_no_longer(
     model.unwrapped.config.max_position_embeddings = 100_000
     lengths = []
 
-    def lay(train: PackedBlocks, holdout: PackedBlocks, *given: Any) -> InContext:
+    def lay(train: PackedBlocks, holdout: PackedBlocks, *given: Any) -> ContextBlocks:
         lengths.append(given[1])
-        return in_context(train, holdout, *given)
+        return with_context(train, holdout, *given)
 
-    monkeypatch.setattr("lit_entrodrop.entropy.holdout.gains.in_context", lay)
+    monkeypatch.setattr("lit_entrodrop.entropy.holdout.gains.with_context", lay)
     measure_gains(data, model, 1000, str(tiny.folder / "own"))
     assert lengths == [(data.blocks("holdout").num_chunks + 1) * data.block_size]

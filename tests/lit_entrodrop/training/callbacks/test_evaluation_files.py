@@ -157,7 +157,7 @@ def test_a_checkpoint_without_entropies_goes_on_without_buckets(tiny_module: Tin
     for split in ("validation", "clean_train"):
         del checkpoint["entropies"][split]
     torch.save(checkpoint, path)
-    with pytest.warns(UserWarning, match="their loss is told without buckets"):
+    with pytest.warns(UserWarning, match="their loss is reported without buckets"):
         tiny_module.run("fit", "--ckpt_path", "last", "--trainer.max_epochs", 3, root="blank")
     assert read_run_info(run)["buckets"]["edges"] == []
     assert set(diagnose(run).verdicts) == {"all"}

@@ -1,8 +1,8 @@
-"""The file of an entropy store: rows written in place, each vouched for by a checksum.
+"""File format of an entropy store: rows updated in place, each with a checksum.
 
-At every moment it is a valid safetensors file of two tensors: ``entropy`` ``[N, T]`` fp16 in nats,
-and ``checksum`` ``[N]`` uint32. A row is written before its checksum, so that of a process killed
-in between the row does not pass for written. N blocks, T tokens in a block.
+The file is always a valid safetensors file of two tensors: `entropy` [N, T] fp16 in nats, and
+`checksum` [N] uint32. A row is written before its checksum, so a row whose writer was killed does
+not match its checksum and counts as unknown. N blocks, T tokens in a block.
 """
 
 import json
@@ -30,9 +30,9 @@ class MappedRows:
     """The arrays of a file, memory-mapped.
 
     Attributes:
-        values: ``[N, T]`` fp16, nats; NaN where unknown.
-        checksums: ``[N]`` uint32 of the rows; 0 for a row that was never written.
-        fingerprint: content hash of the blocks.
+        values: Values of each token, [N, T] fp16, nats; NaN where unknown.
+        checksums: Checksum of each row, [N] uint32; 0 for a row that was never written.
+        fingerprint: Content hash of the blocks.
     """
 
     values: NDArray[np.float16]
@@ -46,13 +46,13 @@ class MappedRows:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which rows were written, ``[N]``."""
+        """Whether each row was written, [N] bool."""
         known: NDArray[np.bool_] = self.checksums != UNWRITTEN
         return known
 
 
 def row_checksum(block: int, row: bytes) -> int:
-    """Return the CRC-32 of a row and the number of its block; never 0.
+    """Return the CRC-32 of a row and its block number; never 0.
 
     >>> row_checksum(0, b"ab") == row_checksum(1, b"ab")
     False
@@ -61,7 +61,7 @@ def row_checksum(block: int, row: bytes) -> int:
 
 
 def slabs(num_blocks: int, block_size: int) -> Iterator[slice]:
-    """Cut the rows into slices of bounded memory.
+    """Divide the rows into slices of bounded memory.
 
     >>> list(slabs(3, 2**21))
     [slice(0, 2, None), slice(2, 4, None)]
@@ -71,9 +71,9 @@ def slabs(num_blocks: int, block_size: int) -> Iterator[slice]:
 
 
 def create(file: BinaryIO, num_blocks: int, block_size: int, fingerprint: str) -> MappedRows:
-    """Fill an empty file with rows that are unknown, and map it.
+    """Fill an empty file with unknown rows, and map it.
 
-    All of the file is written, so that a full disk is met here and not in a mapped page.
+    The whole file is written, so that a full disk fails here and not at a write to a mapped page.
     """
     file.write(_header(num_blocks, block_size, fingerprint))
     file.write(np.full(num_blocks, UNWRITTEN, "<u4").tobytes())
@@ -88,17 +88,17 @@ def open_rows(path: Path, mode: Mode = "c") -> tuple[MappedRows, int]:
     """Map a file and verify every row.
 
     Args:
-        path: the file.
-        mode: ``r+`` to write into it; in ``c``, changes stay in memory.
+        path: Path to the file.
+        mode: File mode: "r+" writes changes to the file, "c" keeps them in memory.
 
     Returns:
-        Its rows, and how many of them were torn; those are unknown now.
+        The rows, and the number of damaged rows, which now count as unknown.
 
     Raises:
-        ValueError: if it is no such file, or is cut short.
+        ValueError: If the file has another format or is truncated.
     """
     try:
-        # It refuses what does not cover the file exactly.
+        # safe_open refuses tensors that do not cover the file exactly.
         with safe_open(path, framework="np") as checked:
             _check_layout(checked)
         with open(path, "rb" if mode == "c" else "r+b") as file:
@@ -106,9 +106,9 @@ def open_rows(path: Path, mode: Mode = "c") -> tuple[MappedRows, int]:
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"entropies: expected a file written by `lit-entrodrop score`, got {path}: {error}: "
-            "name another, or score again"
+            "set another file, or run `lit-entrodrop score` again"
         ) from error
-    return rows, _forget_torn(rows)
+    return rows, _clear_damaged_rows(rows)
 
 
 def _header(num_blocks: int, block_size: int, fingerprint: str) -> bytes:
@@ -119,7 +119,7 @@ def _header(num_blocks: int, block_size: int, fingerprint: str) -> bytes:
         for (name, dtype), place in zip(DTYPES.items(), pairwise(starts), strict=True)
     }
     text = json.dumps({"__metadata__": {"fingerprint": fingerprint}, **entries}).encode()
-    # Spaces align the arrays.
+    # Trailing spaces align the arrays.
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
@@ -130,14 +130,14 @@ def _check_layout(file: Any) -> None:
         raise SafetensorError(f"expected the tensors {DTYPES}, found {found}")
     shapes = {name: file.get_slice(name).get_shape() for name in DTYPES}
     if len(shapes["entropy"]) != 2 or shapes["checksum"] != shapes["entropy"][:1]:
-        raise SafetensorError(f"expected rows and a checksum for each, found the shapes {shapes}")
+        raise SafetensorError(f"expected one checksum per row, found the shapes {shapes}")
 
 
 def _map(file: BinaryIO, mode: Mode) -> MappedRows:
     file.seek(0)
     (length,) = struct.unpack("<Q", file.read(8))
     header = json.loads(file.read(length))
-    # A memmap object costs far more at each access than the plain array over the same memory.
+    # Access to a memmap object is far slower than to a plain array over the same memory.
     checksums, values = (
         np.memmap(
             file,
@@ -152,17 +152,17 @@ def _map(file: BinaryIO, mode: Mode) -> MappedRows:
     return MappedRows(values, checksums, fingerprint)
 
 
-def _forget_torn(rows: MappedRows) -> int:
-    torn = 0
+def _clear_damaged_rows(rows: MappedRows) -> int:
+    count = 0
     for slab in slabs(*rows.values.shape):
         values, checksums = rows.values[slab], rows.checksums[slab]
         found = [
             row_checksum(block, row) for block, row in enumerate(map(bytes, values), slab.start)
         ]
-        unvouched = np.array(found, np.uint32) != checksums
-        # Never written is not torn, and to write into such a page would allot memory for it.
-        unvouched &= (checksums != UNWRITTEN) | ~np.isnan(values).all(1)
-        checksums[unvouched] = UNWRITTEN
-        values[unvouched] = np.nan
-        torn += int(unvouched.sum())
-    return torn
+        damaged = np.array(found, np.uint32) != checksums
+        # A row that was never written is not damaged; writing to its page would allocate memory.
+        damaged &= (checksums != UNWRITTEN) | ~np.isnan(values).all(1)
+        checksums[damaged] = UNWRITTEN
+        values[damaged] = np.nan
+        count += int(damaged.sum())
+    return count

@@ -1,7 +1,7 @@
-"""A scoring under way, kept on disk so that a killed one goes on where it stood.
+"""Scores of an unfinished pass, stored on disk so that a killed pass resumes.
 
-Each process writes a file of its own beside the final one, so that neither ranks nor other runs
-disturb it, and holds a lock on it. What killed processes left is taken over by whoever comes next.
+Each process writes and locks its own file next to the final one, so that ranks and other runs do
+not interfere. The next process reads and removes the files of killed processes.
 """
 
 import contextlib
@@ -11,40 +11,40 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from lit_entrodrop.entropy.file import open_rows
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.entropy.store_file import open_rows
 
 SUFFIX = ".partial"
 
 
 class PartialScores:
-    """The entropies of a scoring under way.
+    """The scores of an unfinished pass.
 
     Args:
-        path: the file that they will become.
-        num_blocks: number of blocks of the split.
-        block_size: tokens per block.
-        fingerprint: content hash of the blocks.
+        path: Path to the final file.
+        num_blocks: Number of blocks.
+        block_size: Tokens in a block.
+        fingerprint: Content hash of the blocks.
     """
 
     def __init__(self, path: Path, num_blocks: int, block_size: int, fingerprint: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        # Kept open: the lock ends with it.
+        # The lock lasts as long as the file is open.
         self._own_path, self._file = _locked_file(path)
         try:
             self.store = EntropyStore(num_blocks, block_size, fingerprint, self._file)
         except OSError:
-            # A full disk gets back the room of what was begun.
+            # The disk is full: free the space of the unfinished file.
             self._own_path.unlink()
             raise
-        self._take_over_others()
+        self._absorb_others()
 
     def finish(self, first: bool) -> None:
-        """Put the complete entropies in their final place, and remove all partial files.
+        """Move the complete scores to the final file, and remove all partial files.
 
         Args:
-            first: whether this is the rank that does so; others give up their own file.
+            first: Whether this is the rank that does so; other ranks remove only their own file.
         """
         if first:
             os.fsync(self._file.fileno())
@@ -58,30 +58,30 @@ class PartialScores:
         try:
             os.replace(self._own_path, self.path)
         except FileNotFoundError:
-            # Another run has finished the same scoring, and has removed our file with its own.
+            # Another run finished the same pass, and removed this file with its own.
             if not self.path.exists():
                 self.store.save(self.path)
 
-    def _take_over_others(self) -> None:
+    def _absorb_others(self) -> None:
         for partial in partial_files(self.path):
-            # Another process may take it over at the same time, or it may belong to another user.
+            # Another process may absorb it at the same time, or it may belong to another user.
             with contextlib.suppress(FileNotFoundError, PermissionError, IsADirectoryError):
-                self._take_over(partial)
-        # A finished file with torn rows, else there would be nothing to score.
+                self._absorb_partial(partial)
+        # A final file that exists has damaged rows, or there would be nothing to score.
         self._absorb(self.path)
 
-    def _take_over(self, partial: Path) -> None:
+    def _absorb_partial(self, partial: Path) -> None:
         if partial == self._own_path:
             return
         with open(partial, "r+b") as file:
-            left_behind = _lock(file, fcntl.LOCK_NB)
+            is_abandoned = _lock(file, fcntl.LOCK_NB)
             self._absorb(partial)
-            if left_behind:
+            if is_abandoned:
                 os.fsync(self._file.fileno())
                 _unlink_if_allowed(partial)
 
     def _absorb(self, path: Path) -> None:
-        # What is missing, empty or cut short holds nothing to take over.
+        # A missing, empty or truncated file has no rows to absorb.
         with contextlib.suppress(ValueError):
             rows, _ = open_rows(path)
             if rows.fingerprint == self.store.fingerprint and self.store.fits(rows):
@@ -89,7 +89,7 @@ class PartialScores:
 
 
 def partial_files(path: Path) -> list[Path]:
-    """Return the files of all scorings under way, or killed, of one final file."""
+    """Return the files of all unfinished passes, running or killed, for one final file."""
     return sorted(path.parent.glob(f"{path.name}.*{SUFFIX}"))
 
 
@@ -103,14 +103,14 @@ def _locked_file(path: Path) -> tuple[Path, BinaryIO]:
         own_path = path.with_name(f"{path.name}.{uuid4().hex}{SUFFIX}")
         file = open(own_path, "x+b")  # noqa: SIM115
         _lock(file)
-        # Before it was locked, another process may have taken it for left behind.
+        # Before the lock, another process may have removed it as the file of a killed process.
         if own_path.exists():
             return own_path, file
         file.close()
 
 
 def _lock(file: BinaryIO, flags: int = 0) -> bool:
-    """Lock a file and tell whether that was possible; not every file system can."""
+    """Lock a file and return whether it worked; some file systems have no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | flags)
     except OSError:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.entropy.recorder import EntropyRecorder, copy_to_host
+from lit_entrodrop.entropy.recording import copy_to_host, recording_queue
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.runtime.async_copy import Copy
 
@@ -40,27 +40,29 @@ def row(value: float) -> Tensor:
 
 
 def test_host_tensors_are_written_at_once() -> None:
-    recorder = EntropyRecorder(EntropyStore(3, 2, "abc"))
+    store = EntropyStore(3, 2, "abc")
+    queue = recording_queue(store)
     entropy = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    recorder.record(torch.tensor([2, -1]), entropy)
-    assert recorder.store.known.tolist() == [False, False, True]
-    assert recorder.store.lookup(torch.tensor([2])).tolist() == [[1.0, 2.0]]
+    queue.put(torch.tensor([2, -1]), entropy)
+    assert store.known.tolist() == [False, False, True]
+    assert store.lookup(torch.tensor([2])).tolist() == [[1.0, 2.0]]
 
 
 def test_no_step_waits_and_rows_come_in_order() -> None:
     device = SlowDevice()
-    recorder = EntropyRecorder(EntropyStore(4, 2, "abc"), device.copy)
+    store = EntropyStore(4, 2, "abc")
+    queue = recording_queue(store, device.copy)
     for block in range(3):
-        recorder.record(torch.tensor([block]), row(block))
-    assert not recorder.store.known.any()
+        queue.put(torch.tensor([block]), row(block))
+    assert not store.known.any()
     device.arrivals[0].happened = device.arrivals[2].happened = True
-    recorder.record(torch.tensor([3]), row(3))
-    assert recorder.store.known.tolist() == [True, False, False, False]
+    queue.put(torch.tensor([3]), row(3))
+    assert store.known.tolist() == [True, False, False, False]
     assert all(arrival.waits == 0 for arrival in device.arrivals)
-    recorder.flush()
-    assert recorder.store.known.all()
-    assert recorder.store.lookup(torch.arange(4))[:, 0].tolist() == [0, 1, 2, 3]
-    recorder.flush()
+    queue.flush()
+    assert store.known.all()
+    assert store.lookup(torch.arange(4))[:, 0].tolist() == [0, 1, 2, 3]
+    queue.flush()
     assert max(arrival.waits for arrival in device.arrivals) == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from lit_entrodrop.entropy.file import MappedRows, create, open_rows, row_checksum, slabs
+from lit_entrodrop.entropy.store_file import MappedRows, create, open_rows, row_checksum, slabs
 
 BLOCKS, TOKENS = 5, 6
 
@@ -120,7 +120,7 @@ def test_file_cut_short_is_refused(tmp_path: Path) -> None:
     intact = path.read_bytes()
     for length in range(len(intact)):
         path.write_bytes(intact[:length])
-        with pytest.raises(ValueError, match=r"`lit-entrodrop score`, got .*: name another"):
+        with pytest.raises(ValueError, match=r"`lit-entrodrop score`, got .*: set another file"):
             open_rows(path)
 
 
@@ -163,7 +163,7 @@ def test_verification_numbers_rows_across_slabs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "e", rows_of(0))
-    monkeypatch.setattr("lit_entrodrop.entropy.file.SLAB", 2 * TOKENS)
+    monkeypatch.setattr("lit_entrodrop.entropy.store_file.SLAB", 2 * TOKENS)
     assert len(list(slabs(BLOCKS, TOKENS))) == 3
     rows, torn = open_rows(tmp_path / "e")
     assert torn == 0

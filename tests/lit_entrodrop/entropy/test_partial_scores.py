@@ -15,9 +15,9 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from lit_entrodrop.entropy.file import open_rows
-from lit_entrodrop.entropy.partial import PartialScores, partial_files
+from lit_entrodrop.entropy.partial_scores import PartialScores, partial_files
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.entropy.store_file import open_rows
 from tests.helpers.processes import fork, kill
 
 BLOCKS, TOKENS, FINGERPRINT = 400, 3000, "abc"

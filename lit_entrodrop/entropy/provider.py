@@ -1,4 +1,4 @@
-"""Where a run's entropies come from and where they go."""
+"""Entropies of a run: computed, restored or recorded, and added to batches."""
 
 from typing import Any
 
@@ -8,26 +8,27 @@ from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.buckets import EntropyBuckets
-from lit_entrodrop.entropy.recorder import EntropyRecorder
-from lit_entrodrop.entropy.scoring import entropy_folder, score_split
+from lit_entrodrop.entropy.recording import recording_queue
+from lit_entrodrop.entropy.score_cache import entropy_folder
+from lit_entrodrop.entropy.scoring import score_split
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, score_clean
+from lit_entrodrop.runtime.async_copy import HostQueue
 from regularizers import Requirements
 
 
-class Entropies:
-    """The entropies of the tokens of a run.
+class EntropyProvider:
+    """Provide the entropies of the tokens of a run.
 
-    Those of training tokens come from whichever source the regularizers ask for. Those of the
-    tokens that the model is evaluated on come from the initial model, and fix the buckets in which
-    they are counted.
+    Entropies of training tokens come from the source that the regularizers require. Entropies of
+    evaluation tokens come from the initial model, and fix the entropy buckets of the metrics.
 
     Args:
-        requirements: what the regularizers of the run require.
-        reference: name of the frozen scorer, if it is not the initial model.
-        cache_dir: where reference entropies are cached.
-        buckets: of the tokens that the model is evaluated on.
+        requirements: Requirements of the regularizers of the run.
+        reference: Name of the frozen scorer; None for the initial model.
+        cache_dir: Path to the cache folder of computed entropies.
+        buckets: Entropy buckets of the evaluation tokens.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Entropies:
         self.origin = f"{self.source} {reference}"
         self.cache_dir = cache_dir
         self.stores: dict[str, EntropyStore] = {}
-        self.recorder: EntropyRecorder | None = None
+        self._recording: HostQueue | None = None
         self.restored: dict[str, Any] = {}
         self.corpus_quantiles: Tensor | None = None
         self.edges: Tensor | None = None
@@ -54,12 +55,13 @@ class Entropies:
         initial: CausalLM,
         reference: CausalLM | EntropyStore | None,
     ) -> None:
-        """Restore, load or compute what the run needs before its first step.
+        """Restore, load or compute the entropies that the run needs before its first step.
 
         Args:
-            data: the data module, set up.
-            initial: the model before training.
-            reference: frozen scorer of the training tokens; None means the initial model.
+            data: The data module, set up.
+            initial: The model before training.
+            reference: Frozen scorer of the training tokens, or their entropies; None for the
+                initial model.
         """
         self.device = initial.device
         for split in _evaluated(data):
@@ -68,70 +70,70 @@ class Entropies:
         if self.source == "reference":
             self._provide("train", data, reference or initial)
         elif self.source == "last_epoch":
-            store = self._restored("train", data) or self._blank("train", data)
-            self.stores["train"], self.recorder = store, EntropyRecorder(store)
+            store = self._restored("train", data) or self._empty_store("train", data)
+            self.stores["train"], self._recording = store, recording_queue(store)
         quantiles = self.restored.get("corpus_quantiles")
         if quantiles is None:
             self.start_epoch()
         else:
-            # Within an epoch, its store already holds entropies for the next.
+            # Within an epoch, the store already contains entropies for the next one.
             self.corpus_quantiles = quantiles.to(self.device)
         self.restored = {}
         self.ready = True
 
     def restore_evaluated(self, data: TextDataModule, device: torch.device) -> None:
-        """Take over what a checkpoint knows of the splits, to evaluate its model.
+        """Restore the entropies of evaluation splits from a checkpoint, to evaluate its model.
 
         Args:
-            data: the data module, set up; of splits that the run did not have nothing is known.
-            device: on which the model is evaluated.
+            data: The data module, set up. Splits that the run did not have get no entropies.
+            device: Device of the model.
         """
         self.device = device
-        known = {split: self._restored_or_none(split, data) for split in _evaluated(data)}
+        known = {split: self._restored_if_same(split, data) for split in _evaluated(data)}
         self.stores = {split: store for split, store in known.items() if store is not None}
         self._fix_edges(data)
 
     def start_epoch(self) -> None:
-        """Take over what the epoch before has recorded."""
+        """Switch to the entropies that the last epoch recorded."""
         if "train" in self.stores:
-            self._settle()
+            self._merge_recorded()
             self.corpus_quantiles = self.stores["train"].quantiles().to(self.device)
 
     def attach(self, batch: Batch, split: str) -> Batch:
-        """Add the stored entropies of a batch, if there are any, while it is in host memory.
+        """Add the stored entropies, if any, to a batch in host memory.
 
         Args:
-            batch: as the data module yields it.
-            split: where it is from.
+            batch: Batch from the data module.
+            split: Name of its split.
 
         Returns:
-            A batch with ``entropy``, ``[B, T]`` fp32 nats; NaN where unknown.
+            A batch with `entropy`, [B, T] fp32 nats; NaN where unknown.
         """
         if split not in self.stores:
             return batch
         return {**batch, "entropy": self.stores[split].lookup(batch["block_id"])}
 
     def of_inputs(self, batch: Batch, causal_lm: CausalLM) -> Tensor | None:
-        """Return the entropies of a training batch, ``[B, T]`` nats, or None if nobody asks."""
+        """Return the entropies of a training batch, [B, T] nats; None if not required."""
         if self.source == "online":
             return score_clean(causal_lm, batch).entropy
         return batch.get("entropy")
 
     def record(self, batch: Batch, entropy: Tensor) -> None:
-        """Keep the entropies of this pass for the next epoch."""
-        if self.recorder:
-            self.recorder.record(batch["block_id"], entropy)
+        """Record the entropies of this pass for the next epoch."""
+        if self._recording:
+            self._recording.put(batch["block_id"], entropy)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps; to be called on every rank."""
-        self._settle()
+        """Return the state for a checkpoint; call it on every rank."""
+        self._merge_recorded()
         stores = {split: store.state_dict() for split, store in self.stores.items()}
         return {**stores, "corpus_quantiles": self.corpus_quantiles, "origin": self.origin}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the entropies of a checkpoint; they are checked in :meth:`prepare`.
+        """Restore the entropies of a checkpoint, which `prepare` checks.
 
-        Those of the training tokens count only if they came from the same source.
+        Those of training tokens are restored only if they come from the same source.
         """
         same = state["origin"] == self.origin
         of_training = () if same else ("train", "corpus_quantiles")
@@ -143,9 +145,9 @@ class Entropies:
             self.edges = edges.to(self.device)
             if (edges.diff() <= 0).any():
                 rank_zero_warn(
-                    f"entropy_buckets: expected edges that rise, got {edges.tolist()}: the model "
-                    "before training gives many tokens the same entropy, so a bucket stays empty; "
-                    "take fewer quantiles"
+                    f"entropy_buckets: expected rising edges, got {edges.tolist()}: the initial "
+                    "model gives many tokens the same entropy, so a bucket stays empty; set fewer "
+                    "quantiles"
                 )
 
     def _provide_evaluated(self, split: str, data: TextDataModule, initial: CausalLM) -> None:
@@ -155,13 +157,13 @@ class Entropies:
             self.stores[split] = store
         else:
             rank_zero_warn(
-                f"data: the checkpoint knows no entropies of these {split} blocks, and the model "
-                "before training is not at hand: their loss is told without buckets"
+                f"data: expected the {split} blocks of the checkpoint, got others, whose entropies "
+                "under the initial model are unknown: their loss is reported without buckets"
             )
 
-    def _restored_or_none(self, split: str, data: TextDataModule) -> EntropyStore | None:
-        kept = self.restored.get(split)
-        if kept is None or kept["fingerprint"] != data.fingerprint(split):
+    def _restored_if_same(self, split: str, data: TextDataModule) -> EntropyStore | None:
+        saved = self.restored.get(split)
+        if saved is None or saved["fingerprint"] != data.fingerprint(split):
             return None
         return self._restored(split, data)
 
@@ -176,11 +178,11 @@ class Entropies:
     def _restored(self, split: str, data: TextDataModule) -> EntropyStore | None:
         if self.restored.get(split) is None:
             return None
-        store = self._blank(split, data)
+        store = self._empty_store(split, data)
         store.load_state_dict(self.restored[split])
         return store
 
-    def _blank(self, split: str, data: TextDataModule) -> EntropyStore:
+    def _empty_store(self, split: str, data: TextDataModule) -> EntropyStore:
         return EntropyStore.temporary(
             data.num_blocks(split),
             data.block_size,
@@ -188,10 +190,10 @@ class Entropies:
             entropy_folder(self.cache_dir),
         )
 
-    def _settle(self) -> None:
-        if self.recorder:
-            self.recorder.flush()
-            self.recorder.store.merge_ranks()
+    def _merge_recorded(self) -> None:
+        if self._recording:
+            self._recording.flush()
+            self.stores["train"].merge_ranks()
 
 
 def _evaluated(data: TextDataModule) -> list[str]:

@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.entropy.provider import EntropyProvider
+from lit_entrodrop.entropy.score_cache import cached_store_path
+from lit_entrodrop.model.building import build_causal_lm
+from regularizers import Requirements
+from tests.helpers.processes import run_ranks
+from tests.helpers.tiny import LLAMA, Tiny
+from tests.lit_entrodrop.entropy.conftest import RankData, build
+
+
+def last_epoch(tiny: Tiny) -> EntropyProvider:
+    requirements = Requirements(entropy="last_epoch")
+    return EntropyProvider(requirements, None, str(tiny.folder / "cache"))
+
+
+def test_edges_cut_the_validation_tokens_into_thirds(tiny: Tiny, data: TextDataModule) -> None:
+    entropies = EntropyProvider(Requirements(), None, str(tiny.folder / "cache"))
+    # Weights this large spread the entropies, so that half precision makes few ties.
+    spread = build_causal_lm(tiny.lm(architecture={**LLAMA, "initializer_range": 1.0}))
+    entropies.prepare(data, spread, None)
+    known = entropies.stores["validation"].values
+    known = known[~known.isnan()]
+    assert entropies.edges is not None
+    shares = [(known.float() <= edge).float().mean().item() for edge in entropies.edges]
+    assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.1)
+    assert set(entropies.stores) == {"validation", "clean_train"}
+    assert entropies.of_inputs({}, build(tiny)) is None
+
+
+def test_restored_entropies_of_other_blocks_are_refused(tiny: Tiny, data: TextDataModule) -> None:
+    entropies = EntropyProvider(
+        Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache")
+    )
+    entropies.prepare(data, build(tiny), None)
+    other = tiny.data(block_size=32)
+    other.setup()
+    resumed = last_epoch(tiny)
+    resumed.load_state_dict(entropies.state_dict())
+    with pytest.raises(ValueError, match="entropies: expected those of the blocks"):
+        resumed.prepare(other, build(tiny), None)
+
+
+def record_on_rank(rank: int, tiny: Tiny, data: TextDataModule) -> None:
+    entropies = EntropyProvider(
+        Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache")
+    )
+    entropies.prepare(data, build(tiny), None)
+    blocks = torch.arange(rank, 8, 2)
+    entropies.record({"block_id": blocks}, torch.full((4, 16), 1.0 + rank))
+    torch.save(entropies.state_dict()["train"]["values"], tiny.folder / f"rank{rank}.pt")
+
+
+def test_checkpoint_within_an_epoch_holds_the_entropies_of_every_rank(tiny: Tiny) -> None:
+    data = RankData(**tiny.data().hparams)
+    data.setup()
+    run_ranks(record_on_rank, tiny.folder, tiny, data)
+    for rank in (0, 1):
+        values = torch.load(tiny.folder / f"rank{rank}.pt")
+        assert values[:8, 5].tolist() == [1, 2] * 4
+        assert values[8:].isnan().all()
+
+
+def test_last_epoch_leaves_no_file(tiny: Tiny, data: TextDataModule) -> None:
+    entropies = EntropyProvider(
+        Requirements(entropy="last_epoch"), None, str(tiny.folder / "cache")
+    )
+    entropies.prepare(data, build(tiny), None)
+    evaluated = {
+        cached_store_path(tiny.folder / "cache", build(tiny), data.fingerprint(split))
+        for split in ("validation", "clean_train")
+    }
+    assert set((tiny.folder / "cache/entropy").iterdir()) == evaluated
