@@ -1,46 +1,46 @@
-"""What `validate` and `test` find, as a table for the terminal."""
+"""Table of the metrics that `validate` and `test` compute."""
 
 from collections.abc import Mapping
 
 from rich.table import Table
 
-TEXTS = {
+from lit_entrodrop.evaluation.metrics import all_token_metrics
+from lit_entrodrop.runs.metric_name import MetricName, by_entropy, title_of_bucket
+
+SPLITS = {
     "val": "validation",
     "test": "test",
     "clean_train": "clean train",
     "gap": "gap",
     "forgetting": "general",
 }
-KINDS = ("loss", "perplexity", "accuracy", "memorized")
 
 
 def evaluation_table(metrics: Mapping[str, float]) -> Table:
-    """Lay out metrics by split and entropy bucket.
+    """Return a table of metrics by split and entropy bucket.
 
     Args:
-        metrics: by name, as they are logged: ``val/loss``, ``val/loss_low_entropy``, …
+        metrics: Metrics by name: ``val/loss``, ``val/loss_low_entropy``, …
 
     >>> evaluation_table({"val/loss": 2.0, "val/loss_low_entropy": 1.0}).row_count
     1
     """
-    buckets = dict.fromkeys(_bucket(name) for name in metrics if _bucket(name))
+    buckets = {MetricName.parse(name).bucket for name in metrics} - {None}
+    groups = [None, *sorted(filter(None, buckets), key=by_entropy)]
     table = Table(title="Loss in nats per token; buckets by entropy before training")
     table.add_column("text")
     table.add_column("metric")
-    for column in ("all tokens", *buckets):
-        table.add_column(column, justify="right")
-    for split, text in TEXTS.items():
-        for kind in KINDS:
-            names = [f"{split}/{kind}", *(f"{split}/{kind}_{bucket}_entropy" for bucket in buckets)]
+    for group in groups:
+        table.add_column(title_of_bucket(group), justify="right")
+    titles = {each.name: each.title for each in all_token_metrics().values()}
+    titles["memorized"] = "memorized"
+    for split, text in SPLITS.items():
+        for kind, title in titles.items():
+            names = [str(MetricName(split, kind, group)) for group in groups]
             if names[0] in metrics:
-                table.add_row(text, kind, *(_told(metrics.get(name)) for name in names))
+                table.add_row(text, title, *(_formatted(metrics.get(name)) for name in names))
     return table
 
 
-def _bucket(name: str) -> str:
-    _, found, rest = name.partition("loss_")
-    return rest.removesuffix("_entropy") if found else ""
-
-
-def _told(value: float | None) -> str:
+def _formatted(value: float | None) -> str:
     return "" if value is None else f"{float(value):.5g}"

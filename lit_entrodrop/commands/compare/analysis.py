@@ -10,6 +10,7 @@ from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, Result
 from lit_entrodrop.commands.compare.planning import trial_name
 from lit_entrodrop.commands.compare.settings import Strength
 from lit_entrodrop.commands.report.formatting import LAST, LOSS
+from lit_entrodrop.evaluation.metrics import all_token_metrics
 from lit_entrodrop.evaluation.statistics import (
     Estimate,
     Verdict,
@@ -18,6 +19,7 @@ from lit_entrodrop.evaluation.statistics import (
     paired_over_seeds,
     verdict,
 )
+from lit_entrodrop.runs.metric_name import MetricName
 
 # Drop rates that are further apart are not matched.
 RATE_TOLERANCE = 0.05
@@ -226,9 +228,17 @@ def find_differences(compared: Sequence[Pair]) -> list[dict[str, Finding]]:
         corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
         for index, each in estimates.items():
             p_value = corrected.get(index)
-            word = None if metric.endswith(UNJUDGED) else verdict(each.difference, p_value)
-            found[index][metric] = Finding(each, p_value, word)
+            found[index][metric] = Finding(each, p_value, _judge(metric, each, p_value))
     return found
+
+
+def _judge(metric: str, found: Estimate, p_value: float | None) -> Verdict | None:
+    kind = MetricName.parse(metric).kind
+    if kind in UNJUDGED:
+        return None
+    known = all_token_metrics().get(kind)
+    better_if_lower = known is None or known.lower_is_better
+    return verdict(found.difference if better_if_lower else -found.difference, p_value)
 
 
 def sentence(pair: Pair, findings: Mapping[str, Finding]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lit_entrodrop.evaluation.metrics import all_token_metrics
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, read_run_info, validations
 from lit_entrodrop.runs.layout import find_checkpoint
@@ -16,7 +17,7 @@ from lit_entrodrop.runs.metrics_file import bucket_names, mean_drop_rate, read_m
 from lit_entrodrop.training.callbacks.throughput import read_throughput
 
 BEST_VALIDATION = "best/validation_loss"
-# Beside the losses: what they are called here, and in the metrics of a run.
+# Names of further values, in a comparison and in the metrics of a run.
 FROM_METRICS = {
     "gap": "gap/loss",
     "clean_train_loss": "clean_train/loss",
@@ -72,7 +73,7 @@ def measure(folder: Path, split: str = "validation") -> Result:
             losses = {name: float(row.get(f"val/{name}", np.nan)) for name in names}
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
-        values |= _beside_losses(moment, row, metrics)
+        values |= _beside_losses(moment, row, metrics, split)
     values |= {"best_epoch": float(rows["best"]["passes"])}
     values |= {"drop_rate": mean_drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
@@ -193,10 +194,15 @@ def _evaluation(folder: Path, step: int, split: str) -> Evaluation | None:
     return Evaluation.load(path) if path.exists() else None
 
 
-def _beside_losses(moment: str, row: pd.Series, metrics: pd.DataFrame) -> dict[str, float]:
+def _beside_losses(
+    moment: str, row: pd.Series, metrics: pd.DataFrame, split: str
+) -> dict[str, float]:
+    # `test` leaves the losses of documents, not other metrics.
+    compared = [n for n, each in all_token_metrics().items() if each.compared and n != "loss"]
+    others = {name: f"val/{name}" for name in compared if split == "validation"}
     values = {
         f"{moment}/{name}": float(row[column])
-        for name, column in FROM_METRICS.items()
+        for name, column in (others | FROM_METRICS).items()
         if column in row
     }
     if "forgetting/loss" in row and 0 in metrics.index:

@@ -1,11 +1,14 @@
-"""The values of a comparison in words and digits, as the terminal and the page tell them."""
+"""Titles and formats of the values of a comparison, on the terminal and on the page."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lit_entrodrop.evaluation.metrics import all_token_metrics
+from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
+
 LOSS, LAST = "best/loss", "last/loss"
 
-# Beside the losses, in the order in which they are told.
+# Values that no token metric gives, in the order of the tables.
 KINDS = {
     "gap": "gap",
     "clean_train_loss": "clean-train loss",
@@ -15,61 +18,62 @@ KINDS = {
     "seconds_per_step": "seconds per step",
     "best_epoch": "best epoch",
 }
-SHARES = ("memorized", "drop_rate")
-NOT_NATS = ("seconds_per_step", "best_epoch")
+FORMS = {"memorized": ".1%", "drop_rate": ".1%", "seconds_per_step": ".3g", "best_epoch": ".3g"}
 NOTHING = "–"
 
 
 def by_group(names: Iterable[str]) -> dict[str, list[str]]:
-    """Sort values into groups: the losses over all tokens, those of buckets, and what is beside.
+    """Group values into losses over all tokens, losses of buckets, and all others.
 
     Args:
-        names: of values, as ``comparison.json`` has them.
+        names: Names of values in ``comparison.json``.
 
     >>> by_group(["best/loss", "best/loss_low_entropy", "drop_rate", "last/gap", "last/loss"])
     {'loss': ['best/loss', 'last/loss'], 'buckets': ['best/loss_low_entropy'], \
 'beside': ['last/gap', 'drop_rate']}
     """
-    known = list(dict.fromkeys(names))
-    order = list(KINDS)
-    beside = [name for name in known if _kind(name) in KINDS]
+    known = {name: MetricName.parse(name) for name in dict.fromkeys(names)}
+    order = [*all_token_metrics(), *KINDS]
+    beside = [n for n, each in known.items() if each.kind != "loss" and each.kind in order]
     return {
         "loss": [name for name in (LOSS, LAST) if name in known],
-        "buckets": [name for name in known if "/loss_" in name],
-        "beside": sorted(beside, key=lambda name: order.index(_kind(name))),
+        "buckets": [n for n, each in known.items() if each.kind == "loss" and each.bucket],
+        "beside": sorted(beside, key=lambda name: order.index(known[name].kind)),
     }
 
 
 def title(name: str) -> str:
-    """Say in words what a value is; "best" and "last" are the evaluations it was taken at.
+    """Return the title of a value; "best" and "last" are the evaluations it was taken at.
 
     >>> title("best/loss_low_entropy"), title("last/gap"), title("last/loss_bucket_4_entropy")
     ('best loss, low entropy', 'gap, at last', 'last loss, bucket 4')
+    >>> title("best/accuracy")
+    'accuracy, at best'
     """
-    moment, _, kind = name.rpartition("/")
-    if kind in KINDS:
-        return f"{KINDS[kind]}, at {moment}" if moment else KINDS[kind]
-    bucket = kind.removeprefix("loss").removeprefix("_").removesuffix("_entropy")
-    words = bucket.replace("_", " ") if "_" in bucket else f"{bucket} entropy"
-    return f"{moment} loss, {words}" if bucket else f"{moment} loss"
+    parsed = MetricName.parse(name)
+    metric = all_token_metrics().get(parsed.kind)
+    text = metric.title if metric else KINDS[parsed.kind]
+    bucket = f", {title_of_bucket(parsed.bucket)}" if parsed.bucket else ""
+    if parsed.kind == "loss":
+        return f"{parsed.split} {text}{bucket}"
+    return f"{text}{bucket}, at {parsed.split}" if parsed.split else text
 
 
 def number(name: str, value: float) -> str:
-    """Write a value down.
+    """Format a value.
 
     >>> number("best/loss", 3.25), number("drop_rate", 0.25), number("best_epoch", 2.0)
     ('3.2500', '25.0%', '2')
     """
-    kind = _kind(name)
-    return f"{value:{'.1%' if kind in SHARES else '.3g' if kind in NOT_NATS else '.4f'}}"
+    return f"{value:{_form(name)}}"
 
 
 def difference(name: str, found: Mapping[str, Any]) -> tuple[str, str]:
-    """Write a difference and its interval down, empty where there is none.
+    """Format a difference and its interval; each is empty if there is none.
 
     Args:
-        name: of the value.
-        found: with ``difference`` and ``interval``, as ``comparison.json`` has them.
+        name: Name of the value.
+        found: Mapping with ``difference`` and ``interval``, as in ``comparison.json``.
 
     >>> difference("best/loss", {"difference": -0.5, "interval": [-0.75, -0.25]})
     ('-0.5000', '[-0.7500, -0.2500]')
@@ -78,7 +82,7 @@ def difference(name: str, found: Mapping[str, Any]) -> tuple[str, str]:
     """
     if "difference" not in found:
         return "", ""
-    unit = " points" if _kind(name) in SHARES else ""
+    unit = " points" if _form(name).endswith("%") else ""
     text = _signed(name, found["difference"]) + unit
     if not found["interval"]:
         return text, ""
@@ -87,11 +91,11 @@ def difference(name: str, found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _signed(name: str, value: float) -> str:
-    kind = _kind(name)
-    if kind in SHARES:
-        return f"{100 * value:+.1f}"
-    return f"{value:+.3g}" if kind in NOT_NATS else f"{value:+.4f}"
+    form = _form(name)
+    return f"{100 * value:+{form[:-1]}f}" if form.endswith("%") else f"{value:+{form}}"
 
 
-def _kind(name: str) -> str:
-    return name.rpartition("/")[2]
+def _form(name: str) -> str:
+    kind = MetricName.parse(name).kind
+    metric = all_token_metrics().get(kind)
+    return metric.form if metric else FORMS.get(kind, ".4f")

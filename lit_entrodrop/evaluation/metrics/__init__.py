@@ -7,7 +7,7 @@ from lit_entrodrop.evaluation.metrics.memorization import Memorization, Memoriza
 from lit_entrodrop.evaluation.metrics.passage_scores import Passage, PassageScores
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics, Scores
 from lit_entrodrop.evaluation.metrics.split_metrics import SplitMetrics, generalization_gap
-from lit_entrodrop.evaluation.metrics.token_metric import TokenMetric, token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import TokenMetric, all_token_metrics
 from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
 
@@ -25,6 +25,6 @@ __all__ = [
     "TokenMetric",
     "TokenMetrics",
     "WeightedMeans",
+    "all_token_metrics",
     "generalization_gap",
-    "token_metrics",
 ]

@@ -53,10 +53,10 @@ class TokenMetric(ABC):
         return mean
 
 
-def token_metrics() -> dict[str, TokenMetric]:
+def all_token_metrics() -> dict[str, TokenMetric]:
     """Return the metrics that are defined in this package, by name.
 
-    >>> list(token_metrics())[:3]
+    >>> list(all_token_metrics())[:3]
     ['loss', 'perplexity', 'accuracy']
     """
     package = importlib.import_module(__package__)

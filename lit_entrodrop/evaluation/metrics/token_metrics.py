@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_entrodrop.entropy.buckets import bucket_of
-from lit_entrodrop.evaluation.metrics.token_metric import token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.metric_name import MetricName
 from regularizers import Outputs
 
@@ -17,7 +17,7 @@ WIDEST = torch.float32 if torch.backends.mps.is_available() else torch.float64
 
 
 class TokenMetrics(Metric):
-    """All metrics of :func:`token_metrics`, over all tokens and by entropy bucket.
+    """All metrics of :func:`all_token_metrics`, over all tokens and by entropy bucket.
 
     Without reference entropies, only the metrics over all tokens are computed.
 
@@ -31,7 +31,7 @@ class TokenMetrics(Metric):
 
     def __init__(self, buckets: Sequence[str]) -> None:
         super().__init__()
-        self.token_metrics = token_metrics()
+        self.token_metrics = all_token_metrics()
         # All tokens come first.
         self.groups = [None, *buckets]
         shape = len(self.token_metrics), len(self.groups)
