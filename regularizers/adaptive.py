@@ -1,4 +1,4 @@
-"""A curriculum that is driven by validation rather than by progress."""
+"""A curriculum that follows validation instead of progress."""
 
 import math
 from collections.abc import Mapping
@@ -7,27 +7,27 @@ from regularizers.curricula import Curriculum
 
 
 class Adaptive(Curriculum):
-    """A strength that rises while a metric of validation is above its target, and falls otherwise.
+    """A strength that rises while a validation metric is above a target, and falls below it.
 
-    After each evaluation, the one before the first step included:
+    After each evaluation, including the one before the first step:
 
         s ← clip(s + step · sign(metric − target), min, max)
 
-    with ``min`` at the start, and no change where the metric is the target or NaN. By default the
-    metric is the generalization gap of the tokens of low entropy, by how many nats their loss on
-    held-out text exceeds that on training text: they are the ones that EntroDrop drops, as models
+    The strength starts at ``min``. It does not change if the metric equals the target or is NaN.
+    The default metric is the generalization gap of low-entropy tokens: their loss on validation
+    text minus their loss on training text, in nats. EntroDrop drops these tokens, because models
     overfit to them first.
 
     Args:
-        max: the largest strength.
-        min: the smallest strength, and the first.
-        step: by how much an evaluation changes the strength.
-        target: value of the metric above which the strength rises.
-        metric: name of a metric, as in ``metrics.csv``.
-        warmup: share of all steps at the start with strength 0.
+        max: Largest strength.
+        min: Smallest strength, and the initial one.
+        step: Change of the strength per evaluation.
+        target: Value of the metric above which the strength rises.
+        metric: Name of a metric, as in ``metrics.csv``.
+        warmup: Fraction of all steps at the start with strength 0.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> curriculum = Adaptive(step=0.1)
     >>> for gap in (0.0, 0.3, 0.4):
@@ -60,23 +60,23 @@ class Adaptive(Curriculum):
         self._strength = self.min
 
     def ramp(self, progress: float) -> float:
-        """Return the strength after the last evaluation; ``progress`` does not matter."""
+        """Return the strength after the last evaluation; ``progress`` has no effect."""
         return self._strength
 
     def at_most(self, progress: float) -> float:
-        """Return ``max``, or 0 within the warm-up."""
+        """Return ``max``, or 0 during the warm-up."""
         return 0.0 if progress < self.warmup else self.max
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Move the strength by a step.
+        """Move the strength by one step.
 
         Raises:
-            ValueError: if the evaluation does not tell the metric.
+            ValueError: If the evaluation does not report the metric.
         """
         if self.metric not in metrics:
             raise ValueError(
-                f"Adaptive metric: expected one that the evaluation tells, got {self.metric!r}: "
-                f"take one of {', '.join(sorted(metrics))}"
+                f"Adaptive metric: expected a metric of the evaluation, got {self.metric!r}: "
+                f"use one of {', '.join(sorted(metrics))}"
             )
         excess = metrics[self.metric] - self.target
         if excess > 0:

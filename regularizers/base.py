@@ -1,12 +1,12 @@
 """The contract between a training loop and a regularizer.
 
-One step flows through five places, and a regularizer has one hook for each:
+A training step has five stages, and a regularizer has one hook for each:
 
     token ids → embeddings → token weights → (forward pass) → per-token loss → mean loss
 
-Shapes: B rows in the batch, T tokens in a row, D embedding dimensions, V words in the vocabulary.
-Position ``t`` always speaks about token ``t``: ``labels[t]`` is its label, ``nll[t]`` its loss,
-``entropy[t]`` the entropy of the distribution that predicts it.
+Shapes: B rows in the batch, T tokens in a row, D embedding dimensions, V vocabulary size. Position
+``t`` always refers to token ``t``: ``labels[t]`` is its label, ``nll[t]`` its loss, ``entropy[t]``
+the entropy of the distribution that predicts it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,19 +27,20 @@ class Requirements:
     """What a training loop must provide for a regularizer.
 
     Args:
-        entropy: where the entropies of the inputs come from; None if they are not needed.
-        second_forward: another forward pass with gradient.
-        dropout: dropout inside the model, without which two passes over the same input are equal.
-        reference: a frozen reference model.
-        teacher: decay per optimizer step, in [0, 1), of the moving average of the weights that
-            makes a teacher of the model; None if there is none.
-        holdout_neighbours: how many similar holdout documents stand before a training document
+        entropy: Source of the entropies of the inputs; None if they are not needed.
+        second_forward: Whether another forward pass with gradient is needed.
+        dropout: Whether dropout inside the model is needed; without it, two passes over the same
+            input are equal.
+        reference: Whether a frozen reference model is needed.
+        teacher: Decay per optimizer step, in [0, 1), of the moving average of the weights that
+            forms the teacher; None for no teacher.
+        holdout_neighbours: Number of similar holdout documents that precede a training document
             when its holdout gain is measured; None if no gain is needed.
-        logits: the full ``[B, T, V]`` logits.
-        entropy_gradient: gradients through the entropies of the outputs.
-        divergence: :meth:`Outputs.kl_divergence` and :meth:`Outputs.kl_divergences`, without the
-            full logits where that can be.
-        evaluations: validation, without which nothing is learned from it; curricula say so
+        logits: Whether the full ``[B, T, V]`` logits are needed.
+        entropy_gradient: Whether the entropies of the outputs need a gradient.
+        divergence: Whether :meth:`Outputs.kl_divergence` and :meth:`Outputs.kl_divergences` are
+            needed; full logits are avoided where possible.
+        evaluations: Whether validation is needed. Curricula that follow evaluations declare it
             themselves.
     """
 
@@ -56,7 +57,7 @@ class Requirements:
 
     @property
     def frozen_passes(self) -> int:
-        """How many forward passes without gradient a step takes.
+        """Number of forward passes without gradient per step.
 
         >>> Requirements(entropy="online", teacher=0.99).frozen_passes
         2
@@ -65,11 +66,11 @@ class Requirements:
 
 
 class Regularizer(nn.Module):
-    """Base class of all regularizers: override the hooks that the method needs.
+    """Base class of all regularizers; override the hooks that the method needs.
 
-    Hooks run in the order in which they stand here, on training batches only. They return new
-    tensors and never modify what they receive. Run them through
-    :class:`~regularizers.compose.Regularizers`, which skips them in eval mode.
+    Hooks run in the order below, on training batches only. They return new tensors and never modify
+    their arguments. Run them through :class:`~regularizers.compose.Regularizers`, which skips them
+    in eval mode.
     """
 
     @property
@@ -78,14 +79,14 @@ class Regularizer(nn.Module):
         return Requirements()
 
     def check(self, vocabulary: Vocabulary, others: Sequence["Regularizer"]) -> None:
-        """Refuse, before training, a vocabulary or a company in which the method cannot work.
+        """Reject a vocabulary or a combination with which the method cannot work, before training.
 
         Args:
-            vocabulary: the tokenizer's.
-            others: the regularizers that run beside this one.
+            vocabulary: Vocabulary of the tokenizer.
+            others: The other regularizers of the run.
 
         Raises:
-            ValueError: saying what does not fit and what to do.
+            ValueError: If the method cannot work; the message names a remedy.
         """
 
     def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
@@ -97,41 +98,41 @@ class Regularizer(nn.Module):
         return embeddings
 
     def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
-        """Weigh the loss of each token, ``[B, T]`` fp32, before the forward pass.
+        """Weight the loss of each token, ``[B, T]`` fp32, before the forward pass.
 
-        Prefer this to :meth:`on_token_loss` for weights that do not depend on the outputs: the
-        fused head is then faster.
+        Prefer this to :meth:`on_token_loss` if the weights do not depend on the outputs: the fused
+        head is faster then.
         """
         return token_weight
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
     ) -> TokenLoss:
-        """Reshape the loss of each token or its weight, after the forward pass."""
+        """Change the loss or the weight of each token, after the forward pass."""
         return token_loss
 
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
-        """Add a penalty to the mean loss of the micro-batch, a scalar, or reshape it."""
+        """Add a penalty to the mean loss of the micro-batch, a scalar, or change it."""
         return loss
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Learn from an evaluation; by default, let its curricula do so.
+        """Adapt to an evaluation; by default, pass it to the curricula.
 
-        What is learned must depend on nothing else: a resumed run tells all earlier evaluations
-        again, in their order, and so needs to save nothing.
+        The new state may depend on the evaluations alone. A resumed run then repeats all earlier
+        evaluations in order, and no state is saved.
 
         Args:
-            metrics: by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
+            metrics: Metrics by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
         """
         for curriculum in curricula_of(self).values():
             curriculum.on_evaluation(metrics)
 
 
 def curricula_of(regularizer: Regularizer) -> dict[str, Curriculum]:
-    """Return the curricula that a regularizer holds, by the names of its attributes.
+    """Return the curricula of a regularizer, by attribute name.
 
     >>> curricula_of(Regularizer())
     {}
     """
-    held = {**vars(regularizer), **dict(regularizer.named_children())}
-    return {name: each for name, each in held.items() if isinstance(each, Curriculum)}
+    attributes = {**vars(regularizer), **dict(regularizer.named_children())}
+    return {name: each for name, each in attributes.items() if isinstance(each, Curriculum)}

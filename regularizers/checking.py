@@ -1,4 +1,4 @@
-"""What in the class of a regularizer would otherwise go wrong late, or silently."""
+"""Check regularizer classes for mistakes that would otherwise fail late or silently."""
 
 from difflib import get_close_matches
 
@@ -8,15 +8,15 @@ HOOKS = tuple(name for name in vars(Regularizer) if name.startswith("on_"))
 
 
 def require_well_formed(regularizer: object) -> None:
-    """Refuse what is no regularizer, and one whose class has a common mistake.
+    """Check that an object is a regularizer whose class has no common mistake.
 
     Args:
-        regularizer: as it stands in a list of them.
+        regularizer: Object to check.
 
     Raises:
-        TypeError: if it is something else than a regularizer.
-        ValueError: if its class calls no ``super().__init__()``, has a method that is named like a
-            hook and is none, or keeps its strength as a number.
+        TypeError: If it is not a regularizer.
+        ValueError: If its class does not call ``super().__init__()``, has an unknown hook, or
+            stores its strength as a number.
 
     >>> from regularizers import EmbeddingDropout
     >>> require_well_formed(EmbeddingDropout())
@@ -26,7 +26,7 @@ def require_well_formed(regularizer: object) -> None:
         raise TypeError(
             f"regularizers: expected subclasses of regularizers.Regularizer, got {kind}"
         )
-    # What nn.Module sets in its __init__, and nothing else does.
+    # Only nn.Module.__init__ sets this attribute.
     if "_modules" not in vars(regularizer):
         raise ValueError(
             f"{kind}: expected a module, got one that was not initialized: "
@@ -36,12 +36,12 @@ def require_well_formed(regularizer: object) -> None:
         if name.startswith("on_") and name not in HOOKS and callable(getattr(regularizer, name)):
             [guess] = get_close_matches(name, HOOKS, 1, cutoff=0.0)
             raise ValueError(
-                f"{kind}.{name}: expected one of {', '.join(HOOKS)}, got a name that nothing "
-                f"calls: did you mean {guess}? What is no hook must not begin with on_"
+                f"{kind}.{name}: expected one of {', '.join(HOOKS)}, got an unknown hook: "
+                f"did you mean {guess}? Other methods must not begin with on_"
             )
     strength = getattr(regularizer, "curriculum", None)
     if isinstance(strength, int | float):
         raise ValueError(
-            f"{kind}.curriculum: expected a Curriculum, got {strength}: set "
-            "self.curriculum = as_curriculum(curriculum), of regularizers.curricula"
+            f"{kind}.curriculum: expected a Curriculum, got {strength}: set self.curriculum = "
+            "as_curriculum(curriculum), from regularizers.curricula"
         )

@@ -1,17 +1,17 @@
-"""Several regularizers as one: applied in order, skipped in eval mode, refused where they clash."""
+"""Compose several regularizers: apply them in order, skip them in eval mode, reject conflicts."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from regularizers.base import Regularizer, Requirements, curricula_of
+from regularizers.base import Regularizer
 from regularizers.checking import require_well_formed
 from regularizers.curricula import Curriculum
+from regularizers.merging import merged_requirements
 from regularizers.outputs import Outputs, TokenLoss
 from regularizers.training_step import TrainingStep, Vocabulary
 
@@ -20,13 +20,12 @@ class Regularizers(nn.ModuleList):
     """An ordered list of regularizers with the hooks of a single one.
 
     Args:
-        regularizers: applied in this order; empty means plain training.
+        regularizers: Regularizers in the order of their application; empty for plain training.
 
     Raises:
-        TypeError: if something else than a regularizer is given.
-        ValueError: if the class of one has a common mistake, or if two of them ask for entropies
-            from different sources, for two teachers, or for different numbers of holdout
-            neighbours.
+        TypeError: If an item is not a regularizer.
+        ValueError: If a class has a common mistake, or if two regularizers require entropies from
+            different sources, different teachers, or different numbers of holdout neighbours.
 
     >>> Regularizers([]).requirements.entropy is None
     True
@@ -39,17 +38,17 @@ class Regularizers(nn.ModuleList):
         super().__init__(regularizers)
         self.ordered = tuple(regularizers)
         self.names = _unique_names(regularizers)
-        self.requirements = _merge(regularizers)
+        self.requirements = merged_requirements(regularizers)
         self.reshapes_mean = any(overrides(type(each), "on_loss") for each in regularizers)
         self.reads_outputs = self.reshapes_mean or any(
             overrides(type(each), "on_token_loss") for each in regularizers
         )
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Let each regularizer refuse the vocabulary or its company.
+        """Let each regularizer reject the vocabulary or the combination.
 
         Raises:
-            ValueError: saying what does not fit and what to do.
+            ValueError: If one cannot work; the message names a remedy.
         """
         for regularizer in self.ordered:
             others = [other for other in self.ordered if other is not regularizer]
@@ -71,7 +70,7 @@ class Regularizers(nn.ModuleList):
         return embeddings
 
     def on_token_weight(self, step: TrainingStep) -> Tensor:
-        """Return the weight that each token has before the forward pass, ``[B, T]`` fp32."""
+        """Return the weight of each token before the forward pass, ``[B, T]`` fp32."""
         weight = step.valid.float()
         for regularizer, own_step in self._active(step):
             weighed = regularizer.on_token_weight(weight, own_step)
@@ -84,9 +83,9 @@ class Regularizers(nn.ModuleList):
         """Return loss and weight of each token, ``[B, T]`` each.
 
         Args:
-            outputs: of the forward pass.
-            step: the step.
-            token_weight: of :meth:`on_token_weight`, if it is at hand.
+            outputs: Outputs of the forward pass.
+            step: The training step.
+            token_weight: Result of :meth:`on_token_weight`, if already computed.
         """
         self._require_logits(outputs)
         if token_weight is None:
@@ -107,10 +106,10 @@ class Regularizers(nn.ModuleList):
         return loss
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Let each regularizer learn from an evaluation.
+        """Pass an evaluation to each regularizer.
 
         Args:
-            metrics: by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
+            metrics: Metrics by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
         """
         for regularizer in self.ordered:
             regularizer.on_evaluation(metrics)
@@ -120,14 +119,14 @@ class Regularizers(nn.ModuleList):
     ) -> tuple[Tensor, Tensor]:
         """Return the summed loss and the summed weight of a micro-batch, two scalars.
 
-        Add up both over micro-batches and ranks and divide once: then the size of a micro-batch
-        does not matter. A penalty counts with the weight of its micro-batch. Where no token
-        counts, both are zero and the loss is still attached to the graph.
+        Sum both over micro-batches and ranks and divide once; the result does not depend on the
+        size of a micro-batch. A penalty has the weight of its micro-batch. If no token counts, both
+        are zero and the loss still has a gradient.
 
         Args:
-            outputs: of the forward pass.
-            step: the step.
-            token_weight: of :meth:`on_token_weight`, if it is at hand.
+            outputs: Outputs of the forward pass.
+            step: The training step.
+            token_weight: Result of :meth:`on_token_weight`, if already computed.
         """
         if outputs.weighted_loss is not None and token_weight is not None:
             assert not (self.training and self.reads_outputs), "these outputs carry no gradient"
@@ -146,10 +145,10 @@ class Regularizers(nn.ModuleList):
         return loss / weight.clamp(min=1e-8)
 
     def strengths(self, progress: float) -> dict[str, float]:
-        """Return where the curriculum of each regularizer that has one stands.
+        """Return the current strength of each regularizer with a curriculum.
 
         Args:
-            progress: share of all optimizer steps that are done, in [0, 1].
+            progress: Fraction of all optimizer steps that are done, in [0, 1].
 
         >>> from regularizers import EmbeddingDropout
         >>> Regularizers([EmbeddingDropout(0.1)]).strengths(0.5)
@@ -203,11 +202,11 @@ class Regularizers(nn.ModuleList):
 def perturbed_embeddings(
     embedding: nn.Module, perturb: Callable[[Tensor], Tensor]
 ) -> Iterator[None]:
-    """Pass the result of an embedding look-up through a function while the context lasts.
+    """Apply a function to the output of an embedding module inside the context.
 
     Args:
-        embedding: the look-up module, e.g. ``model.get_input_embeddings()``.
-        perturb: maps embeddings ``[B, T, D]`` to new ones.
+        embedding: Embedding module, e.g. ``model.get_input_embeddings()``.
+        perturb: Function that maps embeddings ``[B, T, D]`` to new ones.
 
     >>> import torch
     >>> table = nn.Embedding(2, 3)
@@ -223,7 +222,7 @@ def perturbed_embeddings(
 
 
 def overrides(kind: type[Regularizer], hook: str) -> bool:
-    """Tell whether a method has a hook of its own.
+    """Return whether a class overrides a hook.
 
     >>> overrides(Regularizer, "on_loss")
     False
@@ -245,48 +244,9 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for regularizer in regularizers:
-        # A word starts after a small letter, or after a single capital as in RDrop.
-        words = r"(?<=[a-z])(?=[A-Z])|(?<=^[A-Z])(?=[A-Z][a-z])"
-        name = re.sub(words, "_", type(regularizer).__name__).lower()
+        # Split after a lower-case letter, or after a single capital as in RDrop.
+        boundary = r"(?<=[a-z])(?=[A-Z])|(?<=^[A-Z])(?=[A-Z][a-z])"
+        name = re.sub(boundary, "_", type(regularizer).__name__).lower()
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return names
-
-
-def _merge(regularizers: list[Regularizer]) -> Requirements:
-    switches = [each.name for each in fields(Requirements) if each.type is bool]
-    switches.remove("evaluations")
-    return Requirements(
-        entropy=_one_for_all(regularizers, "entropy", "entropy source", "the same entropy_source"),
-        teacher=_one_for_all(regularizers, "teacher", "teacher", "the same decay of its weights"),
-        holdout_neighbours=_one_for_all(
-            regularizers,
-            "holdout_neighbours",
-            "number of holdout neighbours",
-            "the same neighbours",
-        ),
-        evaluations=any(map(_follows_evaluations, regularizers)),
-        **{
-            name: any(getattr(each.requirements, name) for each in regularizers)
-            for name in switches
-        },
-    )
-
-
-def _follows_evaluations(regularizer: Regularizer) -> bool:
-    return regularizer.requirements.evaluations or any(
-        type(each).on_evaluation is not Curriculum.on_evaluation
-        for each in curricula_of(regularizer).values()
-    )
-
-
-def _one_for_all(regularizers: list[Regularizer], field: str, what: str, remedy: str) -> Any:
-    wanted = [(type(each).__name__, getattr(each.requirements, field)) for each in regularizers]
-    given = [(name, value) for name, value in wanted if value is not None]
-    distinct = {value for _, value in given}
-    if len(distinct) > 1:
-        raise ValueError(
-            f"regularizers: expected one {what} for all, got "
-            f"{', '.join(f'{value} of {name}' for name, value in given)}: give them {remedy}"
-        )
-    return next(iter(distinct), None)

@@ -1,4 +1,4 @@
-"""The confidence penalty: predictions of low entropy cost."""
+"""Confidence penalty: penalize predictions of low entropy."""
 
 from torch import Tensor
 
@@ -13,9 +13,9 @@ def confidence_penalty(entropy: Tensor, valid: Tensor, beta: float) -> Tensor:
     """Return −β times the mean entropy, a scalar.
 
     Args:
-        entropy: ``[B, T]`` nats, with gradient; not looked at where not valid.
-        valid: ``[B, T]`` bool, the tokens that count.
-        beta: factor.
+        entropy: Entropies ``[B, T]`` in nats, with gradient; ignored where not valid.
+        valid: Mask ``[B, T]`` bool of the tokens that count.
+        beta: Factor β.
 
     >>> import torch
     >>> entropy = torch.tensor([[torch.nan, 1.0, 3.0]])
@@ -26,19 +26,19 @@ def confidence_penalty(entropy: Tensor, valid: Tensor, beta: float) -> Tensor:
 
 
 class ConfidencePenalty(Regularizer):
-    """Reward predictions of high entropy.
+    """Penalize predictions of low entropy.
 
     The entropy of the model's own prediction, with gradient, is subtracted from the loss:
 
         L = mean(−ln p_t) − β · mean(H_t),  H_t = −Σ_v p_v ln p_v
 
-    The mean entropy is that of all tokens with a label, whatever their weights.
+    The mean entropy is over all tokens with a label, independent of their weights.
 
     Source:
-        Pereyra et al. 2017, arXiv 1701.06548, section 3; β = 0.1 is theirs for language models.
+        Pereyra et al. 2017, arXiv 1701.06548, section 3; they use β = 0.1 for language models.
 
     Args:
-        curriculum: factor β of the entropy, over training; a number is constant.
+        curriculum: Factor β of the entropy, over training; a number is constant.
 
     >>> ConfidencePenalty().curriculum(0.5)
     0.1

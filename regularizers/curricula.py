@@ -1,7 +1,7 @@
-"""Curricula: the strength of a regularizer as a pure function of training progress.
+"""Curricula: the strength of a regularizer as a function of training progress.
 
-Progress is the fraction of all optimizer steps that are done, in [0, 1]. A curriculum keeps no
-state but what evaluations have told it, so that a resumed run continues exactly where it was.
+Progress is the fraction of all optimizer steps that are done, in [0, 1]. The only state of a
+curriculum is what it derives from evaluations, so a resumed run continues exactly.
 """
 
 import math
@@ -11,24 +11,24 @@ from itertools import pairwise
 
 
 class Curriculum:
-    """A strength over training, with a warm-up before its ramp and a hold after it.
+    """A strength over training: a warm-up, a ramp, and a hold.
 
-    Subclasses override :meth:`ramp`; one that is driven by validation also :meth:`on_evaluation`
-    and :meth:`at_most`; one that jumps also :meth:`probes`.
+    Subclasses override :meth:`ramp`. A subclass that follows validation also overrides
+    :meth:`on_evaluation` and :meth:`at_most`; one with jumps also overrides :meth:`probes`.
 
     Args:
-        warmup: share of all steps at the start with strength 0, in [0, 1).
-        hold: share of all steps at the end that keep the final strength, in [0, 1).
+        warmup: Fraction of all steps at the start with strength 0, in [0, 1).
+        hold: Fraction of all steps at the end with the final strength, in [0, 1).
 
     Raises:
-        ValueError: if the shares leave no room for the ramp.
+        ValueError: If warm-up and hold leave no steps for the ramp.
     """
 
     def __init__(self, warmup: float = 0.0, hold: float = 0.0) -> None:
         if not (warmup >= 0 and hold >= 0 and 1 - warmup - hold > 0):
             raise ValueError(
                 f"{type(self).__name__}: expected warmup >= 0, hold >= 0 and warmup + hold < 1 "
-                f"(shares of all steps), got warmup={warmup}, hold={hold}"
+                f"(fractions of all steps), got warmup={warmup}, hold={hold}"
             )
         self.warmup = warmup
         self.hold = hold
@@ -40,31 +40,31 @@ class Curriculum:
         return self.ramp(min((progress - self.warmup) / (1 - self.warmup - self.hold), 1.0))
 
     def ramp(self, progress: float) -> float:
-        """Return the strength at ``progress`` in [0, 1] of the ramp itself."""
+        """Return the strength at ``progress`` in [0, 1] of the ramp."""
         raise NotImplementedError
 
     def at_most(self, progress: float) -> float:
-        """Return the largest strength to which evaluations can lead at ``progress`` in [0, 1]."""
+        """Return the largest possible strength at ``progress`` in [0, 1], over all evaluations."""
         return self(progress)
 
     def probes(self) -> list[float]:
-        """Return points of progress at which to look for the extremes of the strength."""
+        """Return the values of progress at which to look for extreme strengths."""
         return [percent / 100 for percent in range(101)]
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Learn from an evaluation, and from nothing else, as a resumed run tells all again.
+        """Adapt to an evaluation; a resumed run repeats all of them, so no other state is allowed.
 
         Args:
-            metrics: by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
+            metrics: Metrics by name, such as ``val/loss`` or ``gap/loss_low_entropy``.
         """
 
 
 class Constant(Curriculum):
-    """The same strength throughout.
+    """A constant strength.
 
     Args:
-        value: the strength.
-        warmup: share of all steps at the start with strength 0.
+        value: Strength.
+        warmup: Fraction of all steps at the start with strength 0.
 
     >>> Constant(0.3)(0.9)
     0.3
@@ -75,18 +75,18 @@ class Constant(Curriculum):
         self.value = _strength("Constant value", value)
 
     def ramp(self, progress: float) -> float:
-        """Return the strength; ``progress`` does not matter."""
+        """Return the strength; ``progress`` has no effect."""
         return self.value
 
 
 class Linear(Curriculum):
-    """A straight line: ``start + (end − start) · p``.
+    """A linear ramp: ``start + (end − start) · p``.
 
     Args:
-        end: strength at the end.
-        start: strength at the start of the ramp.
-        warmup: share of all steps at the start with strength 0.
-        hold: share of all steps at the end that keep ``end``.
+        end: Strength at the end.
+        start: Strength at the start of the ramp.
+        warmup: Fraction of all steps at the start with strength 0.
+        hold: Fraction of all steps at the end with strength ``end``.
 
     >>> Linear(end=0.5)(0.5)
     0.25
@@ -108,10 +108,10 @@ class Cosine(Curriculum):
     """Half a cosine wave: ``start + (end − start) · (1 − cos πp) / 2``.
 
     Args:
-        end: strength at the end.
-        start: strength at the start of the ramp.
-        warmup: share of all steps at the start with strength 0.
-        hold: share of all steps at the end that keep ``end``.
+        end: Strength at the end.
+        start: Strength at the start of the ramp.
+        warmup: Fraction of all steps at the start with strength 0.
+        hold: Fraction of all steps at the end with strength ``end``.
 
     >>> round(Cosine(end=0.5)(0.5), 6)
     0.25
@@ -130,16 +130,17 @@ class Cosine(Curriculum):
 
 
 class Step(Curriculum):
-    """A staircase: ``values[i]`` from ``milestones[i-1]`` on.
+    """A step function: ``values[i]`` from ``milestones[i-1]`` on.
 
     Args:
-        values: the strengths, one more than milestones.
-        milestones: increasing progress values in (0, 1) at which the next strength begins.
-        warmup: share of all steps at the start with strength 0.
-        hold: share of all steps at the end that keep the last value.
+        values: Strengths, one more than milestones.
+        milestones: Increasing values of progress in (0, 1) at which the next strength starts.
+        warmup: Fraction of all steps at the start with strength 0.
+        hold: Fraction of all steps at the end with the last value.
 
     Raises:
-        ValueError: if the numbers do not match or the milestones do not increase.
+        ValueError: If the numbers of values and milestones do not match, or milestones do not
+            increase.
 
     >>> Step(values=[0.0, 0.2, 0.4], milestones=[0.3, 0.6])(0.5)
     0.2
@@ -171,7 +172,7 @@ class Step(Curriculum):
         return self.values[bisect_right(self.milestones, progress)]
 
     def probes(self) -> list[float]:
-        """Return a point within the warm-up, and one between each two milestones.
+        """Return a value within the warm-up, and one between every two milestones.
 
         >>> Step(values=[0.0, 0.2], milestones=[0.5]).probes()
         [0.0, 0.25, 0.75]
@@ -184,20 +185,20 @@ class Step(Curriculum):
 class Sigmoid(Curriculum):
     """A logistic curve: ``max / (1 + exp(−steepness · (p − midpoint)))``.
 
-    Third parties describe EntroDrop's schedule (arXiv 2512.23422) as sigmoidal; the constants are
-    our reading. At the default steepness it starts at 0.7 % of ``max``; ``rescale`` stretches it to
-    run from exactly 0 to exactly ``max``.
+    Third parties describe EntroDrop's schedule (arXiv 2512.23422) as sigmoidal; this project chose
+    the constants. At the default steepness the curve starts at 0.7 % of ``max``; ``rescale``
+    stretches it to run from exactly 0 to exactly ``max``.
 
     Args:
-        max: strength that the curve approaches.
-        midpoint: progress at which half of ``max`` is reached, in [0, 1].
-        steepness: slope factor, above 0.
-        rescale: start at exactly 0 and end at exactly ``max``.
-        warmup: share of all steps at the start with strength 0.
-        hold: share of all steps at the end that keep the final strength.
+        max: Strength that the curve approaches.
+        midpoint: Progress at which half of ``max`` is reached, in [0, 1].
+        steepness: Slope factor, above 0.
+        rescale: Whether to start at exactly 0 and end at exactly ``max``.
+        warmup: Fraction of all steps at the start with strength 0.
+        hold: Fraction of all steps at the end with the final strength.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> Sigmoid(max=0.5)(0.5)
     0.25
@@ -235,7 +236,7 @@ class Sigmoid(Curriculum):
 
 
 def as_curriculum(strength: Curriculum | float) -> Curriculum:
-    """Return a curriculum unchanged and a number as the :class:`Constant` curriculum.
+    """Return a curriculum unchanged, and a number as a :class:`Constant` curriculum.
 
     >>> as_curriculum(0.2)(0.7)
     0.2
@@ -244,15 +245,15 @@ def as_curriculum(strength: Curriculum | float) -> Curriculum:
 
 
 def require_probability(name: str, curriculum: Curriculum) -> None:
-    """Refuse a curriculum that leaves [0, 1] anywhere.
+    """Check that a curriculum stays in [0, 1].
 
     Args:
-        name: what the error calls it.
-        curriculum: probed where it says, for the most it can reach; by default at 101 evenly spaced
-            points of progress.
+        name: Name of the curriculum, for the error message.
+        curriculum: Curriculum to check, at its :meth:`~Curriculum.probes`: by default 101 evenly
+            spaced values of progress.
 
     Raises:
-        ValueError: naming the first offending strength.
+        ValueError: If a strength is outside [0, 1].
 
     >>> require_probability("drop probability", Constant(0.5))
     """

@@ -1,4 +1,4 @@
-"""Entropy-adaptive fine-tuning: tokens that the model is sure of count less."""
+"""Entropy-adaptive fine-tuning: reduce the loss of tokens with confident predictions."""
 
 import math
 from dataclasses import replace
@@ -19,13 +19,13 @@ def normalized_entropy(entropy: Tensor, normalizer: Normalizer, vocabulary_size:
     """Divide entropies by a unit.
 
     Args:
-        entropy: any shape, nats.
-        normalizer: ``ln_20`` caps at ln 20 and divides by it; ``ln_vocabulary`` does so with ln V;
-            ``nat`` caps at ln 20 alone.
-        vocabulary_size: V.
+        entropy: Entropies of any shape, in nats.
+        normalizer: ``ln_20`` caps at ln 20 and divides by it; ``ln_vocabulary`` does the same with
+            ln V; ``nat`` only caps at ln 20.
+        vocabulary_size: Vocabulary size, V.
 
     Returns:
-        Same shape, without gradient; in [0, 1] unless the unit is the nat.
+        Same shape, without gradient; in [0, 1] unless the normalizer is ``nat``.
 
     >>> import torch
     >>> normalized_entropy(torch.tensor([0.0, 1.0, 5.0]), "ln_20", 1000)
@@ -38,28 +38,29 @@ def normalized_entropy(entropy: Tensor, normalizer: Normalizer, vocabulary_size:
 class EAFT(Regularizer):
     """Scale the loss of each token by the entropy of the model's prediction.
 
-    Where the model is sure, yet the label says otherwise, learning overwrites what the model knows;
-    there the loss counts little. The entropy H_t carries no gradient:
+    If a prediction is confident but the label differs, learning the label overwrites what the model
+    knows. The loss of such a token is reduced. The entropy H_t has no gradient:
 
         L = Σ_t w_t · (−ln p_t) / n,  w_t = 1 + s · (min(H_t, ln 20) / ln 20 − 1)
 
     As in the authors' code, the sum is divided by the number n of tokens with a label, not by the
-    sum of the w_t, so the loss is smaller than that of plain training.
+    sum of the w_t, so the loss is smaller than in plain training.
 
-    The paper's H_t is the entropy among the 20 likeliest words, divided by its maximum ln 20 (by
-    3.0 in the authors' code); other code leaves out the division, which is ``nat`` here and
-    triples the loss. We take the entropy over all words, which needs no logits, and cap it.
+    The paper's H_t is the entropy among the 20 most likely tokens, divided by its maximum ln 20 (by
+    3.0 in the authors' code). Other code omits the division; this is ``nat`` here and triples the
+    loss. This implementation takes the entropy over the full vocabulary, which needs no logits, and
+    caps it.
 
     Source:
         Diao et al. 2026, arXiv 2601.02151.
 
     Args:
-        curriculum: strength s in [0, 1], over training; a number is constant.
-        normalizer: what the entropy is divided by; ``ln_vocabulary`` is the maximum of the entropy
-            over all words, which has no cap then.
+        curriculum: Strength s in [0, 1], over training; a number is constant.
+        normalizer: Divisor of the entropy. ``ln_vocabulary`` divides by the maximum of the entropy
+            over the vocabulary, and thus does not cap it.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> EAFT().curriculum(0.5)
     1.0

@@ -23,19 +23,19 @@ def embedding_drop_mask(
     vocabulary_size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw which parts of the embeddings are dropped.
+    """Draw a mask of the parts of the embeddings to drop.
 
     Args:
-        embeddings: ``[B, T, D]``.
-        input_ids: ``[B, T]`` int64.
-        granularity: ``row`` draws once per word for the whole batch, ``position`` once per token,
-            ``element`` once per number.
-        p: probability of being dropped.
-        vocabulary_size: number of words, V.
-        generator: source of the draw.
+        embeddings: Embeddings ``[B, T, D]``.
+        input_ids: Token ids ``[B, T]`` int64.
+        granularity: ``row`` draws once per vocabulary entry for the whole batch, ``position`` once
+            per token, ``element`` once per number.
+        p: Drop probability.
+        vocabulary_size: Vocabulary size, V.
+        generator: Random number generator.
 
     Returns:
-        bool, ``[B, T, 1]`` or ``[B, T, D]``.
+        Mask, bool, ``[B, T, 1]`` or ``[B, T, D]``.
 
     >>> ids = torch.tensor([[5, 5, 5]])
     >>> draw = torch.Generator().manual_seed(0)
@@ -49,25 +49,25 @@ def embedding_drop_mask(
 
 
 class EmbeddingDropout(Regularizer):
-    """Zero parts of the embeddings and scale what is kept by 1/(1−p).
+    """Zero parts of the embeddings and scale the rest by 1/(1−p).
 
-    With m drawn once per word, token or number, an embedding e becomes:
+    With m drawn once per vocabulary entry, token or number, an embedding e becomes:
 
         e · m / (1 − p)    m ~ Bernoulli(1 − p)
 
-    ``row`` is the embedding dropout of AWD-LSTM: a word type is dropped everywhere in the batch.
-    Special tokens and padding are neither dropped nor scaled.
+    ``row`` is the embedding dropout of AWD-LSTM: a vocabulary entry is dropped everywhere in the
+    batch. Special tokens and padding are neither dropped nor scaled.
 
     Source:
         Merity et al. 2017, arXiv 1708.02182, section 4.3.
 
     Args:
-        curriculum: probability p of being dropped, over training; a number is constant.
-        granularity: ``row`` (a word throughout the batch), ``position`` (a token) or ``element``
-            (a single number).
+        curriculum: Drop probability p, over training; a number is constant.
+        granularity: What is dropped at once: ``row`` (a vocabulary entry throughout the batch),
+            ``position`` (a token) or ``element`` (a single number).
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> EmbeddingDropout(0.2).curriculum(0.5)
     0.2

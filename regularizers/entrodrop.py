@@ -1,4 +1,4 @@
-"""EntroDrop: drop predictable tokens, ever more of them as training goes on."""
+"""EntroDrop: drop predictable tokens, increasingly often during training."""
 
 from regularizers.base import EntropySource
 from regularizers.curricula import Curriculum, Sigmoid
@@ -10,36 +10,36 @@ class EntroDrop(TokenDropout):
     """Drop low-entropy input tokens with a probability that follows a curriculum.
 
     Token x_t is a candidate if H_t = −Σ_v p(v | x_<t) ln p(v | x_<t) is among the lowest
-    ``quantile`` of its sequence; each candidate is dropped with probability γ(progress):
+    ``quantile`` of its sequence. Each candidate is dropped with probability γ(progress):
 
         γ(p) = max / (1 + exp(−steepness · (p − midpoint)))
 
-    The abstract of the paper leaves open what a masked token is, which model's entropy counts and
-    how the schedule runs; every such reading is an option here; ``docs/method.md`` tells which is
-    the default and why.
+    The abstract of the paper does not specify how a token is masked, which model's entropy is used,
+    or the schedule. Each of these readings is an option; ``docs/method.md`` states the defaults and
+    the reasons.
 
     Source:
         Wang et al. 2025, arXiv 2512.23422, abstract.
 
     Args:
-        quantile: share of a sequence's eligible tokens that count as low-entropy, in (0, 1].
-        curriculum: probability γ that a low-entropy token is dropped, over training; a number
-            means a constant probability.
-        target: what is dropped. ``input``: the model does not see the token but must still predict
-            it, and the loss is not rescaled; ``loss``: the token is seen but its loss does not
-            count, nor does it in the denominator; ``both``.
-        replacement: what stands for a dropped input: a ``zero`` vector, the tokenizer's
+        quantile: Fraction of the eligible tokens of a sequence that are low-entropy, in (0, 1].
+        curriculum: Probability γ that a low-entropy token is dropped, over training; a number is
+            constant.
+        target: What is dropped. ``input``: the token is hidden from the model, which must still
+            predict it; the loss is not rescaled. ``loss``: the token stays in the input, but its
+            loss is excluded from the sum and the denominator. ``both``: input and loss.
+        replacement: Replacement of a dropped input: a ``zero`` vector, the tokenizer's
             ``mask_token``, a ``random_token`` of the vocabulary without special tokens, or the
-            ``mean_embedding`` of the batch's tokens.
-        scope: tokens are ranked within each packed ``document``, each ``sequence`` (row of the
-            batch), the whole ``batch``, or against the distribution over the ``corpus``.
-        entropy_source: ``last_epoch``: recorded in the ordinary training pass of the epoch before,
-            free, and no token is dropped in the first epoch; ``reference``: computed once, on
-            clean input, by a frozen model; ``online``: by a second, clean forward pass of the model
-            itself, each step.
+            ``mean_embedding`` of the tokens in the batch.
+        scope: Group in which tokens are ranked: each packed ``document``, each ``sequence`` (row of
+            the batch), the whole ``batch``, or the distribution over the ``corpus``.
+        entropy_source: Source of the entropies. ``last_epoch``: recorded in the training pass of
+            the previous epoch, at no cost; no token is dropped in the first epoch. ``reference``:
+            computed once, on clean input, by a frozen model. ``online``: computed in each step by a
+            second, clean forward pass of the model itself.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> EntroDrop(quantile=0.3, curriculum=Sigmoid(max=0.9)).requirements.entropy
     'last_epoch'

@@ -1,4 +1,4 @@
-"""Flooding: below a level the training loss is driven up again."""
+"""Flooding: keep the training loss above a level."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from regularizers.wave_bound import WaveBound
 
 
 def flooded_loss(loss: Tensor, whole: Tensor, level: float) -> Tensor:
-    """Mirror a loss at the level if the loss of the whole batch lies below it.
+    """Reflect a loss at the level if the loss of the whole batch is below it.
 
-    If ``loss`` is itself that of the whole, this is ``|L − b| + b``. The weighted mean of the parts
-    of a batch is that of the whole, as all are mirrored or none is.
+    If ``loss`` is the loss of the whole batch, this is ``|L − b| + b``. All parts of a batch are
+    reflected or none, so the weighted mean of the parts equals the result for the whole.
 
     Args:
-        loss: scalar, the mean of a part of the batch.
-        whole: scalar, the mean of the whole batch, without gradient.
-        level: b.
+        loss: Scalar, the mean of a part of the batch.
+        whole: Scalar, the mean of the whole batch, without gradient.
+        level: Level b.
 
     Returns:
         A scalar.
@@ -34,14 +34,14 @@ def flooded_loss(loss: Tensor, whole: Tensor, level: float) -> Tensor:
 
 
 def mean_over_ranks(loss: Tensor, step: TrainingStep) -> Tensor:
-    """Average the mean losses of all ranks, each by its number of tokens with a label.
+    """Average the mean losses of all ranks, weighted by their numbers of tokens with a label.
 
     Args:
-        loss: scalar, that of this rank.
-        step: the step.
+        loss: Scalar, the mean loss of this rank.
+        step: The training step.
 
     Returns:
-        A scalar without gradient, the same on all ranks; 0 if no token of any rank has a label.
+        A scalar without gradient, the same on all ranks; 0 if no rank has a token with a label.
 
     >>> from regularizers.testing import make_step
     >>> mean_over_ranks(torch.tensor(2.0), make_step())
@@ -55,30 +55,30 @@ def mean_over_ranks(loss: Tensor, step: TrainingStep) -> Tensor:
 class Flooding(Regularizer):
     """Keep the training loss from falling below a level.
 
-    Where the mean loss of a micro-batch is below the level b, the gradient turns round, so that
-    training walks about near the level rather than on to zero:
+    If the mean loss of a micro-batch is below the level b, the gradient is reversed. The loss then
+    fluctuates around the level instead of approaching zero:
 
         L̃ = |L − b| + b
 
-    By default b is the lowest validation loss so far, so that the training loss cannot fall far
-    below what generalises. Nothing is flooded before there are two: the first is often that of the
-    model before training, which would keep it there. A strength s between 0
-    and 1 mixes both losses, L + s·(L̃ − L): the gradient below the level is that of (1 − 2s)·L.
+    By default b is the lowest validation loss so far, so the training loss cannot fall far below the
+    loss on new text. Flooding starts after two evaluations: the first is often of the untrained
+    model, and its loss as a level would keep the model there. A strength s between 0 and 1 mixes
+    both losses, L + s·(L̃ − L). Below the level its gradient is the gradient of (1 − 2s)·L.
 
-    L is the mean over the micro-batches of all ranks, as what matters is the sign for the whole:
-    each rank counts by its tokens with a label, even if other regularizers weigh these. Different
-    accumulation means a different L. What regularizers that are named before this one add to the
-    loss is part of L; put penalties after it.
+    L is the mean over the micro-batches of all ranks, because the sign of the whole batch matters.
+    Each rank is weighted by its number of tokens with a label, even if other regularizers weight
+    these tokens. L depends on gradient accumulation. L includes what earlier regularizers in the
+    list add to the loss; list penalties after Flooding.
 
     Source:
         Ishida et al. 2020, arXiv 2002.08709, section 3.
 
     Args:
-        curriculum: strength s in [0, 1], over training; a number is constant.
-        level: b in nats; None means the lowest ``val/loss`` of two evaluations or more.
+        curriculum: Strength s in [0, 1], over training; a number is constant.
+        level: Level b in nats; None for the lowest ``val/loss`` after at least two evaluations.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> Flooding(level=0.5).curriculum(0.5)
     1.0
@@ -100,23 +100,23 @@ class Flooding(Regularizer):
         return Requirements(evaluations=self.level is None)
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
-        """Refuse a second bound of the loss, which would turn the gradient back again."""
+        """Reject a second lower bound of the loss, which would reverse the gradient again."""
         for other in others:
             if isinstance(other, Flooding | WaveBound):
                 raise ValueError(
                     f"Flooding: expected no second lower bound of the loss, got "
-                    f"{type(other).__name__} beside it, and where both act the gradient would not "
-                    "turn round at all: take one of them"
+                    f"{type(other).__name__}; two bounds would reverse the gradient twice: use "
+                    "one of them"
                 )
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Remember the lowest validation loss."""
+        """Store the lowest validation loss."""
         super().on_evaluation(metrics)
         self._lowest = min(self._lowest, metrics.get("val/loss", math.inf))
         self._evaluations += "val/loss" in metrics
 
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
-        """Mirror the mean loss at the level if that of all ranks is below."""
+        """Reflect the mean loss at the level if the mean over all ranks is below it."""
         level = self._lowest if self.level is None else self.level
         if self.level is None and (self._evaluations < 2 or math.isinf(level)):
             return loss

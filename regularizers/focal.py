@@ -1,4 +1,4 @@
-"""The focal loss: tokens that the model already predicts well count less."""
+"""Focal loss: reduce the loss of tokens that are predicted well."""
 
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ def focal_factor(nll: Tensor, gamma: float) -> Tensor:
     """Return (1 − p)^γ of each token, with gradient.
 
     Args:
-        nll: any shape, −ln p, nats.
-        gamma: exponent γ, 0 or more; 0 gives ones.
+        nll: Losses −ln p of any shape, in nats.
+        gamma: Exponent γ, at least 0; 0 gives ones.
 
     Returns:
         Same shape, in [0, 1].
@@ -24,27 +24,27 @@ def focal_factor(nll: Tensor, gamma: float) -> Tensor:
     >>> focal_factor(torch.tensor(0.5).log().neg(), 2.0)
     tensor(0.2500)
     """
-    # Below an exponent of 1 the slope is infinite at p = 1, and rounding may lead beyond.
+    # For γ < 1 the slope is infinite at p = 1, which rounding may even exceed.
     missing = (-torch.expm1(-nll)).clamp(min=torch.finfo(nll.dtype).tiny)
     return missing.pow(gamma)
 
 
 class Focal(Regularizer):
-    """Let tokens count less the better they are predicted.
+    """Reduce the loss of tokens that are predicted well.
 
-    The loss of each token is scaled by the probability that the model gives to other words; the
-    gradient flows through the factor too:
+    The loss of each token is scaled by a power of the probability of all other tokens. The gradient
+    flows through this factor too:
 
         L = −(1 − p_t)^γ · ln p_t
 
-    γ = 0 is cross-entropy. The mean is over all tokens with a label, so the loss is smaller than
-    that of plain training.
+    γ = 0 is cross-entropy. The mean is over all tokens with a label, so the loss is smaller than in
+    plain training.
 
     Source:
         Lin et al. 2017, arXiv 1708.02002, equation 4.
 
     Args:
-        curriculum: exponent γ, over training; a number is constant.
+        curriculum: Exponent γ, over training; a number is constant.
 
     >>> Focal().curriculum(0.5)
     2.0

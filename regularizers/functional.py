@@ -1,7 +1,7 @@
-"""The maths of token regularizers as free functions on tensors.
+"""Functions of token regularizers on tensors.
 
-Shapes: B rows in the batch, T tokens in a row, V words in the vocabulary.
-Position ``t`` always speaks about token ``t``: its id, its entropy, its loss, its weight.
+Shapes: B rows in the batch, T tokens in a row, V vocabulary size. Position ``t`` always refers to
+token ``t``: its id, its entropy, its loss, its weight.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ IGNORE_INDEX = -100
 def token_entropy(logits: Tensor) -> Tensor:
     """Return the Shannon entropy of each predictive distribution, in nats.
 
-    ``H = -Σ_v p_v ln p_v`` with ``p = softmax(logits)``; words of probability zero contribute zero.
+    ``H = -Σ_v p_v ln p_v`` with ``p = softmax(logits)``; tokens of probability zero contribute
+    zero.
 
     Args:
-        logits: ``[..., V]``, any floating dtype; ``-inf`` marks an impossible word.
+        logits: Logits ``[..., V]``, any floating dtype; ``-inf`` excludes a token.
 
     Returns:
         ``[...]``, fp32 (fp64 for fp64 input), in ``[0, ln V]``.
@@ -31,7 +32,7 @@ def token_entropy(logits: Tensor) -> Tensor:
     if logits.dtype != torch.float64:
         logits = logits.float()
     probabilities = logits.softmax(-1)
-    # −p ln p has an infinite slope at 0, which would make the gradient NaN; 1 contributes 0 too.
+    # −p ln p has an infinite slope at 0, which would make the gradient NaN; p = 1 is 0 as well.
     probabilities = probabilities.masked_fill(probabilities == 0, 1.0)
     entropy: Tensor = torch.special.entr(probabilities).sum(-1)
     return entropy
@@ -41,12 +42,11 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Compute KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v) in nats.
 
     Args:
-        log_p: ``[..., V]``, log-probabilities.
-        log_q: ``[..., V]``, likewise.
+        log_p: Log-probabilities ``[..., V]``.
+        log_q: Log-probabilities ``[..., V]``.
 
     Returns:
-        ``[...]``, the dtype of the inputs; words that p excludes contribute nothing, whatever q
-        says.
+        ``[...]``, the dtype of the inputs; tokens with p_v = 0 contribute zero, for any q_v.
 
     >>> half, sure = torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0]).log()
     >>> kl_divergence(sure, half).item()  # ln 2
@@ -54,18 +54,18 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """
     excluded = log_p == -torch.inf
     if torch.is_grad_enabled():
-        # Filled afterwards alone, 0 · ∞ would make the gradient NaN.
+        # Masking only the result would leave 0 · ∞ = NaN in the gradient.
         log_p, log_q = (each.masked_fill(excluded, 0.0) for each in (log_p, log_q))
     terms = nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True)
     return terms.masked_fill(excluded, 0.0).sum(-1)
 
 
 def shift_right(values: Tensor, fill: float | bool) -> Tensor:
-    """Move ``values[:, t]`` to ``t + 1``, so that what position ``t`` predicts stands at ``t + 1``.
+    """Move ``values[:, t]`` to ``t + 1``, so that the prediction of token ``t`` is at ``t``.
 
     Args:
-        values: ``[B, T]`` or ``[B, T, ...]``.
-        fill: what the first column holds, as nothing predicts it.
+        values: Values ``[B, T]`` or ``[B, T, ...]``.
+        fill: Value of the first column, which nothing predicts.
 
     Returns:
         A new tensor of the same shape and dtype.
@@ -77,10 +77,10 @@ def shift_right(values: Tensor, fill: float | bool) -> Tensor:
 
 
 def is_document_start(document_ids: Tensor) -> Tensor:
-    """Mark the first token of every document of a packed row.
+    """Mark the first token of every document in a packed row.
 
     Args:
-        document_ids: ``[B, T]`` int64, one number per document within its row, -1 for padding.
+        document_ids: Document numbers ``[B, T]`` int64, distinct within a row; -1 for padding.
 
     Returns:
         ``[B, T]`` bool.
@@ -95,7 +95,7 @@ def is_unpredicted(document_ids: Tensor) -> Tensor:
     """Mark the tokens that nothing predicts: first tokens of documents, and padding.
 
     Args:
-        document_ids: ``[B, T]`` int64, -1 for padding.
+        document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
 
     Returns:
         ``[B, T]`` bool.
@@ -117,11 +117,11 @@ def number_documents(document_ids: Tensor) -> Tensor:
 
 
 def document_sum(values: Tensor, document_ids: Tensor) -> Tensor:
-    """Add up the values of each packed document, and give each of its tokens the sum.
+    """Sum the values of each packed document, and return the sum at each of its tokens.
 
     Args:
-        values: ``[B, T]``, any dtype.
-        document_ids: ``[B, T]`` int64, -1 for padding.
+        values: Values ``[B, T]``, any dtype.
+        document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
 
     Returns:
         ``[B, T]``, the dtype of the values.
@@ -135,15 +135,15 @@ def document_sum(values: Tensor, document_ids: Tensor) -> Tensor:
 
 
 def document_mean(values: Tensor, mask: Tensor, document_ids: Tensor) -> Tensor:
-    """Average the values of each packed document, and give each of its tokens the mean.
+    """Average the values of each packed document, and return the mean at each of its tokens.
 
     Args:
-        values: ``[B, T]``, floating.
-        mask: ``[B, T]`` bool, which values count.
-        document_ids: ``[B, T]`` int64, -1 for padding.
+        values: Values ``[B, T]``, floating.
+        mask: Mask ``[B, T]`` bool of the values that count.
+        document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
 
     Returns:
-        ``[B, T]``, the dtype of the values; 0 in documents of which nothing counts.
+        ``[B, T]``, the dtype of the values; 0 in documents in which no value counts.
 
     >>> mask = torch.tensor([[False, True, True, True]])
     >>> document_mean(torch.tensor([[9.0, 1.0, 3.0, 5.0]]), mask, torch.tensor([[0, 0, 0, 1]]))
@@ -154,11 +154,11 @@ def document_mean(values: Tensor, mask: Tensor, document_ids: Tensor) -> Tensor:
 
 
 def predicted_labels(labels: Tensor, document_ids: Tensor) -> Tensor:
-    """Ignore the labels that nothing predicts: those of first tokens and of padding.
+    """Ignore the labels that nothing predicts: of first tokens and of padding.
 
     Args:
-        labels: ``[B, T]`` int64, aligned with the inputs.
-        document_ids: ``[B, T]`` int64, -1 for padding.
+        labels: Labels ``[B, T]`` int64, aligned with the inputs.
+        document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
 
     Returns:
         ``[B, T]`` int64, -100 where nothing predicts the token.
@@ -170,16 +170,17 @@ def predicted_labels(labels: Tensor, document_ids: Tensor) -> Tensor:
 
 
 def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: float) -> Tensor:
-    """Mark, within each group, exactly ``⌊share · n⌋`` eligible tokens: those of lowest score.
+    """Mark, within each group, exactly the ``⌊share · n⌋`` eligible tokens of lowest score.
 
-    Ties go to the earlier position, so the set depends on nothing but its arguments. The share is
-    taken as the nearest fraction with a denominator up to a million: 0.29 of 100 tokens are 29.
+    Ties are resolved in favour of the earlier position, so the result is deterministic. The share
+    is rounded to the nearest fraction with a denominator of at most a million: 0.29 of 100 tokens
+    are 29.
 
     Args:
-        scores: ``[B, T]``, any real dtype; read only where eligible.
-        eligible: ``[B, T]`` bool.
-        groups: ``[B, T]`` int64 in ``[0, B·T)``; tokens of equal number are ranked together.
-        share: in ``[0, 1]``.
+        scores: Scores ``[B, T]``, any real dtype; read only where eligible.
+        eligible: Mask ``[B, T]`` bool.
+        groups: Group numbers ``[B, T]`` int64 in ``[0, B·T)``; each group is ranked separately.
+        share: Fraction in ``[0, 1]``.
 
     Returns:
         ``[B, T]`` bool.
@@ -206,7 +207,7 @@ def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: flo
 
 @lru_cache(maxsize=64)
 def ids_tensor(ids: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return token ids as a tensor; kept, because every copy to an accelerator waits for it.
+    """Return token ids as a tensor; cached, because each copy to an accelerator blocks the host.
 
     >>> ids_tensor((1, 2), torch.device("cpu"))
     tensor([1, 2])
@@ -224,11 +225,11 @@ def bernoulli(shape: Sequence[int], p: float, generator: torch.Generator) -> Ten
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Average the values where the mask is true; zero, still in the graph, where it is nowhere.
+    """Average the values where the mask is true; zero with a gradient if it is true nowhere.
 
     Args:
-        values: any shape, floating.
-        mask: same shape, bool.
+        values: Values of any shape, floating.
+        mask: Mask of the same shape, bool.
 
     Returns:
         A scalar.

@@ -1,4 +1,4 @@
-"""Generalized cross-entropy: surprising tokens pull less, as their labels may be noise."""
+"""Generalized cross-entropy: reduce the gradient of unlikely labels, which may be noise."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ def saturated_loss(loss: Tensor, q: float) -> Tensor:
     """Compute (1 − exp(−q·loss)) / q, which never exceeds 1/q.
 
     Args:
-        loss: any shape, nats.
-        q: in [0, 1]; 0 leaves the loss as it is.
+        loss: Losses of any shape, in nats.
+        q: Exponent in [0, 1]; 0 returns the loss unchanged.
 
     Returns:
         Same shape.
@@ -28,27 +28,27 @@ def saturated_loss(loss: Tensor, q: float) -> Tensor:
 
 
 class GeneralizedCrossEntropy(Regularizer):
-    """Let a token pull less, the more surprising its label is.
+    """Reduce the gradient of tokens with unlikely labels.
 
-    The loss of a token lies between cross-entropy (q → 0) and the mean absolute error (q = 1),
-    which does not grow without bound where a label is unlikely, and so resists noise:
+    The loss of a token interpolates between cross-entropy (q → 0) and the mean absolute error (q =
+    1). It is bounded where a label is unlikely, and is thus robust to noise:
 
         L_q = (1 − p_t^q) / q
 
-    The gradient is that of cross-entropy times p_t^q, so that training is slower too; it is the
-    opposite of the focal loss. The paper takes q = 0.7 for ten and a hundred classes; over a
-    vocabulary, where most labels are unlikely at first, tokens would hardly be learned, and the
-    validation loss of the quickstart rises. Where other regularizers have reshaped the loss ℓ
-    before, it is (1 − exp(−q·ℓ)) / q.
+    The gradient is the gradient of cross-entropy times p_t^q, so training is slower too; this is
+    the opposite of the focal loss. The paper uses q = 0.7 for ten and a hundred classes. Over a
+    vocabulary, most labels are unlikely at first; with such a q tokens would hardly be learned, and
+    the validation loss of the quickstart rises. If other regularizers changed the loss ℓ before,
+    the result is (1 − exp(−q·ℓ)) / q.
 
     Source:
         Zhang and Sabuncu 2018, arXiv 1805.07836, equation 6.
 
     Args:
-        curriculum: exponent q in [0, 1], over training; a number is constant.
+        curriculum: Exponent q in [0, 1], over training; a number is constant.
 
     Raises:
-        ValueError: if q leaves [0, 1].
+        ValueError: If q is outside [0, 1].
 
     >>> GeneralizedCrossEntropy().curriculum(0.5)
     0.1

@@ -1,4 +1,4 @@
-"""The goldfish loss: some labels are never learned, and always the same ones."""
+"""Goldfish loss: never learn some labels, the same ones in every epoch."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,14 @@ _MIXER = 1_597_334_677
 
 
 def context_hash(input_ids: Tensor, context: int) -> Tensor:
-    """Hash the tokens before each token; the token itself has no part in it.
+    """Hash the tokens before each token; the token itself is not included.
 
     Args:
-        input_ids: ``[B, T]`` int64.
-        context: how many tokens are hashed, h. What is before the row counts as id −1.
+        input_ids: Token ids ``[B, T]`` int64.
+        context: Number of hashed tokens, h. Positions before the row count as id −1.
 
     Returns:
-        ``[B, T]`` int64 in ``[0, 2³¹)``, about uniform over different contexts.
+        ``[B, T]`` int64 in ``[0, 2³¹)``, approximately uniform over different contexts.
 
     >>> import torch
     >>> first, second = context_hash(torch.tensor([[7, 8, 9, 0, 7, 8, 1]]), 2)[0, [2, 6]].tolist()
@@ -32,10 +32,10 @@ def context_hash(input_ids: Tensor, context: int) -> Tensor:
     """
     windows = nn.functional.pad(input_ids, (context, 0), value=-1).unfold(1, context, 1)[:, :-1]
     powers = tuple(pow(_BASE, place, _PRIME) for place in range(1, context + 1))
-    # One more than the id, as an id of 0 must count too.
+    # One more than the id, so that an id of 0 counts too.
     terms = (windows + 1) * ids_tensor(powers, input_ids.device) % _PRIME
     hashed = terms.sum(-1) % _PRIME
-    # Contexts that differ little have sums that differ little until their bits are mixed.
+    # Similar contexts have similar sums until their bits are mixed.
     hashed = (hashed ^ (hashed >> 16)) * _MIXER % _PRIME
     return hashed ^ (hashed >> 15)
 
@@ -44,13 +44,13 @@ def goldfish_mask(input_ids: Tensor, document_ids: Tensor, context: int, rate: f
     """Mark the tokens whose label is ignored.
 
     Args:
-        input_ids: ``[B, T]`` int64.
-        document_ids: ``[B, T]`` int64, -1 for padding.
-        context: how many tokens before it decide about a token, h.
-        rate: share of the contexts after which a label is ignored, in [0, 1].
+        input_ids: Token ids ``[B, T]`` int64.
+        document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
+        context: Number of preceding tokens that determine whether a label is ignored, h.
+        rate: Fraction of the contexts after which a label is ignored, in [0, 1].
 
     Returns:
-        ``[B, T]`` bool; false where fewer than h tokens of the document stand before.
+        ``[B, T]`` bool; false where fewer than h tokens of the document precede.
 
     >>> import torch
     >>> ids = torch.arange(100_000)[None]
@@ -63,29 +63,28 @@ def goldfish_mask(input_ids: Tensor, document_ids: Tensor, context: int, rate: f
 
 
 class Goldfish(Regularizer):
-    """Leave out of the loss the labels that a hash of the tokens before them picks.
+    """Exclude labels from the loss that a hash of the preceding tokens selects.
 
-    Whether a label counts depends on the h tokens before it alone. So a passage that occurs again,
-    in another epoch, document or batch, lacks the same labels, and cannot be learned by heart:
+    Whether a label counts depends only on the h tokens before it. A passage that occurs again, in
+    another epoch, document or batch, lacks the same labels and cannot be memorized verbatim:
 
         L = Σ_t G_t · (−ln p_t) / Σ_t G_t,  G_t = 0 if hash(x_{t−h}, …, x_{t−1}) < rate, else 1
 
-    The hash is ours: the window of the published code includes the label itself, and its product
-    of ids is 0 wherever an id is 0. The first h tokens of a document always count, as the
-    beginnings of most documents are alike, and one hash would decide for all of them; so do the
-    first h tokens of a row that continues a document. A rate that rises only adds to the labels
-    that are ignored.
+    The hash differs from the published code: there the window includes the label itself, and the
+    product of ids is 0 if one id is 0. The first h tokens of a document always count: most
+    documents start similarly, and one hash would decide for all of them. So do the first h tokens
+    of a row that continues a document. A rising rate only adds to the ignored labels.
 
     Source:
         Hans et al. 2024, arXiv 2406.10209, section 3.
 
     Args:
-        curriculum: share of the labels that are ignored, 1/k of the paper, over training; a number
-            is constant.
-        context: how many tokens before it decide about a label, h.
+        curriculum: Fraction of ignored labels, 1/k in the paper, over training; a number is
+            constant.
+        context: Number of preceding tokens that determine whether a label is ignored, h.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> Goldfish().curriculum(0.5)
     0.25
@@ -100,15 +99,15 @@ class Goldfish(Regularizer):
         self.context = context
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
-        """Refuse another one, which would pick from the same labels."""
+        """Reject a second goldfish loss, which would select the same labels."""
         if any(isinstance(other, Goldfish) for other in others):
             raise ValueError(
-                "Goldfish: expected one of them, got two, whose hash picks the same labels: take "
-                "the one of the higher rate"
+                "Goldfish: expected one Goldfish, got two, which select the same labels: keep "
+                "the one with the higher rate"
             )
 
     def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
-        """Take the labels that the hash picks out of the loss and of its denominator."""
+        """Exclude the labels that the hash selects from the loss and its denominator."""
         rate = self.curriculum(step.progress)
         dropped = goldfish_mask(step.input_ids, step.document_ids, self.context, rate)
         step.log("drop_rate", (dropped & step.valid).sum() / step.valid.sum().clamp(min=1))

@@ -1,4 +1,4 @@
-"""Exclude from the loss the tokens that the model is least sure of."""
+"""Exclude tokens with the most uncertain predictions from the loss."""
 
 from dataclasses import replace
 from typing import Literal
@@ -16,16 +16,16 @@ ExclusionScope = Literal["document", "sequence", "batch"]
 
 
 def is_highest_entropy(entropy: Tensor, valid: Tensor, groups: Tensor, share: float) -> Tensor:
-    """Mark, within each group, exactly ``⌊share · n⌋`` valid tokens: those of highest entropy.
+    """Mark, within each group, exactly the ``⌊share · n⌋`` valid tokens of highest entropy.
 
     Args:
-        entropy: ``[B, T]``; what is NaN is never marked, nor counted in n.
-        valid: ``[B, T]`` bool.
-        groups: ``[B, T]`` int64 in ``[0, B·T)``; tokens of equal number are ranked together.
-        share: in ``[0, 1]``.
+        entropy: Entropies ``[B, T]``; tokens with NaN are never marked, nor counted in n.
+        valid: Mask ``[B, T]`` bool.
+        groups: Group numbers ``[B, T]`` int64 in ``[0, B·T)``; each group is ranked separately.
+        share: Fraction in ``[0, 1]``.
 
     Returns:
-        ``[B, T]`` bool; ties go to the earlier position.
+        ``[B, T]`` bool; ties are resolved in favour of the earlier position.
 
     >>> import torch
     >>> entropy = torch.tensor([[1.0, 3.0, 2.0, 0.0]])
@@ -36,28 +36,29 @@ def is_highest_entropy(entropy: Tensor, valid: Tensor, groups: Tensor, share: fl
 
 
 class HighEntropyExclusion(Regularizer):
-    """Leave out of the loss the tokens of highest predicted entropy.
+    """Exclude the tokens of highest predicted entropy from the loss.
 
-    What the model is least sure of, a small corpus teaches it by heart rather than by rule; such
+    From a small corpus, a model memorizes uncertain tokens instead of learning rules for them. Such
     tokens count neither in the loss nor in its denominator:
 
         L = Σ_t k_t · (−ln p_t) / Σ_t k_t,  k_t = 0 for the ⌊share · n⌋ tokens of highest H_t
 
-    This is the part of EKSFT that needs no reference model; its other parts exclude tokens of high
-    divergence from one and add two penalties. H_t is the entropy of the distribution which predicts
-    x_t; the published code takes that of the token after it. It ranks the tokens of a micro-batch
-    on one device, a single sequence; ``sequence`` is that, however batches are split.
+    This is the part of EKSFT that needs no reference model. Its other parts exclude tokens of high
+    divergence from a reference and add two penalties. H_t is the entropy of the distribution that
+    predicts x_t; the published code uses the entropy of the next token, and ranks the tokens of a
+    micro-batch on one device, a single sequence. ``sequence`` does the same for any micro-batch
+    size.
 
     Source:
         Liu et al. 2026 (EKSFT), arXiv 2605.29303.
 
     Args:
-        curriculum: share of the tokens that are left out, over training; a number is constant.
-        scope: among which tokens the entropies are ranked: a packed document, a row, or the
-            micro-batch of one rank.
+        curriculum: Fraction of excluded tokens, over training; a number is constant.
+        scope: Group in which entropies are ranked: a packed ``document``, a ``sequence`` (row of
+            the batch), or the micro-``batch`` of one rank.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> HighEntropyExclusion().curriculum(0.5)
     0.2
@@ -75,7 +76,7 @@ class HighEntropyExclusion(Regularizer):
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
     ) -> TokenLoss:
-        """Take the tokens of highest entropy out of the loss and of its denominator."""
+        """Exclude the tokens of highest entropy from the loss and its denominator."""
         excluded = is_highest_entropy(
             outputs.entropy,
             step.valid,

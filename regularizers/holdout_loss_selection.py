@@ -1,4 +1,4 @@
-"""Holdout-loss selection: weigh documents by what similar holdout text tells about them."""
+"""Holdout-loss selection: weight documents by how much similar holdout documents help."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,13 @@ from regularizers.training_step import TrainingStep, gather_single_rank
 def min_max_weight(
     gain: Tensor, counted: Tensor, gather: Callable[[Tensor], Tensor] = gather_single_rank
 ) -> Tensor:
-    """Map gains to [0, 1], the least of the batch to 0 and the greatest to 1.
+    """Map gains to [0, 1]: the smallest of the batch to 0 and the largest to 1.
 
     Args:
-        gain: ``[B, T]`` fp32, nats; NaN where unknown.
-        counted: ``[B, T]`` bool, the tokens among which least and greatest are sought.
-        gather: puts together what all ranks give it; called once.
+        gain: Gains ``[B, T]`` fp32, in nats; NaN where unknown.
+        counted: Mask ``[B, T]`` bool of the tokens that determine the smallest and the largest
+            gain.
+        gather: Function that concatenates the tensors of all ranks; called once.
 
     Returns:
         ``[B, T]``, (s − min s) / (max s − min s); 1 where the gain is unknown, and everywhere if
@@ -40,35 +41,35 @@ def min_max_weight(
 
 
 class HoldoutLossSelection(Regularizer):
-    """Weigh each document by how much similar holdout documents help to predict it.
+    """Weight each document by how much similar holdout documents help predict it.
 
-    Holdout text stands for what the model shall become good at (``data.holdout``). A document that
-    the model predicts better with such text before it teaches what that text teaches, and a
-    document that it does not help is noise or off the target. With l the mean loss of a document y
-    under the model before training, and D its nearest holdout documents:
+    Holdout text (``data.holdout``) represents what the model should learn. If such text reduces the
+    loss of a document, the document teaches similar content; if not, it is noise or off-topic. With
+    l the mean loss of a document y under the model before training, and D its nearest holdout
+    documents:
 
         s = l(y) − l(y | D)
         w = (s − min s) / (max s − min s)
         weight = 1 + strength · (w − 1)
 
-    Least and greatest are those of the documents of a micro-batch over all ranks, so that at
-    strength 1 its best document counts fully and its worst not at all. A micro-batch in which all
-    gains are equal, such as one that holds a single document, and a document of unknown gain count
-    fully.
+    Minimum and maximum are over the documents of a micro-batch on all ranks. At strength 1, its
+    best document has weight 1 and its worst has weight 0. Documents of unknown gain have weight 1,
+    and so have all documents of a micro-batch with equal gains, such as a single document.
 
-    The paper scores prompt and answer, (x, y); here x, if there is one, belongs to the document,
-    and the loss counts the labels alone. A document that was cut into chunks has a gain for each.
-    The paper may score again during training, by default it does not, and neither do we.
+    The paper scores prompt and answer, (x, y); here a prompt x is part of the document, and the
+    loss counts only labels. If a document was split into chunks, each chunk has its own gain. The
+    paper can repeat the scoring during training, but does not by default; this implementation never
+    does.
 
     Source:
         Zhang et al. 2025, arXiv 2510.14459.
 
     Args:
-        curriculum: strength in [0, 1], over training; a number is constant.
-        neighbours: holdout documents that stand before each training document.
+        curriculum: Strength in [0, 1], over training; a number is constant.
+        neighbours: Number of holdout documents that precede each training document.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> HoldoutLossSelection(neighbours=2).requirements.holdout_neighbours
     2
@@ -81,7 +82,7 @@ class HoldoutLossSelection(Regularizer):
         if neighbours < 1:
             raise ValueError(
                 f"HoldoutLossSelection neighbours: expected at least 1, got {neighbours}: the "
-                "paper takes 3"
+                "paper uses 3"
             )
         self.neighbours = neighbours
 
@@ -91,7 +92,7 @@ class HoldoutLossSelection(Regularizer):
         return Requirements(holdout_neighbours=self.neighbours)
 
     def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
-        """Let documents that holdout text does not help count less."""
+        """Reduce the weight of documents that holdout text does not help."""
         assert step.holdout_gain is not None, "it is required"
         strength = self.curriculum(step.progress)
         selected = min_max_weight(step.holdout_gain, step.valid, step.gather)

@@ -1,4 +1,4 @@
-"""Label smoothing: a share of the probability of the label goes to all words alike."""
+"""Label smoothing: spread a fraction of the label's probability over the vocabulary."""
 
 from dataclasses import replace
 
@@ -14,10 +14,10 @@ def smoothed_loss(loss: Tensor, logsumexp: Tensor, mean_logit: Tensor, epsilon: 
     """Mix a loss with the cross-entropy to the uniform distribution.
 
     Args:
-        loss: any shape, nats; the cross-entropy to the label.
-        logsumexp: same shape, ln Σ_v exp z_v.
-        mean_logit: same shape, Σ_v z_v / V; so −Σ_v ln p_v / V is the difference of both.
-        epsilon: share of the uniform distribution, in [0, 1].
+        loss: Cross-entropy to the label, any shape, in nats.
+        logsumexp: Same shape, ln Σ_v exp z_v.
+        mean_logit: Same shape, Σ_v z_v / V; −Σ_v ln p_v / V is the difference of both.
+        epsilon: Fraction of the uniform distribution, in [0, 1].
 
     Returns:
         Same shape.
@@ -32,24 +32,24 @@ def smoothed_loss(loss: Tensor, logsumexp: Tensor, mean_logit: Tensor, epsilon: 
 
 
 class LabelSmoothing(Regularizer):
-    """Aim at the label mixed with the uniform distribution.
+    """Mix the target with the uniform distribution.
 
-    A share ε of the target's probability is spread evenly over the V words of the vocabulary, so
-    that no logit need grow without bound:
+    A fraction ε of the target's probability is spread evenly over the vocabulary of size V, so that
+    no logit has to grow without bound:
 
         L = (1 − ε) · (−ln p_t) − ε · Σ_v ln p_v / V
 
-    The second term is the log-partition less the mean logit, which the fused head tells: no
-    ``[B, T, V]`` tensor is made.
+    The second term is the log-partition minus the mean logit. The fused head computes both, without
+    a ``[B, T, V]`` tensor.
 
     Source:
         Szegedy et al. 2016, arXiv 1512.00567, section 7.
 
     Args:
-        curriculum: share ε of the uniform distribution, over training; a number is constant.
+        curriculum: Fraction ε of the uniform distribution, over training; a number is constant.
 
     Raises:
-        ValueError: if ε leaves [0, 1].
+        ValueError: If ε is outside [0, 1].
 
     >>> LabelSmoothing().curriculum(0.5)
     0.1

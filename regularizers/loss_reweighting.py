@@ -1,4 +1,4 @@
-"""Dynamic loss-based reweighting: documents that are learned already count less."""
+"""Dynamic loss-based reweighting: reduce the weight of documents that are already learned."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,18 +19,18 @@ def lin_upper_weights(
     temperature: float,
     gather: Callable[[Tensor], Tensor] = gather_single_rank,
 ) -> Tensor:
-    """Weigh each sample by its loss, relative to the losses of all samples on all ranks.
+    """Weight each sample by its loss, relative to the losses of all samples on all ranks.
 
     Args:
-        losses: any shape, fp32; of the sample of which each element is a part.
-        shares: same shape; what part of its sample each element is, so that those of one sample
-            add up to 1; 0 where there is no sample.
-        temperature: r, above 0; the higher, the more uniform.
-        gather: concatenates the ``[1, 2]`` tensors of all ranks.
+        losses: Loss of the sample of each element, any shape, fp32.
+        shares: Fraction of its sample that each element is, same shape; those of one sample sum to
+            1. 0 where there is no sample.
+        temperature: Temperature r, above 0; higher values give more uniform weights.
+        gather: Function that concatenates the ``[1, 2]`` tensors of all ranks.
 
     Returns:
-        The shape of the losses: n·w, which is 1 on average over all n samples; 1 where there is
-        no sample.
+        The weights n·w, same shape, which average to 1 over all n samples; 1 where there is no
+        sample.
 
     >>> lin_upper_weights(torch.tensor([1.0, 2.0, 3.0]), torch.ones(3), 1.0)
     tensor([0.4661, 1.2670, 1.2670])
@@ -49,31 +49,31 @@ def lin_upper_weights(
 
 
 class LossReweighting(Regularizer):
-    """Let documents of low loss count less.
+    """Reduce the weight of documents with a low loss.
 
-    The samples are the packed documents, each as far as it lies within its row. Their mean losses
-    l are scaled to h in [−1, 1] over the micro-batches of all ranks; the lower half then loses
-    weight (LinUpper), the more the lower the temperature r:
+    Samples are the parts of packed documents within one row. Their mean losses l are scaled to h in
+    [−1, 1] over the micro-batches of all ranks. The lower half then loses weight (LinUpper); a
+    lower temperature r increases the effect:
 
         h = (2·l − max l − min l) / (max l − min l),   f = min(h + 1, 1),   w = softmax(f / r)
         L = Σ_i n·w_i Σ_t −ln p_θ(x_it) / N
 
     over n documents with N tokens in all. A document counts once in the softmax and by its tokens
-    in the loss, as in the authors' code; documents of which no label counts take no part. Weights
-    have no gradient. The paper's δ, the range of h, is 1, as only δ/r matters. The first losses
-    say little: the authors leave the first 1,000 of 20,000 steps uniform, as the default
-    curriculum does, or let r start high, as a curriculum of the temperature can.
+    in the loss, as in the authors' code. Documents without a label that counts are left out.
+    Weights have no gradient. The paper's δ, the range of h, is 1, because only δ/r matters. The
+    first losses carry little information: the authors keep the first 1,000 of 20,000 steps uniform,
+    as the default curriculum does, or start with a high r, as a curriculum of the temperature can.
 
     Source:
         Sow et al. 2025, arXiv 2502.06733, LinUpper; default r as in the authors' configurations.
 
     Args:
-        curriculum: how far the weights are from 1, over training: 0 is plain training, 1 the
-            method; a number is constant.
-        temperature: r over training, above 0; a number is constant.
+        curriculum: Interpolation between uniform weights (0) and the method (1), over training; a
+            number is constant.
+        temperature: Temperature r over training, above 0; a number is constant.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> LossReweighting().curriculum(0.04)
     0.0
@@ -92,7 +92,7 @@ class LossReweighting(Regularizer):
         if not lowest > 0:
             raise ValueError(
                 "LossReweighting temperature: expected numbers above 0 throughout training, "
-                f"got {lowest:g}: start high instead of at 0, and set no warmup"
+                f"got {lowest:g}: start above 0, and set no warmup"
             )
 
     def on_token_loss(

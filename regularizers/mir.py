@@ -1,4 +1,4 @@
-"""Masked-input regularization: predict the same text from a masked copy, too."""
+"""Masked-input regularization: predict the same text from a masked copy too."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,13 +23,13 @@ from regularizers.training_step import TrainingStep, Vocabulary
 def masked_inputs(
     alterable: Tensor, max_share: float, kept_prefix: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw which tokens are masked: in each row a share of its own, r ~ U(0, max_share).
+    """Draw the tokens to mask: in each row with a probability of its own, r ~ U(0, max_share).
 
     Args:
-        alterable: ``[B, T]`` bool, the tokens that may be masked.
-        max_share: largest probability of being masked.
-        kept_prefix: number of tokens at the start of each row that are kept.
-        generator: source of the draws.
+        alterable: Mask ``[B, T]`` bool of the tokens that may be masked.
+        max_share: Largest mask probability.
+        kept_prefix: Number of tokens at the start of each row that are never masked.
+        generator: Random number generator.
 
     Returns:
         ``[B, T]`` bool.
@@ -46,32 +46,32 @@ def masked_inputs(
 
 
 class MIR(Regularizer):
-    """Add the loss of a second pass whose input is randomly masked.
+    """Add the loss of a second pass with randomly masked input.
 
-    In each row of the batch a share r of the input tokens is masked, drawn anew in each step, and
-    the model predicts every token from what is left of those before it, in addition to the
-    ordinary pass:
+    In each row of the batch, input tokens are masked with probability r, drawn again in each step.
+    The model predicts every token from the remaining tokens before it, in addition to the ordinary
+    pass:
 
         L = Σ_t (−ln p_θ(x_t | x_<t) − λ·ln p_θ(x_t | mask(x_<t))) / N,   r ~ U(0, ½)
 
-    Both losses are of the same tokens, with the same weights: what another regularizer leaves out
-    of the loss is left out of both. The paper masks by a word that is new to the model; here a
-    zero vector does, as few tokenizers have a mask token. Special tokens are kept. A step takes
-    about twice as long; at strength 0 the second pass is left out.
+    Both losses are of the same tokens, with the same weights: a token that another regularizer
+    excludes is excluded from both. The paper masks by a new token; here a zero vector is the
+    default, because few tokenizers have a mask token. Special tokens are kept. A step takes about
+    twice as long; at strength 0 the second pass is skipped.
 
     Source:
         Xu et al. 2026, arXiv 2606.06888, masked-input regularization.
 
     Args:
-        curriculum: factor λ of the second loss, over training; a number is constant.
-        max_share: largest probability with which a token of a row is masked, in (0, 1].
-        kept_prefix: number of tokens at the start of each row that are never masked.
-        replacement: what stands for a masked token: a ``zero`` vector, the tokenizer's
+        curriculum: Factor λ of the second loss, over training; a number is constant.
+        max_share: Largest mask probability of a row, in (0, 1].
+        kept_prefix: Number of tokens at the start of each row that are never masked.
+        replacement: Replacement of a masked token: a ``zero`` vector, the tokenizer's
             ``mask_token``, a ``random_token`` of the vocabulary without special tokens, or the
-            ``mean_embedding`` of the batch's tokens.
+            ``mean_embedding`` of the tokens in the batch.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> MIR().requirements.second_forward
     True
@@ -97,11 +97,11 @@ class MIR(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        """A second pass."""
+        """A second forward pass."""
         return Requirements(second_forward=True)
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
-        """Refuse a replacement that the tokenizer does not have."""
+        """Reject a replacement that the tokenizer does not support."""
         require_replacement("MIR", self.replacement, vocabulary)
 
     def on_token_loss(

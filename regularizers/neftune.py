@@ -19,14 +19,15 @@ def neftune_noise(
     """Draw noise of magnitude α/√(L·D) for each number of the embeddings.
 
     Args:
-        alterable: ``[B, T]`` bool, the tokens that get noise.
-        document_ids: ``[B, T]`` int64, -1 for padding; a document's number of tokens is its L.
-        dimensions: of an embedding, D.
-        alpha: the strength α.
-        generator: source of the noise.
+        alterable: Mask ``[B, T]`` bool of the tokens that get noise.
+        document_ids: Document numbers ``[B, T]`` int64, -1 for padding; L is the number of tokens
+            of a document.
+        dimensions: Number of embedding dimensions, D.
+        alpha: Strength α.
+        generator: Random number generator.
 
     Returns:
-        ``[B, T, D]`` fp32, 0 where a token gets none.
+        ``[B, T, D]`` fp32, 0 where a token gets no noise.
 
     >>> alterable, document_ids = torch.tensor([[True, False]]), torch.tensor([[0, 0]])
     >>> noise = neftune_noise(alterable, document_ids, 8, 5.0, torch.Generator().manual_seed(0))
@@ -43,25 +44,25 @@ def neftune_noise(
 class NEFTune(Regularizer):
     """Add uniform noise to the embeddings.
 
-    To each number of an embedding e of D numbers, in a document of L tokens, is added:
+    Each number of an embedding e of D numbers, in a document of L tokens, gets noise:
 
         e + α/√(L·D) · U(−1, 1)
 
-    so that the noise of a whole document has an expected Euclidean norm of about α/√3, whatever
-    its length. L is the true length of each packed document, as the model attends to nothing
-    beyond it: packing does not change the noise, and the original's one padded example per row is
-    the case of one document. Ports that take the length of the row instead give packed short
-    documents less noise. Padding gets none, as in the original; special tokens, which the original
-    perturbs, count in L and get none either.
+    so that the noise of a whole document has an expected Euclidean norm of about α/√3, independent
+    of its length. L is the true length of each packed document, because the model attends only
+    within it. Packing thus does not change the noise, and the original case, one padded example per
+    row, is a row with one document. Ports that use the length of the row give packed short
+    documents less noise. As in the original, padding gets none. Special tokens count in L and get
+    none either; the original perturbs them.
 
     Source:
         Jain et al. 2023, arXiv 2310.05914, algorithm 1; lengths as in the authors' training code.
 
     Args:
-        curriculum: noise α over training; a number is constant. The paper tries 5, 10 and 15.
+        curriculum: Noise α over training; a number is constant. The paper uses 5, 10 and 15.
 
     Raises:
-        ValueError: if the noise is negative or not finite.
+        ValueError: If the noise is negative or not finite.
 
     >>> NEFTune().curriculum(0.5)
     5.0

@@ -1,6 +1,6 @@
-"""What a forward pass tells about each token, and what is made of it.
+"""Outputs of a forward pass for each token, and the losses derived from them.
 
-B rows in the batch, T tokens in a row, V words in the vocabulary.
+B rows in the batch, T tokens in a row, V vocabulary size.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from regularizers.functional import (
 
 
 class Predictions(Protocol):
-    """The distributions p(· | x_<t) of a forward pass, however they are held."""
+    """The distributions p(· | x_<t) of a forward pass, in any representation."""
 
     def kl_divergences(self, other: Any) -> tuple[Tensor, Tensor]:
         """Return KL(own ‖ other) and KL(other ‖ own) of each token.
@@ -31,22 +31,22 @@ class Predictions(Protocol):
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a forward pass tells about each token.
+    """Statistics of a forward pass for each token.
 
     Args:
         nll: ``[B, T]`` fp32, −ln p(x_t | x_<t), with gradient; 0 where the label is ignored.
-        entropy: ``[B, T]`` fp32 nats of p(· | x_<t); NaN where nothing predicts x_t.
-            With gradient only if that is required.
+        entropy: ``[B, T]`` fp32 nats of p(· | x_<t); NaN where nothing predicts x_t. With gradient
+            only if required.
         logsumexp: ``[B, T]`` fp32, ln Σ_v exp z_v of the same logits, with gradient.
-        mean_logit: ``[B, T]`` fp32, Σ_v z_v / V, with gradient; label smoothing by ε makes the loss
-            (1 − ε)·nll + ε·(logsumexp − mean_logit).
-        correct: ``[B, T]`` bool, whether no word is likelier than the label.
-        logits: ``[B, T, V]`` aligned likewise (row t predicts x_t), only if a regularizer requires
-            them, as they are the largest tensor of a step.
-        weighted_loss: scalar, Σ weight·nll with gradient, if the weights were known before the
-            pass. Then nothing else has a gradient, which saves a quarter of the head's arithmetic.
-        predictions: for :meth:`kl_divergence` where there are no logits; only if a regularizer
-            requires the divergence.
+        mean_logit: ``[B, T]`` fp32, Σ_v z_v / V, with gradient. Label smoothing by ε uses it: the
+            loss is (1 − ε)·nll + ε·(logsumexp − mean_logit).
+        correct: ``[B, T]`` bool, whether no token is more likely than the label.
+        logits: ``[B, T, V]``, aligned in the same way (row t predicts x_t); only if a regularizer
+            requires them, because they are the largest tensor of a step.
+        weighted_loss: Scalar Σ weight·nll with gradient, if the weights were known before the pass.
+            Then no other output has a gradient, which saves a quarter of the head's operations.
+        predictions: Predictions for :meth:`kl_divergence` if there are no logits; only if a
+            regularizer requires the divergence.
     """
 
     nll: Tensor
@@ -59,16 +59,16 @@ class Outputs:
     predictions: Predictions | None = None
 
     def kl_divergence(self, other: "Outputs") -> Tensor:
-        """Compute KL(p ‖ q) of each token, p being these outputs' prediction and q the others'.
+        """Compute KL(p ‖ q) of each token; p is the prediction of these outputs, q of the others.
 
         Args:
-            other: of another pass over the same tokens, or of a reference model.
+            other: Outputs of another pass over the same tokens, or of a reference model.
 
         Returns:
-            ``[B, T]`` fp32 nats, 0 where nothing predicts the token; gradients flow to both sides.
+            ``[B, T]`` fp32 nats, 0 where nothing predicts the token; both sides get gradients.
 
         Raises:
-            ValueError: if one of both passes kept neither logits nor predictions.
+            ValueError: If a pass kept neither logits nor predictions.
 
         >>> ids = torch.tensor([[0, 1]])
         >>> passes = [
@@ -84,16 +84,16 @@ class Outputs:
         return kl_divergence(log_p, log_q).masked_fill(self.entropy.isnan(), 0.0)
 
     def kl_divergences(self, other: "Outputs") -> tuple[Tensor, Tensor]:
-        """Compute KL(p ‖ q) and KL(q ‖ p) of each token, for little more than one of them costs.
+        """Compute KL(p ‖ q) and KL(q ‖ p) of each token, for little more than the cost of one.
 
         Args:
-            other: as in :meth:`kl_divergence`.
+            other: As in :meth:`kl_divergence`.
 
         Returns:
             Both, each as :meth:`kl_divergence` returns it.
 
         Raises:
-            ValueError: if one of both passes kept neither logits nor predictions.
+            ValueError: If a pass kept neither logits nor predictions.
 
         >>> ids = torch.tensor([[0, 1]])
         >>> passes = [
@@ -107,8 +107,8 @@ class Outputs:
             return self.kl_divergence(other), other.kl_divergence(self)
         if self.predictions is None or other.predictions is None:
             raise ValueError(
-                "kl_divergence: expected outputs that keep their predictions, got some that do "
-                "not: set divergence=True in the requirements of the regularizer"
+                "kl_divergence: expected outputs with predictions, got outputs without: set "
+                "divergence=True in the requirements of the regularizer"
             )
         return self.predictions.kl_divergences(other.predictions)
 
@@ -123,14 +123,14 @@ class Outputs:
         """Compute the outputs from the logits of any causal LM.
 
         Args:
-            logits: ``[B, T, V]`` as the model returns them: row t predicts x_{t+1}.
-            labels: ``[B, T]`` int64, aligned with the inputs; -100 is ignored, and so are padding
-                and the first token of a document.
-            document_ids: ``[B, T]`` int64, -1 for padding.
-            entropy_gradient: let gradients flow into the entropy.
+            logits: Logits ``[B, T, V]`` as the model returns them: row t predicts x_{t+1}.
+            labels: Labels ``[B, T]`` int64, aligned with the inputs; -100 is ignored, and so are
+                padding and the first token of a document.
+            document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
+            entropy_gradient: Whether the entropy has a gradient.
 
         Returns:
-            The outputs, aligned with the inputs; logits included.
+            The outputs, aligned with the inputs, including logits.
 
         >>> ids = torch.tensor([[0, 1]])
         >>> Outputs.from_logits(torch.zeros(1, 2, 4), ids, torch.zeros_like(ids)).entropy
@@ -150,7 +150,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """Per-token loss and weight; the training loss is Σ weight·loss / Σ weight.
+    """Loss and weight of each token; the training loss is Σ weight·loss / Σ weight.
 
     Args:
         loss: ``[B, T]`` fp32, 0 where the label is ignored.

@@ -1,4 +1,4 @@
-"""R-Drop: two passes under dropout shall agree."""
+"""R-Drop: make the predictions of two passes under dropout agree."""
 
 from dataclasses import replace
 
@@ -15,11 +15,11 @@ def symmetric_kl(first: Outputs, second: Outputs) -> Tensor:
     """Compute ½ (KL(p ‖ q) + KL(q ‖ p)) of each token, in nats.
 
     Args:
-        first: of one pass.
-        second: of another pass over the same tokens.
+        first: Outputs of one pass.
+        second: Outputs of another pass over the same tokens.
 
     Returns:
-        ``[B, T]`` fp32, 0 where nothing predicts the token; gradients flow to both sides.
+        ``[B, T]`` fp32, 0 where nothing predicts the token; both sides get gradients.
 
     >>> import torch
     >>> ids = torch.tensor([[0, 1]])
@@ -35,27 +35,27 @@ def symmetric_kl(first: Outputs, second: Outputs) -> Tensor:
 
 
 class RDrop(Regularizer):
-    """Let two passes under dropout make the same predictions.
+    """Make the predictions of two passes under dropout agree.
 
-    Each step runs the model twice on the same input; dropout makes the predictions p and q of a
+    Each step runs the model twice on the same input. Dropout makes the predictions p and q of a
     token differ. The loss of a token is:
 
         ℓ = ½ (−ln p(x_t) − ln q(x_t)) + α·½ (KL(p ‖ q) + KL(q ‖ p))
 
     as in the authors' published code, in which both terms are means over the two passes. The
-    paper's equation adds up the losses of both passes instead, so that its α is twice this one.
-    Tokens count in the divergence as they do in the loss, with the same weights. What other
-    regularizers draw is the same in both passes. A step takes about twice as long; at strength 0
-    the second pass is left out, as its loss has the same expectation.
+    paper's equation sums the losses of both passes instead, so its α is twice this one. Tokens have
+    the same weights in the divergence as in the loss. Other regularizers draw the same random
+    numbers in both passes. A step takes about twice as long; at strength 0 the second pass is
+    skipped, because its loss has the same expectation.
 
     Source:
         Liang et al. 2021, arXiv 2106.14448, section 2.1.
 
     Args:
-        curriculum: factor α of the divergence, over training; a number is constant.
+        curriculum: Factor α of the divergence, over training; a number is constant.
 
     Raises:
-        ValueError: if the factor is negative or not finite.
+        ValueError: If the factor is negative or not finite.
 
     >>> RDrop().requirements.dropout
     True
@@ -67,7 +67,7 @@ class RDrop(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        """A second pass, dropout that makes it differ, and divergences."""
+        """A second pass, dropout inside the model, and divergences."""
         return Requirements(second_forward=True, dropout=True, divergence=True)
 
     def on_token_loss(

@@ -1,4 +1,4 @@
-"""Random token dropout, and the controls that show whether entropy matters."""
+"""Random token dropout, and controls for the effect of entropy."""
 
 from regularizers.base import EntropySource
 from regularizers.curricula import Curriculum
@@ -7,39 +7,39 @@ from regularizers.token_dropout import Scope, Selection, Target, TokenDropout
 
 
 class RandomTokenDropout(TokenDropout):
-    """Drop input tokens that are chosen by chance, or by entropy at a matched rate.
+    """Drop input tokens at random, or by entropy at a matched rate.
 
-    Of the n tokens of a sequence that may be dropped, ``select`` ranks some first; each of these
-    candidates is dropped with the probability γ that the curriculum gives:
+    ``select`` ranks the n eligible tokens of a sequence. The first of them are the candidates, each
+    of which is dropped with the probability γ of the curriculum:
 
         candidates = the first ⌊quantile · n⌋
         E[share dropped] = quantile · γ
 
-    Labels are kept, the loss counts at all positions and nothing is rescaled. With the
-    ``quantile`` and ``curriculum`` of an EntroDrop run, as many tokens are dropped as in that run,
-    so a difference between them is due to *which* tokens are dropped; ``high_entropy`` is the
-    opposite control.
+    Labels are kept, the loss counts at all positions, and nothing is rescaled. With the
+    ``quantile`` and ``curriculum`` of an EntroDrop run, the same number of tokens is dropped as in
+    that run. A difference between them is then due to *which* tokens are dropped. ``high_entropy``
+    is the opposite control.
 
     Source:
         Gao et al. 2025, arXiv 2510.04071 (``select: random``).
 
     Args:
-        curriculum: probability that a candidate is dropped, over training; a number is constant.
-        select: the candidates are a ``random`` subset, or those of ``high_entropy`` or
+        curriculum: Probability that a candidate is dropped, over training; a number is constant.
+        select: Candidates: a ``random`` subset, or the tokens of ``high_entropy`` or
             ``low_entropy``.
-        quantile: share of the eligible tokens that are candidates, in (0, 1]; the drop rate is
-            this share times the probability.
-        target: drop the ``input`` token, its ``loss``, or ``both``.
-        replacement: what stands for a dropped input: a ``zero`` vector, the tokenizer's
+        quantile: Fraction of the eligible tokens that are candidates, in (0, 1]. The drop rate is
+            this fraction times the probability.
+        target: What is dropped: the ``input`` token, its ``loss``, or ``both``.
+        replacement: Replacement of a dropped input: a ``zero`` vector, the tokenizer's
             ``mask_token``, a ``random_token`` of the vocabulary without special tokens, or the
-            ``mean_embedding`` of the batch's tokens.
-        scope: candidates are taken per packed ``document``, per ``sequence`` (row of the batch),
-            from the whole ``batch``, or against the distribution over the ``corpus``.
-        entropy_source: ``last_epoch``, ``reference`` or ``online``, as in EntroDrop; unused if
-            ``select`` is ``random``.
+            ``mean_embedding`` of the tokens in the batch.
+        scope: Group in which tokens are ranked: each packed ``document``, each ``sequence`` (row of
+            the batch), the whole ``batch``, or the distribution over the ``corpus``.
+        entropy_source: Source of the entropies: ``last_epoch``, ``reference`` or ``online``, as in
+            EntroDrop; unused if ``select`` is ``random``.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> RandomTokenDropout(curriculum=0.3).requirements.entropy is None
     True

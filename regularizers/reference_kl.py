@@ -10,26 +10,26 @@ from regularizers.training_step import TrainingStep
 
 
 class ReferenceKL(Regularizer):
-    """Penalise the divergence of the base model's predictions from the model's.
+    """Penalize divergence from the predictions of the base model.
 
-    A frozen reference model, by default the model as it was before training, predicts the same
-    tokens from clean input, and what the model forgets of its predictions costs:
+    A frozen reference model, by default the model before training, predicts the same tokens from
+    clean input. The divergence of the trained model from its predictions is added to the loss:
 
         ℓ = −ln p_θ(x_t) + λ·KL(p_base ‖ p_θ)
 
-    This limits forgetting: the direction of the divergence makes the model keep probability on
-    whatever the base model thinks likely. Tokens count in it as they do in the loss: with the same
-    weights, and prompts whose labels are ignored not at all.
+    This limits forgetting: this direction of the divergence makes the model keep probability on all
+    tokens that the base model finds likely. Tokens have the same weights in the divergence as in
+    the loss; prompts with ignored labels do not count.
 
     Source:
-        Li et al. 2024, arXiv 2407.08374 (OrthSR), whose self-regularization this is for language
-        models: divergence of words instead of classes.
+        Li et al. 2024, arXiv 2407.08374 (OrthSR); its self-regularization, with the divergence over
+        tokens instead of classes.
 
     Args:
-        curriculum: factor λ of the divergence, over training; a number is constant.
+        curriculum: Factor λ of the divergence, over training; a number is constant.
 
     Raises:
-        ValueError: if the factor is negative or not finite.
+        ValueError: If the factor is negative or not finite.
 
     >>> ReferenceKL().requirements.reference
     True
@@ -41,7 +41,7 @@ class ReferenceKL(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        """A frozen model, and divergences."""
+        """A reference model, and divergences."""
         return Requirements(reference=True, divergence=True)
 
     def on_token_loss(

@@ -1,4 +1,4 @@
-"""What may stand for a dropped input token."""
+"""Replacements of dropped input tokens."""
 
 from typing import Literal
 
@@ -17,15 +17,15 @@ NO_MASK_TOKEN = (
 
 
 def require_replacement(name: str, replacement: Replacement, vocabulary: Vocabulary) -> None:
-    """Refuse a vocabulary that holds nothing to replace tokens by.
+    """Check that a vocabulary supports a replacement.
 
     Args:
-        name: of the regularizer.
-        replacement: what stands for a token.
-        vocabulary: the tokenizer's.
+        name: Name of the regularizer, for the error message.
+        replacement: Replacement of a token.
+        vocabulary: Vocabulary of the tokenizer.
 
     Raises:
-        ValueError: if it has no mask token or no ordinary one, and the replacement is one.
+        ValueError: If the replacement needs a mask token or an ordinary token, and there is none.
 
     >>> require_replacement("MIR", "random_token", Vocabulary(size=9, special_ids=(0,)))
     """
@@ -34,9 +34,9 @@ def require_replacement(name: str, replacement: Replacement, vocabulary: Vocabul
     ordinary = set(range(vocabulary.size)).difference(vocabulary.special_ids)
     if replacement == "random_token" and not ordinary:
         raise ValueError(
-            f"{name}: expected a tokenizer with words that are not special, of which one is drawn "
-            f"for a token, got {vocabulary.size} ids, all special: take another tokenizer, or a "
-            "method that draws no words"
+            f"{name}: expected a tokenizer with ordinary tokens to draw from, got "
+            f"{vocabulary.size} ids, all special: use another tokenizer, or a method that draws "
+            "no tokens"
         )
 
 
@@ -50,21 +50,21 @@ def replace_ids(
     """Return token ids in which dropped tokens are a mask token or a random ordinary token.
 
     Args:
-        input_ids: ``[B, T]`` int64.
-        dropped: ``[B, T]`` bool.
-        replacement: ``zero`` and ``mean_embedding`` leave the ids alone.
-        vocabulary: knows the mask id and the special ids, which are never drawn.
-        generator: source of the random ids.
+        input_ids: Token ids ``[B, T]`` int64.
+        dropped: Mask ``[B, T]`` bool.
+        replacement: Replacement; ``zero`` and ``mean_embedding`` do not change the ids.
+        vocabulary: Vocabulary with the mask id and the special ids, which are never drawn.
+        generator: Random number generator.
 
     Returns:
-        ``[B, T]`` int64, a new tensor where anything changes.
+        ``[B, T]`` int64, a new tensor if anything changes.
 
     Raises:
-        ValueError: if the tokenizer has no mask token and the replacement is one.
+        ValueError: If the replacement is the mask token and the tokenizer has none.
 
-    >>> words = Vocabulary(size=9, mask_id=7)
+    >>> vocabulary = Vocabulary(size=9, mask_id=7)
     >>> drop = torch.tensor([[False, True]])
-    >>> replace_ids(torch.tensor([[3, 4]]), drop, "mask_token", words, torch.Generator())
+    >>> replace_ids(torch.tensor([[3, 4]]), drop, "mask_token", vocabulary, torch.Generator())
     tensor([[3, 7]])
     """
     if replacement == "mask_token":
@@ -106,13 +106,13 @@ def replace_embeddings(
     """Return embeddings in which dropped tokens are zero or the batch's mean embedding.
 
     Args:
-        embeddings: ``[B, T, D]``, any floating dtype.
-        dropped: ``[B, T]`` bool.
-        replacement: ``mask_token`` and ``random_token`` leave the embeddings alone.
-        present: ``[B, T]`` bool, the tokens over which the mean is taken.
+        embeddings: Embeddings ``[B, T, D]``, any floating dtype.
+        dropped: Mask ``[B, T]`` bool.
+        replacement: Replacement; ``mask_token`` and ``random_token`` do not change the embeddings.
+        present: Mask ``[B, T]`` bool of the tokens that the mean is over.
 
     Returns:
-        ``[B, T, D]``, same dtype, a new tensor where anything changes.
+        ``[B, T, D]``, same dtype, a new tensor if anything changes.
 
     >>> replace_embeddings(torch.ones(1, 1, 2), torch.tensor([[True]]), "zero", torch.ones(1, 1))
     tensor([[[0., 0.]]])

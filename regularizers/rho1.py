@@ -1,4 +1,4 @@
-"""Rho-1: learn from the tokens that the model could still learn."""
+"""Rho-1: learn only from tokens on which the model can still improve."""
 
 from dataclasses import replace
 from typing import Literal
@@ -14,29 +14,29 @@ RankingScope = Literal["batch", "sequence", "document"]
 
 
 class Rho1(Regularizer):
-    """Leave out of the loss the tokens of lowest excess over a reference model.
+    """Exclude the tokens of lowest excess loss over a reference model.
 
-    A frozen reference model, ideally trained on text of the kind that is wanted, tells how well
-    each token can be predicted. Of the tokens that count, the share s of lowest excess loss Δ is
-    left out, exactly ⌊s·n⌋ of n:
+    A frozen reference model, ideally trained on text of the desired kind, estimates how well each
+    token can be predicted. Of the n tokens that count, the ⌊s·n⌋ of lowest excess loss Δ are
+    excluded:
 
         Δ_t = ln p_ref(x_t) − ln p_θ(x_t)
         L = −Σ_t m_t·ln p_θ(x_t) / Σ_t m_t,   m_t = 0 for the share s of lowest Δ, otherwise 1
 
-    The excess is signed: tokens that the model predicts better than the reference go first. By
-    default a token is ranked among all of the micro-batch of its device, as in the paper.
+    The excess is signed: tokens that the model predicts better than the reference are excluded
+    first. By default, tokens are ranked within the micro-batch of a device, as in the paper.
 
     Source:
         Lin et al. 2024, arXiv 2404.07965, section 2.2.
 
     Args:
-        curriculum: share s that is left out, over training; a number is constant. The paper keeps
-            60 % of general text and 70 % of mathematics.
-        scope: tokens are ranked within the whole ``batch``, each ``sequence`` (row of the batch) or
-            each packed ``document``.
+        curriculum: Excluded fraction s, over training; a number is constant. The paper keeps 60 %
+            of general text and 70 % of mathematics.
+        scope: Group in which tokens are ranked: the whole ``batch``, each ``sequence`` (row of the
+            batch) or each packed ``document``.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> Rho1().curriculum(0.5)
     0.4
@@ -51,13 +51,13 @@ class Rho1(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        """A frozen model."""
+        """A reference model."""
         return Requirements(reference=True)
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
     ) -> TokenLoss:
-        """Take the tokens of lowest excess out of the loss and of its denominator."""
+        """Exclude the tokens of lowest excess from the loss and its denominator."""
         share = self.curriculum(step.progress)
         assert step.reference is not None, "Regularizers refuses a step without it"
         excess = outputs.nll.detach() - step.reference().nll

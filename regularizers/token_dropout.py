@@ -1,4 +1,4 @@
-"""How tokens are dropped, whichever are chosen: shared by EntroDrop and its random controls."""
+"""Token dropout: the base class of EntroDrop and its random controls."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -28,7 +28,7 @@ Scope = Literal["document", "sequence", "batch", "corpus"]
 
 
 def ranking_groups(document_ids: Tensor, scope: Scope) -> Tensor:
-    """Number the groups within which tokens are ranked, ``[B, T]`` int64 in ``[0, B·T)``.
+    """Return the number of each token's ranking group, ``[B, T]`` int64 in ``[0, B·T)``.
 
     >>> ranking_groups(torch.tensor([[0, 1], [0, 0]]), "document")
     tensor([[0, 1],
@@ -43,7 +43,7 @@ def ranking_groups(document_ids: Tensor, scope: Scope) -> Tensor:
 
 
 def require_choice(name: str, value: str, choices: Any) -> None:
-    """Refuse a value that is not one of a ``Literal``'s.
+    """Check that a value is one of the choices of a ``Literal``.
 
     >>> require_choice("target", "input", Target)
     """
@@ -52,25 +52,25 @@ def require_choice(name: str, value: str, choices: Any) -> None:
 
 
 class TokenDropout(Regularizer):
-    """Base class: drop, with probability γ(progress), tokens chosen by their entropy or by chance.
+    """Base class: drop tokens, selected by entropy or at random, with probability γ(progress).
 
     Within each group of ``scope``, the candidates are the ``⌊quantile · n⌋`` eligible tokens that
-    ``select`` ranks first; each is dropped with probability γ, redrawn every step. So the expected
-    rate is quantile·γ whatever ``select`` is, and two methods that differ in it alone are matched.
-    Special tokens, padding and the first token of a document are never eligible, nor are tokens
-    whose entropy is needed and unknown.
+    ``select`` ranks first. Each is dropped with probability γ, drawn again in each step. The
+    expected rate is quantile·γ for every ``select``, so two methods that differ only in it are
+    matched. Special tokens, padding and the first token of a document are never eligible, nor are
+    tokens whose entropy is needed and unknown.
 
     Args:
-        select: which tokens are the candidates.
-        quantile: share of the eligible tokens that are candidates, in (0, 1].
-        curriculum: probability γ that a candidate is dropped, over training; a number is constant.
-        target: what is dropped.
-        replacement: what stands for a dropped input.
-        scope: among which tokens the candidates are ranked.
-        entropy_source: where entropies come from.
+        select: Which tokens are the candidates.
+        quantile: Fraction of the eligible tokens that are candidates, in (0, 1].
+        curriculum: Probability γ that a candidate is dropped, over training; a number is constant.
+        target: What is dropped.
+        replacement: Replacement of a dropped input.
+        scope: Group in which tokens are ranked.
+        entropy_source: Source of the entropies.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class TokenDropout(Regularizer):
         require_choice(f"{name} entropy_source", entropy_source, EntropySource)
         if scope == "corpus" and select != "random" and entropy_source == "online":
             raise ValueError(
-                f"{name} scope: 'corpus' ranks against the entropies of all tokens, which "
-                "entropy_source 'online' never has at once: use 'last_epoch' or 'reference', or "
+                f"{name} scope: 'corpus' needs the entropies of all tokens at once, which "
+                "entropy_source 'online' does not provide: use 'last_epoch' or 'reference', or "
                 "scope 'sequence'"
             )
         self.curriculum = as_curriculum(curriculum)
@@ -110,15 +110,15 @@ class TokenDropout(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        """Entropies of the inputs, unless chance selects."""
+        """Entropies of the inputs, unless the selection is random."""
         return Requirements(entropy=None if self.select == "random" else self.entropy_source)
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
-        """Refuse a replacement that the tokenizer does not have."""
+        """Reject a replacement that the tokenizer does not support."""
         require_replacement(type(self).__name__, self.replacement, vocabulary)
 
     def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
-        """Replace dropped tokens by other ids, if that is the replacement."""
+        """Replace the ids of dropped tokens, if the replacement is an id."""
         if self.target == "loss" or self.replacement not in ("mask_token", "random_token"):
             return input_ids
         generator = step.generator()
@@ -126,14 +126,14 @@ class TokenDropout(Regularizer):
         return replace_ids(input_ids, dropped, self.replacement, step.vocabulary, generator)
 
     def on_embeddings(self, embeddings: Tensor, step: TrainingStep) -> Tensor:
-        """Replace the embeddings of dropped tokens, if that is the replacement."""
+        """Replace the embeddings of dropped tokens, if the replacement is an embedding."""
         if self.target == "loss" or self.replacement not in ("zero", "mean_embedding"):
             return embeddings
         dropped = self.drop_mask(step, step.generator())
         return replace_embeddings(embeddings, dropped, self.replacement, step.document_ids >= 0)
 
     def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
-        """Take dropped tokens out of the loss and of its denominator, if they are the target."""
+        """Exclude dropped tokens from the loss and its denominator, if the loss is a target."""
         if self.target == "input":
             return token_weight
         return token_weight.masked_fill(self.drop_mask(step, step.generator()), 0.0)
@@ -168,7 +168,8 @@ class TokenDropout(Regularizer):
         if step.corpus_entropy is None:
             raise ValueError(
                 f"{type(self).__name__} scope: 'corpus' needs TrainingStep.corpus_entropy, "
-                "got None: provide quantiles of the corpus' entropies, or use scope 'sequence'"
+                "got None: provide quantiles of the entropies of the corpus, or use scope "
+                "'sequence'"
             )
         if self.select == "low_entropy":
             return torch.quantile(step.corpus_entropy, self.quantile)

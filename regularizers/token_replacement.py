@@ -1,4 +1,4 @@
-"""Token replacement noise: random words in the input, true words in the labels."""
+"""Token replacement: random tokens in the input, original tokens in the labels."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,25 @@ from regularizers.training_step import TrainingStep, Vocabulary
 
 
 class TokenReplacement(Regularizer):
-    """Replace input tokens by random words; the labels stay.
+    """Replace input tokens by random tokens; labels do not change.
 
-    Each token of the input that is neither special nor padding becomes, with probability p, a word
+    Each input token that is neither special nor padding is replaced, with probability p, by a token
     drawn uniformly from the vocabulary without its special tokens:
 
         x̃_t = u_t ~ U(V without special tokens)   with probability p, otherwise x_t
         L = −Σ_t ln p_θ(x_t | x̃_<t) / N
 
-    A drawn word may be the one that stands there: a share ``p·(1 − 1/|V|)`` of the tokens changes.
-    The first token of a document is replaced like any other, unless it is special.
+    The drawn token may equal the original: a fraction ``p·(1 − 1/|V|)`` of the tokens changes. The
+    first token of a document is replaced like any other, unless it is special.
 
     Source:
         Chen et al. 2026, arXiv 2606.16246, random token replacement.
 
     Args:
-        curriculum: probability p of being replaced, over training; a number is constant.
+        curriculum: Replacement probability p, over training; a number is constant.
 
     Raises:
-        ValueError: if the probability leaves [0, 1].
+        ValueError: If the probability is outside [0, 1].
 
     >>> TokenReplacement().curriculum(0.5)
     0.05
@@ -42,11 +42,11 @@ class TokenReplacement(Regularizer):
         require_probability("TokenReplacement curriculum", self.curriculum)
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
-        """Refuse a tokenizer that has special tokens alone."""
+        """Reject a tokenizer without ordinary tokens."""
         require_replacement("TokenReplacement", "random_token", vocabulary)
 
     def on_input_ids(self, input_ids: Tensor, step: TrainingStep) -> Tensor:
-        """Replace tokens that chance chooses."""
+        """Replace tokens at random."""
         p, generator = self.curriculum(step.progress), step.generator()
         replaced = step.alterable & bernoulli(input_ids.shape, p, generator)
         step.log("drop_rate", replaced.sum() / step.alterable.sum().clamp(min=1))

@@ -1,4 +1,4 @@
-"""What a hook may know about the step in which it is called.
+"""Information about the current step for the hooks of a regularizer.
 
 B rows in the batch, T tokens in a row, D embedding dimensions.
 """
@@ -18,12 +18,12 @@ from regularizers.outputs import Outputs
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a regularizer may know about the tokenizer.
+    """Facts about the tokenizer.
 
     Args:
-        size: number of ids that the tokenizer knows, V.
-        special_ids: ids of control tokens, which regularizers never alter.
-        mask_id: id of the mask token, if there is one.
+        size: Number of token ids, V.
+        special_ids: Ids of control tokens, which regularizers never change.
+        mask_id: Id of the mask token; None if there is none.
     """
 
     size: int
@@ -32,24 +32,25 @@ class Vocabulary:
 
 
 class SecondForward(Protocol):
-    """Run the model being trained once more, with gradient."""
+    """Run the trained model again, with gradient."""
 
     def __call__(
         self, input_ids: Tensor | None = None, perturb: Callable[[Tensor], Tensor] | None = None
     ) -> Outputs:
         """Return the outputs for other inputs against the same labels.
 
-        Args:
-            input_ids: ``[B, T]`` int64; None means the clean tokens.
-            perturb: maps embeddings ``[B, T, D]`` to new ones; None leaves them clean.
+        Without arguments, the first pass is repeated with its corruptions and with new dropout
+        inside the model. Logits are included if they are required.
 
-        Without any argument the first pass is repeated as it was, corruptions included, with
-        fresh dropout inside the model. Logits come along if they are required.
+        Args:
+            input_ids: Token ids ``[B, T]`` int64; None for the clean tokens.
+            perturb: Function that maps embeddings ``[B, T, D]`` to new ones; None for clean
+                embeddings.
         """
 
 
 def gather_single_rank(values: Tensor) -> Tensor:
-    """Gather nothing: what a loop on one device does.
+    """Return the values of the only rank, for loops on one device.
 
     >>> gather_single_rank(torch.ones(2))
     tensor([1., 1.])
@@ -59,32 +60,34 @@ def gather_single_rank(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """All that a hook may need to know about one micro-batch.
+    """One micro-batch and its position in training.
 
     Args:
-        input_ids: ``[B, T]`` int64, the uncorrupted tokens.
-        labels: ``[B, T]`` int64, aligned with ``input_ids`` (not shifted); -100 does not count.
-        document_ids: ``[B, T]`` int64, one number per packed document of a row, -1 for padding.
-        vocabulary: sizes and special ids of the tokenizer.
-        entropy: ``[B, T]`` fp32 nats of p(· | x_<t), NaN where unknown; None if nobody requires it.
-        corpus_entropy: ``[Q]`` fp32, evenly spaced quantiles of the entropies of the corpus.
-        progress: share of all optimizer steps that are done, in [0, 1].
-        global_step: optimizer steps done.
-        epoch: passes over the data done.
-        micro_batch: index of this micro-batch within its optimizer step.
-        rank: data-parallel rank; ranks of one tensor-parallel group share it.
-        seed: seed of the run.
-        stream: tells apart the random numbers of several regularizers.
-        second_forward: runs the model again; None if nobody requires it.
-        reference: runs the frozen reference model on the clean inputs; None if nobody requires it.
-        teacher: runs the model with the moving average of its weights on the clean inputs, in eval
-            mode and without gradient; None if nobody requires it.
-        holdout_gain: ``[B, T]`` fp32, by how many nats a token the loss of its document falls if
-            similar holdout documents stand before it, under the model before training; NaN where
-            unknown; None if nobody requires it.
-        gather: puts together what all data-parallel ranks give it, ``[n, ...]`` each, along the
-            first dimension, without gradient; every rank must call it equally often.
-        metrics: where :meth:`log` collects scalars.
+        input_ids: Uncorrupted token ids ``[B, T]`` int64.
+        labels: Labels ``[B, T]`` int64, aligned with ``input_ids`` (not shifted); -100 is ignored.
+        document_ids: Number ``[B, T]`` int64 of each packed document in its row, -1 for padding.
+        vocabulary: Vocabulary size and special ids of the tokenizer.
+        entropy: Entropies ``[B, T]`` fp32 of p(· | x_<t) in nats, NaN where unknown; None if not
+            required.
+        corpus_entropy: Evenly spaced quantiles ``[Q]`` fp32 of the entropies of the corpus.
+        progress: Fraction of all optimizer steps that are done, in [0, 1].
+        global_step: Number of optimizer steps that are done.
+        epoch: Number of passes over the data that are done.
+        micro_batch: Index of this micro-batch in its optimizer step.
+        rank: Data-parallel rank; the ranks of one tensor-parallel group share it.
+        seed: Seed of the run.
+        stream: Index that separates the random numbers of several regularizers.
+        second_forward: Function that runs the model again; None if not required.
+        reference: Function that runs the frozen reference model on the clean inputs; None if not
+            required.
+        teacher: Function that runs the model with the moving average of its weights on the clean
+            inputs, in eval mode and without gradient; None if not required.
+        holdout_gain: Gains ``[B, T]`` fp32, in nats per token: how much the loss of a token's
+            document falls, under the model before training, if similar holdout documents precede
+            it. NaN where unknown; None if not required.
+        gather: Function that concatenates the tensors ``[n, ...]`` of all data-parallel ranks along
+            the first dimension, without gradient; all ranks must call it equally often.
+        metrics: Scalars collected by :meth:`log`.
     """
 
     input_ids: Tensor
@@ -109,27 +112,22 @@ class TrainingStep:
 
     @cached_property
     def valid(self) -> Tensor:
-        """``[B, T]`` bool: tokens whose loss counts; nothing predicts the start of a document."""
+        """``[B, T]`` bool: tokens whose loss counts; first tokens of documents never do."""
         return predicted_labels(self.labels, self.document_ids) != IGNORE_INDEX
 
     @cached_property
     def alterable(self) -> Tensor:
-        """``[B, T]`` bool: tokens that a regularizer may alter: neither special nor padding."""
+        """``[B, T]`` bool: tokens that a regularizer may change: neither special nor padding."""
         special_ids = ids_tensor(self.vocabulary.special_ids, self.input_ids.device)
         return (self.document_ids >= 0) & ~torch.isin(self.input_ids, special_ids)
 
     def generator(self) -> torch.Generator:
-        """Return a generator on the device of the inputs, the same at every call of one step.
-
-        It depends on seed, global step, micro-batch, rank and stream alone, so that a resumed run
-        draws what the uninterrupted one would have drawn, and two hooks of one regularizer that
-        draw alike get the same mask.
-        """
+        """Return a generator on the device of the inputs, in the same state at each call in a step."""
         key = (self.seed, self.global_step, self.micro_batch, self.rank, self.stream)
         digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
         seed = int.from_bytes(digest, "little", signed=True)
         return torch.Generator(self.input_ids.device).manual_seed(seed)
 
     def log(self, name: str, value: Tensor) -> None:
-        """Hand a scalar tensor to the loop's logger, averaged over micro-batches."""
+        """Report a scalar tensor to the loggers, averaged over micro-batches."""
         self.metrics[name] = value.detach()

@@ -1,4 +1,4 @@
-"""WaveBound: the loss of a token is kept above that of an averaged model."""
+"""WaveBound: keep the loss of each token above the loss of an averaged model."""
 
 import torch
 from torch import Tensor
@@ -13,13 +13,13 @@ def wave_bound(loss: Tensor, teacher_loss: Tensor, epsilon: float) -> Tensor:
     """Reflect losses at a bound, just below the losses of a teacher.
 
     Args:
-        loss: of any shape.
-        teacher_loss: of the same shape.
-        epsilon: by how much the bound is below it.
+        loss: Losses of any shape.
+        teacher_loss: Losses of the teacher, same shape.
+        epsilon: Distance of the bound below the teacher's loss.
 
     Returns:
-        Of the same shape: the loss itself above the bound; below it as far above the bound, so
-        that its gradient is reversed.
+        Same shape: the loss itself above the bound; below it, the loss reflected at the bound,
+        which reverses its gradient.
 
     >>> wave_bound(torch.tensor([3.0, 1.0]), torch.tensor([2.5, 2.5]), 0.5)
     tensor([3., 3.])
@@ -29,27 +29,29 @@ def wave_bound(loss: Tensor, teacher_loss: Tensor, epsilon: float) -> Tensor:
 
 
 class WaveBound(Regularizer):
-    """Keep the loss of each token above that of a teacher, which averages the weights.
+    """Keep the loss of each token above the loss of a teacher with averaged weights.
 
-    Below the bound the gradient is reversed, so that no token is learned further than the slower
-    teacher, whose weights are the moving average of the model's, has learned it:
+    The weights of the teacher are the moving average of the model's weights, so it learns more
+    slowly. Where a loss is below the bound, its gradient is reversed. No token is then learned
+    further than the teacher has learned it:
 
         L'_t = (1 − s)·L_t + s·(|L_t − b_t| + b_t),   b_t = L̄_t − ε
 
-    The method bounds single outputs of time-series models; here, the loss L_t of each token. The
-    teacher's L̄_t is its −ln p on the clean tokens, in eval mode. The interpolation by s is ours.
+    The original method bounds single outputs of time-series models; here it bounds the loss L_t of
+    each token. The teacher's L̄_t is its −ln p on the clean tokens, in eval mode. The interpolation
+    by s is an addition of this project.
 
     Source:
         Cho et al. 2022, arXiv 2210.14303, section 4.2.
 
     Args:
-        curriculum: s in [0, 1], over training; a number is constant.
-        epsilon: ε, nats, by how much the bound is below the teacher's loss.
-        decay: of the teacher's weights per optimizer step, in [0, 1); for a run of n steps at most
-            about 1 − 10/n, else the teacher, and with it the model, stays behind.
+        curriculum: Strength s in [0, 1], over training; a number is constant.
+        epsilon: Distance ε of the bound below the teacher's loss, in nats.
+        decay: Decay of the teacher's weights per optimizer step, in [0, 1). For a run of n steps,
+            use at most about 1 − 10/n; otherwise the teacher, and with it the model, lags behind.
 
     Raises:
-        ValueError: if a setting is out of range.
+        ValueError: If a setting is out of range.
 
     >>> WaveBound().requirements.teacher
     0.99
@@ -79,7 +81,7 @@ class WaveBound(Regularizer):
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
     ) -> TokenLoss:
-        """Reflect the losses that are below the bound."""
+        """Reflect losses below the bound."""
         strength = self.curriculum(step.progress)
         assert step.teacher is not None
         teacher_loss = step.teacher().nll.detach()

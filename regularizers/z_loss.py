@@ -1,4 +1,4 @@
-"""The z-loss: log-partitions are kept near zero."""
+"""Z-loss: keep log-partitions near zero."""
 
 from torch import Tensor
 
@@ -13,9 +13,9 @@ def z_penalty(logsumexp: Tensor, valid: Tensor, factor: float) -> Tensor:
     """Return a factor times the mean squared log-partition, a scalar.
 
     Args:
-        logsumexp: ``[B, T]``, ln Σ_v exp z_v.
-        valid: ``[B, T]`` bool, the tokens that count.
-        factor: c.
+        logsumexp: Log-partitions ``[B, T]``, ln Σ_v exp z_v.
+        valid: Mask ``[B, T]`` bool of the tokens that count.
+        factor: Factor c.
 
     >>> import torch
     >>> z_penalty(torch.tensor([[3.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool), 0.1)
@@ -25,20 +25,20 @@ def z_penalty(logsumexp: Tensor, valid: Tensor, factor: float) -> Tensor:
 
 
 class ZLoss(Regularizer):
-    """Penalise the squared log-partition.
+    """Penalize the squared log-partition.
 
-    The loss does not change if a constant is added to all logits; the penalty keeps them from
-    drifting, which matters in low precision:
+    Adding a constant to all logits does not change the loss. The penalty keeps them from drifting,
+    which matters in low precision:
 
         L = mean(−ln p_t) + c · mean((ln Z_t)²),  Z_t = Σ_v exp z_v
 
-    The mean square is that of all tokens with a label, whatever their weights.
+    The mean square is over all tokens with a label, independent of their weights.
 
     Source:
         Chowdhery et al. 2022 (PaLM), arXiv 2204.02311, section 5.
 
     Args:
-        curriculum: factor c, over training; a number is constant.
+        curriculum: Factor c, over training; a number is constant.
 
     >>> ZLoss().curriculum(0.5)
     0.0001

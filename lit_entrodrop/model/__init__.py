@@ -1,1 +1,1 @@
-"""Any Hugging Face causal LM, its head and its sizes."""
+"""Hugging Face causal LMs: loading, the fused head, sizes and FLOPs."""

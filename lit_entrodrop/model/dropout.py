@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from lit_entrodrop.model.probing import eval_mode, model_arguments, probe_ids
 from lit_entrodrop.runtime.seeding import seed_default_generators
 
-# What architectures call the settings of each part.
+# Names of the settings of each part in different architectures.
 SETTINGS = {
     "attention": ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob"),
     "hidden": (
@@ -25,27 +25,28 @@ SETTINGS = {
     ),
     "embedding": ("embd_pdrop", "embed_dropout", "embedding_dropout"),
 }
-# Values that nothing else of a model has.
+# Values that no other attribute of a model has.
 MARKS = {"attention": 0.1357, "hidden": 0.2468, "embedding": 0.3579}
-# Of blocks that norm what a sub-block returns before they add it.
+# Norms that some blocks apply to the output of a branch before they add it.
 POST_NORMS = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),
     ("post_self_attn_layernorm", "post_mlp_layernorm"),
 )
 
-REMEDY = "set it to 0, or take another part of lm.dropout"
+REMEDY = "set it to 0, or use another part of lm.dropout"
 
-Place = tuple[Any, str]  # an object, and the name under which it keeps its probability
+DropoutAttribute = tuple[Any, str]  # an object and the name of its attribute
 
 
 @dataclass
 class DropoutConfig:
-    """Dropout inside the model, in place of all that its own configuration says.
+    """Dropout inside the model, instead of the dropout in its own configuration.
 
     Args:
-        attention: probability for attention weights.
-        hidden: probability for what each attention and each MLP adds to the residual stream.
-        embedding: probability for the embeddings of the tokens.
+        attention: Dropout probability of the attention weights.
+        hidden: Dropout probability of the output of each attention and MLP, before it is added to
+            the residual stream.
+        embedding: Dropout probability of the token embeddings.
     """
 
     attention: float = 0.0
@@ -53,7 +54,7 @@ class DropoutConfig:
     embedding: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no probability below 1."""
+        """Check that all probabilities are in [0, 1)."""
         for part, probability in asdict(self).items():
             if not 0 <= probability < 1:
                 raise ValueError(
@@ -62,14 +63,14 @@ class DropoutConfig:
                 )
 
 
-class Drop:
-    """Forward hook that drops elements of what a module returns, in train mode.
+class DropoutHook:
+    """Forward hook that applies dropout to the output of a module, in train mode.
 
     Args:
-        probability: of an element.
+        probability: Probability of dropping an element.
 
     >>> layer = nn.Identity()
-    >>> _ = layer.register_forward_hook(Drop(1.0))
+    >>> _ = layer.register_forward_hook(DropoutHook(1.0))
     >>> layer(torch.ones(2)), layer.eval()(torch.ones(2))
     (tensor([0., 0.]), tensor([1., 1.]))
     """
@@ -78,7 +79,7 @@ class Drop:
         self.probability = probability
 
     def __call__(self, module: nn.Module, _inputs: Any, output: Any) -> Any:
-        """Return the output, of which the first tensor has lost elements."""
+        """Return the output, with dropout on its first tensor."""
         if isinstance(output, tuple):
             return (self(module, None, output[0]), *output[1:])
         return nn.functional.dropout(output, self.probability, module.training)
@@ -87,19 +88,19 @@ class Drop:
 def set_dropout(
     hf_model: PreTrainedModel, blocks: Sequence[nn.Module], dropout: DropoutConfig
 ) -> None:
-    """Give a model dropout: where its architecture has it, and else by forward hooks.
+    """Set the dropout of a model, by its own settings if it has them, else by forward hooks.
 
-    The configuration of the model stays as it is, so that an exported model has the dropout of the
-    one that was fine-tuned, and none from here.
+    The configuration of the model does not change, so an exported model has the dropout of the
+    original model.
 
     Args:
-        hf_model: the model, without peft around it; it is changed.
-        blocks: its transformer blocks.
-        dropout: of each part.
+        hf_model: The model, without peft around it; modified in place.
+        blocks: Transformer blocks of the model.
+        dropout: Dropout probability of each part.
 
     Raises:
-        ValueError: if the model has no place for a part, or dropout has no effect there; without
-            weights it is not tried out.
+        ValueError: If the model does not support dropout of a part, or dropout has no effect there.
+            The effect is not checked for a model without weights.
     """
     asked = {part: value for part, value in asdict(dropout).items() if value}
     own = _own_places(hf_model, blocks)
@@ -117,12 +118,14 @@ def set_dropout(
         _set(own[part], probability)
 
 
-def _own_places(hf_model: PreTrainedModel, blocks: Sequence[nn.Module]) -> dict[str, list[Place]]:
-    """Return where the architecture keeps its own probabilities.
+def _own_places(
+    hf_model: PreTrainedModel, blocks: Sequence[nn.Module]
+) -> dict[str, list[DropoutAttribute]]:
+    """Return the module attributes in which the architecture keeps its dropout probabilities.
 
-    A setting may be read by several modules, under names of their own, or by none: a model without
-    weights that is built with the marks shows where they arrive. What acts before the blocks is
-    dropout of the embeddings, whatever the setting is called.
+    Several modules may read one setting, under names of their own, or none may. A model without
+    weights, built with marked settings, shows where they arrive. Dropout before the blocks is
+    embedding dropout, whatever the name of its setting.
     """
     config = copy.deepcopy(hf_model.config)
     for part, names in SETTINGS.items():
@@ -132,7 +135,7 @@ def _own_places(hf_model: PreTrainedModel, blocks: Sequence[nn.Module]) -> dict[
     with torch.device("meta"):
         marked = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     within = {module for block in blocks for module in block.modules()}
-    places: dict[str, list[Place]] = {part: [] for part in MARKS}
+    places: dict[str, list[DropoutAttribute]] = {part: [] for part in MARKS}
     for path, twin in marked.named_modules():
         module = hf_model.get_submodule(path)
         for name, value in vars(twin).items():
@@ -151,7 +154,7 @@ def _hooked_modules(
 
 
 def _branches(block: nn.Module) -> list[nn.Module]:
-    """Return the modules whose results a block adds to the residual stream."""
+    """Return the modules whose outputs a block adds to the residual stream."""
     children = dict(block.named_children())
     for names in POST_NORMS:
         if all(name in children for name in names):
@@ -159,35 +162,39 @@ def _branches(block: nn.Module) -> list[nn.Module]:
     return [each for each in children.values() if any(p.dim() > 1 for p in each.parameters())]
 
 
-def _hook(modules: Sequence[nn.Module]) -> list[Place]:
-    places: list[Place] = []
+def _hook(modules: Sequence[nn.Module]) -> list[DropoutAttribute]:
+    places: list[DropoutAttribute] = []
     for module in modules:
-        drop = Drop()
+        drop = DropoutHook()
         module.register_forward_hook(drop)
         places.append((drop, "probability"))
     return places
 
 
-def _set(places: Sequence[Place], probability: float) -> None:
+def _set(places: Sequence[DropoutAttribute], probability: float) -> None:
     for holder, name in places:
         setattr(holder, name, probability)
 
 
-def _require_place(hf_model: PreTrainedModel, part: str, places: Sequence[Place]) -> None:
+def _require_place(
+    hf_model: PreTrainedModel, part: str, places: Sequence[DropoutAttribute]
+) -> None:
     if not places:
         raise ValueError(
-            f"lm.dropout.{part}: expected a model that has a place for it, got "
-            f"{hf_model.config.model_type}, which has none: {REMEDY}"
+            f"lm.dropout.{part}: expected a model that supports it, got "
+            f"{hf_model.config.model_type}, which does not: {REMEDY}"
         )
     if part == "attention" and hf_model.config._attn_implementation == "flex_attention":
         raise ValueError(
-            "lm.dropout.attention: expected an attention that can drop weights, got "
-            "flex_attention, which cannot: set lm.attention to sdpa"
+            "lm.dropout.attention: expected an attention implementation with dropout, got "
+            "flex_attention, which has none: set lm.attention to sdpa"
         )
 
 
-def _require_effect(hf_model: PreTrainedModel, part: str, places: Sequence[Place]) -> None:
-    """Try a part alone on eight tokens: it must change logits in train mode, and there alone."""
+def _require_effect(
+    hf_model: PreTrainedModel, part: str, places: Sequence[DropoutAttribute]
+) -> None:
+    """Check on eight tokens that dropout of a part changes logits in train mode only."""
     before = [_logits(hf_model, training) for training in (True, False)]
     _set(places, 0.5)
     after = [_logits(hf_model, training) for training in (True, False)]
@@ -195,15 +202,15 @@ def _require_effect(hf_model: PreTrainedModel, part: str, places: Sequence[Place
     training, evaluation = (torch.equal(*pair) for pair in zip(before, after, strict=True))
     if training or not evaluation:
         raise ValueError(
-            f"lm.dropout.{part}: expected a model whose logits it changes in training alone, got "
-            f"{hf_model.config.model_type}, in which it does not: {REMEDY}"
+            f"lm.dropout.{part}: expected it to change logits in train mode only, got "
+            f"{hf_model.config.model_type}, where it does not: {REMEDY}"
         )
 
 
 def _require_residual(
-    hf_model: PreTrainedModel, blocks: Sequence[nn.Module], places: Sequence[Place]
+    hf_model: PreTrainedModel, blocks: Sequence[nn.Module], places: Sequence[DropoutAttribute]
 ) -> None:
-    """Drop all that blocks add: they must hand on what they receive, and nothing else."""
+    """Check that blocks return their input if all outputs of their branches are dropped."""
     same = []
 
     def compare(_block: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -218,8 +225,8 @@ def _require_residual(
         handle.remove()
     if not all(same):
         raise ValueError(
-            "lm.dropout.hidden: expected blocks that add what their modules return to their input, "
-            f"got those of {hf_model.config.model_type}, which do not: {REMEDY}"
+            "lm.dropout.hidden: expected blocks that add the outputs of their modules to their "
+            f"input, got {hf_model.config.model_type}, whose blocks do not: {REMEDY}"
         )
 
 

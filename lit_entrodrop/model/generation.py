@@ -1,4 +1,4 @@
-"""Continue texts with any causal LM that runs on batches as in training, sharded or not."""
+"""Generate text with any causal LM by the forward pass of training, sharded or not."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,16 +20,16 @@ def continue_prompts(
     new_tokens: int,
     choose: Callable[[Tensor], Sequence[int]],
 ) -> list[list[int]]:
-    """Continue prompts side by side, by one whole forward pass for each token.
+    """Continue a batch of prompts, with one full forward pass per token.
 
-    A cache of keys and values would be faster, but not every strategy can run with one. All ranks
-    must call this alike: the passes are the same on each.
+    A key-value cache would be faster, but not every strategy supports one. All ranks must call this
+    function with the same arguments, because each runs the same passes.
 
     Args:
-        causal_lm: the model, on the device where it is to run.
-        prompts: of at least one token each.
-        new_tokens: for each prompt; fewer where the model's context ends.
-        choose: maps the logits ``[B, V]`` of the next tokens to the tokens.
+        causal_lm: The model, on the device of the computation.
+        prompts: Token ids of each prompt, at least one.
+        new_tokens: Number of tokens per prompt; fewer where the model's context ends.
+        choose: Function that maps the logits ``[B, V]`` of the next tokens to token ids.
 
     Returns:
         The new tokens of each prompt.
@@ -43,7 +43,7 @@ def continue_prompts(
     context = getattr(causal_lm.unwrapped.config, "max_position_embeddings", None) or math.inf
     lengths = [len(prompt) for prompt in prompts]
     width = int(min(max(lengths) + new_tokens, context))
-    # Later places are not seen by earlier ones, whatever is there.
+    # Later positions do not affect earlier ones, so their ids are arbitrary.
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
     for row, prompt in zip(ids, prompts, strict=True):
         row[: min(len(prompt), width)] = torch.tensor(prompt[:width])
@@ -57,15 +57,15 @@ def continue_prompts(
 
 
 def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:
-    """Return what a model predicts for one place of each row.
+    """Return the prediction of one position in each row.
 
     Args:
-        causal_lm: the model.
-        ids: ``[B, T]`` int64, anything from the place on.
-        ends: ``[B]`` int64, the places.
+        causal_lm: The model.
+        ids: Token ids ``[B, T]`` int64; ids from the position on are ignored.
+        ends: Positions ``[B]`` int64.
 
     Returns:
-        ``[B, V]`` fp32 logits, on the host.
+        Logits ``[B, V]`` fp32, on the CPU.
     """
     batch = {
         "input_ids": ids,
@@ -76,17 +76,17 @@ def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:
     on_device = {name: tensor.to(causal_lm.device) for name, tensor in batch.items()}
     logits = score_clean(causal_lm, on_device, LOGITS).logits
     assert logits is not None, "they are required"
-    # Row t of these predicts x_t.
+    # The logits at t predict token t.
     return logits[torch.arange(len(ids)), ends].float().cpu()
 
 
 def sample_tokens(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:
-    """Choose a token for each row.
+    """Sample a token for each row.
 
     Args:
-        logits: ``[B, V]``, on the host.
-        temperature: that divides them; 0 takes the likeliest token.
-        generator: of random numbers.
+        logits: Logits ``[B, V]``, on the CPU.
+        temperature: Divisor of the logits; 0 selects the most likely token.
+        generator: Random number generator.
 
     >>> sample_tokens(torch.tensor([[0.0, 2.0, 1.0]]), 0.0, torch.Generator())
     [1]
@@ -98,7 +98,7 @@ def sample_tokens(logits: Tensor, temperature: float, generator: torch.Generator
 
 
 def truncate_at(tokens: list[int], end: int | None) -> list[int]:
-    """Return the tokens before the first that ends a text.
+    """Return the tokens before the first end-of-text token.
 
     >>> truncate_at([3, 0, 4], end=0)
     [3]

@@ -1,4 +1,4 @@
-"""Where pretrained models and tokenizers come from: the hub, a folder, a package, a GGUF file."""
+"""Load pretrained models and tokenizers from the hub, a folder, a Python package or a GGUF file."""
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
@@ -27,12 +27,12 @@ PACKAGE_PREFIX = "package:"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a model lies, in the terms of ``from_pretrained``.
+class PretrainedLocation:
+    """Location of a model, as arguments of ``from_pretrained``.
 
     Args:
-        name: a hub name or a folder.
-        gguf_file: name of a GGUF file within it, if the weights are one.
+        name: Hub name or folder.
+        gguf_file: Name of a GGUF file in the folder, if the weights are in one.
     """
 
     name: str
@@ -44,22 +44,22 @@ class Source:
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
 
 
-def locate(source: str) -> Source:
+def locate(source: str) -> PretrainedLocation:
     """Resolve the name of a model or tokenizer.
 
     Args:
-        source: a hub name (``Qwen/Qwen3-0.6B``); a folder; a ``.gguf`` file; or
-            ``package:NAME[/PATH]``, a folder or ``.gguf`` file inside an installed Python package,
-            which is found without importing it.
+        source: Hub name (``Qwen/Qwen3-0.6B``), folder, ``.gguf`` file, or ``package:NAME[/PATH]``:
+            a folder or ``.gguf`` file inside an installed Python package, found without importing
+            it.
 
     Returns:
-        Its place.
+        Its location.
 
     Raises:
-        ValueError: if the package is not installed or the path does not exist.
+        ValueError: If the package is not installed or the path does not exist.
 
     >>> locate("Qwen/Qwen3-0.6B")
-    Source(name='Qwen/Qwen3-0.6B', gguf_file=None)
+    PretrainedLocation(name='Qwen/Qwen3-0.6B', gguf_file=None)
     """
     if source.startswith(PACKAGE_PREFIX):
         path = _package_path(source)
@@ -67,13 +67,13 @@ def locate(source: str) -> Source:
         path = Path(source).expanduser()
         is_hub_name = source.count("/") <= 1 and not source.startswith((".", "/", "~"))
         if not path.exists() and is_hub_name and path.suffix != ".gguf":
-            return Source(source)
+            return PretrainedLocation(source)
     if not path.exists():
         raise ValueError(f"pretrained: expected a model folder or .gguf file, found no {path}")
     if path.is_file():
         if path.suffix != ".gguf":
             raise ValueError(f"pretrained: expected a folder or a .gguf file, got the file {path}")
-        return Source(str(path.parent), path.name)
+        return PretrainedLocation(str(path.parent), path.name)
     return _locate_in_folder(path)
 
 
@@ -81,10 +81,10 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer.
 
     Args:
-        source: see :func:`locate`.
+        source: Location of the tokenizer, see :func:`locate`.
 
     Raises:
-        ValueError: if it cannot be loaded; says why.
+        ValueError: If the tokenizer cannot be loaded.
     """
     place = locate(source)
     try:
@@ -97,11 +97,11 @@ def load_config(source: str, overrides: dict[str, Any]) -> PretrainedConfig:
     """Load the configuration of a pretrained model and change some of its entries.
 
     Args:
-        source: see :func:`locate`.
-        overrides: new values of existing entries, e.g. ``{"attention_dropout": 0.1}``.
+        source: Location of the model, see :func:`locate`.
+        overrides: New values of existing entries, e.g. ``{"attention_dropout": 0.1}``.
 
     Raises:
-        ValueError: if it cannot be loaded, or an override names no entry of the configuration.
+        ValueError: If the configuration cannot be loaded, or an override names an unknown entry.
     """
     place = locate(source)
     try:
@@ -112,10 +112,10 @@ def load_config(source: str, overrides: dict[str, Any]) -> PretrainedConfig:
 
 
 def override_config(config: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedConfig:
-    """Set entries of a configuration in place of its own, refusing unknown names.
+    """Change entries of a configuration in place.
 
     Raises:
-        ValueError: if an override names no entry of the configuration.
+        ValueError: If an override names an unknown entry.
     """
     require_known("lm.config_overrides", config, overrides)
     config.update(overrides)
@@ -123,10 +123,10 @@ def override_config(config: PretrainedConfig, overrides: dict[str, Any]) -> Pret
 
 
 def require_known(name: str, config: PretrainedConfig, entries: Iterable[str]) -> None:
-    """Refuse names that a configuration does not have.
+    """Check that a configuration has all given entries.
 
     Raises:
-        ValueError: naming them, and those that it has.
+        ValueError: If entries are unknown.
     """
     unknown = sorted(entry for entry in entries if not hasattr(config, entry))
     if unknown:
@@ -142,13 +142,13 @@ def load_weights(
     """Load a pretrained causal LM.
 
     Args:
-        source: see :func:`locate`.
-        config: its configuration, overrides included.
-        dtype: dtype of the parameters.
-        attention: name of the attention implementation.
+        source: Location of the model, see :func:`locate`.
+        config: Configuration of the model, including overrides.
+        dtype: Dtype of the parameters.
+        attention: Name of the attention implementation.
 
     Raises:
-        ValueError: if it cannot be loaded, or lacks weights of the model; says why.
+        ValueError: If the model cannot be loaded, or weights are missing.
     """
     place = locate(source)
     quantization = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
@@ -167,7 +167,7 @@ def load_weights(
         raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
     hf_model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
-        # Transformers would train on with random numbers in their place.
+        # Transformers initializes missing weights randomly.
         raise ValueError(
             f"pretrained: expected the weights of {config.model_type} and its head in {source!r}, "
             f"which lacks {len(missing)} of them, the first {missing[0]}: name a complete causal LM"
@@ -205,13 +205,13 @@ def _package_path(source: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / inner
 
 
-def _locate_in_folder(folder: Path) -> Source:
+def _locate_in_folder(folder: Path) -> PretrainedLocation:
     if (folder / "config.json").exists() or (folder / "tokenizer_config.json").exists():
-        return Source(str(folder))
+        return PretrainedLocation(str(folder))
     gguf_files = sorted(folder.glob("*.gguf"))
     if len(gguf_files) != 1:
         raise ValueError(
             f"pretrained: expected config.json or exactly one .gguf file in {folder}, "
             f"found {[file.name for file in gguf_files] or 'neither'}"
         )
-    return Source(str(folder), gguf_files[0].name)
+    return PretrainedLocation(str(folder), gguf_files[0].name)

@@ -1,4 +1,4 @@
-"""What regularizers may know about a tokenizer."""
+"""Facts about a tokenizer that regularizers may use."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -6,10 +6,10 @@ from regularizers import Vocabulary
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-    """Return size, special ids and mask id of a tokenizer.
+    """Return the vocabulary size, special ids and mask id of a tokenizer.
 
-    Special are the named special tokens (bos, eos, pad, …) and every added token that is marked
-    special, such as the turn markers of chat templates.
+    Special ids are those of the named special tokens (bos, eos, pad, …) and of every added token
+    that is marked special, such as the turn markers of chat templates.
     """
     added = tokenizer.added_tokens_decoder.items()
     special_ids = {index for index, token in added if token.special} | set(

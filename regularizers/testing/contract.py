@@ -1,9 +1,7 @@
 """What every regularizer owes its users, as a pytest class."""
 
-import math
-import pickle
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, get_origin, get_type_hints
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import torch
@@ -12,15 +10,15 @@ from torch import Tensor
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.outputs import TokenLoss
-from regularizers.testing.cases import Case, assert_refused, cases_of, takes_strength_above_one
+from regularizers.testing.cases import Case, cases_of
 from regularizers.testing.observing import (
     assert_untouched,
-    differences,
     gradient,
     make_model,
     observe,
 )
-from regularizers.testing.steps import EVALUATION, make_step, on_cuda
+from regularizers.testing.settings_contract import SettingsContract
+from regularizers.testing.steps import make_step, on_cuda
 from regularizers.testing.toy import ToyLM, first_forward, provide
 from regularizers.training_step import TrainingStep
 
@@ -30,7 +28,7 @@ except ImportError as error:
     raise ImportError("regularizers.testing.contract needs pytest: pip install pytest") from error
 
 
-class RegularizerContract:
+class RegularizerContract(SettingsContract):
     """The checks that each regularizer has to pass; subclass it in a test file.
 
     >>> from regularizers import EmbeddingDropout
@@ -258,53 +256,6 @@ class RegularizerContract:
             assert value.shape == ()
             assert value.isfinite()
             assert not value.requires_grad
-
-    def test_copies_behave_alike(self, case: Case) -> None:
-        """A regularizer can be sent to another process."""
-        regularizer = case.build(0.5)
-        copy = pickle.loads(pickle.dumps(regularizer))
-        changed = differences(regularizer, copy)
-        assert not changed, f"expected an unpickled copy to do the same, got other {changed}"
-
-    def test_evaluations_told_again_lead_to_the_same_state(self, case: Case) -> None:
-        """A resumed run, which tells all evaluations again, goes on as it would have."""
-        histories = [{**EVALUATION, "val/loss": loss} for loss in (28.0, 27.0, 29.0)]
-        first, second = case.build(0.5), case.build(0.5)
-        for number, metrics in enumerate(histories):
-            first.on_evaluation(metrics)
-            if number == 0:
-                observe(first, make_step())
-        for metrics in histories:
-            second.on_evaluation(metrics)
-        changed = differences(first, second)
-        assert not changed, (
-            f"expected evaluations to be all that changes a regularizer, got other {changed} "
-            "after a step between them"
-        )
-
-    def test_bad_strengths_are_refused(self, case: Case) -> None:
-        """Strengths below 0, NaN and infinite are refused, and above 1 those of probabilities."""
-        for strength in (-0.1, math.nan, math.inf):
-            assert_refused(case, "curriculum", strength)
-        if takes_strength_above_one(case):
-            # What is no probability takes it at its word, rather than as 1.
-            excessive, full = (observe(case.build(each), make_step())[0] for each in (1.5, 1.0))
-            assert excessive != full, (
-                "expected a refusal of curriculum=1.5, or another effect than that of 1, got the "
-                "same: call require_probability"
-            )
-        else:
-            assert_refused(case, "curriculum", 1.5)
-
-    def test_bad_settings_are_refused_by_name(self, case: Case) -> None:
-        """An error names the setting that is wrong; NaN is wrong for every number."""
-        for name, hint in get_type_hints(case.kind.__init__).items():
-            if name in case.settings or name == "curriculum":
-                continue
-            if get_origin(hint) is Literal:
-                assert_refused(case, name, "no such choice")
-            elif hint in (float, float | None):
-                assert_refused(case, name, math.nan)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_device_is_kept_without_waiting_for_it(self, case: Case) -> None:

@@ -73,5 +73,5 @@ def test_dropped_embeddings_get_no_gradient_and_the_mean_gives_none() -> None:
 )
 def test_vocabulary_without_ordinary_words_is_refused(regularizer: Regularizer) -> None:
     regularizer.check(Vocabulary(3, (0, 2)), [])
-    with pytest.raises(ValueError, match=r"words that are not special.* got 3 ids, all special"):
+    with pytest.raises(ValueError, match=r"ordinary tokens to draw from.* got 3 ids, all special"):
         regularizer.check(Vocabulary(3, (0, 1, 2, 9)), [])

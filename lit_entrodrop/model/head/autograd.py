@@ -1,6 +1,7 @@
-"""What autograd sees of the chunked head: gradients in the forward pass, or logits computed twice.
+"""Autograd functions of the chunked head.
 
-N tokens, D hidden dimensions, V words.
+One computes gradients in the forward pass; the other recomputes the logits in the backward pass.
+N tokens, D hidden dimensions, V vocabulary size.
 """
 
 from collections.abc import Callable
@@ -16,21 +17,21 @@ from regularizers.functional import IGNORE_INDEX
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a backward pass refuse ``create_graph=True``.
+    """Make a backward pass raise under ``create_graph=True``.
 
-    Torch's ``once_differentiable`` lets pass what has a constant incoming gradient, as every loss
-    has, and so would leave this head out of a penalty on gradients without a word.
+    Torch's ``once_differentiable`` does not raise if the incoming gradient is constant, as it is
+    for a loss. A penalty on gradients would then silently ignore this head.
 
     Raises:
-        RuntimeError: in that case.
+        RuntimeError: In the backward pass, if ``create_graph`` is set.
     """
 
     @wraps(backward)
     def refusing(ctx: Any, *upstream: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "head: expected create_graph=False, as the fused head has no second derivative; "
-                "differentiate the logits themselves instead (head 'naive')"
+                "head: expected create_graph=False, because the fused head has no second "
+                "derivative: use head 'naive' instead"
             )
         return backward(ctx, *upstream)
 
@@ -38,7 +39,7 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class WeightedLoss(torch.autograd.Function):
-    """Σ w·loss and the statistics; gradients are computed in the forward pass: 6NDV operations.
+    """Σ w·nll and the statistics, with gradients computed in the forward pass: 6NDV operations.
 
     Differentiable once: a backward pass with ``create_graph=True`` raises a RuntimeError.
     """
@@ -69,7 +70,7 @@ class WeightedLoss(torch.autograd.Function):
     @staticmethod
     @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradients; in place, so that a second backward pass is refused by torch."""
+        """Scale the gradients, in place, so that torch rejects a second backward pass."""
         gradients = [
             None if gradient is None else gradient.mul_(upstream[0])
             for gradient in ctx.saved_tensors
@@ -78,7 +79,7 @@ class WeightedLoss(torch.autograd.Function):
 
 
 class TokenStatistics(torch.autograd.Function):
-    """The statistics with gradient; logits are computed again in the backward pass: 8NDV.
+    """The statistics with gradients; the backward pass recomputes the logits: 8NDV operations.
 
     Differentiable once: a backward pass with ``create_graph=True`` raises a RuntimeError.
     """
@@ -100,7 +101,7 @@ class TokenStatistics(torch.autograd.Function):
     @staticmethod
     @first_order
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Compute the logits of each chunk once more."""
+        """Recompute the logits of each chunk."""
         labels, *tensors = ctx.saved_tensors
 
         def differentiate(rows: slice, statistics: RowStatistics) -> RowGradients:
@@ -123,5 +124,5 @@ def counted_weight(token_weight: Tensor, labels: Tensor, dtype: torch.dtype) -> 
     >>> counted_weight(torch.tensor([torch.nan, 2.0]), torch.tensor([-100, 5]), torch.float32)
     tensor([0., 2.])
     """
-    # A factor of 0 would let through what is NaN.
+    # NaN · 0 is NaN, so the weights are filled.
     return token_weight.detach().to(dtype).masked_fill(labels == IGNORE_INDEX, 0.0)

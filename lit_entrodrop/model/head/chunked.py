@@ -1,6 +1,6 @@
-"""Cross-entropy and entropy over chunks of tokens, never holding all logits.
+"""Cross-entropy and entropy over chunks of tokens.
 
-N tokens, D hidden dimensions, V words, C tokens in a chunk.
+N tokens, D hidden dimensions, V vocabulary size, C tokens in a chunk.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,16 +21,15 @@ from lit_entrodrop.model.head.torch_kernel import (
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """What both passes of :mod:`lit_entrodrop.model.head.autograd` share.
+    """Settings of a pass through the chunked head.
 
     Args:
-        kernel: evaluates rows of logits.
-        chunk_size: tokens per chunk.
-        compute_dtype: of the matrix products.
-        softcap: logits become ``softcap · tanh(logits / softcap)``.
-
-        entropy_gradient: whether gradients flow into the entropy.
-        needs_gradient: whether a backward pass may follow.
+        kernel: Kernel that evaluates rows of logits.
+        chunk_size: Number of tokens per chunk.
+        compute_dtype: Dtype of the matrix products.
+        softcap: Soft cap: logits become ``softcap · tanh(logits / softcap)``; None for no cap.
+        entropy_gradient: Whether the entropy has a gradient.
+        needs_gradient: Whether a backward pass may follow.
     """
 
     kernel: RowKernel
@@ -43,7 +42,7 @@ class HeadSettings:
 
 
 class ChunkedHead:
-    """Statistics of all tokens, chunk by chunk."""
+    """Statistics of all tokens, computed chunk by chunk."""
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class ChunkedHead:
         self.logits = Logits(tensors, settings.softcap, settings.compute_dtype)
 
     def gradient_sums(self, needed: Sequence[bool]) -> GradientSums:
-        """Return sums for the gradients of those tensors that need one."""
+        """Return accumulators for the gradients of the tensors that need one."""
         return GradientSums(self.logits, needed, self.settings.chunk_size)
 
     def statistics(
@@ -67,12 +66,13 @@ class ChunkedHead:
         """Evaluate all rows.
 
         Args:
-            sums: to which the gradients of the rows are added, if given.
-            differentiate: maps rows and their statistics to the gradients of these, for the sums.
+            sums: Accumulators of the gradients; None to compute no gradients.
+            differentiate: Function that maps a slice of rows and their statistics to the gradients
+                of the objective with respect to these statistics.
         """
         differentiate = None if sums is None else differentiate
         size = min(self.settings.chunk_size, len(self.labels))
-        # Fresh memory for every chunk would cost as much as the arithmetic on it.
+        # Allocating memory for every chunk would cost as much as its arithmetic.
         buffer = self.logits.new_chunk(size)
         scratch = self.settings.kernel.scratch(buffer[: self._block_size(buffer)])
         whole = blank_statistics(len(self.labels), self.logits.wide_dtype, self.labels.device)
@@ -91,16 +91,17 @@ class ChunkedHead:
         whole: RowStatistics,
         differentiate: Callable[[slice, RowStatistics], RowGradients] | None,
     ) -> None:
-        """Fill in the statistics of a chunk, block by block; if asked to, leave its slope behind.
+        """Write the statistics of a chunk into ``whole``, block by block.
 
-        The slope is the gradient with respect to the logits before the soft cap.
+        With ``differentiate``, the gradient with respect to the logits before the soft cap replaces
+        the logits in ``chunk``.
         """
         kernel = self.settings.kernel
         for block in slices(rows.start, rows.stop, self._block_size(chunk)):
             part = chunk[block.start - rows.start : block.stop - rows.start]
             damping = self.logits.cap(part, damped=differentiate is not None)
             statistics, state = kernel.evaluate(part, self.labels[block], scratch)
-            # To keep those of each block would pin the memory between them.
+            # Keeping the tensors of each block would fragment memory.
             for total, value in zip(whole, statistics, strict=True):
                 total[block] = value
             if differentiate is not None:
@@ -109,6 +110,6 @@ class ChunkedHead:
                 part.copy_(slope if damping is None else slope.mul_(damping))
 
     def _block_size(self, chunk: Tensor) -> int:
-        # What is not done in place needs memory for one block, not for the chunk.
+        # Out-of-place operations then need memory for one block instead of the chunk.
         in_place = self.settings.kernel.IN_PLACE and self.settings.softcap is None
         return len(chunk) if in_place else block_rows(chunk)

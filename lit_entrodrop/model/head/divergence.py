@@ -1,6 +1,6 @@
-"""Kullback-Leibler divergence between two heads' predictions, over chunks of tokens.
+"""Kullback-Leibler divergence between the predictions of two heads, over chunks of tokens.
 
-N tokens, V words.
+N tokens, V vocabulary size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,27 +20,28 @@ from lit_entrodrop.model.head.torch_kernel import block_rows, sizing_device
 def linear_kl(
     own: LinearHead, other: LinearHead, chunk_size: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Compute KL(p ‖ q) and KL(q ‖ p) of each token, without holding all logits.
+    """Compute KL(p ‖ q) and KL(q ‖ p) of each token, without materializing all logits.
 
-    p is the softmax of ``own`` and q that of ``other``, and KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v).
-    Both directions follow from the same logits, so that the second costs next to nothing. Both
-    sides get gradients; detach the one that should get none. Logits are computed once more in the
-    backward pass, which refuses ``create_graph=True``: there is no second derivative.
+    p is the softmax of ``own`` and q of ``other``, and KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v). Both
+    directions share the logits, so the second adds almost no cost. Both sides get gradients;
+    detach the side that should get none. The backward pass recomputes the logits and rejects
+    ``create_graph=True``: there is no second derivative.
 
-    Serves R-Drop (Liang et al. 2021, arXiv 2106.14448, eq. 2: both directions of two passes over
-    one head) and distillation from a frozen model.
+    Used by R-Drop (Liang et al. 2021, arXiv 2106.14448, eq. 2: both directions of two passes over
+    one head) and by distillation from a frozen model.
 
     Args:
-        own: N tokens and V words; its logits are computed in the dtype of its hidden states.
-        other: as many tokens and words; hidden dimensions may differ.
-        chunk_size: tokens per chunk.
+        own: Head with N tokens and vocabulary size V. Its logits are computed in the dtype of its
+            hidden states.
+        other: Head with the same N and V; hidden dimensions may differ.
+        chunk_size: Number of tokens per chunk; None for half of the default of the head.
 
     Returns:
-        ``[N]`` nats each, fp32 (fp64 for fp64 inputs).
+        Two tensors ``[N]`` in nats, fp32 (fp64 for fp64 inputs).
 
     Raises:
-        ValueError: if shapes do not fit, or chunk_size is no integer above 0.
-        RuntimeError: in the backward pass, if ``create_graph`` is set.
+        ValueError: If shapes do not fit, or chunk_size is not a positive integer.
+        RuntimeError: In the backward pass, if ``create_graph`` is set.
 
     >>> one, other = (LinearHead(torch.ones(1, 1), torch.tensor([[0.0], [z]])) for z in (0, 1))
     >>> linear_kl(one, other)
@@ -50,7 +51,10 @@ def linear_kl(
         check_head("linear_kl", head)
     sizes = [(len(head.hidden), len(head.weight)) for head in (own, other)]
     if sizes[0] != sizes[1]:
-        raise ValueError(f"linear_kl: expected as many tokens and words of both, got {sizes}")
+        raise ValueError(
+            "linear_kl: expected both heads to have the same number of tokens and vocabulary "
+            f"size, got {sizes}"
+        )
     check_chunk_size(chunk_size)
     device = own.hidden.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -58,14 +62,14 @@ def linear_kl(
         _Side(each.softcap, autocast or each.hidden.dtype, len(each.tensors))
         for each in (own, other)
     ]
-    # Two chunks are held at once.
+    # Two chunks are in memory at once.
     chunk_size = chunk_size or default_chunk_size(len(own.weight), sizing_device(own.hidden)) // 2
     with torch.autocast(device, enabled=False):
         return _LinearKL.apply(sides, chunk_size, *own.tensors, *other.tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Side(NamedTuple):
-    """What a :class:`Logits` needs besides its tensors, and how many these are."""
+    """Settings of one head, and its number of tensors."""
 
     softcap: float | None
     dtype: torch.dtype
@@ -79,7 +83,7 @@ class _LinearKL(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.sides, ctx.chunk_size = sides, size
-        pair = _Pair(sides, tensors, size)
+        pair = _PairedLogits(sides, tensors, size)
         divergences = tuple(memory.new_empty(pair.count) for memory in pair.softmaxes)
         for chunk in slices(0, pair.count, size):
             for block in pair.blocks(chunk):
@@ -99,7 +103,7 @@ class _LinearKL(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         needed = _split(ctx.sides, ctx.needs_input_grad[2:])
         with torch.autocast(divergences[0].device.type, enabled=False):
-            pair = _Pair(ctx.sides, tensors, ctx.chunk_size)
+            pair = _PairedLogits(ctx.sides, tensors, ctx.chunk_size)
             sides = [side for side in (0, 1) if any(needed[side])]
             sums = pair.gradient_sums(*needed)
             compared = any(upstream[side] is not None for side in sides)
@@ -108,24 +112,24 @@ class _LinearKL(torch.autograd.Function):
                     if compared:
                         block.compare()
                     for side in sides:
-                        block.leave(side, block.slope(side, divergences, upstream))
+                        block.store_gradient(side, block.slope(side, divergences, upstream))
                 for side in sides:
                     sums[side].add(chunk, pair.chunks[side][: chunk.stop - chunk.start])
-            for place in pair.common:
-                # Autograd would add it a second time.
+            for place in pair.shared:
+                # Autograd would add the shared sum twice.
                 sums[1].totals[place] = None
         return None, None, *sums[0].results(), *sums[1].results()
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Some rows of a chunk.
+    """Logits and probabilities of some rows of a chunk.
 
     Args:
-        rows: which, of all tokens.
-        parts: logits of both sides, where their gradients are to be left.
-        dampings: derivatives of the caps, if any.
-        logits: the same as the parts in full precision; may be overwritten.
+        rows: Slice of these rows among all tokens.
+        parts: Logits of both sides, to be replaced by their gradients.
+        dampings: Derivatives of the soft caps, if any.
+        logits: The logits in full precision; may be overwritten.
         softmaxes: p and q.
     """
 
@@ -136,11 +140,11 @@ class _Block:
     softmaxes: Sequence[Tensor]
 
     def compare(self) -> None:
-        """Turn the logits into ln p − ln q and ln q − ln p."""
+        """Replace the logits by ln p − ln q and ln q − ln p."""
         highest, likeliest = (
             [each.amax(-1, keepdim=True) for each in both] for both in (self.logits, self.softmaxes)
         )
-        # With p = e^(z − m) / s, the likeliest word has 1 / s, which never underflows.
+        # With p = e^(z − m) / s, the most likely token has 1 / s, which never underflows.
         shift = highest[0] - highest[1] - (likeliest[0] / likeliest[1]).log_()
         ratio, opposite = self.logits
         torch.neg(ratio.sub_(opposite).sub_(shift), out=opposite)
@@ -151,7 +155,7 @@ class _Block:
         divergences: Sequence[Tensor],
         upstream: Sequence[Tensor | None],
     ) -> Tensor:
-        """Return the gradient with respect to the logits of a side, after :meth:`compare`.
+        """Return the gradient with respect to the logits of a side; call it after :meth:`compare`.
 
         ∂KL(p ‖ q)/∂z_p = p (ln p − ln q − KL),  ∂KL(q ‖ p)/∂z_p = p − q.
         """
@@ -161,26 +165,26 @@ class _Block:
         )
         own, other, out = self.softmaxes[side], self.softmaxes[1 - side], self.logits[side]
         if along is None:
-            assert across is not None, "autograd has a gradient for one of both"
+            assert across is not None, "one of both has a gradient"
             return torch.sub(own, other, out=out).mul_(across)
         slope = out.sub_(divergences[side][self.rows, None]).mul_(along)
         if across is None:
             return slope.mul_(own)
         return slope.add_(across).mul_(own).addcmul_(other, across, value=-1)
 
-    def leave(self, side: int, slope: Tensor) -> None:
-        """Put the gradient of a side, before its cap, in place of its logits."""
+    def store_gradient(self, side: int, slope: Tensor) -> None:
+        """Replace the logits of a side by their gradient before the soft cap."""
         damping = self.dampings[side]
         self.parts[side].copy_(slope if damping is None else slope.mul_(damping))
 
 
-class _Pair:
-    """The logits of both sides, block by block, in memory that serves for all of them.
+class _PairedLogits:
+    """Logits of both sides, block by block, in reused memory.
 
     Args:
-        sides: of the function.
-        tensors: of the first side, and then of the second.
-        chunk_size: tokens per chunk.
+        sides: Settings of both sides.
+        tensors: Tensors of the first side, followed by those of the second.
+        chunk_size: Number of tokens per chunk.
     """
 
     def __init__(
@@ -202,8 +206,8 @@ class _Pair:
         ]
 
     @property
-    def common(self) -> list[int]:
-        """Places of biases and weights that both sides share; inputs have odd places."""
+    def shared(self) -> list[int]:
+        """Indices of the biases and weights that both sides share; inputs have odd indices."""
         pairs = zip(*(each.originals for each in self.logits), strict=False)
         return [
             place
@@ -212,18 +216,18 @@ class _Pair:
         ]
 
     def gradient_sums(self, own: Sequence[bool], other: Sequence[bool]) -> list[GradientSums]:
-        """Return sums for both sides; what they have in common has the same sum in both.
+        """Return accumulators for both sides; shared tensors have one accumulator.
 
         Args:
-            own: of which tensors of the first side a gradient is needed.
-            other: of which of the second.
+            own: Whether each tensor of the first side needs a gradient.
+            other: Whether each tensor of the second side needs a gradient.
         """
-        alone = [need and place not in self.common for place, need in enumerate(other)]
+        alone = [need and place not in self.shared for place, need in enumerate(other)]
         sums = [
             GradientSums(logits, needed, self.chunk_size)
             for logits, needed in zip(self.logits, (own, alone), strict=True)
         ]
-        for place in self.common:
+        for place in self.shared:
             sums[1].totals[place] = sums[0].totals[place]
         return sums
 
@@ -231,8 +235,8 @@ class _Pair:
         """Compute the logits of a chunk, and yield its blocks.
 
         Args:
-            rows: of the chunk.
-            damped: whether the derivatives of the caps are wanted.
+            rows: Slice of the rows of the chunk.
+            damped: Whether to compute the derivatives of the soft caps.
         """
         chunks = [
             logits.uncapped(rows, out=chunk[: rows.stop - rows.start])

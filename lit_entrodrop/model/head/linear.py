@@ -1,6 +1,6 @@
-"""The head as one function: loss, entropy and what else the logits tell, from hidden states.
+"""The head as one function from hidden states to loss, entropy and other statistics.
 
-N tokens, D hidden dimensions, V words, R ranks of a LoRA adapter.
+N tokens, D hidden dimensions, V vocabulary size, R rank of a LoRA adapter.
 """
 
 from math import isfinite
@@ -19,19 +19,16 @@ MIB = 2**20
 
 
 class HeadOutputs(NamedTuple):
-    """What the head tells about each token; fp32 (fp64 for fp64 inputs).
-
-    Backend ``liger`` with token weights does not tell ``logsumexp`` and ``mean_logit``, which are
-    NaN, nor ``correct``, which is False everywhere.
+    """Statistics of each token; fp32 (fp64 for fp64 inputs).
 
     Args:
         nll: ``[N]``, −ln p(label); 0 where the label is -100.
-        entropy: ``[N]`` nats, full vocabulary; given for ignored labels too.
+        entropy: ``[N]`` nats, over the full vocabulary; also computed for ignored labels.
         logsumexp: ``[N]``, ln Σ_v exp z_v.
-        mean_logit: ``[N]``, Σ_v z_v / V; label smoothing by ε makes the loss
+        mean_logit: ``[N]``, Σ_v z_v / V. Label smoothing by ε uses it: the loss is
             ``(1 − ε)·nll + ε·(logsumexp − mean_logit)``.
-        correct: ``[N]`` bool, whether no word has a higher logit than the label.
-        weighted_loss: scalar, Σ token_weight·loss, if token weights were given.
+        correct: ``[N]`` bool, whether no token has a higher logit than the label.
+        weighted_loss: Scalar Σ token_weight·nll; None without token weights.
     """
 
     nll: Tensor
@@ -58,39 +55,38 @@ def linear_ce_entropy(
 ) -> HeadOutputs:
     """Compute loss and entropy of ``hidden @ weight.T`` over chunks of tokens.
 
-    There are two ways back to the weights:
+    There are two ways to compute gradients:
 
     - With ``token_weight``, gradients are computed in the forward pass and flow from
-      ``weighted_loss`` alone: 6NDV operations (8NDV in fp16, whose gradients must not be rounded
-      before the scale of the loss is known). The other results carry no gradient.
-    - Without, gradients flow from every result but ``correct`` (and ``entropy``, unless asked for),
-      so that any function of them may follow; logits are computed once more in the backward pass:
-      8NDV operations.
+      ``weighted_loss`` only: 6NDV operations (8NDV in fp16, where gradients must not be rounded
+      before the loss scale is known). The other results have no gradient.
+    - Without ``token_weight``, gradients flow from every result except ``correct`` (and
+      ``entropy``, unless ``entropy_gradient`` is set), so any function of them may follow. The
+      backward pass recomputes the logits: 8NDV operations.
 
-    Either way is differentiable once: a backward pass with ``create_graph=True`` is refused.
+    Both are differentiable once: a backward pass with ``create_graph=True`` raises.
 
     Args:
-        hidden: ``[N, D]``, any floating dtype; scale it here if the model scales its logits.
-        weight: ``[V, D]``, as in ``nn.Linear``; if it needs no gradient, 2NDV operations less.
-        labels: ``[N]`` int64, -100 is ignored. PyTorch refuses others outside the vocabulary, on
-            a GPU with an assertion of the device; Triton gives them an nll of NaN.
-        bias: ``[V]``, added to the logits.
-        lora: input ``[N, R]`` and weight ``[V, R]`` of an adapter, whose product is added.
-        softcap: logits become ``softcap · tanh(logits / softcap)``, as Gemma's do.
-        token_weight: ``[N]``, known before this pass; no gradient. Not looked at where the label
-            is ignored.
-        entropy_gradient: let gradients flow into the entropy; without ``token_weight`` only.
-        chunk_size: tokens per chunk; by default as many as :func:`default_chunk_size` says.
-        backend: ``torch``, ``triton``, or ``auto``, whichever of both measures faster on the
-            device; ``liger`` serves passes with ``token_weight`` and gradient, which then give NaN
-            for logsumexp and mean logit and False for correct, and the others as ``auto`` does.
+        hidden: Hidden states ``[N, D]``, any floating dtype. If the model scales its logits, pass
+            scaled hidden states.
+        weight: Weight ``[V, D]``, as in ``nn.Linear``; a frozen weight saves 2NDV operations.
+        labels: Labels ``[N]`` int64; -100 is ignored. For other labels outside the vocabulary,
+            PyTorch raises (on a GPU, by a device-side assertion) and Triton returns an nll of NaN.
+        bias: Bias ``[V]``, added to the logits.
+        lora: Input ``[N, R]`` and weight ``[V, R]`` of an adapter, whose product is added.
+        softcap: Soft cap: logits become ``softcap · tanh(logits / softcap)``, as in Gemma.
+        token_weight: Weights ``[N]`` that are known before this pass, without gradient. Ignored
+            where the label is ignored.
+        entropy_gradient: Whether the entropy has a gradient; only without ``token_weight``.
+        chunk_size: Number of tokens per chunk; None for :func:`default_chunk_size`.
+        backend: ``torch``, ``triton``, or ``auto``: the one that measures faster on the device.
 
     Returns:
-        The outputs of each token.
+        The statistics of each token.
 
     Raises:
-        ValueError: if shapes do not fit, or an option is unknown or cannot go with the others.
-        RuntimeError: if a label is outside the vocabulary, as above; in the backward pass, if
+        ValueError: If shapes do not fit, or an option is unknown or excludes another.
+        RuntimeError: If a label is outside the vocabulary, as above; in the backward pass, if
             ``create_graph`` is set.
 
     >>> outputs = linear_ce_entropy(torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([3]))
@@ -119,7 +115,7 @@ def linear_ce_entropy(
         needs_gradient=torch.is_grad_enabled(),
     )
     with torch.autocast(device, enabled=False):
-        # In fp16 the scale of a loss must reach gradients before they are rounded.
+        # In fp16 the loss scale must be applied before gradients are rounded.
         if token_weight is not None and compute_dtype != torch.float16:
             loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
                 settings, labels, token_weight, *head.tensors
@@ -134,15 +130,15 @@ def linear_ce_entropy(
 
 
 def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
-    """Return how many tokens' logits are held at once.
+    """Return the default number of tokens whose logits are computed at once.
 
-    A chunk of fp32 logits takes 32 MiB on CPU, where larger ones leave the cache, and 512 MiB
-    elsewhere, where smaller ones leave the device idle; but matrix products of fewer than 256 rows
-    are slow everywhere.
+    A chunk of fp32 logits takes 32 MiB on CPU, where larger chunks leave the cache, and 512 MiB
+    elsewhere, where smaller chunks leave the device idle. Matrix products of fewer than 256 rows
+    are slow on both.
 
     Args:
-        vocabulary_size: V.
-        device: where the logits are.
+        vocabulary_size: Vocabulary size, V.
+        device: Device of the logits.
 
     Returns:
         A multiple of 32, at least 256.
@@ -155,14 +151,14 @@ def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
 
 
 def check_chunk_size(chunk_size: int | None, name: str = "chunk_size") -> None:
-    """Refuse what is no number of tokens.
+    """Check that a chunk size is None or a positive integer.
 
     Args:
-        chunk_size: None or the number.
-        name: of the setting, for the message.
+        chunk_size: Number of tokens, or None.
+        name: Name of the setting, for the error message.
 
     Raises:
-        ValueError: saying so.
+        ValueError: If it is not.
     """
     if chunk_size is None:
         return
@@ -171,14 +167,14 @@ def check_chunk_size(chunk_size: int | None, name: str = "chunk_size") -> None:
 
 
 def check_head(function: str, head: LinearHead) -> None:
-    """Refuse a head whose tensors do not go together.
+    """Check that the shapes and dtypes of a head fit together.
 
     Args:
-        function: named in the message.
-        head: which.
+        function: Name of the calling function, for the error message.
+        head: The head.
 
     Raises:
-        ValueError: saying what does not fit.
+        ValueError: If they do not.
     """
     hidden, weight, bias, lora, softcap = head
     if not (hidden.is_floating_point() and weight.is_floating_point()):

@@ -1,6 +1,6 @@
-"""The logits of a linear head for some rows at a time, and the gradients back to its tensors.
+"""Logits of a linear head for a slice of rows, and the gradients of its tensors.
 
-N tokens, D hidden dimensions, V words, R ranks of a LoRA adapter.
+N tokens, D hidden dimensions, V vocabulary size, R rank of a LoRA adapter.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class LinearHead(NamedTuple):
-    """A linear head and what it receives; any floating dtypes.
+    """A linear head and its input; any floating dtypes.
 
     Args:
-        hidden: ``[N, D]``.
-        weight: ``[V, D]``.
-        bias: ``[V]``, added to the logits.
-        lora: input ``[N, R]`` and weight ``[V, R]`` of an adapter, whose product is added.
-        softcap: logits become ``softcap · tanh(logits / softcap)``.
+        hidden: Hidden states ``[N, D]``.
+        weight: Weight ``[V, D]``.
+        bias: Bias ``[V]``, added to the logits.
+        lora: Input ``[N, R]`` and weight ``[V, R]`` of an adapter, whose product is added.
+        softcap: Soft cap: logits become ``softcap · tanh(logits / softcap)``.
     """
 
     hidden: Tensor
@@ -29,17 +29,17 @@ class LinearHead(NamedTuple):
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """The tensors that may need a gradient, as :class:`Logits` takes them."""
+        """The tensors that may need a gradient, in the order that :class:`Logits` expects."""
         return (self.bias, self.hidden, self.weight, *(self.lora or ()))
 
 
 class Logits:
-    """The logits of rows of tokens: Σ over pairs of ``input @ weight.T``, plus a bias, capped.
+    """Logits of rows of tokens: Σ ``input @ weight.T`` over pairs, plus a bias, capped.
 
     Args:
-        tensors: of a :class:`LinearHead`.
-        softcap: of the same.
-        dtype: of the matrix products.
+        tensors: Tensors of a :class:`LinearHead`.
+        softcap: Soft cap of the :class:`LinearHead`.
+        dtype: Dtype of the matrix products.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Logits:
     ) -> None:
         bias, *pairs = tensors
         self.originals = tensors
-        # An impossible word has a bias of −∞, of which 0 · ∞ would make NaN.
+        # A bias of −∞ excludes a token; it is clamped because 0 · ∞ is NaN.
         self.bias = None if bias is None else bias.to(dtype).clamp(min=torch.finfo(dtype).min / 4)
         self.inputs = [tensor.to(dtype) for tensor in pairs[::2] if tensor is not None]
         self.weights = [tensor.to(dtype) for tensor in pairs[1::2] if tensor is not None]
@@ -56,18 +56,18 @@ class Logits:
         self.count = len(self.inputs[0])
 
     def new_chunk(self, size: int) -> Tensor:
-        """Return memory for the logits of some tokens."""
+        """Allocate memory for the logits of ``size`` tokens."""
         return self.inputs[0].new_empty(size, len(self.weights[0]))
 
     def uncapped(self, rows: slice, out: Tensor) -> Tensor:
-        """Compute the logits of some rows before the cap, ``[C, V]``."""
+        """Compute the logits of a slice of rows before the cap, ``[C, V]``."""
         torch.mm(self.inputs[0][rows], self.weights[0].T, out=out)
         for more, weight in zip(self.inputs[1:], self.weights[1:], strict=True):
             add_product(out, more[rows], weight.T)
         return out if self.bias is None else out.add_(self.bias)
 
     def cap(self, logits: Tensor, damped: bool) -> Tensor | None:
-        """Cap logits in place, and return the derivative of that, if any and if asked for."""
+        """Apply the soft cap, if any, in place, and return its derivative if ``damped``."""
         if self.softcap is None:
             return None
         ratio, damping = logits.div_(self.softcap).tanh_(), None
@@ -78,25 +78,25 @@ class Logits:
 
 
 class GradientSums:
-    """Gradients of bias, inputs and weights, summed over chunks; None where nobody needs one.
+    """Gradients of bias, inputs and weights, summed over chunks; None for those not needed.
 
     Args:
-        logits: whose gradients.
-        needed: of which of its tensors.
-        chunk_size: tokens per chunk.
+        logits: Logits whose gradients are summed.
+        needed: Whether each tensor of the logits needs a gradient.
+        chunk_size: Number of tokens per chunk.
     """
 
     def __init__(self, logits: Logits, needed: Sequence[bool], chunk_size: int) -> None:
         self.logits = logits
         several = logits.count > chunk_size
-        # Inputs have odd places, and each of their rows belongs to one chunk.
+        # Inputs have odd indices, and each of their rows belongs to one chunk only.
         self.totals = [
             zero_sum(tensor, several and place % 2 == 0) if need and tensor is not None else None
             for place, (tensor, need) in enumerate(zip(logits.originals, needed, strict=True))
         ]
 
     def add(self, rows: slice, slope: Tensor) -> None:
-        """Add what some rows contribute, of which the slope is ``[C, V]``."""
+        """Add the contribution of a slice of rows, given the gradient of their logits."""
         bias, *pairs = self.totals
         if bias is not None:
             bias += slope.sum(0, dtype=bias.dtype)
@@ -108,7 +108,7 @@ class GradientSums:
                 add_product(total, slope.T, hidden[rows])
 
     def results(self) -> list[Tensor | None]:
-        """Return the sums, each in the dtype of what it belongs to."""
+        """Return the sums, each in the dtype of its tensor."""
         return [
             None if total is None or tensor is None else total.to(tensor.dtype)
             for total, tensor in zip(self.totals, self.logits.originals, strict=True)
@@ -116,16 +116,16 @@ class GradientSums:
 
 
 def zero_sum(tensor: Tensor, several: bool) -> Tensor:
-    """Return zeros to which gradients of a tensor are added; at least fp32 if there are several.
+    """Return zeros that accumulate the gradients of a tensor; at least fp32 for several chunks.
 
-    A sum in 16 bits would be rounded at each chunk.
+    A 16-bit sum would be rounded after each chunk.
     """
     dtype = torch.promote_types(tensor.dtype, torch.float32) if several else tensor.dtype
     return torch.zeros_like(tensor, dtype=dtype)
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add ``left @ right`` to a sum, in place, in the precision of the sum."""
+    """Add ``left @ right`` to a sum in place, in the precision of the sum."""
     if total.dtype == left.dtype:
         torch.addmm(total, left, right, out=total)
     else:
@@ -133,7 +133,7 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def slices(start: int, stop: int, size: int) -> Iterator[slice]:
-    """Cut rows into slices of at most so many.
+    """Split the rows from ``start`` to ``stop`` into slices of at most ``size``.
 
     >>> list(slices(0, 5, 3))
     [slice(0, 3, None), slice(3, 5, None)]

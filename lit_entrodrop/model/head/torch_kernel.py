@@ -1,10 +1,10 @@
-"""What the logits of some rows tell, and the gradient back to them, in plain PyTorch.
+"""Row kernel in plain PyTorch: statistics of rows of logits, and the gradient of the logits.
 
 Per row of logits z with m = max z: s = Σ e^(z−m), and then, with p = softmax(z),
 
     logsumexp = m + ln s,   nll = m − z_label + ln s,   H = ln s − Σ p (z − m).
 
-C rows in a chunk, V words.
+C rows in a chunk, V vocabulary size.
 """
 
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from torch import Tensor
 
 from regularizers.functional import IGNORE_INDEX
 
-# Whether a chunk needs no memory but its own; else it is taken block by block.
+# Whether a chunk is evaluated in place; otherwise it is evaluated block by block.
 IN_PLACE = False
 
 _SIZING_DEVICE: ContextVar[torch.device | None] = ContextVar("sizing_device", default=None)
 
 
 class RowStatistics(NamedTuple):
-    """What the head tells about each row; all ``[C]``, fp32 (fp64 for fp64 logits).
+    """Statistics of each row; all ``[C]``, fp32 (fp64 for fp64 logits).
 
     Args:
         nll: −ln p(label); 0 where the label is -100.
-        entropy: nats, full vocabulary; given for ignored labels too.
+        entropy: Entropy in nats, over the full vocabulary; also computed for ignored labels.
         logsumexp: ln Σ_v exp z_v.
-        mean_logit: Σ_v z_v / V, of which label smoothing is made.
-        correct: bool, whether no word has a higher logit than the label.
+        mean_logit: Σ_v z_v / V, used by label smoothing.
+        correct: Bool, whether no token has a higher logit than the label.
     """
 
     nll: Tensor
@@ -42,7 +42,7 @@ class RowStatistics(NamedTuple):
 
 
 def blank_statistics(count: int, dtype: torch.dtype, device: torch.device) -> RowStatistics:
-    """Return statistics of some rows that are yet to be filled in."""
+    """Allocate uninitialized statistics of ``count`` rows."""
     dtypes = [dtype] * 4 + [torch.bool]
     return RowStatistics._make(torch.empty(count, dtype=each, device=device) for each in dtypes)
 
@@ -57,17 +57,17 @@ class RowGradients(NamedTuple):
 
 
 class RowKernel(Protocol):
-    """A pair of functions on rows of logits; this module is one."""
+    """A module with these functions on rows of logits; this module is one."""
 
     IN_PLACE: bool
 
     def scratch(self, logits: Tensor) -> list[Tensor]:
-        """Return memory in which :meth:`evaluate` may work on up to as many rows, ever again."""
+        """Return memory that :meth:`evaluate` may reuse for up to this number of rows."""
 
     def evaluate(
         self, logits: Tensor, labels: Tensor, scratch: list[Tensor]
     ) -> tuple[RowStatistics, Tensor]:
-        """Return the statistics, and what :meth:`slope` needs; may overwrite the logits."""
+        """Return statistics, and the state that :meth:`slope` needs; may overwrite the logits."""
 
     def slope(
         self, state: Tensor, labels: Tensor, statistics: RowStatistics, gradients: RowGradients
@@ -76,9 +76,9 @@ class RowKernel(Protocol):
 
 
 def scratch(logits: Tensor) -> list[Tensor]:
-    """Return memory for :func:`evaluate`: for shifted logits and, of 16-bit ones, for the softmax.
+    """Return memory for :func:`evaluate`: for shifted logits, and for the softmax if 16-bit.
 
-    Fresh memory for every block would cost a CPU more than the arithmetic in it.
+    Allocating memory for every block would cost a CPU more than the arithmetic of the block.
 
     >>> len(scratch(torch.zeros(2, 3))), len(scratch(torch.zeros(2, 3, dtype=torch.bfloat16)))
     (1, 2)
@@ -92,9 +92,9 @@ def evaluate(logits: Tensor, labels: Tensor, scratch: list[Tensor]) -> tuple[Row
     """Compute the statistics of each row.
 
     Args:
-        logits: ``[C, V]``, any floating dtype; overwritten if it is fp32 or fp64.
-        labels: ``[C]`` int64, -100 is ignored.
-        scratch: of :func:`scratch`, for C rows or more.
+        logits: Logits ``[C, V]``, any floating dtype; overwritten if fp32 or fp64.
+        labels: Labels ``[C]`` int64; -100 is ignored.
+        scratch: Memory from :func:`scratch`, for C rows or more.
 
     Returns:
         The statistics, and the softmax of the logits, ``[C, V]``.
@@ -107,11 +107,11 @@ def evaluate(logits: Tensor, labels: Tensor, scratch: list[Tensor]) -> tuple[Row
     shifted, *more = (memory[: len(logits)] for memory in scratch)
     highest = logits.amax(-1).to(shifted.dtype)
     mean_logit = logits.mean(-1, dtype=shifted.dtype)
-    # Logits shifted by their maximum keep ln s − Σ p (z − m) free of cancellation.
+    # Shifting logits by their maximum avoids cancellation in ln s − Σ p (z − m).
     torch.sub(logits, highest[:, None], out=shifted)
     label_logit = shifted.gather(-1, _places(labels)).squeeze(-1)
     softmax = torch.softmax(shifted, -1, out=more[0] if more else logits)
-    # The likeliest word has p = 1/s, which never underflows.
+    # The most likely token has p = 1/s, which never underflows.
     log_sum = -softmax.amax(-1).log()
     counted = labels != IGNORE_INDEX
     statistics = RowStatistics(
@@ -133,10 +133,10 @@ def slope(
     ∂H = −p (ln p + H).
 
     Args:
-        state: ``[C, V]``, the softmax that :func:`evaluate` returned.
-        labels: ``[C]`` int64, -100 is ignored.
-        statistics: of :func:`evaluate`.
-        gradients: of the statistics.
+        state: Softmax ``[C, V]`` that :func:`evaluate` returned.
+        labels: Labels ``[C]`` int64; -100 is ignored.
+        statistics: Statistics that :func:`evaluate` returned.
+        gradients: Gradients of the statistics.
 
     Returns:
         ``[C, V]``, the dtype of the state.
@@ -156,7 +156,7 @@ def slope(
 
 @contextmanager
 def sized_for(device: torch.device) -> Iterator[None]:
-    """Let chunks and blocks be as large as on some device, wherever the tensors are.
+    """Size chunks and blocks for another device than that of the tensors.
 
     >>> with sized_for(torch.device("cuda")):
     ...     block_rows(torch.zeros(64, 32768))
@@ -170,12 +170,12 @@ def sized_for(device: torch.device) -> Iterator[None]:
 
 
 def sizing_device(tensor: Tensor) -> torch.device:
-    """Return the device for which the work on a tensor is cut into chunks and blocks."""
+    """Return the device that chunks and blocks of a tensor are sized for."""
     return _SIZING_DEVICE.get() or tensor.device
 
 
 def block_rows(logits: Tensor) -> int:
-    """Return how many rows of logits are evaluated at once.
+    """Return the number of rows of logits that are evaluated at once.
 
     A block stays in a CPU's cache from one operation to the next, and keeps a GPU busy.
 
@@ -187,7 +187,7 @@ def block_rows(logits: Tensor) -> int:
 
 
 def _places(labels: Tensor) -> Tensor:
-    # Only what is ignored may point anywhere: other labels outside the vocabulary are errors.
+    # Other labels outside the vocabulary must still raise.
     return labels.masked_fill(labels == IGNORE_INDEX, 0)[:, None]
 
 

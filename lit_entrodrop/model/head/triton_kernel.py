@@ -1,13 +1,15 @@
-"""The functions of ``rows`` as Triton kernels, in place.
+"""Row kernel in Triton, in place; same functions as :mod:`~lit_entrodrop.model.head.torch_kernel`.
 
-The logits are read once for the statistics, and once more where their gradient overwrites them.
+One kernel reads the logits for the statistics; another reads them and overwrites them with their
+gradient.
 
-Per row of logits z the highest so far m, s = Σ e^(z−m) and t = Σ e^(z−m)(z−m) are kept while the
-row streams by. A new highest m' rescales them, t ← e^(m−m')(t + (m−m')s) and s ← e^(m−m')s, and
+A row of logits z is streamed once. Of its part so far, the kernel keeps the maximum m,
+s = Σ e^(z−m) and t = Σ e^(z−m)(z−m). A new maximum m' rescales them, t ← e^(m−m')(t + (m−m')s)
+and s ← e^(m−m')s, and
 
     logsumexp = m + ln s,   nll = (m − z_label) + ln s,   H = ln s − t/s.
 
-C rows in a chunk, V words.
+C rows in a chunk, V vocabulary size.
 """
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
@@ -31,11 +33,11 @@ except ImportError:
 
 IN_PLACE = True
 LARGEST_BLOCK = 4096
-WORDS_PER_WARP = 512
+LOGITS_PER_WARP = 512
 
 
 def obstacle(device: torch.device | str) -> str | None:
-    """Return why tensors of a device cannot be evaluated here, or None if they can."""
+    """Return why Triton cannot run on a device, or None if it can."""
     if triton is None:
         return "Triton is missing: pip install triton (Linux on NVIDIA or AMD)"
     if torch.device(device).type == "cuda":
@@ -46,7 +48,7 @@ def obstacle(device: torch.device | str) -> str | None:
 
 
 def scratch(logits: Tensor) -> list[Tensor]:
-    """Return no memory, as the kernels work in that of the logits."""
+    """Return no memory, because the kernels work in place."""
     return []
 
 
@@ -56,24 +58,25 @@ def evaluate(
     """Compute the statistics of each row.
 
     Args:
-        logits: ``[C, V]``, fp32, bf16 or fp16, contiguous within a row.
-        labels: ``[C]`` int64, -100 is ignored. Others outside the vocabulary get an nll of NaN.
-        scratch: not used.
+        logits: Logits ``[C, V]``, fp32, bf16 or fp16, contiguous within a row.
+        labels: Labels ``[C]`` int64; -100 is ignored. Others outside the vocabulary get an nll of
+            NaN.
+        scratch: Not used.
 
     Returns:
         The statistics in fp32, and the logits.
     """
-    assert logits.dtype != torch.float64, "fp64 belongs to the PyTorch rows"
-    assert logits.stride(1) == 1, "words of a row lie side by side"
-    count, words = logits.shape
+    assert logits.dtype != torch.float64, "fp64 needs the PyTorch kernel"
+    assert logits.stride(1) == 1, "rows must be contiguous"
+    count, vocabulary_size = logits.shape
     statistics = blank_statistics(count, torch.float32, logits.device)
     if count:
-        block, warps = _block_and_warps(words)
+        block, warps = _block_and_warps(vocabulary_size)
         with torch.cuda.device_of(logits):
             _evaluate_row[(count,)](
                 logits,
                 logits.stride(0),
-                words,
+                vocabulary_size,
                 labels.contiguous(),
                 *statistics,
                 IGNORED=IGNORE_INDEX,
@@ -92,24 +95,24 @@ def slope(
     ∂H = −p (ln p + H).
 
     Args:
-        state: ``[C, V]``, the logits that :func:`evaluate` returned.
-        labels: ``[C]`` int64, -100 is ignored.
-        statistics: of :func:`evaluate`.
-        gradients: of the statistics, fp32.
+        state: Logits ``[C, V]`` that :func:`evaluate` returned.
+        labels: Labels ``[C]`` int64; -100 is ignored.
+        statistics: Statistics that :func:`evaluate` returned.
+        gradients: Gradients of the statistics, fp32.
 
     Returns:
         ``[C, V]``, the dtype of the state.
     """
-    count, words = state.shape
+    count, vocabulary_size = state.shape
     if count:
-        block, warps = _block_and_warps(words)
-        # The gradient of a sum is expanded, with a stride of 0. What is absent is not read.
+        block, warps = _block_and_warps(vocabulary_size)
+        # The gradient of a sum is expanded, with a stride of 0. An absent one is not read.
         present = [gradients.nll if given is None else given for given in gradients]
         with torch.cuda.device_of(state):
-            _slope_block[(count, triton.cdiv(words, block))](
+            _slope_block[(count, triton.cdiv(vocabulary_size, block))](
                 state,
                 state.stride(0),
-                words,
+                vocabulary_size,
                 labels.contiguous(),
                 statistics.logsumexp,
                 statistics.entropy,
@@ -124,9 +127,9 @@ def slope(
     return state
 
 
-def _block_and_warps(words: int) -> tuple[int, int]:
-    block = min(max(triton.next_power_of_2(words), WORDS_PER_WARP), LARGEST_BLOCK)
-    return block, block // WORDS_PER_WARP
+def _block_and_warps(vocabulary_size: int) -> tuple[int, int]:
+    block = min(max(triton.next_power_of_2(vocabulary_size), LOGITS_PER_WARP), LARGEST_BLOCK)
+    return block, block // LOGITS_PER_WARP
 
 
 def _jit(function: Any) -> Any:
@@ -137,7 +140,7 @@ def _jit(function: Any) -> Any:
 def _evaluate_row(
     logits,
     stride,
-    words,
+    vocabulary_size,
     labels,
     nll,
     entropy,
@@ -147,17 +150,17 @@ def _evaluate_row(
     IGNORED: constexpr,
     BLOCK: constexpr,
 ):
-    # A chunk of logits may hold more than 2³¹ of them.
+    # A chunk may contain more than 2³¹ logits.
     row = tl.program_id(0).to(tl.int64)
     logits += row * stride
     lanes = tl.arange(0, BLOCK)
-    # A finite start, for −∞ − (−∞) is NaN.
+    # The start is finite, because −∞ − (−∞) is NaN.
     highest = -1e30
     exponentials = tl.zeros([BLOCK], tl.float32)
     weighted = tl.zeros([BLOCK], tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, words, BLOCK):
-        inside = start + lanes < words
+    for start in range(0, vocabulary_size, BLOCK):
+        inside = start + lanes < vocabulary_size
         z = tl.load(logits + start + lanes, mask=inside, other=float("-inf")).to(tl.float32)
         total += tl.where(inside, z, 0.0)
         new_highest = tl.maximum(highest, tl.max(z, 0))
@@ -168,19 +171,19 @@ def _evaluate_row(
         highest = new_highest
         exponential = tl.exp(z - highest)
         exponentials += exponential
-        # 0 · −∞ is NaN, but an impossible word contributes nothing.
+        # 0 · −∞ is NaN, but a token of probability 0 contributes nothing.
         weighted += exponential * tl.where(exponential > 0.0, z - highest, 0.0)
     exponential_sum = tl.sum(exponentials, 0)
     log_sum = tl.log(exponential_sum)
     expected = tl.sum(weighted, 0) / exponential_sum
     label = tl.load(labels + row)
     counted = label != IGNORED
-    known = (label >= 0) & (label < words)
+    known = (label >= 0) & (label < vocabulary_size)
     label_logit = tl.load(logits + label, mask=known, other=float("nan")).to(tl.float32)
     tl.store(nll + row, tl.where(counted, (highest - label_logit) + log_sum, 0.0))
     tl.store(entropy + row, tl.maximum(log_sum - expected, 0.0, tl.PropagateNan.ALL))
     tl.store(logsumexp + row, highest + log_sum)
-    tl.store(mean_logit + row, tl.sum(total, 0) / words)
+    tl.store(mean_logit + row, tl.sum(total, 0) / vocabulary_size)
     tl.store(correct + row, counted & (label_logit >= highest))
 
 
@@ -188,7 +191,7 @@ def _evaluate_row(
 def _slope_block(
     state,
     stride,
-    words,
+    vocabulary_size,
     labels,
     logsumexp,
     entropy,
@@ -203,9 +206,9 @@ def _slope_block(
     BLOCK: constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    word = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    places = state + row * stride + word
-    inside = word < words
+    token = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    places = state + row * stride + token
+    inside = token < vocabulary_size
     z = tl.load(places, mask=inside, other=float("-inf")).to(tl.float32)
     log_probability = z - tl.load(logsumexp + row)
     probability = tl.exp(log_probability)
@@ -219,6 +222,6 @@ def _slope_block(
         excess = tl.where(probability > 0.0, log_probability + tl.load(entropy + row), 0.0)
         result -= tl.load(entropy_gradient + row) * probability * excess
     if HAS_MEAN_LOGIT:
-        result += tl.load(mean_logit_gradient + row) / words
-    result -= tl.where(word == label, nll, 0.0)
+        result += tl.load(mean_logit_gradient + row) / vocabulary_size
+    result -= tl.where(token == label, nll, 0.0)
     tl.store(places, result.to(state.dtype.element_ty), mask=inside)

@@ -10,7 +10,7 @@ from lit_entrodrop.commands.export import export
 from lit_entrodrop.model.building import build_causal_lm, build_on_meta, transformer_blocks
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
-from lit_entrodrop.model.dropout import Drop, DropoutConfig
+from lit_entrodrop.model.dropout import DropoutConfig, DropoutHook
 from regularizers import Outputs, Regularizer, Requirements, TrainingStep
 from tests.helpers.architectures import ARCHITECTURES, MORE_THAN_LINEAR, WITHOUT_SDPA
 from tests.helpers.tiny import Tiny
@@ -77,7 +77,7 @@ def test_setting_that_the_architecture_does_not_read_is_none() -> None:
 
 def test_attention_that_cannot_drop_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"flex_attention, which cannot: set lm\.attention to sdpa"
+        ValueError, match=r"flex_attention, which has none: set lm\.attention to sdpa"
     ):
         build(dropout=DropoutConfig(attention=0.1), attention="flex_attention")
 
@@ -94,7 +94,7 @@ def test_hidden_dropout_scales_what_is_kept_of_each_branch(name: str) -> None:
     model = build(name, DropoutConfig(hidden=0.2))
     [block, *_] = transformer_blocks(model)
     hooks = [hook for each in block.modules() for hook in each._forward_hooks.values()]
-    assert len([hook for hook in hooks if isinstance(hook, Drop)]) == 2
+    assert len([hook for hook in hooks if isinstance(hook, DropoutHook)]) == 2
     dropped = hooks[0](block, (), torch.ones(10_000))
     assert dropped.unique().tolist() == [0.0, 1.25]
     assert (dropped == 0).float().mean() == pytest.approx(0.2, abs=0.02)

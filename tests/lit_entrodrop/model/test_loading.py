@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lit_entrodrop.model import loading
 from lit_entrodrop.model.loading import (
-    Source,
+    PretrainedLocation,
     load_config,
     load_tokenizer,
     load_weights,
@@ -46,15 +46,15 @@ def package(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen3-0.6B", "org/name.v2"])
 def test_name_without_a_folder_is_of_the_hub(name: str) -> None:
-    assert locate(name) == Source(name)
+    assert locate(name) == PretrainedLocation(name)
 
 
 def test_folder(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert locate(str(model_folder)) == Source(str(model_folder))
+    assert locate(str(model_folder)) == PretrainedLocation(str(model_folder))
     monkeypatch.chdir(tmp_path)
-    assert locate("model") == Source("model")
+    assert locate("model") == PretrainedLocation("model")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert locate("~/model") == Source(str(model_folder))
+    assert locate("~/model") == PretrainedLocation(str(model_folder))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,8 @@ def test_broken_folders_are_refused(model_folder: Path) -> None:
 def test_overrides_replace_entries_and_refuse_unknown_ones() -> None:
     assert override_config(LlamaConfig(), {"hidden_size": 8}).hidden_size == 8
     with pytest.raises(
-        ValueError, match=r"llama has no a_size, b_size; expected some of .*hidden_size"
+        ValueError,
+        match=r"llama has no a_size, b_size; expected some of .*hidden_size",
     ):
         override_config(LlamaConfig(), {"b_size": 8, "a_size": 8, "hidden_size": 8})
 
