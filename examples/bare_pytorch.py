@@ -26,13 +26,13 @@ EPOCHS, BLOCKS, LENGTH, BATCH = 8, 64, 64, 8
 
 
 def read_blocks() -> Tensor:
-    """Cut the text into blocks of bytes, ``[BLOCKS, LENGTH]`` int64."""
+    """Split the text into blocks of bytes, ``[BLOCKS, LENGTH]`` int64."""
     text = "\n".join(topics.values()).encode()[: BLOCKS * LENGTH]
     return torch.tensor(list(text)).view(BLOCKS, LENGTH)
 
 
 def main() -> None:
-    """Train for some epochs and print loss and drop rate of each."""
+    """Train for a few epochs and print loss and drop rate of each."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=256, num_attention_heads=4, **sizes)).train()
@@ -42,7 +42,7 @@ def main() -> None:
     regularizers.check(vocabulary)
 
     blocks = read_blocks()
-    entropies = torch.full(blocks.shape, torch.nan)  # of the epoch before; unknown in the first
+    entropies = torch.full(blocks.shape, torch.nan)  # of the previous epoch; unknown in the first
     global_step, total_steps = 0, EPOCHS * BLOCKS // BATCH
     for epoch in range(EPOCHS):
         losses, drop_rates = [], []
@@ -50,7 +50,7 @@ def main() -> None:
             step = TrainingStep(
                 input_ids=blocks[batch],
                 labels=blocks[batch],
-                document_ids=torch.zeros_like(blocks[batch]),  # one document a block
+                document_ids=torch.zeros_like(blocks[batch]),  # one document per block
                 vocabulary=vocabulary,
                 entropy=entropies[batch],
                 progress=global_step / total_steps,

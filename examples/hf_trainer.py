@@ -14,7 +14,7 @@ VOCABULARY = reg.Vocabulary(size=256)
 
 
 class RegularizedTrainer(Trainer):
-    """A Trainer whose loss goes through regularizers; entropies are those of the epoch before."""
+    """A Trainer with a regularized loss; entropies are from the previous epoch."""
 
     def __init__(self, regularizers: reg.Regularizers, **others: Any):
         super().__init__(**others)
@@ -26,12 +26,12 @@ class RegularizedTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the regularized loss, in evaluation the plain one."""
+        """Return the regularized loss, or the plain loss in evaluation."""
         regularizers = self.regularizers.train(model.training)
         step = reg.TrainingStep(
             input_ids=inputs["input_ids"],
             labels=inputs["labels"],
-            document_ids=torch.zeros_like(inputs["labels"]),  # one document a block
+            document_ids=torch.zeros_like(inputs["labels"]),  # one document per block
             vocabulary=VOCABULARY,
             entropy=self.entropies[inputs["block"]],
             progress=self.state.global_step / max(self.state.max_steps, 1),
@@ -49,13 +49,13 @@ class RegularizedTrainer(Trainer):
         return (loss, result) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the realised drop rate to what the Trainer prints."""
+        """Add the actual drop rate to the Trainer's log."""
         drop_rate = torch.stack(self.drop_rates[-LOG_STEPS:]).mean().item()
         super().log(logs | {"drop_rate": round(drop_rate, 3)}, start_time)
 
 
 def read_blocks() -> list[dict[str, Any]]:
-    """Cut the text into blocks of bytes; nothing predicts the first byte of each."""
+    """Split the text into blocks of bytes; nothing predicts the first byte of each."""
     text = "\n".join(topics.values()).encode()[: BLOCKS * LENGTH]
     ids = torch.tensor(list(text)).view(BLOCKS, LENGTH)
     labels = torch.cat([torch.full((BLOCKS, 1), -100), ids[:, 1:]], dim=1)
@@ -63,7 +63,7 @@ def read_blocks() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Train for some epochs."""
+    """Train for a few epochs."""
     chosen = [reg.EntroDrop(curriculum=reg.Sigmoid(max=0.8)), reg.EmbeddingDropout(0.05)]
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}

@@ -60,8 +60,8 @@ class Flooding(Regularizer):
 
         L̃ = |L − b| + b
 
-    By default b is the lowest validation loss so far, so the training loss cannot fall far below the
-    loss on new text. Flooding starts after two evaluations: the first is often of the untrained
+    By default b is the lowest validation loss so far, so the training loss cannot fall far below
+    the loss on new text. Flooding starts after two evaluations: the first is often of the untrained
     model, and its loss as a level would keep the model there. A strength s between 0 and 1 mixes
     both losses, L + s·(L̃ − L). Below the level its gradient is the gradient of (1 − 2s)·L.
 

@@ -122,7 +122,11 @@ class TrainingStep:
         return (self.document_ids >= 0) & ~torch.isin(self.input_ids, special_ids)
 
     def generator(self) -> torch.Generator:
-        """Return a generator on the device of the inputs, in the same state at each call in a step."""
+        """Return a generator on the device of the inputs, in the same state at each call.
+
+        Its seed depends only on run seed, global step, micro-batch, rank and stream. A resumed run
+        thus draws the same numbers, and two hooks of one regularizer draw the same mask.
+        """
         key = (self.seed, self.global_step, self.micro_batch, self.rank, self.stream)
         digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
         seed = int.from_bytes(digest, "little", signed=True)

@@ -21,17 +21,17 @@ CONTEXT_TOKENS = 512
 
 
 def train_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-level BPE, in which every text can be written and no token is unknown.
+    """Train a byte-level BPE tokenizer, which encodes every text without unknown tokens.
 
     Args:
-        documents: texts to learn the merges from.
-        vocab_size: number of tokens, of which 256 are bytes and 2 are special.
+        documents: Texts to learn the merges from.
+        vocab_size: Number of tokens, including 256 bytes and 2 special tokens.
 
     Returns:
         The trained tokenizer; ``<|endoftext|>`` has id 0 and ``<|pad|>`` has id 1.
     """
     tokenizer = Tokenizer(models.BPE())
-    # Single digits: with so few tokens, a merge spent on a number is lost to words.
+    # Single digits: with a small vocabulary, merges of digits would displace merges of letters.
     splits = [
         pre_tokenizers.Digits(individual_digits=True),
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -52,8 +52,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write the files that ``AutoTokenizer.from_pretrained`` reads.
 
     Args:
-        tokenizer: a trained tokenizer.
-        folder: where to write; created if missing.
+        tokenizer: Trained tokenizer.
+        folder: Folder to write to; created if missing.
     """
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -69,7 +69,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Train the tokenizer of the tiny base model.")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--output", type=Path, required=True, help="Folder to write to.")
     parser.add_argument("--corpus", choices=sorted(CORPORA), default="general")
     parser.add_argument("--vocab-size", type=int, default=4096)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The contract of regularizers as a test, for yours too; it alone needs pytest.
+"""The contract of regularizers as a pytest class, for other packages too; only it needs pytest.
 
 >>> from regularizers import EmbeddingDropout
 >>> from regularizers.testing import RegularizerContract

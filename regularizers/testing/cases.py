@@ -1,4 +1,4 @@
-"""What the contract is checked for: a class of regularizers with each value of its choices."""
+"""Cases of the contract: a regularizer class with each value of its choices."""
 
 import inspect
 import re
@@ -12,7 +12,7 @@ from regularizers.testing.steps import report_evaluations
 
 @dataclass(frozen=True)
 class Case:
-    """A class of regularizers with settings other than its strength."""
+    """A regularizer class with settings other than its strength."""
 
     kind: type[Regularizer]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -33,8 +33,9 @@ def cases_of(kind: type[Regularizer], settings: dict[str, Any] | None = None) ->
     """Return a case for the defaults and one for each other value of each choice.
 
     Args:
-        kind: its ``curriculum`` is the strength; every ``Literal`` or ``bool`` is a choice.
-        settings: what has no default.
+        kind: Regularizer class. Its ``curriculum`` is the strength; every ``Literal`` or ``bool``
+            argument is a choice.
+        settings: Arguments without a default.
 
     >>> from regularizers import EmbeddingDropout
     >>> [str(case) for case in cases_of(EmbeddingDropout)][:2]
@@ -55,7 +56,7 @@ def cases_of(kind: type[Regularizer], settings: dict[str, Any] | None = None) ->
 
 
 def takes_strength_above_one(case: Case) -> bool:
-    """Tell whether the strength is something else than a probability."""
+    """Return whether the strength may exceed 1, unlike a probability."""
     try:
         case.build(1.5)
     except ValueError:
@@ -64,8 +65,8 @@ def takes_strength_above_one(case: Case) -> bool:
 
 
 def assert_refused(case: Case, name: str, value: Any) -> None:
-    """Require that a setting is refused by a ValueError that names it."""
-    # A bare number is refused as a strength, by the curriculum that it is to become.
+    """Assert that a setting raises a ValueError that names it."""
+    # The Constant curriculum refuses a bare number, as a strength.
     named = "[Cc]urriculum|strength" if name == "curriculum" else name
     message = ""
     try:

@@ -1,4 +1,4 @@
-"""What every regularizer owes its users, as a pytest class."""
+"""The contract of every regularizer, as a pytest class."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ except ImportError as error:
 
 
 class RegularizerContract(SettingsContract):
-    """The checks that each regularizer has to pass; subclass it in a test file.
+    """Checks that each regularizer has to pass; subclass it in a test file.
 
     >>> from regularizers import EmbeddingDropout
     >>> class TestMine(RegularizerContract):
@@ -38,9 +38,9 @@ class RegularizerContract(SettingsContract):
     3
 
     Attributes:
-        regularizer: the class under test. Strength reaches it through ``curriculum`` alone; the
-            contract is checked for its defaults and for each value of each ``Literal`` or ``bool``.
-        settings: arguments that have no default.
+        regularizer: Class under test. Its strength is set by ``curriculum`` alone. The contract is
+            checked for its defaults and for each value of each ``Literal`` or ``bool``.
+        settings: Arguments without a default.
     """
 
     regularizer: ClassVar[type[Regularizer]]
@@ -48,12 +48,12 @@ class RegularizerContract(SettingsContract):
 
     @classmethod
     def cases(cls) -> list[Case]:
-        """Return what is checked: classes with settings."""
+        """Return the cases to check: the class with different settings."""
         return cases_of(cls.regularizer, cls.settings)
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
-        """Let pytest run each check on each case."""
+        """Run each check on each case."""
         if "case" in metafunc.fixturenames:
             metafunc.parametrize("case", cls.cases(), ids=str)
 
@@ -63,31 +63,32 @@ class RegularizerContract(SettingsContract):
         assert_untouched(*observe(case.build(0.0), step), step, "strength 0")
 
     def test_eval_mode_is_a_no_op(self, case: Case) -> None:
-        """Evaluation is on clean text."""
+        """Evaluation uses clean text."""
         step = make_step()
         assert_untouched(*observe(case.build(1.0), step, training=False), step, "eval mode")
 
     def test_full_strength_does_something(self, case: Case) -> None:
         """Strength 1 differs from strength 0."""
-        # Long enough for a document in which many tokens stand before a token.
+        # Long enough for documents with many preceding tokens.
         step = make_step(length=96)
         full, none = (observe(case.build(each), step)[0] for each in (1.0, 0.0))
         assert full != none, (
-            "expected strength 1 to change what a hook returns, got the same as at strength 0: "
+            "expected strength 1 to change the result of a hook, got the result of strength 0: "
             "does a hook use self.curriculum(step.progress)?"
         )
 
-    def test_full_strength_changes_what_is_learned(self, case: Case) -> None:
-        """Strength 1 gives another gradient, not another number alone."""
+    def test_full_strength_changes_the_gradient(self, case: Case) -> None:
+        """Strength 1 changes the gradient, not only a number."""
         step = make_step(length=96)
         full, none = (gradient(case.build(each), step) for each in (1.0, 0.0))
         assert not torch.equal(full, none), (
-            "expected strength 1 to change the gradient, got that of strength 0: what is added to "
-            "the loss needs a gradient, which entropies have with entropy_gradient=True alone"
+            "expected strength 1 to change the gradient, got the gradient of strength 0: an "
+            "addition to the loss needs a gradient, which entropies have only with "
+            "entropy_gradient=True"
         )
 
     def test_arguments_are_not_modified(self, case: Case) -> None:
-        """No hook writes into a tensor that it receives."""
+        """No hook modifies its arguments in place."""
         model, regularizer = make_model(), case.build(1.0)
         regularizers = Regularizers([regularizer])
         step = provide(model, regularizers, make_step())
@@ -104,7 +105,7 @@ class RegularizerContract(SettingsContract):
             for name, tensor in given
             if isinstance(tensor, Tensor)
         ]
-        # Regularizers would hand them weights that this test does not hold.
+        # Called directly, because Regularizers would create the weights itself.
         regularizer.on_input_ids(step.input_ids, step)
         regularizer.on_embeddings(embeddings, step)
         regularizer.on_token_weight(weight, step)
@@ -113,10 +114,10 @@ class RegularizerContract(SettingsContract):
         for name, tensor, copy, version in before:
             same = torch.equal(tensor.nan_to_num(-1.0), copy.nan_to_num(-1.0))
             kept = same and tensor._version == version
-            assert kept, f"expected hooks that return new tensors, got one that modifies {name}"
+            assert kept, f"expected hooks to return new tensors, got one that modifies {name}"
 
     def test_draws_depend_on_the_step_alone(self, case: Case) -> None:
-        """Random numbers come from the generator of the step, so that a run can be resumed."""
+        """Random numbers come from the generator of the step, so a run can resume."""
         drawn, generator = [], TrainingStep.generator
 
         def spy(step: TrainingStep) -> torch.Generator:
@@ -127,12 +128,16 @@ class RegularizerContract(SettingsContract):
         state = torch.get_rng_state()
         with patch.object(TrainingStep, "generator", spy):
             first, _ = observe(case.build(0.5), make_step())
-        assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
+        assert torch.equal(torch.get_rng_state(), state), (
+            "expected draws from step.generator(), got draws from the global generator"
+        )
         torch.manual_seed(2)
         assert observe(case.build(0.5), make_step())[0] == first
         for name in ("seed", "global_step", "micro_batch", "rank"):
             other, _ = observe(case.build(0.5), make_step(**{name: 1}))
-            assert (other != first) == bool(drawn), f"drawn: {bool(drawn)}, but not by {name}"
+            assert (other != first) == bool(drawn), (
+                f"expected draws to depend on {name} if there are any, got draws: {bool(drawn)}"
+            )
 
     def test_gradients_reach_the_model_and_the_embeddings(self, case: Case) -> None:
         """All parameters have finite gradients."""
@@ -149,7 +154,7 @@ class RegularizerContract(SettingsContract):
         assert embeddings.grad.any()
 
     def test_dtype_and_shape_are_kept(self, case: Case) -> None:
-        """Embeddings of any precision stay what they are; losses are fp32."""
+        """Embeddings of any precision keep it; losses are fp32."""
         regularizer, step = case.build(0.5), make_step()
         for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
             embeddings = torch.randn(*step.input_ids.shape, 8, dtype=dtype)
@@ -166,7 +171,7 @@ class RegularizerContract(SettingsContract):
         assert observation.mean.shape == ()
 
     def test_special_and_padded_tokens_are_untouched(self, case: Case) -> None:
-        """Control tokens are never altered, and what has no label has neither loss nor weight."""
+        """Control tokens never change, and tokens without a label have neither loss nor weight."""
         for draw in range(5):
             step = make_step(draw=draw)
             observation, _ = observe(case.build(1.0), step)
@@ -178,9 +183,9 @@ class RegularizerContract(SettingsContract):
             assert not observation.loss[~step.valid].any()
             assert (observation.weight >= 0).all()
 
-    def test_what_has_no_label_costs_nothing(self, case: Case) -> None:
-        """What the model predicts for padding and for prompts does not matter."""
-        # Dropout would make the second pass of two losses differ.
+    def test_tokens_without_a_label_do_not_affect_the_loss(self, case: Case) -> None:
+        """Predictions for padding and prompts do not affect the loss."""
+        # Dropout would make the second passes differ.
         model, regularizers = ToyLM(), Regularizers([case.build(0.3)])
         step = provide(model, regularizers, make_step())
         outputs = first_forward(model, regularizers, step)
@@ -191,8 +196,8 @@ class RegularizerContract(SettingsContract):
         expected = regularizers.mean_loss(outputs, step)
         assert torch.equal(regularizers.mean_loss(replace(outputs, **uncounted), step), expected)
 
-    def test_tokens_know_nothing_of_later_ones(self, case: Case) -> None:
-        """No embedding depends on those that the model is to predict from it."""
+    def test_embeddings_do_not_depend_on_later_tokens(self, case: Case) -> None:
+        """No embedding depends on later tokens."""
         embeddings = torch.randn(3, 24, 8, requires_grad=True)
         regularizers = Regularizers([case.build(0.5)])
         step = provide(make_model(), regularizers, make_step())
@@ -200,8 +205,8 @@ class RegularizerContract(SettingsContract):
         [slope] = torch.autograd.grad(perturbed[:, :12].square().sum(), embeddings)
         assert not slope[:, 12:].any()
 
-    def test_it_goes_on_from_what_others_made_of_the_loss(self, case: Case) -> None:
-        """What others leave out stays out, and what they add to the loss stays in."""
+    def test_changes_of_others_to_the_loss_are_kept(self, case: Case) -> None:
+        """Tokens that others exclude stay excluded, and additions to the loss are kept."""
         model, regularizer = make_model(), case.build(0.3)
         regularizers = Regularizers([regularizer])
         step = provide(model, regularizers, make_step())
@@ -220,7 +225,7 @@ class RegularizerContract(SettingsContract):
         assert not torch.equal(*means)
 
     def test_batches_without_labels_give_an_attached_zero(self, case: Case) -> None:
-        """A rank that got only padding takes part in the backward pass, with no gradient."""
+        """A rank with only padding takes part in the backward pass, with zero gradients."""
         ignored, padding = torch.full((3, 24), -100), torch.full((3, 24), -1)
         unknown = torch.full((3, 24), torch.nan)
         for step in (
@@ -239,7 +244,7 @@ class RegularizerContract(SettingsContract):
                 assert not parameter.grad.any()
 
     def test_unknown_entropies_leave_the_loss_finite(self, case: Case) -> None:
-        """In the first epoch nothing is known of any token."""
+        """In the first epoch all entropies are unknown."""
         unknown = torch.full((3, 24), torch.nan)
         observation, _ = observe(case.build(0.5), make_step(entropy=unknown, holdout_gain=unknown))
         assert observation.loss.isfinite().all()
@@ -247,7 +252,7 @@ class RegularizerContract(SettingsContract):
         assert observation.mean.isfinite()
 
     def test_metrics_are_finite_detached_scalars(self, case: Case) -> None:
-        """What is logged keeps no graph alive."""
+        """Logged values keep no graph in memory."""
         model, regularizers = make_model(), Regularizers([case.build(0.5)])
         step = provide(model, regularizers, make_step())
         regularizers.mean_loss(first_forward(model, regularizers, step), step)
@@ -259,11 +264,11 @@ class RegularizerContract(SettingsContract):
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_device_is_kept_without_waiting_for_it(self, case: Case) -> None:
-        """On a GPU no hook copies to or from the host in a way that waits."""
+        """On a GPU no hook synchronizes with the host."""
         step, outputs = on_cuda(make_step())
         embeddings = torch.randn(*step.input_ids.shape, 8, device="cuda")
         regularizers = Regularizers([case.build(0.5)])
-        for mode in ("default", "error"):  # the first round may fill caches
+        for mode in ("default", "error"):  # the first pass fills caches
             torch.cuda.set_sync_debug_mode(mode)
             try:
                 results = [

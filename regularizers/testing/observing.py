@@ -1,4 +1,4 @@
-"""What a regularizer does in one training step."""
+"""Observe the effects of a regularizer in one training step."""
 
 from dataclasses import dataclass, fields
 
@@ -25,7 +25,7 @@ class Observation:
     mean: Tensor
 
     def differences(self, other: "Observation") -> list[str]:
-        """Return the names of what another step did otherwise, be it by a bit."""
+        """Return the names of fields that differ from another step, even by one bit."""
         names = [each.name for each in fields(self)]
         return [
             name for name in names if not torch.equal(getattr(self, name), getattr(other, name))
@@ -36,14 +36,14 @@ class Observation:
 
 
 def make_model() -> ToyLM:
-    """Return the model of the checks, in which dropout makes two passes differ."""
+    """Return the model of the checks, with dropout, so that two passes differ."""
     return ToyLM(dropout=0.1)
 
 
 def observe(
     regularizer: Regularizer, step: TrainingStep, *, training: bool = True
 ) -> tuple[Observation, Outputs]:
-    """Take a step with one regularizer on a fresh model."""
+    """Run a step with one regularizer on a new model."""
     model = make_model()
     regularizers = Regularizers([regularizer]).train(training)
     step = provide(model, regularizers, step)
@@ -61,23 +61,23 @@ def observe(
 
 
 def gradient(regularizer: Regularizer, step: TrainingStep) -> Tensor:
-    """Return what a step with one regularizer teaches the head of a fresh model."""
+    """Return the gradient of the head of a new model in a step with one regularizer."""
     model = make_model()
     [slope] = torch.autograd.grad(training_loss(regularizer, model, step), [model.head])
     return slope
 
 
 def differences(one: Regularizer, other: Regularizer) -> list[str]:
-    """Return the names of what two regularizers do otherwise in the same step."""
+    """Return the names of effects in which two regularizers differ in the same step."""
     return observe(one, make_step())[0].differences(observe(other, make_step())[0])
 
 
 def assert_untouched(
     observation: Observation, outputs: Outputs, step: TrainingStep, when: str
 ) -> None:
-    """Require that a step is one of plain training."""
+    """Assert that a step is plain training."""
     weight = step.valid.float()
     embeddings = make_model().embedding(step.input_ids)
     plain = Observation(step.input_ids, embeddings, weight, outputs.nll, weight, outputs.nll.mean())
     changed = observation.differences(plain)
-    assert not changed, f"{when}: expected plain training bit by bit, got other {changed}"
+    assert not changed, f"{when}: expected plain training bit by bit, got different {changed}"

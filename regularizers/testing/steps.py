@@ -12,9 +12,9 @@ from regularizers.functional import is_document_start
 from regularizers.outputs import Outputs
 from regularizers.training_step import TrainingStep, Vocabulary
 
-# The padding id is an ordinary word, so that only document_ids protect padding.
+# The padding id is an ordinary token, so that only document_ids protect padding.
 BOS_ID, EOS_ID, MASK_ID, PAD_ID = 0, 7, 63, 5
-# What an evaluation might tell; the loss is above that of the toy model on any batch.
+# Metrics of an evaluation; the loss is above the loss of the toy model on any batch.
 EVALUATION = {
     "val/loss": 30.0,
     "gap/loss": 0.5,
@@ -25,13 +25,13 @@ VOCABULARY = Vocabulary(size=64, special_ids=(BOS_ID, EOS_ID, MASK_ID), mask_id=
 
 
 def report_evaluations(regularizer: Regularizer | Regularizers) -> None:
-    """Tell what a run tells within its first epoch: one evaluation before it, and one after."""
+    """Report the evaluations of the first epoch: one before it, and one after it."""
     for _ in range(2):
         regularizer.on_evaluation(EVALUATION)
 
 
 def make_document_ids(rows: int, length: int, generator: torch.Generator) -> Tensor:
-    """Pack each row with documents of random lengths and a tail of padding, at times empty."""
+    """Fill each row with documents of random lengths and a possibly empty tail of padding."""
     document_ids = torch.full((rows, length), -1)
     for row in range(rows):
         padding = int(torch.randint(max(1, length // 4), (), generator=generator))
@@ -45,20 +45,20 @@ def make_step(rows: int = 3, length: int = 24, *, draw: int = 0, **overrides: An
     """Build a step of a training loop.
 
     Args:
-        rows: batch size, B.
-        length: tokens in a row, T.
-        draw: seed of the contents.
-        overrides: fields of the step to set.
+        rows: Batch size, B.
+        length: Number of tokens in a row, T.
+        draw: Seed of the contents.
+        overrides: Fields of the step to set.
 
     Returns:
-        A step whose entropies are multiples of 0.25 nats (so there are ties), NaN at the starts of
-        documents, at padding and at a few more places.
+        A step whose entropies are multiples of 0.25 nats, so that there are ties. They are NaN at
+        the starts of documents, at padding and at a few other positions.
     """
     generator = torch.Generator().manual_seed(draw)
     document_ids = make_document_ids(rows, length, generator)
     starts, padding = is_document_start(document_ids), document_ids < 0
     input_ids = torch.randint(1, VOCABULARY.size, (rows, length), generator=generator)
-    # Not every document starts with a special token, so that its start alone must protect it.
+    # Some documents start without a special token, so that only their start protects it.
     with_bos = starts & (torch.rand(rows, length, generator=generator) < 0.5)
     input_ids = input_ids.masked_fill(with_bos, BOS_ID).masked_fill(padding, PAD_ID)
     ignored = starts | padding | (torch.rand(rows, length, generator=generator) < 0.1)
@@ -72,7 +72,7 @@ def make_step(rows: int = 3, length: int = 24, *, draw: int = 0, **overrides: An
         vocabulary=VOCABULARY,
         entropy=entropy.masked_fill(unknown, torch.nan),
         corpus_entropy=torch.linspace(0, 4, 65) ** 1.5,
-        # One number for each document.
+        # One gain per document.
         holdout_gain=gains.gather(1, document_ids.clamp(min=0)).masked_fill(padding, torch.nan),
         progress=0.5,
     )
@@ -80,7 +80,7 @@ def make_step(rows: int = 3, length: int = 24, *, draw: int = 0, **overrides: An
 
 
 def slice_rows(step: TrainingStep, rows: slice) -> TrainingStep:
-    """Return the step of some rows of the batch alone."""
+    """Return the step for a slice of the rows of the batch."""
     return replace(
         step,
         input_ids=step.input_ids[rows],
@@ -93,7 +93,7 @@ def slice_rows(step: TrainingStep, rows: slice) -> TrainingStep:
 
 
 def on_cuda(step: TrainingStep) -> tuple[TrainingStep, Outputs]:
-    """Return the step on a GPU with all that it can provide, and random outputs for it."""
+    """Return the step on a GPU with everything that it can provide, and random outputs for it."""
     moved: dict[str, Any] = {
         name: value.cuda() for name, value in vars(step).items() if isinstance(value, Tensor)
     }

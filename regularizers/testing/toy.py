@@ -1,4 +1,4 @@
-"""The smallest model and training loop that provide all that a regularizer may require."""
+"""The smallest model and training loop that provide everything a regularizer may require."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +15,10 @@ from regularizers.training_step import TrainingStep
 
 
 class ToyLM(nn.Module):
-    """A causal LM whose hidden state is the mean of all embeddings so far; fast.
+    """A fast causal LM whose hidden state is the mean of all embeddings so far.
 
-    Its dropout draws from a generator of its own, seeded by the number of calls: two passes differ,
-    and two fresh models do not.
+    Its dropout draws from its own generator, seeded by the number of calls: two passes differ, and
+    two new models do not.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ToyLM(nn.Module):
         self.head = nn.Parameter(torch.randn(vocabulary_size, dimensions, generator=generator))
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the look-up, as models of Transformers do."""
+        """Return the embedding module, as Transformers models do."""
         return self.embedding
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -77,12 +77,12 @@ def logits_of(model: nn.Module, input_ids: Tensor, document_ids: Tensor) -> Tens
 
 
 @dataclass(frozen=True)
-class Held:
-    """Predictions that tell their divergence, and nothing else."""
+class DivergenceOnly:
+    """Predictions that provide their divergence, and nothing else."""
 
     outputs: Outputs
 
-    def kl_divergences(self, other: "Held") -> tuple[Tensor, Tensor]:
+    def kl_divergences(self, other: "DivergenceOnly") -> tuple[Tensor, Tensor]:
         """Return KL(own ‖ other) and KL(other ‖ own) of each token, ``[B, T]`` nats each."""
         return self.outputs.kl_divergences(other.outputs)
 
@@ -94,14 +94,16 @@ def forward_with(
     perturb: Callable[[Tensor], Tensor],
     required: Requirements,
 ) -> Outputs:
-    """Run the model with perturbed embeddings, and return no more than is required."""
+    """Run the model with perturbed embeddings, and return only what is required."""
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     with perturbed_embeddings(embedding, perturb):
         logits = logits_of(model, input_ids, step.document_ids)
     outputs = Outputs.from_logits(logits, step.labels, step.document_ids, required.entropy_gradient)
     if required.logits:
         return outputs
-    return replace(outputs, logits=None, predictions=Held(outputs) if required.divergence else None)
+    return replace(
+        outputs, logits=None, predictions=DivergenceOnly(outputs) if required.divergence else None
+    )
 
 
 def first_forward(model: nn.Module, regularizers: Regularizers, step: TrainingStep) -> Outputs:
@@ -122,15 +124,15 @@ def provide(
     step: TrainingStep,
     reference_model: nn.Module | None = None,
 ) -> TrainingStep:
-    """Return the step with all that the regularizers require, and with nothing else.
+    """Return the step with everything that the regularizers require, and nothing else.
 
-    The teacher is a :class:`ToyLM` of yet other weights.
+    The teacher is a :class:`ToyLM` with different weights from model and reference.
 
     Args:
-        model: the one that is trained.
-        regularizers: of the run.
-        step: the step.
-        reference_model: by default a :class:`ToyLM` of other weights.
+        model: The trained model.
+        regularizers: Regularizers of the run.
+        step: The training step.
+        reference_model: Reference model; None for a :class:`ToyLM` with other weights.
     """
 
     def second_forward(

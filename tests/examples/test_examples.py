@@ -60,7 +60,7 @@ def test_short_and_of_few_dependencies(name: str) -> None:
 
 def test_fused_head_learns(tmp_path: Path) -> None:
     printed = run_example("fused_head.py", tmp_path)
-    losses = [float(loss) for loss in re.findall(rf"nll{NUMBER}", printed)]
+    losses = [float(loss) for loss in re.findall(rf"loss{NUMBER}", printed)]
     entropies = [float(entropy) for entropy in re.findall(rf"entropy{NUMBER}", printed)]
     assert len(losses) == len(entropies) == 20
     assert losses[0] == pytest.approx(log(32768), abs=0.3)

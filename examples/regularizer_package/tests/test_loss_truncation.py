@@ -1,4 +1,4 @@
-"""Loss truncation keeps the contract, and is what the paper means."""
+"""Loss truncation fulfils the contract and matches the paper."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ class TestLossTruncation(RegularizerContract):
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
 def test_mean_of_the_lowest_losses(share: float) -> None:
-    """The weighted mean is that of the sorted losses without the last."""
+    """The weighted mean equals the mean of the sorted losses without the highest."""
     nll = torch.rand(3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weight = truncated_weight(nll, torch.ones(3, 7), share)
     lowest = np.sort(nll.numpy().ravel())[: int((1 - share) * 21)]

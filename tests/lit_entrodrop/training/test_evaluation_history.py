@@ -69,6 +69,6 @@ def test_without_validation_what_follows_it_is_refused(tiny: Tiny, follower: Reg
 def test_a_metric_that_no_evaluation_tells_ends_the_run_before_it_trains(tiny: Tiny) -> None:
     dropout = EmbeddingDropout(Adaptive(metric="val/los"))
     trainer = tiny.trainer(num_sanity_val_steps=-1)
-    with pytest.raises(ValueError, match=r"got 'val/los': take one of clean_train/accuracy, "):
+    with pytest.raises(ValueError, match=r"got 'val/los': use one of clean_train/accuracy, "):
         trainer.fit(tiny.module(dropout), datamodule=tiny.data())
     assert trainer.global_step == 0

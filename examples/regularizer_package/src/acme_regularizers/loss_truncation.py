@@ -1,4 +1,4 @@
-"""Loss truncation: what the model finds least likely does not count."""
+"""Loss truncation: exclude the tokens of highest loss."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,13 @@ from regularizers.functional import is_lowest_share
 
 
 def truncated_weight(nll: Tensor, weight: Tensor, share: float) -> Tensor:
-    """Return the weights without those of the highest losses.
+    """Return the weights, with 0 for the highest losses.
 
     Args:
-        nll: ``[B, T]``, the losses.
-        weight: ``[B, T]``; of the n tokens above 0, the ⌊(1 − share)·n⌋ of lowest loss keep it.
-        share: of the tokens that are not to count, in [0, 1].
+        nll: Losses ``[B, T]``.
+        weight: Weights ``[B, T]``. Of the n tokens with a positive weight, the ⌊(1 − share)·n⌋ of
+            lowest loss keep it.
+        share: Fraction of the tokens to exclude, in [0, 1].
 
     Returns:
         ``[B, T]``, without gradient.
@@ -28,24 +29,24 @@ def truncated_weight(nll: Tensor, weight: Tensor, share: float) -> Tensor:
 
 
 class LossTruncation(Regularizer):
-    """Leave out the tokens of the highest loss.
+    """Exclude the tokens of highest loss.
 
-    Noise in the text, which a model can only learn by heart, has a high loss. With ℓ₍ᵢ₎ the i-th
-    lowest of the n losses of a micro-batch, the training loss is:
+    Noise in the text, which a model can only memorize, has a high loss. With ℓ₍ᵢ₎ the i-th lowest
+    of the n losses of a micro-batch, the training loss is:
 
         L = 1/k · Σ_{i ≤ k} ℓ₍ᵢ₎    k = ⌊(1 − share) · n⌋
 
-    The paper leaves out whole sequences, by a quantile of the losses of the latest batches; here it
-    is tokens, among those that a rank has in a micro-batch.
+    The paper excludes whole sequences, by a quantile of the losses of recent batches. Here tokens
+    are excluded, among those of a micro-batch on one rank.
 
     Source:
         Kang and Hashimoto 2020, arXiv 2004.14589.
 
     Args:
-        curriculum: share of the tokens that do not count, over training; a number is constant.
+        curriculum: Fraction of excluded tokens, over training; a number is constant.
 
     Raises:
-        ValueError: if the share leaves [0, 1].
+        ValueError: If the fraction is outside [0, 1].
 
     >>> LossTruncation(0.2).curriculum(0.5)
     0.2
@@ -59,7 +60,7 @@ class LossTruncation(Regularizer):
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
     ) -> TokenLoss:
-        """Take the weight of the highest losses."""
+        """Set the weight of the highest losses to 0."""
         share = self.curriculum(step.progress)
         step.log("strength", torch.tensor(share))
         return TokenLoss(

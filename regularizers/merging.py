@@ -1,0 +1,51 @@
+"""Merge the requirements of several regularizers."""
+
+from dataclasses import fields
+from typing import Any
+
+from regularizers.base import Regularizer, Requirements, curricula_of
+from regularizers.curricula import Curriculum
+
+
+def merged_requirements(regularizers: list[Regularizer]) -> Requirements:
+    """Return requirements that satisfy all regularizers.
+
+    Raises:
+        ValueError: If two of them require different values of one kind.
+    """
+    switches = [each.name for each in fields(Requirements) if each.type is bool]
+    switches.remove("evaluations")
+    return Requirements(
+        entropy=_common(regularizers, "entropy", "entropy source", "the same entropy_source"),
+        teacher=_common(regularizers, "teacher", "teacher", "the same decay of its weights"),
+        holdout_neighbours=_common(
+            regularizers,
+            "holdout_neighbours",
+            "number of holdout neighbours",
+            "the same neighbours",
+        ),
+        evaluations=any(map(_follows_evaluations, regularizers)),
+        **{
+            name: any(getattr(each.requirements, name) for each in regularizers)
+            for name in switches
+        },
+    )
+
+
+def _follows_evaluations(regularizer: Regularizer) -> bool:
+    return regularizer.requirements.evaluations or any(
+        type(each).on_evaluation is not Curriculum.on_evaluation
+        for each in curricula_of(regularizer).values()
+    )
+
+
+def _common(regularizers: list[Regularizer], field: str, label: str, remedy: str) -> Any:
+    wanted = [(type(each).__name__, getattr(each.requirements, field)) for each in regularizers]
+    given = [(name, value) for name, value in wanted if value is not None]
+    distinct = {value for _, value in given}
+    if len(distinct) > 1:
+        raise ValueError(
+            f"regularizers: expected one {label} for all, got "
+            f"{', '.join(f'{value} of {name}' for name, value in given)}: give them {remedy}"
+        )
+    return next(iter(distinct), None)
