@@ -100,7 +100,7 @@ def test_package_is_found_explained_and_trained_with(installed: Installed, tmp_p
         [*shlex.split(shown.replace("\\\n", "")), *quick.split()],
     )
     assert "acme-regularizers 1.0.0" in listing
-    assert "Leave out the tokens of the highest loss." in listing
+    assert "Exclude the tokens of highest loss." in listing
     described = json.loads(told)["regularizers"][-1]
     assert (described["package"], described["version"]) == ("acme-regularizers", "1.0.0")
     assert described["class_path"] == CLASS_PATH
