@@ -19,8 +19,8 @@ from benchmarks import harness
 from benchmarks.gpu import ARCHITECTURES, training_flops_per_token
 from benchmarks.live_fit import TOKENIZER
 from lit_entrodrop.commands.plan.communication import Traffic, step_bytes
+from lit_entrodrop.commands.plan.model_memory import NumberBytes, model_memory
 from lit_entrodrop.commands.plan.speed import OVERLAP, compute_seconds
-from lit_entrodrop.commands.plan.states import Held, states
 from lit_entrodrop.commands.report.plotting import SERIES
 from lit_entrodrop.model.building import build_hf_config, build_on_meta
 from lit_entrodrop.model.config import LMConfig
@@ -100,7 +100,7 @@ class Step:
         """Memory of a device for the states of the model, GB."""
         own = self.arrangement
         over = self.devices // own.replicas(self.devices)
-        return states(own.strategy, sizes(), over, Held(), own.tensor).device / GB
+        return model_memory(own.strategy, sizes(), over, NumberBytes(), own.tensor).device / GB
 
     @property
     def sent(self) -> Traffic:

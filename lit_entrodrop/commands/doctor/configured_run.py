@@ -15,8 +15,8 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from lit_entrodrop.cli.lit_cli import LitCLI
 from lit_entrodrop.commands.doctor import near_duplicates
 from lit_entrodrop.commands.doctor.document_text import sample
-from lit_entrodrop.commands.plan.job import Job
-from lit_entrodrop.commands.plan.settings import data_parallel_size, job_of
+from lit_entrodrop.commands.plan.config_conversion import data_parallel_size, workload_of
+from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.documents import Document
@@ -121,14 +121,14 @@ class ConfiguredRun:
         return near_duplicates.NearDuplicateIndex(documents, "Hashing train")
 
     @cached_property
-    def job(self) -> Job:
+    def workload(self) -> Workload:
         """What is trained, as `plan` sees it."""
-        return job_of(self.config)
+        return workload_of(self.config)
 
     @cached_property
     def sizes(self) -> Sizes:
         """Parameter counts of the model, from the meta device."""
-        return sizes_of(build_on_meta(self.job.lm))
+        return sizes_of(build_on_meta(self.workload.lm))
 
     @property
     def steps_per_epoch(self) -> int:

@@ -45,7 +45,7 @@ def tokenizer_round_trip(run: ConfiguredRun) -> CheckResult:
 def context_length(run: ConfiguredRun) -> CheckResult:
     """Compare the block size with the model's context and with the lengths of documents."""
     block_size = run.data.block_size
-    context = context_of(build_hf_config(run.job.lm))
+    context = context_of(build_hf_config(run.workload.lm))
     lengths = tokenize_documents(
         sample(run.documents["train"], SAMPLED), run.data.tokenizer, desc="Sampling"
     ).lengths

@@ -1,6 +1,7 @@
 """Checks of memory, disk and device; none loads weights or runs the model."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.plan.activations import dry_run
-from lit_entrodrop.commands.plan.options import MARGIN
-from lit_entrodrop.commands.plan.settings import data_parallel_size
-from lit_entrodrop.commands.plan.states import Held, States, states
+from lit_entrodrop.commands.plan.candidates import MARGIN
+from lit_entrodrop.commands.plan.config_conversion import data_parallel_size
+from lit_entrodrop.commands.plan.model_memory import ModelMemory, model_memory
 from lit_entrodrop.data.packed_splits import EVALUATED
 from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore
@@ -35,17 +36,24 @@ def run_folder(run: ConfiguredRun) -> CheckResult:
 
 def device_memory(run: ConfiguredRun) -> CheckResult:
     """Compare the memory of a step under the configured strategy with that of the device."""
-    trainer, job = run.config["trainer"], run.job
+    trainer, workload = run.config["trainer"], run.workload
     setting = trainer["strategy"]
     check_strategy(setting["class_path"] if isinstance(setting, dict) else setting)
     on_gpu = uses_gpu(trainer["accelerator"])
     strategy, tensor = strategy_of(setting)
     world = data_parallel_size(trainer) * tensor
     precision = str(trainer["precision"])
-    computed = 2 if precision in AUTOCAST_DTYPES or job.lm.dtype != "float32" else 4
-    held = Held(4 if job.lm.dtype == "float32" else 2, computed, job.optimizer)
-    model = states(strategy, run.sizes, world, held, tensor, job.frozen)
-    step = dry_run(job.lm, job.batch_size, job.block_size, precision, on_gpu, job.demands)
+    computed = 2 if precision in AUTOCAST_DTYPES or workload.lm.dtype != "float32" else 4
+    number_bytes = replace(workload.number_bytes, computed=computed)
+    model = model_memory(strategy, run.sizes, world, number_bytes, tensor, workload.reference_sizes)
+    step = dry_run(
+        workload.lm,
+        workload.batch_size,
+        workload.block_size,
+        precision,
+        on_gpu,
+        workload.extra_passes,
+    )
     needed = model.device + step.activation_bytes
     devices = "1 device" if world == 1 else f"each of {world} devices"
     found = f"{_gb(needed)} GB on {devices} with strategy {strategy} (estimated), "
@@ -76,10 +84,10 @@ def entropy_cache(run: ConfiguredRun) -> CheckResult:
 
 def checkpoint_room(run: ConfiguredRun) -> CheckResult:
     """Check that the kept checkpoints, and one being written, fit on the disk."""
-    sizes, job = run.sizes, run.job
-    stored = 4 if job.lm.dtype == "float32" else 2
+    sizes, number_bytes = run.sizes, run.workload.number_bytes
     # Checkpoints of adapters include the base model.
-    each = sizes.parameters * stored + sizes.trainable * job.optimizer + entropy_bytes(run)
+    model = sizes.parameters * number_bytes.stored + sizes.trainable * number_bytes.optimizer
+    each = model + entropy_bytes(run)
     kept = int(run.config["checkpoints"]["keep_last"]) + 2
     folder = Path(run.config["trainer"]["default_root_dir"])
     free = free_bytes(folder)
@@ -98,8 +106,7 @@ def checkpoint_room(run: ConfiguredRun) -> CheckResult:
 
 def room_to_load(run: ConfiguredRun) -> CheckResult:
     """Check that weights, their gradients and some activations fit on this machine."""
-    stored = 4 if run.job.lm.dtype == "float32" else 2
-    needed = stored * (run.sizes.parameters + run.sizes.trainable)
+    needed = run.workload.number_bytes.stored * (run.sizes.parameters + run.sizes.trainable)
     here = torch.cuda.is_available() and uses_gpu(run.config["trainer"]["accelerator"])
     free = torch.cuda.mem_get_info()[0] if here else psutil.virtual_memory().available
     found = f"weights and gradients need {_gb(needed)} GB, {_gb(free)} GB are free on this machine"
@@ -158,7 +165,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def _compare(
-    found: str, needed: int, model: States, num_nodes: int, world: int, on_gpu: bool
+    found: str, needed: int, model: ModelMemory, num_nodes: int, world: int, on_gpu: bool
 ) -> CheckResult:
     per_node = max(1, world // num_nodes)
     host = psutil.virtual_memory().available

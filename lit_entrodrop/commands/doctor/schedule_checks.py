@@ -71,9 +71,9 @@ def learning_rate(run: ConfiguredRun) -> CheckResult:
     rate = (run.config["model"]["optimizer"].get("init_args") or {}).get("lr")
     if rate is None:
         return passed("the default of the optimizer")
-    trained = "all weights" if run.job.lm.lora is None else "adapters"
+    trained = "all weights" if run.workload.lm.lora is None else "adapters"
     low, high = RATES[trained]
-    random = run.job.lm.pretrained is None
+    random = run.workload.lm.pretrained is None
     name = run.config["model"]["optimizer"]["class_path"].rpartition(".")[2]
     found = f"{rate:g} for {trained} of {run.sizes.parameters:,} parameters, with {name}"
     if random or run.sizes.parameters < LARGE:

@@ -1,1 +1,1 @@
-"""What a run will take of memory and time, before any device is had."""
+"""Estimates of memory, time and cost of a run, before it has any device."""

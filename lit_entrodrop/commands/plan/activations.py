@@ -1,4 +1,4 @@
-"""Memory and arithmetic of one training step, found by running it on tensors without values."""
+"""Memory and FLOPS of one training step, measured in a dry run on fake tensors."""
 
 import contextlib
 import weakref
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-from lit_entrodrop.commands.plan.demands import NONE, Demands
+from lit_entrodrop.commands.plan.extra_passes import NO_EXTRA_PASSES, ExtraPasses
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch
@@ -35,7 +35,7 @@ def _attention_backward_flops(
     return flops
 
 
-# PyTorch counts the fused attention of GPUs alone.
+# PyTorch only counts the fused attention of GPUs.
 FLOPS: dict[Any, Callable[..., int]] = {
     **flop_registry,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
@@ -45,16 +45,16 @@ FLOPS: dict[Any, Callable[..., int]] = {
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one training step of a model takes on one device.
+    """Memory and FLOPS of one training step on one device.
 
     Args:
-        activation_bytes: peak of what lives beside parameters, their gradients and the optimizer.
-        head_bytes: share of that which the loss head has allocated.
-        step_bytes: peak of activations and gradients together, where Lightning lets the gradients
-            of the step before live until the forward pass is over, and new ones then come while
-            activations go. At most ``activation_bytes`` plus all gradients, as much as that if
+        activation_bytes: Peak of the memory beyond parameters, their gradients and the optimizer.
+        head_bytes: Part of that peak that the loss head has allocated.
+        step_bytes: Peak of activations and gradients together. Lightning keeps the gradients of the
+            previous step until the forward pass is over; new ones are created while activations
+            are freed. At most ``activation_bytes`` plus all gradients, which is reached if
             gradients stay from step to step.
-        flops_per_token: of forward and backward, with what is computed again.
+        flops_per_token: Floating-point operations of forward and backward, with recomputation.
     """
 
     activation_bytes: int
@@ -69,37 +69,39 @@ def dry_run(
     block_size: int,
     precision: str,
     on_gpu: bool = True,
-    demands: Demands = NONE,
+    extra_passes: ExtraPasses = NO_EXTRA_PASSES,
 ) -> DryRun:
-    """Run a training step without memory: shapes alone, none of the values.
+    """Run a training step on fake tensors, which have shapes but no values.
 
     Args:
-        lm: of the model; pretrained weights are not loaded.
-        batch_size: rows of a micro-batch on a device, B.
-        block_size: tokens in a row, T.
-        precision: as in ``trainer.precision``.
-        on_gpu: whether the head takes its chunks as on a GPU, and attention drops its weights
-            without holding them.
-        demands: of the regularizers.
+        lm: Config of the model; pretrained weights are not loaded.
+        batch_size: Number of rows in a micro-batch of a device, B.
+        block_size: Number of tokens in a row, T.
+        precision: Precision, as in ``trainer.precision``.
+        on_gpu: Whether the head uses the chunk sizes of a GPU, and attention dropout takes no
+            memory, as on a GPU.
+        extra_passes: Passes that the regularizers add.
 
     Returns:
-        The peaks and the floating-point operations.
+        Peaks of memory, and floating-point operations.
 
     Raises:
-        ValueError: if the model cannot be had.
+        ValueError: If the model cannot be built.
     """
     if on_gpu and lm.dropout:
         lm = replace(lm, dropout=replace(lm.dropout, attention=0.0))
     causal_lm = build_on_meta(replace(lm, compile=False))
     if hasattr(causal_lm.unwrapped, "set_experts_implementation"):
-        # The grouped kernels of experts look at values.
+        # Grouped kernels of experts read values.
         causal_lm.unwrapped.set_experts_implementation("eager")
     device = torch.device("cuda" if on_gpu else "cpu")
     with FakeTensorMode(allow_non_fake_inputs=True), sized_for(device):
         causal_lm.to_empty(device="cpu")
-        # Each of two tied weights has become one of its own.
+        # `to_empty` has untied the weights.
         causal_lm.unwrapped.tie_weights()
-        step = measure_step(causal_lm, packed_batch(batch_size, block_size), precision, demands)
+        step = measure_step(
+            causal_lm, packed_batch(batch_size, block_size), precision, extra_passes
+        )
     return DryRun(
         step.peak,
         step.peak_of_head,
@@ -109,7 +111,7 @@ def dry_run(
 
 
 def packed_batch(batch_size: int, block_size: int) -> Batch:
-    """Return a batch whose rows hold two documents each, as packed text does."""
+    """Return a batch with two documents in each row, as in packed text."""
     ids = torch.zeros(batch_size, block_size, dtype=torch.long)
     places = torch.arange(block_size).expand(batch_size, -1)
     second = places >= block_size // 2
@@ -122,15 +124,16 @@ def packed_batch(batch_size: int, block_size: int) -> Batch:
 
 
 def measure_step(
-    causal_lm: CausalLM, batch: Batch, precision: str, demands: Demands = NONE
+    causal_lm: CausalLM, batch: Batch, precision: str, extra_passes: ExtraPasses = NO_EXTRA_PASSES
 ) -> "StepMeter":
     """Run the passes of a training step, and measure them.
 
     Args:
-        causal_lm: in train mode, on the CPU, its tensors real or fake; its gradients are replaced.
-        batch: as :meth:`LitCausalLM.training_step` takes it.
-        precision: as in ``trainer.precision``.
-        demands: of the regularizers.
+        causal_lm: Model in train mode on the CPU, with real or fake tensors; its gradients are
+            replaced.
+        batch: Batch as :meth:`LitCausalLM.training_step` takes it.
+        precision: Precision, as in ``trainer.precision``.
+        extra_passes: Passes that the regularizers add.
     """
     trainable = [weight for weight in causal_lm.parameters() if weight.requires_grad]
     for weight in trainable:
@@ -138,48 +141,48 @@ def measure_step(
     meter = StepMeter(causal_lm)
     with meter, meter.hooks():
         with autocast(precision):
-            loss = _loss(causal_lm, batch, demands)
+            loss = _loss(causal_lm, batch, extra_passes)
         meter.part = "trunk"
         causal_lm.zero_grad()
         loss.backward()
     return meter
 
 
-def _loss(causal_lm: CausalLM, batch: Batch, demands: Demands) -> Tensor:
-    demands.before(causal_lm, batch)
+def _loss(causal_lm: CausalLM, batch: Batch, extra_passes: ExtraPasses) -> Tensor:
+    extra_passes.before(causal_lm, batch)
     token_weight = torch.ones(batch["labels"].shape)
     outputs = causal_lm(
         batch["input_ids"],
         batch["labels"],
         batch["position_ids"],
         batch["document_ids"],
-        token_weight=None if demands.reads_outputs else token_weight,
-        required=demands.required,
+        token_weight=None if extra_passes.reads_outputs else token_weight,
+        required=extra_passes.required,
     )
     loss: Tensor | None = outputs.weighted_loss
     if loss is None:
         loss = (token_weight * outputs.nll).sum()
-    for other in demands.after(causal_lm, batch):
+    for other in extra_passes.after(causal_lm, batch):
         loss = loss + (token_weight * other.nll).sum()
-        if demands.required.divergence and (other.predictions or other.logits is not None):
+        if extra_passes.required.divergence and (other.predictions or other.logits is not None):
             loss = loss + outputs.kl_divergence(other).sum()
     return loss
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
-    """Return the context in which a precision of the trainer runs a forward pass on a CPU."""
+    """Return the context of a forward pass on a CPU in a precision of the trainer."""
     if precision in AUTOCAST_DTYPES:
         return torch.autocast("cpu", AUTOCAST_DTYPES[precision])
     return contextlib.nullcontext()
 
 
 class StepMeter(TorchDispatchMode):
-    """Counts floating-point operations, and bytes of what operations have made and still lives.
+    """Counter of floating-point operations, and of the bytes of tensors that are alive.
 
-    Works on fake tensors as on real ones.
+    Works on real and on fake tensors.
 
     Args:
-        causal_lm: whose step is measured.
+        causal_lm: Model whose step is measured.
     """
 
     def __init__(self, causal_lm: CausalLM) -> None:
@@ -195,24 +198,24 @@ class StepMeter(TorchDispatchMode):
                 self._assign(tensor.grad, "gradients")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it has made."""
+        """Run an operation and count the tensors that it creates."""
         kwargs = kwargs or {}
         self._update_peaks()
         result = func(*args, **kwargs)
-        # Not by FlopCounterMode, whose hooks on modules keep activations alive.
+        # FlopCounterMode is no alternative: its hooks on modules keep activations alive.
         if count := FLOPS.get(func.overloadpacket):
             self.flops += count(*args, **kwargs, out_val=result)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._known:
                 self._assign(tensor, self.part)
-        # Without a mode like this one, autograd adds a gradient to another in the memory of one.
+        # Without a dispatch mode, autograd adds gradients in place.
         if torch.is_grad_enabled() or func is not torch.ops.aten.add.Tensor:
             self._update_peaks()
         return result
 
     @contextlib.contextmanager
     def hooks(self) -> Iterator[None]:
-        """Notice where the head begins, and which tensors become gradients of parameters."""
+        """Register hooks that detect the start of the head and the gradients of parameters."""
 
         def enter_trunk(*_: object) -> None:
             self.part = "trunk"
@@ -221,7 +224,7 @@ class StepMeter(TorchDispatchMode):
             self.part = "head"
 
         def note_gradient(parameter: Tensor) -> None:
-            assert parameter.grad is not None, "it has just been accumulated"
+            assert parameter.grad is not None, "the hook follows its accumulation"
             self._assign(parameter.grad, "gradients")
 
         trunk = self.causal_lm.unwrapped.base_model
@@ -244,7 +247,7 @@ class StepMeter(TorchDispatchMode):
         self.peak_with_gradients = max(self.peak_with_gradients, both)
 
     def _assign(self, tensor: Tensor, part: Part) -> None:
-        """Count the storage of a tensor to a part, and no more to the one that it was in."""
+        """Count the storage of a tensor in a part, and no longer in its previous part."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
 

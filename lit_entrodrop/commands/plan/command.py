@@ -1,4 +1,4 @@
-"""`lit-entrodrop plan`: which strategy serves a config on given hardware, before any is had."""
+"""`lit-entrodrop plan`: estimate which strategy fits a config on given hardware."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,21 +6,31 @@ from pathlib import Path
 
 from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.cli.terminal import command_parser, console_of
-from lit_entrodrop.commands.plan.options import Options, cheapest
-from lit_entrodrop.commands.plan.settings import config_text, job_of, training_tokens
+from lit_entrodrop.commands.plan.candidates import cheapest
+from lit_entrodrop.commands.plan.config_conversion import (
+    config_text,
+    training_tokens,
+    workload_of,
+)
+from lit_entrodrop.commands.plan.planner import Planner
+from lit_entrodrop.commands.plan.recommendation import (
+    nothing_fits,
+    recommendation,
+    shown,
+    table,
+)
 from lit_entrodrop.commands.plan.speed import OVERLAP
-from lit_entrodrop.commands.plan.verdict import nothing_fits, shown, table, verdict
 from lit_entrodrop.model.hardware import HARDWARE, find_hardware
 
-LADDER = (1, 2, 4, 8, 16, 32, 64)
-WIDTH = 160  # of the table where no terminal says how wide it is
-DESCRIPTION = """Say what a run needs, how fast it will be, and which strategy to take.
+WORLD_SIZES = (1, 2, 4, 8, 16, 32, 64)
+WIDTH = 160  # characters, if the output is not a terminal
+DESCRIPTION = """Estimate memory, speed and cost of a run, and recommend a strategy.
 
-Takes all arguments of `fit`, and keeps its global batch: data.batch_size x
-trainer.accumulate_grad_batches x devices (auto counts as one). data.batch_size is the largest
-micro-batch that is considered. Loads the model's configuration alone, no weights, and needs no
-GPU: a step is run on tensors without values. All numbers are estimates, 10 % of each memory are
-left free. Plans for bf16-mixed where trainer.precision and model.lm.dtype are fp32."""
+Takes all arguments of `fit`, and keeps the global batch: data.batch_size x
+trainer.accumulate_grad_batches x devices (`auto` counts as one). data.batch_size is the largest
+micro-batch considered. Needs no GPU and loads no weights: a training step runs on tensors without
+values. All numbers are estimates; 10 % of each memory stay free. Where trainer.precision and
+model.lm.dtype are fp32, it plans for bf16-mixed."""
 EPILOG = (
     "example: lit-entrodrop plan --config configs/base.yaml --config "
     "configs/model/llama3.1_8b.yaml --hardware h100 --output plan.yaml"
@@ -31,40 +41,40 @@ def main(words: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ValueError: if an option is wrong, or nothing fits.
+        ValueError: If an option is invalid, or nothing fits.
     """
     own, arguments = _parser().parse_known_args(words)
     output = None if own.output is None else Path(own.output)
     _check(own, output)
     hardware = find_hardware(own.hardware)
     config = resolved_config(arguments)
-    job = job_of(config)
-    options = Options(job, hardware, own.mfu)
-    found = [option for size in own.world_size or LADDER for option in options.on(size)]
+    workload = workload_of(config)
+    planner = Planner(workload, hardware, own.mfu)
+    found = [each for size in own.world_size or WORLD_SIZES for each in planner.candidates(size)]
     if not found:
         raise ValueError(
             f"world_size: expected a number that divides the global batch of "
-            f"{job.global_batch_size} rows, got {own.world_size}: change it, data.batch_size or "
-            "trainer.accumulate_grad_batches"
+            f"{workload.global_batch_size} rows, got {own.world_size}: change it, data.batch_size "
+            "or trainer.accumulate_grad_batches"
         )
-    tokens = training_tokens(config, job, own.corpus_tokens)
+    tokens = training_tokens(config, workload, own.corpus_tokens)
     console = console_of(WIDTH)
     console.print(table(shown(found), tokens, own.price_per_hour))
     all_epochs = "" if tokens is None else f"{tokens:,.0f} tokens over all epochs; "
     console.print(
-        f"{options.sizes.parameters / 1e9:.2f} B parameters, {options.sizes.trainable / 1e9:.2f} B "
-        f"trained; {job.global_batch_size} rows of {job.block_size} tokens to a step; {all_epochs}"
-        f"devices assumed to reach {own.mfu:.0%} of their peak, and communication to hide under "
-        f"{OVERLAP:.0%} of computing. Estimates, not measurements."
+        f"{planner.sizes.parameters / 1e9:.2f} B parameters, {planner.sizes.trainable / 1e9:.2f} B "
+        f"trainable; {workload.global_batch_size} rows of {workload.block_size} tokens per step; "
+        f"{all_epochs}assumes that devices reach {own.mfu:.0%} of their peak FLOPS, and that "
+        f"communication overlaps with {OVERLAP:.0%} of computing. Estimates, not measurements."
     )
     best = cheapest(found)
     if best is None:
         raise ValueError(nothing_fits(found))
-    console.print(verdict(found))
+    console.print(recommendation(found))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("x") as file:
-            file.write(config_text(best, job))
+            file.write(config_text(best, workload))
         console.print(f"config: {output}")
 
 
@@ -73,24 +83,45 @@ def _parser() -> argparse.ArgumentParser:
         "plan", DESCRIPTION, EPILOG, usage="%(prog)s [options below] [any argument of fit ...]"
     )
     add = parser.add_argument
-    add("--hardware", default="h100", help=f"{', '.join(HARDWARE)} (default: %(default)s)")
+    add(
+        "--hardware",
+        default="h100",
+        metavar="NAME",
+        help=f"Name of the accelerator: {', '.join(HARDWARE)} (default: %(default)s).",
+    )
     add(
         "--world_size",
         type=int,
         nargs="+",
         metavar="N",
-        help=f"devices in all, one number or several (default: {' '.join(map(str, LADDER))})",
+        help="One or several total numbers of devices "
+        f"(default: {' '.join(map(str, WORLD_SIZES))}).",
     )
     add(
         "--mfu",
         type=float,
         default=0.4,
         metavar="SHARE",
-        help="of the peak that devices reach, recomputing included (default: %(default)s)",
+        help="Share of the peak FLOPS that devices reach, with recomputation "
+        "(default: %(default)s).",
     )
-    add("--corpus_tokens", type=float, metavar="N", help="tokens of the training split")
-    add("--price_per_hour", type=float, metavar="PRICE", help="of one device")
-    add("--output", metavar="FILE", help="new YAML file for `fit --config`, beside your configs")
+    add(
+        "--corpus_tokens",
+        type=float,
+        metavar="N",
+        help="Number of tokens in the training split; shows the days of the run.",
+    )
+    add(
+        "--price_per_hour",
+        type=float,
+        metavar="PRICE",
+        help="Price of a device-hour; shows the cost of the run.",
+    )
+    add(
+        "--output",
+        metavar="FILE",
+        help="Path to a new YAML file for the recommended setup, to pass as the last --config.",
+    )
     return parser
 
 
@@ -102,4 +133,4 @@ def _check(own: argparse.Namespace, output: Path | None) -> None:
         if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"{name}: expected a finite number above 0, got {value}: correct it")
     if output is not None and output.exists():
-        raise ValueError(f"output: expected a new file, but {output} exists: name another")
+        raise ValueError(f"output: expected a new file, but {output} exists: choose another name")

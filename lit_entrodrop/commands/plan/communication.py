@@ -1,9 +1,9 @@
-"""How many bytes a device sends in an optimizer step, by strategy: arithmetic, not a measurement.
+"""Bytes that a device sends in an optimizer step, computed for each strategy.
 
-Collectives are counted as rings, which send the least that each of them can: ``(n-1)/n`` of a
-tensor to gather it or to reduce it in shards, twice that to reduce it everywhere. A ring through
-nodes leaves each of them by one link; as there are as many rings as devices of a node, each device
-carries its share of what leaves, and sends the rest to its neighbour.
+Collectives count as rings, which send the least possible: ``(n-1)/n`` of a tensor for an
+all-gather or a reduce-scatter, twice that for an all-reduce. A ring over several nodes leaves each
+of them by one link. There are as many rings as devices in a node, so each device sends its share
+of the traffic out of the node, and the rest to its neighbour.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.strategies.names import check_known
 
-# Of a block's activations by a group with tensor parallelism: the outputs of attention and MLP in
-# the forward pass; in the backward one, the inputs of the three projections to queries, keys and
-# values and of the two into the MLP, each by itself. Recomputing stops short of the last output.
+# All-reduces of a block's activations under tensor parallelism. Forward: outputs of attention and
+# MLP. Backward: inputs of the query, key and value projections and of the two projections into the
+# MLP, each separately. Recomputation stops before the last output.
 FORWARD_REDUCES, BACKWARD_REDUCES, RECOMPUTED_REDUCES = 2, 5, 1
 
 
@@ -21,36 +21,36 @@ FORWARD_REDUCES, BACKWARD_REDUCES, RECOMPUTED_REDUCES = 2, 5, 1
 class Traffic:
     """Bytes that a device sends, on average over the devices of a node.
 
-    Attributes:
-        intra_node: to devices of its own node.
-        inter_node: to other nodes.
+    Args:
+        intra_node: Bytes to devices of the same node.
+        inter_node: Bytes to other nodes.
     """
 
     intra_node: float
     inter_node: float
 
     def __add__(self, other: "Traffic") -> "Traffic":
-        """Send both."""
+        """Return the sum of two traffics."""
         return Traffic(self.intra_node + other.intra_node, self.inter_node + other.inter_node)
 
     def __mul__(self, times: float) -> "Traffic":
-        """Send the same so many times."""
+        """Return the traffic multiplied by a number."""
         return Traffic(self.intra_node * times, self.inter_node * times)
 
     @property
     def total(self) -> float:
-        """Bytes that it sends in all."""
+        """Bytes within the node and to other nodes."""
         return self.intra_node + self.inter_node
 
 
 @dataclass(frozen=True)
 class Ring:
-    """Devices that work on the same tensors, each of them ``stride`` ranks after the one before.
+    """Ring of devices that run a collective; neighbours are ``stride`` ranks apart.
 
     Args:
-        size: devices in the ring.
-        stride: ranks from a device to the next.
-        devices_per_node: devices of a node, whose ranks follow each other.
+        size: Number of devices in the ring.
+        stride: Difference between the ranks of neighbours.
+        devices_per_node: Number of devices in a node, which have consecutive ranks.
     """
 
     size: int
@@ -58,10 +58,10 @@ class Ring:
     devices_per_node: int
 
     def gather(self, count: float) -> Traffic:
-        """Give each device all of a tensor of which it has a shard.
+        """Return the traffic of an all-gather.
 
         Args:
-            count: bytes of the whole tensor.
+            count: Bytes of the whole tensor.
         """
         sent = count * (self.size - 1) / self.size
         neighbours = min(self.size, max(1, self.devices_per_node // self.stride))
@@ -69,11 +69,11 @@ class Ring:
         return Traffic(sent - leaving, leaving)
 
     def reduce_scatter(self, count: float) -> Traffic:
-        """Give each device a shard of the sum of their tensors: as much as to gather it."""
+        """Return the traffic of a reduce-scatter, which equals that of an all-gather."""
         return self.gather(count)
 
     def all_reduce(self, count: float) -> Traffic:
-        """Give each device the sum of their tensors: its shards are summed, then gathered."""
+        """Return the traffic of an all-reduce: a reduce-scatter, then an all-gather."""
         return self.gather(count) * 2
 
 
@@ -93,34 +93,35 @@ def step_bytes(
     gradient_bytes: int = 4,
     recomputed: bool = False,
 ) -> Traffic:
-    """Return how many bytes a device sends in an optimizer step of full fine-tuning.
+    """Return the bytes that a device sends in an optimizer step of full fine-tuning.
 
-    DeepSpeed's ZeRO-3 is taken to keep nothing between forward and backward: by default it keeps up
-    to 1e9 parameters, and so sends less for small models.
+    DeepSpeed's ZeRO-3 counts as if it kept no gathered parameters between forward and backward. By
+    default it keeps up to 1e9, and so sends less for small models.
 
     Args:
-        strategy: name of a file in ``configs/strategy``.
-        parameters: of the model.
-        world_size: devices in all.
-        devices_per_node: devices of a node.
-        tokens_per_device: tokens of a micro-batch of a device; those of a tensor-parallel group
-            share it.
-        hidden_size: of the model.
-        layers: transformer blocks.
-        tensor_parallel_size: devices that share out a block; for ``fsdp2_tp``.
-        replicas: sharded copies of the model; for ``fsdp2`` and ``fsdp2_tp``.
-        accumulate: micro-batches of a step.
-        parameters_around: those outside of the blocks, embedding and head among them, which
-            ``fsdp2`` and ``fsdp`` keep between forward and backward.
-        parameter_bytes: of a number in the forward pass: 2 for ``bf16-mixed``, 4 for ``32-true``.
-        gradient_bytes: of a number of a gradient: 4 for both.
-        recomputed: with activation checkpointing.
+        strategy: Name of a file in ``configs/strategy``.
+        parameters: Number of parameters.
+        world_size: Total number of devices.
+        devices_per_node: Number of devices in a node.
+        tokens_per_device: Number of tokens in a micro-batch of a device, or of a tensor-parallel
+            group, which shares one.
+        hidden_size: Hidden size of the model.
+        layers: Number of transformer blocks.
+        tensor_parallel_size: Number of devices that share each block; for ``fsdp2_tp``.
+        replicas: Number of sharded copies of the model; for ``fsdp2`` and ``fsdp2_tp``.
+        accumulate: Number of micro-batches in a step.
+        parameters_around: Number of parameters outside of the blocks, such as embedding and head;
+            ``fsdp2`` and ``fsdp`` keep them gathered between forward and backward.
+        parameter_bytes: Bytes per parameter in the forward pass: 2 for ``bf16-mixed``, 4 for
+            ``32-true``.
+        gradient_bytes: Bytes per element of a gradient: 4 for both.
+        recomputed: Whether activation checkpointing is on.
 
     Returns:
-        The bytes that the device sends within its node and out of it.
+        Bytes within the node, and to other nodes.
 
     Raises:
-        ValueError: if the strategy is unknown, or the devices cannot be arranged so.
+        ValueError: If the strategy is unknown, or does not support this number of devices.
 
     >>> sent = step_bytes("ddp", 1_000_000, 8, 8, 4096, 1024, 12)
     >>> sent.intra_node, sent.inter_node
@@ -159,15 +160,15 @@ def step_bytes(
 def group_sums(
     tokens: int, hidden_size: int, layers: int, group: Ring, number_bytes: int, recomputed: bool
 ) -> Traffic:
-    """Return what tensor parallelism sends for a micro-batch, which the next layer waits for.
+    """Return the all-reduces of tensor parallelism in a micro-batch, which block the next layer.
 
     Args:
-        tokens: of the micro-batch of a group.
-        hidden_size: of the model.
-        layers: transformer blocks.
-        group: devices that share out a block.
-        number_bytes: of a number in the forward pass.
-        recomputed: with activation checkpointing.
+        tokens: Number of tokens in the micro-batch of a group.
+        hidden_size: Hidden size of the model.
+        layers: Number of transformer blocks.
+        group: Ring of the devices that share each block.
+        number_bytes: Bytes per number in the forward pass.
+        recomputed: Whether activation checkpointing is on.
     """
     per_block = FORWARD_REDUCES + BACKWARD_REDUCES + RECOMPUTED_REDUCES * recomputed
     return group.all_reduce(tokens * hidden_size * number_bytes) * layers * per_block
@@ -178,12 +179,12 @@ def _check(strategy: str, world_size: int, tensor_parallel_size: int, replicas: 
     if tensor_parallel_size > 1 and strategy != "fsdp2_tp":
         raise ValueError(
             "tensor_parallel_size: expected 1 unless the strategy is fsdp2_tp, got "
-            f"{tensor_parallel_size} for {strategy}: set it to 1, or take fsdp2_tp"
+            f"{tensor_parallel_size} for {strategy}: set it to 1, or use fsdp2_tp"
         )
     if replicas > 1 and not strategy.startswith("fsdp2"):
         raise ValueError(
             f"replicas: expected 1 unless the strategy is fsdp2, got {replicas} for {strategy}: "
-            "set it to 1, or take fsdp2"
+            "set it to 1, or use fsdp2"
         )
     if world_size % (tensor_parallel_size * replicas):
         raise ValueError(

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.commands.plan.demands import demands_of
+from lit_entrodrop.commands.plan.extra_passes import extra_passes_of
 from lit_entrodrop.runs.metrics_file import read_metrics
 from regularizers.discovery import own_regularizers
 from tests.helpers.tiny import CONFIGS
@@ -40,7 +40,7 @@ def acts_at_once(file: Path) -> bool:
     """Tell whether a method needs nothing of an epoch before, of which there is none."""
     blocks = regularizers_of(file)
     floods = any(block["class_path"] == "regularizers.Flooding" for block in blocks)
-    return not floods and demands_of(blocks).required.entropy != "last_epoch"
+    return not floods and extra_passes_of(blocks).required.entropy != "last_epoch"
 
 
 @cache

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.commands.plan.activations import dry_run, measure_step, packed_batch
-from lit_entrodrop.commands.plan.demands import Demands
+from lit_entrodrop.commands.plan.extra_passes import ExtraPasses
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.dropout import DropoutConfig
@@ -25,12 +25,12 @@ def test_it_is_what_a_real_step_takes(
     model_type: str, activation_checkpointing: bool, precision: str
 ) -> None:
     lm = config(model_type, activation_checkpointing=activation_checkpointing)
-    told = dry_run(lm, 3, 64, precision, on_gpu=False)
+    computed = dry_run(lm, 3, 64, precision, on_gpu=False)
     real = measure_step(build_causal_lm(lm), packed_batch(3, 64), precision)
-    assert told.activation_bytes == real.peak
-    assert told.head_bytes == real.peak_of_head
-    assert told.step_bytes == real.peak_with_gradients
-    assert told.flops_per_token == real.flops / (3 * 64)
+    assert computed.activation_bytes == real.peak
+    assert computed.head_bytes == real.peak_of_head
+    assert computed.step_bytes == real.peak_with_gradients
+    assert computed.flops_per_token == real.flops / (3 * 64)
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,18 @@ def test_it_is_what_a_real_step_takes(
     ],
 )
 def test_further_passes_are_counted(required: Requirements, passes: float) -> None:
-    lm, demands = config("llama"), Demands(required, reads_outputs=True)
-    plain = dry_run(lm, 3, 64, "32-true", on_gpu=False, demands=Demands(reads_outputs=True))
-    told = dry_run(lm, 3, 64, "32-true", on_gpu=False, demands=demands)
-    real = measure_step(build_causal_lm(lm), packed_batch(3, 64), "32-true", demands)
-    assert (told.activation_bytes, told.head_bytes) == (real.peak, real.peak_of_head)
-    assert told.flops_per_token == real.flops / (3 * 64)
+    lm, extra_passes = config("llama"), ExtraPasses(required, reads_outputs=True)
+    plain = dry_run(
+        lm, 3, 64, "32-true", on_gpu=False, extra_passes=ExtraPasses(reads_outputs=True)
+    )
+    computed = dry_run(lm, 3, 64, "32-true", on_gpu=False, extra_passes=extra_passes)
+    real = measure_step(build_causal_lm(lm), packed_batch(3, 64), "32-true", extra_passes)
+    assert (computed.activation_bytes, computed.head_bytes) == (real.peak, real.peak_of_head)
+    assert computed.flops_per_token == real.flops / (3 * 64)
     trunk_and_head = plain.flops_per_token * passes
-    assert told.flops_per_token == pytest.approx(trunk_and_head, rel=0.05 + required.divergence)
+    assert computed.flops_per_token == pytest.approx(trunk_and_head, rel=0.05 + required.divergence)
     # Only what has a gradient is held until the backward pass.
-    grows = told.activation_bytes > 1.5 * plain.activation_bytes
+    grows = computed.activation_bytes > 1.5 * plain.activation_bytes
     assert grows == required.second_forward
 
 
@@ -71,9 +73,9 @@ def test_attention_of_a_gpu_drops_without_holding_its_weights() -> None:
 @pytest.mark.parametrize("tied", [False, True])
 def test_heads_and_tied_weights(head: Any, tied: bool) -> None:
     lm = config("llama", head=head, config_overrides={"tie_word_embeddings": tied})
-    told = dry_run(lm, 2, 32, "bf16-mixed", on_gpu=False)
+    computed = dry_run(lm, 2, 32, "bf16-mixed", on_gpu=False)
     real = measure_step(build_causal_lm(lm), packed_batch(2, 32), "bf16-mixed")
-    assert (told.activation_bytes, told.head_bytes) == (real.peak, real.peak_of_head)
+    assert (computed.activation_bytes, computed.head_bytes) == (real.peak, real.peak_of_head)
 
 
 def test_the_naive_head_takes_the_logits_of_all_tokens() -> None:
@@ -102,12 +104,12 @@ def test_flops_are_six_per_weight_and_those_of_attention() -> None:
     architecture, parameters = HUB["Llama-3.1-8B"]
     lm = LMConfig(pretrained=None, architecture=architecture)
     start = perf_counter()
-    told = dry_run(lm, 1, 4096, "bf16-mixed")
+    computed = dry_run(lm, 1, 4096, "bf16-mixed")
     assert perf_counter() - start < 20
     # Looking up an embedding is no arithmetic. Scores are computed once more in the backward pass.
     weights = parameters - 128256 * 4096
     attention = 14 * 32 * 4096 * 4096
-    assert told.flops_per_token == pytest.approx(6 * weights + attention, rel=0.03)
+    assert computed.flops_per_token == pytest.approx(6 * weights + attention, rel=0.03)
 
 
 def test_a_gpu_gives_the_head_larger_chunks() -> None:
@@ -121,8 +123,8 @@ def test_a_gpu_gives_the_head_larger_chunks() -> None:
 def test_gradients_of_the_step_before_live_in_the_forward_pass() -> None:
     lm = config("llama")
     gradients = sum(4 * weight.numel() for weight in build_causal_lm(lm).parameters())
-    told = dry_run(lm, 8, 64, "32-true")
-    assert told.step_bytes == pytest.approx(told.activation_bytes + gradients, rel=0.01)
+    computed = dry_run(lm, 8, 64, "32-true")
+    assert computed.step_bytes == pytest.approx(computed.activation_bytes + gradients, rel=0.01)
 
 
 def test_nothing_is_left_behind() -> None:

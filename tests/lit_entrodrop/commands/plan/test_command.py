@@ -7,8 +7,8 @@ from transformers import AutoConfig
 
 from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.commands.plan.options import Options
-from lit_entrodrop.commands.plan.settings import config_text, job_of
+from lit_entrodrop.commands.plan.config_conversion import config_text, workload_of
+from lit_entrodrop.commands.plan.planner import Planner
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import find_hardware
 from tests.helpers.tiny import CONFIGS, LLAMA, Tiny
@@ -31,34 +31,34 @@ def test_what_it_writes_is_taken_by_fit_beside_the_users_configs(
     own = [*tiny.config(), "--trainer.accumulate_grad_batches=4", "--data.block_size=32"]
     flags = ["--hardware=H100", "--world_size", "1", "2", "--output", str(output)]
     main(["plan", *own, *flags, "--corpus_tokens=1e9", "--price_per_hour=2"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Take ddp on 1 h100" in said
-    assert "16 rows of 32 tokens to a step" in said
-    assert "tokens/s" in said
-    assert "days" in said
-    assert "cost" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Recommended: ddp on 1 h100" in printed
+    assert "16 rows of 32 tokens per step" in printed
+    assert "tokens/s" in printed
+    assert "days" in printed
+    assert "cost" in printed
 
     planned = resolved_config([*own, "--config", str(output)])
     assert planned["trainer"]["strategy"] == "auto"
     assert planned["trainer"]["precision"] == "bf16-mixed"
-    assert job_of(planned).global_batch_size == 16
+    assert workload_of(planned).global_batch_size == 16
     small = ["--data.block_size=16", "--trainer.max_epochs=1"]
     assert (tiny.run("fit", "--config", output, *small) / "metrics.csv").exists()
 
 
 def test_every_kind_of_plan_is_parsed_by_fit(tiny: Tiny) -> None:
     shareable = LMConfig(pretrained=None, architecture={**LLAMA, "num_key_value_heads": 2})
-    job = replace(job_of(resolved_config(tiny.config())), lm=shareable)
-    found = Options(job, find_hardware("h100"), mfu=0.4).on(2)
+    workload = replace(workload_of(resolved_config(tiny.config())), lm=shareable)
+    found = Planner(workload, find_hardware("h100"), mfu=0.4).candidates(2)
     for name in ("ddp", "fsdp2_tp (2)", "deepspeed_zero3_offload"):
-        [option] = [each for each in found if each.name == name]
+        [candidate] = [each for each in found if each.name == name]
         path = tiny.folder / "plan.yaml"
-        path.write_text(config_text(option, job))
+        path.write_text(config_text(candidate, workload))
         planned = resolved_config([*tiny.config(), "--config", str(path)])
-        assert job_of(planned).global_batch_size == job.global_batch_size
+        assert workload_of(planned).global_batch_size == workload.global_batch_size
         assert planned["trainer"]["devices"] == 2
         strategy = planned["trainer"]["strategy"]
-        if option.tensor_parallel_size > 1:
+        if candidate.tensor_parallel_size > 1:
             assert strategy["init_args"]["tensor_parallel_size"] == 2
         else:
             assert strategy == name
@@ -72,9 +72,9 @@ def test_a_ready_model_config_is_planned_without_its_weights(
     configs = [f"--config={CONFIGS / name}.yaml" for name in ("base", "model/llama3.1_8b")]
     flags = ["--hardware=rtx4090", "--world_size=2", f"--output={tmp_path / 'plan.yaml'}"]
     main(["plan", *configs, f"--model.lm.pretrained={tmp_path}", *flags])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "1.49 B parameters, 1.49 B trained" in said
-    assert "ddp needs" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1.49 B parameters, 1.49 B trainable" in printed
+    assert "ddp needs" in printed
     assert yaml.safe_load((tmp_path / "plan.yaml").read_text())["trainer"]["strategy"] != "ddp"
 
 

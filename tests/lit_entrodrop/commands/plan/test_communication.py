@@ -1,4 +1,4 @@
-"""Bytes that ranks send: the arithmetic against collectives counted in real steps."""
+"""Bytes that ranks send: computed, against collectives counted in real steps."""
 
 import json
 
@@ -117,6 +117,8 @@ def test_replicas_of_a_node_spare_the_network() -> None:
         ("fsdp2", {"accumulate": 0}, "accumulate: expected a whole number of at least 1"),
     ],
 )
-def test_what_cannot_be_is_refused(strategy: str, settings: dict[str, int], message: str) -> None:
+def test_impossible_setups_are_rejected(
+    strategy: str, settings: dict[str, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         step_bytes(strategy, 1000, 8, 8, 64, 16, 2, **settings)

@@ -1,4 +1,4 @@
-"""What the regularizers of a config add to a training step."""
+"""Passes and outputs that regularizers add to a training step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from regularizers import Outputs, Regularizer, Regularizers, Requirements
 
 
 @dataclass(frozen=True)
-class Demands:
-    """What a step takes beyond a forward and a backward pass.
+class ExtraPasses:
+    """What a step runs beyond one forward and one backward pass.
 
     Args:
-        required: by the regularizers, of the training loop.
-        reads_outputs: whether the loss is known but after the forward pass.
+        required: Requirements of the regularizers.
+        reads_outputs: Whether the loss can only be computed after the forward pass.
     """
 
     required: Requirements = NO_REQUIREMENTS
@@ -25,20 +25,20 @@ class Demands:
 
     @property
     def passes(self) -> float:
-        """How often weights are gathered, in passes with gradient; one without is half of one.
+        """Number of passes for which weights are gathered; a pass without gradient counts half.
 
-        >>> Demands(Requirements(entropy="online", second_forward=True)).passes
+        >>> ExtraPasses(Requirements(entropy="online", second_forward=True)).passes
         2.5
         """
         return 1.0 + self.required.second_forward + self.required.frozen_passes / 2
 
     def before(self, causal_lm: CausalLM, batch: Batch) -> None:
-        """Run what comes before the pass that is trained."""
+        """Run the passes that come before the one with gradient."""
         if self.required.entropy == "online":
             score_clean(causal_lm, batch)
 
     def after(self, causal_lm: CausalLM, batch: Batch) -> Iterator[Outputs]:
-        """Run the passes that a loss compares with; the model stands for reference and teacher."""
+        """Run the passes with which a loss compares; the model replaces reference and teacher."""
         if self.required.reference:
             yield score_clean(causal_lm, batch, self.required)
         if self.required.teacher is not None:
@@ -47,20 +47,20 @@ class Demands:
             yield forward_clean(causal_lm, batch, self.required)
 
 
-NONE = Demands()
+NO_EXTRA_PASSES = ExtraPasses()
 
 
-def demands_of(regularizers: list[dict[str, Any]]) -> Demands:
-    """Return what regularizers demand.
+def extra_passes_of(regularizers: list[dict[str, Any]]) -> ExtraPasses:
+    """Return the passes that the regularizers of a config add.
 
     Args:
-        regularizers: as a config names them.
+        regularizers: List of ``class_path`` and ``init_args``, as in a config.
 
-    >>> demands_of([{"class_path": "regularizers.ReferenceKL"}]).required.reference
+    >>> extra_passes_of([{"class_path": "regularizers.ReferenceKL"}]).required.reference
     True
     """
     parser = ArgumentParser()
     parser.add_argument("--regularizers", type=list[Regularizer])
     parsed = parser.parse_object({"regularizers": regularizers})
     built = Regularizers(parser.instantiate_classes(parsed).regularizers)
-    return Demands(built.requirements, built.reads_outputs)
+    return ExtraPasses(built.requirements, built.reads_outputs)

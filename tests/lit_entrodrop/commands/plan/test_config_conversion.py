@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.cli.lit_cli import resolved_config
-from lit_entrodrop.commands.plan.settings import (
+from lit_entrodrop.commands.plan.config_conversion import (
     data_parallel_size,
-    job_of,
     planned_precision,
     training_tokens,
+    workload_of,
 )
 from tests.helpers.tiny import Tiny
 
@@ -34,42 +34,45 @@ def test_devices_are_counted_as_fit_takes_them(
     assert data_parallel_size(trainer) == expected
 
 
-def test_a_job_is_read_from_a_config(tiny: Tiny) -> None:
+def test_a_workload_is_read_from_a_config(tiny: Tiny) -> None:
     more = ["--trainer.devices=2", "--trainer.accumulate_grad_batches=3", "--trainer.max_steps=5"]
     config = resolved_config([*tiny.config(), *more, "--model.lm.lora.rank=2"])
-    job = job_of(config)
-    assert (job.batch_size, job.global_batch_size, job.block_size) == (4, 24, 16)
-    assert job.lm.lora is not None
-    assert job.lm.lora.rank == 2
-    assert job.optimizer == 8.0
-    assert training_tokens(config, job, None) == 5 * 24 * 16
-    assert training_tokens(config, job, 100.0) == 200.0  # in two epochs
+    workload = workload_of(config)
+    assert (workload.batch_size, workload.global_batch_size, workload.block_size) == (4, 24, 16)
+    assert workload.lm.lora is not None
+    assert workload.lm.lora.rank == 2
+    assert workload.optimizer == 8.0
+    assert training_tokens(config, workload, None) == 5 * 24 * 16
+    assert training_tokens(config, workload, 100.0) == 200.0  # in two epochs
     config["trainer"]["max_steps"] = -1
-    assert training_tokens(config, job, None) is None
+    assert training_tokens(config, workload, None) is None
 
 
 def test_the_configured_optimizer_is_the_one_that_is_counted(tiny: Tiny) -> None:
     momentum = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.momentum=0.9"]
     flags = ["--model.optimizer.lr=0.1", "--model.lm.dtype=bfloat16"]
-    job = job_of(resolved_config([*tiny.config(), *momentum, *flags]))
-    assert job.optimizer == 2.0
+    workload = workload_of(resolved_config([*tiny.config(), *momentum, *flags]))
+    assert workload.optimizer == 2.0
 
 
-def test_demands_are_those_of_the_configured_regularizers(tiny: Tiny) -> None:
+def test_extra_passes_come_from_the_configured_regularizers(tiny: Tiny) -> None:
     named = ["--model.regularizers+=regularizers.ReferenceKL"]
     named += ["--model.regularizers+=regularizers.WaveBound", "--model.regularizers.decay=0.9"]
     named += ["--model.regularizers+=regularizers.MIR", "--model.lm.lora.rank=2"]
-    job = job_of(resolved_config([*tiny.config(), *named]))
-    required = job.demands.required
+    workload = workload_of(resolved_config([*tiny.config(), *named]))
+    required = workload.extra_passes.required
     assert (required.reference, required.teacher, required.second_forward) == (True, 0.9, True)
-    assert job.demands.reads_outputs
-    assert job.optimizer == 8.0 + 4.0  # moments, average
-    assert job.reference == replace(job.lm, lora=None)
-    assert job.frozen is not None
-    assert job.frozen.trainable == 0
+    assert workload.extra_passes.reads_outputs
+    assert workload.optimizer == 8.0 + 4.0  # moments, average
+    assert workload.reference == replace(workload.lm, lora=None)
+    assert workload.reference_sizes is not None
+    assert workload.reference_sizes.trainable == 0
     other = [*named, "--model.reference=package:lit_entrodrop/model/tiny_base"]
-    assert job_of(resolved_config([*tiny.config(), *other])).frozen != job.frozen
-    assert job_of(resolved_config(tiny.config())).frozen is None
+    assert (
+        workload_of(resolved_config([*tiny.config(), *other])).reference_sizes
+        != workload.reference_sizes
+    )
+    assert workload_of(resolved_config(tiny.config())).reference_sizes is None
 
 
 def test_a_wrong_flag_ends_as_in_fit(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Arithmetic against what real models, optimizers and shards take."""
+"""Computed memory against that of real models, optimizers and shards."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from lit_entrodrop.commands.plan.states import Held, optimizer_bytes, states
+from lit_entrodrop.commands.plan.model_memory import NumberBytes, model_memory, optimizer_bytes
 from lit_entrodrop.model.building import (
     build_causal_lm,
     build_on_meta,
@@ -28,7 +28,7 @@ from tests.helpers.processes import run_ranks
 from tests.helpers.tiny import LLAMA
 
 LLAMA_8B, _ = HUB["Llama-3.1-8B"]
-FP32 = Held(stored=4, computed=4, optimizer=8)
+FP32 = NumberBytes(stored=4, computed=4, optimizer=8)
 UNTIED = {**LLAMA, "tie_word_embeddings": False}
 
 
@@ -72,10 +72,12 @@ def test_one_device_holds_what_a_real_model_and_its_optimizer_take(
     lm = LMConfig(pretrained=None, **settings)
     causal_lm = build_causal_lm(lm)
     dtype = getattr(torch, lm.dtype)
-    held = Held(dtype.itemsize, 2, optimizer_bytes(AdamW, dtype))
-    told = states("ddp", sizes_of(causal_lm), 1, held)
-    assert (told.parameters, told.gradients, told.optimizer) == train_one_step(causal_lm)
-    assert told.gathered == told.host == 0
+    number_bytes = NumberBytes(dtype.itemsize, 2, optimizer_bytes(AdamW, dtype))
+    computed = model_memory("ddp", sizes_of(causal_lm), 1, number_bytes)
+    assert (computed.parameters, computed.gradients, computed.optimizer) == train_one_step(
+        causal_lm
+    )
+    assert computed.buffers == computed.host == 0
     assert sizes_of(causal_lm) == sizes_of(build_on_meta(lm))
 
 
@@ -92,20 +94,20 @@ def shard_and_step(rank: int, folder: Path) -> None:
 
 def test_two_ranks_of_fsdp2_hold_half_each(tmp_path: Path) -> None:
     run_ranks(shard_and_step, tmp_path, tmp_path)
-    told = states("fsdp2", sizes_for(architecture=UNTIED), 2, Held())
+    computed = model_memory("fsdp2", sizes_for(architecture=UNTIED), 2, NumberBytes())
     for rank in (0, 1):
         held = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert held == (told.parameters, told.gradients, told.optimizer)
+        assert held == (computed.parameters, computed.gradients, computed.optimizer)
 
 
 def test_llama_8b_takes_sixteen_bytes_for_each_of_its_parameters() -> None:
     sizes = sizes_for(architecture=LLAMA_8B)
     assert sizes.parameters == pytest.approx(8.03e9, rel=1e-4)
-    assert states("ddp", sizes, 1, Held()).device == 16 * sizes.parameters
+    assert model_memory("ddp", sizes, 1, NumberBytes()).device == 16 * sizes.parameters
     # Gradients are sent in buckets beside them.
-    assert states("ddp", sizes, 2, Held()).device == 20 * sizes.parameters
+    assert model_memory("ddp", sizes, 2, NumberBytes()).device == 20 * sizes.parameters
     # bf16 weights, fp32 gradients, master copy and two moments.
-    offloaded = states("deepspeed_zero3_offload", sizes, 1, Held())
+    offloaded = model_memory("deepspeed_zero3_offload", sizes, 1, NumberBytes())
     assert offloaded.host == 18 * sizes.parameters
     assert offloaded.host < 160e9
 
@@ -113,28 +115,34 @@ def test_llama_8b_takes_sixteen_bytes_for_each_of_its_parameters() -> None:
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "ddp"])
 def test_more_devices_hold_less_each_and_the_same_together(strategy: str) -> None:
     sizes = sizes_for(architecture=LLAMA_8B)
-    few, many = states(strategy, sizes, 8, Held()), states(strategy, sizes, 64, Held())
+    few, many = (
+        model_memory(strategy, sizes, 8, NumberBytes()),
+        model_memory(strategy, sizes, 64, NumberBytes()),
+    )
     assert many.device + many.host < few.device + few.host
     for name in ("optimizer", "gradients"):
         assert getattr(many, name) * 64 == pytest.approx(getattr(few, name) * 8, rel=1e-6)
-    assert many.gathered == few.gathered
+    assert many.buffers == few.buffers
 
 
 def test_a_shared_block_is_gathered_in_part() -> None:
     sizes = sizes_for(architecture=LLAMA_8B)
-    whole, shared = states("fsdp2", sizes, 8, Held()), states("fsdp2_tp", sizes, 8, Held(), 2)
+    whole, shared = (
+        model_memory("fsdp2", sizes, 8, NumberBytes()),
+        model_memory("fsdp2_tp", sizes, 8, NumberBytes(), 2),
+    )
     assert whole.parameters == shared.parameters
     # Two blocks in bf16; the gradient of what stands around the blocks is larger than theirs.
-    assert whole.gathered - shared.gathered == sizes.block * 2
+    assert whole.buffers - shared.buffers == sizes.block * 2
 
 
 def test_adapters_alone_have_gradients_but_in_flat_shards() -> None:
     sizes = sizes_for(architecture=UNTIED, lora=LoRAConfig(rank=2))
-    fsdp2, fsdp1 = states("fsdp2", sizes, 2, FP32), states("fsdp", sizes, 2, FP32)
+    fsdp2, fsdp1 = model_memory("fsdp2", sizes, 2, FP32), model_memory("fsdp", sizes, 2, FP32)
     assert fsdp2.gradients == sizes.trainable * 2
     assert fsdp1.gradients == sizes.parameters * 2
     frozen = replace(sizes, trainable=0, block_trainable=0, around_trainable=0)
-    assert states("fsdp", frozen, 2, FP32).gradients == 0
+    assert model_memory("fsdp", frozen, 2, FP32).gradients == 0
 
 
 @pytest.mark.parametrize(
@@ -151,14 +159,14 @@ def test_states_of_any_optimizer_are_counted(make: Any, dtype: torch.dtype, expe
     assert optimizer_bytes(make, dtype) == expected
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_setups_are_rejected() -> None:
     sizes = sizes_for(architecture=LLAMA)
     with pytest.raises(ValueError, match=r"expected one of ddp, .*, got 'zero9'"):
-        states("zero9", sizes, 2, Held())
+        model_memory("zero9", sizes, 2, NumberBytes())
     with pytest.raises(ValueError, match="multiple of tensor_parallel_size, 2, got 3"):
-        states("fsdp2_tp", sizes, 3, Held(), 2)
+        model_memory("fsdp2_tp", sizes, 3, NumberBytes(), 2)
     with pytest.raises(ValueError, match="world_size: expected a whole number of at least 1"):
-        states("ddp", sizes, 0, Held())
+        model_memory("ddp", sizes, 0, NumberBytes())
 
 
 def test_a_weight_that_serves_twice_counts_once() -> None:

@@ -1,0 +1,110 @@
+"""Candidate setups of a training, their requirements, and the choice among them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lit_entrodrop.commands.plan.model_memory import ModelMemory
+from lit_entrodrop.commands.plan.speed import Speed
+from lit_entrodrop.model.hardware import GB, Hardware
+from lit_entrodrop.training.strategies.names import STRATEGIES
+
+MARGIN = 0.1  # share of each memory that stays free
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Strategy, devices and batches of a training.
+
+    Args:
+        strategy: Name in ``STRATEGIES``.
+        world_size: Total number of devices.
+        tensor_parallel_size: Number of devices that share each block.
+        batch_size: Number of rows in a micro-batch of one device.
+        accumulate: Number of micro-batches in a step.
+        activation_checkpointing: Whether the backward pass recomputes blocks.
+    """
+
+    strategy: str
+    world_size: int
+    tensor_parallel_size: int
+    batch_size: int
+    accumulate: int
+    activation_checkpointing: bool
+
+    @property
+    def name(self) -> str:
+        """Strategy, with the number of devices that share a block if it is above 1."""
+        shared = f" ({self.tensor_parallel_size})" if self.tensor_parallel_size > 1 else ""
+        return self.strategy + shared
+
+
+@dataclass(frozen=True)
+class Candidate(TrainingSetup):
+    """Setup with its estimated memory and speed.
+
+    Args:
+        memory: Memory of the model and optimizer.
+        activations: Bytes of a step beyond the model.
+        head: Part of ``activations`` that the loss head takes.
+        speed: Training speed.
+        hardware: Machines that it runs on.
+    """
+
+    memory: ModelMemory
+    activations: int
+    head: int
+    speed: Speed
+    hardware: Hardware
+
+    @property
+    def device_gb(self) -> float:
+        """Peak memory of a device, in GB."""
+        return (self.memory.device + self.activations) / GB
+
+    @property
+    def devices(self) -> int:
+        """Number of devices used on each machine."""
+        return min(self.world_size, self.hardware.devices_per_node)
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of machines."""
+        return self.world_size // self.devices
+
+    @property
+    def host_gb(self) -> float:
+        """Host memory that the devices of a machine use, in GB."""
+        return self.memory.host * self.devices / GB
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits into device and host memory, with the margin."""
+        return self.host_gb <= (1 - MARGIN) * self.hardware.host_memory_gb and (
+            self.device_gb <= (1 - MARGIN) * self.hardware.memory_gb
+        )
+
+    @property
+    def device_seconds(self) -> float:
+        """Cost of a step: its seconds times the number of devices."""
+        return self.speed.step_seconds * self.world_size
+
+
+def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the candidate of lowest cost that fits, or None if none fits.
+
+    Among those within 5 % of the lowest cost, the one with the fewest devices wins, and then the
+    simplest strategy.
+    """
+    fitting = [candidate for candidate in candidates if candidate.fits]
+    if not fitting:
+        return None
+    least = min(candidate.device_seconds for candidate in fitting)
+    close = [candidate for candidate in fitting if candidate.device_seconds <= 1.05 * least]
+    return min(
+        close,
+        key=lambda each: (
+            each.world_size,
+            STRATEGIES.index(each.strategy),
+            each.activation_checkpointing,
+        ),
+    )

@@ -1,0 +1,139 @@
+"""Conversion of a run's config into a workload, and of a candidate into a config."""
+
+import importlib
+from functools import partial
+from typing import Any
+
+import torch
+import yaml
+
+from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate
+from lit_entrodrop.commands.plan.extra_passes import extra_passes_of
+from lit_entrodrop.commands.plan.model_memory import FP32, optimizer_bytes
+from lit_entrodrop.commands.plan.workload import Workload
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
+from lit_entrodrop.runtime.setting_checks import check_at_least
+
+
+def workload_of(config: dict[str, Any]) -> Workload:
+    """Return the training that a config describes.
+
+    Args:
+        config: Config of `fit`, with all defaults.
+    """
+    data, trainer = config["data"], config["trainer"]
+    lm = LMConfig.from_dict(config["model"]["lm"])
+    check_at_least(1, batch_size=data["batch_size"], block_size=data["block_size"])
+    check_at_least(1, accumulate_grad_batches=trainer["accumulate_grad_batches"])
+    extra = extra_passes_of(config["model"]["regularizers"])
+    per_step = data["batch_size"] * trainer["accumulate_grad_batches"]
+    average = FP32 if extra.required.teacher is not None else 0
+    reference = config["model"]["reference"]
+    return Workload(
+        lm=lm,
+        batch_size=data["batch_size"],
+        global_batch_size=per_step * data_parallel_size(trainer),
+        block_size=data["block_size"],
+        precision=planned_precision(str(trainer["precision"]), lm.dtype),
+        optimizer=_optimizer_bytes(config["model"]["optimizer"], lm.dtype) + average,
+        extra_passes=extra,
+        reference=frozen_config(lm, reference) if extra.required.reference else None,
+    )
+
+
+def planned_precision(precision: str, dtype: str) -> str:
+    """Return the precision of a config, or bf16-mixed if it computes in fp32.
+
+    >>> planned_precision("32-true", "float32"), planned_precision("32-true", "bfloat16")
+    ('bf16-mixed', '32-true')
+    """
+    return precision if precision in AUTOCAST_DTYPES or dtype != "float32" else "bf16-mixed"
+
+
+def data_parallel_size(trainer: dict[str, Any]) -> int:
+    """Return the number of micro-batches that the devices of a config compute at the same time.
+
+    Args:
+        trainer: Trainer section of the config; ``devices: auto`` counts as one device.
+
+    >>> data_parallel_size({"devices": "4", "num_nodes": 2, "strategy": "fsdp2"})
+    8
+    """
+    devices = trainer["devices"]
+    if isinstance(devices, str) and "," in devices:
+        devices = [each for each in devices.split(",") if each.strip()]
+    if isinstance(devices, list):
+        count = len(devices)
+    else:
+        count = 1 if devices == "auto" else max(1, int(devices))
+    strategy = trainer["strategy"]
+    arguments = strategy.get("init_args") or {} if isinstance(strategy, dict) else {}
+    shared: int = arguments.get("tensor_parallel_size", 1)
+    return max(1, count * int(trainer["num_nodes"]) // shared)
+
+
+def training_tokens(
+    config: dict[str, Any], workload: Workload, corpus_tokens: float | None
+) -> float | None:
+    """Return the number of tokens that the whole run trains on, or None if it is unknown.
+
+    Args:
+        config: Config of `fit`, with all defaults.
+        workload: Training that the config describes.
+        corpus_tokens: Number of tokens in the training split, if known.
+    """
+    epochs, steps = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
+    bounds = []
+    if steps and steps > 0:
+        bounds.append(float(steps * workload.global_batch_size * workload.block_size))
+    if corpus_tokens is not None and epochs and epochs > 0:
+        bounds.append(corpus_tokens * epochs)
+    return min(bounds, default=None)
+
+
+def config_of(candidate: Candidate, workload: Workload) -> dict[str, Any]:
+    """Return the settings with which `fit` trains as a candidate does.
+
+    Args:
+        candidate: Setup to train with.
+        workload: Training to run.
+    """
+    strategy: Any = candidate.strategy
+    if candidate.strategy == "ddp" and candidate.world_size == 1:
+        strategy = "auto"
+    if candidate.tensor_parallel_size > 1:
+        strategy = {
+            "class_path": "lit_entrodrop.training.strategies.FSDP2Strategy",
+            "init_args": {"tensor_parallel_size": candidate.tensor_parallel_size},
+        }
+    return {
+        "trainer": {
+            "strategy": strategy,
+            "devices": candidate.devices,
+            "num_nodes": candidate.num_nodes,
+            "precision": workload.precision,
+            "accumulate_grad_batches": candidate.accumulate,
+        },
+        "data": {"batch_size": candidate.batch_size},
+        "model": {"lm": {"activation_checkpointing": candidate.activation_checkpointing}},
+    }
+
+
+def config_text(candidate: Candidate, workload: Workload) -> str:
+    """Return :func:`config_of` as YAML, with a comment on the estimated memory."""
+    settings: str = yaml.safe_dump(config_of(candidate, workload), sort_keys=False)
+    hardware = candidate.hardware
+    return (
+        f"# Written by `lit-entrodrop plan` for {candidate.world_size} x {hardware.name}.\n"
+        f"# Estimated memory: {candidate.device_gb:.1f} of {hardware.memory_gb:g} GB per device "
+        f"({MARGIN:.0%} stay free).\n"
+        f"# Pass it as the last --config of `fit`.\n"
+        f"{settings}"
+    )
+
+
+def _optimizer_bytes(optimizer: dict[str, Any], dtype: str) -> float:
+    module, _, name = optimizer["class_path"].rpartition(".")
+    make = getattr(importlib.import_module(module), name)
+    settings = optimizer.get("init_args") or {}
+    return optimizer_bytes(partial(make, **settings), getattr(torch, dtype))

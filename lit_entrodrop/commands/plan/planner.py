@@ -1,0 +1,221 @@
+"""Enumeration of candidate setups of a training, with their memory and speed."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+
+from lit_entrodrop.commands.plan.activations import DryRun, dry_run
+from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, TrainingSetup
+from lit_entrodrop.commands.plan.communication import Ring, Traffic, group_sums, step_bytes
+from lit_entrodrop.commands.plan.model_memory import ModelMemory, model_memory
+from lit_entrodrop.commands.plan.speed import (
+    Speed,
+    compute_seconds,
+    exposed_seconds,
+    offload_seconds,
+)
+from lit_entrodrop.commands.plan.workload import Workload
+from lit_entrodrop.model.building import build_on_meta
+from lit_entrodrop.model.hardware import GB, Hardware
+from lit_entrodrop.model.sizes import Sizes, sizes_of
+from lit_entrodrop.training.strategies.names import STRATEGIES
+from lit_entrodrop.training.strategies.tensor_parallel import check_plan
+
+OFFLOAD = "deepspeed_zero3_offload"
+
+
+class Planner:
+    """Candidates for a workload on one kind of hardware.
+
+    Args:
+        workload: Training to plan.
+        hardware: Machines to run it on.
+        mfu: Share of their peak FLOPS that devices reach while they compute.
+    """
+
+    def __init__(self, workload: Workload, hardware: Hardware, mfu: float) -> None:
+        self.workload = workload
+        self.hardware = hardware
+        self.mfu = mfu
+        self._causal_lm = build_on_meta(replace(workload.lm, compile=False))
+        self._dry_runs: dict[tuple[str, int, bool], DryRun] = {}
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Parameter counts of the model."""
+        return sizes_of(self._causal_lm)
+
+    def candidates(self, world_size: int) -> list[Candidate]:
+        """Return the best candidate of each strategy, including those that do not fit.
+
+        Args:
+            world_size: Total number of devices.
+
+        Raises:
+            ValueError: If the devices do not fill their machines.
+        """
+        per_node = self.hardware.devices_per_node
+        if world_size < 1 or (world_size > per_node and world_size % per_node):
+            raise ValueError(
+                f"world_size: expected up to {per_node} devices, or a multiple of {per_node} (one "
+                f"{self.hardware.name} machine), got {world_size}: change it"
+            )
+        found = (
+            self._best(strategy, world_size, tensor)
+            for strategy, tensor in self._strategies(world_size)
+        )
+        return [candidate for candidate in found if candidate is not None]
+
+    def _strategies(self, world_size: int) -> Iterator[tuple[str, int]]:
+        """Yield possible strategies, each with the number of devices that share a block."""
+        for strategy in STRATEGIES:
+            single = strategy in ("ddp", OFFLOAD)
+            # DeepSpeed and tensor parallelism do not support fp16.
+            scaled = self.workload.precision == "16-mixed" and strategy not in (
+                "ddp",
+                "fsdp2",
+                "fsdp",
+            )
+            # A teacher cannot average the weights in the form in which their optimizers keep them.
+            averaged = self.workload.extra_passes.required.teacher is not None
+            unaveraged = averaged and strategy not in ("ddp", "fsdp2", "fsdp2_tp")
+            if (world_size == 1 and not single) or scaled or unaveraged:
+                continue
+            if strategy != "fsdp2_tp":
+                yield strategy, 1
+                continue
+            shared = (size for size in (2, 4, 8) if world_size % size == 0)
+            yield from ((strategy, size) for size in shared if self._divides(size))
+
+    def _divides(self, tensor: int) -> bool:
+        """Return whether tensor parallelism can divide the model among that many devices."""
+        if tensor > self.hardware.devices_per_node:
+            return False
+        try:
+            check_plan(self._causal_lm.unwrapped, tensor)
+        except ValueError:
+            return False
+        return True
+
+    def _best(self, strategy: str, world_size: int, tensor: int) -> Candidate | None:
+        """Return the fastest that fits, else the smallest; None if batches cannot be divided."""
+        rows, rest = divmod(self.workload.global_batch_size * tensor, world_size)
+        if rest or not rows:
+            return None
+        sizes = [n for n in range(min(rows, self.workload.batch_size), 0, -1) if rows % n == 0]
+        smallest = TrainingSetup(
+            strategy,
+            world_size,
+            tensor,
+            sizes[-1],
+            rows // sizes[-1],
+            activation_checkpointing=True,
+        )
+        if self._model_memory(smallest).device > (1 - MARGIN) * self.hardware.memory_gb * GB:
+            # It cannot fit; the smallest setup shows how much is missing.
+            return self._estimate(smallest)
+        fitting = []
+        for recompute in (False, True):
+            for size in sizes:
+                candidate = self._estimate(
+                    replace(
+                        smallest,
+                        batch_size=size,
+                        accumulate=rows // size,
+                        activation_checkpointing=recompute,
+                    )
+                )
+                if candidate.fits:
+                    fitting.append(candidate)
+                    break
+        return min(fitting, key=lambda each: each.device_seconds) if fitting else candidate
+
+    def _estimate(self, setup: TrainingSetup) -> Candidate:
+        workload, hardware = self.workload, self.hardware
+        run = self._dry_run(setup)
+        tokens = setup.batch_size * setup.accumulate * workload.block_size
+        flops = run.flops_per_token / setup.tensor_parallel_size
+        compute = compute_seconds(flops, tokens, self.mfu, hardware)
+        seconds = compute + exposed_seconds(
+            self._traffic(setup), self._blocking_traffic(setup), compute, hardware
+        )
+        if setup.strategy == OFFLOAD:
+            seconds += offload_seconds(
+                self.sizes, setup.world_size, setup.accumulate, workload.optimizer, hardware
+            )
+        tokens_per_step = workload.global_batch_size * workload.block_size
+        return Candidate(
+            **vars(setup),
+            memory=self._model_memory(setup),
+            activations=run.activation_bytes,
+            head=run.head_bytes,
+            speed=Speed(seconds, tokens_per_step, setup.world_size),
+            hardware=hardware,
+        )
+
+    def _model_memory(self, setup: TrainingSetup) -> ModelMemory:
+        return model_memory(
+            setup.strategy,
+            self.sizes,
+            setup.world_size,
+            self.workload.number_bytes,
+            setup.tensor_parallel_size,
+            self.workload.reference_sizes,
+        )
+
+    def _traffic(self, setup: TrainingSetup) -> Traffic:
+        """Return what a device sends in a step."""
+        sizes, number_bytes = self.sizes, self.workload.number_bytes
+
+        def sent(gradient_bytes: int) -> Traffic:
+            return step_bytes(
+                setup.strategy,
+                sizes.parameters,
+                setup.world_size,
+                self.hardware.devices_per_node,
+                setup.batch_size * self.workload.block_size,
+                sizes.hidden_size,
+                sizes.layers,
+                tensor_parallel_size=setup.tensor_parallel_size,
+                accumulate=setup.accumulate,
+                parameters_around=sizes.around,
+                parameter_bytes=number_bytes.computed,
+                gradient_bytes=gradient_bytes,
+                recomputed=setup.activation_checkpointing,
+            )
+
+        # Only trainable parameters, such as adapters, have gradients.
+        share = sizes.trainable / sizes.parameters
+        weights = sent(0)
+        gradients = sent(number_bytes.stored if setup.strategy == "ddp" else 4)
+        once = weights * (1 - share) + gradients * share
+        return once + weights * (self.workload.extra_passes.passes - 1)
+
+    def _blocking_traffic(self, setup: TrainingSetup) -> Traffic:
+        """Return the part of the traffic that the next layer waits for."""
+        per_pass = group_sums(
+            setup.batch_size * self.workload.block_size,
+            self.sizes.hidden_size,
+            self.sizes.layers,
+            Ring(setup.tensor_parallel_size, 1, self.hardware.devices_per_node),
+            self.workload.number_bytes.computed,
+            setup.activation_checkpointing,
+        )
+        return per_pass * setup.accumulate * self.workload.extra_passes.passes
+
+    def _dry_run(self, setup: TrainingSetup) -> DryRun:
+        # Sharding strategies gather weights in the dtype of the arithmetic.
+        dtype = self.workload.lm.dtype
+        if setup.strategy != "ddp" and dtype == "float32":
+            dtype = "float16" if self.workload.precision == "16-mixed" else "bfloat16"
+        recompute = setup.activation_checkpointing
+        key = dtype, setup.batch_size, recompute
+        if key not in self._dry_runs:
+            self._dry_runs[key] = dry_run(
+                replace(self.workload.lm, dtype=dtype, activation_checkpointing=recompute),
+                setup.batch_size,
+                self.workload.block_size,
+                self.workload.precision,
+                extra_passes=self.workload.extra_passes,
+            )
+        return self._dry_runs[key]
