@@ -19,12 +19,7 @@ INDEX = "index.json"
 
 
 def write_splits(folder: Path, splits: Mapping[str, PackedSplit]) -> None:
-    """Write splits into a folder that appears complete or not at all.
-
-    Args:
-        folder: Path to the folder; its present content is replaced.
-        splits: Packed splits by name.
-    """
+    """Write splits to a folder, replacing its content; it appears complete or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
@@ -41,10 +36,7 @@ def write_splits(folder: Path, splits: Mapping[str, PackedSplit]) -> None:
 
 
 def read_splits(folder: Path) -> PackedSplits | None:
-    """Open the splits of a folder, memory-mapped.
-
-    Args:
-        folder: Path to a folder written by `write_splits`.
+    """Open the splits that `write_splits` wrote, memory-mapped.
 
     Returns:
         The splits, or None if the folder is missing, incomplete or damaged.

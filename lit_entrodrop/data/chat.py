@@ -45,13 +45,7 @@ def encode_chat(
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the chat template of a tokenizer that can locate the assistant's tokens.
-
-    Args:
-        tokenizer: Any tokenizer.
-
-    Returns:
-        The Jinja template.
+    """Return the Jinja chat template of a tokenizer that can locate the assistant's tokens.
 
     Raises:
         ValueError: If the tokenizer has no chat template or is not fast.

@@ -141,10 +141,7 @@ class TextDataModule(LightningDataModule):
         self._load_or_prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the packed blocks, once, and log their sizes.
-
-        Args:
-            stage: Not used: every stage opens all splits.
+        """Open the packed blocks of all splits, once and for every stage, and log their sizes.
 
         Raises:
             FileNotFoundError: If a path does not exist.
@@ -217,7 +214,7 @@ class TextDataModule(LightningDataModule):
             valid: Whether each token counts, [batch_size, block_size] bool.
         """
         if self._training:
-            self._training.record_losses(block_id, nll, valid)
+            self._training.order.record(block_id, nll, valid)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """Load the blocks of each split that is evaluated during training, in order."""
@@ -243,9 +240,6 @@ class TextDataModule(LightningDataModule):
         """Resume training at the position of a checkpoint.
 
         Lightning restores loaders too, but not after `estimated_stepping_batches` was read.
-
-        Args:
-            state_dict: State returned by `state_dict`.
         """
         if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
             check_same_batches(state_dict, self.batching, self.order)

@@ -7,15 +7,12 @@ from typing import Any
 
 
 def modules_with(attribute: str, package: str, path: Iterable[str]) -> list[Any]:
-    """Import the modules of a package and return those that define an attribute.
+    """Import the modules of a package, and return those with an attribute, sorted by name.
 
     Args:
         attribute: Name of the attribute.
         package: Full name of the package.
         path: Folders of the package, its `__path__`.
-
-    Returns:
-        The modules, sorted by name.
 
     >>> import json
     >>> [module.__name__ for module in modules_with("JSONDecoder", "json", json.__path__)]

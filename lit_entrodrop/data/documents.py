@@ -30,9 +30,6 @@ def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> D
         text_column: Name of the column with plain text.
         where: File and line or row, for error messages.
 
-    Returns:
-        The document.
-
     Raises:
         ValueError: If no known column is present, or one has the wrong type.
 
@@ -54,13 +51,7 @@ def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> D
 
 
 def digest_documents(documents: Iterable[Document]) -> str:
-    """Hash documents, their kinds and their order.
-
-    Args:
-        documents: The documents.
-
-    Returns:
-        32 hexadecimal digits.
+    """Hash documents, their kinds and their order, 32 hexadecimal digits.
 
     >>> digest_documents([Document("text", "Fever.")])[:8]
     '9c4042ab'

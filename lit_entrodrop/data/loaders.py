@@ -82,21 +82,12 @@ class ResumableDataLoader(DataLoader[Batch]):
         return {"epoch": self._epoch, "batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Start the next iteration at a saved position, if its epoch is the same.
-
-        Args:
-            state_dict: State returned by `state_dict`.
-        """
+        """Start the next iteration at a saved position, if its epoch is the same."""
         self._restored = dict(state_dict)
 
 
 def ordered_dataloader(blocks: PackedBlocks, batching: Batching) -> DataLoader[Batch]:
-    """Load blocks in order, each once over all ranks.
-
-    Args:
-        blocks: The blocks.
-        batching: How they are divided into batches.
-    """
+    """Load blocks in order, each once over all ranks."""
     sampler = OrderedSampler(blocks, batching.num_replicas, batching.rank)
     return DataLoader(blocks, sampler=sampler, **batching.loader_options())
 

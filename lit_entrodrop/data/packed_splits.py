@@ -64,14 +64,7 @@ class PackedSplits(dict[str, PackedSplit]):
 
 
 def check_split_name(split: str) -> str:
-    """Return the name of a split if there is such a split.
-
-    Args:
-        split: Any string.
-
-    Raises:
-        ValueError: If no split has this name.
-    """
+    """Return the name of a split; a ValueError if no split has this name."""
     known = dict.fromkeys((*SPLITS, *EVALUATED))
     if split in known:
         return split

@@ -26,9 +26,6 @@ def pack_documents(
         pad_id: Token that fills the tail of a block.
         packing: Whether to fill blocks by best-fit decreasing; if not, each chunk gets a block.
 
-    Returns:
-        The blocks.
-
     >>> ids, everywhere = np.arange(8, dtype=np.uint16), np.ones(8, dtype=bool)
     >>> documents = TokenizedDocuments(ids, everywhere, np.array([3, 5]))
     >>> pack_documents(documents, block_size=8, pad_id=0)[0]["labels"].tolist()

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from lit_entrodrop.data.tokenizing import digest_tokenizer, tokenize_documents
 
 # Increase it when the same text and settings give other blocks than before.
 CACHE_FORMAT = 2
+KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,7 @@ class Preparation:
                 for source in general
             ],
             "tokenizer": digest_tokenizer(tokenizer),
-            "block_size": self.block_size,
-            "packing": self.packing,
-            "text_column": self.text_column,
-            "max_train_tokens": self.max_train_tokens,
-            "split_seed": self.split_seed,
+            **{name: getattr(self, name) for name in KEYED_SETTINGS},
         }
         return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
 
@@ -100,21 +98,17 @@ def prepare_splits(
     if preparation.forgetting is not None:
         general = read_corpus([preparation.forgetting], text_column)
         documents["forgetting"] = split_documents(general, 0, 0, seed)["train"]
-    limits = {
-        "train": preparation.max_train_tokens,
-        "forgetting": preparation.forgetting_tokens,
-    }
+    prepare = partial(
+        prepare_split,
+        tokenizer=tokenizer,
+        block_size=preparation.block_size,
+        packing=preparation.packing,
+        num_proc=num_proc,
+    )
+    limits = {"train": preparation.max_train_tokens, "forgetting": preparation.forgetting_tokens}
     return PackedSplits(
         {
-            name: prepare_split(
-                of_split,
-                tokenizer,
-                preparation.block_size,
-                preparation.packing,
-                limits.get(name),
-                num_proc,
-                name,
-            )
+            name: prepare(of_split, max_tokens=limits.get(name), name=name)
             for name, of_split in documents.items()
         }
     )
@@ -140,9 +134,6 @@ def prepare_split(
             limit.
         num_proc: Number of processes for tokenising.
         name: Name of the split, for messages.
-
-    Returns:
-        The blocks and counts.
 
     Raises:
         ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
@@ -173,16 +164,7 @@ def prepare_split(
 
 
 def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
-    """Sample blocks without replacement, and keep their order.
-
-    Args:
-        split: Split to sample from.
-        count: Maximum number of blocks.
-        seed: Seed of the sample.
-
-    Returns:
-        A split of these blocks.
-    """
+    """Sample at most `count` blocks without replacement, and keep their order."""
     random, size = np.random.default_rng(seed), len(split.blocks)
     chosen = random.choice(size, min(count, size), replace=False)
     sample = split.blocks.select(np.sort(chosen))

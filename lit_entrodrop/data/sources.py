@@ -18,9 +18,6 @@ def read_corpus(sources: Sequence[str], text_column: str) -> list[Document]:
         sources: Files, folders, `hub:org/name[:config]` or `registry:NAME`.
         text_column: Name of the column with plain text.
 
-    Returns:
-        All documents, in order.
-
     Raises:
         FileNotFoundError: If a path does not exist.
         ValueError: If a source cannot be read; the message names the place and the remedy.
@@ -29,14 +26,9 @@ def read_corpus(sources: Sequence[str], text_column: str) -> list[Document]:
 
 
 def digest_corpus(sources: Sequence[str], text_column: str) -> str:
-    """Hash the content of all sources, without parsing local files.
+    """Hash the content of all sources, without parsing local files, 32 hexadecimal digits.
 
-    Args:
-        sources: Sources as for `read_corpus`.
-        text_column: Name of the column with plain text.
-
-    Returns:
-        32 hexadecimal digits. They depend on the bytes and order of files, not on their names.
+    The hash depends on the bytes and order of files, not on their names.
     """
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:

@@ -19,10 +19,7 @@ def split_shares(split_sources: Mapping[str, float | str]) -> dict[str, float]:
     """Return the share of the corpus that each split other than training takes.
 
     Args:
-        split_sources: By split, a share of the corpus, or the path of a separate corpus.
-
-    Returns:
-        Shares by split; 0 for a separate corpus.
+        split_sources: By split, a share of the corpus, or a separate corpus, whose share is 0.
 
     Raises:
         ValueError: If a share is negative, or the shares leave nothing for training.
@@ -118,14 +115,7 @@ def split_documents(
 
 
 def split_position(document: Document, seed: int) -> float:
-    """Map a document to [0, 1) by its content alone.
-
-    Args:
-        document: The document.
-        seed: Seed of the hash; different seeds give independent positions.
-
-    Returns:
-        blake2b(seed, kind, content) as a uniform number in [0, 1).
+    """Map a document to [0, 1) by its content: blake2b(seed, kind, content) as a uniform number.
 
     >>> round(split_position(Document("text", "Fever."), seed=0), 4)
     0.5439
@@ -138,12 +128,6 @@ def split_position(document: Document, seed: int) -> float:
 
 def count_duplicates(documents: Sequence[Document]) -> int:
     """Count the documents that repeat an earlier one exactly.
-
-    Args:
-        documents: The documents.
-
-    Returns:
-        The number of documents minus the number of distinct ones.
 
     >>> count_duplicates([Document("text", "a"), Document("text", "a"), Document("text", "b")])
     1

@@ -131,14 +131,7 @@ def encode_batch(
 
 
 def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash everything in a tokenizer that determines how documents become tokens.
-
-    Args:
-        tokenizer: Any tokenizer.
-
-    Returns:
-        32 hexadecimal digits, independent of where the tokenizer was loaded from.
-    """
+    """Hash everything in a tokenizer that determines tokens, 32 hexadecimal digits."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend else sorted(tokenizer.get_vocab().items())
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.loaders import Batching, ResumableDataLoader
 from lit_entrodrop.data.orders import BlockOrder
@@ -32,13 +30,9 @@ class TrainingBatches:
         batching: Batching,
     ) -> None:
         self.batching = batching
-        self._order = TrainingOrder(order, len(blocks), seed, count_epochs)
-        sampler = OrderedSampler(blocks, batching.num_replicas, batching.rank, self._order)
+        self.order = TrainingOrder(order, len(blocks), seed, count_epochs)
+        sampler = OrderedSampler(blocks, batching.num_replicas, batching.rank, self.order)
         self.loader = ResumableDataLoader(blocks, sampler=sampler, **batching.loader_options())
-
-    def record_losses(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
-        """Record the losses of a batch, as `TrainingOrder.record` does."""
-        self._order.record(block_id, nll, valid)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and the order for a checkpoint; call it on every rank."""
@@ -47,18 +41,14 @@ class TrainingBatches:
             **position,
             "is_within_epoch": position["batches"] < len(self.loader),
             "blocks_per_batch": self.batching.blocks_per_batch,
-            "order": repr(self._order.order),
-            "ordering": self._order.state_dict(),
+            "order": repr(self.order.order),
+            "ordering": self.order.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume at the position of a checkpoint.
-
-        Args:
-            state: State returned by `state_dict`, or an empty one to start at the beginning.
-        """
+        """Resume at the position of a checkpoint; an empty state starts at the beginning."""
         self.loader.load_state_dict(state)
-        self._order.load_state_dict(state.get("ordering", {}))
+        self.order.load_state_dict(state.get("ordering", {}))
 
 
 def check_same_batches(state: dict[str, Any], batching: Batching, order: BlockOrder) -> None:

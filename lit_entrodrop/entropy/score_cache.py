@@ -20,12 +20,6 @@ def cached_store_path(
     """Return the path at which the scores of some blocks under a model are cached.
 
     The name depends on the precision in which the model would run in the current context.
-
-    Args:
-        cache_dir: Path to the cache folder.
-        causal_lm: The model.
-        fingerprint: Content hash of the blocks.
-        quantity: Scored quantity, "entropy" or "nll".
     """
     settings = causal_lm.unwrapped.config.to_dict()
     kept = {name: value for name, value in settings.items() if name not in IRRELEVANT_SETTINGS}

@@ -23,14 +23,7 @@ Quantity = Literal["entropy", "nll"]
 def score_split(
     split: str, data: TextDataModule, scorer: CausalLM, cache_dir: str | Path
 ) -> tuple[EntropyStore, Path]:
-    """Return the entropies of a split under a frozen model; see `score_blocks`.
-
-    Args:
-        split: Name of a split of the data module.
-        data: The data module, set up.
-        scorer: The model, on its device.
-        cache_dir: Path to the cache folder.
-    """
+    """Return the entropies of a split under a frozen model, as `score_blocks` does."""
     return score_blocks(data, data.blocks(split), scorer, cache_dir, split)
 
 

@@ -12,13 +12,7 @@ _DEFINITION = re.compile(r'^def: "((?:[^"\\]|\\.)*)"', re.MULTILINE)
 
 
 def obo_definitions(text: str) -> list[str]:
-    r"""Turn the terms of an OBO file into one `name: definition` document each.
-
-    Args:
-        text: Content of an OBO 1.2 file.
-
-    Returns:
-        One document per defined term in file order, without obsolete terms.
+    r"""Turn an OBO 1.2 file into one `name: definition` document per defined term in use.
 
     >>> obo_definitions('[Term]\nname: Fever\ndef: "A \\"high\\" temperature." []\n')
     ['Fever: A "high" temperature.']
@@ -40,11 +34,7 @@ def read_hpo() -> list[str]:
 def icd_categories(root: ElementTree.Element) -> list[str]:
     """Turn the tabular list of ICD-10-CM into one document per three-character category.
 
-    Args:
-        root: Root element of the tabular XML file.
-
-    Returns:
-        Documents of `code: description; inclusion terms` lines, one line per code.
+    Each line of a document is `code: description; inclusion terms`.
 
     >>> section = "<section><diag><name>A00</name><desc>Cholera</desc></diag></section>"
     >>> icd_categories(ElementTree.fromstring(f"<list><chapter>{section}</chapter></list>"))

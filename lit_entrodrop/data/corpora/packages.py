@@ -9,12 +9,6 @@ from pathlib import Path
 def package_dir(module: str) -> Path:
     """Locate the folder of an installed package without importing it, so that no code of it runs.
 
-    Args:
-        module: Top-level import name.
-
-    Returns:
-        Path to the package's folder.
-
     Raises:
         FileNotFoundError: If the package is not installed.
 
@@ -28,28 +22,16 @@ def package_dir(module: str) -> Path:
 
 
 def squeeze(text: str) -> str:
-    r"""Replace every run of white space by one space.
+    """Replace every run of white space by one space.
 
-    Args:
-        text: Any text.
-
-    Returns:
-        The text on one line.
-
-    >>> squeeze(" a\n  b ")
+    >>> squeeze(" a  b ")
     'a b'
     """
     return " ".join(text.split())
 
 
 def strip_tags(text: str) -> str:
-    """Turn a fragment of HTML into plain text on one line.
-
-    Args:
-        text: Fragment of HTML without scripts or comments.
-
-    Returns:
-        The text between the tags, entities decoded.
+    """Turn a fragment of HTML without scripts or comments into plain text on one line.
 
     >>> strip_tags("<p>War &amp; <b>peace</b></p>")
     'War & peace'

@@ -23,9 +23,6 @@ def bible_chapters(verses: list[dict[str, Any]]) -> list[str]:
     Args:
         verses: Mappings with `book`, `chapter` and `text`, in canonical order.
 
-    Returns:
-        One document per chapter, in the same order.
-
     >>> bible_chapters([{"book": "Job", "chapter": 3, "text": "After this opened Job his mouth."}])
     ['Job 3\nAfter this opened Job his mouth.']
     """

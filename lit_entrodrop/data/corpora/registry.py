@@ -17,11 +17,7 @@ GENERAL = ("sotu", "kjv", "factbook", "python")
 def load_corpus(name: str) -> list[str]:
     """Read the documents of a named corpus from the installed package with its text.
 
-    Args:
-        name: Key of `CORPORA`.
-
-    Returns:
-        Documents of clean text, in an order that depends only on the package's version.
+    The order of documents depends only on the version of the package.
 
     Raises:
         ValueError: If the name is unknown, or the package is not installed.

@@ -17,13 +17,7 @@ _THEOREM = re.compile(r"\$\(((?:(?!\$[()]).)*)\$\)\s+(\S+)\s+\$p\s+([^$]*)\$=", 
 
 
 def docstrings(source: str | bytes) -> list[str]:
-    """List a module's docstrings, outermost first.
-
-    Args:
-        source: Source code of a Python module.
-
-    Returns:
-        The docstrings of the module, its classes and its functions, without their indentation.
+    """List the docstrings of a Python module, its classes and functions, outermost first.
 
     >>> docstrings("def f(): 'Return 1.'")
     ['Return 1.']
@@ -42,13 +36,9 @@ def read_python() -> list[str]:
 
 
 def metamath_theorems(text: str) -> list[str]:
-    r"""Turn the commented theorems of a Metamath database into documents.
+    r"""Turn each commented theorem of a Metamath database into a document.
 
-    Args:
-        text: Content of a `.mm` file.
-
-    Returns:
-        One document per theorem: `label: comment`, and the statement on the next line.
+    A document is `label: comment`, and the statement on the next line.
 
     >>> metamath_theorems("$( Identity law. $)\n  id $p |- ( ph -> ph ) $= ? $.")
     ['id: Identity law.\n|- ( ph -> ph )']

@@ -34,9 +34,6 @@ def read_file(path: Path, text_column: str, alone: bool) -> list[Document]:
         alone: Whether it is the only file of its source; only then is a plain text without
             separators cut into groups of paragraphs.
 
-    Returns:
-        The documents, in file order.
-
     Raises:
         ValueError: If the file is empty, malformed or lacks the columns; the message names the
             file and the line or row.

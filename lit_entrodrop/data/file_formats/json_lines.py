@@ -38,15 +38,7 @@ def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
 
 
 def object_record(value: object, where: str) -> Record:
-    """Return a JSON object as a record.
-
-    Args:
-        value: The parsed JSON.
-        where: File and line or row, for the error message.
-
-    Raises:
-        ValueError: If the value is not an object.
-    """
+    """Return a parsed JSON object as a record; anything else is a ValueError."""
     if isinstance(value, dict):
         return Record(where, value)
     raise ValueError(

@@ -29,13 +29,7 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
 
 
 def split_at_separators(text: str) -> list[str]:
-    r"""Cut a text at the lines that hold only `<|endoftext|>`.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The non-blank parts, or the whole text alone if it has no such line.
+    r"""Cut a text at lines with only `<|endoftext|>` into its non-blank parts.
 
     >>> split_at_separators("a\n<|endoftext|>\nb\n")
     ['a\n', 'b\n']
@@ -52,9 +46,6 @@ def split_into_groups(text: str, characters: int = GROUP_CHARACTERS) -> list[str
     Args:
         text: Any text.
         characters: Minimum length of every group but the last.
-
-    Returns:
-        The groups in order; joined, they are the text again.
 
     >>> split_into_groups("one\n\ntwo\n\nthree", characters=6)
     ['one\n\ntwo\n\n', 'three']

@@ -62,9 +62,6 @@ class BlockOrder(ABC):
     def blocks(self, epoch: Epoch) -> NDArray[Any]:
         """Return the blocks of an epoch in the order in which they are read.
 
-        Args:
-            epoch: The epoch.
-
         Returns:
             Block numbers, [N] integers in 0..N-1; each once, unless the order declares
             `repeats_blocks`.
@@ -72,14 +69,7 @@ class BlockOrder(ABC):
 
 
 def ordered_blocks(order: BlockOrder, epoch: Epoch) -> NDArray[np.int64]:
-    """Return the blocks of an epoch, and check that the order meets its contract.
-
-    Args:
-        order: The order.
-        epoch: The epoch.
-
-    Returns:
-        Block numbers, [N] int64.
+    """Return the blocks of an epoch, [N] int64, and check that the order meets its contract.
 
     Raises:
         ValueError: If the order returns anything but N block numbers, or repeats one without

@@ -42,11 +42,7 @@ class BlockLosses:
         self._queue.put(block_id, mean.float())
 
     def merge_ranks(self) -> NDArray[np.float32]:
-        """Merge the losses that all ranks recorded; call it on every rank.
-
-        Returns:
-            Loss of each block, [N] nats a token, the same on every rank.
-        """
+        """Merge the losses of all ranks and return them, [N] nats; call it on every rank."""
         self._queue.flush()
         self._values, self._when = latest(self._values, self._when)
         return self._values.copy()
@@ -57,11 +53,7 @@ class BlockLosses:
         return {"values": values, "when": torch.from_numpy(self._when.copy()), "time": self._time}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the losses of a checkpoint.
-
-        Args:
-            state: State returned by `state_dict`.
-        """
+        """Restore the losses of a checkpoint."""
         self._values = state["values"].numpy().copy()
         self._when = state["when"].numpy().copy()
         self._time = state["time"]

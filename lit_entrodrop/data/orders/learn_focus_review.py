@@ -16,12 +16,6 @@ Phase = Literal["learn", "focus", "review"]
 def phase_of(number: int, learn: int, focus: int, review: int) -> Phase:
     """Return the phase of an epoch: first learning, then focus and review in alternation.
 
-    Args:
-        number: Number of the epoch, from 0.
-        learn: Number of learning epochs.
-        focus: Number of consecutive focus epochs.
-        review: Number of consecutive review epochs.
-
     >>> [phase_of(number, learn=1, focus=2, review=1) for number in range(5)]
     ['learn', 'focus', 'focus', 'review', 'focus']
     """
@@ -101,14 +95,7 @@ class LearnFocusReview(BlockOrder):
         self.share = share
 
     def blocks(self, epoch: Epoch) -> NDArray[Any]:
-        """Return a permutation, or in a focus epoch the hardest blocks repeatedly.
-
-        Args:
-            epoch: The epoch.
-
-        Returns:
-            Block numbers, [N] int64.
-        """
+        """Return a permutation, or in a focus epoch the hardest blocks repeatedly."""
         shuffled = Shuffled().blocks(epoch)
         if phase_of(epoch.number, self.learn, self.focus, self.review) != "focus":
             return shuffled

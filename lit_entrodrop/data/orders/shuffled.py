@@ -17,12 +17,5 @@ class Shuffled(BlockOrder):
     """
 
     def blocks(self, epoch: Epoch) -> NDArray[Any]:
-        """Return a permutation that depends on (seed, epoch) alone.
-
-        Args:
-            epoch: The epoch.
-
-        Returns:
-            Block numbers, [N] int64, in the order of torch's DistributedSampler.
-        """
+        """Return the permutation of torch's DistributedSampler, which depends on (seed, epoch)."""
         return torch.randperm(epoch.num_blocks, generator=epoch.generator()).numpy()

@@ -38,13 +38,9 @@ class TrainingOrder:
         self._ordered_by = np.full(num_blocks, np.nan, dtype=np.float32)
 
     def __call__(self, epoch: int) -> NDArray[np.int64]:
-        """Return the blocks of an epoch in order; call it on every rank when the epoch starts.
+        """Return the blocks of an epoch in order, [N] int64; call it on every rank.
 
-        Args:
-            epoch: Number of the epoch, from 0. Later calls within the epoch return the same blocks.
-
-        Returns:
-            Block numbers, [N] int64.
+        Later calls within the epoch return the same blocks.
         """
         if self._losses and epoch != self._epoch:
             self._epoch, self._ordered_by = epoch, self._losses.merge_ranks()
@@ -52,13 +48,7 @@ class TrainingOrder:
         return ordered_blocks(self.order, known)
 
     def record(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
-        """Record the losses of a batch for later epochs, if the order reads losses.
-
-        Args:
-            block_id: Block numbers, [B] int64; -1 for a block of padding.
-            nll: Losses, [B, T] nats; 0 where not valid.
-            valid: Whether each token counts, [B, T] bool.
-        """
+        """Record a batch as `BlockLosses.record` does, if the order reads losses."""
         if self._losses:
             self._losses.record(block_id, nll, valid)
 
@@ -70,11 +60,7 @@ class TrainingOrder:
         return {"epoch": self._epoch, "ordered_by": ordered_by, "losses": self._losses.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the losses of a checkpoint, and those that ordered its current epoch.
-
-        Args:
-            state: State returned by `state_dict`, of this order or of another.
-        """
+        """Restore the losses of a checkpoint; the state may be that of another order."""
         if self._losses and state:
             self._epoch, self._ordered_by = state["epoch"], state["ordered_by"].numpy().copy()
             self._losses.load_state_dict(state["losses"])

@@ -48,15 +48,7 @@ def nearest_chunks(train: PackedBlocks, holdout: PackedBlocks, count: int) -> In
 
 
 def token_counts(blocks: PackedBlocks, size: int) -> "csr_array":
-    """Count the tokens of each chunk by id.
-
-    Args:
-        blocks: Blocks of the chunks.
-        size: Vocabulary size, V.
-
-    Returns:
-        Sparse matrix [chunks, V] float32.
-    """
+    """Count the tokens of each chunk by id, a sparse matrix [chunks, size] float32."""
     chunks, ones = blocks.num_chunks, np.ones(len(blocks.tokens), np.float32)
     ids = np.asarray(blocks.tokens).astype(np.int32)
     # Copied because sum_duplicates sorts in place.
