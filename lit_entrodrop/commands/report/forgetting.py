@@ -19,10 +19,10 @@ from lit_entrodrop.commands.report.run_record import RunRecord
 
 def forgetting_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml | None:
     """Draw forgetting and verbatim memorization, if either was measured."""
-    forgotten = run.curve("forgetting/loss")
+    forgotten = run.curve("forgetting", "loss")
     memorized = {
-        "training text": (run.curve("clean_train/memorized"), CLEAN),
-        "validation text": (run.curve("val/memorized"), VALIDATION),
+        "training text": (run.curve("clean_train", "memorized"), CLEAN),
+        "validation text": (run.curve("val", "memorized"), VALIDATION),
     }
     memorized = {label: pair for label, pair in memorized.items() if len(pair[0])}
     if not len(forgotten) and not memorized:

@@ -24,6 +24,7 @@ from lit_entrodrop.commands.report.plotting import (
     whole_epochs,
 )
 from lit_entrodrop.commands.report.run_record import RunRecord
+from lit_entrodrop.evaluation.diagnosis import ALL
 
 VALIDATION_LOSS = "validation loss"
 
@@ -34,14 +35,14 @@ def loss_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml:
     def draw(canvas: Canvas) -> Figure:
         figure, panels = canvas.panels(len(run.groups()), 2.5)
         named: dict[str, Any] = {}
-        for panel, (ending, title) in zip(panels, run.groups().items(), strict=True):
-            lines = _lines(run, ending)
+        for panel, (bucket, title) in zip(panels, run.groups().items(), strict=True):
+            lines = _lines(run, bucket)
             for label, (line, style) in lines.items():
                 [drawn] = panel.plot(line.index, line, **style)
                 named.setdefault(label, drawn)
             panel.set(title=title, ylim=_span([line for line, _ in lines.values()]), xlabel="epoch")
             whole_epochs(panel, run.evaluations.index[-1])
-            _mark(panel, run, ending, lines[VALIDATION_LOSS][0])
+            _mark(panel, run, bucket, lines[VALIDATION_LOSS][0])
         panels[0].set_ylabel("loss (nats per token)")
         legend(figure, named)
         return figure
@@ -60,8 +61,8 @@ def loss_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml:
 
 def rises_and_gaps(run: RunRecord, folder: Path, name: str) -> FigureHtml:
     """Draw the rise of the validation loss above its lowest, and its gap to the training loss."""
-    gaps = {e: run.curve(f"gap/loss{e}") for e in run.groups()}
-    rises = {e: _since_best(run.curve(f"val/loss{e}")) for e in run.groups()}
+    gaps = {b: run.curve("gap", "loss", b) for b in run.groups()}
+    rises = {b: _since_best(run.curve("val", "loss", b)) for b in run.groups()}
     panels_of = {"Validation loss above its lowest": rises}
     if any(len(gap) for gap in gaps.values()):
         panels_of["Validation loss − clean training loss"] = gaps
@@ -78,7 +79,7 @@ def rises_and_gaps(run: RunRecord, folder: Path, name: str) -> FigureHtml:
 
     description = "; ".join(
         f"{title}, at the end: "
-        + ", ".join(f"{run.groups()[e]} {c.iloc[-1]:+.3f}" for e, c in curves.items() if len(c))
+        + ", ".join(f"{run.groups()[b]} {c.iloc[-1]:+.3f}" for b, c in curves.items() if len(c))
         for title, curves in panels_of.items()
     )
     caption = (
@@ -95,14 +96,14 @@ def rises_and_gaps(run: RunRecord, folder: Path, name: str) -> FigureHtml:
 def side_by_side(runs: list[RunRecord], folder: Path, name: str) -> FigureHtml:
     """Draw the validation losses of several runs, a panel for each group of tokens."""
     titles = max((run.titles() for run in runs), key=len)
-    known = {ending for run in runs for ending in run.groups()}
-    groups = {ending: title for ending, title in titles.items() if ending in known}
+    known = {bucket for run in runs for bucket in run.groups()}
+    groups = {bucket: title for bucket, title in titles.items() if bucket in known}
 
     def draw(canvas: Canvas) -> Figure:
         figure, panels = canvas.panels(len(groups), 2.6)
         named: dict[str, Any] = {}
-        for panel, (ending, title) in zip(panels, groups.items(), strict=True):
-            curves = [run.curve(f"val/loss{ending}") for run in runs]
+        for panel, (bucket, title) in zip(panels, groups.items(), strict=True):
+            curves = [run.curve("val", "loss", bucket) for run in runs]
             for i, (run, curve) in enumerate(zip(runs, curves, strict=True)):
                 color = SERIES[i % len(SERIES)]
                 style = "-" if i < len(SERIES) else "--"
@@ -117,7 +118,7 @@ def side_by_side(runs: list[RunRecord], folder: Path, name: str) -> FigureHtml:
         legend(figure, named)
         return figure
 
-    lowest = ", ".join(f"{r.name} {_trained(r.curve('val/loss')).min():.3f}" for r in runs)
+    lowest = ", ".join(f"{r.name} {_trained(r.curve('val', 'loss')).min():.3f}" for r in runs)
     caption = (
         "Dot: lowest loss of each run since training began. The high losses at the start are cut "
         "off. Each panel has its own vertical scale."
@@ -136,13 +137,16 @@ def _trained(curve: pd.Series) -> pd.Series:
     return curve[curve.index > 0] if curve.index.max() > 0 else curve
 
 
-def _lines(run: RunRecord, ending: str) -> dict[str, tuple[pd.Series, dict[str, Any]]]:
+def _lines(run: RunRecord, bucket: str | None) -> dict[str, tuple[pd.Series, dict[str, Any]]]:
     lines: dict[str, tuple[pd.Series, dict[str, Any]]] = {}
-    if not ending:
+    if bucket is None:
         trained = run.training["train/loss"] if len(run.training) else pd.Series(dtype=float)
         lines["training loss, as optimized"] = trained, {"color": TRAIN, "linewidth": 1.2}
-    lines["clean training loss"] = run.curve(f"clean_train/loss{ending}"), {"color": CLEAN}
-    lines[VALIDATION_LOSS] = run.curve(f"val/loss{ending}"), {"color": VALIDATION, "linewidth": 2.3}
+    lines["clean training loss"] = run.curve("clean_train", "loss", bucket), {"color": CLEAN}
+    lines[VALIDATION_LOSS] = (
+        run.curve("val", "loss", bucket),
+        {"color": VALIDATION, "linewidth": 2.3},
+    )
     return {name: pair for name, pair in lines.items() if len(pair[0]) or name == VALIDATION_LOSS}
 
 
@@ -153,12 +157,11 @@ def _span(curves: list[pd.Series]) -> tuple[float, float]:
     return values.min() - margin, values.max() + margin
 
 
-def _mark(panel: Axes, run: RunRecord, ending: str, validation: pd.Series) -> None:
+def _mark(panel: Axes, run: RunRecord, bucket: str | None, validation: pd.Series) -> None:
     panel.plot(validation.idxmin(), validation.min(), "o", color=VALIDATION, markersize=5)
     if run.diagnosis is None:
         return
-    bucket = ending.removeprefix("_").removesuffix("_entropy") or "all"
-    verdict = run.diagnosis.verdicts.get(bucket)
+    verdict = run.diagnosis.verdicts.get(bucket or ALL)
     if verdict is None or not verdict.overfits or verdict.onset_epoch is None:
         return
     panel.axvspan(*verdict.best_epoch_interval, color=VALIDATION, alpha=0.08, linewidth=0)
@@ -180,9 +183,9 @@ def _since_best(curve: pd.Series) -> pd.Series:
     return curve - curve.min() if len(curve) else curve
 
 
-def _by_bucket(panel: Axes, run: RunRecord, curves: dict[str, pd.Series]) -> None:
-    for color, (ending, curve) in zip(_colors(run), curves.items(), strict=True):
-        panel.plot(curve.index, curve, color=color, linewidth=1.4 if ending else 2.4)
+def _by_bucket(panel: Axes, run: RunRecord, curves: dict[str | None, pd.Series]) -> None:
+    for color, (bucket, curve) in zip(_colors(run), curves.items(), strict=True):
+        panel.plot(curve.index, curve, color=color, linewidth=1.4 if bucket else 2.4)
     known = [curve for curve in curves.values() if len(curve)]
     high = _span(known)[1]
     low = min(-0.04 * high, *(curve.iloc[1:].min() for curve in known), *(c.iloc[0] for c in known))
@@ -191,7 +194,7 @@ def _by_bucket(panel: Axes, run: RunRecord, curves: dict[str, pd.Series]) -> Non
     whole_epochs(panel, run.evaluations.index[-1])
 
 
-def _look_at_rise(panel: Axes, rises: dict[str, pd.Series]) -> None:
+def _look_at_rise(panel: Axes, rises: dict[str | None, pd.Series]) -> None:
     # The fall before the best epoch is far larger, and the figure above shows it.
     end = max(rise.iloc[-1] for rise in rises.values() if len(rise))
     if end > 0:
@@ -199,7 +202,7 @@ def _look_at_rise(panel: Axes, rises: dict[str, pd.Series]) -> None:
         panel.set_ylim(-0.06 * top, top)
 
 
-def _name_ends(panel: Axes, run: RunRecord, curves: dict[str, pd.Series]) -> None:
+def _name_ends(panel: Axes, run: RunRecord, curves: dict[str | None, pd.Series]) -> None:
     low, high = panel.get_ylim()
     ends = [
         (
@@ -219,8 +222,8 @@ def _colors(run: RunRecord) -> list[str]:
 
 def _description(run: RunRecord) -> str:
     parts = []
-    for ending, title in run.groups().items():
-        curve = run.curve(f"val/loss{ending}")
+    for bucket, title in run.groups().items():
+        curve = run.curve("val", "loss", bucket)
         parts.append(
             f"{title}: {curve.iloc[0]:.3f} at the first evaluation, lowest {curve.min():.3f} "
             f"after epoch {curve.idxmin():g}, {curve.iloc[-1]:.3f} at the end"

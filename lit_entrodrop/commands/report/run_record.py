@@ -10,6 +10,7 @@ import pandas as pd
 from lit_entrodrop.commands.report.run_files import DAMAGE, RunFiles
 from lit_entrodrop.evaluation.diagnosis import Diagnosis, diagnose
 from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, validations
+from lit_entrodrop.runs.metric_name import MetricName
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import bucket_names, read_metrics
 from lit_entrodrop.training.provenance import public_name
@@ -51,27 +52,30 @@ class RunRecord:
     config: str
     notes: list[str]
 
-    def groups(self) -> dict[str, str]:
-        """Return the titles of all tokens and of each bucket with a token, by metric suffix."""
+    def groups(self) -> dict[str | None, str]:
+        """Return the titles of all tokens (None) and of each bucket with a token."""
         titles = self.titles()
-        return {ending: titles[ending] for ending in titles if len(self.curve(f"val/loss{ending}"))}
+        return {
+            bucket: titles[bucket] for bucket in titles if len(self.curve("val", "loss", bucket))
+        }
 
-    def titles(self) -> dict[str, str]:
-        """Return the titles of all tokens and of every bucket, by metric suffix."""
+    def titles(self) -> dict[str | None, str]:
+        """Return the titles of all tokens (None) and of every bucket."""
         # Four buckets or more have numbers.
-        names = {
+        names: dict[str | None, str] = {
             b: f"{b.replace('_', ' ')} tokens" if "_" in b else f"{b}-entropy tokens"
             for b in self.buckets
         }
-        return {"": "all tokens"} | {f"_{b}_entropy": name for b, name in names.items()}
+        return {None: "all tokens", **names}
 
-    def curve(self, metric: str) -> pd.Series:
+    def curve(self, split: str, kind: str, bucket: str | None = None) -> pd.Series:
         """Return a metric after each validation, empty if it was not measured."""
-        return self.evaluations.get(metric, pd.Series(dtype=float)).dropna()
+        name = str(MetricName(split, kind, bucket))
+        return self.evaluations.get(name, pd.Series(dtype=float)).dropna()
 
-    def trained_curve(self, metric: str) -> pd.Series:
+    def trained_curve(self, split: str, kind: str) -> pd.Series:
         """Return a metric after each validation since training began."""
-        curve = self.curve(metric)
+        curve = self.curve(split, kind)
         return curve[curve.index > 0]
 
     def settings(self, part: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from lit_entrodrop.commands.report.plotting import FigureHtml
 from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.commands.report.schedules import schedule
 from lit_entrodrop.commands.report.settings_tables import SettingRows, setting_tables
+from lit_entrodrop.evaluation.diagnosis import ALL
+from lit_entrodrop.evaluation.metrics import all_token_metrics
 
 SHOWN_SAMPLES = 3
 # Text and style of each kind of verdict.
@@ -39,6 +41,16 @@ class BucketRow:
 
 
 @dataclass(frozen=True)
+class MetricRow:
+    """Values of a metric other than the loss on one group of tokens, as text."""
+
+    name: str
+    tokens: str
+    best: str
+    last: str
+
+
+@dataclass(frozen=True)
 class PromptSamples:
     """Texts that continue a prompt: some are shown, the others are folded."""
 
@@ -56,6 +68,7 @@ class RunView:
         key: Prefix of its links and figures; empty if the page has one run.
         conclusion: The finding and its numbers.
         rows: Rows of the table of buckets.
+        metrics: Rows of the table of other metrics.
         figures: Figures by section; None where the run lacks the data.
         missing: What is missing and how to get it, by section.
         samples: Generated texts by prompt.
@@ -68,6 +81,7 @@ class RunView:
     key: str
     conclusion: Conclusion
     rows: list[BucketRow]
+    metrics: list[MetricRow]
     figures: dict[str, FigureHtml | None]
     missing: dict[str, list[str]]
     samples: list[PromptSamples]
@@ -95,7 +109,8 @@ def run_view(run: RunRecord, figures: Path, key: str) -> RunView:
         name=run.name,
         key=key,
         conclusion=conclude_run(run),
-        rows=[_row(run, e, t.removesuffix(" tokens")) for e, t in run.groups().items()],
+        rows=[_row(run, b, t.removesuffix(" tokens")) for b, t in run.groups().items()],
+        metrics=_metric_rows(run),
         figures={name: function(run, figures, key + name) for name, function in draw.items()},
         missing=missing(run),
         samples=_samples(run),
@@ -109,7 +124,7 @@ def missing(run: RunRecord) -> dict[str, list[str]]:
     """Say what a run lacks and how to get it, by section of the page."""
     notes: dict[str, list[str]] = {name: [] for name in ("losses", "gaps", "forgetting")}
     notes["files"] = run.notes
-    if empty := [title for e, title in run.titles().items() if e not in run.groups()]:
+    if empty := [title for b, title in run.titles().items() if b not in run.groups()]:
         notes["losses"].append(
             f"The validation split has no {', '.join(empty)}, so their loss is missing: change "
             "`model.entropy_buckets`, or use more validation text."
@@ -119,18 +134,18 @@ def missing(run: RunRecord) -> dict[str, list[str]]:
             "Losses by entropy are missing: `fit` measures the entropies under the initial model "
             "before the first step, but this run has none."
         )
-    if not len(run.curve("clean_train/loss")):
+    if not len(run.curve("clean_train", "loss")):
         notes["losses"].append(
             "The loss on clean training text is missing: set `data.clean_train_blocks` above 0 "
             "(default: 32) and train again."
         )
         notes["gaps"].append("There is no gap without the loss on clean training text.")
-    if not len(run.curve("forgetting/loss")):
+    if not len(run.curve("forgetting", "loss")):
         notes["forgetting"].append(
             "Forgetting was not measured: set `data.forgetting` to a general corpus and train "
             "again."
         )
-    if not len(run.curve("val/memorized")) and not len(run.curve("clean_train/memorized")):
+    if not len(run.curve("val", "memorized")) and not len(run.curve("clean_train", "memorized")):
         notes["forgetting"].append(
             "Verbatim memorization was not measured: `model.memorization` is null, or every "
             "document is too short."
@@ -138,11 +153,10 @@ def missing(run: RunRecord) -> dict[str, list[str]]:
     return notes
 
 
-def _row(run: RunRecord, ending: str, title: str) -> BucketRow:
-    curve = run.curve(f"val/loss{ending}")
+def _row(run: RunRecord, bucket: str | None, title: str) -> BucketRow:
+    curve = run.curve("val", "loss", bucket)
     losses = f"{curve.min():.3f}", f"{curve.iloc[-1]:.3f}"
-    bucket = ending.removeprefix("_").removesuffix("_entropy") or "all"
-    found = run.diagnosis.verdicts.get(bucket) if run.diagnosis else None
+    found = run.diagnosis.verdicts.get(bucket or ALL) if run.diagnosis else None
     if found is None:
         rise = _signed(curve.iloc[-1] - curve.min())
         best = f"{curve.idxmin():.3g}"
@@ -161,6 +175,24 @@ def _row(run: RunRecord, ending: str, title: str) -> BucketRow:
         if known
         else "–",
     )
+
+
+def _metric_rows(run: RunRecord) -> list[MetricRow]:
+    losses = run.trained_curve("val", "loss")
+    found = []
+    for metric in all_token_metrics().values():
+        better = "lower" if metric.lower_is_better else "higher"
+        for bucket, title in run.groups().items() if metric.name != "loss" else ():
+            curve = run.curve("val", metric.name, bucket)
+            if not len(curve):
+                continue
+            best = curve.get(losses.idxmin()) if len(losses) else None
+            texts = [
+                "–" if value is None else f"{value:{metric.form}}"
+                for value in (best, curve.iloc[-1])
+            ]
+            found.append(MetricRow(f"{metric.title} ({better} is better)", title, *texts))
+    return found
 
 
 def _signed(value: float) -> str:
