@@ -101,7 +101,7 @@ COMMANDS = (
     Command(
         "verify-resume",
         "Check that a killed and resumed run ends as an uninterrupted one.",
-        "lit_entrodrop.commands.verify_resume.command:command",
+        "lit_entrodrop.commands.verify_resume.command:main",
     ),
 )
 BY_NAME = {command.name: command for command in COMMANDS}

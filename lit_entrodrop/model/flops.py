@@ -1,4 +1,4 @@
-"""Floating-point operations: what a token takes in training, and what a device can do."""
+"""FLOPS: operations per token in training, and the peak of a device."""
 
 import re
 
@@ -12,14 +12,14 @@ from lit_entrodrop.model.sizes import sizes_of
 
 
 def training_flops_per_token(causal_lm: CausalLM) -> int:
-    """Return the operations of forward and backward for one token, attention's scores left out.
+    """Return the operations of forward and backward for one token, without attention scores.
 
-    4·N + 2·M, for N weights of matrix products, of which M are trained: 2·N forward, 2·N for the
-    gradient of the activations, 2·M for that of the weights. For full fine-tuning it is 6·N (Kaplan
-    et al., 2020, section 2.1). Looking up an embedding takes none.
+    4·N + 2·M for N weights in matrix products, M of them trained: 2·N for the forward pass, 2·N
+    for the gradient of the activations, 2·M for the gradient of the weights. Full fine-tuning takes
+    6·N (Kaplan et al., 2020, section 2.1). An embedding look-up takes none.
 
     Args:
-        causal_lm: may be without weights, on the meta device.
+        causal_lm: Model, which may be on the meta device.
 
     >>> from lit_entrodrop.model.building import build_on_meta
     >>> from lit_entrodrop.model.config import LMConfig
@@ -37,11 +37,11 @@ def training_flops_per_token(causal_lm: CausalLM) -> int:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Return the dense operations per second that a device can do at most, if they are known.
+    """Return the peak of a device in dense operations per second, or None if it is unknown.
 
     Args:
-        device: where the model runs.
-        precision: as in ``trainer.precision``.
+        device: Device of the model.
+        precision: Precision, as in ``trainer.precision``.
 
     >>> peak_flops(torch.device("cpu"), "bf16-mixed") is None
     True
@@ -57,12 +57,12 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 
 
 def peak_of(device_name: str) -> float | None:
-    """Return the dense bf16 operations per second of a GPU that ``plan`` knows.
+    """Return the peak of a GPU in dense bf16 operations per second, or None if it is unknown.
 
-    Lightning 2.6 counts sparsity for some and takes an L40S for an L4.
+    Lightning 2.6 includes sparsity for some GPUs, and treats an L40S as an L4.
 
     Args:
-        device_name: as the driver tells it.
+        device_name: Name that the driver reports.
 
     >>> peak_of("NVIDIA H200") / 1e12
     989.0
@@ -70,7 +70,7 @@ def peak_of(device_name: str) -> float | None:
     True
     """
     words = set(re.split(r"[\s-]+", device_name.lower().replace("rtx ", "rtx")))
-    # The makers clock these lower than what goes by the same name.
+    # These variants run at lower clocks than the GPU of the same name.
     if words & {"laptop", "nvl"} or {"h100", "pcie"} <= words:
         return None
     fitting = (each for name, each in HARDWARE.items() if set(name.split("-")) <= words)

@@ -1,19 +1,19 @@
-"""What accelerators can hold, compute and send.
+"""Memory, peak FLOPS and bandwidths of accelerators.
 
-Numbers are those of the makers: dense bf16 (without sparsity), and bandwidths of one direction,
-which are half of what data sheets sum up.
+Numbers come from the vendors: dense bf16 (without sparsity), and bandwidths of one direction, which
+are half of those in data sheets.
 
 - H100 SXM, H200: NVIDIA data sheets "H100 Tensor Core GPU" and "H200 Tensor Core GPU" (989 TFLOPS,
-  NVLink 900 GB/s, PCIe Gen5 128 GB/s); eight to a machine with 400 Gb/s InfiniBand for each and
+  NVLink 900 GB/s, PCIe Gen5 128 GB/s); eight per machine with 400 Gb/s InfiniBand each and
   2 TB of host memory, as in NVIDIA's DGX H100/H200 user guide.
-- B200: data sheet "DGX B200" (36 PFLOPS dense FP8 for eight, of which bf16 is half; NVLink
-  1.8 TB/s; 400 Gb/s for each; 2 TB).
+- B200: data sheet "DGX B200" (36 PFLOPS dense FP8 for eight, half of it in bf16; NVLink
+  1.8 TB/s; 400 Gb/s each; 2 TB).
 - A100: data sheet "A100 80GB" (312 TFLOPS, NVLink 600 GB/s, PCIe Gen4 64 GB/s); DGX A100 user guide
-  (200 Gb/s for each; 1 TB beside 40 GB, 2 TB beside 80 GB).
+  (200 Gb/s each; 1 TB of host memory with 40 GB, 2 TB with 80 GB).
 - L40S, L4, A10G, RTX 4090, RTX 3090: NVIDIA data sheets and the "Ada" and "GA102" GPU architecture
-  white papers; PCIe Gen4 alone joins them (RTX 3090 without an NVLink bridge). The network and host
-  memory around them differ from house to house: 100 Gb/s a machine and 512 GB (RTX: 10 Gb/s and
-  128 GB) are taken.
+  white papers; only PCIe Gen4 connects them (RTX 3090 without an NVLink bridge). Network and host
+  memory vary between machines: 100 Gb/s per machine and 512 GB are assumed (RTX: 10 Gb/s and
+  128 GB).
 """
 
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Hardware:
-    """One kind of machine.
+    """One kind of machine with its accelerators.
 
     Args:
-        name: of the accelerator.
-        memory_gb: of a device, in 10⁹ bytes.
-        peak_flops: dense bf16 operations per second.
-        intra_node_bandwidth: bytes per second that a device sends to others of its machine.
-        inter_node_bandwidth: bytes per second that a device sends to other machines, while all
-            devices of its machine do.
-        devices_per_node: devices of a machine.
-        host_memory_gb: of a machine, in 10⁹ bytes.
-        host_bandwidth: bytes per second between a device and host memory.
+        name: Name of the accelerator.
+        memory_gb: Memory of a device, in 10⁹ bytes.
+        peak_flops: Dense bf16 operations per second.
+        intra_node_bandwidth: Bandwidth from a device to others in its machine, in bytes per second.
+        inter_node_bandwidth: Bandwidth from a device to other machines while all devices of its
+            machine send, in bytes per second.
+        devices_per_node: Number of devices in a machine.
+        host_memory_gb: Host memory of a machine, in 10⁹ bytes.
+        host_bandwidth: Bandwidth between a device and host memory, in bytes per second.
     """
 
     name: str
@@ -67,13 +67,13 @@ HARDWARE = {
 
 
 def find_hardware(name: str) -> Hardware:
-    """Return what is known of an accelerator.
+    """Return the hardware of a name.
 
     Args:
-        name: one of ``HARDWARE``, in any case.
+        name: Name in ``HARDWARE``, upper or lower case.
 
     Raises:
-        ValueError: listing all, if it is not known.
+        ValueError: If the name is unknown.
 
     >>> find_hardware("H100").memory_gb
     80
@@ -82,6 +82,6 @@ def find_hardware(name: str) -> Hardware:
         return HARDWARE[name.lower()]
     except KeyError:
         raise ValueError(
-            f"hardware: expected one of {', '.join(HARDWARE)}, got {name!r}: take the one that is "
-            "most alike"
+            f"hardware: expected one of {', '.join(HARDWARE)}, got {name!r}: choose "
+            "the most similar one"
         ) from None

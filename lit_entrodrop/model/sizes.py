@@ -1,4 +1,4 @@
-"""How many parameters a model has, and where: counted on the meta device, without weights."""
+"""Parameter counts of a model and its parts."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from lit_entrodrop.model.causal_lm import CausalLM
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of parameters; one that serves as embedding and as head counts once.
+    """Parameter counts; a tied embedding and head count once.
 
     Args:
-        parameters: of the model, adapters included.
-        trainable: those that have a gradient.
-        block: of the largest transformer block.
-        block_trainable: those of it that have a gradient.
-        around: outside of the blocks, embedding and head among them.
-        around_trainable: those of them that have a gradient.
-        vocabulary_size: words that the head predicts, V.
-        hidden_size: of the model, D.
-        layers: transformer blocks.
+        parameters: Number of parameters, including adapters.
+        trainable: Number of parameters with a gradient.
+        block: Number of parameters in the largest transformer block.
+        block_trainable: Number of them with a gradient.
+        around: Number of parameters outside of the blocks, such as embedding and head.
+        around_trainable: Number of them with a gradient.
+        vocabulary_size: Number of tokens that the head predicts, V.
+        hidden_size: Hidden size of the model, D.
+        layers: Number of transformer blocks.
     """
 
     parameters: int
@@ -49,11 +49,11 @@ def sizes_of(causal_lm: CausalLM) -> Sizes:
 
 
 def count(model: nn.Module, head: nn.Module) -> Sizes:
-    """Count the parameters of a model.
+    """Count the parameters of any model.
 
     Args:
-        model: with its adapters, if any.
-        head: the linear layer of it that predicts words.
+        model: Model, with its adapters.
+        head: Linear layer of the model that predicts tokens.
     """
     blocks = transformer_blocks(model)
     every = set(model.parameters())

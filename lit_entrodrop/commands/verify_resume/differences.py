@@ -1,4 +1,4 @@
-"""Compare two runs bit by bit: all that their checkpoints hold, and their metrics."""
+"""Comparison of two runs bit by bit: contents of their checkpoints, and their metrics."""
 
 import math
 import re
@@ -10,22 +10,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-# Columns that tell how fast a run was, which no two runs share.
+# Words in the names of metrics about time, which differ between any two runs.
 CLOCKS = {"time", "sec", "second", "seconds", "throughput", "utilization"}
-# Where Lightning's Timer keeps its own.
+# Key of the state of Lightning's Timer.
 TIME_ELAPSED = "time_elapsed"
 ABSENT = "nothing"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two runs differ.
+    """Difference between two runs.
 
     Args:
-        name: what differs.
-        whole: its value in the uninterrupted run; of a tensor, the first element that differs.
-        resumed: its value in the resumed run.
-        extent: how much of it differs, and by how much.
+        name: Name of the value that differs.
+        whole: Value in the uninterrupted run; for a tensor, its first element that differs.
+        resumed: Value in the resumed run.
+        extent: Number of elements that differ, and by how much.
 
     >>> print(Difference("a.b", 1, 3, "2 apart"))
     a.b: 1 uninterrupted, 3 resumed; 2 apart
@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """What has been compared, and what differs.
+    """Numbers of compared items, and the differences found.
 
     >>> comparison = Comparison()
     >>> comparison.compare({"a": [1, 2.0]}, {"a": [1, 2.5]})
@@ -57,12 +57,12 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
 
     def compare(self, whole: Any, resumed: Any, name: str = "") -> None:
-        """Compare tensors and values, however deep they are nested.
+        """Compare tensors and values, nested to any depth.
 
         Args:
-            whole: what the uninterrupted run has left.
-            resumed: what the resumed run has left.
-            name: of both.
+            whole: Value of the uninterrupted run.
+            resumed: Value of the resumed run.
+            name: Name of the value.
         """
         if isinstance(whole, Tensor) and isinstance(resumed, Tensor):
             self.tensors += 1
@@ -74,12 +74,12 @@ class Comparison:
             self.differences += compare_values(whole, resumed, name)
 
     def compare_metrics(self, whole: pd.DataFrame, resumed: pd.DataFrame, name: str) -> None:
-        """Compare metrics, without the columns that tell how fast a run was.
+        """Compare metrics, except those about time.
 
         Args:
-            whole: one row for each step, as `read_metrics` returns them.
-            resumed: those of the other run.
-            name: of both.
+            whole: Metrics of the uninterrupted run, one row per step, as `read_metrics` returns.
+            resumed: Metrics of the resumed run.
+            name: Name of the metrics.
         """
         self.rows += len(whole)
         for step in whole.index.union(resumed.index):
@@ -95,7 +95,7 @@ class Comparison:
         for key in [*whole, *(key for key in resumed if key not in whole)]:
             if key == TIME_ELAPSED:
                 continue
-            # Lazy weights are read one at a time.
+            # Each lookup reads lazy weights, so only one value is in memory.
             value, other = whole.get(key, ABSENT), resumed.get(key, ABSENT)
             self.compare(value, other, f"{name}.{key}" if name else str(key))
 
@@ -110,16 +110,16 @@ def compare_tensors(whole: Tensor, resumed: Tensor, name: str) -> Iterator[Diffe
     if kinds[0] != kinds[1]:
         yield Difference(name, *kinds)
         return
-    ours, theirs = (tensor.detach().reshape(-1) for tensor in (whole, resumed))
-    if torch.equal(ours.view(torch.uint8), theirs.view(torch.uint8)):
+    flat, other_flat = (tensor.detach().reshape(-1) for tensor in (whole, resumed))
+    if torch.equal(flat.view(torch.uint8), other_flat.view(torch.uint8)):
         return
-    # As bytes, NaN equals itself.
-    unlike = ours.view(torch.uint8).ne(theirs.view(torch.uint8)).view(ours.numel(), -1).any(1)
+    # As bytes, a NaN equals itself.
+    unlike = flat.view(torch.uint8).ne(other_flat.view(torch.uint8)).view(flat.numel(), -1).any(1)
     places = unlike.nonzero().flatten()
     index = [int(each) for each in torch.unravel_index(places[0], whole.shape)]
-    gap = (ours[places].double() - theirs[places].double()).abs().max().item()
-    extent = f"{len(places)} of {ours.numel()} elements differ, by at most {gap:.3g}"
-    first, other = (tensor[places[0]].item() for tensor in (ours, theirs))
+    gap = (flat[places].double() - other_flat[places].double()).abs().max().item()
+    extent = f"{len(places)} of {flat.numel()} elements differ, by at most {gap:.3g}"
+    first, other = (tensor[places[0]].item() for tensor in (flat, other_flat))
     yield Difference(f"{name}{index if index else ''}", first, other, extent)
 
 
@@ -139,7 +139,7 @@ def compare_values(whole: Any, resumed: Any, name: str) -> Iterator[Difference]:
 
 
 def is_clock(column: str) -> bool:
-    """Tell whether a metric is about time.
+    """Return whether a metric is about time.
 
     >>> is_clock("train/tokens_per_sec"), is_clock("train/timestep_loss")
     (True, False)
@@ -148,7 +148,7 @@ def is_clock(column: str) -> bool:
 
 
 def without_root(value: Any, root: str) -> Any:
-    """Return nested values with a folder cut off all paths, so that two runs can be compared.
+    """Return nested values with a run folder replaced in all paths.
 
     >>> without_root({"best": "/a/b/best.ckpt"}, "/a/b")
     {'best': '<run>/best.ckpt'}
@@ -167,7 +167,7 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
         return value
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return dict(enumerate(value))
-    # What stands for the types of DeepSpeed.
+    # Placeholders for the types of DeepSpeed.
     return getattr(value, "__dict__", None)
 
 

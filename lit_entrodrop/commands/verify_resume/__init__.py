@@ -1,0 +1,1 @@
+"""Check that a killed and resumed run of a config ends as an uninterrupted one."""
