@@ -23,10 +23,10 @@ from lit_entrodrop.runs.checkpoints.io import StreamingCheckpointIO
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.layout import find_checkpoint, refuse_used_folder
 from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter
-from lit_entrodrop.training.checks import check_strategy
 from lit_entrodrop.training.loggers import loggers
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.monitors import Monitors, shows_progress
+from lit_entrodrop.training.strategies import check_strategy
 from lit_entrodrop.training.trainer import Trainer
 
 # By subcommand: arguments of the trainer's method that are not read from the command line.

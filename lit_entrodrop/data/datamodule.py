@@ -14,7 +14,6 @@ from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.loaders import Batching, ordered_dataloader
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
-from lit_entrodrop.data.orders.training_order import count_epochs
 from lit_entrodrop.data.packed_splits import PackedSplits, check_split_name
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
 from lit_entrodrop.data.splitting import SplitName, split_shares
@@ -23,6 +22,7 @@ from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.runtime.steps import epochs_begun, steps_per_epoch
 
 
 class TextDataModule(LightningDataModule):
@@ -189,6 +189,12 @@ class TextDataModule(LightningDataModule):
         """Count the training batches of one rank in one epoch."""
         return self.batching.count(self.num_blocks("train"))
 
+    def steps_per_epoch(self) -> int:
+        """Count the optimizer steps of one epoch under the trainer."""
+        assert self.trainer is not None, "the trainer attaches its data module"
+        accumulate, limit = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
+        return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
+
     def summary(self) -> str:
         """Describe the size of each split, one line per split."""
         return self.splits.describe()
@@ -199,7 +205,7 @@ class TextDataModule(LightningDataModule):
             self.blocks("train"),
             self.order,
             self.hparams["seed"],
-            lambda: count_epochs(self.trainer),
+            self._count_epochs,
             self.batching,
         )
         self._restore_training(self._training)
@@ -254,6 +260,12 @@ class TextDataModule(LightningDataModule):
     def _load_or_prepare(self) -> PackedSplits:
         cache_dir, num_proc = self.hparams["cache_dir"], self.hparams["num_proc"]
         return load_or_prepare(self._preparation, self.tokenizer, cache_dir, num_proc)
+
+    def _count_epochs(self) -> int:
+        if self.trainer is None:
+            return 0
+        bounds = self.trainer.max_epochs, self.trainer.max_steps
+        return epochs_begun(self.steps_per_epoch(), *bounds)
 
     def _ranks(self) -> tuple[int, int]:
         return data_rank(self.trainer)[:2]

@@ -1,6 +1,5 @@
 """Data loaders over packed blocks."""
 
-import math
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.sampling import OrderedSampler, missing_batches
 from lit_entrodrop.model.clean_pass import Batch
+from lit_entrodrop.runtime.steps import batches_per_epoch
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Batching:
         >>> Batching(batch_size=4, num_workers=0, num_replicas=2, rank=0).count(17)
         3
         """
-        return math.ceil(math.ceil(num_blocks / self.num_replicas) / self.batch_size)
+        return batches_per_epoch(num_blocks, self.num_replicas, self.batch_size)
 
     def loader_options(self) -> dict[str, Any]:
         """Return keyword arguments of a DataLoader: Lightning re-creates one from keywords only."""

@@ -1,4 +1,4 @@
-"""What is known of a tensor of which a rank holds only a shard."""
+"""Shards of tensors."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.distributed.tensor import DTensor
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """Return what this rank holds of a tensor.
+    """Return the part of a tensor that is on this rank; all of a tensor that is not sharded.
 
     >>> local_shard(torch.ones(1))
     tensor([1.])
@@ -15,11 +15,11 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def unsharded_shape(tensor: Tensor) -> torch.Size:
-    """Return the shape of a tensor as it is in the model, whatever this rank holds of it.
+    """Return the shape of the whole tensor, sharded or not.
 
     >>> unsharded_shape(torch.zeros(2, 3))
     torch.Size([2, 3])
     """
-    # ZeRO-3 and FSDP1 leave a flat shard, and FSDP1 strategies note the shape that it had.
-    shape: torch.Size = getattr(tensor, "ds_shape", getattr(tensor, "whole_shape", tensor.shape))
+    # ZeRO-3 leaves an empty tensor and notes the shape.
+    shape: torch.Size = getattr(tensor, "ds_shape", tensor.shape)
     return shape

@@ -1,4 +1,4 @@
-"""What the evaluations of a run have told its regularizers, and tell again when it goes on."""
+"""History of a run's evaluations, from which regularizers learn."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,25 +8,29 @@ from regularizers import Regularizers
 
 
 class EvaluationHistory:
-    """All evaluations of a run, in their order.
+    """All evaluations of a run, in order.
 
-    What regularizers learn from them is a function of this history alone, so that it is all that a
-    checkpoint must hold of it, under every strategy.
+    The state of regularizers that follow evaluations is a function of this history alone. So a
+    checkpoint saves the history in place of their state, under every strategy.
 
     Args:
-        regularizers: that are told.
+        regularizers: Regularizers that receive the evaluations.
     """
 
     def __init__(self, regularizers: Regularizers) -> None:
         self._regularizers = regularizers
-        self.told: list[dict[str, float]] = []
+        self.metrics: list[dict[str, float]] = []
 
-    def tell(self, metrics: Mapping[str, Tensor | float]) -> None:
-        """Tell the regularizers the metrics of an evaluation, the same on every rank."""
-        self.told.append({name: float(value) for name, value in metrics.items()})
-        self._regularizers.on_evaluation(self.told[-1])
+    def add(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Pass the metrics of an evaluation to the regularizers.
 
-    def tell_again(self, told: Sequence[Mapping[str, float]]) -> None:
-        """Tell the evaluations of a checkpoint to regularizers that have heard none."""
-        for metrics in told:
-            self.tell(metrics)
+        Args:
+            metrics: Scalars by name, equal on every rank.
+        """
+        self.metrics.append({name: float(value) for name, value in metrics.items()})
+        self._regularizers.on_evaluation(self.metrics[-1])
+
+    def replay(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Pass the evaluations of a checkpoint to regularizers that have received none."""
+        for metrics in history:
+            self.add(metrics)

@@ -1,4 +1,4 @@
-"""The loggers that come with a run, beside its ``metrics.csv``."""
+"""The loggers of a fit: ``metrics.csv``, and TensorBoard unless the config names others."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,16 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.runtime.lightning_compat import purge_after
 
 FOLDER = "tensorboard"
 
 
 class TensorBoard(TensorBoardLogger):
-    """Log to ``tensorboard/`` in the run's folder: one line per curve, however often it resumed.
+    """Log to ``tensorboard/`` in the run folder; a resumed run continues the same curves.
 
     Args:
-        folder: the run's folder.
+        folder: Path to the run folder.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -23,28 +24,26 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Keep nothing: ``config.yaml`` holds the settings."""
+        """Do nothing: ``config.yaml`` has the settings."""
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what was logged."""
+        """Write buffered points to disk."""
         self.experiment.flush()
 
     @rank_zero_only
-    def go_on_after(self, step: int) -> None:
-        """Let TensorBoard forget the points after a step, from which the run goes on."""
-        self.experiment.close()
-        self._kwargs["purge_step"] = step + 1
-        self._experiment = None
+    def continue_after(self, step: int) -> None:
+        """Hide the points after the step of the checkpoint from which the run resumes."""
+        purge_after(self, step)
 
 
 def loggers(given: Any, folder: Path) -> list[Logger]:
     """Return the loggers of a fit.
 
     Args:
-        given: ``trainer.logger``: a logger or several, which take the place of TensorBoard; null or
-            true for that; false for none at all.
-        folder: the run's.
+        given: ``trainer.logger``: a logger or a list of loggers that replace TensorBoard; null or
+            true for TensorBoard; false for no logger, not even ``metrics.csv``.
+        folder: Path to the run folder.
     """
     if given is False:
         return []

@@ -1,12 +1,14 @@
-"""Optimizer, its parameter groups and the learning rate over training."""
+"""The optimizer, its parameter groups, gradient clipping and the learning-rate schedule."""
 
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -20,11 +22,11 @@ class AdamW(torch.optim.AdamW):
     """AdamW in its fused form.
 
     Args:
-        params: parameters or parameter groups.
-        lr: peak learning rate.
-        betas: decay rates of the two moments.
-        eps: added to the denominator.
-        weight_decay: decoupled weight decay per unit of learning rate; applied to matrices only.
+        params: Parameters or parameter groups.
+        lr: Peak learning rate.
+        betas: Decay rates of the two moments.
+        eps: Number added to the denominator.
+        weight_decay: Decoupled weight decay per unit of learning rate; applied to matrices only.
     """
 
     def __init__(
@@ -36,18 +38,18 @@ class AdamW(torch.optim.AdamW):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, fused=True)
-        # Else torch would leave unscaling to the fused step, and Lightning could not clip.
+        # With fp16, torch would unscale gradients within the step, after Lightning clips them.
         self._step_supports_amp_scaling = False
 
 
 @dataclass
 class LRSchedule:
-    """Learning rate over training: linear warm-up, then decay.
+    """Learning-rate schedule: linear warm-up, then decay.
 
     Args:
-        warmup: optimizer steps of warm-up if 1 or more, else a share of all steps.
-        decay: shape of the decay after the warm-up.
-        final: learning rate at the end, as a share of the peak (not for ``constant``).
+        warmup: Length of the warm-up: optimizer steps if 1 or more, else a share of all steps.
+        decay: Shape of the decay after the warm-up.
+        final: Learning rate at the end, as a share of the peak; unused by ``constant``.
     """
 
     warmup: float = 0.03
@@ -55,7 +57,6 @@ class LRSchedule:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         if not (0 <= self.warmup < math.inf and 0 <= self.final <= 1):
             raise ValueError(
                 "lr_schedule: expected warmup >= 0 and final in [0, 1], "
@@ -66,8 +67,8 @@ class LRSchedule:
         """Return the learning rate of a step as a share of its peak.
 
         Args:
-            step: optimizer steps done.
-            total_steps: optimizer steps of the whole run.
+            step: Optimizer steps done.
+            total_steps: Optimizer steps of the whole run.
 
         >>> LRSchedule(warmup=10).factor(4, 100)
         0.5
@@ -85,7 +86,7 @@ class LRSchedule:
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Split the trainable parameters: matrices decay, norms and biases do not.
+    """Split the trainable parameters into matrices, which decay, and the rest, which does not.
 
     >>> [len(group["params"]) for group in decay_groups(nn.Linear(2, 2))]
     [1, 1]
@@ -98,15 +99,59 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+def with_schedule(optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> Any:
+    """Return an optimizer and its learning-rate schedule, as Lightning expects them.
+
+    Args:
+        optimizer: Optimizer at its peak learning rate.
+        factor: Function from the number of steps done to a share of the peak.
+    """
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class OptimizerSettings:
+    """Settings of an optimizer by the config, which replace those that a checkpoint restores.
+
+    Args:
+        optimizer: Optimizer as the config makes it.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.class_name = type(optimizer).__name__
+        # Copied, because a schedule may edit a learning rate in place.
+        self._groups = [
+            {name: deepcopy(value) for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
+
+    def apply(self, trainer: L.Trainer, factor: float) -> None:
+        """Apply the settings to the optimizer of a trainer and to its schedule.
+
+        Args:
+            trainer: Trainer that has restored its checkpoint.
+            factor: Learning rate of the next step as a share of its peak.
+        """
+        groups = trainer.optimizers[0].param_groups
+        for group, settings in zip(groups, self._groups, strict=True):
+            group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor)
+        scheduler = trainer.lr_scheduler_configs[0].scheduler
+        scheduler.base_lrs = [settings["lr"] for settings in self._groups]
+
+
 def local_gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Return what this rank holds of the gradients that an optimizer steps along."""
+    """Return the gradients of an optimizer's parameters, or this rank's shards of them."""
     parameters = (p for group in optimizer.param_groups for p in group["params"])
     gradients = (parameter.grad for parameter in parameters if parameter.grad is not None)
     return [local_shard(each) for each in gradients]
 
 
 def clip_gradient_norm(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
-    """Scale the gradients down to a norm, taken over all parameters, however they are sharded.
+    """Clip the norm of all gradients together, also if their shards are on different meshes.
+
+    Args:
+        optimizer: Optimizer whose gradients are clipped.
+        max_norm: Largest L2 norm.
 
     >>> parameter = nn.Parameter(torch.zeros(2))
     >>> parameter.grad = torch.tensor([3.0, 4.0])
@@ -124,10 +169,10 @@ def clip_gradient_norm(optimizer: torch.optim.Optimizer, max_norm: float) -> Non
 
 @contextlib.contextmanager
 def one_mesh_per_group(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Split parameter groups, for a while, by the devices over which parameters are sharded.
+    """Split parameter groups by device mesh, within the context.
 
-    PyTorch's fused and foreach kernels take no tensors of two meshes. A checkpoint must not depend
-    on it, so that it is not for ever.
+    PyTorch's fused and foreach kernels cannot mix tensors of two meshes. The split is undone
+    because a checkpoint must not depend on it.
     """
     whole = optimizer.param_groups
     optimizer.param_groups = [

@@ -1,18 +1,18 @@
-"""How a model was trained, as plain values that a checkpoint keeps and a model card tells."""
+"""Provenance: how a model was trained, as plain values for checkpoints and model cards."""
 
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import lightning as L
 
 from lit_entrodrop import __version__
+from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.loading import PACKAGE_PREFIX, locate
 from lit_entrodrop.training.optim import LRSchedule
-from regularizers import Curriculum, Regularizer
-
-if TYPE_CHECKING:
-    from lit_entrodrop.training.module import LitCausalLM
+from regularizers import Curriculum, Regularizer, Regularizers
 
 DESCRIBED = (Regularizer, Curriculum, LRSchedule)
 PACKAGES = ("torch", "lightning", "transformers")
@@ -21,35 +21,46 @@ TRAINER = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_
 DATA = ("block_size", "batch_size", "packing", "max_train_tokens", "split_seed")
 
 
-def provenance(module: "LitCausalLM") -> dict[str, Any]:
-    """Tell how a model is being trained.
+def provenance(
+    trainer: L.Trainer,
+    data: TextDataModule,
+    regularizers: Regularizers,
+    lr_schedule: LRSchedule,
+    seed: int,
+    metrics: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return how a model is being trained.
 
     Args:
-        module: attached to a trainer whose data is set up.
+        trainer: Trainer of the run.
+        data: Data module, set up.
+        regularizers: Regularizers of the run.
+        lr_schedule: Learning-rate schedule.
+        seed: Seed of the regularizers' random numbers.
+        metrics: Metrics of the last evaluation.
 
     Returns:
-        Strings, numbers, lists and dicts alone. Corpora are named without their folders.
+        Nested dicts of strings, numbers and lists. Names of corpora have no folders.
     """
-    trainer, data = module.trainer, module.data
     corpus = data.hparams["corpus"]
     return {
-        "regularizers": [settings_of(each) for each in module.regularizers.ordered],
-        "optimizer": _optimizer(module),
-        "lr_schedule": settings_of(module.lr_schedule),
+        "regularizers": [settings_of(each) for each in regularizers.ordered],
+        "optimizer": _optimizer(trainer),
+        "lr_schedule": settings_of(lr_schedule),
         "trainer": {name: getattr(trainer, name) for name in TRAINER}
         | {"precision": str(trainer.precision), "strategy": type(trainer.strategy).__name__},
-        "seed": module.seed,
+        "seed": seed,
         "data": {name: data.hparams[name] for name in DATA}
         | {"order": repr(data.order)}
         | {"corpus": [public_name(name) for name in _as_list(corpus)], "splits": data.summary()},
-        "metrics": dict(module.last_evaluation),
+        "metrics": dict(metrics),
         "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
     }
 
 
 def settings_of(thing: object) -> Any:
-    """Return an object's public settings as plain values, under their class path.
+    """Return the public settings of an object as plain values, with its class path.
 
     >>> settings_of(LRSchedule(warmup=2))["init_args"]
     {'warmup': 2, 'decay': 'cosine', 'final': 0.0}
@@ -72,7 +83,7 @@ def settings_of(thing: object) -> Any:
 
 
 def public_name(name: str) -> str:
-    """Return a name that tells nothing of the machine: a path loses its folders.
+    """Return a name without the folders of this machine.
 
     >>> public_name("/home/me/texts.jsonl"), public_name("~/models/mine"), public_name("org/name")
     ('texts.jsonl', 'mine', 'org/name')
@@ -83,7 +94,7 @@ def public_name(name: str) -> str:
 
 
 def hub_name(source: str | None) -> str | None:
-    """Return the name of a pretrained model if it lies on the hub.
+    """Return the name of a pretrained model if it is on the hub, else None.
 
     >>> tiny_base = "package:lit_entrodrop/model/tiny_base"
     >>> hub_name("Qwen/Qwen3-0.6B"), hub_name(tiny_base), hub_name("./mine")
@@ -99,14 +110,14 @@ def hub_name(source: str | None) -> str | None:
     return source if on_hub else None
 
 
-def _optimizer(module: "LitCausalLM") -> dict[str, Any] | None:
-    if not module.trainer.optimizers:
+def _optimizer(trainer: L.Trainer) -> dict[str, Any] | None:
+    if not trainer.optimizers:
         return None
     # DeepSpeed wraps it.
-    optimizer = module.trainer.optimizers[0]
+    optimizer = trainer.optimizers[0]
     optimizer = getattr(optimizer, "optimizer", optimizer)
     path = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
-    # The first group has the settings that the class was given.
+    # The first group has the settings of the config; others override some.
     group = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
     group["lr"] = group.pop("initial_lr", group["lr"])
     in_use = {

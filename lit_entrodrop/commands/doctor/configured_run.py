@@ -1,7 +1,6 @@
 """The run that a config describes: trainer, module and data, built as `fit` builds them."""
 
 import copy
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.splitting import read_and_split
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.sizes import Sizes, sizes_of
+from lit_entrodrop.runtime.steps import batches_per_epoch, steps_per_epoch, total_steps
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.trainer import Trainer
 
@@ -134,57 +134,24 @@ class ConfiguredRun:
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, on the devices of the config."""
         trainer = self.config["trainer"]
-        return steps_per_epoch(
+        batches = batches_per_epoch(
             self.data.num_blocks("train"),
             data_parallel_size(trainer),
             self.config["data"]["batch_size"],
-            trainer["accumulate_grad_batches"],
-            trainer["limit_train_batches"],
         )
+        accumulate, limit = trainer["accumulate_grad_batches"], trainer["limit_train_batches"]
+        return steps_per_epoch(batches, accumulate, limit)
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         trainer = self.config["trainer"]
-        bounds: list[int] = []
-        if (epochs := trainer["max_epochs"]) is not None and epochs > 0:
-            bounds.append(epochs * self.steps_per_epoch)
-        if (steps := trainer["max_steps"]) is not None and steps > 0:
-            bounds.append(steps)
-        if not bounds:
-            raise ValueError(
-                "trainer: expected max_epochs >= 1 or max_steps >= 1, so that curricula have an "
-                f"end, got max_epochs={epochs}, max_steps={steps}: set one of them"
-            )
-        return min(bounds)
+        return total_steps(self.steps_per_epoch, trainer["max_epochs"], trainer["max_steps"])
 
 
 def count_ends(blocks: PackedBlocks, end: int) -> int:
     """Return the number of chunks whose last token is ``end``."""
     return int((blocks.tokens[blocks.chunk_starts[1:] - 1] == end).sum())
-
-
-def steps_per_epoch(
-    blocks: int, replicas: int, batch_size: int, accumulate: int, limit: float | None = None
-) -> int:
-    """Return the number of optimizer steps in an epoch.
-
-    Args:
-        blocks: Number of blocks in the training split.
-        replicas: Number of micro-batches computed at the same time.
-        batch_size: Number of blocks in a micro-batch.
-        accumulate: Number of micro-batches in a step.
-        limit: ``trainer.limit_train_batches``: share of the batches (float) or their number (int).
-
-    >>> steps_per_epoch(100, replicas=2, batch_size=8, accumulate=2)
-    4
-    """
-    batches = math.ceil(math.ceil(blocks / replicas) / batch_size)
-    if isinstance(limit, float):
-        batches = int(batches * limit)
-    elif limit is not None:
-        batches = min(batches, int(limit))
-    return math.ceil(batches / accumulate)
 
 
 @contextmanager

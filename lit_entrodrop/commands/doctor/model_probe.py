@@ -3,7 +3,7 @@
 B rows in a batch, T tokens in a row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, cached_property, partial
@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.model.clean_pass import Batch, score_clean
-from lit_entrodrop.training.models import build_frozen_for
+from lit_entrodrop.training.models import Reference
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep
 
 TOKENS = 4096  # maximum of a batch
@@ -39,15 +39,12 @@ class ModelProbe:
         self.trainer = run.trainer
         self.module = run.module
         self.causal_lm = run.module.causal_lm
-        self._score_reference: Callable[[Batch], Outputs] | None = None
         required = self.module.regularizers.requirements
+        self._reference = Reference(self.module.reference.source, required)
         if required.reference:
             # `fit` also scores the whole corpus with it, which would take too long here.
-            module = self.module
-            reference = build_frozen_for(
-                self.trainer, run.data, module.lm, module.reference, module.tokenizer
-            )
-            self._score_reference = partial(score_clean, reference, required=required)
+            models = self.module.lm, self.module.tokenizer, self.causal_lm
+            self._reference.build(self.trainer, run.data, *models)
 
     @property
     def regularizers(self) -> dict[str, Regularizer]:
@@ -199,12 +196,12 @@ class ModelProbe:
 
     def _with_corpus(self, step: TrainingStep, batch: Batch) -> TrainingStep:
         """Add what `fit` computes over the corpus before the first step."""
-        reference = self._score_reference
+        score = self._reference.score
         return replace(
             step,
             corpus_entropy=self._corpus_entropy,
             # Several regularizers may ask for the same outputs.
-            reference=cache(partial(reference, batch)) if reference else None,
+            reference=cache(partial(score, batch)) if score else None,
         )
 
     def _collate(self, blocks: PackedBlocks, indices: Sequence[int], passes: int = 1) -> Batch:

@@ -14,17 +14,17 @@ from lit_entrodrop.commands.plan.activations import dry_run
 from lit_entrodrop.commands.plan.candidates import MARGIN
 from lit_entrodrop.commands.plan.config_conversion import data_parallel_size
 from lit_entrodrop.commands.plan.model_memory import ModelMemory, model_memory
+from lit_entrodrop.commands.plan.strategies import STRATEGIES
 from lit_entrodrop.data.packed_splits import EVALUATED
 from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.config import AUTOCAST_DTYPES
 from lit_entrodrop.model.hardware import GB
 from lit_entrodrop.runs.layout import refuse_used_folder
-from lit_entrodrop.training.checks import check_strategy
-from lit_entrodrop.training.strategies.names import STRATEGIES
+from lit_entrodrop.training.strategies import check_strategy
 
 HALF_BYTES = 2
-CLASSES = {"FSDPStrategy": "fsdp", "FSDP2Strategy": "fsdp2", "DeepSpeedStrategy": "deepspeed_zero3"}
+CLASSES = {"FSDP2Strategy": "fsdp2", "DeepSpeedStrategy": "deepspeed_zero3"}
 
 
 def run_folder(run: ConfiguredRun) -> CheckResult:
@@ -131,8 +131,8 @@ def strategy_of(setting: str | dict[str, Any]) -> tuple[str, int]:
 
     >>> strategy_of("auto")
     ('ddp', 1)
-    >>> strategy_of({"class_path": "lit_entrodrop.training.strategies.FSDPStrategy"})
-    ('fsdp', 1)
+    >>> strategy_of({"class_path": "lit_entrodrop.training.strategies.FSDP2Strategy"})
+    ('fsdp2', 1)
     """
     if isinstance(setting, str):
         return (setting if setting in STRATEGIES else "ddp"), 1

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lit_entrodrop.commands.plan.model_memory import ModelMemory
 from lit_entrodrop.commands.plan.speed import Speed
+from lit_entrodrop.commands.plan.strategies import STRATEGIES
 from lit_entrodrop.model.hardware import GB, Hardware
-from lit_entrodrop.training.strategies.names import STRATEGIES
 
 MARGIN = 0.1  # share of each memory that stays free
 

@@ -8,8 +8,8 @@ of the traffic out of the node, and the rest to its neighbour.
 
 from dataclasses import dataclass
 
+from lit_entrodrop.commands.plan.strategies import check_known
 from lit_entrodrop.runtime.setting_checks import check_at_least
-from lit_entrodrop.training.strategies.names import check_known
 
 # All-reduces of a block's activations under tensor parallelism. Forward: outputs of attention and
 # MLP. Backward: inputs of the query, key and value projections and of the two projections into the
@@ -111,7 +111,7 @@ def step_bytes(
         replicas: Number of sharded copies of the model; for ``fsdp2`` and ``fsdp2_tp``.
         accumulate: Number of micro-batches in a step.
         parameters_around: Number of parameters outside of the blocks, such as embedding and head;
-            ``fsdp2`` and ``fsdp`` keep them gathered between forward and backward.
+            ``fsdp2`` keeps them gathered between forward and backward.
         parameter_bytes: Bytes per parameter in the forward pass: 2 for ``bf16-mixed``, 4 for
             ``32-true``.
         gradient_bytes: Bytes per element of a gradient: 4 for both.

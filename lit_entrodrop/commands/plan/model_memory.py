@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from lit_entrodrop.commands.plan.strategies import check_known
 from lit_entrodrop.model.sizes import Sizes
 from lit_entrodrop.runtime.setting_checks import check_at_least
-from lit_entrodrop.training.strategies.names import check_known
 
 FP32 = 4  # bytes
 # Defaults of DeepSpeed, in elements: size of a reduction, and limit of gathered parameters.
@@ -105,7 +105,7 @@ def model_memory(
         return _replicated(sizes, world_size, number_bytes)
     if strategy.startswith("deepspeed"):
         return _deepspeed(strategy, sizes, world_size, number_bytes)
-    return _fully_sharded(strategy, sizes, world_size, number_bytes, tensor_parallel_size)
+    return _fully_sharded(sizes, world_size, number_bytes, tensor_parallel_size)
 
 
 def _frozen(
@@ -117,7 +117,7 @@ def _frozen(
     if strategy.startswith("deepspeed"):
         shard, live = ceil(sizes.parameters / world_size), _live(sizes)
         return ModelMemory(shard * number_bytes.stored, 0, 0, live * number_bytes.stored)
-    return _fully_sharded(strategy, sizes, world_size, number_bytes, tensor)
+    return _fully_sharded(sizes, world_size, number_bytes, tensor)
 
 
 def _replicated(sizes: Sizes, world_size: int, number_bytes: NumberBytes) -> ModelMemory:
@@ -131,14 +131,10 @@ def _replicated(sizes: Sizes, world_size: int, number_bytes: NumberBytes) -> Mod
 
 
 def _fully_sharded(
-    strategy: str, sizes: Sizes, world_size: int, number_bytes: NumberBytes, tensor: int
+    sizes: Sizes, world_size: int, number_bytes: NumberBytes, tensor: int
 ) -> ModelMemory:
-    # FSDP1 makes one flat gradient for all that it shards together, frozen or not.
-    flat = strategy == "fsdp" and sizes.trainable > 0
-    with_gradient = sizes.parameters if flat else sizes.trainable
     block = ceil(sizes.block / tensor)
-    block_gradients = block if flat else ceil(sizes.block_trainable / tensor)
-    around_gradients = sizes.around if flat else sizes.around_trainable
+    block_gradients = ceil(sizes.block_trainable / tensor)
     # A gradient is computed in half precision and copied to fp32 for the sum over devices, while
     # the gradient of the previous block is being sent.
     in_transit = number_bytes.computed + FP32
@@ -146,9 +142,9 @@ def _fully_sharded(
     weights = (2 * block + sizes.around) * number_bytes.computed
     return ModelMemory(
         parameters=ceil(sizes.parameters / world_size) * number_bytes.stored,
-        gradients=ceil(with_gradient / world_size) * number_bytes.stored,
+        gradients=ceil(sizes.trainable / world_size) * number_bytes.stored,
         optimizer=ceil(sizes.trainable / world_size * number_bytes.optimizer),
-        buffers=weights + max(2 * block_gradients, around_gradients) * in_transit,
+        buffers=weights + max(2 * block_gradients, sizes.around_trainable) * in_transit,
     )
 
 

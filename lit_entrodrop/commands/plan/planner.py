@@ -14,11 +14,11 @@ from lit_entrodrop.commands.plan.speed import (
     exposed_seconds,
     offload_seconds,
 )
+from lit_entrodrop.commands.plan.strategies import STRATEGIES
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.hardware import GB, Hardware
 from lit_entrodrop.model.sizes import Sizes, sizes_of
-from lit_entrodrop.training.strategies.names import STRATEGIES
 from lit_entrodrop.training.strategies.tensor_parallel import check_plan
 
 OFFLOAD = "deepspeed_zero3_offload"
@@ -71,11 +71,7 @@ class Planner:
         for strategy in STRATEGIES:
             single = strategy in ("ddp", OFFLOAD)
             # DeepSpeed and tensor parallelism do not support fp16.
-            scaled = self.workload.precision == "16-mixed" and strategy not in (
-                "ddp",
-                "fsdp2",
-                "fsdp",
-            )
+            scaled = self.workload.precision == "16-mixed" and strategy not in ("ddp", "fsdp2")
             # A teacher cannot average the weights in the form in which their optimizers keep them.
             averaged = self.workload.extra_passes.required.teacher is not None
             unaveraged = averaged and strategy not in ("ddp", "fsdp2", "fsdp2_tp")

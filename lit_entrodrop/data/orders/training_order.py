@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,14 +63,3 @@ class TrainingOrder:
         if self._losses and state:
             self._epoch, self._ordered_by = state["epoch"], state["ordered_by"].numpy().copy()
             self._losses.load_state_dict(state["losses"])
-
-
-def count_epochs(trainer: L.Trainer | None) -> int:
-    """Return the number of epochs of a trainer with attached data; 0 if they have no end."""
-    if trainer is None:
-        return 0
-    steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
-    bounds = [-(-trainer.max_steps // steps)] if trainer.max_steps > 0 else []
-    if trainer.max_epochs not in (None, -1):
-        bounds.append(trainer.max_epochs)
-    return int(min(bounds, default=0))

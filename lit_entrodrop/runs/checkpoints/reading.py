@@ -22,8 +22,8 @@ from lit_entrodrop.runs.checkpoints.lazy_weights import LazyWeights
 from lit_entrodrop.runs.checkpoints.zero import is_zero_folder, read_rank_files, read_zero_folder
 from lit_entrodrop.runtime.sharding import unsharded_shape
 
-# The names that Lightning gives them; the weights' differ between FSDP2 and FSDP1.
-METADATA, WEIGHTS = "meta.pt", ("state_dict.", "model.")
+# The names that Lightning gives them.
+METADATA, WEIGHTS, FSDP1_WEIGHTS = "meta.pt", "state_dict.", "model."
 OWN_KEYS = {"lm", "hf_config", "state_dict"}
 # Strategies of which each rank holds everything write the same.
 WHOLE = {"SingleDeviceStrategy", "DDPStrategy"}
@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of this project: a file, or a folder of shards; no optimizer of the latter.
 
     Args:
-        path: a file, or the folder that FSDP2, FSDP1 or DeepSpeed ZeRO-1, ZeRO-2 or ZeRO-3 wrote.
+        path: a file, or the folder that FSDP2 or DeepSpeed ZeRO-1, ZeRO-2 or ZeRO-3 wrote.
 
     Returns:
         What it holds; the weights, under ``state_dict``, stay in its files until they are used.
@@ -61,7 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return _require_ours(read_zero_folder(path), path)
     try:
         checkpoint = _read_shards(path) if path.is_dir() else _load(path)
-    except DamagedShardsError:
+    except UnsupportedShardsError:
         raise
     except Exception as error:
         # The message of torch.load would advise to run the code that a pickle may hold.
@@ -159,8 +159,8 @@ def sharded_shapes(folder: Path) -> dict[str, torch.Size]:
     return {_own_name(name): item.size for name, item in weights.items()}
 
 
-class DamagedShardsError(ValueError):
-    """A file of a folder of shards is missing or cut short."""
+class UnsupportedShardsError(ValueError):
+    """A folder of shards that is damaged, or that another kind of strategy wrote."""
 
 
 class SafeReader(FileSystemReader):
@@ -216,11 +216,11 @@ def _require_whole_files(folder: Path, contents: Metadata) -> None:
     for name, size in sorted(sizes.items()):
         file = folder / name
         if not file.exists():
-            raise DamagedShardsError(
+            raise UnsupportedShardsError(
                 f"ckpt_path: found no {file}, a shard of the checkpoint: copy the whole folder"
             )
         if file.stat().st_size < size:
-            raise DamagedShardsError(
+            raise UnsupportedShardsError(
                 f"ckpt_path: expected a shard of {size} bytes, got {file} of "
                 f"{file.stat().st_size}, which is cut short: copy it again"
             )
@@ -248,9 +248,16 @@ def _read_value(folder: Path, contents: Metadata, name: str) -> Any:
 
 
 def _list_weights(reader: SafeReader) -> dict[str, TensorStorageMetadata]:
+    items = reader.read_metadata().state_dict_metadata
+    if any(name.startswith(FSDP1_WEIGHTS) for name in items):
+        raise UnsupportedShardsError(
+            f"ckpt_path: expected a checkpoint of FSDP2 or DeepSpeed, got {reader.path}, which "
+            "FSDP1 wrote: FSDP1 is not supported; export it with the version that wrote it, and "
+            "start a new run from the exported model"
+        )
     return {
         name: item
-        for name, item in reader.read_metadata().state_dict_metadata.items()
+        for name, item in items.items()
         if name.startswith(WEIGHTS) and isinstance(item, TensorStorageMetadata)
     }
 

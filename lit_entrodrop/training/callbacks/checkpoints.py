@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED, UNFINISHED
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
+from lit_entrodrop.runtime.lightning_compat import is_accumulating, validates_next
 
 
 class Checkpoints(Checkpoint):
@@ -76,7 +77,7 @@ class Checkpoints(Checkpoint):
         """Keep a checkpoint within an epoch if one is due, or the loss is the lowest so far."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         # With a step half done, gradients would be lost.
-        if not fitting or self._is_last_batch or trainer.fit_loop._should_accumulate():
+        if not fitting or self._is_last_batch or is_accumulating(trainer):
             return
         if self._is_due or trainer.received_sigterm or _score(trainer) < self.best_score:
             self.save(trainer)
@@ -166,9 +167,7 @@ def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:
 
 def ends_or_validates(trainer: L.Trainer, batch_idx: int) -> bool:
     """Tell whether validation, or the end of the epoch, comes after this batch."""
-    loop = trainer.fit_loop
-    validates = loop._data_fetcher and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
-    return bool(validates) or ends_epoch(trainer, batch_idx)
+    return validates_next(trainer) or ends_epoch(trainer, batch_idx)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:

@@ -26,7 +26,6 @@ from lit_entrodrop.runs.evaluations import (
     write_run_info,
 )
 from lit_entrodrop.runtime.ranks import data_rank
-from lit_entrodrop.training.provenance import provenance
 
 SCHEMA = 1
 # What tokenizers decode part of a character to.
@@ -187,7 +186,7 @@ def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
         "fingerprints": {split: data.fingerprint(split) for split in ("train", *data.evaluated)},
         "device": _device_name(module.device),
         "total_steps": module.total_steps,
-        "provenance": provenance(module),
+        "provenance": module.provenance(),
     }
 
 

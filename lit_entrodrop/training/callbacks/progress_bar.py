@@ -175,8 +175,9 @@ class RunProgressBar(RichProgressBar):
         self._advance = self._evaluation.enter_context(lines)
 
     def _shown(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Iterator[tuple[str, str]]:
-        training = getattr(pl_module, "last_training", {})
-        evaluation = getattr(pl_module, "last_evaluation", {})
+        logs = getattr(pl_module, "metric_logging", None)
+        training = logs.last_training if logs else {}
+        evaluation = logs.last_evaluation if logs else {}
         strengths = [name for name in training if name.endswith("/strength")]
         for name in [TRAIN_LOSS, *strengths]:
             if name in training:

@@ -1,27 +1,27 @@
-"""Strategies that shard: what is one shard unit, and how a model gets into its shards."""
+"""Strategies that shard a model over devices."""
 
-import torch
-from lightning.pytorch.strategies import Strategy
-from torch import Tensor
+from typing import NoReturn
 
-from lit_entrodrop.training.optim import local_gradients
+from lit_entrodrop.training.strategies.base import StrategyHooks, hooks_of
 from lit_entrodrop.training.strategies.deepspeed import DeepSpeedStrategy
-from lit_entrodrop.training.strategies.fsdp1 import FSDPStrategy
 from lit_entrodrop.training.strategies.fsdp2 import FSDP2Strategy
+from lit_entrodrop.training.strategies.supported import check_strategy, strategy_names
 
-__all__ = ["DeepSpeedStrategy", "FSDP2Strategy", "FSDPStrategy", "scale_gradients"]
+__all__ = [
+    "DeepSpeedStrategy",
+    "FSDP2Strategy",
+    "StrategyHooks",
+    "check_strategy",
+    "hooks_of",
+    "strategy_names",
+]
 
 
-def scale_gradients(strategy: Strategy, optimizer: torch.optim.Optimizer, factor: Tensor) -> None:
-    """Multiply the gradients of the coming step, before they are clipped.
-
-    Args:
-        strategy: which may hold them in buffers of its own.
-        optimizer: which would step on them.
-        factor: a scalar.
-    """
-    if isinstance(strategy, DeepSpeedStrategy):
-        return strategy.scale_gradients(factor)
-    gradients = local_gradients(optimizer)
-    if gradients:
-        torch._foreach_mul_(gradients, factor.to(gradients[0].device))
+def __getattr__(name: str) -> NoReturn:
+    # A config of an earlier version may name the class of FSDP1.
+    if name == "FSDPStrategy":
+        try:
+            check_strategy(f"{__name__}.{name}")
+        except ValueError as error:
+            raise ImportError(str(error)) from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

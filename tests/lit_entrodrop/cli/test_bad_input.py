@@ -201,7 +201,7 @@ MODELS = {
         ["--model.lm.tokenizer=null"],
     ),
     "tokenizer larger than the model": Bad(
-        ["at most the 320 words that the model embeds, got 330", "belongs to the model"],
+        ["at most 320 tokens, the vocabulary size of the model, got 330", "belongs to the model"],
         ["--model.lm.tokenizer={folder}/larger"],
         corpus=other_tokenizer,
     ),
@@ -249,12 +249,20 @@ MODELS = {
         ["corpus.jsonl"], ["--output={folder}/corpus.jsonl/x.safetensors"], command="score"
     ),
     "DeepSpeed": Bad(
-        ["got deepspeed_stage_3", "expected auto, ddp, fsdp2,"],
+        ["got deepspeed_stage_3", "expected auto, ddp, .*fsdp2,"],
         ["--trainer.strategy=deepspeed_stage_3"],
     ),
-    "FSDP1": Bad(
-        ["got lightning.pytorch.strategies.FSDPStrategy", "add one of configs/strategy"],
+    "FSDP1 by its name": Bad(
+        ["expected auto, ddp, .* got fsdp: FSDP1 is not supported", "configs/strategy/fsdp2.yaml"],
+        ["--trainer.strategy=fsdp"],
+    ),
+    "FSDP1 by the class of Lightning": Bad(
+        ["FSDPStrategy: FSDP1 is not supported", "add configs/strategy/fsdp2.yaml"],
         ["--trainer.strategy=lightning.pytorch.strategies.FSDPStrategy"],
+    ),
+    "FSDP1 by the class of an earlier version": Bad(
+        ["FSDPStrategy: FSDP1 is not supported", "add configs/strategy/fsdp2.yaml"],
+        ["--trainer.strategy=lit_entrodrop.training.strategies.FSDPStrategy"],
     ),
     "backend that cannot run": Bad(
         ["head: 'triton' cannot run here: Triton [^;]*; use 'auto' or 'torch'$"],

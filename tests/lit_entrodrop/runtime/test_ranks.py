@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_entrodrop.runtime import ranks
-from lit_entrodrop.training.strategies import FSDP2Strategy, FSDPStrategy
+from lit_entrodrop.training.strategies import FSDP2Strategy
 from regularizers import Regularizer, TrainingStep
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.tiny import Tiny
@@ -66,7 +66,6 @@ class Gather(Regularizer):
 
 STRATEGIES: dict[str, Callable[[], Any]] = {
     "ddp": lambda: "ddp",
-    "fsdp": FSDPStrategy,
     "fsdp2": FSDP2Strategy,
     "tensor_parallel": partial(FSDP2Strategy, tensor_parallel_size=2),
 }
@@ -88,7 +87,7 @@ def gather_under_each(rank: int, tiny: Tiny) -> None:
 def test_rows_of_ranks_with_batches_of_their_own_are_gathered(tiny: Tiny) -> None:
     run_ranks(gather_under_each, tiny.folder, tiny)
     first, second = (torch.load(tiny.folder / f"gathered{rank}.pt") for rank in (0, 1))
-    for name in ("ddp", "fsdp", "fsdp2"):
+    for name in ("ddp", "fsdp2"):
         owned = [found[name][0] for found in (first, second)]
         assert not torch.equal(*owned)
         for found in (first, second):

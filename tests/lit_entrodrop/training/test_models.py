@@ -45,6 +45,6 @@ def test_more_padding_serves_unless_all_predictions_are_compared(tiny: Tiny) -> 
     assert trainer.global_step == 1
     trainer = tiny.trainer(max_steps=1)
     module = tiny.module(ReferenceKL(), lm=LM, reference=padded)
-    with pytest.raises(ValueError, match="got 4160 beside 4096"):
+    with pytest.raises(ValueError, match="4096, padding included, got 4160"):
         trainer.fit(module, datamodule=data)
     assert trainer.global_step == 0

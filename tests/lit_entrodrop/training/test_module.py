@@ -387,7 +387,7 @@ def test_reference_model_is_frozen_and_not_saved(tiny: Tiny, pretrained: Path) -
     assert excess[-1] > 0.1
     assert names <= set(module.state_dict())
     assert not any("frozen" in name or "reference" in name for name in module.state_dict())
-    [reference] = module._score_frozen.args  # type: ignore[union-attr]
+    [reference] = module.reference.score.args  # type: ignore[union-attr]
     assert not any(part.training for part in reference.modules())
     frozen = set(reference.parameters())
     assert not any(parameter.requires_grad for parameter in frozen)

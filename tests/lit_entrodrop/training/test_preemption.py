@@ -44,7 +44,7 @@ def test_ranks_end_together_after_one_was_told_to(tiny: Tiny, rank: int) -> None
     # Told before step 0, agreed on within it, heard within the next.
     for each in (0, 1):
         assert f"rank {each} ends after 2 steps: SIGTERMException" in said
-    assert re.search(r"SIGTERM: ended after step 2; last checkpoint: .*/step=2\.ckpt\. The ", said)
+    assert re.search(r"SIGTERM: ended after step 2; last checkpoint: .*/step=2\.ckpt\. To ", said)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_run_that_was_told_to_end_goes_on_with_the_same_bits(
     statuses, said = run_on(tiny_module, *tell(0, step, name), root=root)
     assert statuses == [143], said
     assert f"{name}: ended after step {step + 1}; last checkpoint: " in said
-    assert f"/step={step + 1}.ckpt. The same command goes on with --ckpt_path last" in said
+    assert f"/step={step + 1}.ckpt. To resume, run the same command with --ckpt_path last" in said
     statuses, said = run_on(tiny_module, root=root)
     assert statuses == [0], said
     told = tiny_module.folder / root
@@ -96,4 +96,4 @@ def test_a_queue_that_refuses_is_told(tiny: Tiny, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     statuses, said = run_on(tiny, *tell(0, 1, "SIGUSR1"), root="ended")
     assert statuses == [143]
-    assert "SLURM job 12 could not be put back in the queue" in said
+    assert "SLURM job 12 could not be requeued" in said

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lit_entrodrop.training.provenance import hub_name, provenance, public_name, settings_of
+from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
 from regularizers import EmbeddingDropout, EntroDrop, Linear
 from tests.helpers.plugins import MaskedConsistency
 from tests.helpers.tiny import Tiny
@@ -50,7 +50,7 @@ def test_a_run_is_told_in_plain_values(tiny: Tiny) -> None:
     module = tiny.module(EmbeddingDropout(0.3), seed=5)
     trainer = tiny.trainer(max_steps=2, accumulate_grad_batches=2)
     trainer.fit(module, datamodule=tiny.data())
-    told = provenance(module)
+    told = module.provenance()
     assert told["regularizers"] == [settings_of(EmbeddingDropout(0.3))]
     assert told["optimizer"]["init_args"]["lr"] == 0.01
     assert told["lr_schedule"]["init_args"]["warmup"] == 2

@@ -18,7 +18,7 @@ from tests.helpers.tiny import Tiny
 
 CONVERSIONS = {"tolist", "numpy", "cpu", "item", "__array__", "__bool__", "__float__", "__int__"}
 # They read what is, or has already arrived, in host memory.
-ON_HOST = ("host_copy.py", "store.py", "preemption.py")
+ON_HOST = ("async_copy.py", "store.py", "preemption.py")
 READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
 
 

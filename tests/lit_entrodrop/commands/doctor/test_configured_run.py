@@ -3,11 +3,7 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.cli.lit_cli import resolved_config
-from lit_entrodrop.commands.doctor.configured_run import (
-    configured_run,
-    probing_config,
-    steps_per_epoch,
-)
+from lit_entrodrop.commands.doctor.configured_run import configured_run, probing_config
 from tests.helpers.doctor import make_run
 from tests.helpers.tiny import CONFIGS, Tiny
 
@@ -27,10 +23,6 @@ def test_steps_are_those_that_lightning_takes(tiny_module: Tiny, settings: dict[
     trainer = tiny_module.trainer(limit_val_batches=0, **settings)
     trainer.fit(module, datamodule=data)
     assert make_run(tiny_module, trainer=settings).steps == trainer.global_step
-
-
-def test_devices_share_out_an_epoch() -> None:
-    assert steps_per_epoch(41, replicas=4, batch_size=4, accumulate=2) == 2
 
 
 def test_config_as_a_whole_is_built_without_its_folder_and_devices(tiny: Tiny) -> None:

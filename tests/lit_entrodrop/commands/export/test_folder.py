@@ -122,21 +122,20 @@ def test_lora_adapters_alone(tiny: Tiny, base: Path) -> None:
     assert loss(adapted) == pytest.approx(loss(module.causal_lm.hf_model.eval()), abs=1e-5)
 
 
-def shard(path: Path, key: str) -> Path:
-    """Save a checkpoint as Lightning does under FSDP2 or FSDP1."""
+def shard(path: Path) -> Path:
+    """Save a checkpoint as Lightning does under FSDP2."""
     checkpoint = torch.load(path)
     folder = path.with_name("shards.ckpt")
-    dcp.save({key: checkpoint.pop("state_dict")}, checkpoint_id=folder, no_dist=True)
+    dcp.save({"state_dict": checkpoint.pop("state_dict")}, checkpoint_id=folder, no_dist=True)
     del checkpoint["optimizer_states"]
     torch.save(checkpoint, folder / "meta.pt")
     return folder
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model"], ids=["FSDP2", "FSDP1"])
-def test_shards(tiny: Tiny, base: Path, key: str) -> None:
+def test_shards(tiny: Tiny, base: Path) -> None:
     module, path = train(tiny, pretrained=str(base), tokenizer=None, lora=LoRAConfig(rank=2))
     trained = logits(module.causal_lm.hf_model)
-    folder = export(str(shard(path, key)), str(tiny.folder / "out"))
+    folder = export(str(shard(path)), str(tiny.folder / "out"))
     torch.testing.assert_close(logits(open_plainly(folder)), trained, atol=1e-5, rtol=0)
 
 

@@ -35,7 +35,7 @@ def by_name(found: list[Candidate]) -> dict[str, Candidate]:
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8, 16])
 def test_every_candidate_keeps_the_global_batch(world_size: int) -> None:
     found = ON_H100.candidates(world_size)
-    assert len(found) == (2 if world_size == 1 else 7)
+    assert len(found) == (2 if world_size == 1 else 6)
     for candidate in found:
         shards = world_size // candidate.tensor_parallel_size
         assert candidate.batch_size * candidate.accumulate * shards == 16
@@ -62,7 +62,7 @@ def test_reference_and_further_passes_take_memory_and_time() -> None:
     )
     found = by_name(Planner(workload, H100, 0.4).candidates(2))
     parameters = ON_H100.sizes.parameters
-    copies = {"ddp": 4, "fsdp2": 2, "fsdp": 2, "deepspeed_zero2": 4, "deepspeed_zero3": 2}
+    copies = {"ddp": 4, "fsdp2": 2, "deepspeed_zero2": 4, "deepspeed_zero3": 2}
     for name, copy_bytes in copies.items():
         more = found[name].memory.parameters - plain[name].memory.parameters
         assert more == parameters * copy_bytes, name
@@ -73,7 +73,7 @@ def test_reference_and_further_passes_take_memory_and_time() -> None:
     assert offloaded.parameters == parameters * 2
 
 
-def test_teacher_has_no_deepspeed_nor_fsdp1() -> None:
+def test_teacher_has_no_deepspeed() -> None:
     workload = replace(WORKLOAD, extra_passes=ExtraPasses(Requirements(teacher=0.99), True))
     assert set(by_name(Planner(workload, H100, 0.4).candidates(2))) == {
         "ddp",
@@ -88,7 +88,6 @@ def test_fp16_has_no_deepspeed() -> None:
     ) == {
         "ddp",
         "fsdp2",
-        "fsdp",
     }
 
 

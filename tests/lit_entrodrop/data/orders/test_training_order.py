@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_entrodrop.data.orders import LearnFocusReview, Shuffled
-from lit_entrodrop.data.orders.training_order import TrainingOrder, count_epochs
+from lit_entrodrop.data.orders.training_order import TrainingOrder
 from lit_entrodrop.model.clean_pass import forward_clean
 from regularizers import EntroDrop, RandomTokenDropout
 from tests.helpers.tiny import Tiny
@@ -166,20 +166,3 @@ def test_state_of_an_order_without_losses_is_no_hindrance() -> None:
     order = order_of()
     order.load_state_dict(TrainingOrder(Shuffled(), 6, 0, lambda: 4).state_dict())
     assert np.isin(order(1), range(6)).all()
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"max_epochs": 3}, 3),
-        ({"max_epochs": -1, "max_steps": 6}, 2),
-        ({"max_epochs": 5, "max_steps": 6}, 2),
-        ({"max_epochs": 5, "max_steps": 7, "accumulate_grad_batches": 2}, 3),
-        ({"max_epochs": -1}, 0),
-    ],
-)
-def test_epochs_of_a_run(tiny: Tiny, settings: dict[str, Any], expected: int) -> None:
-    trainer = tiny.trainer(**settings)
-    trainer.fit_loop.max_batches = 5
-    assert count_epochs(trainer) == expected
-    assert count_epochs(None) == 0

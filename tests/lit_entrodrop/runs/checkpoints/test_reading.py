@@ -64,13 +64,19 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, zipped: bool) -> N
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model"], ids=["FSDP2", "FSDP1"])
-def test_shards_are_read_as_a_whole(tmp_path: Path, key: str) -> None:
-    folder = write_shards(tmp_path / "last.ckpt", WEIGHTS, key, epoch=3)
+def test_shards_are_read_as_a_whole(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "last.ckpt", WEIGHTS, epoch=3)
     checkpoint = read_checkpoint(folder)
     assert checkpoint["epoch"] == 3
     torch.testing.assert_close(dict(checkpoint["state_dict"]), WEIGHTS, atol=0, rtol=0)
     assert sharded_shapes(folder) == shapes(WEIGHTS)
+
+
+def test_shards_of_fsdp1_are_refused_by_name(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "last.ckpt", WEIGHTS, key="model")
+    for read in (read_checkpoint, sharded_shapes):
+        with pytest.raises(ValueError, match=r"last\.ckpt, which FSDP1 wrote: .* not supported"):
+            read(folder)
 
 
 def test_shapes_of_shards_are_told_without_reading_them(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ SHARE_OUT_ALL = (
 STRATEGIES = {
     "ddp": ["--config", str(CONFIGS / "strategy/ddp.yaml")],
     "fsdp2": ["--config", str(CONFIGS / "strategy/fsdp2.yaml")],
-    "fsdp": ["--config", str(CONFIGS / "strategy/fsdp.yaml")],
     "deepspeed_zero2": [ON_CPU, "--trainer.strategy.stage=2"],
     "deepspeed_zero3": [ON_CPU, "--trainer.strategy.stage=3", SHARE_OUT_ALL],
     "deepspeed_zero3_offload": [ON_CPU, "--trainer.strategy.offload=true", SHARE_OUT_ALL],

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.checkpoints.reading import SafeReader
-from lit_entrodrop.training.strategies.dealing import Twin
+from lit_entrodrop.training.strategies.sharded_init import ShardedInit
 from tests.helpers.processes import run_cli_ranks, run_ranks
 from tests.helpers.tiny import CONFIGS, Tiny
 
@@ -23,7 +23,7 @@ def strategy(name: str) -> list[str]:
     return ["--config", str(CONFIGS / "strategy" / f"{name}.yaml")]
 
 
-def deal(rank: int, lm: LMConfig) -> None:
+def init_on(rank: int, lm: LMConfig) -> None:
     built = []
 
     def build_whole() -> Any:
@@ -31,18 +31,18 @@ def deal(rank: int, lm: LMConfig) -> None:
         return build_causal_lm(lm)
 
     torch.manual_seed(rank)
-    twin = Twin(lm, build_whole, torch.device("cpu"))
-    units = list(twin.units())
+    init = ShardedInit(lm, build_whole, torch.device("cpu"))
+    units = list(init.units())
     assert built == ([0] if rank == 0 else [])
     assert len(units) == 3
-    total = torch.stack([p.detach().double().sum() for p in twin.causal_lm.parameters()])
+    total = torch.stack([p.detach().double().sum() for p in init.causal_lm.parameters()])
     both = [torch.empty_like(total) for _ in range(2)]
     dist.all_gather(both, total)
     assert torch.equal(*both)
 
 
 def test_the_first_rank_alone_builds_a_model_and_others_get_its_weights(tiny: Tiny) -> None:
-    run_ranks(deal, tiny.folder, tiny.lm())
+    run_ranks(init_on, tiny.folder, tiny.lm())
 
 
 @pytest.mark.parametrize(("name", "equal"), [("ddp", False), ("fsdp2_tp", True)])
@@ -75,12 +75,11 @@ class Payload:
         return os.mkdir, (str(self.trace),)
 
 
-@pytest.mark.parametrize("name", ["fsdp2", "fsdp"])
-def test_code_in_shards_is_not_run_on_resume(tiny: Tiny, name: str) -> None:
+def test_code_in_shards_is_not_run_on_resume(tiny: Tiny) -> None:
     fit = [
         "fit",
         *tiny.config(),
-        *strategy(name),
+        *strategy("fsdp2"),
         f"--trainer.default_root_dir={tiny.folder / 'run'}",
     ]
     fit += ["--trainer.devices=1"]
@@ -118,11 +117,10 @@ def poison(shards: Path, trace: Path) -> None:
     (shards / ".metadata").write_bytes(pickle.dumps(contents))
 
 
-@pytest.mark.parametrize("name", ["fsdp2", "fsdp"])
-def test_a_run_is_resumed_only_under_the_strategy_that_wrote_it(tiny: Tiny, name: str) -> None:
+def test_a_run_is_resumed_only_under_the_strategy_that_wrote_it(tiny: Tiny) -> None:
     run = tiny.run("fit", "--trainer.max_epochs=1")
     place = [f"--trainer.default_root_dir={run}", "--trainer.devices=1"]
-    words = ["fit", *tiny.config(), *strategy(name), *place, "--ckpt_path=last"]
+    words = ["fit", *tiny.config(), *strategy("fsdp"), *place, "--ckpt_path=last"]
     (resumed,) = run_cli_ranks(*words, folder=tiny.folder, world_size=1)
     assert resumed.returncode == 1
     assert "which SingleDeviceStrategy wrote: resume with that strategy" in resumed.stdout

@@ -1,11 +1,10 @@
-"""The strategies by the names of their files in ``configs/strategy``."""
+"""Strategies with an estimate of memory and traffic, by their names in ``configs/strategy``."""
 
-# From the simplest to the one that asks most of machine and user.
+# In order of rising demands on machine and user; of equally fast strategies, the first is chosen.
 STRATEGIES = (
     "ddp",
     "fsdp2",
     "deepspeed_zero2",
-    "fsdp",
     "deepspeed_zero3",
     "fsdp2_tp",
     "deepspeed_zero3_offload",
@@ -13,10 +12,10 @@ STRATEGIES = (
 
 
 def check_known(strategy: str) -> None:
-    """Refuse the name of a strategy that there is not.
+    """Refuse the name of a strategy that cannot be estimated.
 
     Raises:
-        ValueError: naming those that there are.
+        ValueError: If the name is unknown; the message lists those that are known.
 
     >>> check_known("ddp")
     """

@@ -1,0 +1,95 @@
+"""Uses of DeepSpeed's private parts, each with its reason.
+
+Checked with deepspeed 0.19.8; ``pyproject.toml`` bounds the version, and the tests of the ZeRO
+strategies on two ranks fail when a part changes.
+"""
+
+import contextlib
+import io
+import logging
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+# Any optimizer is allowed here, and no backward hook needs the content of the model's outputs.
+UNFOUNDED_WARNINGS = ("untested optimizer", "unknown inputs or outputs type")
+
+
+def drop_unfounded_warnings() -> None:
+    """Silence warnings of DeepSpeed that do not apply."""
+    logger = logging.getLogger("DeepSpeed")
+    if not logger.filters:
+        logger.addFilter(
+            lambda record: not any(part in record.getMessage() for part in UNFOUNDED_WARNINGS)
+        )
+
+
+def set_gradient_divisor(zero_optimizer: Any, divisor: Any) -> None:
+    """Divide the gradients of the coming step by a number, before they are clipped.
+
+    DeepSpeed stores gradients in buffers of its own. It divides them by its loss scale.
+
+    Args:
+        zero_optimizer: Optimizer of the engine.
+        divisor: Number or scalar tensor.
+    """
+    zero_optimizer.loss_scale = divisor
+
+
+@contextlib.contextmanager
+def loading_universal(engine: Any) -> Iterator[None]:
+    """Let an engine load a universal checkpoint, within the context.
+
+    The option can be set only when the engine is made, before the checkpoint is known.
+    """
+    engine._config.load_universal_checkpoint = True
+    try:
+        yield
+    finally:
+        engine._config.load_universal_checkpoint = False
+
+
+def separate_step_counts(zero_optimizer: Any) -> None:
+    """Give each part of the optimizer a step count of its own, after a universal checkpoint.
+
+    DeepSpeed gives all parts the same tensor, which each part then increments.
+
+    Args:
+        zero_optimizer: Optimizer of the engine.
+    """
+    for part, state in zero_optimizer.optimizer.state.items():
+        if isinstance(state.get("step"), Tensor):
+            state["step"] = state["step"].to(part.device, copy=True)
+
+
+def to_universal(folder: Path, output: Path) -> str:
+    """Convert a checkpoint to one that any number of devices can load.
+
+    Args:
+        folder: Path to the shards.
+        output: Path to the folder to write.
+
+    Returns:
+        The error, if the conversion failed; else an empty string.
+    """
+    from deepspeed.checkpoint import ds_to_universal
+
+    arguments = Namespace(
+        input_folder=str(folder),
+        output_folder=str(output),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
+    try:
+        # It prints each of its steps.
+        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(io.StringIO()):
+            ds_to_universal.main(arguments)
+    except Exception as error:  # DeepSpeed documents no exceptions
+        return repr(error)
+    return ""

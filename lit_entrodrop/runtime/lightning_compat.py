@@ -1,0 +1,118 @@
+"""Uses of Lightning's private parts, each with its reason.
+
+Checked with lightning 2.6.6; ``pyproject.toml`` bounds the version. ``test_lightning_compat.py``
+fails when a part is renamed, or when a patch is no longer needed. Methods that subclasses override
+are listed in :data:`OVERRIDDEN`.
+"""
+
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.device_dtype_mixin import _update_properties
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lit_entrodrop.runtime.steps import Position
+
+# Private methods that subclasses override, by class of Lightning; each call site says why.
+OVERRIDDEN = {
+    "lightning.pytorch.trainer.trainer.Trainer": ["_run_stage"],
+    "lightning.pytorch.cli.LightningCLI": [
+        "_get",
+        "_parse_ckpt_path",
+        "_prepare_subcommand_kwargs",
+    ],
+    "lightning.pytorch.callbacks.RichProgressBar": [
+        "_get_train_description",
+        "_init_progress",
+        "_stop_progress",
+        "_update",
+    ],
+    "lightning.pytorch.strategies.ModelParallelStrategy": ["_get_process_group_backend"],
+}
+
+
+def count_epochs_once(trainer: L.Trainer) -> None:
+    """Let a run that ``max_steps`` bounds resume within an epoch.
+
+    Lightning treats such a run as one without epochs. After a resume it would count the epoch of
+    the checkpoint twice.
+    """
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+
+
+def is_accumulating(trainer: L.Trainer) -> bool:
+    """Return whether the gradient of the current optimizer step lacks micro-batches.
+
+    A checkpoint does not save such a gradient.
+    """
+    return trainer.fit_loop._should_accumulate()
+
+
+def validates_next(trainer: L.Trainer) -> bool:
+    """Return whether validation comes after the current batch.
+
+    Lightning decides this after ``on_train_batch_end``, in which checkpoints are saved.
+    """
+    loop = trainer.fit_loop
+    return bool(loop._data_fetcher and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def take_signals(trainer: L.Trainer, handle: Callable[[int, FrameType | None], None]) -> None:
+    """Install a handler of SIGTERM in place of Lightning's, and switch off its requeuing by SLURM.
+
+    Lightning broadcasts before every batch whether rank 0 received a signal, for which each rank
+    waits for its device. It stops a rank that was signalled alone, so that the others fail.
+
+    Args:
+        trainer: Trainer whose handlers are not installed yet.
+        handle: Handler of the signal.
+    """
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, SLURMEnvironment):
+        environment.auto_requeue = False
+    trainer._signal_connector._sigterm_notifier_fn = handle  # type: ignore[method-assign,assignment]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def stop_after_batch(trainer: L.Trainer) -> None:
+    """End the run as Lightning does after SIGTERM, once all callbacks have seen the batch."""
+    trainer._signal_connector.received_sigterm = True
+
+
+def position_of(checkpoint: Mapping[str, Any]) -> Position:
+    """Return the position of a run when it saved a checkpoint, from the state of Lightning's loops.
+
+    Args:
+        checkpoint: Content of the checkpoint.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epochs = loops["epoch_progress"]["current"]
+    within = epochs["started"] > epochs["processed"]
+    batches = loops["epoch_loop.batch_progress"]["current"]["ready"]
+    return Position(checkpoint["global_step"], epochs["processed"], batches if within else 0)
+
+
+def purge_after(logger: TensorBoardLogger, step: int) -> None:
+    """Let TensorBoard hide the points after a step, from which the run resumes.
+
+    The option can be set only when a logger is made, before the checkpoint is read.
+
+    Args:
+        logger: Logger; its writer is opened again.
+        step: Optimizer step of the checkpoint.
+    """
+    logger.experiment.close()
+    logger._kwargs["purge_step"] = step + 1
+    logger._experiment = None
+
+
+def set_device(module: L.LightningModule, device: torch.device) -> None:
+    """Set the device that a module reports, without moving its parameters.
+
+    ``LightningModule.to`` would move them from host memory, where CPU offloading keeps them.
+    """
+    _update_properties(module, device=device)

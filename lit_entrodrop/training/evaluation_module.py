@@ -1,0 +1,103 @@
+"""The LightningModule that evaluates and scores a causal LM."""
+
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.entropy.provider import EntropyProvider
+from lit_entrodrop.evaluation.metrics import RunMetrics, Scores
+from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.clean_pass import Batch, forward_clean
+from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.loading import load_tokenizer
+from lit_entrodrop.model.vocabulary import vocabulary_of
+from regularizers import Vocabulary
+from regularizers.functional import IGNORE_INDEX
+
+
+class EvaluationModule(L.LightningModule):
+    """Evaluate a causal LM on clean input, by entropy bucket.
+
+    Subclasses set the attributes below and build the model.
+    """
+
+    lm: LMConfig
+    causal_lm: CausalLM
+    entropies: EntropyProvider
+    metrics: RunMetrics
+
+    @property
+    def data(self) -> TextDataModule:
+        """The data module of the run."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, TextDataModule):
+            raise ValueError(
+                "data: expected lit_entrodrop.data.TextDataModule, which numbers the blocks whose "
+                f"entropies are stored, got {type(data).__name__}"
+            )
+        return data
+
+    @property
+    def is_fitting(self) -> bool:
+        """Whether the trainer runs `fit`."""
+        return self.trainer.state.fn == TrainerFn.FITTING
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of the model."""
+        return load_tokenizer(self.lm.tokenizer_source)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The properties of the tokenizer that regularizers use."""
+        return vocabulary_of(self.tokenizer)
+
+    def on_validation_start(self) -> None:
+        """Restore the entropies of the checkpoint."""
+        self.entropies.restore_evaluated(self.data, self.device)
+
+    def on_test_start(self) -> None:
+        """Restore the entropies of the checkpoint."""
+        self.entropies.restore_evaluated(self.data, self.device)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Add the stored entropies of a batch, on the host, where its block ids are known."""
+        if self.trainer.validating or self.trainer.sanity_checking:
+            return self.entropies.attach(batch, self.data.evaluated[dataloader_idx])
+        return self.entropies.attach(batch, "test") if self.trainer.testing else batch
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+        """Accumulate the metrics of a batch."""
+        return self._evaluate(batch, self.data.evaluated[dataloader_idx])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Scores:
+        """Accumulate the metrics of a batch."""
+        return self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """Return the batch with ``nll`` and ``entropy`` of every token.
+
+        Both are ``[B, T]`` fp32, nats; NaN for a token that nothing predicts.
+        """
+        real = batch["document_ids"] >= 0
+        every_token = batch["input_ids"].masked_fill(~real, IGNORE_INDEX)
+        outputs = forward_clean(self.causal_lm, {**batch, "labels": every_token})
+        nll = outputs.nll.masked_fill(outputs.entropy.isnan(), torch.nan)
+        return {**batch, "nll": nll, "entropy": outputs.entropy}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of all evaluated splits, and their gap."""
+        self.log_dict(self.metrics.pop(self.data.evaluated), logger=True)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test split."""
+        self.log_dict(self.metrics.pop(["test"]), logger=True)
+
+    def _evaluate(self, batch: Batch, split: str) -> Scores:
+        outputs = forward_clean(self.causal_lm, batch)
+        return self.metrics.update(split, outputs, batch, self.entropies.edges)

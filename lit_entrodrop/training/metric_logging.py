@@ -1,0 +1,149 @@
+"""Logs of a run's metrics."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from lit_entrodrop.evaluation.metrics import RunMetrics
+from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.runtime.ranks import gather
+from lit_entrodrop.training.evaluation_history import EvaluationHistory
+from lit_entrodrop.training.loggers import TensorBoard
+from regularizers import Regularizers
+
+
+class MetricLogging:
+    """Logs training metrics every few steps, and the metrics of each evaluation.
+
+    Loggers receive rows directly, not through ``LightningModule.log``. Lightning takes the number
+    of a row from a metric named ``step``, which would then name all checkpoints as well.
+
+    Args:
+        metrics: Accumulators of the metrics.
+        regularizers: Regularizers, whose strengths are logged.
+    """
+
+    def __init__(self, metrics: RunMetrics, regularizers: Regularizers) -> None:
+        self._metrics = metrics
+        self._regularizers = regularizers
+        self.evaluations = EvaluationHistory(regularizers)
+        self.last_training: dict[str, float] = {}
+        self.last_evaluation: dict[str, float] = {}
+        self._unshown_loss: float | None = None
+
+    def end_step(self, trainer: L.Trainer, progress: float, log: Callable[..., None]) -> None:
+        """Log the training metrics if they are due, and show the loss in the progress bar.
+
+        Args:
+            trainer: Trainer of the run.
+            progress: Share of the run's optimizer steps that are done, in [0, 1].
+            log: ``LightningModule.log``.
+        """
+        self.log_training_if_due(trainer, progress)
+        self._show_loss(log)
+
+    def end_epoch(self, trainer: L.Trainer, progress: float, log: Callable[..., None]) -> None:
+        """Log the training metrics of the last steps, and show the loss in the progress bar."""
+        self._log_training(trainer, progress)
+        self._show_loss(log)
+
+    def log_training_if_due(self, trainer: L.Trainer, progress: float) -> None:
+        """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and trainer.global_step % every == 0:
+            self._log_training(trainer, progress)
+
+    def log_evaluation(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
+        """Log an evaluation during training, and pass it to the regularizers.
+
+        Args:
+            trainer: Trainer of the run.
+            metrics: Scalars by name, equal on every rank.
+        """
+        self._print(trainer, metrics)
+        self.evaluations.add(metrics)
+        self.last_evaluation = self.evaluations.metrics[-1]
+        row = {**self.last_evaluation, "epoch": trainer.current_epoch}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, trainer.global_step)
+            logger.save()
+
+    def log_initial_evaluation(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
+        """Log the evaluation of the initial model, where the curves start.
+
+        Args:
+            trainer: Trainer of the run. Before a resumed run continues, nothing is logged.
+            metrics: Scalars by name, equal on every rank.
+        """
+        if trainer.global_step > 0:
+            return
+        if not self.evaluations.metrics:
+            self.evaluations.add(metrics)
+        for logger in trainer.loggers:
+            logger.log_metrics({name: value.item() for name, value in metrics.items()}, step=0)
+
+    def state_dict(self, trainer: L.Trainer) -> dict[str, Any]:
+        """Return the entries of a checkpoint; called on every rank."""
+        for logger in trainer.loggers:
+            # Rows that a resumed run does not write again must not be lost.
+            logger.save()
+        return {
+            "pending_metrics": gather(self._metrics.training_means.state_dict()),
+            "metrics": [file.rows for file in _metrics_files(trainer)],
+            "evaluations": self.evaluations.metrics,
+        }
+
+    def load_state_dict(self, checkpoint: Mapping[str, Any], trainer: L.Trainer) -> None:
+        """Restore the metrics of a checkpoint, and continue its logs.
+
+        Args:
+            checkpoint: Content of the checkpoint.
+            trainer: Trainer of the resumed run.
+        """
+        self.last_evaluation = checkpoint["provenance"]["metrics"]
+        pending = checkpoint["pending_metrics"]
+        if len(pending) == trainer.world_size:
+            pending = pending[trainer.global_rank : trainer.global_rank + 1]
+        elif trainer.global_rank > 0:
+            pending = []
+        for means in pending:
+            self._metrics.training_means.load_state_dict(means)
+        for file, rows in zip(_metrics_files(trainer), checkpoint["metrics"], strict=False):
+            file.restore(rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoard):
+                logger.continue_after(checkpoint["global_step"])
+        self.evaluations.replay(checkpoint["evaluations"])
+
+    def _log_training(self, trainer: L.Trainer, progress: float) -> None:
+        reduce_sum = partial(trainer.strategy.reduce, reduce_op="sum")
+        if not (means := self._metrics.pop_training(reduce_sum)):
+            return
+        self._unshown_loss = means["train/loss"]
+        means |= self._regularizers.strengths(progress)
+        means["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        means["epoch"] = trainer.current_epoch
+        self.last_training = means
+        for logger in trainer.loggers:
+            logger.log_metrics(means, trainer.global_step)
+
+    def _show_loss(self, log: Callable[..., None]) -> None:
+        # Apart, as Lightning forbids `log` while a checkpoint is saved.
+        if self._unshown_loss is not None:
+            log("train/loss", self._unshown_loss, prog_bar=True, logger=False)
+            self._unshown_loss = None
+
+    def _print(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
+        names = [name for name in metrics if name.startswith("val/loss")]
+        names += [name for name in ("gap/loss", "forgetting/loss") if name in metrics]
+        losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in names)
+        where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
+        rank_zero_info(f"{where}: {losses}")
+
+
+def _metrics_files(trainer: L.Trainer) -> list[MetricsFile]:
+    return [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]

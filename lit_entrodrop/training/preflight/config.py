@@ -1,0 +1,119 @@
+"""Checks of a run's settings, before its model is built."""
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.orders import BlockOrder
+from lit_entrodrop.runtime.steps import total_steps
+from lit_entrodrop.training.strategies import check_strategy, hooks_of
+from regularizers import Regularizers, Requirements, Vocabulary
+
+STEPS_PER_AVERAGE = 5  # length of a run, in time constants of a teacher, below which it lags
+
+
+def check_config(
+    trainer: L.Trainer,
+    data: TextDataModule,
+    regularizers: Regularizers,
+    vocabulary: Vocabulary,
+) -> None:
+    """Check that trainer, data and regularizers of a run fit together.
+
+    Args:
+        trainer: Trainer whose processes have been set up.
+        data: Data module, set up.
+        regularizers: Regularizers of the run.
+        vocabulary: Vocabulary of the tokenizer.
+
+    Raises:
+        ValueError: If two settings exclude each other; the message names one and the remedy.
+    """
+    required = regularizers.requirements
+    regularizers.check(vocabulary)
+    check_holdout(data, required)
+    check_order(data.order, required)
+    check_evaluations(trainer, data, required)
+    if trainer.state.fn == TrainerFn.FITTING:
+        check_trainer(trainer, required)
+        per_epoch = data.steps_per_epoch()
+        steps = total_steps(per_epoch, trainer.max_epochs, trainer.max_steps)
+        warn_of_few_steps(required, steps, per_epoch)
+
+
+def check_holdout(data: TextDataModule, required: Requirements) -> None:
+    """Refuse data without the holdout text that a regularizer needs."""
+    if required.holdout_neighbours is not None and not data.num_blocks("holdout"):
+        raise ValueError(
+            "data.holdout: expected holdout text, which a regularizer compares training text with, "
+            "got none: set data.holdout to a share of the corpus such as 0.1, or to a corpus of "
+            "its own"
+        )
+
+
+def check_order(order: BlockOrder, required: Requirements) -> None:
+    """Refuse an order that repeats blocks within an epoch if entropies come from the last epoch."""
+    if order.repeats_blocks and required.entropy == "last_epoch":
+        raise ValueError(
+            "data.order: expected an order that reads each block once per epoch, because a "
+            f"regularizer uses the entropies of the last epoch, got {type(order).__name__}: set "
+            "the regularizer's entropy_source to reference or online, or remove data.order"
+        )
+
+
+def check_evaluations(trainer: L.Trainer, data: TextDataModule, required: Requirements) -> None:
+    """Refuse a run without validation if a regularizer or its curriculum follows it."""
+    limit: float = trainer.limit_val_batches
+    if required.evaluations and not (data.evaluated and limit):
+        raise ValueError(
+            "regularizers: expected validation, which a regularizer or its curriculum follows, got "
+            "none: set data.validation to a share such as 0.1, and trainer.limit_val_batches to 1.0"
+        )
+
+
+def check_trainer(trainer: L.Trainer, required: Requirements) -> None:
+    """Refuse settings of the trainer under which the loss or a teacher would be wrong."""
+    if trainer.precision in ("bf16-true", "16-true"):
+        raise ValueError(
+            f"trainer.precision: expected 32-true or a mixed precision, got {trainer.precision}, "
+            "in which sums over tokens lose digits: set model.lm.dtype to bfloat16 instead"
+        )
+    overfit_batches: float = trainer.overfit_batches  # type: ignore[attr-defined]
+    if overfit_batches:
+        raise ValueError(
+            "trainer.overfit_batches: expected 0, because data.order decides the order of blocks, "
+            f"got {overfit_batches}: set data.max_train_tokens or trainer.limit_train_batches"
+        )
+    if required.teacher is not None and not hooks_of(trainer.strategy).supports_teacher:
+        raise ValueError(
+            "trainer.strategy: expected auto, ddp or fsdp2 for a regularizer that compares with "
+            "the moving average of the weights, got "
+            f"{type(trainer.strategy).__name__}, whose optimizer does not step the parameters "
+            "themselves: add configs/strategy/fsdp2.yaml"
+        )
+    strategy = type(trainer.strategy)
+    check_strategy(f"{strategy.__module__}.{strategy.__qualname__}")
+
+
+def warn_of_few_steps(required: Requirements, steps: int, per_epoch: int) -> None:
+    """Warn if a run is too short for what its regularizers learn from earlier steps.
+
+    Args:
+        required: Requirements of the regularizers.
+        steps: Optimizer steps of the run.
+        per_epoch: Optimizer steps of an epoch.
+    """
+    if required.entropy == "last_epoch" and steps <= per_epoch:
+        rank_zero_warn(
+            "regularizers: entropies come from the last epoch, and this run has one epoch, in "
+            "which none is known: no token will be dropped; set entropy_source to reference or "
+            "online, or train longer"
+        )
+    if required.teacher is not None and steps * (1 - required.teacher) < STEPS_PER_AVERAGE:
+        rank_zero_warn(
+            f"regularizers: the teacher averages the weights of about "
+            f"{1 / (1 - required.teacher):.0f} steps, and this run has {steps}: the teacher "
+            "lags behind and may hold the model back; set decay to "
+            f"{max(0.0, 1 - 10 / steps):.2g}, or train longer"
+        )

@@ -1,0 +1,50 @@
+"""The strategies that a run can use."""
+
+import re
+
+from lightning.pytorch.strategies import StrategyRegistry
+
+from lit_entrodrop.training.strategies.base import StrategyHooks
+
+FSDP1 = re.compile(r"fsdp(_cpu_offload)?|(.*\.)?FSDPStrategy")
+# Under these the loss would not be divided by all tokens of a step.
+LIGHTNING_SHARDING = re.compile(
+    r"deepspeed(_stage_.+)?|(pytorch_)?lightning\..*(DeepSpeed|ModelParallel)Strategy"
+)
+
+
+def strategy_names() -> list[str]:
+    """Return the values of ``trainer.strategy`` that name a strategy.
+
+    >>> strategy_names()[:3]
+    ['auto', 'ddp', 'deepspeed_zero2']
+    """
+    with_hooks = (
+        name
+        for name, entry in StrategyRegistry.items()
+        if issubclass(entry["strategy"], StrategyHooks)
+    )
+    return ["auto", "ddp", *sorted(with_hooks)]
+
+
+def check_strategy(name: str) -> None:
+    """Refuse FSDP1, and the sharding strategies of Lightning that this package replaces.
+
+    Args:
+        name: Name of the strategy in Lightning's registry, or the full name of its class.
+
+    Raises:
+        ValueError: If the strategy is refused; the message names those that are supported.
+
+    >>> check_strategy("fsdp2")
+    """
+    if FSDP1.fullmatch(name):
+        raise ValueError(
+            f"trainer.strategy: expected {', '.join(strategy_names())}, got {name}: FSDP1 is not "
+            "supported, as PyTorch retires it; add configs/strategy/fsdp2.yaml"
+        )
+    if LIGHTNING_SHARDING.fullmatch(name):
+        raise ValueError(
+            f"trainer.strategy: expected {', '.join(strategy_names())}, got {name}, under which "
+            "the loss is not divided by all tokens of a step: add a file of configs/strategy"
+        )
