@@ -28,27 +28,30 @@ from lit_entrodrop.runtime.steps import epochs_begun, steps_per_epoch
 class TextDataModule(LightningDataModule):
     """Turn domain text into packed blocks in which documents do not attend to each other.
 
-    The columns of a record determine its kind. `text_column`: the loss counts every token but the
-    first. `prompt` and `completion`: it counts the completion. `messages`: it counts the
-    assistant's turns, located by the tokenizer's chat template. EOS ends each document. Documents
-    without a token to predict are skipped; the summary reports their number.
+    EOS ends each document. Documents without a token to predict are skipped; the summary reports
+    their number. `chunking` cuts documents longer than a block; `file_formats` has the formats.
 
     Batches consist of the rows of `PackedBlocks`, [batch_size, block_size]. They have no attention
     mask: pass none to the model, and `use_cache=False`, so that it isolates documents by
     `position_ids`.
 
     Args:
-        corpus: Path to a {suffixes} file or to a folder of such files, `hub:org/name`,
-            `hub:org/name:config`, `registry:NAME`, or a list of these. A .txt file is cut into
-            documents at lines with only <|endoftext|>. Without such lines it is one document; if it
-            is the only file, it is cut into paragraph groups of about 4,000 characters.
+        corpus: Path to a file ({suffixes}) or to a folder of such files, `hub:org/name`,
+            `hub:org/name:config`, `registry:NAME`, or a list of these. Each record is a document. A
+            .txt file is cut into documents at lines with only <|endoftext|>. Without such lines it
+            is one document; if it is the only file, it is cut into paragraph groups of about 4,000
+            characters.
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
-            at most this length; the first token of each chunk is not predicted.
+            at most this length, which are trained on as separate documents. The first token of a
+            chunk does not count in the loss.
         batch_size: Number of blocks in a batch of one rank.
         packing: Whether to fill blocks with several documents or chunks. If not, each gets a block
             of its own, padded.
-        text_column: Name of the column with plain text.
+        text_column: Name of the column with plain text, in which every token counts in the loss.
+            Records may instead have `prompt` and `completion`, where only the completion counts; or
+            `messages`, where only the assistant's turns count, rendered by the tokenizer's chat
+            template.
         validation: Share of the documents, selected by a hash of their content so that exact
             duplicates share a split; or a separate corpus, named as in `corpus`. 0 for none.
         test: Share of the documents or a separate corpus, as `validation`. 0 for none.

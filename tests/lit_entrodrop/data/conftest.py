@@ -108,7 +108,7 @@ DataModuleFactory = Callable[..., TextDataModule]
 
 @pytest.fixture
 def datamodule(tmp_path: Path, tokenizer_folder: Path) -> DataModuleFactory:
-    """Make a data module over `corpus.jsonl`, with 80 documents unless told otherwise."""
+    """Make a data module over `corpus.jsonl`, by default with 80 documents."""
 
     def make(**settings: object) -> TextDataModule:
         corpus = tmp_path / "corpus.jsonl"

@@ -126,7 +126,7 @@ def test_torn_cache_is_rebuilt(datamodule: DataModuleFactory, tmp_path: Path) ->
     assert len(folders(tmp_path)) == 1
 
 
-def test_data_without_holdout_keep_the_name_that_they_had_in_the_cache(
+def test_cache_key_of_data_without_holdout_is_unchanged(
     datamodule: DataModuleFactory, tmp_path: Path
 ) -> None:
     module = datamodule(validation=0.2, test=0.1)
@@ -166,7 +166,7 @@ def test_holdout_has_blocks_and_is_not_evaluated(datamodule: DataModuleFactory) 
         {"max_train_tokens": 300},
     ],
 )
-def test_changed_setting_builds_anew(
+def test_changed_setting_rebuilds(
     datamodule: DataModuleFactory, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     before, after = ready(datamodule()), ready(datamodule(**changed))
@@ -182,9 +182,7 @@ def test_setting_that_does_not_matter_reads_the_cache(
     assert len(folders(tmp_path)) == 1
 
 
-def test_changed_text_or_tokenizer_builds_anew(
-    datamodule: DataModuleFactory, tmp_path: Path
-) -> None:
+def test_changed_text_or_tokenizer_rebuilds(datamodule: DataModuleFactory, tmp_path: Path) -> None:
     fingerprints = [ready(datamodule()).fingerprint("train")]
     other = build_tokenizer(tmp_path / "other", bos=False)
     fingerprints.append(ready(datamodule(tokenizer=str(other))).fingerprint("train"))

@@ -27,7 +27,7 @@ def order(loader: ResumableDataLoader) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_restored_loader_goes_on_where_it_stood(blocks: PackedBlocks, workers: int) -> None:
+def test_restored_loader_resumes(blocks: PackedBlocks, workers: int) -> None:
     whole = order(loader(blocks, epoch=2, workers=workers))
     interrupted = loader(blocks, epoch=2, workers=workers)
     started = [batch["block_id"].tolist() for batch in islice(interrupted, 3)]

@@ -94,7 +94,7 @@ def score_and_die(tiny: Tiny, data: TextDataModule, cache: Path, last: int) -> N
     score_split("train", data, counting(tiny, last), cache)
 
 
-def test_killed_scoring_goes_on_where_it_stood(tiny: Tiny, data: TextDataModule) -> None:
+def test_killed_scoring_resumes(tiny: Tiny, data: TextDataModule) -> None:
     whole = counting(tiny)
     _, expected = score_split("train", data, whole, tiny.folder / "whole")
     batches = len(whole.batches)
@@ -154,7 +154,7 @@ def test_torn_file_of_the_cache_is_completed(tiny: Tiny, data: TextDataModule) -
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda _: b"", lambda b: b"\0" + b[1:]])
-def test_unreadable_file_of_the_cache_is_written_anew(
+def test_unreadable_file_of_the_cache_is_replaced(
     tiny: Tiny, data: TextDataModule, damage: Callable[[bytes], bytes]
 ) -> None:
     _, path = score_split("train", data, build(tiny), tiny.folder / "own")

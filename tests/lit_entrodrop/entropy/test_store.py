@@ -88,7 +88,7 @@ def merge(rank: int, folder: Path) -> None:
     torch.save(store.values, folder / f"rank{rank}.pt")
 
 
-def test_two_ranks_take_over_each_others_entropies(tmp_path: Path) -> None:
+def test_two_ranks_exchange_entropies(tmp_path: Path) -> None:
     run_ranks(merge, tmp_path, tmp_path)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)]
     expected = [[NAN, 2.0, 0.0], [NAN, 3.0, 0.0], [7.0] * 3, [1.0] * 3, [NAN, 3.0, 0.0]]
@@ -134,7 +134,7 @@ def test_store_is_not_copied_to_workers() -> None:
         pickle.dumps(EntropyStore(1, 2, "abc"))
 
 
-def test_damaged_rows_are_told_and_unknown(tmp_path: Path) -> None:
+def test_damaged_rows_are_reported_and_unknown(tmp_path: Path) -> None:
     path = tmp_path / "e.safetensors"
     store = EntropyStore(3, 2, "abc")
     store.record(torch.arange(3), draw(3, 2))
@@ -224,7 +224,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_row_that_another_process_is_writing_is_not_taken_over() -> None:
+def test_row_that_another_process_is_writing_is_not_copied() -> None:
     written, other = draw(2, 2), EntropyStore(2, 2, "abc")
     other.record(torch.tensor([0, 1]), written)
     # The row has been written, its checksum has not.

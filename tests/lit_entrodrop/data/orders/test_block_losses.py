@@ -35,7 +35,7 @@ def test_gradients_are_not_kept() -> None:
     assert losses.merge_ranks().tolist() == [1.0]
 
 
-def test_restored_losses_go_on() -> None:
+def test_restored_losses_continue() -> None:
     losses, restored = BlockLosses(3), BlockLosses(3)
     record(losses, b1=2.0)
     restored.load_state_dict(losses.state_dict())

@@ -1,4 +1,4 @@
-"""Which blocks real runs read, under orders of ours and of a user."""
+"""Which blocks real runs read, under built-in and user-written orders."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from regularizers import EntroDrop, RandomTokenDropout
 from tests.helpers.tiny import Tiny
 
 PAGE = (Path(__file__).parents[4] / "docs" / "order.md").read_text(encoding="utf-8")
-# A model that does not learn gives each block the same loss for ever.
+# A model that does not learn gives each block a constant loss.
 STANDING = ["--model.optimizer.lr=0", "--trainer.max_epochs=4"]
 FOCUS = ["--data.order=LearnFocusReview"]
 

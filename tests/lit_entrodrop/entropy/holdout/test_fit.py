@@ -52,7 +52,7 @@ def test_gains_weigh_the_training(tiny_module: Tiny, selected: Path, plain: Path
     assert last(plain)["holdout_gains"] == {}
 
 
-def test_resumed_run_goes_on_with_the_gains_of_the_initial_model(
+def test_resumed_run_keeps_the_gains_of_the_initial_model(
     tiny_module: Tiny, selected: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the trained model would give must not be taken for them.

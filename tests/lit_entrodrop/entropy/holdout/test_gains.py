@@ -127,8 +127,8 @@ def test_text_that_resembles_holdout_text_gains_more_than_noise(tiny: Tiny) -> N
     model = build_causal_lm(LMConfig(pretrained=base))
     gains = measure_gains(data, model, 3, str(tiny.folder / "cache"))
     train = data.blocks("train")
-    told = [data.tokenizer.decode(train.tokens[span].tolist()) for span in spans(train)]
-    is_noise = np.array(["#" in text for text in told])
+    texts_of_chunks = [data.tokenizer.decode(train.tokens[span].tolist()) for span in spans(train)]
+    is_noise = np.array(["#" in text for text in texts_of_chunks])
     assert is_noise.sum() == 12
     better = gains[~is_noise][:, None] > gains[is_noise]
     assert better.mean() > 0.9
@@ -156,7 +156,7 @@ def measure_and_die(tiny: Tiny, data: TextDataModule, cache: str, last: int) -> 
     measure_gains(data, counting(tiny, last), 3, cache)
 
 
-def test_killed_measurement_goes_on_where_it_stood(tiny: Tiny, mixed: Path) -> None:
+def test_killed_measurement_resumes(tiny: Tiny, mixed: Path) -> None:
     data, whole = data_of(tiny, mixed), counting(tiny)
     expected = measure_gains(data, whole, 3, str(tiny.folder / "whole"))
     cache, alone = str(tiny.folder / "killed"), -(-data.num_blocks("train") // 4)
