@@ -215,13 +215,7 @@ class TextDataModule(LightningDataModule):
         return self._training.loader
 
     def record_losses(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
-        """Record the losses of a training batch for `order`, without waiting for the device.
-
-        Args:
-            block_id: Block numbers, [batch_size] int64; -1 for a block of padding.
-            nll: Losses, [batch_size, block_size] nats; 0 where not valid.
-            valid: Whether each token counts, [batch_size, block_size] bool.
-        """
+        """Record the losses of a training batch for `order`, as `BlockLosses.record` does."""
         if self._training:
             self._training.order.record(block_id, nll, valid)
 
