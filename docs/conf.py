@@ -16,6 +16,7 @@ include_patterns = [
     "methods/*.rst",
     "reference/*.rst",
     "*/*/README.md",
+    "*/*/*/README.md",
 ]
 exclude_patterns = ["README.md", "docs/index.md"]
 

@@ -59,7 +59,7 @@ class LossReweighting(Regularizer):
         L = Σ_i n·w_i Σ_t −ln p_θ(x_it) / N
 
     over n documents with N tokens in all. A document counts once in the softmax and by its tokens
-    in the loss, as in the authors' code. Documents without a label that counts are left out.
+    in the loss, as in the authors' code. Documents without a label that counts are ignored.
     Weights have no gradient. The paper's δ, the range of h, is 1, because only δ/r matters. The
     first losses carry little information: the authors keep the first 1,000 of 20,000 steps uniform,
     as the default curriculum does, or start with a high r, as a curriculum of the temperature can.

@@ -9,8 +9,8 @@ from regularizers.token_dropout import Scope, Selection, Target, TokenDropout
 class RandomTokenDropout(TokenDropout):
     """Drop input tokens at random, or by entropy at a matched rate.
 
-    ``select`` ranks the n eligible tokens of a sequence. The first of them are the candidates, each
-    of which is dropped with the probability γ of the curriculum:
+    ``select`` ranks the n eligible tokens of a sequence. The first of them are the candidates; each
+    candidate is dropped with the probability γ of the curriculum:
 
         candidates = the first ⌊quantile · n⌋
         E[share dropped] = quantile · γ

@@ -1,4 +1,4 @@
-"""What docs/write_your_own.md shows must run."""
+"""The code of docs/write_your_own.md runs."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module that holds all Python of the page, in the folder of a user."""
+    """A module with all Python code of the page, in the working directory."""
     (tmp_path / "my_regularizers.py").write_text("\n\n".join(blocks("python")))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -98,7 +98,7 @@ class LMConfig:
         """Hub name, folder or package of the tokenizer."""
         source = self.tokenizer or self.pretrained
         if source is None:
-            raise ValueError("lm.tokenizer: expected a tokenizer beside lm.architecture, got null")
+            raise ValueError("lm.tokenizer: expected a tokenizer for lm.architecture, got null")
         return source
 
 

@@ -11,12 +11,7 @@ from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.outputs import TokenLoss
 from regularizers.testing.cases import Case, cases_of
-from regularizers.testing.observing import (
-    assert_untouched,
-    gradient,
-    make_model,
-    observe,
-)
+from regularizers.testing.observing import assert_untouched, gradient, make_model, observe
 from regularizers.testing.settings_contract import SettingsContract
 from regularizers.testing.steps import make_step, on_cuda
 from regularizers.testing.toy import ToyLM, first_forward, provide
@@ -96,13 +91,13 @@ class RegularizerContract(SettingsContract):
             outputs = first_forward(model, regularizers, step)
             embeddings = model.embedding(step.input_ids)
         weight, mean = step.valid.float(), outputs.nll.mean()
-        given = [("embeddings", embeddings), ("token_weight", weight), ("loss", mean)]
-        given += [("step.alterable", step.alterable)]
-        given += [(f"step.{name}", value) for name, value in vars(step).items()]
-        given += [(f"outputs.{name}", value) for name, value in vars(outputs).items()]
+        given = {"embeddings": embeddings, "token_weight": weight, "loss": mean}
+        given |= {"step.alterable": step.alterable}
+        given |= {f"step.{name}": value for name, value in vars(step).items()}
+        given |= {f"outputs.{name}": value for name, value in vars(outputs).items()}
         before = [
             (name, tensor, tensor.clone(), tensor._version)
-            for name, tensor in given
+            for name, tensor in given.items()
             if isinstance(tensor, Tensor)
         ]
         # Called directly, because Regularizers would create the weights itself.
@@ -135,9 +130,7 @@ class RegularizerContract(SettingsContract):
         assert observe(case.build(0.5), make_step())[0] == first
         for name in ("seed", "global_step", "micro_batch", "rank"):
             other, _ = observe(case.build(0.5), make_step(**{name: 1}))
-            assert (other != first) == bool(drawn), (
-                f"expected draws to depend on {name} if there are any, got draws: {bool(drawn)}"
-            )
+            assert (other != first) == bool(drawn), f"expected draws, if any, to depend on {name}"
 
     def test_gradients_reach_the_model_and_the_embeddings(self, case: Case) -> None:
         """All parameters have finite gradients."""

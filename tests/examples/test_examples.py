@@ -1,4 +1,4 @@
-"""The examples run as a reader would run them: offline, in a process of their own."""
+"""The examples run offline, each in its own process."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def run_example(name: str, folder: Path) -> str:
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
-        # Transformers imports it where it is installed.
+        # Transformers imports it if installed.
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The template of a package is installed, found, trained with and tested, as its author would."""
+"""The package template can be installed, found, trained with and tested."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.helpers.tiny import Tiny, build_tokenizer, texts, write_corpus
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "examples" / "regularizer_package"
 CLASS_PATH = "acme_regularizers.loss_truncation.LossTruncation"
-# One interpreter for all, as importing PyTorch and Lightning takes seconds.
+# One interpreter for all, because importing PyTorch and Lightning takes seconds.
 COMMANDS = """
 import json, sys
 from lit_entrodrop.cli.main import main
@@ -32,13 +32,13 @@ for words in json.loads(sys.argv[1]):
 
 @dataclass
 class Installed:
-    """A copy of the template, and the folder where pip has installed it."""
+    """A copy of the template, and the folder where pip installed it."""
 
     source: Path
     packages: Path
 
     def python(self, *arguments: str) -> str:
-        """Run a fresh interpreter that finds the package, and return what it printed."""
+        """Run a new interpreter that finds the package, and return its output."""
         paths = os.pathsep.join([str(self.packages), str(ROOT)])
         done = subprocess.run(
             [sys.executable, *arguments],
@@ -52,7 +52,7 @@ class Installed:
         return done.stdout
 
     def commands(self, *commands: list[str]) -> list[str]:
-        """Run commands of the program, and return what each printed."""
+        """Run commands of the program, and return the output of each."""
         return self.python("-c", COMMANDS, json.dumps(commands)).split("\0")[:-1]
 
 

@@ -1,4 +1,4 @@
-"""The batch script, with real ranks, and a stand-in for SLURM that starts and requeues them."""
+"""The batch script with real ranks, and a fake SLURM that starts and requeues them."""
 
 import os
 import subprocess
@@ -11,10 +11,10 @@ from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.tiny import CONFIGS, Tiny, build_tokenizer, texts, write_corpus
 
 SCRIPT = CONFIGS.parent / "examples" / "slurm" / "fit.sbatch"
-# One node of two tasks, which are forked, as importing takes most of the time.
+# One node with two tasks, which are forked because imports take most of the time.
 SRUN = f"""#!{sys.executable}
 import multiprocessing, os, sys
-# A package may have installed a folder of the same name as ours.
+# A package may have installed a folder of the same name.
 sys.path.insert(0, os.getcwd())
 from lit_entrodrop.cli.main import main
 
@@ -31,7 +31,7 @@ for task in tasks:
     task.start()
 for task in tasks:
     task.join()
-# A task that a signal ended has a negative one.
+# A task ended by a signal has a negative status.
 sys.exit(max(abs(task.exitcode) for task in tasks))
 """
 JOB = {

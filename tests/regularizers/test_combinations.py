@@ -21,7 +21,7 @@ from regularizers.testing.steps import VOCABULARY
 
 
 class OnlineEntropy(Regularizer):
-    """Ask for other entropies than EntroDrop."""
+    """Requires another entropy source than EntroDrop."""
 
     @property
     def requirements(self) -> Requirements:
@@ -29,14 +29,14 @@ class OnlineEntropy(Regularizer):
 
 
 class Late(Regularizer):
-    """Fail where it is too late."""
+    """Fails after the checks before training."""
 
     def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
         raise KeyError("late")
 
 
 def refusal(first: type[Regularizer], second: type[Regularizer]) -> str | None:
-    """Return what is said before training."""
+    """Return the error before training, if any."""
     try:
         Regularizers([first(), second()]).check(VOCABULARY)
     except ValueError as error:

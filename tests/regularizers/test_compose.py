@@ -27,7 +27,7 @@ from tests.helpers.llama import make_llama
 
 
 class Affine(Regularizer):
-    """Maps every quantity x to factor · x + offset, so that the order of two shows."""
+    """Maps every quantity x to factor · x + offset, so that the order of two matters."""
 
     def __init__(self, factor: int = 1, offset: int = 0) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Affine(Regularizer):
 
 
 class Needy(Regularizer):
-    """Requires what it is told to."""
+    """Has the given requirements."""
 
     def __init__(self, **needs: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every regularizer of the package, found in its own file, keeps the contract."""
+"""Every regularizer of the package fulfils the contract."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What other packages announce, written as an installer would write it."""
+"""Regularizers of other packages, with metadata as an installer writes it."""
 
 import sys
 from pathlib import Path

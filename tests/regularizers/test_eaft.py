@@ -50,7 +50,7 @@ def test_units_differ_by_a_factor_alone() -> None:
 
 def test_the_weight_carries_no_gradient() -> None:
     step = make_step()
-    # Of low entropy, as a capped one has no gradient anyway.
+    # Low entropy, because a capped entropy has no gradient anyway.
     logits = (4 * torch.randn(3, 24, 64)).requires_grad_()
     outputs = Outputs.from_logits(logits, step.labels, step.document_ids, entropy_gradient=True)
     [actual] = torch.autograd.grad(

@@ -40,7 +40,7 @@ def test_strength_interpolates_the_loss_and_its_gradient() -> None:
 
 def test_level_is_the_lowest_validation_loss() -> None:
     regularizer, model = Flooding(), make_llama()
-    # Before the second evaluation nothing is flooded, as with level 0.
+    # Before the second evaluation there is no flooding, as with level 0.
     for metrics, level in (
         ({}, 0.0),
         ({"val/loss": 45.0}, 0.0),
@@ -65,7 +65,7 @@ def test_given_level_wins_over_validation() -> None:
 def reduce_on_ranks(
     model: ToyLM, level: float, parts: list[TrainingStep]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Take the step as ranks would: each is given what all others gather."""
+    """Run the step as several ranks would: each receives the gathered tensors of all."""
     regularizers = Regularizers([Flooding(level=level)])
     outputs = [first_forward(model, regularizers, part) for part in parts]
     told: list[Tensor] = []

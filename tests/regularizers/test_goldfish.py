@@ -65,7 +65,7 @@ def test_nothing_is_dropped_as_k_goes_to_infinity() -> None:
 @pytest.mark.parametrize("rate", [0.02, 0.25, 0.5])
 def test_share_of_labels_that_are_dropped(vocabulary: int, rate: float) -> None:
     generator = torch.Generator().manual_seed(vocabulary)
-    # Of two words there are 2¹⁷ different contexts, far more than are drawn.
+    # Two token ids give 2¹⁷ different contexts, far more than are drawn.
     context = 17 if vocabulary == 2 else 13
     ids = torch.randint(vocabulary, (4, 5_000), generator=generator)
     mask = goldfish_mask(ids, torch.zeros_like(ids), context, rate)
@@ -80,7 +80,7 @@ def test_share_of_labels_that_are_dropped(vocabulary: int, rate: float) -> None:
 
 @pytest.mark.parametrize("context", [1, 13])
 def test_neighbours_are_dropped_independently(context: int) -> None:
-    # Counting is the text whose contexts are most alike.
+    # Consecutive numbers have the most similar contexts.
     mask = np.asarray(mask_of(list(range(40_000)), context)[context:])
     both = int((mask[1:] & mask[:-1]).sum())
     assert scipy.stats.binomtest(both, len(mask) - 1, 0.25**2).pvalue > 1e-3
@@ -124,7 +124,7 @@ def test_a_passage_has_the_same_mask_wherever_it_stands() -> None:
     for one, other in pairwise(masks):
         assert torch.equal(one[13:], other[13:])
     assert masks[0].any()
-    # What stands before a document does not reach into it.
+    # Tokens before a document do not affect it.
     assert torch.equal(masks[0], masks[2])
     step = make_step(3, 96)
     first = Goldfish().on_token_weight(torch.ones(3, 96), step)

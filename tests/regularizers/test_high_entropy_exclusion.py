@@ -16,7 +16,7 @@ from tests.helpers.llama import make_llama
 
 
 def make_distinct_step() -> TrainingStep:
-    """Let no two documents start alike, lest predictions have the same entropy but for rounding."""
+    """Start all documents differently, so that no two entropies are equal up to rounding."""
     step = make_step(4, 48)
     starts = is_document_start(step.document_ids) & (step.document_ids >= 0)
     numbers = starts.flatten().cumsum(0).view_as(starts)

@@ -24,7 +24,7 @@ STEP = replace(
 
 
 def document_weights(step: TrainingStep, strength: float = 1.0) -> dict[tuple[int, int], float]:
-    """Weigh each document of a step, in float64 and one by one."""
+    """Weight each document of a step, in float64 and one by one."""
     assert step.holdout_gain is not None
     gains: dict[tuple[int, int], float] = {}
     for row, place in step.valid.nonzero().tolist():
@@ -112,7 +112,7 @@ def weigh_on_rank(rank: int, folder: Path) -> None:
         dist.all_gather(gathered, values)
         return torch.cat(gathered)
 
-    # The second rank has a batch of padding, too, of which the first must not wait in vain.
+    # The second rank also has a batch of padding, in which it must still call gather.
     for number, rows in enumerate([slice(0, 2), slice(2, 4)] if rank == 0 else [slice(2, 4)] * 2):
         step = replace(slice_rows(STEP, rows), gather=gather)
         if rank and number:

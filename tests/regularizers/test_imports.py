@@ -1,4 +1,4 @@
-"""What ``import regularizers`` costs and pulls in, in a fresh interpreter."""
+"""Time and imported modules of ``import regularizers``, in a new interpreter."""
 
 import json
 import subprocess

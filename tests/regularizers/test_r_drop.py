@@ -23,7 +23,7 @@ def outputs_of(logits: Tensor) -> Outputs:
 
 
 def repeat(outputs: Outputs, *_: object, **__: object) -> Outputs:
-    """Stand for a second pass whose outputs are known."""
+    """Return known outputs in place of a second pass."""
     return outputs
 
 

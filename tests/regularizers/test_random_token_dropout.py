@@ -79,7 +79,7 @@ def test_counts_have_the_distribution_of_entrodrop() -> None:
     counts = []
     for regularizer in (entrodrop, control):
         for number in range(600):
-            # Other ranks, lest both draw the same numbers.
+            # Other ranks, so that both draw different numbers.
             own = replace(step, global_step=number, rank=int(regularizer is control))
             counts.append(int(dropped_inputs(regularizer, own).sum()))
     matched = scipy.stats.ks_2samp(counts[:600], counts[600:])

@@ -1,4 +1,4 @@
-"""How a batch is split into micro-batches or over ranks changes nothing."""
+"""Results do not depend on the split of a batch into micro-batches or over ranks."""
 
 from unittest.mock import patch
 
@@ -13,12 +13,12 @@ from regularizers.testing.cases import Case
 from regularizers.testing.steps import slice_rows
 from regularizers.testing.toy import first_forward, provide
 
-# What a token, a document or the mean loss is compared with depends on the micro-batch.
+# Methods that compare a token, a document or the mean loss with the rest of the micro-batch.
 OF_THE_BATCH = {"Flooding", "LossReweighting", "Rho1"}
 
 
 def reduce(regularizer: Regularizer, step: TrainingStep) -> tuple[Tensor, Tensor, Tensor]:
-    """Return summed loss, summed weight, and the gradient of the former."""
+    """Return summed loss, summed weight, and the gradient of the summed loss."""
     model, regularizers = ToyLM(), Regularizers([regularizer])
     step = provide(model, regularizers, step)
     loss, weight = regularizers.reduce(first_forward(model, regularizers, step), step)
@@ -27,7 +27,7 @@ def reduce(regularizer: Regularizer, step: TrainingStep) -> tuple[Tensor, Tensor
 
 
 def draws(kind: type[Regularizer]) -> bool:
-    """Tell whether a method draws random numbers, which differ between micro-batches."""
+    """Return whether a method draws random numbers, which differ between micro-batches."""
     generator = TrainingStep.generator
     with patch.object(TrainingStep, "generator", autospec=True, side_effect=generator) as spy:
         reduce(Case(kind).build(0.5), make_step())

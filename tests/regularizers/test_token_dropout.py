@@ -79,7 +79,7 @@ def test_each_replacement_acts_in_one_place(target: str, replacement: str) -> No
     in_ids = replacement in ("mask_token", "random_token")
     assert torch.equal(changed_rows, dropped & (not in_ids))
     assert not (changed_ids & ~dropped).any()
-    # A random token may be the token itself.
+    # A random token may equal the original.
     assert int(changed_ids.sum()) >= 0.8 * int(dropped.sum()) * in_ids
     if replacement == "zero":
         assert not perturbed[dropped].any()

@@ -1,4 +1,4 @@
-"""What is computed over all ranks: two ranks with half the batch each are one with all of it."""
+"""Statistics over ranks: two ranks with half a batch each equal one rank with all of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def sums(step: TrainingStep) -> Tensor:
-    """Return the summed loss, the summed weight, and the gradient of the former."""
+    """Return the summed loss, the summed weight, and the gradient of the summed loss."""
     model, regularizers = ToyLM(), Regularizers([LossReweighting()])
     step = provide(model, regularizers, step)
     loss, weight = regularizers.reduce(first_forward(model, regularizers, step), step)
@@ -41,7 +41,7 @@ def check_halves(rank: int, real_rows: int) -> None:
     dist.all_reduce(total)
     dist.all_reduce(alone)
     torch.testing.assert_close(total, sums(whole), rtol=1e-6, atol=1e-6)
-    # Statistics of each rank alone would not do.
+    # Statistics of each rank alone give another result.
     assert ((total - alone).abs().max() > 1e-2) == (real_rows > 2)
 
 

@@ -26,13 +26,13 @@ def token_loss(regularizer: WaveBound) -> tuple[TokenLoss, Tensor]:
 @pytest.mark.parametrize("epsilon", [0.0, 0.5])
 def test_agrees_with_the_paper_in_float64(strength: float, epsilon: float) -> None:
     student = losses(logits_of(ToyLM(), STEP.input_ids, STEP.document_ids), STEP)
-    # The teacher of the toy loop is a model of other weights.
+    # The teacher of the toy loop is a model with other weights.
     teacher = losses(logits_of(ToyLM(seed=2), STEP.input_ids, STEP.document_ids), STEP)
     actual, _ = token_loss(WaveBound(strength, epsilon))
     below = 0
     for place, loss in student.items():
         bound = teacher[place] - epsilon
-        # |R − b| + b, of which one branch holds.
+        # |R − b| + b: one branch applies.
         bounded = loss if loss >= bound else 2 * bound - loss
         below += loss < bound
         expected = (1 - strength) * loss + strength * bounded

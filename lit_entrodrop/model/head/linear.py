@@ -203,6 +203,6 @@ def _check_tokens(head: LinearHead, labels: Tensor, token_weight: Tensor | None)
     for name, given in (("labels", labels), ("token_weight", token_weight)):
         if given is not None and given.shape != head.hidden.shape[:1]:
             raise ValueError(
-                f"linear_ce_entropy: expected {name} [N] beside hidden [N, D], got "
-                f"{list(given.shape)} beside {list(head.hidden.shape)}"
+                f"linear_ce_entropy: expected {name} [N] for hidden [N, D], got "
+                f"{list(given.shape)} for {list(head.hidden.shape)}"
             )

@@ -96,7 +96,7 @@ def test_exactly_one_of_pretrained_and_architecture(architecture: dict[str, Any]
 def test_tokenizer_source() -> None:
     assert LMConfig("some/model").tokenizer_source == "some/model"
     assert LMConfig("some/model", tokenizer="other").tokenizer_source == "other"
-    with pytest.raises(ValueError, match="expected a tokenizer beside"):
+    with pytest.raises(ValueError, match=r"expected a tokenizer for lm\.architecture"):
         _ = config().tokenizer_source
 
 
@@ -157,7 +157,7 @@ def test_compiled_blocks_give_the_same_loss() -> None:
     blocks = transformer_blocks(compiled)
     assert all(block._compiled_call_impl is not None for block in blocks)
     assert all(block._compiled_call_impl is None for block in transformer_blocks(plain))
-    # Without a backward pass and without optimising, the C compiler has least to do.
+    # Without a backward pass and optimizations, compilation is fastest.
     cheap = {"aot_inductor.debug_compile": True, "cpp.vec_isa_ok": False, "compile_threads": 1}
     with torch.no_grad(), torch._inductor.config.patch(cheap):
         torch.testing.assert_close(loss(compiled), loss(plain))
@@ -168,7 +168,7 @@ def test_compiled_blocks_give_the_same_loss() -> None:
 def test_compiled_blocks_are_not_compiled_again_in_later_epochs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The code of Inductor does not matter here, and takes a compiler.
+    # Inductor's code does not matter here, and needs a compiler.
     eager = partialmethod(nn.Module.compile, backend="eager")
     monkeypatch.setattr(nn.Module, "compile", eager)
     compiled = build(architecture={**LLAMA, "num_hidden_layers": 1}, compile=True)

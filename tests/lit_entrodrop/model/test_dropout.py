@@ -51,7 +51,7 @@ def gradients(model: CausalLM, seed: int = 0) -> list[Tensor]:
 
 @pytest.mark.parametrize(("name", "part"), SUPPORTED)
 def test_each_part_acts_in_training_alone(name: str, part: str) -> None:
-    # What a part is not asked for is off, also where the architecture has it on by default.
+    # Other parts are off, even if the architecture has them on by default.
     plain = build(name, DropoutConfig())
     torch.testing.assert_close(losses(plain), losses(plain.eval()), atol=0, rtol=0)
     model = build(name, DropoutConfig(**{part: 0.3}))
@@ -153,7 +153,7 @@ def test_exported_model_has_the_dropout_of_its_base(tiny: Tiny) -> None:
 
 
 class Keep(Regularizer):
-    """Keeps what the first step is told of the clean tokens, and the loss of its own pass."""
+    """Stores the entropies of the first step's clean tokens, and the loss of its own pass."""
 
     def __init__(self) -> None:
         super().__init__()

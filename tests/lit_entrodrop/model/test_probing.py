@@ -21,7 +21,7 @@ OFF = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
         ({"architecture": GPT2}, True),
         ({"architecture": {**GPT2, **OFF}}, False),
         ({"architecture": {**GPT2, **OFF, "embd_pdrop": 0.01}}, True),
-        # Adapters are zero at first, so that no output tells.
+        # Adapters are zero at first, so outputs do not show it.
         ({"architecture": LLAMA, "lora": LoRAConfig(dropout=0.01)}, True),
         ({"architecture": LLAMA, "lora": LoRAConfig()}, False),
     ],

@@ -12,7 +12,7 @@ from lit_entrodrop.model.head import triton_kernel
 
 @pytest.fixture(scope="session")
 def call() -> Iterator[Callable[..., Any]]:
-    """Call a function where Triton can run it: here on a GPU, else in the interpreter's process.
+    """Call a function where Triton can run it: on a GPU, or in the interpreter's process.
 
     Triton reads TRITON_INTERPRET when it is first imported, so the interpreter has its own process.
     """
@@ -22,7 +22,7 @@ def call() -> Iterator[Callable[..., Any]]:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TRITON_INTERPRET", "1")
-            # The process takes over this path, to find the functions of the tests.
+            # The process inherits this path, to import the tests.
             patch.syspath_prepend(Path(__file__).parents[4])
             assert pool.submit(triton_kernel.obstacle, "cpu").result() is None
         yield lambda function, *arguments: pool.submit(function, *arguments).result()

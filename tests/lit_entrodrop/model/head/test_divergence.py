@@ -44,8 +44,8 @@ def test_agrees_with_scipy(dtype: torch.dtype, tolerance: float, chunk_size: int
     divergence = kl(hidden, weight, other, other_weight, chunk_size)
     assert divergence.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     p, q = (
-        scipy.special.softmax(states.double().numpy() @ words.double().numpy().T, axis=-1)
-        for states, words in ((hidden, weight), (other, other_weight))
+        scipy.special.softmax(states.double().numpy() @ matrix.double().numpy().T, axis=-1)
+        for states, matrix in ((hidden, weight), (other, other_weight))
     )
     expected = torch.from_numpy(scipy.stats.entropy(p, q, axis=-1))
     torch.testing.assert_close(divergence.double(), expected, atol=tolerance, rtol=tolerance)
@@ -77,8 +77,8 @@ def test_either_direction_alone_has_its_gradient(direction: int) -> None:
     hidden, weight, other, other_weight = arguments
     both = linear_kl(LinearHead(hidden, weight), LinearHead(other, other_weight))
     log_p, log_q = (
-        (states @ words.T).log_softmax(-1)
-        for states, words in ((hidden, weight), (other, other_weight))
+        (states @ matrix.T).log_softmax(-1)
+        for states, matrix in ((hidden, weight), (other, other_weight))
     )
     first, second = ((log_p, log_q), (log_q, log_p))[direction]
     naive = (first.exp() * (first - second)).sum(-1)
@@ -95,16 +95,16 @@ def test_both_directions_cost_as_much_arithmetic_as_one() -> None:
 
 
 def test_memory_beside_the_gradients_is_that_of_two_chunks_and_few_blocks() -> None:
-    tokens, words, chunk_size = 64, 2**17, 8
+    tokens, vocab, chunk_size = 64, 2**17, 8
     states = [torch.randn(tokens, 8, requires_grad=True) for _ in range(2)]
-    weight = torch.randn(words, 8, requires_grad=True)
+    weight = torch.randn(vocab, 8, requires_grad=True)
     heads = [LinearHead(each, weight) for each in states]
     with Memory() as memory:
         forth, back = linear_kl(*heads, chunk_size)
         (forth + back).sum().backward()
     # Both softmaxes of a block of four rows; one sum of both sides' gradients, and its weight.
     rows = 2 * chunk_size + 2 * 4 + 8 + 8
-    assert memory.peak < 1.1 * rows * words * 4
+    assert memory.peak < 1.1 * rows * vocab * 4
 
 
 def test_a_frozen_side_costs_nothing_in_the_backward_pass() -> None:
@@ -141,13 +141,13 @@ def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...])
         kl(hidden, weight, other, other_weight)
 
 
-@pytest.mark.parametrize(("tokens", "words"), [(2, 4), (3, 5)])
-def test_other_numbers_of_tokens_or_words_are_refused(tokens: int, words: int) -> None:
+@pytest.mark.parametrize(("tokens", "vocab"), [(2, 4), (3, 5)])
+def test_other_numbers_of_tokens_or_vocabulary_sizes_are_refused(tokens: int, vocab: int) -> None:
     with pytest.raises(
         ValueError,
         match="expected both heads to have the same number of tokens and vocabulary size",
     ):
-        kl(torch.zeros(3, 2), torch.zeros(4, 2), torch.zeros(tokens, 2), torch.zeros(words, 2))
+        kl(torch.zeros(3, 2), torch.zeros(4, 2), torch.zeros(tokens, 2), torch.zeros(vocab, 2))
 
 
 def test_heads_that_have_everything() -> None:
@@ -199,24 +199,24 @@ def test_a_second_derivative_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_logits_of_all_tokens_never_exist(dtype: torch.dtype) -> None:
-    tokens, words, chunk_size = 64, 512, 4
+    tokens, vocab, chunk_size = 64, 512, 4
     heads = [
         torch.randn(rows, 4, dtype=dtype, requires_grad=True)
-        for rows in (tokens, words, tokens, words)
+        for rows in (tokens, vocab, tokens, vocab)
     ]
     with Memory() as memory:
         kl(*heads, chunk_size=chunk_size).sum().backward()
-    assert memory.largest == chunk_size * words
+    assert memory.largest == chunk_size * vocab
 
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_chunks_cost_no_precision_of_16_bit_gradients(autocast: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    tokens, words = 4096, 256
+    tokens, vocab = 4096, 256
     dtype = torch.float32 if autocast else torch.bfloat16
     heads = [
         torch.randn(rows, 8, generator=generator).bfloat16().to(dtype)
-        for rows in (tokens, words, tokens, words)
+        for rows in (tokens, vocab, tokens, vocab)
     ]
     exact = gradients([head.double() for head in heads], tokens)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):

@@ -17,9 +17,9 @@ Call = Callable[..., Any]
 
 
 def fastest(triton_seconds: float, torch_seconds: float, fault: str | None = None) -> str:
-    """Return the name of the kernel that is chosen, given what is measured and a fault of Triton's.
+    """Return the name of the selected kernel, given the measured times and a fault of Triton.
 
-    The fault names a result that is 5 % off; ``compiler`` is that there is none.
+    The fault names a result with an error of 5 %; ``compiler`` means a missing compiler.
     """
     right = triton_kernel.evaluate, triton_kernel.slope
 
@@ -69,14 +69,14 @@ def test_measures_seconds() -> None:
 
 
 def evaluate_head(backend: str, beforehand: bool, dtype: torch.dtype) -> list[Tensor]:
-    """Return all results of a head that has everything, and all gradients."""
+    """Return all results and gradients of a head with bias, adapter and soft cap."""
     generator = torch.Generator().manual_seed(0)
-    tokens, dimensions, words = 9, 4, 1100
+    tokens, dimensions, vocab = 9, 4, 1100
     hidden, weight, bias, down, up = (
         torch.randn(shape, generator=generator).to(DEVICE, dtype).requires_grad_()
-        for shape in ((tokens, dimensions), (words, dimensions), (words,), (tokens, 2), (words, 2))
+        for shape in ((tokens, dimensions), (vocab, dimensions), (vocab,), (tokens, 2), (vocab, 2))
     )
-    labels = torch.randint(words, (tokens,), generator=generator).to(DEVICE)
+    labels = torch.randint(vocab, (tokens,), generator=generator).to(DEVICE)
     labels[3] = -100
     token_weight = torch.linspace(-1, 2, tokens, device=DEVICE)
     options: dict[str, Any] = {"entropy_gradient": True}

@@ -33,7 +33,7 @@ def draw(
 
 
 def expected(hidden: Tensor, weight: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Compute everything by SciPy in float64."""
+    """Compute all results with SciPy in float64."""
     logits = hidden.double().numpy() @ weight.double().numpy().T
     logsumexp = scipy.special.logsumexp(logits, axis=-1)
     counted = labels.numpy() >= 0
@@ -66,7 +66,7 @@ def test_agrees_with_scipy(dtype: torch.dtype, tolerance: float, chunk_size: int
     assert_equal(outputs, expected(*arguments), tolerance)
 
 
-def test_many_words_in_fp32_agree_with_scipy() -> None:
+def test_large_vocabulary_in_fp32_agree_with_scipy() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(rows, 16, generator=generator) for rows in (24, 151936))
     labels = torch.randint(len(weight), (24,), generator=generator)
@@ -104,15 +104,15 @@ def test_gradients_agree_with_autograd(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("beforehand", [True, False])
-def test_gradients_of_many_words_agree_with_autograd(
+def test_gradients_of_a_large_vocabulary_agree_with_autograd(
     beforehand: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
     generator = torch.Generator().manual_seed(0)
-    tokens, dimensions, words = 24, 8, 32768
+    tokens, dimensions, vocab = 24, 8, 32768
     drawn = [
-        torch.randn(rows, dimensions, generator=generator, dtype=dtype) for rows in (tokens, words)
+        torch.randn(rows, dimensions, generator=generator, dtype=dtype) for rows in (tokens, vocab)
     ]
-    labels = torch.randint(words, (tokens,), generator=generator)
+    labels = torch.randint(vocab, (tokens,), generator=generator)
     exact = [tensor.double().clone().requires_grad_() for tensor in drawn]
     own, plain = ([tensor.clone().requires_grad_() for tensor in drawn] for _ in range(2))
     for hidden, weight in (exact, plain):
@@ -120,19 +120,19 @@ def test_gradients_of_many_words_agree_with_autograd(
     weights = torch.ones(tokens) if beforehand else None
     loss(linear_ce_entropy(*own, labels, token_weight=weights, chunk_size=10)).backward()
     for tensor, naive, reference in zip(own, plain, exact, strict=True):
-        # On some CPUs the library's product over so many words is less exact than that.
+        # On some CPUs the library's product is less accurate than that for this vocabulary.
         allowed = max(tolerance, 1.5 * relative_error(naive.grad, reference.grad))
         assert relative_error(tensor.grad, reference.grad) < allowed
 
 
 def test_the_scale_of_a_loss_saves_fp16_gradients_from_underflow() -> None:
     generator = torch.Generator().manual_seed(0)
-    tokens, words, scale = 1024, 8192, 65536.0
+    tokens, vocab, scale = 1024, 8192, 65536.0
     exact = [
         (torch.randn(rows, 16, generator=generator) * 0.3).half().double().requires_grad_()
-        for rows in (tokens, words)
+        for rows in (tokens, vocab)
     ]
-    labels = torch.randint(words, (tokens,), generator=generator)
+    labels = torch.randint(vocab, (tokens,), generator=generator)
     nn.functional.cross_entropy(exact[0] @ exact[1].T, labels).backward()
     own = [tensor.detach().half().requires_grad_() for tensor in exact]
     weights = torch.full((tokens,), 1 / tokens)
@@ -157,12 +157,12 @@ def relative_error(actual: Tensor | None, exact: Tensor | None) -> float:
 @pytest.mark.parametrize("beforehand", [True, False])
 def test_chunks_cost_no_precision_of_16_bit_gradients(beforehand: bool, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
-    tokens, dimensions, words = 4096, 8, 1024
+    tokens, dimensions, vocab = 4096, 8, 1024
     hidden, weight, bias, down, up = (
         torch.randn(shape, generator=generator).to(dtype).requires_grad_()
-        for shape in ((tokens, dimensions), (words, dimensions), (words,), (tokens, 2), (words, 2))
+        for shape in ((tokens, dimensions), (vocab, dimensions), (vocab,), (tokens, 2), (vocab, 2))
     )
-    labels = torch.randint(words, (tokens,), generator=generator)
+    labels = torch.randint(vocab, (tokens,), generator=generator)
     inputs = hidden, weight, bias, down, up
 
     def error(chunk_size: int) -> list[float]:
@@ -316,7 +316,7 @@ def test_weight_tied_to_the_embedding_sums_both_gradients() -> None:
 
 
 def test_extreme_logits_stay_finite() -> None:
-    """Logits of ±10⁴: exact answers are known, as one word takes all probability."""
+    """Logits of ±10⁴: exact answers are known, because one token has all probability."""
     hidden = torch.tensor([[1e4], [-1e4], [0.0]], requires_grad=True)
     weight = torch.tensor([[1.0], [0.0], [-1.0], [-1.0]], requires_grad=True)
     outputs = linear_ce_entropy(hidden, weight, torch.tensor([2, 2, 0]))
@@ -383,7 +383,7 @@ def options_of(head: str, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
 
 
 def leaves(hidden: Tensor, weight: Tensor, options: dict[str, Any]) -> list[Tensor]:
-    """Make everything that can have a gradient require it."""
+    """Require gradients of all tensors that can have one."""
     tensors = [hidden, weight, *options.get("lora", ())]
     if "bias" in options:
         tensors.append(options["bias"])
@@ -396,7 +396,7 @@ def test_every_head_agrees_with_scipy(head: str) -> None:
     options = options_of(head)
     outputs = linear_ce_entropy(hidden, weight, labels, chunk_size=4, **options)
     logits = naive_logits(hidden, weight, **options)
-    # An identity as the head makes the logits themselves the hidden states.
+    # With an identity as the head, the hidden states are the logits.
     assert_equal(outputs, expected(logits, torch.eye(V), labels), 1e-12)
     torch.testing.assert_close(outputs.mean_logit, logits.mean(-1))
 
@@ -536,7 +536,7 @@ def test_an_impossible_word_has_no_share_in_loss_and_entropy() -> None:
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(arguments: tuple[Tensor, Tensor, Tensor]) -> None:
-    named = r"expected (hidden \[N, D\], weight \[V, D\]|labels \[N\] beside hidden)"
+    named = r"expected (hidden \[N, D\], weight \[V, D\]|labels \[N\] for hidden)"
     with pytest.raises(ValueError, match=named):
         linear_ce_entropy(*arguments)
 
@@ -636,7 +636,7 @@ def test_evaluation_costs_one_product() -> None:
 
 
 class Memory(TorchDispatchMode):
-    """Notes the largest tensor that an operation returns, and the most bytes alive at once."""
+    """Records the largest tensor that an operation returns, and the peak of live bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -665,23 +665,23 @@ class Memory(TorchDispatchMode):
         self.storages[key] = weakref.ref(storage, forget)
 
 
-def draw_large(tokens: int, words: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    hidden, weight = (torch.randn(n, 4, dtype=dtype, requires_grad=True) for n in (tokens, words))
+def draw_large(tokens: int, vocab: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    hidden, weight = (torch.randn(n, 4, dtype=dtype, requires_grad=True) for n in (tokens, vocab))
     return hidden, weight, torch.zeros(tokens, dtype=torch.long)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("beforehand", [True, False])
-# 256 tokens are the smallest chunk that the default may take.
-@pytest.mark.parametrize(("tokens", "words", "chunk_size"), [(64, 512, 4), (640, 65536, None)])
+# 256 tokens are the smallest default chunk.
+@pytest.mark.parametrize(("tokens", "vocab", "chunk_size"), [(64, 512, 4), (640, 65536, None)])
 def test_logits_of_all_tokens_never_exist(
-    tokens: int, words: int, chunk_size: int | None, beforehand: bool, dtype: torch.dtype
+    tokens: int, vocab: int, chunk_size: int | None, beforehand: bool, dtype: torch.dtype
 ) -> None:
-    arguments = draw_large(tokens, words, dtype)
+    arguments = draw_large(tokens, vocab, dtype)
     weights = torch.ones(tokens) if beforehand else None
     with Memory() as fused:
         loss(linear_ce_entropy(*arguments, token_weight=weights, chunk_size=chunk_size)).backward()
-    assert fused.largest == (chunk_size or 256) * words
+    assert fused.largest == (chunk_size or 256) * vocab
 
 
 def test_the_naive_head_holds_the_logits_of_all_tokens() -> None:
@@ -698,15 +698,15 @@ def test_the_naive_head_holds_the_logits_of_all_tokens() -> None:
 def test_memory_is_little_more_than_a_chunk(
     beforehand: bool, softcap: float | None, dtype: torch.dtype, chunks: float
 ) -> None:
-    tokens, words, chunk_size = 512, 32768, 256
-    arguments = draw_large(tokens, words, dtype)
+    tokens, vocab, chunk_size = 512, 32768, 256
+    arguments = draw_large(tokens, vocab, dtype)
     weights = torch.ones(tokens) if beforehand else None
     with Memory() as memory:
         outputs = linear_ce_entropy(
             *arguments, token_weight=weights, softcap=softcap, chunk_size=chunk_size
         )
         loss(outputs).backward()
-    assert memory.peak < chunks * chunk_size * words * dtype.itemsize
+    assert memory.peak < chunks * chunk_size * vocab * dtype.itemsize
 
 
 PEAK = """
@@ -714,9 +714,9 @@ import os, sys, torch
 from pathlib import Path
 from lit_entrodrop.model.head import linear_ce_entropy
 torch.set_num_threads(1)
-tokens, dimensions, words = 2048, 16, 32768
+tokens, dimensions, vocab = 2048, 16, 32768
 hidden = torch.randn(tokens, dimensions, requires_grad=True)
-weight = torch.randn(words, dimensions, requires_grad=True)
+weight = torch.randn(vocab, dimensions, requires_grad=True)
 labels = torch.zeros(tokens, dtype=torch.long)
 
 def naive(hidden, weight, labels):
@@ -734,11 +734,11 @@ def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
-# Each in a process of its own, as the second could take memory that the first has freed.
+# In separate processes, because the second could reuse memory that the first freed.
 for head in (naive, fused):
     if os.fork() == 0:
         head(hidden[:32], weight[:64], labels[:32])[0].backward()
-        # The peak would else be at least that of the process that this one was forked from.
+        # Otherwise the peak would include the process that this one was forked from.
         Path("/proc/self/clear_refs").write_text("5")
         before = peak()
         head(hidden, weight, labels)[0].backward()

@@ -1,4 +1,4 @@
-"""Two real ranks, FSDP2 and ZeRO-3: the head's weight is gathered once a pass, not once a chunk."""
+"""FSDP2 and ZeRO-3 on two ranks: the head's weight is gathered once per pass, not per chunk."""
 
 import os
 from importlib.util import find_spec
@@ -102,12 +102,12 @@ def compare_zero3_with_one_process(rank: int, tied: bool, beforehand: bool) -> N
     os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": str(rank)}
     import deepspeed
 
-    # It would be compiled, for minutes, to exchange through shared memory what gloo can exchange.
+    # Compiling it takes minutes, and gloo can exchange the same data.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
     whole, sharded = (CausalLM(make_llama(tied=tied), "torch") for _ in range(2))
     sum(loss_of(whole, other, beforehand) for other in range(2)).backward()  # type: ignore[union-attr]
-    # Weights that never change can be trained again and again.
+    # The weights do not change, so all passes are comparable.
     optimizer = torch.optim.SGD(sharded.parameters(), lr=0.0)
     zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
     config = {

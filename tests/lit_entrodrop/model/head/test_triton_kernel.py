@@ -1,4 +1,4 @@
-"""On a GPU where there is one, else through Triton's interpreter."""
+"""The Triton kernel, on a GPU if available, otherwise in Triton's interpreter."""
 
 import importlib.util
 import itertools
@@ -22,10 +22,10 @@ needs_triton = pytest.mark.skipif(triton_kernel.triton is None, reason="Triton i
 Call = Callable[..., Any]
 
 
-def draw(words: int, rows: int = 5, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(words)
-    logits = 3 * torch.randn(rows, words, generator=generator)
-    labels = torch.randint(words, (rows,), generator=generator)
+def draw(vocab: int, rows: int = 5, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(vocab)
+    logits = 3 * torch.randn(rows, vocab, generator=generator)
+    labels = torch.randint(vocab, (rows,), generator=generator)
     labels[1::3] = -100
     return logits.to(DEVICE, dtype), labels.to(DEVICE)
 
@@ -75,11 +75,11 @@ def assert_agrees(actual: RowStatistics, reference: RowStatistics, **tolerances:
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("rows", [1, 5])
-@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("vocab", WORDS)
 def test_statistics_agree_with_float64(
-    call: Call, words: int, rows: int, dtype: torch.dtype
+    call: Call, vocab: int, rows: int, dtype: torch.dtype
 ) -> None:
-    logits, labels = draw(words, rows, dtype)
+    logits, labels = draw(vocab, rows, dtype)
     actual, state = call(triton_kernel.evaluate, logits, labels)
     assert_agrees(actual, expected(logits.double(), labels))
     assert torch.equal(state, logits)
@@ -98,9 +98,9 @@ def test_sums_are_rescaled_as_the_maximum_rises(call: Call, descending: bool) ->
 
 @needs_triton
 @pytest.mark.parametrize("present", PRESENT)
-@pytest.mark.parametrize("words", WORDS)
-def test_slope_agrees_with_autograd(call: Call, words: int, present: tuple[bool, ...]) -> None:
-    logits, labels = draw(words)
+@pytest.mark.parametrize("vocab", WORDS)
+def test_slope_agrees_with_autograd(call: Call, vocab: int, present: tuple[bool, ...]) -> None:
+    logits, labels = draw(vocab)
     gradients = draw_gradients(present)
     reference = expected_slope(logits, labels, gradients)
     statistics, state = call(triton_kernel.evaluate, logits, labels)
@@ -125,7 +125,7 @@ def test_slope_is_rounded_once(call: Call, dtype: torch.dtype, rtol: float) -> N
 def test_expanded_gradient_and_odd_strides(call: Call) -> None:
     """A row of the memory may be longer than the vocabulary, and its rest stays untouched."""
     logits, labels = draw(1000)
-    # The interpreter's process shares the memory of what it is sent.
+    # The interpreter's process shares the memory of its arguments.
     memory = torch.full((5, 1011), 7.0, device=DEVICE)
     memory[:, :1000] = logits
     gradients = RowGradients(torch.ones(1, device=DEVICE).expand(5))
@@ -164,7 +164,7 @@ def test_huge_logits(call: Call, scale: float, shift: float) -> None:
 @needs_triton
 @pytest.mark.parametrize("impossible", [slice(1, 3), slice(4999), slice(4096), slice(4096, None)])
 @pytest.mark.parametrize("fill", [-math.inf, torch.finfo(torch.float32).min])
-def test_impossible_words_contribute_nothing(call: Call, impossible: slice, fill: float) -> None:
+def test_impossible_tokens_contribute_nothing(call: Call, impossible: slice, fill: float) -> None:
     logits, _ = draw(5000)
     logits[:, impossible] = fill
     labels = logits.argmax(-1)
