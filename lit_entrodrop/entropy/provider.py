@@ -70,7 +70,7 @@ class EntropyProvider:
         if self.source == "reference":
             self._provide("train", data, reference or initial)
         elif self.source == "last_epoch":
-            store = self._restored("train", data) or self._empty_store("train", data)
+            store = self._restored_store("train", data) or self._empty_store("train", data)
             self.stores["train"], self._recording = store, recording_queue(store)
         quantiles = self.restored.get("corpus_quantiles")
         if quantiles is None:
@@ -153,7 +153,7 @@ class EntropyProvider:
     def _provide_evaluated(self, split: str, data: TextDataModule, initial: CausalLM) -> None:
         if not self.restored:
             self._provide(split, data, initial)
-        elif store := self._restored(split, data):
+        elif store := self._restored_store(split, data):
             self.stores[split] = store
         else:
             rank_zero_warn(
@@ -165,17 +165,17 @@ class EntropyProvider:
         saved = self.restored.get(split)
         if saved is None or saved["fingerprint"] != data.fingerprint(split):
             return None
-        return self._restored(split, data)
+        return self._restored_store(split, data)
 
     def _provide(self, split: str, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
         if isinstance(scorer, EntropyStore):
             store = scorer
         else:
-            restored = self._restored(split, data)
+            restored = self._restored_store(split, data)
             store = restored or score_split(split, data, scorer, self.cache_dir)[0]
         self.stores[split] = store
 
-    def _restored(self, split: str, data: TextDataModule) -> EntropyStore | None:
+    def _restored_store(self, split: str, data: TextDataModule) -> EntropyStore | None:
         if self.restored.get(split) is None:
             return None
         store = self._empty_store(split, data)
@@ -193,7 +193,8 @@ class EntropyProvider:
     def _merge_recorded(self) -> None:
         if self._recording:
             self._recording.flush()
-            self.stores["train"].merge_ranks()
+            if "train" in self.stores:
+                self.stores["train"].merge_ranks()
 
 
 def _evaluated(data: TextDataModule) -> list[str]:
