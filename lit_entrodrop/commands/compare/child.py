@@ -23,6 +23,8 @@ def run_command(
         lock_file: File that is locked until this process ends.
         environment: Variables to add to the environment.
     """
+    # The fork server ignores them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
     # Ctrl-C at the terminal reaches this process through `compare` alone.

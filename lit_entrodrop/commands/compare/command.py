@@ -1,4 +1,4 @@
-"""`lit-entrodrop compare`: arms at matched seeds, trained where they are not, and judged."""
+"""`lit-entrodrop compare`: train arms at matched seeds and report which is better."""
 
 import argparse
 import sys
@@ -6,68 +6,74 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lit_entrodrop.cli.terminal import command_parser, console_of, refuse_ranks
-from lit_entrodrop.commands.compare.comparing import compare, compare_given
+from lit_entrodrop.commands.compare.comparing import compare, compare_existing
 from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import read_settings
 from lit_entrodrop.runs.writing import free_folder
 
-WIDTH = 170  # of the table where no terminal says how wide it is
-DESCRIPTION = """Train arms at matched seeds, data order and token budget, and say which is better.
+WIDTH = 170  # characters, without a terminal
+DESCRIPTION = """Train arms at matched seeds, data order and token budget; report which is better.
 
-A config names what all arms share (base), what each adds (arms), the seeds, the arm of reference
-(baseline) and, if you like, strengths to try: configs/comparisons/entrodrop.yaml explains each key.
-What is finished is not trained again, and what was killed goes on from its last checkpoint: start
-the same command again. A run whose settings have changed is refused, never written over.
+A config defines what all arms share (base), what each arm adds (arms), the seeds, the baseline
+and, optionally, strengths to try. configs/comparisons/entrodrop.yaml explains each key. To continue
+an interrupted comparison, start the same command again: finished runs are not trained again, the
+others resume from their last checkpoint. A run whose settings have changed is never overwritten.
 
-A strength is chosen by the validation split and told of the test split (data.test), so that no arm
-profits from the choice. Differences to the baseline come with 95 % intervals: over seeds, or over
-documents where there is one seed; p values are corrected for the number of arms. Leaves
-comparison.json, which docs/compare.md explains, and a report in the output folder."""
+The strength is selected on the validation split; results are reported on the test split
+(data.test), so that no arm profits from the selection. Differences from the baseline have 95%
+intervals, over seeds or, with one seed, over documents. p values are corrected for the number of
+arms. The output folder contains comparison.json, which docs/compare.md explains, and a report."""
 EPILOG = """examples:
   lit-entrodrop compare --config configs/comparisons/quickstart.yaml
   lit-entrodrop compare --config mine.yaml --devices 0,1,2,3
   lit-entrodrop compare --runs runs/plain runs/entrodrop
-  lit-entrodrop compare --runs plain=runs/a ours=runs/b random=runs/c --contrast ours random"""
+  lit-entrodrop compare --runs plain=runs/a mine=runs/b random=runs/c --contrast mine random"""
 
 
-def main(words: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ValueError: if an option or the config is wrong, or a run failed.
+        ValueError: If an option or the config is wrong, or a run failed.
     """
-    own = _parser().parse_args(words)
+    options = _parser().parse_args(arguments)
     refuse_ranks("compare", "runs")
     console = console_of(WIDTH)
-    _check(own)
+    _check(options)
     try:
-        if own.config is not None:
-            settings = read_settings(Path(own.config))
-            default = settings.output or f"runs/{Path(own.config).stem}"
-            compare(settings, Path(own.output or default), _workers(own), console)
+        if options.config is not None:
+            settings = read_settings(Path(options.config))
+            default = settings.output or f"runs/{Path(options.config).stem}"
+            compare(settings, Path(options.output or default), _workers(options), console)
         else:
-            output = Path(own.output) if own.output else free_folder(Path("runs/comparison"))
-            compare_given(own.runs, output, own.baseline, list(map(tuple, own.contrast)), console)
+            output = (
+                Path(options.output) if options.output else free_folder(Path("runs/comparison"))
+            )
+            contrasts = list(map(tuple, options.contrast))
+            compare_existing(options.runs, output, options.baseline, contrasts, console)
     except KeyboardInterrupt:
-        console.print("Ended. The same command goes on: finished runs are kept, others resumed.")
+        console.print("Stopped. Start the same command again to resume: finished runs are kept.")
         sys.exit(130)
 
 
-def _check(own: argparse.Namespace) -> None:
-    if own.config is not None and (own.baseline or own.contrast):
+def _check(options: argparse.Namespace) -> None:
+    if options.config is not None and (options.baseline or options.contrast):
         raise ValueError(
-            "baseline and contrast: expected beside --runs, got --config: name them in the config"
+            "baseline and contrast: expected --runs with these options, got --config: set them "
+            "in the config"
         )
 
 
-def _workers(own: argparse.Namespace) -> Workers:
-    if own.devices is None:
-        if own.parallel < 1:
-            raise ValueError(f"parallel: expected 1 or more, got {own.parallel}: give a number")
-        return Workers(own.parallel)
-    devices = tuple(device.strip() for device in own.devices.split(","))
+def _workers(options: argparse.Namespace) -> Workers:
+    if options.devices is None:
+        if options.parallel < 1:
+            raise ValueError(f"parallel: expected 1 or more, got {options.parallel}: give a number")
+        return Workers(options.parallel)
+    devices = tuple(device.strip() for device in options.devices.split(","))
     if not all(devices) or len(set(devices)) < len(devices):
-        raise ValueError(f"devices: expected different ones, such as 0,1, got {own.devices}")
+        raise ValueError(
+            f"devices: expected different GPUs, got {options.devices}: write for example 0,1"
+        )
     return Workers(len(devices), devices)
 
 
@@ -75,33 +81,39 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("compare", DESCRIPTION, EPILOG)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--config", metavar="FILE", help="what to compare; a file or a ready config"
+        "--config", metavar="FILE", help="config of the comparison: a path or a ready config"
     )
     source.add_argument(
         "--runs",
         nargs="+",
         metavar="[NAME=]FOLDER",
-        help="runs that `fit` has made; those that differ in their seed alone are one arm",
+        help="folders of existing runs; runs that differ only in their seed are one arm",
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", help="for all runs and results (default: runs/NAME)"
+        "--output", metavar="FOLDER", help="folder of all runs and results (default: runs/NAME)"
     )
-    parser.add_argument("--baseline", metavar="NAME", help="arm of reference, with --runs")
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="arm to compare all others with, with --runs"
+    )
     parser.add_argument(
         "--contrast",
         nargs=2,
         action="append",
         default=[],
         metavar=("ONE", "OTHER"),
-        help="two more arms to compare, with --runs; may be repeated",
+        help="two further arms to compare, with --runs; can be repeated",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--parallel", type=int, default=1, metavar="N", help="runs at once (default: %(default)s)"
+        "--parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of runs at a time (default: %(default)s)",
     )
     how.add_argument(
         "--devices",
         metavar="0,1,...",
-        help="GPUs, of which each runs one arm at a time; for runs of one device each",
+        help="GPUs, each of which trains one run at a time; for runs that use a single device",
     )
     return parser

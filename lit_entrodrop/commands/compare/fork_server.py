@@ -2,9 +2,9 @@
 
 import signal
 
-import lit_entrodrop.cli.lit_cli
-import lit_entrodrop.commands.compare.child  # noqa: F401
-
 # The server must outlive its children, and ends with `compare`.
-for signum in (signal.SIGTERM, signal.SIGHUP):
+for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(signum, signal.SIG_IGN)
+
+import lit_entrodrop.cli.lit_cli  # noqa: E402
+import lit_entrodrop.commands.compare.child  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""What a finished run has come to, in numbers."""
+"""Metrics of a finished run."""
 
 import re
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ Documents = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run has come to.
+class RunResult:
+    """Metrics of a run.
 
     Args:
-        folder: of the run.
-        values: by name: ``best/loss``, at the lowest validation loss after training began,
-            ``last/loss``, at the end, and so on.
-        documents: summed nats and tokens of each document, ``[D]`` each, by the name of a loss;
-            empty if the run has kept none.
-        total_steps: optimizer steps done.
+        folder: Folder of the run.
+        values: Values by name, such as ``best/loss``, at the lowest validation loss after training
+            began, and ``last/loss``, at the end.
+        documents: Summed loss in nats and number of tokens of each document, ``[D]`` each, by the
+            name of the loss; empty if the run has saved none.
+        total_steps: Number of optimizer steps done.
     """
 
     folder: Path
@@ -47,16 +47,16 @@ class Result:
     total_steps: int
 
 
-def measure(folder: Path, split: str = "validation") -> Result:
-    """Read what a run has come to.
+def measure(folder: Path, split: str = "validation") -> RunResult:
+    """Read the metrics of a run.
 
     Args:
-        folder: of a finished run.
-        split: on which losses are told: ``validation``, or ``test`` if both its best and its last
+        folder: Folder of a finished run.
+        split: Split of the losses: ``validation``, or ``test`` if both the best and the last
             checkpoint were evaluated on it.
 
     Raises:
-        ValueError: if the run has not validated, or was not evaluated on the split.
+        ValueError: If the run has no validation loss, or was not evaluated on the split.
     """
     metrics = read_metrics(folder)
     evaluated, names = evaluated_rows(metrics, folder), _losses(folder, metrics)
@@ -73,21 +73,22 @@ def measure(folder: Path, split: str = "validation") -> Result:
             losses = {name: float(row.get(f"val/{name}", np.nan)) for name in names}
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
-        values |= _beside_losses(moment, row, metrics, split)
+        values |= _further_values(moment, row, metrics, split)
     values |= {"best_epoch": float(rows["best"]["passes"])}
     values |= {"drop_rate": mean_drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
-    return Result(folder, finite, documents, int(metrics.index[-1]))
+    return RunResult(folder, finite, documents, int(metrics.index[-1]))
 
 
 def checkpoint_steps(folder: Path) -> dict[str, int]:
-    """Return the steps of the best checkpoint and of the last.
+    """Return the steps of the best and of the last checkpoint.
 
-    The last may come after validation, and the best need not be that of the lowest validation loss:
-    with a step half done, none is kept. Without checkpoints, they are those that were logged.
+    The last checkpoint may be later than the last validation. The best one need not be at the
+    lowest validation loss, as no checkpoint is saved within an optimizer step. Without
+    checkpoints, the steps are those of the logged metrics.
 
     Raises:
-        ValueError: if the run has not validated since training began.
+        ValueError: If the run has no validation loss after training began.
     """
     metrics = read_metrics(folder)
     return _checkpoint_steps(folder, metrics, evaluated_rows(metrics, folder))
@@ -101,13 +102,13 @@ def _checkpoint_steps(
 
 
 def are_tested(folder: Path) -> bool:
-    """Tell whether the best and the last checkpoint of a run were evaluated on the test split."""
+    """Return whether the best and the last checkpoint were evaluated on the test split."""
     steps = checkpoint_steps(folder).values()
     return all(evaluation_path(folder, step, "test").exists() for step in steps)
 
 
 def seconds_per_step(folder: Path) -> float:
-    """Return the median time of an optimizer step, NaN if the run has kept none."""
+    """Return the median time of an optimizer step in seconds, NaN if unknown."""
     try:
         return float(whole_rows(read_throughput(folder))["seconds_per_step"].median())
     except (ValueError, LookupError):
@@ -115,7 +116,7 @@ def seconds_per_step(folder: Path) -> float:
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
-    """Return the hashes of the splits that a run was trained and evaluated on, by their names."""
+    """Return the hash of each split that a run was trained or evaluated on, by name."""
     found = _info(folder).get("fingerprints")
     known = found if isinstance(found, dict) else {}
     return {str(name): str(value) for name, value in known.items()}
@@ -136,13 +137,13 @@ def evaluated_rows(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
     if evaluated.empty:
         raise ValueError(
             f"run: expected a validation loss after training in {folder}, found none: set "
-            "data.validation, and train for an epoch at least"
+            "data.validation and train for at least one epoch"
         )
     return evaluated
 
 
 def _losses(folder: Path, metrics: pd.DataFrame) -> list[str]:
-    """Name the losses in the order in which evaluations keep them."""
+    """Return the names of the losses in the order of the columns of an evaluation."""
     kept = _info(folder).get("buckets")
     names = kept.get("names") if isinstance(kept, dict) else None
     return ["loss", *(f"loss_{bucket}_entropy" for bucket in names or bucket_names(metrics))]
@@ -194,10 +195,10 @@ def _evaluation(folder: Path, step: int, split: str) -> Evaluation | None:
     return Evaluation.load(path) if path.exists() else None
 
 
-def _beside_losses(
+def _further_values(
     moment: str, row: pd.Series, metrics: pd.DataFrame, split: str
 ) -> dict[str, float]:
-    # `test` leaves the losses of documents, not other metrics.
+    # `test` saves the losses of documents, not other metrics.
     compared = [n for n, each in all_token_metrics().items() if each.compared and n != "loss"]
     others = {name: f"val/{name}" for name in compared if split == "validation"}
     values = {

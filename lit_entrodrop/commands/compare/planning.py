@@ -1,4 +1,4 @@
-"""The runs of a comparison, each with the whole config that `fit` would use."""
+"""Runs of a comparison, each with the complete config for `fit`."""
 
 import hashlib
 import io
@@ -8,16 +8,15 @@ from contextlib import redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.cli.messages import one_line
-from lit_entrodrop.commands.compare.settings import Arm, Config, Settings, Strength
+from lit_entrodrop.commands.compare.settings import Arm, ComparisonSettings, Config, Strength
 
-# What decides neither what is learned nor what is measured.
+# Settings that change neither training nor measurements.
 WITHOUT_EFFECT = (
     "ckpt_path",
     "trainer.default_root_dir",
@@ -28,8 +27,8 @@ WITHOUT_EFFECT = (
     "data.cache_dir",
     "model.cache_dir",
 )
-# What makes an arm. All else is shared, also how a run is measured: else a difference would not be
-# due to the arm.
+# Settings that an arm may change. All arms share the others, including those of the measurements:
+# otherwise a difference would not be due to the arm.
 OF_AN_ARM = (
     "model.regularizers",
     "model.optimizer",
@@ -44,14 +43,14 @@ OF_AN_ARM = (
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One fit: an arm with a strength and a seed.
+    """Training run of an arm at one strength and one seed.
 
     Args:
-        arm: its name.
-        strength: the settings that are tried.
-        seed: of data order, masks and random weights.
-        folder: of the run.
-        config: whole config of `fit`.
+        arm: Name of the arm.
+        strength: Settings of the trial, by name.
+        seed: Seed of data order, masks and random weights.
+        folder: Folder of the run.
+        config: Complete config for `fit`.
     """
 
     arm: str
@@ -62,7 +61,7 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        """Arm, strength and seed in words."""
+        """Arm, strength and seed, for display."""
         return " ".join([self.arm, *filter(None, [trial_name(self.strength)]), f"seed {self.seed}"])
 
     @property
@@ -71,23 +70,21 @@ class PlannedRun:
         return digest(self.config)
 
 
-def plan_runs(settings: Settings, output: Path) -> list[PlannedRun]:
-    """Return all runs of a comparison, the first seed of each arm and strength first.
+def plan_runs(settings: ComparisonSettings, output: Path) -> list[PlannedRun]:
+    """Return all runs of a comparison: those of the first seed, then those of the next.
 
     Args:
-        settings: the comparison.
-        output: folder of all runs.
+        settings: Settings of the comparison.
+        output: Folder of the comparison.
 
     Raises:
-        ValueError: if `fit` would refuse a config, or an arm changes what all must share.
+        ValueError: If `fit` rejects a config, or an arm changes a setting that all must share.
     """
-    with TemporaryDirectory() as temporary:
-        resolver = _Resolver(Path(temporary))
-        configs = [
-            (arm, strength, config)
-            for arm in settings.arms
-            for strength, config in resolver.trials(settings.base, arm)
-        ]
+    configs = [
+        (arm, strength, config)
+        for arm in settings.arms
+        for strength, config in _trials(settings.base, arm)
+    ]
     for arm, _, config in configs[1:]:
         _require_shared(arm.name, config, configs[0][0].name, configs[0][2])
     return [
@@ -98,7 +95,7 @@ def plan_runs(settings: Settings, output: Path) -> list[PlannedRun]:
 
 
 def trial_name(strength: Mapping[str, Any]) -> str:
-    """Name a trial by its settings, short where that is unambiguous.
+    """Name a trial by its settings, without their parents unless that is ambiguous.
 
     >>> trial_name({"curriculum.init_args.max": 0.3}), trial_name({})
     ('max=0.3', '')
@@ -119,20 +116,20 @@ def digest(config: Mapping[str, Any]) -> str:
 
 
 def first_difference(config: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Name the first setting with an effect in which two configs differ, and both values.
+    """Describe the first setting with an effect that differs between two configs.
 
     >>> first_difference({"data": {"seed": 1}}, {"data": {"seed": 2}})
     'data.seed is 1, not 2'
     """
-    ours, theirs = flatten(config), flatten(other)
-    for name in sorted(ours.keys() | theirs):
-        if ours.get(name, "absent") != theirs.get(name, "absent"):
-            return f"{name} is {ours.get(name, 'absent')}, not {theirs.get(name, 'absent')}"
+    own, others = flatten(config), flatten(other)
+    for name in sorted(own.keys() | others):
+        if own.get(name, "absent") != others.get(name, "absent"):
+            return f"{name} is {own.get(name, 'absent')}, not {others.get(name, 'absent')}"
     return None
 
 
 def difference_beyond_arm(config: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Name the first setting in which two configs differ that all arms must share.
+    """Describe the first difference between two configs that an arm may not make.
 
     >>> difference_beyond_arm({"model": {"optimizer": "A"}}, {"model": {"optimizer": "B"}})
     >>> difference_beyond_arm({"model": {"seed": 1}}, {"model": {"seed": 2}})
@@ -142,7 +139,7 @@ def difference_beyond_arm(config: Mapping[str, Any], other: Mapping[str, Any]) -
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the settings that have an effect by their dotted names.
+    """Return the settings that have an effect, by dotted name.
 
     >>> flatten({"model": {"regularizers": [{"class_path": "A"}]}, "ckpt_path": "last"})
     {'model.regularizers.0.class_path': 'A'}
@@ -163,16 +160,16 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def with_strength(config: Mapping[str, Any], strength: Strength, place: str) -> dict[str, Any]:
-    """Return a config with other values of some settings.
+    """Return a copy of a config with other values of some settings.
 
     Args:
-        config: whole config of `fit`.
-        strength: values by names, from ``model.`` on or from the ``init_args`` of the last
-            regularizer on.
-        place: where the names stand, for errors.
+        config: Complete config for `fit`.
+        strength: Values by dotted name. A name starts with ``model.`` or is relative to the
+            ``init_args`` of the last regularizer.
+        place: Name of the setting with the strengths, for errors.
 
     Raises:
-        ValueError: if there is no such setting.
+        ValueError: If a setting does not exist.
     """
     changed = deepcopy(dict(config))
     for name, value in strength.items():
@@ -196,8 +193,10 @@ def _set(settings: Any, name: str, value: Any, place: str) -> None:
     for parent in parents:
         settings = settings.get(parent) if isinstance(settings, dict) else None
     if not isinstance(settings, dict) or last not in settings:
-        known = ", ".join(settings) if isinstance(settings, dict) else "no settings"
-        raise ValueError(f"{place}: expected a setting that there is, found {known}: correct it")
+        known = ", ".join(settings) if isinstance(settings, dict) else "there are none"
+        raise ValueError(
+            f"{place}: expected an existing setting ({known}), got {name}: correct the name"
+        )
     settings[last] = value
 
 
@@ -215,7 +214,7 @@ def _require_shared(
 ) -> None:
     if difference := difference_beyond_arm(config, other_config):
         raise ValueError(
-            f"arms.{arm}: expected everything but {', '.join(OF_AN_ARM)} as in {other}, but "
+            f"arms.{arm}: expected all settings except {', '.join(OF_AN_ARM)} as in {other}, but "
             f"{difference}: set it in `base`"
         )
 
@@ -229,31 +228,23 @@ def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class _Resolver:
+def _trials(base: Sequence[Config], arm: Arm) -> Iterator[tuple[Strength, dict[str, Any]]]:
+    config = _resolve([*base, *arm.configs], f"arms.{arm.name}")
+    setting = f"arms.{arm.name}.strengths"
+    for strength in arm.trials:
+        tried = with_strength(config, strength, setting)
+        yield strength, _resolve([tried], setting) if strength else config
+
+
+def _resolve(configs: Sequence[Config], setting: str) -> dict[str, Any]:
     """Compose configs as `fit` does."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def trials(self, base: Sequence[Config], arm: Arm) -> Iterator[tuple[Strength, dict[str, Any]]]:
-        config = self._resolve([*base, *arm.configs], f"arms.{arm.name}")
-        for strength in arm.trials:
-            place = f"arms.{arm.name}.strengths"
-            tried = with_strength(config, strength, place)
-            yield strength, self._resolve([tried], place) if strength else config
-
-    def _resolve(self, configs: Sequence[Config], place: str) -> dict[str, Any]:
-        files = [self._file(number, config) for number, config in enumerate(configs)]
-        said = io.StringIO()
-        try:
-            with redirect_stderr(said):
-                return resolved_config([word for file in files for word in ("--config", file)])
-        except SystemExit:
-            raise ValueError(f"{place}: {one_line(said.getvalue())}") from None
-
-    def _file(self, number: int, config: Config) -> str:
-        if isinstance(config, str):
-            return config
-        path = self._folder / f"{number}.yaml"
-        path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-        return str(path)
+    arguments = [
+        f"--config={config if isinstance(config, str) else yaml.safe_dump(dict(config))}"
+        for config in configs
+    ]
+    message = io.StringIO()
+    try:
+        with redirect_stderr(message):
+            return resolved_config(arguments)
+    except SystemExit:
+        raise ValueError(f"{setting}: {one_line(message.getvalue())}") from None

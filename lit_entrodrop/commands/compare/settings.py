@@ -1,4 +1,4 @@
-"""What a comparison consists of, as its config file says."""
+"""Settings of a comparison, from its config file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from lit_entrodrop.cli.config_files import find_config
 Config = str | Mapping[str, Any]
 Strength = dict[str, Any]
 NAME = re.compile(r"\w[\w .+-]*")
-# What a comparison writes beside the folders of its arms.
+# Names of files and folders that a comparison writes next to the folders of its arms.
 RESERVED = {"lock", "figures", "report.html", "comparison.json"}
 KEYS = {"title", "base", "arms", "seeds", "baseline", "contrasts", "output"}
 ARM_KEYS = {"configs", "strengths"}
@@ -25,10 +25,10 @@ class Arm:
     """One way of training.
 
     Args:
-        name: of it.
-        configs: what it adds to the base: config files and mappings, as for `fit`.
-        strengths: values to try of each setting. A setting is named from the ``init_args`` of the
-            arm's last regularizer on, or from ``model.`` on.
+        name: Name of the arm.
+        configs: Config files and mappings that the arm adds to the base, as for `fit`.
+        strengths: Values to try for each setting. The name of a setting starts with ``model.`` or
+            is relative to the ``init_args`` of the arm's last regularizer.
 
     >>> Arm("a", strengths={"curriculum": [0.1, 0.2], "granularity": ["row"]}).trials[1]
     {'curriculum': 0.2, 'granularity': 'row'}
@@ -40,7 +40,7 @@ class Arm:
 
     @property
     def trials(self) -> list[Strength]:
-        """Every combination of strengths; a single, empty one without any."""
+        """All combinations of strengths; a single, empty one if there are no strengths."""
         return [dict(zip(self.strengths, each, strict=True)) for each in self._combinations()]
 
     def _combinations(self) -> list[tuple[Any, ...]]:
@@ -48,17 +48,17 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """A comparison.
+class ComparisonSettings:
+    """Settings of a comparison.
 
     Args:
-        base: config files and mappings that all arms share, as for `fit`.
-        arms: what is compared.
-        seeds: each arm is trained with each.
-        baseline: name of the arm that all others are compared with.
-        contrasts: further pairs of names to compare.
-        title: stands above the results.
-        output: folder of all runs.
+        base: Config files and mappings that all arms share, as for `fit`.
+        arms: Arms to compare.
+        seeds: Seeds with which each arm is trained.
+        baseline: Name of the arm that all others are compared with.
+        contrasts: Further pairs of arm names to compare.
+        title: Title of the results.
+        output: Folder of all runs and results.
     """
 
     base: tuple[Config, ...]
@@ -70,34 +70,32 @@ class Settings:
     output: str | None = None
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path) -> ComparisonSettings:
     """Read and check the config of a comparison.
 
     Args:
-        path: a YAML file, or the name of a ready config.
+        path: Path to a YAML file, or name of a ready config.
 
     Raises:
-        ValueError: if it is wrong, saying what was expected and what came.
+        ValueError: If the config is wrong.
     """
     file = find_config(str(path), Path())
     try:
         content = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(
-            f"config: expected YAML in {file}, got what cannot be read: {error}"
-        ) from error
+        raise ValueError(f"config: expected YAML in {file}, got something else: {error}") from error
     return parse_settings(content, file.parent)
 
 
-def parse_settings(content: Any, folder: Path = Path()) -> Settings:
-    """Check what the config file of a comparison holds.
+def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
+    """Check the content of a comparison's config file.
 
     Args:
-        content: the parsed file.
-        folder: where it lies, in which the files that it names are looked for too.
+        content: Parsed YAML.
+        folder: Folder of the file, in which the files that it names are also searched.
 
     Raises:
-        ValueError: if it is wrong, saying what was expected and what came.
+        ValueError: If the config is wrong.
 
     >>> content = {"base": ["base.yaml"], "arms": {"plain": [], "mine": [{"model": {}}]}}
     >>> settings = parse_settings(content)
@@ -111,17 +109,17 @@ def parse_settings(content: Any, folder: Path = Path()) -> Settings:
     )
     names = [arm.name for arm in arms]
     if len(arms) < 2:
-        raise ValueError(f"arms: expected at least two, got {names}: add what to compare with")
+        raise ValueError(f"arms: expected at least two, got {names}: add an arm to compare with")
     _require_equal_grids(arms)
     base = _configs(given.get("base"), "base", folder)
     if not base:
         raise ValueError(
-            "base: expected a list of config files or mappings that all arms share, got none: name "
+            "base: expected a list of config files or mappings that all arms share, got none: set "
             "model and data as for `fit`"
         )
     default = "plain" if "plain" in names else names[0]
     output = given.get("output")
-    return Settings(
+    return ComparisonSettings(
         base,
         arms,
         _seeds(given.get("seeds", [0])),
@@ -135,28 +133,29 @@ def parse_settings(content: Any, folder: Path = Path()) -> Settings:
 def _arm(name: str, value: Any, folder: Path) -> Arm:
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"arms: expected a name that can be a folder's, got {name!r}: use letters, digits and _"
+            f"arms: expected a name that is valid for a folder, got {name!r}: use letters, digits "
+            "and _"
         )
     if name.casefold() in RESERVED:
         raise ValueError(
-            f"arms: expected other names than {', '.join(sorted(RESERVED))}, as the comparison "
-            f"writes files so called, got {name}: call the arm something else"
+            f"arms: expected names other than {', '.join(sorted(RESERVED))}, which are files of "
+            f"the comparison, got {name}: rename the arm"
         )
     place = f"arms.{name}"
     if not isinstance(value, Mapping):
         return Arm(name, _configs(value, place, folder))
     if not value.keys() <= ARM_KEYS:
         raise ValueError(
-            f"{place}: expected a list of config files and mappings, or one under `configs` beside "
-            f"`strengths`, got the keys {sorted(map(str, value))}: put a mapping for `fit` into a "
-            "list"
+            f"{place}: expected a list of config files and mappings, or a mapping with `configs` "
+            f"and `strengths`, got the keys {sorted(map(str, value))}: put a mapping for `fit` "
+            "into a list"
         )
     strengths = _mapping(value.get("strengths") or {}, f"{place}.strengths")
     for setting, values in strengths.items():
         if not isinstance(values, list) or not values or any(values.count(v) > 1 for v in values):
             raise ValueError(
                 f"{place}.strengths.{setting}: expected a list of different values, got {values}: "
-                "write [0.3, 0.6], say"
+                "write for example [0.3, 0.6]"
             )
     return Arm(name, _configs(value.get("configs"), place, folder), dict(strengths))
 
@@ -166,7 +165,7 @@ def _configs(value: Any, place: str, folder: Path) -> tuple[Config, ...]:
     for each in given:
         if not isinstance(each, str | Mapping):
             raise ValueError(
-                f"{place}: expected config files or mappings, got {each!r}: quote names of files"
+                f"{place}: expected config files or mappings, got {each!r}: quote file names"
             )
     return tuple(
         str(find_config(each, folder)) if isinstance(each, str) else each for each in given
@@ -176,10 +175,10 @@ def _configs(value: Any, place: str, folder: Path) -> tuple[Config, ...]:
 def _require_equal_grids(arms: Sequence[Arm]) -> None:
     counts = {arm.name: len(arm.trials) for arm in arms if arm.strengths}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(
-            "strengths: expected the same number of trials for all arms that have a grid, as the "
-            f"best of more looks better by chance, got {told}: give each as many values"
+            "strengths: expected the same number of trials for all arms with a grid, as the best "
+            f"of more trials looks better by chance, got {found}: give each as many values"
         )
 
 
@@ -200,7 +199,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
     whole = [isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds]
     if not seeds or not all(whole) or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"seeds: expected different whole numbers from 0 on, got {value}: write [0, 1, 2], say"
+            f"seeds: expected different integers >= 0, got {value}: write for example [0, 1, 2]"
         )
     return tuple(seeds)
 

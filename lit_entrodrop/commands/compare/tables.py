@@ -1,4 +1,4 @@
-"""What a comparison has found, on the terminal."""
+"""Results of a comparison on the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,37 +7,41 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lit_entrodrop.commands.report.comparison_conclusion import headline
 from lit_entrodrop.commands.report.formatting import NOTHING, by_group, difference, number, title
 
 STYLES = {"better": "green", "worse": "red"}
 
 
 def show(comparison: Mapping[str, Any], console: Console) -> None:
-    """Print the table, the verdicts and the notes.
+    """Print the verdict, the table, the contrasts and the notes.
 
     Args:
-        comparison: what ``comparison.json`` keeps.
-        console: where to.
+        comparison: Content of ``comparison.json``.
+        console: Console to print to.
     """
+    console.print(f"{headline(comparison)}.", style="bold", markup=False, highlight=False)
     console.print(table(comparison))
+    # The table has the differences from the baseline.
     for contrast in comparison["contrasts"]:
-        console.print(f"• {contrast['sentence']}", markup=False, highlight=False)
+        if contrast["is_contrast"]:
+            console.print(contrast["sentence"], markup=False, highlight=False)
     for note in comparison["notes"]:
-        console.print(note, style="dim", markup=False, highlight=False)
+        console.print(f"• {note}", style="dim", markup=False, highlight=False)
 
 
 def table(comparison: Mapping[str, Any]) -> Table:
-    """Lay out all values, a column for each arm.
+    """Return a table of all metrics, with a column for each arm.
 
     Args:
-        comparison: what ``comparison.json`` keeps.
+        comparison: Content of ``comparison.json``.
     """
     arms = comparison["arms"]
     result = Table(
         title=f"{escape(comparison['title'])}: loss in nats per token on the "
         f"{comparison['split']} split, mean over seeds",
-        caption=f"beside a mean its difference to {escape(comparison['baseline'])}, of losses "
-        "with the 95 % interval",
+        caption=f"Next to a mean: its difference from {escape(comparison['baseline'])}, of losses "
+        "with the 95% interval",
     )
     result.add_column("")
     for name, arm in arms.items():

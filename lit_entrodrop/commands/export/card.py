@@ -1,4 +1,4 @@
-"""The model card: what the model is, how it was trained, how well it does, what is not known."""
+"""Model card: base model, training, evaluation and limitations."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -27,13 +27,13 @@ def write_card(
     """Write ``README.md``.
 
     Args:
-        folder: to write it to.
-        name: of the model.
-        ckpt_path: the checkpoint; if it still lies in its run's folder, the card tells the losses
-            and the config of the run.
-        checkpoint: what it holds.
-        lm: of the model.
-        adapters: whether the folder holds LoRA adapters alone.
+        folder: Output folder.
+        name: Name of the model.
+        ckpt_path: Path to the checkpoint. If it is still in the folder of its run, the card has
+            the losses and the config of the run.
+        checkpoint: Content of the checkpoint.
+        lm: Config of the model.
+        adapters: Whether the folder contains only LoRA adapters.
     """
     run = ckpt_path.absolute().parent.parent
     facts = checkpoint.get("provenance", {})
@@ -47,7 +47,7 @@ def write_card(
             *_section("Training", _training(checkpoint, lm, facts)),
             *_section("Regularizers", _regularizers(facts)),
             *_section("Config of the run", _config(run / CONFIG)),
-            *_section("What is not known", _unknown()),
+            *_section("Limitations", _unknown()),
         ]
     )
     head = _metadata(name, lm, losses, adapters).to_yaml()
@@ -115,7 +115,7 @@ def _use(name: str, lm: LMConfig, adapters: bool) -> str:
 def _losses(
     run: Path, checkpoint: dict[str, Any], facts: dict[str, Any]
 ) -> Iterator[tuple[str, tuple[int, float]]]:
-    """Yield optimizer step and validation loss of what is told."""
+    """Yield a name, with the optimizer step and the validation loss there."""
     if LOSS in facts.get("metrics", {}):
         yield "this checkpoint", (checkpoint["global_step"], facts["metrics"][LOSS])
     if (run / FILE_NAME).is_file():
@@ -127,16 +127,16 @@ def _losses(
 
 def _evaluation(losses: dict[str, tuple[int, float]], ckpt_path: Path) -> str:
     if not losses:
-        return "The checkpoint holds no validation loss."
+        return "The checkpoint contains no validation loss."
     rows = [
         (name, f"{step:,}", f"{loss:.4f}", f"{math.exp(loss):.2f}")
         for name, (step, loss) in losses.items()
     ]
     table = _table(("", "step", "loss (nats per token)", "perplexity"), rows)
     return (
-        f"{table}\n\nOn the validation split of the run, clean input, as last measured before the "
-        "checkpoint was written. Where the best checkpoint was chosen by this loss, the loss of "
-        "new text is higher."
+        f"{table}\n\nOn the validation split of the run, without regularizers, at the last "
+        "evaluation before the checkpoint was written. If the checkpoint was selected by this "
+        "loss, expect a higher loss on new text."
     )
 
 
@@ -177,20 +177,20 @@ def _config(file: Path) -> str | None:
         return None
     config = settings_of(yaml.safe_load(file.read_text()))
     text = _fenced("yaml", _yaml(config))
-    return f"Paths are told without their folders.\n\n<details>\n\n{text}\n\n</details>"
+    return f"Paths are shown without their folders.\n\n<details>\n\n{text}\n\n</details>"
 
 
 def _unknown() -> str:
     return (
-        "This card was written from what the run has left. It does not know where the text of the "
-        "corpus comes from, under which licences text and base model stand, nor what the model "
-        "does besides predicting that text: it was not tested for safety, bias or facts."
+        "This card was written from the files of the run. The origin of the corpus and the "
+        "licences of corpus and base model are unknown. The model was evaluated only on predicting "
+        "held-out text, not on safety, bias or factual accuracy."
     )
 
 
 def _settings(values: dict[str, Any], without: tuple[str, ...]) -> str:
-    told = {name: value for name, value in values.items() if name not in without}
-    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+    shown = {name: value for name, value in values.items() if name not in without}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
 
 
 def _one_line(thing: dict[str, Any] | None) -> str:

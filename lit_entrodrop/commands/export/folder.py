@@ -1,4 +1,4 @@
-"""Write the folder: weights, config, tokenizer and card, all of it or nothing."""
+"""Atomic writing of a Hugging Face folder: weights, config, tokenizer and model card."""
 
 import os
 import tempfile
@@ -26,25 +26,26 @@ def export(
     dtype: DType | None = None,
     max_shard_size: str = "5GB",
 ) -> Path:
-    """Write a checkpoint as a Hugging Face folder: safetensors, config, tokenizer, model card.
+    """Convert a checkpoint to a Hugging Face folder: safetensors, config, tokenizer, model card.
 
     Needs no GPU, and host memory for one copy of the weights (more for a mixture of experts). The
-    checkpoint may be of any strategy; that of DeepSpeed is read without DeepSpeed.
+    checkpoint may be of any strategy. One of DeepSpeed is read without DeepSpeed.
 
     Args:
-        ckpt_path: the ``.ckpt`` file, or the folder that FSDP or DeepSpeed wrote.
-        output: the folder to write; must not exist or be empty.
-        merge_lora: merge LoRA adapters into the weights; otherwise write the adapters alone, for
-            peft to load beside the base model.
-        dtype: dtype of the written weights; by default ``lm.dtype``, in which they were held.
-        max_shard_size: weights that are larger are cut into several files of at most this size.
+        ckpt_path: Path to the ``.ckpt`` file, or to the folder that FSDP or DeepSpeed wrote.
+        output: Path to the output folder, which must be new or empty.
+        merge_lora: Whether to merge LoRA adapters into the weights. Otherwise only the adapters are
+            written, for peft to load together with the base model.
+        dtype: Dtype of the written weights. Default: ``lm.dtype``, in which they were stored.
+        max_shard_size: Maximum size of a file; larger weights are split into several files.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: if the checkpoint is none of ours or damaged, or the folder holds something.
-        OSError: if the folder cannot be written, as on a full disk; nothing is left of it.
+        ValueError: If the checkpoint is damaged or was not written by `fit`, or the folder is not
+            empty.
+        OSError: If the folder cannot be written, as on a full disk. Nothing is left of it.
     """
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -58,13 +59,13 @@ def export(
     whole = lm.lora is None or merge_lora
     model = _whole_model(checkpoint, lm) if whole else _adapters(checkpoint, lm)
     if dtype is not None:
-        # Adapters were merged in their own precision.
+        # After merging, which is done in the precision of the adapters.
         cast(Any, model).to(getattr(torch, dtype))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # A reader of the folder sees all of it or nothing.
+    # The folder appears complete or not at all.
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         complete = Path(temporary) / "model"
-        # peft would ask the hub whether the vocabulary has grown; it never has.
+        # peft would ask the hub whether the vocabulary was extended, which training never does.
         options = {"max_shard_size": max_shard_size} if whole else {"save_embedding_layers": False}
         try:
             with transformers_progress():
@@ -80,7 +81,7 @@ def export(
 
 
 def _share(folder: Path) -> None:
-    # safetensors makes files that no one else may read, whatever the user's umask says.
+    # safetensors ignores the umask and makes files that no other user can read.
     umask = os.umask(0)
     os.umask(umask)
     for file in folder.iterdir():
@@ -114,7 +115,7 @@ def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
 
 
 def _generation_config(lm: LMConfig) -> GenerationConfig | None:
-    """Return the base model's own, if it has one and is still where it was."""
+    """Return that of the base model, if it has one and can still be found."""
     if lm.pretrained is None:
         return None
     try:

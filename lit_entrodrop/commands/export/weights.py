@@ -1,4 +1,4 @@
-"""The model of a checkpoint, around its weights, of which there is one copy at most."""
+"""Model of a checkpoint, built around at most one copy of its weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,18 +19,18 @@ PREFIX = "causal_lm."
 def restore_model(
     checkpoint: dict[str, Any], lm: LMConfig, wanted: Callable[[str], bool] = lambda name: True
 ) -> CausalLM:
-    """Build the model of a checkpoint and give it its weights, one by one.
+    """Build the model of a checkpoint and load its weights one by one.
 
     Args:
-        checkpoint: what :func:`~lit_entrodrop.runs.checkpoints.reading.read_checkpoint` returned.
-        lm: of the model.
-        wanted: tells by its name whether a weight is needed; others stay without content.
+        checkpoint: Checkpoint from :func:`~lit_entrodrop.runs.checkpoints.reading.read_checkpoint`.
+        lm: Config of the model.
+        wanted: Returns whether a weight is needed, by its name; others stay on the meta device.
 
     Returns:
         The model in eval mode, each weight in the dtype in which it was trained.
 
     Raises:
-        ValueError: if the checkpoint lacks a wanted weight or has others than the model.
+        ValueError: If the checkpoint lacks a wanted weight or has weights that the model lacks.
     """
     causal_lm = _build_empty(checkpoint["hf_config"], lm)
     weights: Mapping[str, Tensor] = checkpoint["state_dict"]
@@ -44,13 +44,13 @@ def restore_model(
 
 def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
     config = AutoConfig.for_model(**hf_config)
-    # What models compute when they are built, such as rotary frequencies, is in no checkpoint.
+    # Checkpoints do not contain the buffers computed at build time, such as rotary frequencies.
     with init_empty_weights(include_buffers=False):
         # A checkpoint must not choose an attention that Transformers would download.
         hf_model = AutoModelForCausalLM.from_config(
             config, dtype=getattr(torch, lm.dtype), attn_implementation="eager"
         )
-        # Nothing is run.
+        # The model is never run.
         idle = replace(
             lm, head="naive", activation_checkpointing=False, compile=False, dropout=None
         )
@@ -60,9 +60,9 @@ def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
 
 
 def _own_tensors(causal_lm: CausalLM) -> dict[str, Tensor]:
-    """Return parameters and persistent buffers by name, tied ones once."""
+    """Return parameters and persistent buffers by name, tied ones only once."""
     tensors = causal_lm.state_dict(keep_vars=True)
-    # Of tied ones, the first name stays.
+    # Tied tensors keep their first name.
     once = {id(tensor): name for name, tensor in reversed(tensors.items())}
     return {name: tensors[name] for name in once.values()}
 
@@ -72,8 +72,8 @@ def _refuse_surplus(weights: Mapping[str, Tensor], causal_lm: CausalLM) -> None:
     if surplus := sorted(name for name in weights if name.startswith(PREFIX) and name not in own):
         raise ValueError(
             f"ckpt_path: expected the weights of {causal_lm.unwrapped.config.model_type}, got "
-            f"{len(surplus)} others, the first {surplus[0]}: was it written with another version "
-            "of Transformers?"
+            f"{len(surplus)} others, the first {surplus[0]}: export it with the version of "
+            "Transformers that wrote it"
         )
 
 
@@ -81,13 +81,13 @@ def _find(weights: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor:
     if PREFIX + name not in weights:
         raise ValueError(
             f"ckpt_path: expected a checkpoint of the whole model, got one without {name}: if it "
-            "holds adapters alone, export them by --merge_lora false"
+            "contains only adapters, export them with --merge_lora false"
         )
     weight = weights[PREFIX + name]
     if weight.shape != own.shape:
         raise ValueError(
             f"ckpt_path: expected {name} of shape {tuple(own.shape)}, got {tuple(weight.shape)}: "
-            "was it written with another version of Transformers?"
+            "export it with the version of Transformers that wrote it"
         )
     return weight.to(own.dtype)
 

@@ -36,14 +36,19 @@ def conclude_comparison(
         location: Folder of the comparison, as commands name it.
     """
     if not comparison["contrasts"]:
-        headline = "Nothing is compared: there is only one arm"
-        return Conclusion(headline, "A comparison needs at least two arms.")
+        nothing = "Nothing is compared: there is only one arm"
+        return Conclusion(nothing, "A comparison needs at least two arms.")
     return Conclusion(
-        _headline(comparison), _summary(comparison, runs), _next_steps(comparison, runs, location)
+        headline(comparison), _summary(comparison, runs), _next_steps(comparison, runs, location)
     )
 
 
-def _headline(comparison: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
+    """State the finding in a line, for the page and the terminal.
+
+    Args:
+        comparison: Content of ``comparison.json``, with at least one pair of arms.
+    """
     contrasts = _against_baseline(comparison)
     total, baseline = len(contrasts), contrasts[0]["against"]
     at_best: dict[str, list[str]] = {}

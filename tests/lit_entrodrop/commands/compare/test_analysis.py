@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.analysis import Trial, choose, estimate, find_differences, pairs
-from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, Result
-from lit_entrodrop.commands.compare.results import Subject, judge, to_json
+from lit_entrodrop.commands.compare.analysis import (
+    ArmTrial,
+    estimate,
+    find_differences,
+    pair_trials,
+    select_trials,
+)
+from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, RunResult
+from lit_entrodrop.commands.compare.results import ComparisonInputs, judge, to_json
 from lit_entrodrop.commands.compare.tables import show
 
 SEEDS = range(5)
@@ -18,33 +24,35 @@ NOISE = np.random.default_rng(0).normal(0, 0.01, (3, len(SEEDS)))
 SHARED = np.random.default_rng(1).normal(0, 0.05, len(SEEDS))
 
 
-def result(loss: float, validation: float | None = None, **values: float) -> Result:
+def result(loss: float, validation: float | None = None, **values: float) -> RunResult:
     found = {BEST_VALIDATION: loss if validation is None else validation, "best/loss": loss}
-    return Result(Path("no/such/run"), {**found, "last/loss": loss + 0.1, **values}, {}, 100)
+    return RunResult(Path("no/such/run"), {**found, "last/loss": loss + 0.1, **values}, {}, 100)
 
 
-def trial(arm: str, level: float, row: int, strength: Mapping[str, Any] = {}, **v: float) -> Trial:
+def trial(
+    arm: str, level: float, row: int, strength: Mapping[str, Any] = {}, **v: float
+) -> ArmTrial:
     losses = level + SHARED + NOISE[row]
-    return Trial(arm, dict(strength), {s: result(float(losses[s]), **v) for s in SEEDS})
+    return ArmTrial(arm, dict(strength), {s: result(float(losses[s]), **v) for s in SEEDS})
 
 
-def with_documents(arm: str, nll: Any, tokens: Any) -> Trial:
+def with_documents(arm: str, nll: Any, tokens: Any) -> ArmTrial:
     documents = {"best/loss": (np.asarray(nll, float), np.asarray(tokens))}
     loss = float(np.sum(nll) / np.sum(tokens))
     values = {BEST_VALIDATION: loss, "best/loss": loss}
-    return Trial(arm, {}, {0: Result(Path("no/such/run"), values, documents, 100)})
+    return ArmTrial(arm, {}, {0: RunResult(Path("no/such/run"), values, documents, 100)})
 
 
-def judged(trials: list[Trial], **settings: Any) -> dict[str, Any]:
+def judged(trials: list[ArmTrial], **settings: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = {"contrasts": (), "split": "test"}
-    return judge(Subject("t", "plain", trials=trials, **{**defaults, **settings}), Path())
+    return judge(ComparisonInputs("t", "plain", trials=trials, **{**defaults, **settings}), Path())
 
 
 def test_clear_differences_are_told() -> None:
     trials = [trial("plain", 3.8, 0), trial("good", 3.6, 1), trial("bad", 4.0, 2)]
     arms = judged(trials)["arms"]
     assert [arms[name]["verdict"] for name in arms] == [None, "better", "worse"]
-    told = "good is better than plain at their best epochs; the loss differs by -0.19"
+    told = "good is better than plain at the best epoch, difference -0.19"
     assert arms["good"]["sentence"].startswith(told)
 
 
@@ -56,10 +64,12 @@ def test_none_is_shown_between_equals() -> None:
 def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
     levels = {"a": 3.786, "b": 3.5}
     alone = find_differences(
-        pairs(t := [trial("plain", 3.8, 0), trial("a", levels["a"], 1)], choose(t), "plain", [])
+        pair_trials(
+            t := [trial("plain", 3.8, 0), trial("a", levels["a"], 1)], select_trials(t), "plain", []
+        )
     )
     many = [*t, trial("b", levels["b"], 2)]
-    together = find_differences(pairs(many, choose(many), "plain", [("b", "a")]))
+    together = find_differences(pair_trials(many, select_trials(many), "plain", [("b", "a")]))
     assert len(together) == 3
     own, corrected = alone[0]["best/loss"], together[0]["best/loss"]
     assert own.p_corrected == own.estimate.p_value == corrected.estimate.p_value
@@ -85,9 +95,9 @@ def test_pair_that_is_asked_for_twice_counts_once() -> None:
 
 
 def test_choice_is_by_validation() -> None:
-    lucky = Trial("a", {"x": 1}, {0: result(3.0, validation=3.9)})
-    honest = Trial("a", {"x": 2}, {0: result(3.5, validation=3.6)})
-    assert choose([lucky, honest])["a"] is honest
+    lucky = ArmTrial("a", {"x": 1}, {0: result(3.0, validation=3.9)})
+    honest = ArmTrial("a", {"x": 2}, {0: result(3.5, validation=3.6)})
+    assert select_trials([lucky, honest])["a"] is honest
 
 
 def test_control_is_compared_at_its_best_and_at_the_same_strength() -> None:
@@ -102,10 +112,10 @@ def test_control_is_compared_at_its_best_and_at_the_same_strength() -> None:
     own_best, matched = [each for each in told["contrasts"] if each["is_contrast"]]
     assert own_best["strengths"] == ["x=0.3", "x=0.6"]
     assert not own_best["is_matched"]
-    assert "rates are not matched: 15.0% and 30.0%" in own_best["sentence"]
+    assert "drop rates do not match: 15.0% and 30.0%" in own_best["sentence"]
     assert matched["strengths"] == ["x=0.3", "x=0.3"]
     assert matched["verdict"] == "better"
-    assert "at matched rates: 15.0% and 15.0%" in matched["sentence"]
+    assert "drop rates match: 15.0% and 15.0%" in matched["sentence"]
     assert matched["against"] == "random at x=0.3"
 
 
@@ -113,18 +123,18 @@ def test_one_seed_takes_documents() -> None:
     tokens = np.full(50, 10)
     nll = np.random.default_rng(2).normal(38, 3, 50)
     one, other = with_documents("a", nll - 1, tokens), with_documents("plain", nll, tokens)
-    [pair] = pairs([one, other], choose([one, other]), "plain", [])
+    [pair] = pair_trials([one, other], select_trials([one, other]), "plain", [])
     found = estimate(pair, "best/loss")
     assert found.method == "bootstrap over documents"
     assert found.difference == pytest.approx(-0.1)
     # Of other documents, or other tokens, nothing can be paired.
     unlike = with_documents("plain", nll[:40], tokens[:40])
-    [pair] = pairs([one, unlike], choose([one, unlike]), "plain", [])
+    [pair] = pair_trials([one, unlike], select_trials([one, unlike]), "plain", [])
     assert estimate(pair, "best/loss").low is None
 
 
 def test_nothing_is_claimed_without_an_interval() -> None:
-    trials = [Trial("plain", {}, {0: result(3.8)}), Trial("a", {}, {0: result(3.0)})]
+    trials = [ArmTrial("plain", {}, {0: result(3.8)}), ArmTrial("a", {}, {0: result(3.0)})]
     comparison = judged(trials, split="validation")
     assert comparison["arms"]["a"]["verdict"] == "not tested"
     assert any(note.startswith("Not tested: with one seed") for note in comparison["notes"])
@@ -132,7 +142,7 @@ def test_nothing_is_claimed_without_an_interval() -> None:
 
 def test_nothing_is_claimed_without_a_spread() -> None:
     trials = [
-        Trial(arm, {}, {seed: result(loss + seed / 2) for seed in (0, 1)})
+        ArmTrial(arm, {}, {seed: result(loss + seed / 2) for seed in (0, 1)})
         for arm, loss in (("plain", 3.5), ("a", 3.0))
     ]
     comparison = judged(trials)
@@ -142,8 +152,8 @@ def test_nothing_is_claimed_without_a_spread() -> None:
 
 
 def test_unequal_budgets_are_told() -> None:
-    longer = Result(Path("no/such/run"), result(3.7).values, {}, 200)
-    trials = [Trial("plain", {}, {0: result(3.8)}), Trial("a", {}, {0: longer})]
+    longer = RunResult(Path("no/such/run"), result(3.7).values, {}, 200)
+    trials = [ArmTrial("plain", {}, {0: result(3.8)}), ArmTrial("a", {}, {0: longer})]
     assert "Not matched: the runs took between 100 and 200 steps." in judged(trials)["notes"]
 
 

@@ -22,9 +22,12 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         (["--config", "no.yaml"], "config: expected a file, found no no.yaml"),
-        (["--config", "c.yaml", "--devices", "0,0"], "devices: expected different ones"),
+        (["--config", "c.yaml", "--devices", "0,0"], "devices: expected different GPUs"),
         (["--config", "c.yaml", "--parallel", "0"], "parallel: expected 1 or more, got 0"),
-        (["--config", "c.yaml", "--baseline", "x"], "expected beside --runs, got --config"),
+        (
+            ["--config", "c.yaml", "--baseline", "x"],
+            "expected --runs with these options, got --config",
+        ),
         (["--runs", "no", "such"], "runs: expected folders that `fit` wrote"),
     ],
 )
@@ -53,7 +56,7 @@ def test_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_output_of_a_comparison_at_work_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     held = lock(tmp_path / "lock")
     assert held is not None
-    with held, pytest.raises(ValueError, match="another comparison is at work"):
+    with held, pytest.raises(ValueError, match="another comparison is running"):
         compared(tiny, tmp_path, arms={"plain": [], "other": [{"model": {"reference": None}}]})
 
 

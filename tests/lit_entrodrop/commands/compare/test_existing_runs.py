@@ -6,11 +6,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.comparing import compare_given
+from lit_entrodrop.commands.compare.comparing import compare_existing
 from lit_entrodrop.commands.compare.existing_runs import (
+    group_into_trials,
     plain_or_first,
-    read_given,
-    sort_into_trials,
+    read_existing_run,
 )
 from tests.lit_entrodrop.commands.compare.test_measures import write_run
 
@@ -28,8 +28,8 @@ OURS = [{"class_path": "regularizers.EntroDrop"}]
 
 
 def sort(*words: object) -> tuple[list[tuple[str, list[int]]], str, list[str]]:
-    runs = [read_given(str(word)) for word in words]
-    trials, _, notes = sort_into_trials(runs)
+    runs = [read_existing_run(str(word)) for word in words]
+    trials, _, notes = group_into_trials(runs)
     arms = [(trial.arm, list(trial.results)) for trial in trials]
     return arms, plain_or_first(trials, runs), notes
 
@@ -58,7 +58,7 @@ def test_other_data_is_told(tmp_path: Path) -> None:
     one, other = run(tmp_path / "a"), run(tmp_path / "b", 0, OURS, corpus="d")
     _, _, notes = sort(one, other)
     assert notes == [
-        "Not matched: b differs from a beyond what makes an arm: data.corpus is d, not c."
+        "Not matched: b differs from a in a setting that arms must share: data.corpus is d, not c."
     ]
 
 
@@ -69,7 +69,7 @@ def test_other_buckets_are_told_and_another_cache_is_not(tmp_path: Path) -> None
         config["model"] |= changes
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
     _, _, [note] = sort(one, other)
-    assert note.endswith("beyond what makes an arm: model.entropy_buckets.a is 1, not absent.")
+    assert note.endswith("that arms must share: model.entropy_buckets.a is 1, not absent.")
 
 
 def test_seeds_that_differ_are_told(tmp_path: Path) -> None:
@@ -88,13 +88,15 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="both seed 0 of plain"):
         sort(plain, again)
     console, folders = Console(), [str(plain), str(ours)]
-    with pytest.raises(ValueError, match=r"share a seed, got \[1\] of ours and \[0\] of plain"):
-        compare_given(folders, tmp_path / "out", None, [], console)
+    with pytest.raises(
+        ValueError, match=r"common seed, got seeds \[1\] of ours and \[0\] of plain"
+    ):
+        compare_existing(folders, tmp_path / "out", None, [], console)
     assert not (tmp_path / "out").exists()
     # Both share a seed with the baseline, but none with each other.
     both = [str(run(tmp_path / f"base-seed{seed}", seed, OURS * 2)) for seed in (0, 1)]
-    with pytest.raises(ValueError, match=r"got \[0\] of plain and \[1\] of ours"):
-        compare_given([*both, *folders], tmp_path / "out", "base", [("plain", "ours")], console)
+    with pytest.raises(ValueError, match=r"got seeds \[0\] of plain and \[1\] of ours"):
+        compare_existing([*both, *folders], tmp_path / "out", "base", [("plain", "ours")], console)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "a: [", "model: {}", "model: []\ndata: {}\n"])
@@ -102,7 +104,7 @@ def test_config_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> 
     folder = run(tmp_path / "run")
     (folder / "config.yaml").write_text(content)
     with pytest.raises(ValueError, match=r"settings of `fit` .* in .*run/config\.yaml, got"):
-        read_given(str(folder))
+        read_existing_run(str(folder))
 
 
 def test_report_that_fails_leaves_the_comparison(
@@ -113,6 +115,6 @@ def test_report_that_fails_leaves_the_comparison(
     # A file stands where figures belong.
     output.mkdir()
     (output / "figures").touch()
-    compared = compare_given(folders, output, None, [], Console(width=200))
+    compared = compare_existing(folders, output, None, [], Console(width=200))
     assert json.loads((output / "comparison.json").read_text()) == compared
     assert "report: none could be written, FileExistsError" in capsys.readouterr().out

@@ -69,7 +69,7 @@ def test_strengths_are_set(runs: list[PlannedRun]) -> None:
 @pytest.mark.parametrize(
     ("arm", "message"),
     [
-        ([{"data": {"batch_size": 2}}], "arms.a: expected everything but model.regularizers,"),
+        ([{"data": {"batch_size": 2}}], "arms.a: expected all settings except model.regularizers,"),
         (
             [{"trainer": {"max_epochs": 3}}],
             "in plain, but trainer.max_epochs is 3, not 10: set it in",
@@ -79,13 +79,17 @@ def test_strengths_are_set(runs: list[PlannedRun]) -> None:
         ([{"model": {"entropy_buckets": {"quantiles": [0.5]}}}], "model.entropy_buckets.quantiles"),
         ([{"model": {"memorization": None}}], "but model.memorization"),
         ([{"monitors": {"evaluations": None}}], "but monitors.evaluations"),
-        ([{"model": {"colour": 1}}], "arms.a: lit-entrodrop: error: Group 'model' does not accept"),
+        (
+            [{"model": {"colour": 1}}],
+            "arms.a: lit-entrodrop fit: error: Subcommand 'fit' does not accept option "
+            "'model.colour'",
+        ),
         ({"strengths": {"quantile": [0.5]}}, "the arm's last regularizer, but it has none"),
         (
             {**ENTRODROP, "strengths": {"colour": [1]}},
-            "that there is, found quantile, curriculum",
+            "expected an existing setting (quantile, curriculum",
         ),
-        ({**ENTRODROP, "strengths": {"quantile.x": [1]}}, "found no settings"),
+        ({**ENTRODROP, "strengths": {"quantile.x": [1]}}, "(there are none), got quantile.x"),
         ({**ENTRODROP, "strengths": {"quantile": ["x"]}}, "arms.a.strengths: lit-entrodrop fit"),
     ],
 )

@@ -88,7 +88,7 @@ def test_checkpoint_that_does_not_know_how_it_was_trained(tiny: Tiny, run: Path)
     del checkpoint["provenance"]
     torch.save(checkpoint, tiny.folder / "old.ckpt")
     card = card_of(tiny.folder / "old.ckpt", tiny.folder / "out")
-    assert "holds no validation loss" in card.text
+    assert "contains no validation loss" in card.text
     assert "Regularizers" not in card.text
     assert card.data.eval_results is None
 
@@ -98,7 +98,7 @@ def test_plain_fine_tuning_is_called_so(tiny: Tiny) -> None:
     card = card_of(run / "checkpoints/last.ckpt", tiny.folder / "out")
     assert "None: plain fine-tuning." in card.text
     assert "without a regularizer" in card.text
-    assert "holds no validation loss" in card.text
+    assert "contains no validation loss" in card.text
 
 
 def test_adapters_name_the_model_that_they_are_for(tiny: Tiny, run: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from lit_entrodrop.cli.evaluation_table import evaluation_table
-from lit_entrodrop.commands.compare.comparing import compare_given
+from lit_entrodrop.commands.compare.comparing import compare_existing
 from lit_entrodrop.evaluation import metrics as package
 from lit_entrodrop.evaluation.metrics import TokenMetric, all_token_metrics
 from tests.helpers.tiny import Tiny
@@ -75,7 +75,7 @@ def test_a_new_metric_is_logged_monitored_reported_and_compared(
     assert list(table.columns[1].cells) == ["confident predictions"]
 
     output = tiny.folder / "compared"
-    compared = compare_given([str(plain), str(entrodrop)], output, None, [], Console(width=200))
+    compared = compare_existing([str(plain), str(entrodrop)], output, None, [], Console(width=200))
     last = found[names[0]].dropna().iloc[-1]
     assert compared["arms"]["plain"]["metrics"]["last/confidence"]["mean"] == pytest.approx(last)
     assert "verdict" in compared["arms"]["entrodrop"]["metrics"]["best/confidence"]

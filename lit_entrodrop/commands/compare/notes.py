@@ -1,0 +1,124 @@
+"""Notes that qualify the results of a comparison."""
+
+from collections.abc import Sequence
+
+from lit_entrodrop.commands.compare.analysis import ArmTrial
+from lit_entrodrop.commands.compare.measures import fingerprints
+from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS, Estimate
+
+FEW_DOCUMENTS = 30
+
+
+def split_notes(split: str, has_test_split: bool) -> list[str]:
+    """Say on which split the losses are, and what that means.
+
+    Args:
+        split: Split of the losses, ``test`` or ``validation``.
+        has_test_split: Whether the data of the runs has a test split.
+    """
+    if split == "test":
+        return [
+            "Losses are those of the test split; the best epoch and the strength were selected on "
+            "the validation split. Gap, clean-train loss, forgetting and memorization are those "
+            "logged during training."
+        ]
+    why = (
+        "The runs were not all evaluated on the test split (`lit-entrodrop test`)"
+        if has_test_split
+        else "There is no test split"
+    )
+    return [
+        f"{why}: losses are those of the validation split, on which the best epoch and the "
+        "strength were selected. This makes best losses slightly too low for every arm, and more "
+        "so for arms with more trials. Set data.test to a share, such as 0.1, for a test split."
+    ]
+
+
+def worker_notes(count: int) -> list[str]:
+    """Say that times are no benchmark if several runs shared the machine."""
+    if count == 1:
+        return []
+    return [f"Up to {count} runs shared this machine, so times per step are no benchmark."]
+
+
+def trial_notes(trials: Sequence[ArmTrial]) -> list[str]:
+    """Say how strengths were selected, and what differs between the runs.
+
+    Args:
+        trials: Trials of all arms.
+    """
+    return [*_on_selection(trials), *_on_data(trials), *_on_idle(trials)]
+
+
+def method_notes(estimates: Sequence[Estimate]) -> list[str]:
+    """Say what the intervals cover.
+
+    Args:
+        estimates: Estimate of the best loss of each pair.
+    """
+    methods = {estimate.method for estimate in estimates}
+    samples = min(estimate.samples for estimate in estimates)
+    notes = []
+    if OVER_SEEDS in methods:
+        notes.append(
+            f"Intervals are over {samples} seeds (paired t). Few seeds show only large "
+            "differences: no difference shown does not mean that there is none."
+        )
+    if OVER_DOCUMENTS in methods:
+        few = f"; {samples} documents are few" if samples < FEW_DOCUMENTS else ""
+        notes.append(
+            "One seed: intervals are over documents (paired bootstrap). They are valid for these "
+            f"trained models, not for other seeds{few}."
+        )
+    if None in methods:
+        notes.append(
+            "Not tested: with one seed, an interval needs the losses of the same documents in both "
+            "runs, which these runs have not saved."
+        )
+    if any(e.method == OVER_SEEDS and e.p_value is None for e in estimates):
+        notes.append("Not tested: all seeds differ by the same amount, so there is no spread.")
+    if len(estimates) > 1 and methods != {None}:
+        notes.append(
+            f"p values are corrected for {len(estimates)} comparisons (Holm); intervals are not."
+        )
+    return notes
+
+
+def _on_selection(trials: Sequence[ArmTrial]) -> list[str]:
+    counts = {trial.arm: sum(each.arm == trial.arm for each in trials) for trial in trials}
+    most = max(counts.values())
+    if most == 1:
+        return []
+    single = [name for name, count in counts.items() if count == 1]
+    note = (
+        f"Each arm has the strength with the lowest validation loss of {most} trials "
+        "(mean over seeds of each run's best)"
+    )
+    return [f"{note}; {', '.join(single)} had one trial." if single else f"{note}."]
+
+
+def _on_data(trials: Sequence[ArmTrial]) -> list[str]:
+    results = [result for trial in trials for result in trial.results.values()]
+    known = [found for result in results if (found := fingerprints(result.folder))]
+    notes = [
+        f"Not matched: the runs had different {split} data."
+        for split in sorted({name for each in known for name in each})
+        if len({each.get(split) for each in known}) > 1
+    ]
+    if len(steps := sorted({result.total_steps for result in results})) > 1:
+        notes.append(f"Not matched: the runs took between {steps[0]} and {steps[-1]} steps.")
+    return notes
+
+
+def _on_idle(trials: Sequence[ArmTrial]) -> list[str]:
+    idle = {
+        trial.arm
+        for trial in trials
+        if any(result.values.get("drop_rate") == 0 for result in trial.results.values())
+    }
+    if not idle:
+        return []
+    return [
+        f"{', '.join(sorted(idle))} dropped no token and trained as if without it: with "
+        "`entropy_source: last_epoch`, entropies are known from the second epoch on."
+    ]
