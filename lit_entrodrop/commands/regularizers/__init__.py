@@ -1,1 +1,1 @@
-"""What regularizers there are, as their classes and docstrings tell it."""
+"""Regularizers, described by their classes and docstrings."""

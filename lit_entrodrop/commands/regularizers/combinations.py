@@ -1,4 +1,4 @@
-"""Which regularizers can run together: tried on a toy model."""
+"""Pairs of regularizers that cannot run together, found with a toy model."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Refusal:
     """Two regularizers that cannot run together.
 
     Args:
-        first: name of one.
-        second: name of the other.
-        reason: why, and what to do.
+        first: Name of the first regularizer.
+        second: Name of the second regularizer.
+        reason: Error message, with a remedy.
     """
 
     first: str
@@ -41,14 +41,14 @@ def take_step(regularizers: Regularizers) -> ToyLM:
 
 
 def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | None:
-    """Build two regularizers from their defaults, and take a step with both.
+    """Build two regularizers with their defaults, and take a training step with both.
 
     Args:
-        first: the one that is applied first.
-        second: the other, or the same class again.
+        first: Class of the regularizer that is applied first.
+        second: Class of the other regularizer; may be the same.
 
     Returns:
-        Why they cannot run together, or None if they can.
+        Error message if they cannot run together, else None.
 
     >>> from regularizers import EmbeddingDropout, EntroDrop
     >>> why_refused(EntroDrop, EmbeddingDropout) is None
@@ -59,7 +59,7 @@ def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | No
         regularizers.check(VOCABULARY)
     except ValueError as error:
         return one_line(error)
-    # Strangers may raise anything, and exit; of ours a test requires that they never come this far.
+    # Plug-ins may raise anything, or exit; tests ensure that built-in regularizers do not.
     except (Exception, SystemExit) as error:
         return f"building both raised {type(error).__name__}: {one_line(error)}"
     try:
@@ -70,26 +70,20 @@ def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | No
 
 
 def refusals(described: Sequence[Description]) -> list[Refusal]:
-    """Try all pairs, each with itself included.
+    """Return the pairs that cannot run together; pairs of the same class are tried too.
 
     Args:
-        described: the regularizers.
-
-    Returns:
-        The pairs that cannot run together.
+        described: Regularizers to combine.
     """
     return _refused(combinations_with_replacement(described, 2))
 
 
 def refusals_of(one: Description, others: Sequence[Description]) -> list[Refusal]:
-    """Try one regularizer with each of the others.
+    """Return the pairs with one regularizer that cannot run together, that one first.
 
     Args:
-        one: the regularizer.
-        others: those to try it with; itself may be among them.
-
-    Returns:
-        The pairs that cannot run together, this one first.
+        one: Regularizer to try.
+        others: Regularizers to combine it with; it may be one of them.
     """
     return _refused((one, other) for other in others)
 

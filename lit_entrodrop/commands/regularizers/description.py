@@ -1,4 +1,4 @@
-"""Describe a regularizer: what it does, needs and costs, and how it is set."""
+"""Description of a regularizer: effect, needs, cost and settings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ ENTROPIES = {
     "reference": "entropies of a reference model",
     "online": "entropies of a clean pass",
 }
-# By the fields of Requirements, as far as their names do not say it.
+# By field of Requirements; other fields are shown by their names.
 NEEDS = {
     "second_forward": "a second pass",
     "dropout": "dropout in the model",
@@ -40,13 +40,13 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """An argument of a method.
+    """Setting of a regularizer.
 
     Args:
-        name: its name.
-        default: as a YAML file would hold it; classes are ``{class_path, init_args}``.
-        help: what the docstring says of it.
-        choices: all values, where there are but a few.
+        name: Name of the argument.
+        default: Default as in a YAML file; a class is ``{class_path, init_args}``.
+        help: Description from the docstring.
+        choices: Possible values, if they are a fixed set.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Setting:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a YAML file can hold the default."""
+        """Whether the default can be written as YAML."""
         try:
             _yaml(self.default)
         except yaml.representer.RepresenterError:
@@ -66,22 +66,22 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Description(Documentation):
-    """What there is to know about a regularizer, as it is by default.
+    """Description of a regularizer at its defaults.
 
     Args:
-        name: of its class.
-        class_path: by which configs name it.
-        kind: its class.
-        package: the distribution that it comes with.
-        version: of the distribution.
-        acts_on: which parts of a step its hooks may change.
-        needs: what the training loop must provide.
-        gradient_passes: forward passes of a step through which gradients flow.
-        frozen_passes: forward passes of a step without gradient.
-        model_copies: copies of the weights beside those that are trained.
-        strength: of its curriculum, at the start and the end of training.
-        settings: its arguments.
-        companions: what a config sets beside it, so that a run provides what it needs.
+        name: Name of its class.
+        class_path: Class path for configs.
+        kind: Its class.
+        package: Distribution that contains it.
+        version: Version of the distribution.
+        acts_on: Parts of a step that its hooks can change.
+        needs: What the training loop must provide.
+        gradient_passes: Number of forward passes per step with gradient.
+        frozen_passes: Number of forward passes per step without gradient.
+        model_copies: Number of copies of the weights in addition to the trained ones.
+        strength: Strength of its curriculum at the start and at the end of training.
+        settings: Its settings.
+        companions: Other settings of a config that a run with it needs, by section.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Description(Documentation):
 
     @property
     def block(self) -> str:
-        """The YAML that adds it to a run, with its settings at their defaults."""
+        """YAML block that adds it to a run, with all settings at their defaults."""
         entry: dict[str, Any] = {"class_path": self.class_path}
         settings = {each.name: each.default for each in self.settings if each.is_plain}
         if settings:
@@ -119,14 +119,11 @@ def describe(
     """Describe a regularizer.
 
     Args:
-        kind: a class whose settings all have defaults.
-        class_path: by which configs name it.
-        package: the distribution that it comes with.
-        version: of the distribution.
-        companions: what a config sets beside it, by section.
-
-    Returns:
-        Its description.
+        kind: Class whose settings all have defaults.
+        class_path: Class path for configs.
+        package: Distribution that contains it.
+        version: Version of the distribution.
+        companions: Other settings of a config that a run with it needs, by section.
 
     >>> from regularizers import EntroDrop
     >>> describe(EntroDrop, "regularizers.EntroDrop", "lit-entrodrop", "0.1.0").needs
@@ -153,7 +150,7 @@ def describe(
 
 
 def settings_of(kind: type) -> tuple[Setting, ...]:
-    """Return the arguments of a class that a config may name, as jsonargparse reads them.
+    """Return the settings of a class, as jsonargparse reads them from a config.
 
     >>> from regularizers import EmbeddingDropout
     >>> settings_of(EmbeddingDropout)[1].choices

@@ -1,4 +1,4 @@
-"""Read the docstring of a method: summary, formula, source and settings."""
+"""Parser of a regularizer's docstring: summary, formula, source and settings."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ INDENT = "    "
 
 @dataclass(frozen=True)
 class Documentation:
-    """The parts of a docstring; each is empty where it is missing.
+    """Parts of a docstring; missing parts are empty.
 
     Args:
-        summary: its first line.
-        introduction: what leads to the formula; all of the text where there is none.
-        formula: the first indented block, its lines as they are.
-        prose: what follows the formula.
-        source: the paper.
-        arguments: what is said of each, by name.
+        summary: First line.
+        introduction: Text before the formula; all text if there is no formula.
+        formula: First indented block, with its line breaks.
+        prose: Text after the formula.
+        source: Paper that proposed the method.
+        arguments: Description of each argument, by name.
     """
 
     summary: str = ""
@@ -32,13 +32,13 @@ class Documentation:
 
 
 def read_docstring(text: str | None) -> Documentation:
-    r"""Take a Google docstring apart.
+    r"""Parse a Google docstring.
 
     Args:
-        text: the docstring as it stands in the class, indentation included.
+        text: Docstring of a class, with indentation.
 
     Returns:
-        Its parts. A paragraph is a single line, and a blank line separates two of them.
+        Parts of the docstring. Each paragraph is one line; blank lines separate paragraphs.
 
     >>> read_docstring("Halve.\n\nThe loss is\n\n    L / 2\n\nSource:\n    Us.").formula
     'L / 2'

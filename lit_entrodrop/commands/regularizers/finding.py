@@ -1,4 +1,4 @@
-"""Find all regularizers: those that come with this package, and those that others announce."""
+"""Catalog of all regularizers: built-in ones, and those that installed packages announce."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,11 @@ from regularizers.discovery import Installed, installed_regularizers, own_regula
 
 @dataclass(frozen=True)
 class Catalog:
-    """All regularizers there are.
+    """All regularizers, and problems with announced ones.
 
     Args:
-        descriptions: by name: our own, then those of each other package.
-        problems: a sentence for each announced regularizer that cannot be used or described.
+        descriptions: Descriptions by name, built-in regularizers first.
+        problems: Message for each announced regularizer that cannot be used or described.
     """
 
     descriptions: dict[str, Description]
@@ -49,7 +49,7 @@ def find_all() -> Catalog:
 
 
 def _companions(kind: type[Regularizer]) -> dict[str, Any]:
-    # Each of ours has a ready config, named as its file.
+    # Each built-in regularizer has a ready config with the name of its file.
     config = config_path(f"regularizers/{kind.__module__.rpartition('.')[2]}.yaml")
     companions: dict[str, Any] = yaml.safe_load(config.read_text("utf-8"))
     del companions["model"]["regularizers+"]
@@ -59,7 +59,7 @@ def _companions(kind: type[Regularizer]) -> dict[str, Any]:
 def _describe(found: Installed) -> Description | str:
     try:
         return describe(found.kind, found.class_path, found.package, found.version)
-    # Code and docstrings of strangers, which may even exit; ours are tested.
+    # Code of other packages may raise anything, or exit.
     except (Exception, SystemExit) as error:
         return (
             f"{found.package} {found.version} announces {found.kind.__name__}: building it from "

@@ -44,7 +44,7 @@ def facts_of(described: Description) -> str:
 
 
 def cost_of(described: Description) -> str:
-    """Return what a step costs beside a plain one, which is one pass."""
+    """Return the cost of a step; a step of plain training costs one pass."""
     passes = described.gradient_passes
     frozen, copies = described.frozen_passes, described.model_copies
     parts = [f"{passes} pass{'es' if passes > 1 else ''}"]
@@ -56,7 +56,7 @@ def cost_of(described: Description) -> str:
 
 
 def strength_of(described: Description) -> str:
-    """Return the strength over training, from the start to the end if it changes."""
+    """Return the strength, from the start to the end of training if it changes."""
     assert described.strength is not None
     start, end = described.strength
     return f"{start:.2g}" if start == end else f"{start:.2g} to {end:.2g}"
@@ -65,30 +65,30 @@ def strength_of(described: Description) -> str:
 def show_explanation(
     console: Console, described: Description, refused: Sequence[Refusal], others: int
 ) -> None:
-    """Print all there is to know about a regularizer.
+    """Print the full description of a regularizer.
 
     Args:
-        console: to print on.
-        described: the regularizer.
-        refused: the pairs with others that cannot run together.
-        others: how many others there are.
+        console: Console to print on.
+        described: Regularizer to explain.
+        refused: Pairs of it with others that cannot run together.
+        others: Number of other regularizers.
     """
     console.print(Text.assemble((described.name, "bold"), f"  {plain(described.summary)}"))
     for part in _parts(described, refused, others):
         console.print()
         console.print(part)
     console.print()
-    # As it is, to be pasted.
+    # Without wrapping, so that it can be pasted.
     console.print(Text(described.block.rstrip()), soft_wrap=True)
 
 
 def show_refusals(console: Console, refused: Sequence[Refusal], count: int) -> None:
-    """Print how many pairs compose, and the reason of each that does not.
+    """Print how many pairs run together, and the reason for each pair that does not.
 
     Args:
-        console: to print on.
-        refused: the pairs that cannot run together.
-        count: how many regularizers there are.
+        console: Console to print on.
+        refused: Pairs that cannot run together.
+        count: Number of regularizers.
     """
     pairs = count * (count + 1) // 2
     console.print(
@@ -111,7 +111,7 @@ def to_json(described: Description) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return a text without the marks of literals.
+    """Return a text without the markup of literals.
 
     >>> plain("the ``zero`` vector")
     'the zero vector'
@@ -120,7 +120,7 @@ def plain(text: str) -> str:
 
 
 def in_short(default: Any) -> str:
-    """Return a default on one line, as a config would hold it; a class as a call.
+    """Return a default on one line, as in a config; a class is shown as a call.
 
     >>> in_short({"class_path": "regularizers.Sigmoid", "init_args": {"max": 0.5}})
     'Sigmoid(max=0.5)'
@@ -156,7 +156,7 @@ def _facts(described: Description, refused: Sequence[Refusal], others: int) -> T
         "costs": cost_of(described),
         "strength": strength,
         "excludes": "\n".join(
-            # A reason often begins with the name.
+            # Many reasons start with the name.
             f"{each.second}: {each.reason.removeprefix(f'{each.second}: ')}"
             for each in refused
         )
