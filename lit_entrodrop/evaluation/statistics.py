@@ -1,4 +1,4 @@
-"""How sure a difference between two ways of training is."""
+"""Confidence intervals and tests of the difference between two ways of training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
-SEED = 0  # of the resampling, so that the same losses give the same interval
-# Drawn at once, for each of the arrays: 32 MB.
+SEED = 0  # of the resampling: the same losses give the same interval
+# Elements drawn at once for each array: 32 MB.
 BATCH_ELEMENTS = 4_000_000
-SAME = 1e-12  # values that are closer, relatively, differ by rounding alone
+SAME = 1e-12  # a smaller relative difference is rounding
 OVER_SEEDS = "paired t over seeds"
 OVER_DOCUMENTS = "bootstrap over documents"
 
-Verdict = Literal["better", "worse", "no difference shown", "not tested"]
+DifferenceVerdict = Literal["better", "worse", "no difference shown", "not tested"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference, and between which bounds it lies.
+    """A difference and its confidence interval.
 
     Args:
-        difference: the first minus the second.
-        low: lower end of the confidence interval, if one could be computed.
-        high: upper end.
-        p_value: two-sided, of no difference, uncorrected.
-        method: how interval and p value were computed.
-        samples: number of seeds or documents.
+        difference: First value minus second value.
+        low: Lower end of the confidence interval; None if it could not be computed.
+        high: Upper end of the confidence interval; None if it could not be computed.
+        p_value: Two-sided p value of no difference, uncorrected; None if nothing was tested.
+        method: Method of the interval and the p value.
+        samples: Number of seeds or documents.
     """
 
     difference: float
@@ -47,66 +47,66 @@ def paired_over_seeds(first: ArrayLike, second: ArrayLike) -> Estimate:
     $\bar d \pm t_{n-1} s_d / \sqrt{n}$, for the differences $d$ of the $n$ seeds.
 
     Args:
-        first: [n] values of the one, n ≥ 2, one a seed.
-        second: [n] values of the other, in the same order.
+        first: Values of the first kind of runs, one per seed, [n], n ≥ 2.
+        second: Values of the second kind of runs, in the same order, [n].
 
     Returns:
-        The mean difference and its 95 % interval over seeds; without interval and p value if all
-        seeds differ by the same amount, which leaves no spread to judge by.
+        The mean difference and its 95% interval over seeds. If all seeds differ by the same amount,
+        there is no variance, and so neither interval nor p value.
 
     Raises:
-        ValueError: if there are fewer than two pairs.
+        ValueError: If there are fewer than two pairs.
 
     >>> estimate = paired_over_seeds([3.1, 3.0, 3.2], [3.3, 3.3, 3.3])
     >>> round(estimate.difference, 3), round(estimate.low, 3), round(estimate.high, 3)
     (-0.2, -0.448, 0.048)
     """
-    ours, theirs = _paired(first, second)
-    differences = ours - theirs
+    one, other = _paired(first, second)
+    differences = one - other
     mean = float(differences.mean())
-    if np.ptp(differences) <= SAME * np.abs([ours, theirs]).max():
-        # Runs that are equal do not differ. Without a spread, no other difference can be judged.
-        if abs(mean) <= SAME * np.abs([ours, theirs]).max():
-            return Estimate(mean, mean, mean, 1.0, OVER_SEEDS, len(ours))
-        return Estimate(mean, method=OVER_SEEDS, samples=len(ours))
-    test = stats.ttest_rel(ours, theirs)
+    if np.ptp(differences) <= SAME * np.abs([one, other]).max():
+        # Equal runs do not differ. Without variance, no other difference can be tested.
+        if abs(mean) <= SAME * np.abs([one, other]).max():
+            return Estimate(mean, mean, mean, 1.0, OVER_SEEDS, len(one))
+        return Estimate(mean, method=OVER_SEEDS, samples=len(one))
+    test = stats.ttest_rel(one, other)
     interval = test.confidence_interval(CONFIDENCE)
     ends = float(interval.low), float(interval.high)
-    return Estimate(mean, *ends, float(test.pvalue), OVER_SEEDS, len(ours))
+    return Estimate(mean, *ends, float(test.pvalue), OVER_SEEDS, len(one))
 
 
 def paired_over_documents(
     first: ArrayLike, second: ArrayLike, tokens: ArrayLike, resamples: int = RESAMPLES
 ) -> Estimate:
-    r"""Estimate the difference of two losses per token on other documents of the same kind.
+    r"""Estimate the difference of two losses per token, generalized to similar documents.
 
-    $\sum_d (a_d - b_d) / \sum_d n_d$. The interval is that of the bootstrap: documents are drawn
-    with replacement, the same for both. The p value is that of the permutation test, which is exact
-    for few documents too: in each document the two losses change places by chance. Both speak of
-    two trained models, not of those that other seeds would give.
+    $\sum_d (a_d - b_d) / \sum_d n_d$. The interval is a bootstrap interval: the same documents are
+    drawn with replacement for both models. The p value comes from a permutation test, which swaps
+    the two losses of each document at random and is exact for few documents too. Both are about
+    these two trained models: other seeds may give other differences.
 
     Args:
-        first: [D] summed nats a of the one model, D ≥ 2, one a document.
-        second: [D] summed nats b of the other, on the same documents.
-        tokens: [D] tokens n that count.
-        resamples: how often documents are drawn.
+        first: Summed loss of each document under the first model, a, nats, [D], D ≥ 2.
+        second: Summed loss of the same documents under the second model, b, nats, [D].
+        tokens: Number of counted tokens of each document, n, [D].
+        resamples: Number of bootstrap samples. Default: 9999.
 
     Returns:
-        The difference in nats per token and its 95 % interval over documents.
+        The difference in nats per token and its 95% interval over documents.
 
     Raises:
-        ValueError: if the documents are not the same number, fewer than two, or without tokens.
+        ValueError: If the numbers of documents differ, or fewer than two documents have tokens.
 
     >>> estimate = paired_over_documents([30, 20, 11, 9], [32, 22, 12, 10], [10, 8, 4, 4])
     >>> round(estimate.difference, 3), estimate.high < 0
     (-0.231, True)
     """
-    ours, theirs = _paired(first, second)
+    one, other = _paired(first, second)
     _, counts = _paired(first, tokens)
-    samples = [each[counts > 0] for each in (ours, theirs, counts)]
+    samples = [each[counts > 0] for each in (one, other, counts)]
     if (count := len(samples[0])) < 2:
         raise ValueError(
-            f"documents: expected at least 2 with tokens that count, got {count}: evaluate on more "
+            f"documents: expected at least 2 with counted tokens, got {count}: evaluate on more "
             "text"
         )
     difference = float(loss_difference(samples[0], samples[1], samples[2]))
@@ -143,14 +143,14 @@ def loss_difference(first: Any, second: Any, tokens: Any, axis: int = -1) -> Any
 
 
 def expanded_confidence(count: int) -> float:
-    """Return the level at which percentiles of a bootstrap hold the truth in 95 % of cases.
+    """Return the level at which bootstrap percentiles cover the true value in 95% of cases.
 
-    Percentiles of few samples are too narrow, as a normal interval without Student's t and with the
-    variance divided by n would be: equation 12 of Hesterberg, "What Teachers Should Know About the
-    Bootstrap", 2015.
+    Percentile intervals of few samples are too narrow, like a normal interval without Student's t
+    and with the variance divided by n: Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", equation 12.
 
     Args:
-        count: of samples, at least 2.
+        count: Number of samples, at least 2.
 
     >>> round(expanded_confidence(30), 3), round(expanded_confidence(3000), 3)
     (0.962, 0.95)
@@ -160,13 +160,13 @@ def expanded_confidence(count: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values of several comparisons, so that 5 % holds for all of them together.
+    """Correct p values for several comparisons, which keeps the family-wise error rate.
 
     Args:
-        p_values: uncorrected.
+        p_values: Uncorrected p values.
 
     Returns:
-        Corrected ones, in the same order (Holm, 1979).
+        Corrected p values in the same order (Holm 1979).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -179,12 +179,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def verdict(difference: float, p_value: float | None) -> Verdict:
-    """Say in words whether a loss is lower than the one that it is compared with.
+def verdict(difference: float, p_value: float | None) -> DifferenceVerdict:
+    """Return the verdict on a difference of losses.
 
     Args:
-        difference: of losses, lower being better.
-        p_value: corrected; None if nothing could be tested.
+        difference: First loss minus second loss; negative is better.
+        p_value: Corrected p value; None if nothing could be tested.
 
     >>> verdict(-0.1, 0.01), verdict(0.1, 0.01), verdict(-0.1, 0.06)
     ('better', 'worse', 'no difference shown')
@@ -197,13 +197,13 @@ def verdict(difference: float, p_value: float | None) -> Verdict:
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    ours, theirs = np.asarray(first, float), np.asarray(second, float)
-    if ours.ndim != 1 or ours.shape != theirs.shape or len(ours) < 2:
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if one.ndim != 1 or one.shape != other.shape or len(one) < 2:
         raise ValueError(
             "comparison: expected the same seeds or documents of both, at least 2, got "
-            f"{list(ours.shape)} and {list(theirs.shape)}"
+            f"{list(one.shape)} and {list(other.shape)}"
         )
-    return ours, theirs
+    return one, other
 
 
 def _sum_difference(first: Any, second: Any, axis: int = -1) -> Any:

@@ -1,1 +1,1 @@
-"""The contents of a run folder."""
+"""Contents of a run folder: layout, metrics, evaluations and checkpoints."""

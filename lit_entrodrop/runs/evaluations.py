@@ -1,7 +1,6 @@
-"""What each validation leaves in a run's folder: the loss of every document, and more.
+"""Evaluations in a run folder: the loss of every document, and more.
 
-``evaluations/step=N.npz`` is written at each validation of `fit`; ``run.json`` tells what all of
-them share.
+`fit` writes ``evaluations/step=N.npz`` at each validation, and ``run.json`` with what they share.
 """
 
 import json
@@ -23,7 +22,7 @@ from lit_entrodrop.runs.writing import write_whole
 FOLDER = "evaluations"
 RUN_INFO = "run.json"
 SHARED = {"buckets", "passages", "provenance", "fingerprints"}
-# What a file raises that is cut short, altered or something else.
+# Exceptions from reading a truncated, altered or unrelated file.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, EOFError),
     *(zipfile.BadZipFile, zlib.error),
@@ -36,17 +35,17 @@ class Evaluation:
     """One evaluation of a model on a split of D documents, with K entropy buckets.
 
     Attributes:
-        step: optimizer steps done.
-        epoch: passes over the training data done, 0 before training; broken within an epoch.
-        nll: ``[D, 1 + K]`` fp64, summed loss of each document in nats; column 0 is over all tokens,
-            the others over those of a bucket, the lowest entropy first.
-        tokens: ``[D, 1 + K]`` int64, the tokens summed over.
-        histogram: ``[bins]`` int64, tokens by the entropy of the model's prediction.
-        histogram_edges: ``[bins + 1]`` fp64 nats.
-        passage_nll: ``[P, T]`` fp32 nats, loss of each token of some passages; NaN where a token
-            does not count.
-        passage_entropy: ``[P, T]`` fp32 nats, entropy of the same predictions.
-        edges: ``[K - 1]`` fp64 nats, between the buckets; empty if nothing is known of them.
+        step: Number of optimizer steps.
+        epoch: Passes over the training data; 0 before training, a fraction within an epoch.
+        nll: Summed loss of each document, ``[D, 1 + K]`` fp64 nats; column 0 covers all tokens, the
+            others one bucket each, from low to high entropy.
+        tokens: Number of tokens in each sum, ``[D, 1 + K]`` int64.
+        histogram: Number of tokens by entropy of the model's prediction, ``[bins]`` int64.
+        histogram_edges: Edges of the bins, ``[bins + 1]`` fp64 nats.
+        passage_nll: Loss of each token of some passages, ``[P, T]`` fp32 nats; NaN if a token does
+            not count.
+        passage_entropy: Entropy of the same predictions, ``[P, T]`` fp32 nats.
+        edges: Entropies between the buckets, ``[K - 1]`` fp64 nats; empty if unknown.
     """
 
     step: int
@@ -68,17 +67,17 @@ class Evaluation:
         return loss
 
     def save(self, path: Path) -> None:
-        """Write the evaluation to a file, all or nothing."""
+        """Write the evaluation to a file, atomically."""
         file = BytesIO()
         np.savez_compressed(file, allow_pickle=False, **asdict(self))
         write_whole(path, file.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
-        """Read an evaluation; nothing in the file is run.
+        """Read an evaluation, without running code from the file.
 
         Raises:
-            ValueError: if it holds none.
+            ValueError: If the file is not an evaluation.
         """
         try:
             with np.load(path, allow_pickle=False) as kept:
@@ -93,37 +92,37 @@ class Evaluation:
 
 
 def evaluation_path(folder: str | Path, step: int, split: str | None = None) -> Path:
-    """Return the file of an evaluation.
+    """Return the path of an evaluation.
 
     Args:
-        folder: the run's.
-        step: optimizer steps done.
-        split: evaluated by a command of its own; None for the validations of `fit`.
+        folder: Path to the run folder.
+        step: Number of optimizer steps.
+        split: Split that `validate` or `test` evaluated; None for validations during `fit`.
     """
     name = f"step={step}.npz" if split is None else f"{split}-step={step}.npz"
     return Path(folder) / FOLDER / name
 
 
 def read_evaluations(folder: str | Path) -> list[Evaluation]:
-    """Read the validations of a run, the first one first; none of a run without.
+    """Read the validations during `fit`, ordered by step.
 
     Args:
-        folder: the run's.
+        folder: Path to the run folder.
     """
     found = [Evaluation.load(path) for path, _ in _of_a_fit(folder)]
     return sorted(found, key=lambda evaluation: evaluation.step)
 
 
 def validations(folder: str | Path, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the metrics after each validation, and how many passes over the data were done.
+    """Return the metrics after each validation, with the number of passes over the data.
 
     Args:
-        folder: the run's.
-        metrics: of the run, indexed by step.
+        folder: Path to the run folder.
+        metrics: Metrics of the run, indexed by step.
 
     Returns:
-        The rows with a validation loss, with ``passes`` beside: 0 before training, broken within an
-        epoch. Where the run has not kept it whole, it is counted by :func:`passes_done`.
+        Rows with a validation loss and a column ``passes``: 0 before training, a fraction within an
+        epoch. If an evaluation file is missing or damaged, :func:`passes_done` estimates it.
     """
     rows = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
     kept = [_epoch(evaluation_path(folder, step)) for step in rows.index]
@@ -131,11 +130,12 @@ def validations(folder: str | Path, metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def passes_done(rows: pd.DataFrame) -> pd.Series:
-    """Count passes over the data: the k-th of n evaluations within epoch e comes after e + k/n.
+    """Estimate passes over the data: the k-th of n evaluations in epoch e comes after e + k/n.
+
+    n is the largest number of evaluations in an epoch, as the last epoch may be incomplete.
 
     Args:
-        rows: of evaluations, indexed by step, with the ``epoch`` under way, counted from 0. n is
-            that of the epoch with the most, as the last one may not be over.
+        rows: Evaluations indexed by step, with the current ``epoch``, counted from 0.
 
     >>> epochs = {"epoch": [np.nan, 0, 0, 1]}
     >>> passes_done(pd.DataFrame(epochs, index=[0, 5, 10, 15])).tolist()
@@ -148,7 +148,7 @@ def passes_done(rows: pd.DataFrame) -> pd.Series:
 
 
 def remove_evaluations_after(folder: str | Path, step: int) -> None:
-    """Forget the validations that a run which goes on from a step will make again."""
+    """Delete the validations after a step, which a run resumed there repeats."""
     for path, done in _of_a_fit(folder):
         if done > step:
             path.unlink()
@@ -161,21 +161,21 @@ def _of_a_fit(folder: str | Path) -> Iterator[tuple[Path, int]]:
 
 
 def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:
-    """Write what the evaluations of a run share."""
+    """Write ``run.json``."""
     write_whole(Path(folder) / RUN_INFO, json.dumps(info, indent=2))
 
 
 def read_run_info(folder: str | Path) -> dict[str, Any]:
-    """Read what the evaluations of a run share.
+    """Read ``run.json``.
 
     Raises:
-        ValueError: if the folder is not that of a run which has evaluated.
+        ValueError: If the file is missing or damaged.
     """
     path = Path(folder) / RUN_INFO
     if not path.exists():
         raise ValueError(
-            f"run: expected {RUN_INFO} in {folder}, found none: is it a run's folder, and has the "
-            "run come to its first validation?"
+            f"run: expected {RUN_INFO} in {folder}, found none: use a run folder, after the first "
+            "validation of the run"
         )
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
@@ -183,15 +183,15 @@ def read_run_info(folder: str | Path) -> dict[str, Any]:
         info = None
     if not isinstance(info, dict) or not info.keys() >= SHARED:
         raise ValueError(
-            f"{path}: expected what `fit` writes at its first validation, got something else: "
-            "remove it, and resume the run or start it anew"
+            f"{path}: expected the file that `fit` writes before its first validation, got "
+            "something else: remove it, then resume or restart the run"
         )
     return info
 
 
 def _epoch(path: Path) -> float:
     try:
-        # One small member of the file.
+        # Reads only this small member of the file.
         with np.load(path, allow_pickle=False) as kept:
             return float(kept["epoch"])
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""What a run's folder must hold, or must not, before a command begins."""
+"""Layout of a run folder, and checks of it before a command starts."""
 
 from pathlib import Path
 
@@ -9,17 +9,21 @@ from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 CHECKPOINTS = "checkpoints"
 LAST, BEST = "last.ckpt", "best.ckpt"
 UNFINISHED = ".part"
-# Written by DeepSpeed to resume on another number of devices.
+# Copy of a DeepSpeed checkpoint for another number of devices.
 RESHARDED = ".resharded-"
 
 
 def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
-    """Refuse to write a new run over an old one.
+    """Raise an error if a new run would overwrite an old one.
+
+    Args:
+        folder: Path to the run folder.
+        ckpt_path: Checkpoint to resume from; None for a new run.
 
     Raises:
-        ValueError: if the folder holds a run and none is being resumed.
+        ValueError: If the folder has a run that is not being resumed.
     """
-    # A config alone was left by a run that ended before its first step.
+    # A run that ended before its first step leaves only a config.
     holds_a_run = any((folder / name).exists() for name in (METRICS, CHECKPOINTS))
     own = (folder / CHECKPOINTS).resolve()
     resumes_it = ckpt_path in ("last", "best") or (
@@ -27,33 +31,39 @@ def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
     )
     if holds_a_run and not resumes_it:
         raise ValueError(
-            f"trainer.default_root_dir: expected a new folder, but {folder} holds a run: name "
+            f"trainer.default_root_dir: expected a new folder, but {folder} has a run: choose "
             "another with --trainer.default_root_dir, or resume it with --ckpt_path last"
         )
 
 
 def find_checkpoint(name: str, folder: Path, may_be_new: bool = False) -> Path | None:
-    """Find the checkpoint that a command names.
+    """Find a checkpoint.
 
     Args:
-        name: a path, or ``last`` or ``best`` of the run.
-        folder: the run's.
-        may_be_new: whether ``last`` of a run without checkpoints is none, with which it starts.
+        name: Path, or ``last`` or ``best`` of the run.
+        folder: Path to the run folder.
+        may_be_new: Whether ``last`` may be missing, in which case the run starts from the
+            beginning. Default: False.
+
+    Returns:
+        The path; None for a new run.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there is no such checkpoint.
     """
     links = {"last": folder / CHECKPOINTS / LAST, "best": folder / CHECKPOINTS / BEST}
     path = links.get(name, Path(name))
     if path.exists():
         return path.resolve()
-    # A copy may have lost its links, and a run that was killed may not have come to make one.
+    # A copied folder may have lost its links, and a killed run may not have made any.
     written = (folder / CHECKPOINTS).glob("step=*.ckpt")
     newest = max(written, key=lambda kept: kept.stat().st_mtime_ns, default=None)
     if name == "last" and newest is not None:
         return newest.resolve()
     if name == "last" and may_be_new:
-        rank_zero_info(f"ckpt_path: {folder} holds no checkpoint yet: the run starts anew")
+        rank_zero_info(
+            f"ckpt_path: {folder} has no checkpoint yet: the run starts from the beginning"
+        )
         return None
     raise ValueError(
         f"ckpt_path: expected a checkpoint written by `fit`, found no {path}: name last or best "

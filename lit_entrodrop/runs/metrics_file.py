@@ -1,4 +1,4 @@
-"""The file in which a run keeps its metrics."""
+"""Metrics file of a run."""
 
 import csv
 from collections.abc import Mapping
@@ -18,12 +18,13 @@ Row = dict[str, float]
 
 
 class MetricsFile(Logger):
-    """Log to ``metrics.csv`` in the run's folder, which a killed run leaves whole.
+    """Log to ``metrics.csv`` in the run folder.
 
-    The rows are in every checkpoint too: a resumed run goes on below those of its checkpoint.
+    A killed run leaves a complete file. Every checkpoint has the rows too: a resumed run continues
+    after the rows of its checkpoint.
 
     Args:
-        folder: the run's folder.
+        folder: Path to the run folder.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -34,27 +35,27 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """None: a run has one file."""
+        """Empty, as a run has one file."""
         return ""
 
     @property
     def version(self) -> str:
-        """None: a run has one file."""
+        """Empty, as a run has one file."""
         return ""
 
     @property
     def save_dir(self) -> str:
-        """The run's folder."""
+        """Path to the run folder."""
         return str(self._path.parent)
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Keep nothing: ``config.yaml`` holds the settings."""
+        """Do nothing: ``config.yaml`` has the settings."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add a row."""
-        assert step is not None, "all metrics here belong to a step"
+        assert step is not None, "all metrics have a step"
         row = {**{name: float(value) for name, value in metrics.items()}, "step": step}
         self.rows.append(row)
         if row.keys() <= set(self._columns):
@@ -64,12 +65,12 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def restore(self, rows: list[Row]) -> None:
-        """Go on below the rows of a checkpoint."""
+        """Continue after the rows of a checkpoint."""
         self.rows = [dict(row) for row in rows]
         self._write_all()
 
     def _append(self, row: Row) -> None:
-        # In one write, so that a line is there or not.
+        # One write, so that a line is complete or absent.
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
@@ -86,34 +87,32 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     """Read the metrics of a run.
 
     Args:
-        folder: the run's folder.
+        folder: Path to the run folder.
 
     Returns:
-        One row for each optimizer step that logged anything.
+        Metrics indexed by optimizer step, one row for each step that logged anything.
 
     Raises:
-        ValueError: if the folder holds no metrics, or its file something else.
+        ValueError: If the file is missing or cannot be read.
     """
     path = Path(folder) / FILE_NAME
     if not path.exists():
-        raise ValueError(
-            f"run: expected {FILE_NAME} in {folder}, found none: is it a run's folder?"
-        )
+        raise ValueError(f"run: expected {FILE_NAME} in {folder}, found none: use a run folder")
     try:
         return pd.read_csv(path).groupby("step").last()
     except (ValueError, LookupError) as error:
         raise ValueError(
-            f"run: expected metrics by step in {path}, got what cannot be read "
-            f"({type(error).__name__}: {error}): resume the run, which writes the file anew, or "
+            f"run: expected metrics by step in {path}, got a file that cannot be read "
+            f"({type(error).__name__}: {error}): resume the run, which rewrites the file, or "
             "leave the run out"
         ) from error
 
 
 def bucket_names(metrics: pd.DataFrame) -> list[str]:
-    """Return the groups of tokens whose validation losses metrics hold, low entropy first.
+    """Return the entropy buckets that have a validation loss, from low to high.
 
     Args:
-        metrics: of a run.
+        metrics: Metrics of a run.
 
     >>> bucket_names(pd.DataFrame(columns=["val/loss_high_entropy", "val/loss_low_entropy"]))
     ['low', 'high']
@@ -126,10 +125,10 @@ def bucket_names(metrics: pd.DataFrame) -> list[str]:
 
 
 def whole_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of numbers that were written to their end: a killed run may cut the last.
+    """Return the complete rows of a table of numbers: a killed run may truncate the last one.
 
     Args:
-        table: that was read from a file to which lines are added.
+        table: Table read from a file that grows line by line.
 
     >>> whole_rows(pd.DataFrame({"a": ["1", "2"], "b": ["3", None]}))["a"].tolist()
     [1]
@@ -139,13 +138,13 @@ def whole_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_drop_rate(metrics: pd.DataFrame) -> float:
-    """Return the share of alterable tokens that were dropped, a mean over training steps.
+    """Return the share of alterable tokens that were dropped, averaged over training steps.
 
     Args:
-        metrics: of a run. The shares of several regularizers are added.
+        metrics: Metrics of a run.
 
     Returns:
-        NaN if no regularizer has dropped tokens.
+        Sum of the shares of all regularizers; NaN if no regularizer drops tokens.
 
     >>> mean_drop_rate(pd.DataFrame({"entro_drop/drop_rate": [0.1, 0.3]}))
     0.2

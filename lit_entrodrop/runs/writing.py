@@ -1,4 +1,4 @@
-"""Files and folders of results: none is written over by halves."""
+"""Atomic writes of result files, and free folder names."""
 
 import os
 from itertools import count
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def free_folder(folder: Path) -> Path:
-    """Return the folder, or the first of ``folder-2``, ``folder-3``, … that does not exist.
+    """Return the first of ``folder``, ``folder-2``, ``folder-3``, … that does not exist.
 
     >>> free_folder(Path("/no/such/folder")).name
     'folder'
@@ -16,11 +16,11 @@ def free_folder(folder: Path) -> Path:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file of which a reader sees all or nothing, whenever this process is killed.
+    """Write a file atomically: even if the process is killed, it is complete or unchanged.
 
     Args:
-        path: of the file; its folder is made.
-        content: all of it; text is written as UTF-8, its line ends as they are.
+        path: Path to the file; missing folders are created.
+        content: Content; text is encoded as UTF-8, without translating line ends.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

@@ -11,8 +11,8 @@ from lit_entrodrop.commands.compare.planning import trial_name
 from lit_entrodrop.commands.compare.settings import Strength
 from lit_entrodrop.evaluation.metrics import all_token_metrics
 from lit_entrodrop.evaluation.statistics import (
+    DifferenceVerdict,
     Estimate,
-    Verdict,
     holm,
     paired_over_documents,
     paired_over_seeds,
@@ -192,7 +192,7 @@ class Finding:
 
     estimate: Estimate
     p_corrected: float | None
-    verdict: Verdict | None
+    verdict: DifferenceVerdict | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry in ``comparison.json``."""
@@ -232,7 +232,7 @@ def find_differences(pairs: Sequence[ArmPair]) -> list[dict[str, Finding]]:
     return found
 
 
-def _judge(metric: str, found: Estimate, p_value: float | None) -> Verdict | None:
+def _judge(metric: str, found: Estimate, p_value: float | None) -> DifferenceVerdict | None:
     kind = MetricName.parse(metric).kind
     if kind in WITHOUT_VERDICT:
         return None

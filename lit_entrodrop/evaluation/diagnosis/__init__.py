@@ -1,7 +1,7 @@
 """Diagnosis of overfitting from a run folder: whether, where and from which epoch on."""
 
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL
-from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, Verdict, judge
+from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, OverfittingVerdict, judge
 from lit_entrodrop.evaluation.diagnosis.run import Diagnosis, diagnose
 
-__all__ = ["ALL", "RULE", "Diagnosis", "Verdict", "diagnose", "judge"]
+__all__ = ["ALL", "RULE", "Diagnosis", "OverfittingVerdict", "diagnose", "judge"]

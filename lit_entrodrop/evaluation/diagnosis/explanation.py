@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lit_entrodrop.evaluation.diagnosis.overfitting import Verdict
+from lit_entrodrop.evaluation.diagnosis.overfitting import OverfittingVerdict
 
 ALL = "all"
 # A smaller drop can come from the learning rate or from one batch, nats per token.
@@ -33,7 +33,7 @@ class Explanation:
 
 
 def explain(
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, OverfittingVerdict],
     worst: str | None,
     last_epoch: float,
     regularized: bool,
@@ -100,7 +100,7 @@ def enumeration(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _rise(whose: str, verdict: Verdict) -> str:
+def _rise(whose: str, verdict: OverfittingVerdict) -> str:
     low, high = verdict.rise_interval
     sentence = (
         f"{whose} validation loss has risen by {verdict.rise:.3f} nats per token (95% interval "
@@ -113,7 +113,7 @@ def _rise(whose: str, verdict: Verdict) -> str:
     return f"{sentence}, while the loss on training text {direction} {abs(change):.3f}."
 
 
-def _no_rise(verdict: Verdict) -> str:
+def _no_rise(verdict: OverfittingVerdict) -> str:
     if verdict.rise <= 0:
         return f"The validation loss is at its lowest, {verdict.best_loss:.3f} nats per token."
     return (
@@ -123,7 +123,7 @@ def _no_rise(verdict: Verdict) -> str:
     )
 
 
-def _divergence(verdict: Verdict) -> Explanation:
+def _divergence(verdict: OverfittingVerdict) -> Explanation:
     evidence = (
         f"The validation loss has risen by {verdict.rise:.3f} nats per token since epoch "
         f"{verdict.best_epoch:.3g}, and the loss on training text by "
@@ -135,7 +135,7 @@ def _divergence(verdict: Verdict) -> Explanation:
     )
 
 
-def _advice(whole: Verdict, regularized: bool) -> str:
+def _advice(whole: OverfittingVerdict, regularized: bool) -> str:
     stronger = (
         "train again with a stronger regularizer"
         if regularized

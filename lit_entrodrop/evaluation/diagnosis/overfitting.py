@@ -1,4 +1,4 @@
-"""The rule by which overfitting is called, for one group of tokens."""
+"""Rule that decides whether a group of tokens overfits."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,38 +12,39 @@ from lit_entrodrop.evaluation.statistics import CONFIDENCE
 Kind = Literal["overfits", "diverges", "holds", "unknown"]
 Floats = NDArray[np.float64]
 
-# Share of the lowest loss by which it must have risen: less is of no use to know.
+# Smallest relative rise above the lowest loss that matters in practice.
 LEAST_RISE = 0.01
-# Documents beyond so many are resampled in groups, which costs less and tells the same.
+# More documents are resampled in groups, which costs less and changes little.
 MOST_GROUPS = 2000
 RESAMPLES = 1000
 RULE = (
     f"A group of tokens overfits if its validation loss is now at least {LEAST_RISE:.0%} above its "
-    f"lowest, with {CONFIDENCE:.0%} confidence, while its loss on clean training text, if that is "
-    "known, has not risen by half as much. Confidence comes from a paired one-sided t-test over "
-    "validation documents, corrected (Bonferroni) for all pairs of evaluations that a run could "
-    "have compared so far, and for the number of groups. The onset "
-    "is the first evaluation after the lowest; the interval of the lowest is that of its place "
-    f"when documents are drawn again, {RESAMPLES} times. If the loss on training text rises too, "
-    "training diverges."
+    f"lowest value, with {CONFIDENCE:.0%} confidence, and its loss on clean training text, if "
+    "known, has not risen by half as much. The confidence comes from a paired one-sided t-test "
+    "over validation documents, with a Bonferroni correction for the number of groups and for all "
+    "pairs of evaluations so far. The onset is the first evaluation after the lowest loss. The "
+    "interval of the best epoch comes from a bootstrap over documents with "
+    f"{RESAMPLES} samples. If the loss on training text rises too, training diverges."
 )
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is known of one group of tokens.
+class OverfittingVerdict:
+    """Verdict on one group of tokens.
 
     Attributes:
-        kind: ``overfits``; ``diverges``, if the loss on training text rises too; ``holds``, if the
-            loss has not risen for sure; ``unknown`` where there is too little to tell.
-        best_epoch: passes over the data at the lowest validation loss.
-        best_loss: that loss, nats per token.
-        best_epoch_interval: 95 % interval of ``best_epoch`` over documents.
-        onset_epoch: first evaluation after the lowest, if the kind is ``overfits``.
-        rise: by how much the last loss exceeds the lowest, nats per token.
-        rise_interval: its 95 % interval over documents.
-        confidence: that the loss has risen at all, in [0, 1].
-        clean_train_change: of the loss on training text since ``best_epoch``; None if unknown.
+        kind: ``overfits``; ``diverges`` if the loss on training text rises too; ``holds`` if no
+            rise is shown; ``unknown`` if there is too little data.
+        best_epoch: Passes over the data at the lowest validation loss.
+        best_loss: Lowest validation loss, nats per token.
+        best_epoch_interval: 95% interval of ``best_epoch`` over documents.
+        onset_epoch: Passes over the data at the first evaluation after the lowest loss; None unless
+            the kind is ``overfits``.
+        rise: Last loss minus lowest loss, nats per token.
+        rise_interval: 95% interval of ``rise`` over documents.
+        confidence: Confidence that the loss has risen at all, in [0, 1].
+        clean_train_change: Change of the loss on training text since ``best_epoch``, nats per
+            token; None if unknown.
     """
 
     kind: Kind
@@ -58,7 +59,7 @@ class Verdict:
 
     @property
     def overfits(self) -> bool:
-        """Whether overfitting is called."""
+        """Whether the group overfits."""
         return self.kind == "overfits"
 
 
@@ -68,15 +69,15 @@ def judge(
     epochs: Floats,
     clean_train: Floats | None = None,
     groups: int = 1,
-) -> Verdict:
+) -> OverfittingVerdict:
     """Apply the rule to E evaluations on D documents.
 
     Args:
-        nll: ``[E, D]`` nats, summed over the tokens of a document that are of the group.
-        tokens: ``[D]`` how many those are.
-        epochs: ``[E]`` passes over the training data done.
-        clean_train: ``[E]`` nats per token, loss on clean training text; None if unknown.
-        groups: how many groups of tokens are judged.
+        nll: Loss of each document, summed over its tokens in the group, ``[E, D]`` nats.
+        tokens: Number of tokens of each document in the group, ``[D]``.
+        epochs: Passes over the training data at each evaluation, ``[E]``.
+        clean_train: Loss on clean training text, ``[E]`` nats per token; None if unknown.
+        groups: Number of groups that are judged. Default: 1.
 
     Returns:
         The verdict.
@@ -95,14 +96,14 @@ def judge(
     best = int(losses.argmin())
     rise, error = paired_rise(nll[-1] - nll[best], tokens)
     half = error * stats.t.ppf(1 - (1 - CONFIDENCE) / 2, len(tokens) - 1)
-    # A run looks after every evaluation, each time for the lowest of those before.
+    # Each evaluation is compared with the lowest one before it.
     pairs = len(epochs) * (len(epochs) - 1) // 2
     confidence = _confidence(rise, error, len(tokens), pairs * groups)
     change = None if clean_train is None else float(clean_train[-1] - clean_train[best])
     kind: Kind = "holds"
     if confidence >= CONFIDENCE and rise >= LEAST_RISE * losses[best]:
         kind = "diverges" if change is not None and change > rise / 2 else "overfits"
-    return Verdict(
+    return OverfittingVerdict(
         kind,
         float(epochs[best]),
         float(losses[best]),
@@ -116,14 +117,14 @@ def judge(
 
 
 def paired_rise(difference: Floats, tokens: NDArray[np.int64]) -> tuple[float, float]:
-    """Return a difference of losses in nats per token, and its standard error over documents.
+    """Return a difference of losses, nats per token, and its standard error over documents.
 
-    Documents are drawn, not tokens: those of one document resemble each other. The error is that
-    of a ratio of two sums (Cochran 1977, Sampling Techniques, eq. 6.13).
+    The sampling unit is the document, as tokens of a document are correlated. The error is the
+    standard error of a ratio of two sums (Cochran 1977, Sampling Techniques, eq. 6.13).
 
     Args:
-        difference: ``[D]`` nats, of the summed loss of each document.
-        tokens: ``[D]`` tokens of each document.
+        difference: Difference of the summed loss of each document, ``[D]`` nats.
+        tokens: Number of tokens of each document, ``[D]``.
 
     >>> paired_rise(np.array([1.0, 3.0]), np.array([2, 2]))
     (1.0, 0.5)
@@ -137,12 +138,12 @@ def paired_rise(difference: Floats, tokens: NDArray[np.int64]) -> tuple[float, f
 def best_epoch_interval(
     nll: Floats, tokens: NDArray[np.int64], epochs: Floats
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the epoch of the lowest loss, by a bootstrap over documents.
+    """Return the 95% interval of the epoch of the lowest loss, by a bootstrap over documents.
 
     Args:
-        nll: ``[E, D]`` nats.
-        tokens: ``[D]`` tokens.
-        epochs: ``[E]``.
+        nll: Summed loss of each document, ``[E, D]`` nats.
+        tokens: Number of tokens of each document, ``[D]``.
+        epochs: Passes over the training data at each evaluation, ``[E]``.
     """
     random = np.random.default_rng(0)
     groups = np.arange(len(tokens)) % MOST_GROUPS
@@ -164,9 +165,11 @@ def _confidence(rise: float, error: float, documents: int, comparisons: int) -> 
     return float(max(0.0, 1 - comparisons * p_value))
 
 
-def _unknown(nll: Floats, tokens: NDArray[np.int64], epochs: Floats) -> Verdict:
+def _unknown(nll: Floats, tokens: NDArray[np.int64], epochs: Floats) -> OverfittingVerdict:
     losses = nll.sum(1) / tokens.sum() if tokens.size else np.full(len(epochs), np.nan)
     best = int(losses.argmin())
     at = float(epochs[best])
     nan = float("nan")
-    return Verdict("unknown", at, float(losses[best]), (at, at), None, nan, (nan, nan), 0.0, None)
+    return OverfittingVerdict(
+        "unknown", at, float(losses[best]), (at, at), None, nan, (nan, nan), 0.0, None
+    )

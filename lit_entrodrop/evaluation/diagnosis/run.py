@@ -1,4 +1,4 @@
-"""The diagnosis of a run: a verdict for each group of tokens, and its explanation."""
+"""Diagnosis of a run: a verdict for each group of tokens, and its explanation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,31 +9,31 @@ import numpy as np
 import pandas as pd
 
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL, Explanation, explain
-from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, Verdict, judge
+from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, OverfittingVerdict, judge
 from lit_entrodrop.runs.evaluations import Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 
-# A quarter of an epoch's training metrics counts as its start, and one as its end: from one to the
-# other it is three times as far as from the end to the next start.
+# The first quarter of an epoch's training metrics is its start, the last quarter its end. Their
+# centers are three times as far apart as the end and the next start.
 BORDER, DISTANCE = 0.25, 3
 LEAST_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Whether a run overfits, where, and since when.
+    """Diagnosis of a run.
 
     Attributes:
-        verdicts: of all tokens (``all``) and of each entropy bucket, by name.
-        epoch_drops: by how much the training loss falls from the end of each epoch to the start of
-            the next, beyond its slope within both, nats per token: such a stair tells of text that
-            is recognised. Empty if epochs have too few rows to tell.
-        last_epoch: passes over the data at the last evaluation.
-        regularized: whether any regularizer is at work.
+        verdicts: Verdict on all tokens (``all``) and on each entropy bucket, by name.
+        epoch_drops: Drop of the training loss from the end of each epoch to the start of the next
+            that the slopes within both do not explain, nats per token. Such drops show that the
+            model recognizes text it has seen. Empty if epochs have too few rows.
+        last_epoch: Passes over the data at the last evaluation.
+        regularized: Whether the run trains with a regularizer.
     """
 
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, OverfittingVerdict]
     epoch_drops: list[float]
     last_epoch: float
     regularized: bool
@@ -45,7 +45,7 @@ class Diagnosis:
 
     @property
     def worst(self) -> str | None:
-        """The bucket whose loss has risen most among those that overfit, if any does."""
+        """Overfitting bucket with the largest rise of the loss; None if no bucket overfits."""
         rises = {name: v.rise for name, v in self.verdicts.items() if v.overfits and name != ALL}
         return max(rises, key=lambda name: rises[name], default=None)
 
@@ -75,22 +75,19 @@ class Diagnosis:
 
 
 def diagnose(folder: str | Path) -> Diagnosis:
-    """Diagnose a run from its folder; it may be under way.
+    """Diagnose a finished or running run from its folder.
 
     Args:
-        folder: the run's, with ``evaluations/``, ``run.json`` and ``metrics.csv``.
+        folder: Path to the run folder, with ``evaluations/``, ``run.json`` and ``metrics.csv``.
 
     Raises:
-        ValueError: if the folder holds no evaluations.
-
-    Returns:
-        The diagnosis.
+        ValueError: If the folder has no evaluations.
     """
     evaluations = comparable(read_evaluations(folder))
     if not evaluations:
         raise ValueError(
-            f"run: expected evaluations in {folder}, found none: they are written by `fit` at each "
-            "validation, unless monitors.evaluations is null"
+            f"run: expected evaluations in {folder}, found none: `fit` writes them at each "
+            "validation unless monitors.evaluations is null"
         )
     info, metrics = read_run_info(folder), _metrics(Path(folder))
     names = [ALL, *info["buckets"]["names"]]
@@ -104,9 +101,9 @@ def diagnose(folder: str | Path) -> Diagnosis:
 
 
 def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Return those evaluations that are of the same tokens, in the same buckets, as the last.
+    """Return the evaluations with the same tokens and buckets as the last one.
 
-    A run may have been resumed with other settings of validation.
+    They differ if a run was resumed with other validation settings.
     """
     return [
         each
@@ -117,13 +114,14 @@ def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def epoch_drops(metrics: pd.DataFrame) -> list[float]:
-    """Return the stair at each border of two epochs: what it falls there beyond its slope.
+    """Return the drop of the training loss between epochs that its slope does not explain.
 
     Args:
-        metrics: of a run; with too few rows an epoch they tell nothing.
+        metrics: Metrics of a run.
 
     Returns:
-        Nats per token, one number a border.
+        Drops in nats per token, one for each pair of successive epochs; empty if an epoch has fewer
+        than 8 rows.
     """
     rows = metrics.reindex(columns=["epoch", TRAIN_LOSS]).dropna()
     losses = [group[TRAIN_LOSS].to_numpy() for _, group in rows.groupby("epoch")]
@@ -140,13 +138,13 @@ def epoch_drops(metrics: pd.DataFrame) -> list[float]:
 
 
 def _metrics(folder: Path) -> pd.DataFrame:
-    # A run without loggers has none.
+    # A run without loggers has no metrics.
     return read_metrics(folder) if (folder / FILE_NAME).exists() else pd.DataFrame()
 
 
 def _verdict(
     evaluations: Sequence[Evaluation], column: int, clean_train: np.ndarray | None, groups: int
-) -> Verdict:
+) -> OverfittingVerdict:
     nll = np.stack([evaluation.nll[:, column] for evaluation in evaluations])
     epochs = np.array([evaluation.epoch for evaluation in evaluations], dtype=np.float64)
     return judge(nll, evaluations[-1].tokens[:, column], epochs, clean_train, groups)

@@ -1,4 +1,4 @@
-"""The loss of each document: what tells how sure a difference between two models is."""
+"""Loss of each document, from which tests over documents are computed."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ class DocumentLosses(Metric):
     """Summed loss (nats) and tokens of each document, over all tokens and by entropy bucket.
 
     Args:
-        num_documents: documents of the split, D.
-        buckets: names of the K buckets, the lowest entropy first.
+        num_documents: Number of documents in the split, D.
+        buckets: Names of the K entropy buckets, from low to high.
 
     >>> losses = DocumentLosses(2, ["low", "high"])
     >>> losses.update(torch.tensor([1.0, 2.0]), torch.ones(2).bool(), torch.tensor([1, 1]))
@@ -41,26 +41,26 @@ class DocumentLosses(Metric):
         reference_entropy: Tensor | None = None,
         edges: Tensor | None = None,
     ) -> None:
-        """Count the tokens of a batch.
+        """Add the tokens of a batch.
 
         Args:
-            nll: ``[B, T]`` nats, of a clean forward pass.
-            valid: ``[B, T]`` bool, tokens that count.
-            document: ``[B, T]`` int64, number of each token's document within the split.
-            reference_entropy: ``[B, T]`` nats, by the frozen scorer; NaN where unknown.
-            edges: ``[K - 1]`` nats, between the buckets.
+            nll: Loss of each token in a forward pass on clean input, ``[B, T]`` nats.
+            valid: Whether each token counts, ``[B, T]`` bool.
+            document: Index of each token's document in the split, ``[B, T]`` int64.
+            reference_entropy: Entropy under the reference model, ``[B, T]`` nats; NaN if unknown.
+            edges: Entropies between the buckets, ``[K - 1]`` nats.
         """
         nll, document = nll[valid].to(WIDEST), document[valid]
         columns = [torch.zeros_like(document)]
         if reference_entropy is not None and edges is not None:
             columns.append(1 + bucket_of(reference_entropy[valid], edges))
         for column in columns:
-            # An unknown bucket, -1, has become the column of all tokens.
+            # The unknown bucket, -1, would count in the column of all tokens.
             known = (column > 0) | (column is columns[0])
             place = (document * self.nll.shape[1] + column)[known]
             self.nll.view(-1).index_add_(0, place, nll[known])
             self.tokens.view(-1).index_add_(0, place, torch.ones_like(place))
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Return loss and tokens, ``[D, 1 + K]`` each; column 0 is over all tokens."""
+        """Return loss and number of tokens, ``[D, 1 + K]`` each; column 0 covers all tokens."""
         return self.nll, self.tokens

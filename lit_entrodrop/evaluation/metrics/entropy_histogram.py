@@ -1,4 +1,4 @@
-"""How the entropies of a model's predictions are spread."""
+"""Histogram of the entropy of a model's predictions."""
 
 import math
 
@@ -10,10 +10,10 @@ BINS = 48
 
 
 class EntropyHistogram(Metric):
-    """Tokens by the entropy of their prediction, in bins of equal width from 0 to ln V nats.
+    """Number of tokens by entropy of the prediction, in bins of equal width from 0 to ln V nats.
 
     Args:
-        vocabulary_size: words that the model predicts, V.
+        vocabulary_size: Vocabulary size of the model, V.
 
     >>> histogram = EntropyHistogram(vocabulary_size=4)
     >>> histogram.update(torch.tensor([0.0, 1.3862, torch.nan]))
@@ -35,15 +35,15 @@ class EntropyHistogram(Metric):
         return torch.linspace(0, self.highest, BINS + 1, dtype=torch.float64)
 
     def update(self, entropy: Tensor) -> None:
-        """Count the tokens of a batch.
+        """Add the tokens of a batch.
 
         Args:
-            entropy: nats, of any shape; NaN does not count.
+            entropy: Tensor of entropies in nats, of any shape; NaN is ignored.
         """
         known = entropy[~entropy.isnan()]
         bins = (known / self.highest * BINS).long().clamp(0, BINS - 1)
         self.counts += torch.bincount(bins, minlength=BINS)
 
     def compute(self) -> Tensor:
-        """Return the tokens in each bin, ``[bins]`` int64."""
+        """Return the number of tokens in each bin, ``[bins]`` int64."""
         return self.counts

@@ -1,4 +1,4 @@
-"""How much text a model has learned by heart."""
+"""Share of documents that a model has memorized verbatim."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-# More than any context holds.
+# Longer than any context.
 MOST_TOKENS = 2**30
 
 
 @dataclass(frozen=True)
 class MemorizationProbe:
-    """How it is found out whether a model has learned documents by heart.
+    """Verbatim-memorization probe.
 
     Args:
-        prompt_tokens: first tokens of a document that are given, k.
-        match_tokens: next tokens that greedy decoding must match, n.
+        prompt_tokens: Number of leading tokens of a document that are given, k. Default: 16.
+        match_tokens: Number of next tokens that greedy decoding must reproduce, n. Default: 16.
 
     Raises:
-        ValueError: if one is below 1.
+        ValueError: If a number is below 1 or above 2**30.
     """
 
     prompt_tokens: int = 16
@@ -30,20 +30,20 @@ class MemorizationProbe:
         if not all(isinstance(each, int) and 1 <= each <= MOST_TOKENS for each in given):
             raise ValueError(
                 f"memorization: expected prompt_tokens and match_tokens from 1 to {MOST_TOKENS}, "
-                f"got {given[0]} and {given[1]}: take for example 16 and 16"
+                f"got {given[0]} and {given[1]}: use for example 16 and 16"
             )
 
 
 class Memorization(Metric):
     """Share of documents that greedy decoding continues verbatim.
 
-    A document counts if, given its first k tokens, the likeliest next tokens are its own n times in
-    a row. As long as they are, decoding has seen nothing but the document, so that one ordinary
-    forward pass over the document tells it, without generating. Documents that are shorter, or of
-    which not all these tokens are labels, are left out.
+    A document counts if, after its first k tokens, the most probable next token is its own n times
+    in a row. Until the first mismatch, greedy decoding sees only the document, so one ordinary
+    forward pass over the document gives the answer without generation. Documents that are shorter
+    than k + n tokens, or in which some of these n tokens are not labels, are excluded.
 
     Args:
-        probe: tokens given, k, and tokens to match, n.
+        probe: Number of tokens given, k, and to match, n.
 
     Source: Carlini et al. 2023, Quantifying Memorization Across Neural Language Models
     (arXiv 2202.07646), definition 3.1, for prefixes at the start of a document.
@@ -68,13 +68,13 @@ class Memorization(Metric):
     def update(
         self, correct: Tensor, valid: Tensor, position_ids: Tensor, document_ids: Tensor
     ) -> None:
-        """Count the documents of a batch.
+        """Add the documents of a batch.
 
         Args:
-            correct: ``[B, T]`` bool, whether no word is likelier than the label.
-            valid: ``[B, T]`` bool, tokens that count.
-            position_ids: ``[B, T]`` int64, from 0 in every document.
-            document_ids: ``[B, T]`` int64, from 0 in each row, -1 for padding.
+            correct: Whether no token is more probable than the label, ``[B, T]`` bool.
+            valid: Whether each token counts, ``[B, T]`` bool.
+            position_ids: Position of each token in its document, from 0, ``[B, T]`` int64.
+            document_ids: Index of the document in its row, ``[B, T]`` int64; -1 for padding.
         """
         start, length = self.probe.prompt_tokens, self.probe.match_tokens
         within = (position_ids >= start) & (position_ids < start + length) & valid
@@ -88,5 +88,5 @@ class Memorization(Metric):
 
 def _per_document(chosen: Tensor, document_ids: Tensor) -> Tensor:
     counts = torch.zeros_like(document_ids)
-    # Padding is never chosen, so that it may share a place.
+    # Padding is never chosen, so it may share an index with document 0.
     return counts.scatter_add_(1, document_ids.clamp(min=0), chosen.long())

@@ -12,12 +12,12 @@ from lit_entrodrop.data.blocks import PackedBlocks
 
 
 class Passage(NamedTuple):
-    """Where a passage lies.
+    """Position of a passage in a split.
 
     Attributes:
-        block: number of its block within the split.
-        start: place of its first token within the block.
-        stop: place after its last token.
+        block: Index of its block.
+        start: Position of its first token in the block.
+        stop: Position after its last token in the block.
     """
 
     block: int
@@ -29,7 +29,7 @@ class PassageScores(Metric):
     """Loss and entropy, in nats, of each token of P passages of at most T tokens.
 
     Args:
-        passages: where they lie.
+        passages: Positions of the passages.
 
     >>> scores = PassageScores([Passage(block=7, start=1, stop=3)])
     >>> one = torch.ones(1, 4)
@@ -51,13 +51,13 @@ class PassageScores(Metric):
         self.add_state("seen", default=torch.zeros(shape).long(), dist_reduce_fx="sum")
 
     def update(self, nll: Tensor, entropy: Tensor, valid: Tensor, block_id: Tensor) -> None:
-        """Look for the passages in a batch.
+        """Record the passages that are in a batch.
 
         Args:
-            nll: ``[B, T]`` nats.
-            entropy: ``[B, T]`` nats, of the same predictions.
-            valid: ``[B, T]`` bool, tokens that count.
-            block_id: ``[B]`` int64, numbers of the blocks.
+            nll: Loss of each token, ``[B, T]`` nats.
+            entropy: Entropy of the same predictions, ``[B, T]`` nats.
+            valid: Whether each token counts, ``[B, T]`` bool.
+            block_id: Index of each block in the split, ``[B]`` int64.
         """
         rows = {block: row for row, block in enumerate(block_id.tolist())}
         for number, (block, start, stop) in enumerate(self.passages):
@@ -65,25 +65,25 @@ class PassageScores(Metric):
                 continue
             place, counted = slice(0, stop - start), valid[row, start:stop]
             for kind, values in enumerate((nll, entropy)):
-                # NaN times zero would stay.
+                # A product with the mask would keep NaN.
                 kept = values[row, start:stop].float().masked_fill(~counted, 0.0)
                 self.scores[kind, number, place] += kept
             self.seen[number, place] += counted
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Return loss and entropy, ``[P, T]`` fp32 each; NaN where no token counts."""
+        """Return loss and entropy, ``[P, T]`` fp32 each; NaN if a token does not count."""
         nll, entropy = self.scores.masked_fill(self.seen == 0, torch.nan)
         return nll, entropy
 
 
 def choose_passages(blocks: PackedBlocks, count: int, longest: int, seed: int) -> list[Passage]:
-    """Choose the starts of some documents at random, the longer half of them.
+    """Choose the starts of random documents, among the longer half of all documents.
 
     Args:
-        blocks: of the split.
-        count: how many, at most.
-        longest: tokens of a passage, at most.
-        seed: the same gives the same passages.
+        blocks: Packed blocks of the split.
+        count: Maximum number of passages.
+        longest: Maximum number of tokens in a passage.
+        seed: Seed of the choice.
     """
     lengths = np.diff(blocks.chunk_starts)
     long_enough = np.flatnonzero(lengths >= np.median(lengths))

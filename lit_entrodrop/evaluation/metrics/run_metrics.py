@@ -1,4 +1,4 @@
-"""All that a run measures: means over training steps, and each split that it is evaluated on."""
+"""Metrics of a run: means over training steps, and metrics of each evaluated split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from regularizers import Outputs
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
-# What the metrics of a split are called.
+# Prefix of a split's metrics.
 PREFIXES = {
     "validation": "val",
     "clean_train": "clean_train",
@@ -24,11 +24,11 @@ Scores = dict[str, Tensor]
 
 
 class RunMetrics(nn.Module):
-    """Training means that cost nothing until they are read, and metrics of each split.
+    """Means over training steps, computed only when read, and metrics of each split.
 
     Args:
-        buckets: names of the entropy buckets.
-        probe: of memorization; None for none.
+        buckets: Names of the entropy buckets, from low to high.
+        probe: Memorization probe; None disables it.
     """
 
     def __init__(self, buckets: Sequence[str], probe: MemorizationProbe | None) -> None:
@@ -39,36 +39,36 @@ class RunMetrics(nn.Module):
     def add_step(
         self, loss: Tensor, weight: Tensor, others: Mapping[str, Tensor], one: Tensor
     ) -> None:
-        """Remember a micro-batch.
+        """Add a micro-batch.
 
         Args:
-            loss: summed over its tokens, nats.
-            weight: of its tokens, summed.
-            others: what regularizers tell of it, by name.
-            one: the weight of those, a scalar on the device.
+            loss: Loss summed over the tokens of the micro-batch, nats.
+            weight: Sum of the weights of its tokens.
+            others: Metrics of regularizers, by name.
+            one: Weight of those metrics, a scalar on the device.
         """
         self.training_means.add(TRAIN_LOSS, loss.detach(), weight)
         for name, value in others.items():
             self.training_means.add(name, value, one)
 
     def pop_training(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
-        """Return the means since the last time, over all ranks; empty if there is nothing new.
+        """Return the means since the last call, over all ranks; empty if nothing was added.
 
         Args:
-            reduce_sum: sums a tensor over ranks.
+            reduce_sum: Function that sums a tensor over ranks.
         """
         return self.training_means.pop(reduce_sum) if self.training_means else {}
 
     def update(
         self, split: str, outputs: Outputs, batch: Mapping[str, Tensor], edges: Tensor | None
     ) -> Scores:
-        """Count a batch of a split.
+        """Add a batch of a split.
 
         Args:
-            split: of the data module.
-            outputs: of a clean forward pass.
-            batch: its ids, and ``entropy`` by the frozen scorer if that is known.
-            edges: between the buckets, nats.
+            split: Name of the split in the data module.
+            outputs: Outputs of a forward pass on clean input.
+            batch: Batch, with ``entropy`` under the reference model if it is known.
+            edges: Entropies between the buckets, nats; None if unknown.
 
         Returns:
             ``nll`` and ``entropy`` of each token, nats, and whether it is ``valid``, ``[B, T]``.
@@ -78,10 +78,10 @@ class RunMetrics(nn.Module):
         return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
     def pop(self, splits: Sequence[str]) -> Metrics:
-        """Return the metrics of some splits and their gap, over all ranks, and start again.
+        """Return and reset the metrics of some splits and their gap, over all ranks.
 
         Args:
-            splits: of the data module.
+            splits: Names of splits in the data module.
 
         Returns:
             Scalars by name: ``val/loss``, ``gap/loss_low_entropy``, …

@@ -1,4 +1,4 @@
-"""All that is counted of one split while a model is evaluated on it."""
+"""Metrics of one split."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,11 @@ Metrics = dict[str, Tensor]
 
 
 class SplitMetrics(nn.Module):
-    """Loss, perplexity and accuracy by entropy bucket, and memorization, of one split.
+    """Means over tokens by entropy bucket, and memorization, of one split.
 
     Args:
-        buckets: names of the entropy buckets.
-        probe: of memorization; None for none.
+        buckets: Names of the entropy buckets, from low to high.
+        probe: Memorization probe; None disables it.
     """
 
     def __init__(self, buckets: Sequence[str], probe: MemorizationProbe | None) -> None:
@@ -29,13 +29,13 @@ class SplitMetrics(nn.Module):
     def update(
         self, outputs: Outputs, valid: Tensor, batch: Mapping[str, Tensor], edges: Tensor | None
     ) -> None:
-        """Count the tokens of a batch.
+        """Add the tokens of a batch.
 
         Args:
-            outputs: of a clean forward pass.
-            valid: ``[B, T]`` bool, tokens that count.
-            batch: its ids, and ``entropy`` by the frozen scorer if that is known.
-            edges: between the buckets, nats.
+            outputs: Outputs of a forward pass on clean input.
+            valid: Whether each token counts, ``[B, T]`` bool.
+            batch: Batch, with ``entropy`` under the reference model if it is known.
+            edges: Entropies between the buckets, nats; None if unknown.
         """
         self.tokens.update(outputs, valid, batch.get("entropy"), edges)
         if self.memorization is not None:
@@ -43,23 +43,23 @@ class SplitMetrics(nn.Module):
             self.memorization.update(outputs.correct, valid, *ids)
 
     def pop(self) -> Metrics:
-        """Return the metrics over all ranks by name, and start again."""
+        """Return and reset the metrics over all ranks, by name."""
         metrics: Metrics = self.tokens.compute()
         self.tokens.reset()
         if self.memorization is not None:
             share = self.memorization.compute()
             self.memorization.reset()
-            # No document is long enough.
+            # NaN if no document is long enough.
             metrics |= {} if torch.isnan(share) else {"memorized": share}
         return metrics
 
 
 def generalization_gap(held_out: Metrics, trained_on: Metrics) -> Metrics:
-    """Return by how much each loss on held-out text exceeds that on training text, in nats.
+    """Return loss on held-out text minus loss on training text, nats per token, by name.
 
     Args:
-        held_out: metrics of held-out text.
-        trained_on: metrics of training text, without regularizers.
+        held_out: Metrics on held-out text.
+        trained_on: Metrics on training text, without regularizers.
 
     >>> generalization_gap({"loss": 3.0, "accuracy": 0.2}, {"loss": 2.5, "accuracy": 0.3})
     {'loss': 0.5}

@@ -1,4 +1,4 @@
-"""Means of what a training step tells, which cost nothing until they are read."""
+"""Weighted means over training steps, computed only when read."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class WeightedMeans:
-    """Weighted means of named scalars, which cost nothing until they are read.
+    """Weighted means of named scalars, computed only when read.
 
     >>> means = WeightedMeans()
     >>> means.add("loss", torch.tensor(1.0), torch.tensor(1.0))
@@ -21,31 +21,31 @@ class WeightedMeans:
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def __bool__(self) -> bool:
-        """Tell whether anything was added."""
+        """Return whether anything was added."""
         return bool(self._seen)
 
     def add(self, name: str, total: Tensor, weight: Tensor) -> None:
-        """Remember a weighted sum and its weight, two scalars."""
+        """Add a weighted sum and its weight, two scalars."""
         self._seen.setdefault(name, []).append((total, weight))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what was added, by name: sums and weights ``[N, 2]``, in the order of adding."""
+        """Return sums and weights by name, ``[N, 2]``, in the order in which they were added."""
         return {
             name: torch.stack([torch.stack([total, weight.to(total)]) for total, weight in pairs])
             for name, pairs in self._seen.items()
         }
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Take over what was added."""
+        """Add the sums and weights of a state dict."""
         for name, pairs in state_dict.items():
             for total, weight in pairs:
                 self.add(name, total, weight)
 
     def pop(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
-        """Return the means and start again.
+        """Return and reset the means.
 
         Args:
-            reduce_sum: sums a tensor over ranks.
+            reduce_sum: Function that sums a tensor over ranks.
         """
         sums = reduce_sum(torch.stack([_sums(pairs) for pairs in self._seen.values()]))
         values = (sums[:, 0] / sums[:, 1]).tolist()

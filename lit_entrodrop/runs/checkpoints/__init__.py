@@ -1,1 +1,1 @@
-"""Checkpoints of any strategy, read without running code from a pickle."""
+"""Reading of checkpoints of any strategy, without running code from a pickle."""

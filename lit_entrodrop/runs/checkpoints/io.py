@@ -1,4 +1,4 @@
-"""How a checkpoint of one file is written and any checkpoint is read."""
+"""Lightning's plugin for writing and reading checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 
 
 class StreamingCheckpointIO(TorchCheckpointIO):
-    """Write straight to the file, where Lightning would hold the bytes in memory first."""
+    """Write directly to the file; Lightning would collect all bytes in memory first."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint, which :class:`Checkpoints` then makes visible."""
+        """Write a checkpoint to one file."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("wb") as file:
             torch.save(checkpoint, file)
@@ -23,5 +23,5 @@ class StreamingCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint of any strategy; that of a sharded one holds no optimizer."""
+        """Read a checkpoint of any strategy; of a sharded one, without optimizer state."""
         return read_checkpoint(Path(path))

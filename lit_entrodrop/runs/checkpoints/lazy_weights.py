@@ -1,4 +1,4 @@
-"""Weights that stay in their files until they are asked for."""
+"""State dict whose weights are read from files on access."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class LazyWeights(Mapping[str, Tensor]):
-    """A state dict that reads a weight each time it is asked for one, and keeps none.
+    """State dict that reads a weight at each access and keeps none in memory.
 
     Args:
-        readers: read a weight, by name.
-        shapes: of the weights, by name; known without reading.
+        readers: Functions that read a weight, by name of the weight.
+        shapes: Shapes of the weights, by name, known without reading them.
 
     >>> weights = LazyWeights({"a": lambda: torch.ones(2)}, {"a": torch.Size([2])})
     >>> weights.shapes["a"], weights["a"]
@@ -34,5 +34,5 @@ class LazyWeights(Mapping[str, Tensor]):
         return len(self._readers)
 
     def __contains__(self, name: object) -> bool:
-        # That of Mapping would read the weight.
+        # The method of Mapping would read the weight.
         return name in self._readers

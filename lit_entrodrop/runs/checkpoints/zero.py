@@ -1,4 +1,4 @@
-"""Read the checkpoints of DeepSpeed ZeRO, without DeepSpeed and without code that they may hold."""
+"""Read checkpoints of DeepSpeed ZeRO, without DeepSpeed and without running pickled code."""
 
 import re
 from functools import partial
@@ -11,17 +11,17 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from lit_entrodrop.runs.checkpoints.lazy_weights import LazyWeights
 from lit_entrodrop.runs.checkpoints.zero_layout import Files, find_weights, read_weight
 
-# The name that Lightning gives.
+# Name of the folder that Lightning chooses.
 TAG = "checkpoint"
 OPTIMIZER_FILE = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
 MODEL_FILE = re.compile(r"(?:zero_pp_rank_(\d+)_)?mp_rank_00_model_states\.pt")
 
 
 class _Settings:
-    """Stands for what DeepSpeed keeps beside numbers, and has none of its code."""
+    """Stand-in for DeepSpeed's objects, without their code."""
 
 
-# Whole names alone: all that DeepSpeed writes beside what PyTorch itself deems safe.
+# Exact names of all types that DeepSpeed writes and PyTorch does not already allow.
 KNOWN_TYPES: dict[str, type] = {
     "deepspeed.runtime.fp16.loss_scaler.LossScaler": _Settings,
     "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler": _Settings,
@@ -31,21 +31,21 @@ KNOWN_TYPES: dict[str, type] = {
 
 
 def is_zero_folder(path: Path) -> bool:
-    """Tell whether a path looks like a checkpoint of DeepSpeed under Lightning."""
+    """Return whether a path looks like a checkpoint that Lightning wrote with DeepSpeed."""
     return (path / TAG).is_dir()
 
 
 def check_zero_folder(folder: Path) -> None:
-    """Refuse a checkpoint whose files hold more than numbers and settings.
+    """Raise an error if a file of a checkpoint has more than numbers and settings.
 
-    DeepSpeed itself unpickles them, so call this, or :func:`read_zero_folder`, before it loads a
-    checkpoint.
+    DeepSpeed unpickles these files, so call this or :func:`read_zero_folder` before DeepSpeed loads
+    a checkpoint.
 
     Args:
-        folder: what Lightning's ``DeepSpeedStrategy`` wrote.
+        folder: Path to the folder that Lightning's ``DeepSpeedStrategy`` wrote.
 
     Raises:
-        ValueError: naming the file that is damaged, or asks for an unknown type.
+        ValueError: If a file is damaged or has an unknown type; names the file.
     """
     latest = folder / "latest"
     if latest.exists() and (tag := latest.read_text().strip()) != TAG:
@@ -57,7 +57,7 @@ def check_zero_folder(folder: Path) -> None:
     if not files:
         raise ValueError(
             f"ckpt_path: expected a checkpoint written by `fit`, got {folder}, whose folder {TAG} "
-            "holds no .pt file"
+            "has no .pt file"
         )
     for file in files:
         _load(file)
@@ -67,19 +67,19 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
     """Read a checkpoint of ZeRO-1, ZeRO-2 or ZeRO-3.
 
     Args:
-        folder: what Lightning's ``DeepSpeedStrategy`` wrote.
+        folder: Path to the folder that Lightning's ``DeepSpeedStrategy`` wrote.
 
     Returns:
-        What Lightning saved, tensors mapped from the file; and under ``state_dict`` the weights,
-        fp32 where they were trained, which stay in the files until they are asked for.
+        The checkpoint as Lightning saved it, with memory-mapped tensors. ``state_dict`` has the
+        weights, fp32 if they were trained, which are read from the files on access.
 
     Raises:
-        ValueError: naming the file that is missing, damaged, or asks for an unknown type.
+        ValueError: If a file is missing, damaged or has an unknown type; names the file.
     """
-    # DeepSpeed may come after this and unpickle files that are not of a rank.
+    # DeepSpeed may unpickle files of other ranks afterwards.
     check_zero_folder(folder)
     try:
-        # Entropies are read; weights come from wherever they are, and are not touched here.
+        # Tensors such as entropies are read here; weights are read later, on access.
         [first] = _load_ranks(folder, MODEL_FILE, 1, device="cpu").values()
         ranks = first["dp_world_size"]
         optimizers = _load_ranks(folder, OPTIMIZER_FILE, ranks)
@@ -88,7 +88,7 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
         places = find_weights(models, optimizers, stage)
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"ckpt_path: expected the files of one checkpoint in {folder / TAG}, got some that do "
+            f"ckpt_path: expected the files of one checkpoint in {folder / TAG}, got files that do "
             f"not fit together ({error!r}): copy the whole folder again"
         ) from error
     readers = {name: partial(read_weight, place) for name, place in places.items()}
@@ -97,16 +97,16 @@ def read_zero_folder(folder: Path) -> dict[str, Any]:
 
 
 def read_rank_files(folder: Path) -> dict[str, Any]:
-    """Read all that the ranks of ZeRO have written, as they hold it.
+    """Read the files of all ranks of ZeRO.
 
     Args:
-        folder: what Lightning's ``DeepSpeedStrategy`` wrote.
+        folder: Path to the folder that Lightning's ``DeepSpeedStrategy`` wrote.
 
     Returns:
-        The content of each file, by its name; tensors are mapped from the files.
+        Content of each file by file name, with memory-mapped tensors.
 
     Raises:
-        ValueError: naming the file that is damaged, or asks for an unknown type.
+        ValueError: If a file is damaged or has an unknown type; names the file.
     """
     files = sorted((folder / TAG).glob("*.pt"))
     return {file.name: _load(file, device="cpu") for file in files}
@@ -121,31 +121,31 @@ def _load(file: Path, device: str = "meta") -> dict[str, Any]:
             options: dict[str, Any] = {"map_location": device, "mmap": device != "meta"}
             content = None if unknown else torch.load(file, weights_only=True, **options)
         except Exception as error:
-            # The message of torch.load would advise to run the code that a pickle may hold.
+            # The message of torch.load suggests to allow pickled code.
             raise ValueError(
-                f"{refused} is damaged or no such file ({type(error).__name__}): copy it again, or "
-                "take another checkpoint"
+                f"{refused} is damaged or not a checkpoint file ({type(error).__name__}): copy it "
+                "again, or use another checkpoint"
             ) from error
     if unknown:
         raise ValueError(
-            f"{refused} asks for {min(unknown)}, a type that DeepSpeed does not write: do not open "
-            "it unless you know who made it"
+            f"{refused} contains {min(unknown)}, a type that DeepSpeed does not write: do not open "
+            "it unless you trust its source"
         )
     if not isinstance(content, dict):
-        raise ValueError(f"{refused} holds no checkpoint")
+        raise ValueError(f"{refused} has no checkpoint")
     return content
 
 
 def _load_ranks(folder: Path, pattern: re.Pattern[str], ranks: int, device: str = "meta") -> Files:
-    """Load the files of the first ranks; a run on more ranks may have left others there."""
+    """Load the files of the first ranks, as files of a run on more ranks may remain."""
     found: dict[int, Path] = {}
     for file in sorted((folder / TAG).iterdir()):
         if match := pattern.fullmatch(file.name):
             rank = int(match[1] or 0)
             if rank in found:
                 raise ValueError(
-                    f"ckpt_path: expected one checkpoint in {folder / TAG}, got two, of which "
-                    f"{file.name} and {found[rank].name} are: remove what is older"
+                    f"ckpt_path: expected one checkpoint in {folder / TAG}, got two, with "
+                    f"{file.name} and {found[rank].name}: remove the older files"
                 )
             found[rank] = file
     if missing := sorted(set(range(ranks)) - found.keys()):

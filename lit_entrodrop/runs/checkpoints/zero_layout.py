@@ -1,8 +1,9 @@
-"""Where each weight lies in the files that the ranks of DeepSpeed ZeRO wrote.
+"""Locations of the weights in the files that the ranks of DeepSpeed ZeRO wrote.
 
-Each rank has flattened its share of the fp32 weights into a few vectors. ZeRO-1 and ZeRO-2 cut the
-vector of all weights into one piece a rank; ZeRO-3 cuts every weight. DeepSpeed's own
-``zero_to_fp32`` describes the layout, but unpickles whatever stands there, and holds ZeRO-2 twice.
+Each rank flattens its share of the fp32 weights into a few vectors. ZeRO-1 and ZeRO-2 split the
+vector of all weights into one piece per rank; ZeRO-3 splits every weight. DeepSpeed's own
+``zero_to_fp32`` documents the layout, but unpickles any object, and needs twice the memory for
+ZeRO-2.
 """
 
 import math
@@ -18,21 +19,21 @@ Shapes = Mapping[str, torch.Size]
 
 
 class Span(NamedTuple):
-    """A piece of a file: a one-dimensional tensor whose content was not read."""
+    """Part of a file: a one-dimensional tensor whose content was not read."""
 
     file: Path
     tensor: Tensor
 
     @property
     def offset(self) -> int:
-        """The byte of the file at which it starts."""
+        """Position of the first byte in the file."""
         start = self.tensor.untyped_storage()._checkpoint_offset
         assert start is not None, "torch.load sets it for the device meta"
         return start + int(self.tensor.storage_offset()) * self.tensor.itemsize
 
 
 class Place(NamedTuple):
-    """Where a weight lies: its shape, and the pieces that follow one another."""
+    """Location of a weight: its shape and its consecutive pieces."""
 
     shape: torch.Size
     spans: list[Span]
@@ -45,15 +46,15 @@ def find_weights(models: Files, optimizers: Files, stage: int) -> dict[str, Plac
     """Find the weights of a checkpoint.
 
     Args:
-        models: what the files with model states hold, in the order of ranks, on the device meta.
-        optimizers: likewise for those with optimizer states.
-        stage: of ZeRO, 1 to 3.
+        models: Content of the files with model states, ordered by rank, on the device meta.
+        optimizers: Content of the files with optimizer states, ordered by rank, on the device meta.
+        stage: Stage of ZeRO, 1 to 3.
 
     Returns:
-        Places by name; the trained weights are fp32.
+        Locations by name; trained weights are fp32.
 
     Raises:
-        ValueError: if vectors are longer or shorter than the weights that they should hold.
+        ValueError: If the length of a vector differs from the weights it should have.
     """
     first = next(iter(models.values()))
     if stage == 3:
@@ -70,10 +71,10 @@ def find_weights(models: Files, optimizers: Files, stage: int) -> dict[str, Plac
 
 
 def read_weight(place: Place) -> Tensor:
-    """Read a weight, straight into the only copy that is made of it.
+    """Read a weight directly into its tensor, without another copy.
 
     Raises:
-        ValueError: naming the file that has become shorter.
+        ValueError: If a file is truncated; names the file.
     """
     dtype = place.spans[0].tensor.dtype if place.spans else torch.float32
     whole = torch.empty(place.shape.numel(), dtype=dtype)
@@ -84,13 +85,13 @@ def read_weight(place: Place) -> Tensor:
         with span.file.open("rb") as file:
             file.seek(span.offset)
             if file.readinto(buffer[start:stop]) != span.tensor.nbytes:
-                raise ValueError(f"ckpt_path: {span.file} is cut short: copy it again")
+                raise ValueError(f"ckpt_path: {span.file} is truncated: copy it again")
         start = stop
     return whole.view(place.shape)
 
 
 def _untrained(models: Files, names: Iterable[str]) -> Named:
-    """Find what the first rank holds as the model does."""
+    """Locate tensors that the first rank has in full."""
     file, model = next(iter(models.items()))
     for name in names:
         tensor = model["module"][name]
@@ -98,7 +99,7 @@ def _untrained(models: Files, names: Iterable[str]) -> Named:
 
 
 def _frozen(models: Files) -> Named:
-    """Find weights that were not trained, of which each rank holds a piece (ZeRO-3)."""
+    """Locate frozen weights, which are split over ranks (ZeRO-3)."""
     first = next(iter(models.values()))
     for name, shape in (first["frozen_param_shapes"] or {}).items():
         fragments = [
@@ -109,7 +110,7 @@ def _frozen(models: Files) -> Named:
 
 
 def _whole_vectors(groups: Sequence[Shapes], optimizers: Files) -> Named:
-    """Find weights within vectors of which each rank holds a piece (ZeRO-1 and ZeRO-2)."""
+    """Locate weights in vectors that are split over ranks (ZeRO-1 and ZeRO-2)."""
     states = {file: content["optimizer_state_dict"] for file, content in optimizers.items()}
     paddings = next(iter(states.values())).get("param_alignment_paddings")
     for group, shapes in enumerate(groups):
@@ -121,13 +122,13 @@ def _whole_vectors(groups: Sequence[Shapes], optimizers: Files) -> Named:
         for index, (name, shape) in enumerate(shapes.items()):
             yield name, Place(shape, _cut(spans, start, shape.numel()))
             start += shape.numel() + (paddings[group][index] if paddings else 0)
-        # A vector is padded to a multiple of twice the number of ranks, or the padding left out.
+        # A vector may be padded to a multiple of twice the number of ranks.
         unit = 2 * len(states)
         _require_length(math.ceil(start / unit) * unit, math.ceil(_numel(spans) / unit) * unit)
 
 
 def _whole_weights(groups: Sequence[Shapes], optimizers: Files) -> Named:
-    """Find weights of which each rank holds a piece, one after the other (ZeRO-3)."""
+    """Locate weights that are each split over ranks (ZeRO-3)."""
     ranks = [
         [Span(file, vector) for vector in content["optimizer_state_dict"]["fp32_flat_groups"]]
         for file, content in optimizers.items()
@@ -146,12 +147,12 @@ def _require_length(expected: int, there: int) -> None:
     if there != expected:
         raise ValueError(
             f"ckpt_path: expected {expected} weights in a vector of DeepSpeed ZeRO, got {there}: "
-            "the files are of several checkpoints, or of a version of DeepSpeed that is not known"
+            "the files belong to several checkpoints, or to an unsupported version of DeepSpeed"
         )
 
 
 def _cut(spans: Sequence[Span], start: int, numel: int) -> list[Span]:
-    """Cut a range out of pieces that follow one another."""
+    """Return a range of consecutive pieces."""
     cut = []
     for file, tensor in spans:
         piece = tensor[max(start, 0) : max(start + numel, 0)]

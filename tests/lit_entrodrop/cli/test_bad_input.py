@@ -345,7 +345,7 @@ def test_folder_of_a_run_is_refused_and_left_alone(
     run = tiny.run("fit")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     line = refuse(tiny, "fit", ["--trainer.max_epochs=9"], capsys)
-    assert f"expected a new folder, but {run} holds a run" in line
+    assert f"expected a new folder, but {run} has a run" in line
     assert "--ckpt_path last" in line
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 

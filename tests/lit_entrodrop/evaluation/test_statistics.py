@@ -213,5 +213,5 @@ def test_what_cannot_be_paired_is_refused() -> None:
         paired_over_seeds([3.0], [3.0])
     with pytest.raises(ValueError, match=r"\[3\] and \[2\]"):
         paired_over_documents([1, 2, 3], [1, 2], [1, 1, 1])
-    with pytest.raises(ValueError, match="at least 2 with tokens that count, got 1"):
+    with pytest.raises(ValueError, match="at least 2 with counted tokens, got 1"):
         paired_over_documents([1, 2], [1, 3], [1, 0])

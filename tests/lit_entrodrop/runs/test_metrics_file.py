@@ -59,5 +59,5 @@ def test_metrics_lie_in_the_folder_itself(tmp_path: Path) -> None:
 
 
 def test_folder_without_metrics_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected metrics\.csv in .*is it a run's folder"):
+    with pytest.raises(ValueError, match=r"expected metrics\.csv in .*use a run folder"):
         read_metrics(tmp_path)

@@ -81,7 +81,7 @@ def test_folder_of_another_run_fails(tiny: Tiny) -> None:
     run = make_run(tiny)
     check = run_check(run_folder, run)
     assert check.status == "fail"
-    assert "holds a run" in check.found
+    assert "has a run" in check.found
     run.config["ckpt_path"] = "last"
     assert run_check(run_folder, run).status == "pass"
 

@@ -7,11 +7,11 @@ import pytest
 
 from lit_entrodrop.commands.report.conclusion import conclude_run, conclude_runs
 from lit_entrodrop.commands.report.run_record import RunRecord, read_run
-from lit_entrodrop.evaluation.diagnosis import Diagnosis, Verdict
+from lit_entrodrop.evaluation.diagnosis import Diagnosis, OverfittingVerdict
 from tests.helpers.run_folder import write_run
 
-HOLDS = Verdict("holds", 8, 2.0, (8, 8), None, 0.0, (0.0, 0.0), 0.0, -0.1)
-OVERFITS = Verdict("overfits", 2, 2.0, (2, 2), 3, 0.2, (0.1, 0.3), 0.999, -0.4)
+HOLDS = OverfittingVerdict("holds", 8, 2.0, (8, 8), None, 0.0, (0.0, 0.0), 0.0, -0.1)
+OVERFITS = OverfittingVerdict("overfits", 2, 2.0, (2, 2), 3, 0.2, (0.1, 0.3), 0.999, -0.4)
 DIVERGES = replace(OVERFITS, kind="diverges", onset_epoch=None, clean_train_change=0.3)
 UNKNOWN = replace(HOLDS, kind="unknown")
 
@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     return read_run("mine", write_run(tmp_path_factory.mktemp("conclusion") / "mine"))
 
 
-def diagnosed(run: RunRecord, verdict: Verdict, regularized: bool = False) -> RunRecord:
+def diagnosed(run: RunRecord, verdict: OverfittingVerdict, regularized: bool = False) -> RunRecord:
     return replace(run, diagnosis=Diagnosis({"all": verdict}, [], 8, regularized))
 
 
@@ -42,7 +42,9 @@ def test_a_regularized_run_that_overfits_gets_other_strengths(run: RunRecord) ->
 
 
 @pytest.mark.parametrize("verdict", [DIVERGES, replace(OVERFITS, best_epoch=0, onset_epoch=1)])
-def test_a_run_that_gets_worse_gets_a_lower_rate(run: RunRecord, verdict: Verdict) -> None:
+def test_a_run_that_gets_worse_gets_a_lower_rate(
+    run: RunRecord, verdict: OverfittingVerdict
+) -> None:
     slower, check = conclude_run(diagnosed(run, verdict)).next_steps
     assert "--model.optimizer.init_args.lr 0.0003 " in slower.command
     assert check.command == "lit-entrodrop doctor --config mine/config.yaml"

@@ -187,7 +187,7 @@ def test_line_of_speed_that_was_cut_does_not_count(short: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "expected metrics by step in .*metrics.csv, got what cannot be read"),
+        ("", "expected metrics by step in .*metrics.csv, got a file that cannot be read"),
         ("epoch,val/loss\n0,3.0\n", "expected metrics by step in .*metrics.csv"),
         ("step,epoch,val/loss\n", "expected val/loss in .*metrics.csv, found none"),
         ("step,val/loss\n0,3\n5,2\n", "expected the column epoch in .*metrics.csv"),

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
-from lit_entrodrop.evaluation.diagnosis import Verdict
+from lit_entrodrop.evaluation.diagnosis import OverfittingVerdict
 from lit_entrodrop.evaluation.diagnosis.explanation import explain, tokens_of
 
-HOLDS = Verdict("holds", 3, 2.0, (3, 3), None, 0.0, (0.0, 0.0), 0.0, -0.1)
-OVERFITS = Verdict("overfits", 2, 2.0, (2, 2), 3, 0.2, (0.1, 0.3), 0.999, -0.4)
+HOLDS = OverfittingVerdict("holds", 3, 2.0, (3, 3), None, 0.0, (0.0, 0.0), 0.0, -0.1)
+OVERFITS = OverfittingVerdict("overfits", 2, 2.0, (2, 2), 3, 0.2, (0.1, 0.3), 0.999, -0.4)
 
 
 def test_what_overfits_and_what_does_not_is_explained() -> None:

@@ -10,7 +10,7 @@ from lit_entrodrop.runs.evaluations import read_evaluations
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.tiny import Tiny, texts, write_corpus
 
-# Words drawn at random: what is learned beyond their frequencies is learned by heart.
+# Random words: what the model learns beyond their frequencies is memorized.
 OVERFITTING = {
     "--trainer.max_epochs": 12,
     "--model.optimizer.lr": 0.02,

@@ -141,7 +141,7 @@ def test_shard_cut_short_is_named(tmp_path: Path) -> None:
 
 def test_folder_of_zero_without_our_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(ValueError, match=r"whose folder checkpoint holds no \.pt file"):
+    with pytest.raises(ValueError, match=r"whose folder checkpoint has no \.pt file"):
         read_checkpoint(tmp_path)
 
 

@@ -99,5 +99,5 @@ def test_file_that_has_become_shorter_is_named(tmp_path: Path) -> None:
     models = on_disk(tmp_path, {**NOTHING, "param_shapes": SHAPES})
     places = find_weights(models, on_disk(tmp_path, *ranks), 3)
     (tmp_path / "2.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"2\.pt is cut short"):
+    with pytest.raises(ValueError, match=r"2\.pt is truncated"):
         read_weight(places["a"])
