@@ -86,7 +86,7 @@ CORPORA = {
         ["line 2: expected a JSON object", "got list"], corpus=GOOD_LINE + "[1]\n"
     ),
     "missing column": Bad(
-        ["line 1: expected a column 'text'", r"found \['body'\]", "Set text_column"],
+        ["line 1: expected a column 'text'", r"got \['body'\]", "Set text_column"],
         corpus='{"body": "acute"}\n',
     ),
     "text that is a number": Bad(

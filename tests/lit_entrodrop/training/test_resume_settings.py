@@ -68,7 +68,7 @@ def test_other_blocks_are_refused(tiny: Tiny, run: Path, setting: str) -> None:
 
 
 def test_another_seed_is_refused(tiny: Tiny, run: Path) -> None:
-    assert "seed_everything: expected 0, by which the run orders" in refused(
+    assert "seed_everything: expected 0, which decides the order of data" in refused(
         tiny, "--seed_everything=1"
     )
 
@@ -81,7 +81,7 @@ def test_another_corpus_is_refused(tiny: Tiny, run: Path) -> None:
 def test_another_optimizer_is_refused(tiny: Tiny, run: Path) -> None:
     sgd = ["--model.optimizer.class_path=torch.optim.SGD", "--model.optimizer.init_args={lr: 0.1}"]
     said = refused(tiny, *sgd)
-    assert "model.optimizer: expected AdamW, whose state the checkpoint holds, got SGD" in said
+    assert "model.optimizer: expected AdamW, whose state is in the checkpoint, got SGD" in said
 
 
 def test_another_model_is_refused(tiny: Tiny, run: Path) -> None:
