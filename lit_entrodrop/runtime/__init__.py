@@ -1,1 +1,1 @@
-"""What every room stands on: ranks, shards, seeds and copies from the device."""
+"""Runtime basics: ranks, shards, seeds, steps, copies from the device, and compatibility."""

@@ -1,4 +1,4 @@
-"""Copies from the device to the host for which the host does not wait."""
+"""Asynchronous copies from the device to the host."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Event(Protocol):
-    """What tells whether the device has come to a point of its work, as ``torch.cuda.Event``."""
+    """A point in the work of a device, such as ``torch.cuda.Event``."""
 
     def query(self) -> bool:
-        """Whether it has."""
+        """Return whether the device has reached the point."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until it has."""
+        """Wait until the device has reached the point."""
         ...
 
 
@@ -27,14 +27,14 @@ def start_copy(*tensors: Tensor) -> Copy:
     """Start to copy tensors of one device to the host.
 
     Returns:
-        The copies, and the event at which they hold their values; None if they do already.
+        The copies, and the event after which their values are valid; None if they are valid now.
 
     >>> start_copy(torch.ones(1))
     ([tensor([1.])], None)
     """
     if not tensors[-1].is_cuda:
         return [tensor.cpu() for tensor in tensors], None
-    # Without waiting, PyTorch copies into pinned memory.
+    # PyTorch copies into pinned memory, without waiting.
     copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
     arrived = torch.cuda.Event()
     arrived.record()
@@ -42,11 +42,11 @@ def start_copy(*tensors: Tensor) -> Copy:
 
 
 class HostQueue:
-    """Hand tensors over on the host, in order, when they have arrived from the device.
+    """Queue of tensors on their way from the device to the host.
 
     Args:
-        receive: what takes them.
-        copy: starts the copy of what is put in at once.
+        receive: Function that is called with the tensors of each :meth:`put`, in order.
+        copy: Function that starts a copy.
 
     >>> import torch
     >>> queue = HostQueue(print)
@@ -62,19 +62,19 @@ class HostQueue:
         self._under_way: deque[Copy] = deque()
 
     def put(self, *tensors: Tensor) -> None:
-        """Start to copy tensors of one device, and hand over all that has arrived by now."""
+        """Start to copy tensors of one device, and pass on all copies that have arrived."""
         self._under_way.append(self._copy(*tensors))
         while self._under_way and _has_arrived(self._under_way[0][1]):
-            self._hand_over_next()
+            self._pass_on_next()
 
     def flush(self) -> None:
-        """Wait for what is under way, and hand it over."""
+        """Wait for all copies, and pass them on."""
         while self._under_way:
             if (arrived := self._under_way[0][1]) is not None:
                 arrived.synchronize()
-            self._hand_over_next()
+            self._pass_on_next()
 
-    def _hand_over_next(self) -> None:
+    def _pass_on_next(self) -> None:
         tensors, _ = self._under_way.popleft()
         self._receive(*tensors)
 

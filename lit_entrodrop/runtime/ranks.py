@@ -1,4 +1,4 @@
-"""What the ranks of a run agree on and tell each other; a single process is a rank alone."""
+"""Communication between the ranks of a run; a single process is its only rank."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ SLAB = 2**22
 
 
 class DataRank(NamedTuple):
-    """A rank among those that have batches of their own.
+    """A data-parallel rank; the ranks of a tensor-parallel group share one.
 
     Attributes:
-        size: how many there are.
-        rank: which it is, from 0; the ranks of one tensor-parallel group are one.
-        first: whether it is the first rank of its group.
+        size: Number of data-parallel ranks.
+        rank: Index of this one, from 0.
+        first: Whether this process is the first of its tensor-parallel group.
     """
 
     size: int
@@ -28,33 +28,33 @@ class DataRank(NamedTuple):
 
 
 def data_rank(trainer: L.Trainer | None) -> DataRank:
-    """Return the data-parallel rank of this process, as Lightning's samplers count it."""
+    """Return the data-parallel rank of this process, as Lightning's samplers count."""
     ranks = trainer.distributed_sampler_kwargs if trainer else None
     if not (trainer and ranks):
         return DataRank(1, 0, True)
-    # Neighbours form a group.
+    # Neighbouring ranks form a group.
     group = trainer.world_size // ranks["num_replicas"]
     return DataRank(ranks["num_replicas"], ranks["rank"], trainer.global_rank % group == 0)
 
 
 def is_first() -> bool:
-    """Whether this is the rank that writes what is written once."""
+    """Return whether this is the first rank, which writes shared files."""
     return not _several() or dist.get_rank() == 0
 
 
 def all_agree(here: bool) -> bool:
-    """Return whether something holds on every rank."""
+    """Return whether a condition is true on every rank; called on every rank."""
     flag = torch.tensor([int(here)])
     return bool(_reduced(flag, dist.ReduceOp.MIN).item()) if _several() else here
 
 
 def wait_for_all() -> None:
-    """Return once every rank has come here."""
+    """Wait until every rank has called this function."""
     all_agree(True)
 
 
 def gather(value: Any) -> list[Any]:
-    """Return a value of every rank, by rank; to be called on every rank."""
+    """Return the values of all ranks, by rank; called on every rank."""
     values: list[Any] = [value]
     if _several():
         values *= dist.get_world_size()
@@ -65,36 +65,35 @@ def gather(value: Any) -> list[Any]:
 def gather_rows(rows: Tensor, trainer: L.Trainer) -> Tensor:
     """Return the rows of all data-parallel ranks, by rank, without gradient.
 
-    Every data-parallel rank, and each rank of its group, must call this with as many rows; one rank
-    alone waits for nothing.
+    Every rank must call this with the same number of rows.
 
     Args:
-        rows: ``[n, ...]`` on the device of the run.
-        trainer: of the run.
+        rows: Tensor ``[n, ...]`` on the device of the run.
+        trainer: Trainer of the run.
     """
     rows = rows.detach()
     if not _several():
         return rows
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, rows.contiguous())
-    # Neighbours form a group, which shares a batch.
+    # Neighbouring ranks form a group, which shares a batch.
     return torch.cat(parts[:: len(parts) // data_rank(trainer).size])
 
 
 def exchange_rows(
     values: NDArray[np.float16], fresh: NDArray[np.bool_]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tell other ranks the rows that are fresh here, and yield those that are fresh anywhere.
+    """Exchange changed rows between ranks.
 
-    Memory is bounded, and only fresh rows travel. Every rank must call this and exhaust it.
+    Memory is bounded, and only changed rows are sent. Every rank must exhaust the iterator.
 
     Args:
-        values: ``[N, T]`` fp16.
-        fresh: ``[N]``, the rows that this rank has changed.
+        values: Array ``[N, T]`` fp16.
+        fresh: Mask ``[N]`` of the rows that this rank has changed.
 
     Yields:
-        Numbers of rows ``[R]`` int64 and their values ``[R, T]`` fp16, the same on every rank. Of
-        a row that several ranks have changed, the larger values.
+        Indices of rows ``[R]`` int64 and their values ``[R, T]`` fp16, the same on every rank. If
+        several ranks have changed a row, the larger values.
     """
     if not _several():
         return
@@ -102,7 +101,7 @@ def exchange_rows(
     changed = anywhere.nonzero().flatten()
     for rows in changed.split(max(1, SLAB // values.shape[1])) if len(changed) else ():
         chosen = rows.numpy()
-        # As integers, positive halfs keep their order and NaN its bits; NCCL reduces no int16.
+        # As integers, positive fp16 keep their order and NaN its bits; NCCL cannot reduce int16.
         bits = values[chosen].view(np.uint16).astype(np.int32)
         bits[~fresh[chosen]] = -1
         merged = _reduced(torch.from_numpy(bits), dist.ReduceOp.MAX).numpy()
@@ -112,14 +111,14 @@ def exchange_rows(
 def latest(
     values: NDArray[np.float32], when: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return of each number the one that any rank has written last; to be called on every rank.
+    """Return the values that any rank has written last; called on every rank.
 
     Args:
-        values: ``[N]`` fp32.
-        when: ``[N]``, when this rank has written each, in a time that all ranks share.
+        values: Array ``[N]`` fp32.
+        when: Time ``[N]`` at which this rank wrote each value, on a clock shared by all ranks.
 
     Returns:
-        ``[N]`` values and times, the same on every rank; of those of one time, the largest.
+        Values and times ``[N]``, the same on every rank; of values of equal time, the largest.
     """
     if not _several():
         return values, when

@@ -1,4 +1,4 @@
-"""Seed PyTorch's default generators at every step."""
+"""Seeding of PyTorch's default generators."""
 
 import torch
 
@@ -6,12 +6,12 @@ import torch
 def seed_default_generators(seed: int, device: torch.device) -> None:
     """Seed the default generator of the CPU and of a device.
 
-    ``torch.manual_seed`` does so for every kind of device, and takes about a millisecond where one
-    of them was not used yet, as it then notes down from where it was called.
+    ``torch.manual_seed`` seeds every kind of device. It takes about a millisecond if one of them is
+    not initialized, because it then records the call stack.
 
     Args:
-        seed: 64 bits.
-        device: where the model is.
+        seed: Seed of 64 bits.
+        device: Device of the model.
 
     >>> seed_default_generators(0, torch.device("cpu"))
     >>> torch.default_generator.initial_seed()

@@ -1,1 +1,1 @@
-"""The LightningModule and what surrounds it while it trains."""
+"""Training: the LightningModule, its callbacks, strategies and checks."""

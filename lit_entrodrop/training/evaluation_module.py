@@ -16,6 +16,7 @@ from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.model.vocabulary import vocabulary_of
+from lit_entrodrop.runtime.steps import Position, total_steps
 from regularizers import Vocabulary
 from regularizers.functional import IGNORE_INDEX
 
@@ -30,6 +31,8 @@ class EvaluationModule(L.LightningModule):
     causal_lm: CausalLM
     entropies: EntropyProvider
     metrics: RunMetrics
+    #: Position in training, of the checkpoint that was loaded; the start without one.
+    position = Position()
 
     @property
     def data(self) -> TextDataModule:
@@ -56,6 +59,18 @@ class EvaluationModule(L.LightningModule):
     def vocabulary(self) -> Vocabulary:
         """The properties of the tokenizer that regularizers use."""
         return vocabulary_of(self.tokenizer)
+
+    @cached_property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        bounds = self.trainer.max_epochs, self.trainer.max_steps
+        done = self.position, self.trainer.accumulate_grad_batches
+        return total_steps(self.data.steps_per_epoch(), *bounds, *done)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run's optimizer steps that are done, in [0, 1]."""
+        return self.trainer.global_step / self.total_steps
 
     def on_validation_start(self) -> None:
         """Restore the entropies of the checkpoint."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import lightning as L
@@ -18,7 +18,6 @@ from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runtime.lightning_compat import count_epochs_once, position_of
 from lit_entrodrop.runtime.ranks import data_rank, gather_rows
 from lit_entrodrop.runtime.seeding import seed_default_generators
-from lit_entrodrop.runtime.steps import Position, total_steps
 from lit_entrodrop.training import optim
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.metric_logging import MetricLogging
@@ -75,7 +74,6 @@ class LitCausalLM(EvaluationModule):
         self.metrics = RunMetrics(entropy_buckets.names, memorization)
         self.metric_logging = MetricLogging(self.metrics, self.regularizers)
         self.preemption = Preemption()
-        self.position = Position()
         self.step_weight = torch.zeros(())
         self._teacher: Teacher | None = None
         self._saved_optimizer: str | None = None
@@ -126,12 +124,7 @@ class LitCausalLM(EvaluationModule):
     ) -> tuple[Outputs, Tensor, Tensor]:
         """Corrupt the tokens, perturb their embeddings, weight them, predict, add penalties.
 
-        Leaves the module unchanged, so that other steps and other regularizers can be tried.
-
-        Args:
-            batch: Batch of :meth:`training_step`.
-            step: Description of the step.
-            regularizers: Regularizers to apply.
+        The module stays unchanged, so that other steps and other regularizers can be tried.
 
         Returns:
             Outputs of the forward pass, the loss summed over tokens, and the sum of their weights.
@@ -147,12 +140,7 @@ class LitCausalLM(EvaluationModule):
         return outputs, loss, weight
 
     def describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
-        """Return the properties of a micro-batch that regularizers use.
-
-        Args:
-            batch: Batch of :meth:`training_step`.
-            batch_idx: Index of the micro-batch within the epoch.
-        """
+        """Return the properties of a micro-batch that regularizers use."""
         required, score = self.regularizers.requirements, self.reference.score
         tokens = batch["input_ids"], batch["labels"], batch["document_ids"]
         return TrainingStep(
@@ -160,7 +148,7 @@ class LitCausalLM(EvaluationModule):
             self.vocabulary,
             entropy=self.entropies.of_inputs(batch, self.causal_lm),
             corpus_entropy=self.entropies.corpus_quantiles,
-            progress=self._progress,
+            progress=self.progress,
             global_step=self.trainer.global_step,
             epoch=self.trainer.current_epoch,
             micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
@@ -218,11 +206,11 @@ class LitCausalLM(EvaluationModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.metric_logging.end_step(self.trainer, self._progress, self.log)
+            self.metric_logging.end_step(self.trainer, self.progress, self.log)
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the last steps."""
-        self.metric_logging.end_epoch(self.trainer, self._progress, self.log)
+        self.metric_logging.end_epoch(self.trainer, self.progress, self.log)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Add the stored entropies of a batch, on the host, where its block ids are known."""
@@ -244,7 +232,7 @@ class LitCausalLM(EvaluationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state that resuming, evaluating and exporting need."""
         # A callback may save a checkpoint before this module has logged the step.
-        self.metric_logging.log_training_if_due(self.trainer, self._progress)
+        self.metric_logging.log_training_if_due(self.trainer, self.progress)
         checkpoint |= {
             **self.metric_logging.state_dict(self.trainer),
             "optimizer_class": self._optimizer_settings.class_name,
@@ -273,17 +261,6 @@ class LitCausalLM(EvaluationModule):
         settings = self.regularizers, self.lr_schedule, self.seed
         metrics = self.metric_logging.last_evaluation
         return provenance(self.trainer, self.data, *settings, metrics)
-
-    @cached_property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        bounds = self.trainer.max_epochs, self.trainer.max_steps
-        done = self.position, self.trainer.accumulate_grad_batches
-        return total_steps(self.data.steps_per_epoch(), *bounds, *done)
-
-    @property
-    def _progress(self) -> float:
-        return self.trainer.global_step / self.total_steps
 
     def _provide_entropies(self) -> None:
         # Not earlier: every strategy has restored the checkpoint by now.

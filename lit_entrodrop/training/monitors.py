@@ -1,4 +1,4 @@
-"""What watches a run, each switched and set in YAML."""
+"""Monitors of a run, each with settings in YAML."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,16 @@ from lit_entrodrop.training.callbacks import (
 
 
 class Monitors:
-    """What watches a run; null switches one off.
+    """Monitors of a run; null disables one.
 
     Args:
-        evaluations: keeps the loss of each validation document, for diagnosis and report.
-        overfitting: warns as soon as the model overfits.
-        throughput: measures speed and memory.
-        samples: lets the model write; off unless set, as each token takes a forward pass.
-        progress_bar: shows where the run stands.
+        evaluations: Evaluation files: the loss of each validation document, for the diagnosis and
+            the report.
+        overfitting: Warning of overfitting.
+        throughput: Speed and memory.
+        samples: Texts that the model writes. Disabled by default, as each token takes a forward
+            pass.
+        progress_bar: Progress bar, or lines without a terminal.
     """
 
     def __init__(
@@ -41,15 +43,15 @@ class Monitors:
         self.progress_bar = progress_bar
 
     def callbacks(self, subcommand: str | None, shows_progress: bool = True) -> list[L.Callback]:
-        """Return those that watch a subcommand, in the order in which they act.
+        """Return the monitors of a subcommand, in the order in which they act.
 
         Args:
-            subcommand: of the program.
-            shows_progress: whether there is room for a progress bar.
+            subcommand: Name of the subcommand.
+            shows_progress: Whether to add the progress bar.
         """
         given: Sequence[L.Callback | None] = ()
         if subcommand == "fit":
-            # The diagnosis reads what an evaluation has written.
+            # The diagnosis reads the file of the evaluation.
             given = (self.evaluations, self.overfitting, self.throughput, self.samples)
         elif subcommand in ("validate", "test"):
             given = (self.evaluations,)
@@ -59,10 +61,10 @@ class Monitors:
 
 
 def shows_progress(trainer_settings: object) -> bool:
-    """Tell whether a trainer wants a progress bar and has none of its own.
+    """Return whether a trainer enables the progress bar and has no other one.
 
     Args:
-        trainer_settings: with ``enable_progress_bar`` and ``callbacks``.
+        trainer_settings: Settings ``enable_progress_bar`` and ``callbacks`` of the trainer.
     """
     callbacks = getattr(trainer_settings, "callbacks", None) or []
     own = callbacks if isinstance(callbacks, Sequence) else [callbacks]

@@ -1,4 +1,4 @@
-"""The forward passes of a training step through the model that is trained."""
+"""Forward passes of a training step through the trained model."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,15 +19,15 @@ def forward(
     perturb: Callable[[Tensor], Tensor] | None,
     token_weight: Tensor | None = None,
 ) -> Outputs:
-    """Run the model on other inputs against the labels of a batch.
+    """Run the model on given inputs, with the labels of a batch.
 
     Args:
-        causal_lm: the model.
-        regularizers: what they require is computed, and the rest is not.
-        batch: labels, positions and documents.
-        input_ids: ``[B, T]`` int64.
-        perturb: maps embeddings ``[B, T, D]`` to new ones.
-        token_weight: ``[B, T]``, if it is known before the pass.
+        causal_lm: Model.
+        regularizers: Regularizers, whose requirements decide the outputs that are computed.
+        batch: Batch of labels, positions and documents.
+        input_ids: Token ids, ``[B, T]`` int64.
+        perturb: Function from embeddings ``[B, T, D]`` to perturbed ones; None for none.
+        token_weight: Weight of each token, ``[B, T]``, if it is known before the pass.
     """
     outputs: Outputs = causal_lm(
         input_ids,
@@ -44,13 +44,13 @@ def forward(
 def with_second_forward(
     step: TrainingStep, causal_lm: CausalLM, regularizers: Regularizers, batch: Batch
 ) -> TrainingStep:
-    """Return a step that can run the model again, if a regularizer requires that.
+    """Return a step that can run the model again, if a regularizer requires a second pass.
 
     Args:
-        step: of the batch.
-        causal_lm: the model.
-        regularizers: whose hooks run again where the first pass is repeated.
-        batch: labels, positions and documents.
+        step: Description of the step.
+        causal_lm: Model.
+        regularizers: Regularizers, whose hooks run again when the first pass is repeated.
+        batch: Batch of labels, positions and documents.
     """
     if not regularizers.requirements.second_forward:
         return step
@@ -69,6 +69,6 @@ def _second_forward(
     run = partial(forward, causal_lm, regularizers, batch)
     if input_ids is not None or perturb is not None:
         return run(batch["input_ids"] if input_ids is None else input_ids, perturb)
-    # The hooks that run again may require a second forward, as they did in the first pass.
+    # These hooks may require a second pass too, as they did in the first.
     step = with_second_forward(step, causal_lm, regularizers, batch)
     return run(regularizers.on_input_ids(step), partial(regularizers.on_embeddings, step=step))

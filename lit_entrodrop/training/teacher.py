@@ -1,4 +1,4 @@
-"""A teacher made of the model itself: the moving average of the weights that are trained."""
+"""Teacher: the model under the moving average of its weights."""
 
 import contextlib
 import copy
@@ -21,16 +21,16 @@ AVERAGE = "average"
 
 
 class Teacher:
-    """A model with the moving average of its weights in place of its weights.
+    """Runs a model under the moving average of its weights.
 
-    After each optimizer step, θ̄ ← decay·θ̄ + (1 − decay)·θ, from the initial weights on. The
-    average of a parameter is part of the optimizer's state, beside its moments: so it is sharded,
-    saved and restored as they are, and is neither trained nor exported.
+    After each optimizer step, θ̄ ← decay·θ̄ + (1 − decay)·θ, starting at the initial weights. The
+    average of a parameter is part of the optimizer's state, like its moments. So it is sharded,
+    saved and restored with them, and is neither trained nor exported.
 
     Args:
-        causal_lm: the model that is trained.
-        optimizer: steps its parameters, of which it may hold shards.
-        decay: of the average per step, in [0, 1).
+        causal_lm: Trained model.
+        optimizer: Optimizer of its parameters or shards.
+        decay: Decay of the average per step, in [0, 1).
     """
 
     def __init__(self, causal_lm: CausalLM, optimizer: torch.optim.Optimizer, decay: float) -> None:
@@ -45,20 +45,20 @@ class Teacher:
         """Run the teacher on the uncorrupted tokens of a batch, in eval mode, without gradient.
 
         Args:
-            batch: a batch on the device.
-            required: whether logits or the divergence between passes is required.
+            batch: Batch on the device.
+            required: Requirements of the regularizers.
         """
         with self._in_place():
             outputs = score_clean(self._causal_lm, batch, required)
             if isinstance(outputs.predictions, FusedPredictions):
-                # It is run when the model's own head has its weights again.
+                # It runs after the model's own head has its weights back.
                 head = copy.deepcopy(outputs.predictions.head).requires_grad_(False)
                 outputs = replace(outputs, predictions=replace(outputs.predictions, head=head))
             return outputs
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
-        """Give the model the averages for its weights, and then its weights back, bit by bit."""
+        """Exchange weights and averages within the context, without changing a bit."""
         pairs = [
             (local_shard(parameter.data), local_shard(state[AVERAGE]))
             for parameter, state in self._states()
@@ -70,7 +70,7 @@ class Teacher:
         finally:
             _exchange(pairs, self._causal_lm)
         if isinstance(self._causal_lm, FSDPModule):
-            # The backward pass of a forward pass before this one finds it as it was.
+            # The backward pass of an earlier forward pass needs the gathered weights.
             self._causal_lm.unshard()
 
     def _states(self) -> list[tuple[Tensor, dict[str, Any]]]:
@@ -79,7 +79,7 @@ class Teacher:
         return [(each, self._optimizer.state.get(each, {})) for each in parameters]
 
     def _keep_initial(self) -> None:
-        # An optimizer takes a state that is not empty for one of its own: it must come first.
+        # An optimizer initializes only an empty state, so the average is added after its step.
         self._initial = {
             parameter: parameter.detach().clone()
             for parameter, state in self._states()
@@ -103,10 +103,10 @@ class Teacher:
 
 def _exchange(pairs: list[tuple[Tensor, Tensor]], causal_lm: CausalLM) -> None:
     if isinstance(causal_lm, FSDPModule):
-        # Whole weights that a forward pass has left are of the other kind.
+        # Gathered weights of a forward pass would be stale.
         causal_lm.reshard()
     for left, right in pairs:
-        # Values move, as FSDP2 knows the place of each shard; those of one parameter at a time.
+        # Values are copied, because FSDP2 keeps the address of each shard.
         kept = left.clone()
         left.copy_(right)
         right.copy_(kept)

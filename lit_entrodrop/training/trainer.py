@@ -29,17 +29,17 @@ class Trainer(L.Trainer):
         split: SplitName = "train",
         output: str | None = None,
     ) -> None:
-        """Compute the entropy of every token with the model as it is, and keep them in a file.
+        """Compute the entropy of every token under the initial model, and save the entropies.
 
-        A scoring that was killed goes on where it stood.
+        An interrupted scoring resumes.
 
         Args:
-            model: the frozen scorer.
-            datamodule: the corpus.
-            split: train, validation or test.
-            output: file to write (``.safetensors``), to name as ``model.reference`` of a later
-                fit; they are always in the cache too, where a fit with ``entropy_source:
-                reference`` and the same initial model finds them by itself.
+            model: Frozen scorer.
+            datamodule: Corpus.
+            split: Split to score: train, validation or test.
+            output: Path to a ``.safetensors`` file to write, for ``model.reference`` of a later
+                fit. The cache has the entropies too; a fit with ``entropy_source: reference`` and
+                the same initial model finds them there.
         """
         _check_output(output)
         self._score = partial(self._write_scores, model, datamodule, split, output)
@@ -49,8 +49,7 @@ class Trainer(L.Trainer):
             self._score = None
 
     def _run_stage(self) -> Any:
-        # What comes before a stage sets up devices, ranks and the model; a callback could only add
-        # to the stage itself.
+        # Devices, ranks and the model are set up by now; a callback could not replace the stage.
         return self._score() if self._score else super()._run_stage()
 
     def _write_scores(
@@ -75,8 +74,8 @@ def _check_output(output: str | None) -> None:
         except ValueError as error:
             raise ValueError(
                 f"output: expected a new file or entropies of an earlier `score`, but {output} "
-                "holds something else: name another"
+                "is another kind of file: name another"
             ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"output: expected a folder that can be written to, got {path.parent}")
+        raise ValueError(f"output: expected a writable folder, got {path.parent}")

@@ -1,4 +1,4 @@
-"""Checkpoints of which a reader sees all or nothing, whenever the run is killed."""
+"""Atomic checkpoints, which a killed run leaves complete or not at all."""
 
 import os
 import shutil
@@ -16,15 +16,15 @@ from lit_entrodrop.runtime.lightning_compat import is_accumulating, validates_ne
 
 
 class Checkpoints(Checkpoint):
-    """Keep the last checkpoints of a run, and that of the lowest validation loss.
+    """Keep the last checkpoints of a run, and the one of the lowest validation loss.
 
     Each is written under another name, flushed to the disk and then renamed to ``step=N.ckpt``.
-    ``last.ckpt`` and ``best.ckpt`` are links to two of them. One is written at the end of each
-    epoch, at each better validation within one, and when the run is told to end.
+    ``last.ckpt`` and ``best.ckpt`` are links to two of them. A checkpoint is written at the end of
+    each epoch, after each better validation within an epoch, and after a signal to stop.
 
     Args:
-        every_n_train_steps: write one after so many optimizer steps too.
-        keep_last: how many of the last are kept; the best is kept besides.
+        every_n_train_steps: Number of optimizer steps between further checkpoints; null for none.
+        keep_last: Number of last checkpoints to keep, in addition to the best.
     """
 
     def __init__(self, every_n_train_steps: int | None = None, keep_last: int = 2) -> None:
@@ -41,7 +41,7 @@ class Checkpoints(Checkpoint):
         self._is_due = self._is_last_batch = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the run's folder, and clear away what a killed run left unfinished."""
+        """Set the folder, and remove incomplete checkpoints of a killed run."""
         self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / CHECKPOINTS
         if stage == TrainerFn.FITTING and trainer.is_global_zero:
             for pattern in (f"*{UNFINISHED}", f"{RESHARDED}*"):
@@ -49,7 +49,7 @@ class Checkpoints(Checkpoint):
                     _remove(unfinished)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the step at which the run starts as kept."""
+        """Count the step at which the run starts as saved."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(
@@ -60,10 +60,10 @@ class Checkpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep a checkpoint every so many steps, and when the run is told to end.
+        """Save a checkpoint if one is due.
 
-        Where validation comes next it is kept after that, as a run that went on from before would
-        not validate.
+        If validation comes next, the checkpoint is saved after it: a run resumed from an earlier
+        one would skip the validation.
         """
         step, every = trainer.global_step, self.every_n_train_steps
         self._is_last_batch = ends_epoch(trainer, batch_idx)
@@ -74,23 +74,23 @@ class Checkpoints(Checkpoint):
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep a checkpoint within an epoch if one is due, or the loss is the lowest so far."""
+        """Save a checkpoint within an epoch if one is due, or the loss is the lowest so far."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        # With a step half done, gradients would be lost.
+        # Accumulated gradients would be lost.
         if not fitting or self._is_last_batch or is_accumulating(trainer):
             return
         if self._is_due or trainer.received_sigterm or _score(trainer) < self.best_score:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep a checkpoint of the finished epoch."""
+        """Save a checkpoint of the finished epoch."""
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Keep a checkpoint of this step, and point the links to it.
+        """Save a checkpoint of this step, and point the links to it.
 
         Raises:
-            OSError: if it cannot be written; those before are kept.
+            OSError: If it cannot be written; earlier checkpoints are kept.
         """
         is_written = self._saved_step == trainer.global_step and bool(self.last_model_path)
         path = Path(self.last_model_path) if is_written else self._new_path(trainer)
@@ -108,11 +108,11 @@ class Checkpoints(Checkpoint):
         trainer.strategy.barrier()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which checkpoint is the best, this one included."""
+        """Return the best checkpoint, which may be this one."""
         return {"best_score": self.best_score, "best": Path(self.best_model_path).name}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best checkpoint, if it is in the run's folder."""
+        """Restore the best checkpoint, if it is in the run folder."""
         best = self.folder / state_dict["best"]
         if state_dict["best"] and best.exists():
             self.best_score, self.best_model_path = state_dict["best_score"], str(best)
@@ -120,7 +120,7 @@ class Checkpoints(Checkpoint):
     def _new_path(self, trainer: L.Trainer) -> Path:
         path = self.folder / f"step={trainer.global_step}.ckpt"
         version = 2
-        # One of a run that went on from an earlier step; `last.ckpt` may point to it.
+        # A run resumed from an earlier step; `last.ckpt` may point to the existing file.
         while path.exists():
             path = self.folder / f"step={trainer.global_step}-v{version}.ckpt"
             version += 1
@@ -146,8 +146,8 @@ class Checkpoints(Checkpoint):
         _remove(unfinished)
         kept = self.last_model_path or "none yet"
         raise OSError(
-            f"checkpoint: could not be written to {self.folder} ({error}): {size:.3f} GB had been, "
-            f"{free:.3f} GB are free; make room there and resume; the last one kept: {kept}"
+            f"checkpoint: could not be written to {self.folder} ({error}): {size:.3f} GB were "
+            f"written, {free:.3f} GB are free: free disk space and resume; last checkpoint: {kept}"
         ) from error
 
     def _remove_old(self) -> None:
@@ -155,23 +155,23 @@ class Checkpoints(Checkpoint):
         written = sorted(self.folder.glob("step=*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
         for path in written[: -self.keep_last]:
             if path.name not in kept:
-                # Renamed first, as one that is half removed must not look whole.
+                # Renamed first, because a partly removed checkpoint must not look complete.
                 _remove(path.rename(path.with_name(path.name + UNFINISHED)))
 
 
 def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Tell whether no further batch of this epoch is trained on."""
+    """Return whether this is the last training batch of the epoch."""
     is_last = trainer.is_last_batch or batch_idx + 1 >= trainer.num_training_batches
     return is_last or trainer.global_step == trainer.max_steps
 
 
 def ends_or_validates(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Tell whether validation, or the end of the epoch, comes after this batch."""
+    """Return whether validation, or the end of the epoch, comes after this batch."""
     return validates_next(trainer) or ends_epoch(trainer, batch_idx)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:
-    # And not of another rank that has died, of which collectives tell.
+    # Collectives raise RuntimeError too, when another rank has died.
     of_torch = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container"))
     return isinstance(error, OSError | CheckpointException) or of_torch
 
@@ -186,7 +186,7 @@ def _point(link: Path, target: Path) -> None:
     new.symlink_to(target.name)
     copied = link.with_name(f"copied-{link.name}{UNFINISHED}")
     if link.is_dir() and not link.is_symlink():
-        # What copying a run has made of a link.
+        # A copied run has a folder in place of the link.
         link.rename(copied)
     new.replace(link)
     _remove(copied)
@@ -194,7 +194,7 @@ def _point(link: Path, target: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        # Other ranks of a failed write remove the same.
+        # After a failed write, all ranks remove it.
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Leave in the run's folder what each validation finds, document by document."""
+"""Evaluation files: the results of each validation by document, in the run folder."""
 
 import platform
 from math import isnan
@@ -28,20 +28,20 @@ from lit_entrodrop.runs.evaluations import (
 from lit_entrodrop.runtime.ranks import data_rank
 
 SCHEMA = 1
-# What tokenizers decode part of a character to.
+# Tokenizers decode part of a character to this.
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 @final
 class EvaluationFiles(L.Callback):
-    """Write the loss of every validation document, entropies and some passages token by token.
+    """Write the loss of every validation document, an entropy histogram, and some passages.
 
-    They go into ``evaluations/``, one small file for each validation, and are what the diagnosis of
-    overfitting, the report and comparisons are made from; ``run.json`` tells what they share.
+    Each validation writes one small file into ``evaluations/``. The diagnosis of overfitting, the
+    report and comparisons read these files. ``run.json`` has the settings that they share.
 
     Args:
-        passages: validation passages whose tokens are kept one by one.
-        passage_tokens: tokens of a passage, at most.
+        passages: Number of validation passages whose loss and entropy are kept by token.
+        passage_tokens: Maximum number of tokens of a passage.
     """
 
     def __init__(self, passages: int = 4, passage_tokens: int = 160) -> None:
@@ -54,20 +54,20 @@ class EvaluationFiles(L.Callback):
         self._losses: DocumentLosses | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the run's folder."""
+        """Set the run folder."""
         self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget what a run that goes on will do again."""
+        """Remove evaluations that the resumed run will repeat."""
         if trainer.is_global_zero:
             remove_evaluations_after(self.folder, trainer.global_step)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start to count."""
+        """Reset the accumulators."""
         self._start("validation", pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start to count."""
+        """Reset the accumulators."""
         self._start("test", pl_module)
 
     def on_validation_batch_end(
@@ -79,7 +79,7 @@ class EvaluationFiles(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count the tokens of a batch of held-out text."""
+        """Accumulate a batch of validation text."""
         if pl_module.data.evaluated[dataloader_idx] == "validation":
             self._count(trainer, pl_module, outputs, batch)
 
@@ -92,11 +92,11 @@ class EvaluationFiles(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count the tokens of a batch."""
+        """Accumulate a batch."""
         self._count(trainer, pl_module, outputs, batch)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the evaluation of this step, before a checkpoint is kept."""
+        """Write the evaluation of this step."""
         fitting = trainer.state.fn == TrainerFn.FITTING
         whole = trainer.num_sanity_val_steps == float("inf")
         if not trainer.sanity_checking or (whole and not trainer.global_step):
@@ -117,7 +117,7 @@ class EvaluationFiles(L.Callback):
         self._scores = PassageScores(chosen).to(device)
 
     def _count(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
-        # Ranks that share a batch would count it twice.
+        # Ranks that share a batch count it once.
         if self._losses is None or not data_rank(trainer).first:
             return
         nll, entropy, valid = outputs["nll"], outputs["entropy"], outputs["valid"]
@@ -154,11 +154,11 @@ class EvaluationFiles(L.Callback):
 
 
 def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
-    """Return what all evaluations of a run share, as plain values.
+    """Return the properties that all evaluations of a run share, as plain values.
 
     Args:
-        module: in a fit whose entropies have been provided.
-        passages: whose tokens are kept.
+        module: ``LitCausalLM`` in a fit, after its entropies were provided.
+        passages: Passages whose loss and entropy are kept by token.
     """
     data, entropies = module.data, module.entropies
     rows = [
@@ -191,22 +191,22 @@ def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
 
 
 def edges_of(module: Any) -> NDArray[np.float64]:
-    """Return the edges between a run's buckets, nats; none if nothing is known of its tokens."""
+    """Return the edges between entropy buckets, in nats; empty without known entropies."""
     edges = module.entropies.edges
     return np.empty(0) if edges is None else edges.double().cpu().numpy()
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """Return the text that each token adds to those before it.
+    """Return the text that each token adds to the tokens before it.
 
-    A character of several tokens belongs to the last of them.
+    A character of several tokens is added by the last of them.
     """
-    found, told = [], 0
+    found, done = [], 0
     for count in range(1, len(ids) + 1):
         text = str(tokenizer.decode(ids[:count]))
         whole = count == len(ids) or not text.endswith(UNFINISHED)
-        found.append(text[told:] if whole else "")
-        told = len(text) if whole else told
+        found.append(text[done:] if whole else "")
+        done = len(text) if whole else done
     return found
 
 

@@ -1,4 +1,4 @@
-"""Stop a run whose loss is no longer a number, before a checkpoint keeps it."""
+"""Guard against a loss or weights that are not finite, before a checkpoint saves them."""
 
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,10 +14,10 @@ from lit_entrodrop.runtime.sharding import local_shard
 class NaNGuard(L.Callback):
     """Stop when loss or weights become infinite or NaN, naming the step and its blocks.
 
-    Losses are looked at together, every ``trainer.log_every_n_steps`` optimizer steps, before each
-    validation and before each checkpoint, so that no other step waits for the device. Weights are
-    looked at before each checkpoint, as the last step may have spoilt them after a good loss: the
-    checkpoint before is kept.
+    Losses are checked together every ``trainer.log_every_n_steps`` optimizer steps, before each
+    validation and before each checkpoint, so that other steps do not wait for the device. Weights
+    are checked before each checkpoint, because the last step may have ruined them after a finite
+    loss; the previous checkpoint is kept.
     """
 
     def __init__(self) -> None:
@@ -32,28 +32,28 @@ class NaNGuard(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Remember the loss."""
+        """Store the loss, and check the stored losses if they are due."""
         self._last_blocks = batch["block_id"]
         self._seen.append((trainer.global_step, outputs["loss"].detach(), batch["block_id"]))
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        # As the training metrics do, so that no other step waits.
+        # The training metrics are read at the same steps.
         if every and trainer.global_step % every == 0:
             self._check(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the losses before the model is judged and kept."""
+        """Check the losses before the model is evaluated."""
         self._check(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the losses before the model is kept."""
+        """Check the losses before the model is saved."""
         self._check(trainer)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look at the losses and the weights before a checkpoint is written over a good one."""
+        """Check losses and weights before a checkpoint is written."""
         self._check(trainer)
-        # What each rank holds: no strategy's state dict is only tensors that can be asked.
+        # Of this rank: not every strategy has whole tensors in its state dict.
         finite = all(local_shard(weight).isfinite().all() for weight in pl_module.parameters())
         if not all_agree(finite) and self._last_blocks is not None:
             _stop(

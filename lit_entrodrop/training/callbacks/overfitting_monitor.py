@@ -1,4 +1,4 @@
-"""Say during training since when, and on which tokens, the model overfits."""
+"""Monitor of overfitting during training."""
 
 from pathlib import Path
 from typing import final
@@ -13,22 +13,22 @@ from lit_entrodrop.runs.evaluations import FOLDER
 
 @final
 class OverfittingMonitor(L.Callback):
-    """Warn as soon as a group of tokens overfits, or training diverges, and say what to do.
+    """Warn when a token group overfits or training diverges, with the remedy.
 
-    The rule is that of :mod:`lit_entrodrop.evaluation.diagnosis`; it reads what
-    ``monitors.evaluations`` writes, and so stays silent without it.
+    The rule is the one of :mod:`lit_entrodrop.evaluation.diagnosis`. It reads the files of
+    ``monitors.evaluations``; without them there is no warning.
     """
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the run's folder."""
+        """Set the run folder."""
         self.folder = Path(trainer.default_root_dir)
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Warn of groups that have begun to overfit, and of training that diverges."""
+        """Warn about token groups that have begun to overfit, and about divergence."""
         if trainer.state.fn != TrainerFn.FITTING or (found := self._diagnose()) is None:
             return
         alarming = {
@@ -36,13 +36,13 @@ class OverfittingMonitor(L.Callback):
             for name, verdict in found.verdicts.items()
             if verdict.kind in ("overfits", "diverges")
         }
-        if alarming - self._told:
+        if alarming - self._reported:
             rank_zero_warn(" ".join(found.sentences))
-        self._told |= alarming
+        self._reported |= alarming
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sum up."""
+        """Log the diagnosis of the whole run."""
         if found := self._diagnose():
             rank_zero_info("\n".join(found.sentences))
 

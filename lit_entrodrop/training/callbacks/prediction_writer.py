@@ -1,4 +1,4 @@
-"""Write the loss and entropy of every token to parquet."""
+"""Writer of predictions: loss and entropy of every token, in Parquet."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ class PredictionWriter(BasePredictionWriter):
     Columns: ``block_id``, ``document`` (within its block), ``position`` (within its block),
     ``token_id``, ``token``, ``nll`` and ``entropy`` (nats; NaN for the first token of a document,
     which nothing predicts), ``counted`` (whether its loss counts in training). Ranks that share
-    their data write one file.
+    batches write one file.
 
     Args:
-        folder: where the file goes.
+        folder: Path to the folder of the file.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -50,7 +50,7 @@ class PredictionWriter(BasePredictionWriter):
         self._writer.write_table(table)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Close the file and say where it is."""
+        """Close the file and log its path."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -65,8 +65,9 @@ def token_table(prediction: dict[str, Tensor], tokenizer: Any) -> pa.Table:
     """Return the tokens of a batch as rows, without padding and dummy blocks.
 
     Args:
-        prediction: tensors ``[B, T]``, and ``block_id`` ``[B]``.
-        tokenizer: turns ids into tokens.
+        prediction: Batch of ``LitCausalLM.predict_step``: tensors ``[B, T]``, and ``block_id``
+            ``[B]``.
+        tokenizer: Tokenizer of the model.
     """
     shape = prediction["input_ids"].shape
     block = prediction["block_id"][:, None].expand(shape)

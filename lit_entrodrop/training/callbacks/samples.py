@@ -1,4 +1,4 @@
-"""Texts that the model writes as it trains."""
+"""Text samples of the model during training."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,21 +27,20 @@ Row = dict[str, int | str]
 @final
 @dataclass(eq=False)
 class Samples(L.Callback):
-    """Let the model continue some prompts, and keep the texts in ``samples.jsonl``.
+    """Let the model continue prompts, and write the texts to ``samples.jsonl`` and TensorBoard.
 
-    Samples are drawn at the validation that ends an epoch, the same for the same run: they neither
-    take nor change the random numbers of training. All ranks run the model alike, so it may be
-    sharded in any way. TensorBoard shows the texts too.
+    Samples are drawn at the validation that ends an epoch, with random numbers of their own, so
+    that training is the same with and without them. All ranks run the model, sharded or not.
 
     Args:
-        every_n_epochs: draw after each so many epochs.
-        count: samples each time.
-        new_tokens: most tokens of a sample; fewer where the model's context ends.
-        temperature: of sampling; 0 takes the likeliest token.
-        prompts: texts to continue, in turns; null means the first tokens of validation documents.
-        prompt_tokens: how many those are.
-        seed: of sampling.
-        show: print the samples too.
+        every_n_epochs: Number of epochs between samples.
+        count: Number of samples each time.
+        new_tokens: Maximum number of tokens of a sample; fewer if the model's context ends.
+        temperature: Temperature of sampling; 0 for greedy decoding.
+        prompts: Texts to continue, in turn; null for the first tokens of validation documents.
+        prompt_tokens: Number of these first tokens.
+        seed: Seed of sampling.
+        show: Whether to print the samples too.
     """
 
     every_n_epochs: int = 1
@@ -65,11 +64,11 @@ class Samples(L.Callback):
             raise ValueError(
                 "samples: expected temperature 0, or 0.01 to 100, prompts that are texts or null, "
                 f"and seed below 2**31, got {self.temperature}, {self.prompts} and {self.seed}: "
-                "leave prompts out for validation documents"
+                "remove prompts to use validation documents"
             )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the run's folder."""
+        """Set the path of the file."""
         self._path = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / FILE_NAME
         self._writes = trainer.is_global_zero
 
@@ -81,11 +80,11 @@ class Samples(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Notice when an epoch ends."""
+        """Record whether the epoch ends."""
         self._ends_epoch = ends_epoch(trainer, batch_idx)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw samples after the last validation of an epoch, before a checkpoint keeps them."""
+        """Draw samples after the last validation of an epoch."""
         epoch = trainer.current_epoch + 1
         if trainer.sanity_checking or not self._ends_epoch or epoch % self.every_n_epochs:
             return
@@ -109,14 +108,14 @@ class Samples(L.Callback):
         ]
         self.rows += rows
         self._write()
-        self._tell(trainer, rows)
+        self._log(trainer, rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all samples of the run so far."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on below the samples of a checkpoint."""
+        """Restore the samples of a checkpoint."""
         self.rows = [dict(row) for row in state_dict["rows"]]
         self._write()
 
@@ -133,7 +132,7 @@ class Samples(L.Callback):
         generator = torch.Generator().manual_seed((self.seed << 32) + trainer.global_step)
 
         def choose(logits: Tensor) -> Sequence[int]:
-            # Kernels may differ from rank to rank, but all must go on with the same tokens.
+            # Kernels may differ between ranks, but all must continue with the same tokens.
             return trainer.strategy.broadcast(sample_tokens(logits, self.temperature, generator))
 
         return choose
@@ -144,7 +143,7 @@ class Samples(L.Callback):
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
         write_whole(self._path, "".join(lines))
 
-    def _tell(self, trainer: L.Trainer, rows: list[Row]) -> None:
+    def _log(self, trainer: L.Trainer, rows: list[Row]) -> None:
         if not self._writes:
             return
         for row in rows if self.show else ():
@@ -156,12 +155,12 @@ class Samples(L.Callback):
 
 
 def first_tokens(blocks: PackedBlocks, count: int, length: int) -> list[list[int]]:
-    """Return the first tokens of some documents, spread evenly over all.
+    """Return the first tokens of some documents, evenly spaced among all.
 
     Args:
-        blocks: of the documents; a long document may have been cut into several.
-        count: documents, at most.
-        length: tokens of each, at most; the last one of a document is left to be told.
+        blocks: Blocks of the documents. Each chunk of a long document counts as a document.
+        count: Maximum number of documents.
+        length: Maximum number of tokens of each; the last token of a document is left out.
 
     >>> chunks, block = np.array([0, 4, 9]), np.array([0, 2])
     >>> blocks = PackedBlocks(np.arange(9), np.ones(9, bool), chunks, block, np.arange(2), 9, 0)

@@ -1,4 +1,4 @@
-"""How fast a run trains, and how much memory it takes."""
+"""Throughput and memory of a run."""
 
 import csv
 import resource
@@ -27,18 +27,18 @@ GB = 10**9
 class Throughput(L.Callback):
     """Write speed and memory to ``throughput.csv``, every ``trainer.log_every_n_steps`` steps.
 
-    Tokens are counted over all devices, padding left out. Validation, checkpoints and what else
-    lies between epochs take no time here. Counts stay on the device until metrics are logged, so
-    no step waits for it. Loggers other than ``metrics.csv``, which two equal runs write alike, get
-    ``throughput/*`` too.
+    Tokens are counted over all devices, without padding. Validation, checkpoints and the time
+    between epochs are not counted. Counts stay on the device until metrics are logged, so that no
+    step waits for it. Loggers get ``throughput/*`` too, except ``metrics.csv``, which is equal for
+    equal runs.
 
-    MFU is the share of what the devices could do at most: 6 operations for each token and weight,
-    see :func:`~lit_entrodrop.model.flops.training_flops_per_token`, over the peak. Memory is the
-    most that was allocated so far on the first device, or by its process where that is a CPU.
+    MFU is the ratio of the operations used to the peak of the devices. Each token and weight takes
+    6 operations, see :func:`~lit_entrodrop.model.flops.training_flops_per_token`. Memory is the
+    peak allocated on the first device so far; on a CPU, the peak of the first process.
 
     Args:
-        peak_flops: operations per second that one device can do at most in the run's precision;
-            null means what is known of it. Without one, there is no MFU.
+        peak_flops: Peak operations per second of one device in the run's precision; null for the
+            known value of the device. Without a value, there is no MFU.
     """
 
     peak_flops: float | None = None
@@ -49,19 +49,19 @@ class Throughput(L.Callback):
     def __post_init__(self) -> None:
         if self.peak_flops is not None and not self.peak_flops > 0:
             raise ValueError(
-                f"throughput: expected peak_flops > 0 or null, got {self.peak_flops}: name the "
+                f"throughput: expected peak_flops > 0 or null, got {self.peak_flops}: set the "
                 "operations per second of one device"
             )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find the run's folder."""
+        """Set the path of the file."""
         self._path = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / FILE_NAME
         self._clock = Clock(trainer.strategy.root_device)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start to count."""
+        """Reset the counts."""
         self._tokens = torch.zeros((), dtype=torch.int64, device=pl_module.device)
-        # Ranks of one tensor-parallel group have the same tokens.
+        # Ranks of a tensor-parallel group have the same tokens.
         self._counts = data_rank(trainer).first
         self._last_step = trainer.global_step
         self._peak = self.peak_flops or peak_flops(pl_module.device, str(trainer.precision))
@@ -72,8 +72,8 @@ class Throughput(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Go on measuring time after a pause."""
-        self._clock.go_on()
+        """Resume the clock after a pause."""
+        self._clock.resume()
 
     def on_train_batch_end(
         self,
@@ -92,22 +92,22 @@ class Throughput(L.Callback):
             self._log(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave validation out."""
+        """Pause the clock for validation."""
         self._clock.pause()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave what lies between epochs out."""
+        """Pause the clock between epochs."""
         self._clock.pause()
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Leave checkpoints out; a callback may write one before the batch is counted."""
+        """Pause the clock; a callback may save a checkpoint before the batch is counted."""
         self._clock.tick()
         self._clock.pause()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell of the last steps."""
+        """Write the last steps."""
         self._log(trainer)
 
     def _log(self, trainer: L.Trainer) -> None:
@@ -115,7 +115,7 @@ class Throughput(L.Callback):
         if steps == 0 or not self._clock.has_measured:
             return
         tokens = int(trainer.strategy.reduce(self._tokens, reduce_op="sum"))
-        # Only now the device has done it all.
+        # The reduction waited for the device.
         seconds = self._clock.seconds()
         self._tokens.zero_()
         self._last_step = trainer.global_step
@@ -138,10 +138,10 @@ class Throughput(L.Callback):
 
 
 class Clock:
-    """Measures time in which a device trains, without waiting for it.
+    """Measures the training time of a device, without waiting for it.
 
     Args:
-        device: CUDA has events of its own; elsewhere it is the time of the host.
+        device: Device of the run. CUDA events measure its time; elsewhere the host's time is used.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -149,30 +149,30 @@ class Clock:
         self._start = self._end = None
         self._done: list[tuple[Any, Any]] = []
 
-    def go_on(self) -> None:
-        """Start to measure, unless it does already."""
+    def resume(self) -> None:
+        """Start to measure, unless the clock is running."""
         if self._start is None:
             self._start = self._now()
 
     def tick(self) -> None:
-        """Measure up to here, at least."""
+        """Measure at least up to now."""
         self._end = self._now()
 
     def pause(self) -> None:
-        """Measure no further than the last tick."""
+        """Stop at the last tick."""
         if self._start is not None and self._end is not None:
             self._done.append((self._start, self._end))
         self._start = self._end = None
 
     @property
     def has_measured(self) -> bool:
-        """Whether there is anything to tell."""
+        """Whether any time was measured."""
         return bool(self._done) or self._end is not None
 
     def seconds(self) -> float:
-        """Return the time up to the last tick, and count anew from there.
+        """Return the seconds up to the last tick, and restart from there.
 
-        On CUDA, waits until the device has come there.
+        On CUDA, wait until the device has reached it.
         """
         last = self._end
         self.pause()
@@ -191,7 +191,7 @@ class Clock:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that were ever allocated: on a GPU, or by this process.
+    """Return the peak of allocated bytes, of a GPU or else of this process.
 
     >>> peak_memory(torch.device("cpu")) > 10**6
     True
@@ -203,7 +203,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def append(path: Path, row: dict[str, float]) -> None:
-    """Add a line to the file of a run; what a value is missing for stays empty."""
+    """Append a line to the file of a run; missing values stay empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -213,16 +213,16 @@ def append(path: Path, row: dict[str, float]) -> None:
 
 
 def read_throughput(folder: str | Path) -> pd.DataFrame:
-    """Read how fast a run trained.
+    """Read the throughput of a run.
 
     Args:
-        folder: the run's folder.
+        folder: Path to the run folder.
 
     Returns:
-        One row for each step that told it; where a resumed run repeated steps, of the last time.
+        One row per logged step; of steps that a resumed run repeated, the last row.
 
     Raises:
-        ValueError: if the folder holds no such file.
+        ValueError: If the folder has no such file.
     """
     path = Path(folder) / FILE_NAME
     if not path.exists():

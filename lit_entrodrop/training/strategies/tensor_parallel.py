@@ -1,4 +1,4 @@
-"""Tensor parallelism: the layers of each transformer block shared out within a group of devices."""
+"""Tensor parallelism: the layers of each transformer block, split within a group of devices."""
 
 import math
 import re
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 GATHERED = partial(ColwiseParallel, output_layouts=Replicate())
 SPLIT = partial(RowwiseParallel, input_layouts=Replicate())
-# What the plans of Transformers call them, in older versions and newer ones.
+# By their names in the plans of Transformers, older and newer.
 STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "colwise": ColwiseParallel,
     "rowwise": RowwiseParallel,
@@ -28,33 +28,32 @@ STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "colwise_rep": GATHERED,
     "rowwise_split_input": SPLIT,
     "rowwise_rep": SPLIT,
-    # A norm of single heads: a device has some of them, and so a part of the gradient. Whichever
-    # dimension counts heads, it is not the last, over which the norm goes.
+    # A norm of single heads: each device has some of the heads, and so a part of the gradient. The
+    # dimension of heads is never the last, over which the norm is computed.
     "replicated_with_grad_allreduce": partial(
         SequenceParallel, sequence_dim=1, use_local_output=True
     ),
 }
-# The part of a LoRA adapter that is shared out like the layer beside it; the other is whole.
+# The part of a LoRA adapter that is split like its layer; the other part is whole.
 SHARED_ADAPTER = {"colwise": "lora_B", "rowwise": "lora_A"}
 
 
 def parallelize(hf_model: PreTrainedModel, mesh: DeviceMesh) -> None:
-    """Share out the layers of each transformer block, as the plan of Transformers says.
+    """Split the layers of each transformer block by the plan of Transformers.
 
-    What stands around the blocks, embedding and head among it, is left whole: each device of the
-    group computes it, on the same hidden states.
+    The layers around the blocks, such as embedding and head, stay whole: each device of the group
+    computes them on the same hidden states.
 
     Args:
-        hf_model: the model, on the meta device, without peft around it.
-        mesh: the group, of one dimension.
+        hf_model: Model on the meta device, without a peft wrapper.
+        mesh: Mesh of the group, of one dimension.
 
     Raises:
-        ValueError: if the model has no plan or one that is not supported, or cannot be shared out
-            evenly.
+        ValueError: If the model has no plan, an unsupported plan, or cannot be split evenly.
     """
     styles = check_plan(hf_model, mesh.size())
     modules = dict(hf_model.named_modules())
-    # PyTorch would train norms that are frozen.
+    # PyTorch would make frozen norms trainable.
     trained = {name: p.requires_grad for name, p in hf_model.named_parameters()}
     for name, style in styles.items():
         for layer in _layers(modules[name], style):
@@ -67,12 +66,11 @@ def check_plan(hf_model: PreTrainedModel, size: int) -> dict[str, str]:
     """Return the styles of a model's modules, by name.
 
     Args:
-        hf_model: the model, without peft around it.
-        size: devices that are to share it out.
+        hf_model: Model without a peft wrapper.
+        size: Number of devices of a group.
 
     Raises:
-        ValueError: if the model has no plan or one that is not supported, or cannot be shared out
-            evenly.
+        ValueError: If the model has no plan, an unsupported plan, or cannot be split evenly.
     """
     styles = dict(_styles(hf_model))
     check_size(hf_model, styles, size)
@@ -80,15 +78,15 @@ def check_plan(hf_model: PreTrainedModel, size: int) -> dict[str, str]:
 
 
 def check_size(hf_model: PreTrainedModel, styles: dict[str, str], size: int) -> None:
-    """Refuse a number of devices that cannot share out heads and layers evenly.
+    """Refuse a number of devices that does not divide heads and layers evenly.
 
     Args:
-        hf_model: the model.
-        styles: those of its modules, by name.
-        size: how many devices.
+        hf_model: Model.
+        styles: Styles of its modules, by name.
+        size: Number of devices of a group.
 
     Raises:
-        ValueError: saying which numbers are possible.
+        ValueError: If the number does not fit; the message lists those that do.
     """
     config = hf_model.config.get_text_config()
     heads = config.num_attention_heads
@@ -102,21 +100,21 @@ def check_size(hf_model: PreTrainedModel, styles: dict[str, str], size: int) -> 
     if common % size:
         possible = [str(number) for number in range(1, common + 1) if common % number == 0]
         raise ValueError(
-            f"tensor_parallel_size: expected what divides the {heads} attention heads, "
-            f"{key_value_heads} key-value heads and layers of {config.model_type}, got {size}: "
-            f"take {' or '.join(possible)}"
+            f"tensor_parallel_size: expected a divisor of the {heads} attention heads, "
+            f"{key_value_heads} key-value heads and layer widths of {config.model_type}, got "
+            f"{size}: set {' or '.join(possible)}"
         )
 
 
 def _styles(hf_model: PreTrainedModel) -> Iterator[tuple[str, str]]:
     """Yield names of modules and their styles."""
-    # Without a layer's number, it stands around the blocks.
+    # Names without a layer number are around the blocks.
     plan = {name: style for name, style in (hf_model.tp_plan or {}).items() if ".*." in name}
     model_type = hf_model.config.model_type
     if not plan:
         raise ValueError(
-            "tensor_parallel_size: expected a model for which Transformers has a plan of tensor "
-            f"parallelism, got {model_type}, for which it has none: set tensor_parallel_size to 1"
+            "tensor_parallel_size: expected a model with a tensor-parallel plan in Transformers, "
+            f"got {model_type} without one: set tensor_parallel_size to 1"
         )
     modules = dict(hf_model.named_modules())
     for name in (*modules, *dict(hf_model.named_parameters())):
@@ -126,7 +124,7 @@ def _styles(hf_model: PreTrainedModel) -> Iterator[tuple[str, str]]:
         if style not in STYLES or name not in modules:
             raise ValueError(
                 "tensor_parallel_size: expected a model of linear layers and norms, got "
-                f"{model_type}, whose {name} is shared out as {style!r}, which is not supported: "
+                f"{model_type}, whose {name} has the unsupported style {style!r}: "
                 "set tensor_parallel_size to 1"
             )
         yield name, style

@@ -240,7 +240,7 @@ MODELS = {
         corpus=entropy_file,
     ),
     "scores over another file": Bad(
-        ["output: expected a new file or entropies", "torn.safetensors holds something else"],
+        ["output: expected a new file or entropies", "torn.safetensors is another kind of file"],
         ["--output={folder}/torn.safetensors"],
         corpus=entropy_file,
         command="score",
