@@ -13,6 +13,7 @@ from lit_entrodrop.evaluation.metrics import all_token_metrics
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, read_run_info, validations
 from lit_entrodrop.runs.layout import find_checkpoint
+from lit_entrodrop.runs.metric_name import MetricName
 from lit_entrodrop.runs.metrics_file import bucket_names, mean_drop_rate, read_metrics, whole_rows
 from lit_entrodrop.training.callbacks.throughput import read_throughput
 
@@ -146,7 +147,7 @@ def _losses(folder: Path, metrics: pd.DataFrame) -> list[str]:
     """Return the names of the losses in the order of the columns of an evaluation."""
     kept = _info(folder).get("buckets")
     names = kept.get("names") if isinstance(kept, dict) else None
-    return ["loss", *(f"loss_{bucket}_entropy" for bucket in names or bucket_names(metrics))]
+    return [str(MetricName("", "loss", each)) for each in (None, *(names or bucket_names(metrics)))]
 
 
 def _info(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lit_entrodrop.model.building import prepare_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.runtime.progress import track
 
 PREFIX = "causal_lm."
 
@@ -35,7 +36,8 @@ def restore_model(
     causal_lm = _build_empty(checkpoint["hf_config"], lm)
     weights: Mapping[str, Tensor] = checkpoint["state_dict"]
     _refuse_surplus(weights, causal_lm)
-    for name, own in _own_tensors(causal_lm).items():
+    tensors = _own_tensors(causal_lm)
+    for name, own in track(tensors.items(), "Restoring weights", unit="tensors"):
         if wanted(name):
             _put(causal_lm, name, _find(weights, name, own))
     causal_lm.unwrapped.tie_weights()
