@@ -21,6 +21,8 @@ include_patterns = [
 exclude_patterns = ["README.md", "docs/index.md"]
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["narrow.css"]
 # Pages load nothing from a network.
 html_copy_source = False
 html_show_sphinx = False

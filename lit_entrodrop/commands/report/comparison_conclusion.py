@@ -225,5 +225,5 @@ def _next_steps(comparison: Comparison, runs: Sequence[RunRecord], location: str
 
 
 def _is_best_at_last(run: RunRecord) -> bool:
-    curve = run.trained_curve("val", "loss")
+    curve = run.trained_loss()
     return len(curve) > 0 and curve.idxmin() == curve.index[-1]

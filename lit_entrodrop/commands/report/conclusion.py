@@ -57,7 +57,7 @@ def conclude_run(run: RunRecord) -> Conclusion:
 
 def conclude_runs(runs: Sequence[RunRecord]) -> Conclusion:
     """Say which of several runs has the lowest validation loss; nothing is tested."""
-    curves = [run.trained_curve("val", "loss") for run in runs]
+    curves = [run.trained_loss() for run in runs]
     order = sorted(range(len(runs)), key=lambda i: curves[i].min() if len(curves[i]) else np.inf)
     evaluated = [i for i in order if len(curves[i])]
     if not evaluated:
@@ -90,7 +90,7 @@ def _first(names: list[str]) -> str:
 
 def export_best(run: RunRecord) -> NextStep:
     """Offer the checkpoint with the lowest validation loss."""
-    curve = run.trained_curve("val", "loss")
+    curve = run.trained_loss()
     return NextStep(
         f"Use the checkpoint with the lowest validation loss, after epoch {curve.idxmin():.3g}.",
         export_command(run.location),

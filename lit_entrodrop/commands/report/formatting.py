@@ -13,7 +13,7 @@ KINDS = {
     "gap": "gap",
     "clean_train_loss": "clean-train loss",
     "forgetting": "forgetting",
-    "memorized": "memorised",
+    "memorized": "memorized",
     "drop_rate": "drop rate",
     "seconds_per_step": "seconds per step",
     "best_epoch": "best epoch",

@@ -24,7 +24,6 @@ from lit_entrodrop.commands.report.plotting import (
     whole_epochs,
 )
 from lit_entrodrop.commands.report.run_record import RunRecord
-from lit_entrodrop.evaluation.diagnosis import ALL
 
 VALIDATION_LOSS = "validation loss"
 
@@ -61,7 +60,7 @@ def loss_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml:
 
 def rises_and_gaps(run: RunRecord, folder: Path, name: str) -> FigureHtml:
     """Draw the rise of the validation loss above its lowest, and its gap to the training loss."""
-    gaps = {b: run.curve("gap", "loss", b) for b in run.groups()}
+    gaps = {bucket: run.curve("gap", "loss", bucket) for bucket in run.groups()}
     rises = {b: _since_best(run.curve("val", "loss", b)) for b in run.groups()}
     panels_of = {"Validation loss above its lowest": rises}
     if any(len(gap) for gap in gaps.values()):
@@ -159,9 +158,7 @@ def _span(curves: list[pd.Series]) -> tuple[float, float]:
 
 def _mark(panel: Axes, run: RunRecord, bucket: str | None, validation: pd.Series) -> None:
     panel.plot(validation.idxmin(), validation.min(), "o", color=VALIDATION, markersize=5)
-    if run.diagnosis is None:
-        return
-    verdict = run.diagnosis.verdicts.get(bucket or ALL)
+    verdict = run.verdict(bucket)
     if verdict is None or not verdict.overfits or verdict.onset_epoch is None:
         return
     panel.axvspan(*verdict.best_epoch_interval, color=VALIDATION, alpha=0.08, linewidth=0)
@@ -207,10 +204,10 @@ def _name_ends(panel: Axes, run: RunRecord, curves: dict[str | None, pd.Series])
     ends = [
         (
             float(np.clip(curve.iloc[-1], low, high)),
-            run.groups()[e].removesuffix("-entropy tokens"),
+            run.groups()[b].removesuffix(" entropy"),
             color,
         )
-        for color, (e, curve) in zip(_colors(run), curves.items(), strict=True)
+        for color, (b, curve) in zip(_colors(run), curves.items(), strict=True)
         if len(curve)
     ]
     label_ends(panel, ends, run.evaluations.index[-1])

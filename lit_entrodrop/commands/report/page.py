@@ -35,7 +35,7 @@ def write_report(
         folder: Folder to write to.
         runs: Run folders by name; of a comparison one run of each arm, in the order of the arms.
         comparison: Content of ``comparison.json``; None if the runs were not compared.
-        title: Subject of the page, below the headline; by default the name of the run.
+        title: Subject of the page, below the headline; by default the folder of the run.
 
     Returns:
         Path to the page, a single file that needs no network.
@@ -52,7 +52,7 @@ def write_report(
         _environment()
         .get_template("template.html.j2")
         .render(
-            title=title or ("Training runs" if many else f"Training run: {records[0].name}"),
+            title=title or ("Training runs" if many else f"Training run: {records[0].location}"),
             version=__version__,
             conclusion=_conclusion(records, comparison, folder),
             views=[
@@ -109,6 +109,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "code": _code,
+        "words": _words,
         "unbroken": _unbroken,
         "epoch": _epoch,
         "loss": _loss,
@@ -140,6 +141,10 @@ def _code(text: str) -> Markup:
 
 
 def _as_code(code: str) -> Markup:
-    # Browsers would break a line between the hyphens of an option and its name.
-    parts = (Markup("<span>{}</span>").format(part) for part in code.split(" "))
-    return Markup("<code>{}</code>").format(Markup(" ").join(parts))
+    return Markup("<code>{}</code>").format(_words(code))
+
+
+def _words(command: str) -> Markup:
+    """Keep each word of a command on one line: browsers break lines after hyphens."""
+    words = (Markup("<span>{}</span>").format(word) for word in command.split(" "))
+    return Markup(" ").join(words)

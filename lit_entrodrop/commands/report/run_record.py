@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lit_entrodrop.commands.report.run_files import DAMAGE, RunFiles
-from lit_entrodrop.evaluation.diagnosis import Diagnosis, diagnose
+from lit_entrodrop.evaluation.diagnosis import ALL, Diagnosis, Verdict, diagnose
 from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, validations
-from lit_entrodrop.runs.metric_name import MetricName
+from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import bucket_names, read_metrics
 from lit_entrodrop.training.provenance import public_name
@@ -53,30 +53,26 @@ class RunRecord:
     notes: list[str]
 
     def groups(self) -> dict[str | None, str]:
-        """Return the titles of all tokens (None) and of each bucket with a token."""
-        titles = self.titles()
-        return {
-            bucket: titles[bucket] for bucket in titles if len(self.curve("val", "loss", bucket))
-        }
+        """Return the titles of all tokens (None) and of each bucket that has a token."""
+        return {b: title for b, title in self.titles().items() if len(self.curve("val", "loss", b))}
 
     def titles(self) -> dict[str | None, str]:
         """Return the titles of all tokens (None) and of every bucket."""
-        # Four buckets or more have numbers.
-        names: dict[str | None, str] = {
-            b: f"{b.replace('_', ' ')} tokens" if "_" in b else f"{b}-entropy tokens"
-            for b in self.buckets
-        }
-        return {None: "all tokens", **names}
+        return {bucket: title_of_bucket(bucket) for bucket in (None, *self.buckets)}
 
     def curve(self, split: str, kind: str, bucket: str | None = None) -> pd.Series:
         """Return a metric after each validation, empty if it was not measured."""
         name = str(MetricName(split, kind, bucket))
         return self.evaluations.get(name, pd.Series(dtype=float)).dropna()
 
-    def trained_curve(self, split: str, kind: str) -> pd.Series:
-        """Return a metric after each validation since training began."""
-        curve = self.curve(split, kind)
+    def trained_loss(self) -> pd.Series:
+        """Return the validation loss after each validation since training began."""
+        curve = self.curve("val", "loss")
         return curve[curve.index > 0]
+
+    def verdict(self, bucket: str | None) -> Verdict | None:
+        """Return the verdict on a bucket, or on all tokens (None); None if there is none."""
+        return self.diagnosis.verdicts.get(bucket or ALL) if self.diagnosis else None
 
     def settings(self, part: str) -> dict[str, Any]:
         """Return a part of the settings in ``run.json``, empty if it is missing."""

@@ -14,7 +14,6 @@ from lit_entrodrop.commands.report.plotting import FigureHtml
 from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.commands.report.schedules import schedule
 from lit_entrodrop.commands.report.settings_tables import SettingRows, setting_tables
-from lit_entrodrop.evaluation.diagnosis import ALL
 from lit_entrodrop.evaluation.metrics import all_token_metrics
 
 SHOWN_SAMPLES = 3
@@ -109,7 +108,7 @@ def run_view(run: RunRecord, figures: Path, key: str) -> RunView:
         name=run.name,
         key=key,
         conclusion=conclude_run(run),
-        rows=[_row(run, b, t.removesuffix(" tokens")) for b, t in run.groups().items()],
+        rows=[_row(run, bucket, title) for bucket, title in run.groups().items()],
         metrics=_metric_rows(run),
         figures={name: function(run, figures, key + name) for name, function in draw.items()},
         missing=missing(run),
@@ -124,10 +123,10 @@ def missing(run: RunRecord) -> dict[str, list[str]]:
     """Say what a run lacks and how to get it, by section of the page."""
     notes: dict[str, list[str]] = {name: [] for name in ("losses", "gaps", "forgetting")}
     notes["files"] = run.notes
-    if empty := [title for b, title in run.titles().items() if b not in run.groups()]:
+    if empty := [t for bucket, t in run.titles().items() if bucket not in run.groups()]:
         notes["losses"].append(
-            f"The validation split has no {', '.join(empty)}, so their loss is missing: change "
-            "`model.entropy_buckets`, or use more validation text."
+            f"Losses of {', '.join(empty)} are missing, as no validation token has that entropy: "
+            "change `model.entropy_buckets`, or use more validation text."
         )
     if not run.buckets:
         notes["losses"].append(
@@ -156,7 +155,7 @@ def missing(run: RunRecord) -> dict[str, list[str]]:
 def _row(run: RunRecord, bucket: str | None, title: str) -> BucketRow:
     curve = run.curve("val", "loss", bucket)
     losses = f"{curve.min():.3f}", f"{curve.iloc[-1]:.3f}"
-    found = run.diagnosis.verdicts.get(bucket or ALL) if run.diagnosis else None
+    found = run.verdict(bucket)
     if found is None:
         rise = _signed(curve.iloc[-1] - curve.min())
         best = f"{curve.idxmin():.3g}"
@@ -178,7 +177,7 @@ def _row(run: RunRecord, bucket: str | None, title: str) -> BucketRow:
 
 
 def _metric_rows(run: RunRecord) -> list[MetricRow]:
-    losses = run.trained_curve("val", "loss")
+    losses = run.trained_loss()
     found = []
     for metric in all_token_metrics().values():
         better = "lower" if metric.lower_is_better else "higher"

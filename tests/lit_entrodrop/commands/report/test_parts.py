@@ -107,18 +107,18 @@ def test_bucket_without_tokens_is_told_and_left_out(tmp_path: Path) -> None:
         "b": without_tokens(write_run(tmp_path / "b", epochs=2), "low"),
     }
     text = write_report(tmp_path / "page", runs).read_text()
-    assert "The validation split has no mid-entropy tokens, so their loss is missing" in text
-    assert "The validation split has no low-entropy tokens" in text
+    assert "Losses of mid entropy are missing, as no validation token has that entropy" in text
+    assert "Losses of low entropy are missing" in text
     read = [read_run(name, folder) for name, folder in runs.items()]
     assert list(read[0].groups().values()) == [
         "all tokens",
-        "low-entropy tokens",
-        "high-entropy tokens",
+        "low entropy",
+        "high entropy",
     ]
     assert list(read[1].groups().values()) == [
         "all tokens",
-        "mid-entropy tokens",
-        "high-entropy tokens",
+        "mid entropy",
+        "high entropy",
     ]
 
 
