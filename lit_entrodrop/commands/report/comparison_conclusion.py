@@ -64,11 +64,14 @@ def headline(comparison: Comparison) -> str:
         if (arms := at_best.get(verdict))
     ]
     if arms := at_best.get(NO_DIFFERENCE):
-        what = f"shown for {_who(arms, total)}" if clauses else f"from {baseline} shown"
-        clauses.append(f"no difference {what}{when}")
+        if clauses or at_last:
+            whom = f" for {_who(arms, total)}" if clauses else ""
+            clauses.append(f"no difference shown{whom}{when}")
+        else:
+            clauses.append(f"no difference from {baseline} shown")
     if arms := at_best.get(NOT_TESTED):
         clauses.append(f"the difference of {_who(arms, total)} from {baseline} is not tested")
-    clauses += [_who(arms, total, *AT_LAST[kind]) for kind, arms in at_last.items()]
+    clauses += [f"{_who(arms, total, *AT_LAST[k])} than {baseline}" for k, arms in at_last.items()]
     text = "; ".join(clauses)
     # A name is left as it is.
     return text[0].upper() + text[1:] if text.startswith(("no ", "the ")) else text

@@ -82,12 +82,12 @@ def concluded(comparison: dict[str, Any], run: RunRecord) -> Any:
         (SAME, SAME, "No difference from plain shown"),
         (SAME, None, "No difference from plain shown"),
         (UNTESTED, UNTESTED, "The difference of a from plain is not tested"),
-        (SAME, BETTER, "No difference from plain shown at the best epoch; a overfits less"),
-        (SAME, WORSE, "No difference from plain shown at the best epoch; a overfits more"),
+        (SAME, BETTER, "No difference shown at the best epoch; a overfits less than plain"),
+        (SAME, WORSE, "No difference shown at the best epoch; a overfits more than plain"),
         (
             BETTER,
             WORSE,
-            "a is better than plain at the best epoch; a is worse at the last epoch",
+            "a is better than plain at the best epoch; a is worse at the last epoch than plain",
         ),
         (BETTER, SAME, "a is better than plain"),
     ],
@@ -99,14 +99,14 @@ def test_headline_of_two_arms(run: RunRecord, best: str, last: str | None, expec
 def test_overfitting_less_needs_intervals_that_are_apart(run: RunRecord) -> None:
     found = contrast("a", SAME, BETTER)
     found["metrics"]["last/loss"]["interval"] = [-0.05, -0.005]
-    expected = "No difference from plain shown at the best epoch; a is better at the last epoch"
+    expected = "No difference shown at the best epoch; a is better at the last epoch than plain"
     assert concluded(compared(found), run).headline == expected
 
 
 def test_no_arm_overfits_less_than_one_that_does_not(run: RunRecord) -> None:
     comparison = compared(contrast("a", SAME, BETTER))
     comparison["arms"]["plain"]["metrics"] = {n: {"mean": 3.0} for n in ("best/loss", "last/loss")}
-    assert concluded(comparison, run).headline.endswith("a is better at the last epoch")
+    assert concluded(comparison, run).headline.endswith("a is better at the last epoch than plain")
 
 
 def test_headline_of_many_arms_counts_them(run: RunRecord) -> None:
