@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lit_entrodrop.commands.report.run_files import DAMAGE, RunFiles
-from lit_entrodrop.evaluation.diagnosis import ALL, Diagnosis, Verdict, diagnose
+from lit_entrodrop.evaluation.diagnosis import ALL, Diagnosis, OverfittingVerdict, diagnose
 from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, validations
 from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
@@ -70,7 +70,7 @@ class RunRecord:
         curve = self.curve("val", "loss")
         return curve[curve.index > 0]
 
-    def verdict(self, bucket: str | None) -> Verdict | None:
+    def verdict(self, bucket: str | None) -> OverfittingVerdict | None:
         """Return the verdict on a bucket, or on all tokens (None); None if there is none."""
         return self.diagnosis.verdicts.get(bucket or ALL) if self.diagnosis else None
 
