@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,7 @@ def main(words: Sequence[str]) -> None:
     console = console_of(WIDTH)
     found: list[tuple[str, CheckResult]] = []
     with (
+        _lightning_warnings_only(),
         configured_run(config) as run,
         progress("Checking", NUMBER_OF_CHECKS - own.quick, unit="checks") as advance,
     ):
@@ -181,6 +184,18 @@ def _show(console: Console, status: Status, text: str) -> None:
     table.add_column()
     table.add_row(f"[{COLORS[status]}]{status}[/]", escape(text))
     console.print(table)
+
+
+@contextmanager
+def _lightning_warnings_only() -> Iterator[None]:
+    # The checks print what setting up a run would log.
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:

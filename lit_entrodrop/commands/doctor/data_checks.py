@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from transformers import PretrainedConfig
 
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
@@ -45,7 +44,8 @@ def tokenizer_round_trip(run: ConfiguredRun) -> CheckResult:
 def context_length(run: ConfiguredRun) -> CheckResult:
     """Compare the block size with the model's context and with the lengths of documents."""
     block_size = run.data.block_size
-    context = context_of(build_hf_config(run.workload.lm))
+    hf_config = build_hf_config(run.workload.lm)
+    context: int | None = getattr(hf_config, "max_position_embeddings", None)
     lengths = tokenize_documents(
         sample(run.documents["train"], SAMPLED), run.data.tokenizer, desc="Sampling"
     ).lengths
@@ -120,11 +120,6 @@ def split_shares(run: ConfiguredRun) -> CheckResult:
             "share, or divide long documents",
         )
     return passed(found)
-
-
-def context_of(hf_config: PretrainedConfig) -> int | None:
-    """Return the maximum number of tokens that a model takes, or None if it has no limit."""
-    return getattr(hf_config, "max_position_embeddings", None)
 
 
 def share_of(token: int | None, ids: Sequence[Sequence[int]]) -> float:

@@ -37,11 +37,6 @@ class Traffic:
         """Return the traffic multiplied by a number."""
         return Traffic(self.intra_node * times, self.inter_node * times)
 
-    @property
-    def total(self) -> float:
-        """Bytes within the node and to other nodes."""
-        return self.intra_node + self.inter_node
-
 
 @dataclass(frozen=True)
 class Ring:

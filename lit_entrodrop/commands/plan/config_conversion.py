@@ -91,8 +91,8 @@ def training_tokens(
     return min(bounds, default=None)
 
 
-def config_of(candidate: Candidate, workload: Workload) -> dict[str, Any]:
-    """Return the settings with which `fit` trains as a candidate does.
+def config_text(candidate: Candidate, workload: Workload) -> str:
+    """Return the YAML config with which `fit` trains as a candidate does.
 
     Args:
         candidate: Setup to train with.
@@ -106,7 +106,7 @@ def config_of(candidate: Candidate, workload: Workload) -> dict[str, Any]:
             "class_path": "lit_entrodrop.training.strategies.FSDP2Strategy",
             "init_args": {"tensor_parallel_size": candidate.tensor_parallel_size},
         }
-    return {
+    config = {
         "trainer": {
             "strategy": strategy,
             "devices": candidate.devices,
@@ -117,11 +117,7 @@ def config_of(candidate: Candidate, workload: Workload) -> dict[str, Any]:
         "data": {"batch_size": candidate.batch_size},
         "model": {"lm": {"activation_checkpointing": candidate.activation_checkpointing}},
     }
-
-
-def config_text(candidate: Candidate, workload: Workload) -> str:
-    """Return :func:`config_of` as YAML, with a comment on the estimated memory."""
-    settings: str = yaml.safe_dump(config_of(candidate, workload), sort_keys=False)
+    settings: str = yaml.safe_dump(config, sort_keys=False)
     hardware = candidate.hardware
     return (
         f"# Written by `lit-entrodrop plan` for {candidate.world_size} x {hardware.name}.\n"
