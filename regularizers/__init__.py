@@ -1,47 +1,27 @@
 """Regularizers for language-model training, in pure PyTorch.
 
-Works in any loop: see ``examples/`` for a bare PyTorch loop and the Hugging Face Trainer. Each
-method lies in a file of its own; all can be named here too, as in ``regularizers.ZLoss``.
+They work in any training loop: see ``examples/`` for a plain PyTorch loop and for the Hugging Face
+Trainer. Each method has a file of its own, and each is exported here: ``regularizers.ZLoss``.
+
+A class is imported when it is first asked for. Type checkers read ``__init__.pyi``, which
+``python -m regularizers.stub`` writes.
 """
 
+from importlib import import_module
 from typing import Any
 
-from regularizers.adaptive import Adaptive
-from regularizers.base import Regularizer, Requirements
-from regularizers.compose import Regularizers, perturbed_embeddings
-from regularizers.curricula import Constant, Cosine, Curriculum, Linear, Sigmoid, Step
-from regularizers.embedding_dropout import EmbeddingDropout
-from regularizers.entrodrop import EntroDrop
-from regularizers.outputs import Outputs, TokenLoss
-from regularizers.random_token_dropout import RandomTokenDropout
-from regularizers.training_step import TrainingStep, Vocabulary
-
-__all__ = [
-    "Adaptive",
-    "Constant",
-    "Cosine",
-    "Curriculum",
-    "EmbeddingDropout",
-    "EntroDrop",
-    "Linear",
-    "Outputs",
-    "RandomTokenDropout",
-    "Regularizer",
-    "Regularizers",
-    "Requirements",
-    "Sigmoid",
-    "Step",
-    "TokenLoss",
-    "TrainingStep",
-    "Vocabulary",
-    "perturbed_embeddings",
-]
+from regularizers.sources import exported
 
 
 def __getattr__(name: str) -> Any:
-    if not name.startswith("_"):
-        from regularizers.discovery import own_regularizers
-
-        if name in own_regularizers():
-            return own_regularizers()[name]
+    if not name.startswith("_") and name in exported():
+        value = getattr(import_module(f"regularizers.{exported()[name]}"), name)
+        globals()[name] = value
+        return value
+    if name == "__all__":
+        return sorted(exported())
     raise AttributeError(f"module 'regularizers' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *exported()})

@@ -1,11 +1,21 @@
-"""Regularizers of other packages, with metadata as an installer writes it."""
+"""Regularizers found in source files, and in metadata as an installer writes it."""
 
+import importlib
+import inspect
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from regularizers.discovery import GROUP, Installation, installed_regularizers
+from regularizers import Regularizer, stub
+from regularizers.discovery import (
+    Installation,
+    installed_regularizers,
+    is_complete,
+    own_regularizers,
+)
+from regularizers.sources import FOLDER, GROUP, exported, methods
 
 SOUND = """
 from regularizers import Regularizer
@@ -95,3 +105,47 @@ def test_name_of_two_packages_is_refused_for_both(folder: Path) -> None:
     assert installation.regularizers == {}
     assert len(installation.problems) == 2
     assert all("got one of one 2.1 and two 2.1" in problem for problem in installation.problems)
+
+
+def test_reading_the_files_finds_what_importing_them_finds() -> None:
+    imported = {}
+    for path in FOLDER.glob("*.py"):
+        module = importlib.import_module(f"regularizers.{path.stem}")
+        imported |= {
+            name: kind
+            for name, kind in inspect.getmembers(module, inspect.isclass)
+            if kind.__module__ == module.__name__ and issubclass(kind, Regularizer)
+        }
+    complete = {name: kind for name, kind in imported.items() if is_complete(kind)}
+    assert own_regularizers() == complete
+    assert len(complete) >= 21
+    for name, kind in complete.items():
+        assert methods()[name].docstring == kind.__doc__
+        hooks = [each for each in vars(Regularizer) if each.startswith("on_")]
+        overridden = {each for each in hooks if getattr(kind, each) != getattr(Regularizer, each)}
+        assert methods()[name].hooks == overridden, name
+
+
+def test_stub_names_every_method_to_type_checkers() -> None:
+    assert stub.PATH.read_text("utf-8") == stub.stub(), "run `python -m regularizers.stub`"
+    for name in own_regularizers():
+        assert f"{name} as {name}" in stub.stub()
+
+
+def test_type_checker_sees_the_class(tmp_path: Path) -> None:
+    probe = tmp_path / "probe.py"
+    probe.write_text("from regularizers import ZLoss\nreveal_type(ZLoss())\n")
+    words = [sys.executable, "-m", "mypy", "--follow-imports=silent", str(probe)]
+    pytest.importorskip("mypy")
+    done = subprocess.run(words, capture_output=True, text=True, cwd=FOLDER.parent, timeout=600)
+    assert 'Revealed type is "regularizers.z_loss.ZLoss"' in done.stdout, done.stdout
+
+
+def test_every_exported_name_can_be_imported() -> None:
+    package = importlib.import_module("regularizers")
+    assert package.__all__ == sorted(exported())
+    assert set(exported()) <= set(dir(package))
+    for name in exported():
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'EntropyDrop'"):
+        getattr(package, "EntropyDrop")  # noqa: B009

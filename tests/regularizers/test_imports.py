@@ -6,24 +6,29 @@ import sys
 
 PROBE = """
 import json, sys
+import regularizers
+at_first = set(sys.modules)
 import torch
 before = set(sys.modules)
-import regularizers
-print(json.dumps(sorted(set(sys.modules) - before)))
+regularizers.EntroDrop
+print(json.dumps([sorted(at_first), sorted(set(sys.modules) - before)]))
 """
 
 
-def newly_imported() -> list[str]:
+def newly_imported() -> tuple[list[str], list[str]]:
+    """Return all modules after `import regularizers`, and those that a class then adds to torch."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True, timeout=60
     )
-    modules: list[str] = json.loads(done.stdout)
-    return modules
+    at_first, added = json.loads(done.stdout)
+    return at_first, added
 
 
-def test_import_needs_nothing_but_torch() -> None:
-    modules = newly_imported()
+def test_import_loads_no_torch_and_a_class_needs_nothing_else() -> None:
+    at_first, modules = newly_imported()
+    assert "torch" not in at_first
     assert "regularizers.entrodrop" in modules
+    assert "regularizers.focal" not in modules
     roots = {module.partition(".")[0] for module in modules}
     foreign = roots - {"regularizers"} - set(sys.stdlib_module_names)
     assert not foreign
