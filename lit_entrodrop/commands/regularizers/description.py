@@ -8,17 +8,11 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from lit_entrodrop.commands.regularizers.docstrings import Documentation, read_docstring
+from lit_entrodrop.commands.regularizers.listing import HOOKS
 from regularizers.base import Regularizer, Requirements
 from regularizers.compose import overrides
 from regularizers.curricula import Curriculum
 
-HOOKS = {
-    "on_input_ids": "input ids",
-    "on_embeddings": "embeddings",
-    "on_token_weight": "token weight",
-    "on_token_loss": "token loss",
-    "on_loss": "mean loss",
-}
 ENTROPIES = {
     "last_epoch": "entropies of the last epoch",
     "reference": "entropies of a reference model",

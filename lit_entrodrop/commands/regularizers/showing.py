@@ -2,45 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import groupby
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from lit_entrodrop.commands.regularizers.combinations import Refusal
 from lit_entrodrop.commands.regularizers.description import Description
-
-
-def show_listing(console: Console, described: Sequence[Description]) -> None:
-    """Print a table for each package, with a few lines for each regularizer."""
-    for package, of_package in groupby(described, lambda each: f"{each.package} {each.version}"):
-        table = Table(title=package, title_justify="left", show_header=False, expand=True)
-        table.add_column(no_wrap=True)
-        table.add_column(ratio=1)
-        for each in of_package:
-            facts = Text(f"{facts_of(each)}\n{plain(each.source)}".rstrip(), style="dim")
-            table.add_row(Text(each.name, style="bold"), Group(Text(each.summary), facts))
-        console.print(table)
-
-
-def facts_of(described: Description) -> str:
-    """Return in one line what a regularizer acts on, needs and costs, and how strong it is.
-
-    >>> from lit_entrodrop.commands.regularizers.finding import find_all
-    >>> facts_of(find_all().descriptions["EmbeddingDropout"])
-    'acts on embeddings; needs nothing; costs 1 pass; strength 0.1'
-    """
-    return "; ".join(
-        [
-            f"acts on {', '.join(described.acts_on) or 'nothing'}",
-            f"needs {', '.join(described.needs) or 'nothing'}",
-            f"costs {cost_of(described)}",
-            *([f"strength {strength_of(described)}"] if described.strength else []),
-        ]
-    )
 
 
 def cost_of(described: Description) -> str:

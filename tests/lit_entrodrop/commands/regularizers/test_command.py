@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from lit_entrodrop import __version__
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.commands.regularizers import command
+from lit_entrodrop.commands.regularizers import command, details
 from lit_entrodrop.commands.regularizers.combinations import refusals
 from lit_entrodrop.commands.regularizers.description import describe
 from lit_entrodrop.commands.regularizers.finding import Catalog, find_all
@@ -163,7 +163,7 @@ def test_refused_pairs_are_shown_with_the_reason(
     [refused] = refusals(list(described.values()))
     assert (refused.first, refused.second) == ("EntroDrop", "OnlineEntropy")
     catalog = Catalog(described, ["mine 1 announces nonsense"])
-    monkeypatch.setattr(command, "find_all", lambda: catalog)
+    monkeypatch.setattr(details, "find_all", lambda: catalog)
     text = shown(capsys, "--combinations")
     assert text.startswith("5 of 6 pairs of 3")
     assert "EntroDrop + OnlineEntropy\n  regularizers: expected one entropy source" in text
@@ -190,5 +190,5 @@ def test_what_strangers_print_is_not_among_the_json(
         print("Thank you for choosing us!")
         return find_all()
 
-    monkeypatch.setattr(command, "find_all", talkative)
+    monkeypatch.setattr(details, "find_all", talkative)
     assert json.loads(shown(capsys, "--json"))["problems"] == []
