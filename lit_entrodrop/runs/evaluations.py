@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lit_entrodrop.runs.writing import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLDER = "evaluations"
 RUN_INFO = "run.json"
@@ -113,7 +115,7 @@ def read_evaluations(folder: str | Path) -> list[Evaluation]:
     return sorted(found, key=lambda evaluation: evaluation.step)
 
 
-def validations(folder: str | Path, metrics: pd.DataFrame) -> pd.DataFrame:
+def validations(folder: str | Path, metrics: "pd.DataFrame") -> "pd.DataFrame":
     """Return the metrics after each validation, with the number of passes over the data.
 
     Args:
@@ -126,10 +128,12 @@ def validations(folder: str | Path, metrics: pd.DataFrame) -> pd.DataFrame:
     """
     rows = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
     kept = [_epoch(evaluation_path(folder, step)) for step in rows.index]
+    import pandas as pd
+
     return rows.assign(passes=pd.Series(kept, rows.index, float).fillna(passes_done(rows)))
 
 
-def passes_done(rows: pd.DataFrame) -> pd.Series:
+def passes_done(rows: "pd.DataFrame") -> "pd.Series":
     """Estimate passes over the data: the k-th of n evaluations in epoch e comes after e + k/n.
 
     n is the largest number of evaluations in an epoch, as the last epoch may be incomplete.
@@ -137,13 +141,14 @@ def passes_done(rows: pd.DataFrame) -> pd.Series:
     Args:
         rows: Evaluations indexed by step, with the current ``epoch``, counted from 0.
 
+    >>> import pandas as pd
     >>> epochs = {"epoch": [np.nan, 0, 0, 1]}
     >>> passes_done(pd.DataFrame(epochs, index=[0, 5, 10, 15])).tolist()
     [0.0, 0.5, 1.0, 1.5]
     """
     epochs = rows.reindex(columns=["epoch"])["epoch"].where(rows.index > 0).astype(float)
     within = epochs.groupby(epochs)
-    passes: pd.Series = epochs + (within.cumcount() + 1) / within.size().max()
+    passes: "pd.Series" = epochs + (within.cumcount() + 1) / within.size().max()
     return passes.fillna(0)
 
 

@@ -4,14 +4,16 @@ import csv
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_entrodrop.runs.metric_name import MetricName, by_entropy
 from lit_entrodrop.runs.writing import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE_NAME = "metrics.csv"
 Row = dict[str, float]
@@ -83,7 +85,7 @@ class MetricsFile(Logger):
         write_whole(self._path, file.getvalue())
 
 
-def read_metrics(folder: str | Path) -> pd.DataFrame:
+def read_metrics(folder: str | Path) -> "pd.DataFrame":
     """Read the metrics of a run.
 
     Args:
@@ -95,6 +97,8 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
     Raises:
         ValueError: If the file is missing or cannot be read.
     """
+    import pandas as pd
+
     path = Path(folder) / FILE_NAME
     if not path.exists():
         raise ValueError(f"run: expected {FILE_NAME} in {folder}, found none: use a run folder")
@@ -108,12 +112,13 @@ def read_metrics(folder: str | Path) -> pd.DataFrame:
         ) from error
 
 
-def bucket_names(metrics: pd.DataFrame) -> list[str]:
+def bucket_names(metrics: "pd.DataFrame") -> list[str]:
     """Return the entropy buckets that have a validation loss, from low to high.
 
     Args:
         metrics: Metrics of a run.
 
+    >>> import pandas as pd
     >>> bucket_names(pd.DataFrame(columns=["val/loss_high_entropy", "val/loss_low_entropy"]))
     ['low', 'high']
     >>> bucket_names(pd.DataFrame(columns=[f"val/loss_bucket_{i}_entropy" for i in (10, 2, 1)]))
@@ -124,20 +129,23 @@ def bucket_names(metrics: pd.DataFrame) -> list[str]:
     return sorted(found, key=by_entropy)
 
 
-def whole_rows(table: pd.DataFrame) -> pd.DataFrame:
+def whole_rows(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return the complete rows of a table of numbers: a killed run may truncate the last one.
 
     Args:
         table: Table read from a file that grows line by line.
 
+    >>> import pandas as pd
     >>> whole_rows(pd.DataFrame({"a": ["1", "2"], "b": ["3", None]}))["a"].tolist()
     [1]
     """
+    import pandas as pd
+
     numbers = table.apply(pd.to_numeric, errors="coerce")
     return numbers.dropna(subset=numbers.columns[-1:])
 
 
-def mean_drop_rate(metrics: pd.DataFrame) -> float:
+def mean_drop_rate(metrics: "pd.DataFrame") -> float:
     """Return the share of alterable tokens that were dropped, averaged over training steps.
 
     Args:
@@ -146,6 +154,7 @@ def mean_drop_rate(metrics: pd.DataFrame) -> float:
     Returns:
         Sum of the shares of all regularizers; NaN if no regularizer drops tokens.
 
+    >>> import pandas as pd
     >>> mean_drop_rate(pd.DataFrame({"entro_drop/drop_rate": [0.1, 0.3]}))
     0.2
     """

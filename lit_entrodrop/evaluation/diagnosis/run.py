@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL, Explanation, explain
 from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, OverfittingVerdict, judge
 from lit_entrodrop.runs.evaluations import Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The first quarter of an epoch's training metrics is its start, the last quarter its end. Their
 # centers are three times as far apart as the end and the next start.
@@ -113,7 +115,7 @@ def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     ]
 
 
-def epoch_drops(metrics: pd.DataFrame) -> list[float]:
+def epoch_drops(metrics: "pd.DataFrame") -> list[float]:
     """Return the drop of the training loss between epochs that its slope does not explain.
 
     Args:
@@ -137,7 +139,9 @@ def epoch_drops(metrics: pd.DataFrame) -> list[float]:
     ]
 
 
-def _metrics(folder: Path) -> pd.DataFrame:
+def _metrics(folder: Path) -> "pd.DataFrame":
+    import pandas as pd
+
     # A run without loggers has no metrics.
     return read_metrics(folder) if (folder / FILE_NAME).exists() else pd.DataFrame()
 
@@ -151,7 +155,7 @@ def _verdict(
 
 
 def _clean_train(
-    metrics: pd.DataFrame, evaluations: Sequence[Evaluation], name: str
+    metrics: "pd.DataFrame", evaluations: Sequence[Evaluation], name: str
 ) -> np.ndarray | None:
     column = str(MetricName("clean_train", "loss", None if name == ALL else name))
     steps = [evaluation.step for evaluation in evaluations]

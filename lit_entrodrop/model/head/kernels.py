@@ -6,7 +6,6 @@ from typing import Literal, get_args
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.benchmark import Timer
 
 from lit_entrodrop.model.head import torch_kernel, triton_kernel
 from lit_entrodrop.model.head.torch_kernel import RowGradients, RowKernel
@@ -107,4 +106,6 @@ def _agree(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], dtype: torc
 
 def _seconds(kernel: RowKernel, logits: Tensor, labels: Tensor) -> float:
     run = partial(_run, kernel, logits, labels)
+    from torch.utils.benchmark import Timer
+
     return Timer("run()", globals={"run": run}).timeit(10).median

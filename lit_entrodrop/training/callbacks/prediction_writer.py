@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import pyarrow as pa
-import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lit_entrodrop.runtime.ranks import data_rank
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -29,7 +31,7 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, folder: str | Path) -> None:
         super().__init__(write_interval="batch")
         self.folder = Path(folder)
-        self._writer: pq.ParquetWriter | None = None
+        self._writer: ParquetWriter | None = None
 
     def write_on_batch_end(
         self,
@@ -42,11 +44,13 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Append the tokens of a batch."""
+        from pyarrow.parquet import ParquetWriter
+
         if not data_rank(trainer).first:
             return
         table = token_table(prediction, pl_module.tokenizer)
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path(trainer), table.schema)
+            self._writer = ParquetWriter(self._path(trainer), table.schema)
         self._writer.write_table(table)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -61,7 +65,7 @@ class PredictionWriter(BasePredictionWriter):
         return self.folder / f"predictions-{data_rank(trainer).rank}.parquet"
 
 
-def token_table(prediction: dict[str, Tensor], tokenizer: Any) -> pa.Table:
+def token_table(prediction: dict[str, Tensor], tokenizer: Any) -> "pa.Table":
     """Return the tokens of a batch as rows, without padding and dummy blocks.
 
     Args:
@@ -69,6 +73,8 @@ def token_table(prediction: dict[str, Tensor], tokenizer: Any) -> pa.Table:
             ``[B]``.
         tokenizer: Tokenizer of the model.
     """
+    import pyarrow as pa
+
     shape = prediction["input_ids"].shape
     block = prediction["block_id"][:, None].expand(shape)
     real = (prediction["document_ids"] >= 0) & (block >= 0)

@@ -6,16 +6,18 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import lightning as L
-import pandas as pd
 import torch
 
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.flops import peak_flops, training_flops_per_token
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import data_rank
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE_NAME = "throughput.csv"
 COLUMNS = ("step", "seconds_per_step", "tokens_per_second", "mfu", "memory_gb")
@@ -212,7 +214,7 @@ def append(path: Path, row: dict[str, float]) -> None:
         writer.writerow(row)
 
 
-def read_throughput(folder: str | Path) -> pd.DataFrame:
+def read_throughput(folder: str | Path) -> "pd.DataFrame":
     """Read the throughput of a run.
 
     Args:
@@ -224,6 +226,8 @@ def read_throughput(folder: str | Path) -> pd.DataFrame:
     Raises:
         ValueError: If the folder has no such file.
     """
+    import pandas as pd
+
     path = Path(folder) / FILE_NAME
     if not path.exists():
         raise ValueError(
