@@ -118,7 +118,7 @@ def monitored(folder: Path) -> dict[str, Any]:
         **SILENT,
         "enable_progress_bar": True,
         "logger": loggers(None, folder),
-        "callbacks": [NaNGuard(), *Monitors().callbacks("fit")],
+        "callbacks": [NaNGuard(), *Monitors.standard().callbacks("fit")],
         "default_root_dir": folder,
     }
 

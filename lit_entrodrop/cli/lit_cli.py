@@ -25,6 +25,7 @@ from lit_entrodrop.runs.layout import find_checkpoint, refuse_used_folder
 from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter
 from lit_entrodrop.training.loggers import loggers
 from lit_entrodrop.training.module import LitCausalLM
+from lit_entrodrop.training.monitors import DEFAULTS as MONITORS
 from lit_entrodrop.training.monitors import Monitors, shows_progress
 from lit_entrodrop.training.strategies import check_strategy
 from lit_entrodrop.training.trainer import Trainer
@@ -72,6 +73,11 @@ class LitCLI(LightningCLI):
         load_regularizers()
         parser.add_class_arguments(Checkpoints, "checkpoints")
         parser.add_class_arguments(Monitors, "monitors")
+        callbacks = "lit_entrodrop.training.callbacks"
+        for name, kind in MONITORS.items():
+            parser.set_defaults(
+                {f"monitors.{name}": {"class_path": f"{callbacks}.{kind.__name__}"}}
+            )
         parser.link_arguments(
             ("model.lm.tokenizer", "model.lm.pretrained"),
             "data.tokenizer",

@@ -27,10 +27,14 @@ def kinds(monitors: Monitors, *arguments: Any) -> list[type]:
 
 def test_cheap_ones_are_on_by_default() -> None:
     cheap = [EvaluationFiles, OverfittingMonitor, Throughput, RunProgressBar]
-    assert kinds(Monitors(), "fit") == cheap
-    assert kinds(Monitors(), "fit", False) == cheap[:-1]
-    assert kinds(Monitors(), "validate") == kinds(Monitors(), "test") == [EvaluationFiles]
-    assert kinds(Monitors(), "predict") == kinds(Monitors(), "score") == []
+    assert kinds(Monitors.standard(), "fit") == cheap
+    assert kinds(Monitors.standard(), "fit", False) == cheap[:-1]
+    assert (
+        kinds(Monitors.standard(), "validate")
+        == kinds(Monitors.standard(), "test")
+        == [EvaluationFiles]
+    )
+    assert kinds(Monitors.standard(), "predict") == kinds(Monitors.standard(), "score") == []
 
 
 @pytest.mark.parametrize(
