@@ -32,6 +32,7 @@ bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the re
 	$(BIN)/python -m benchmarks.regularizers
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.monitors
+	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.peers # makes an environment of its own for the peers
