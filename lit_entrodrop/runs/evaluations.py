@@ -148,7 +148,7 @@ def passes_done(rows: "pd.DataFrame") -> "pd.Series":
     """
     epochs = rows.reindex(columns=["epoch"])["epoch"].where(rows.index > 0).astype(float)
     within = epochs.groupby(epochs)
-    passes: "pd.Series" = epochs + (within.cumcount() + 1) / within.size().max()
+    passes: pd.Series = epochs + (within.cumcount() + 1) / within.size().max()
     return passes.fillna(0)
 
 
