@@ -42,15 +42,6 @@ class MetricName:
         kind, bucket = match.groups() if (match := BUCKET.fullmatch(rest)) else (rest, None)
         return cls(split, kind, bucket)
 
-    @property
-    def tokens(self) -> str:
-        """The tokens that the metric covers, in words.
-
-        >>> MetricName("val", "loss").tokens, MetricName("val", "loss", "low").tokens
-        ('all tokens', 'low entropy')
-        """
-        return title_of_bucket(self.bucket)
-
 
 VALIDATION_LOSS = str(MetricName("val", "loss"))
 TRAIN_LOSS = str(MetricName("train", "loss"))

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lit_entrodrop.evaluation.metrics import RunMetrics
+from lit_entrodrop.runs.metric_name import MetricName
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
 from lit_entrodrop.training.evaluation_history import EvaluationHistory
@@ -138,7 +139,8 @@ class MetricLogging:
             self._unshown_loss = None
 
     def _print(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
-        names = [name for name in metrics if name.startswith("val/loss")]
+        parsed = {name: MetricName.parse(name) for name in metrics}
+        names = [n for n, each in parsed.items() if (each.split, each.kind) == ("val", "loss")]
         names += [name for name in ("gap/loss", "forgetting/loss") if name in metrics]
         losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in names)
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
