@@ -10,6 +10,7 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.dropout import set_dropout
 from lit_entrodrop.model.loading import load_config, load_weights, override_config, require_known
+from lit_entrodrop.model.transformers_compat import checkpoint_activations
 
 
 def build_causal_lm(config: LMConfig) -> CausalLM:
@@ -74,10 +75,7 @@ def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
     if config.lora is not None:
         hf_model = _add_lora(hf_model, config.lora)
     if config.activation_checkpointing:
-        # Transformers 5.23 renamed this method.
-        name = "activation_checkpointing_enable"
-        enable = getattr(hf_model, name, None) or hf_model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        checkpoint_activations(hf_model)
     causal_lm = CausalLM(hf_model, config.head, config.head_chunk_size)
     # The check of the head would compile graphs for its own shape, so compile after it.
     if config.compile:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lit_entrodrop.model.probing import eval_mode, model_arguments, probe_ids
+from lit_entrodrop.model.transformers_compat import attention_implementation
 from lit_entrodrop.runtime.seeding import seed_default_generators
 
 # Names of the settings of each part in different architectures.
@@ -184,7 +185,7 @@ def _require_place(
             f"lm.dropout.{part}: expected a model that supports it, got "
             f"{hf_model.config.model_type}, which does not: {REMEDY}"
         )
-    if part == "attention" and hf_model.config._attn_implementation == "flex_attention":
+    if part == "attention" and attention_implementation(hf_model.config) == "flex_attention":
         raise ValueError(
             "lm.dropout.attention: expected an attention implementation with dropout, got "
             "flex_attention, which has none: set lm.attention to sdpa"

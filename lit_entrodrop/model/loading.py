@@ -1,8 +1,7 @@
 """Load pretrained models and tokenizers from the hub, a folder, a Python package or a GGUF file."""
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    modeling_gguf_pytorch_utils,
 )
-from transformers.utils.logging import set_tqdm_hook
 
-from lit_entrodrop.runtime.progress import track
+from lit_entrodrop.model.transformers_compat import transformers_progress
 
 PACKAGE_PREFIX = "package:"
 
@@ -173,25 +170,6 @@ def load_weights(
             f"which lacks {len(missing)} of them, the first {missing[0]}: name a complete causal LM"
         )
     return hf_model
-
-
-@contextmanager
-def transformers_progress() -> Iterator[None]:
-    """Show the progress of Transformers, such as "Loading weights", with :func:`track`."""
-
-    def show(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        plain = len(args) == 1 and kwargs.keys() == {"desc"}
-        return track(args[0], kwargs["desc"]) if plain else factory(*args, **kwargs)
-
-    gguf: Any = modeling_gguf_pytorch_utils
-    hook, gguf_bar = set_tqdm_hook(show), gguf.tqdm
-    # The GGUF reader does not call the hook.
-    gguf.tqdm = lambda items, desc: track(items, desc.rstrip("."))
-    try:
-        yield
-    finally:
-        set_tqdm_hook(hook)
-        gguf.tqdm = gguf_bar
 
 
 def _package_path(source: str) -> Path:

@@ -14,7 +14,8 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_entrodrop.commands.export.card import write_card
 from lit_entrodrop.commands.export.weights import restore_model
 from lit_entrodrop.model.config import DType, LMConfig
-from lit_entrodrop.model.loading import load_tokenizer, locate, transformers_progress
+from lit_entrodrop.model.loading import load_tokenizer, locate
+from lit_entrodrop.model.transformers_compat import transformers_progress
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.training.provenance import public_name
 

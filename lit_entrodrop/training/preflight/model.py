@@ -13,6 +13,7 @@ from lit_entrodrop.model.probing import (
     has_dropout,
     leaks_between_documents,
 )
+from lit_entrodrop.model.transformers_compat import attention_implementation
 from regularizers import Requirements
 
 
@@ -101,6 +102,6 @@ def _check_attention(causal_lm: CausalLM, data: TextDataModule) -> None:
     if data.packing and leaks_between_documents(causal_lm.unwrapped):
         raise ValueError(
             f"data.packing: {config.model_type} with attention "
-            f"{config._attn_implementation!r} lets packed documents see each other: set "
+            f"{attention_implementation(config)!r} lets packed documents see each other: set "
             "data.packing to false"
         )

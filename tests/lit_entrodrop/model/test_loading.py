@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from lit_entrodrop.model import loading
+from lit_entrodrop.model import transformers_compat
 from lit_entrodrop.model.loading import (
     PretrainedLocation,
     load_config,
@@ -174,7 +174,7 @@ def test_transformers_shows_no_bars_of_its_own(
         shown.append(description)
         return items
 
-    monkeypatch.setattr(loading, "track", track)
+    monkeypatch.setattr(transformers_compat, "track", track)
     load_weights(str(model_folder), load_config(str(model_folder), {}), torch.float32, "eager")
     assert shown == ["Loading weights"]
     assert "Loading weights" not in capfd.readouterr().err

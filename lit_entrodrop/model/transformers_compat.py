@@ -1,0 +1,42 @@
+"""Internals of Transformers that this project uses (checked on transformers 5.17 and 5.23)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel, modeling_gguf_pytorch_utils
+from transformers.utils.logging import set_tqdm_hook
+
+from lit_entrodrop.runtime.progress import track
+
+
+def attention_implementation(config: PretrainedConfig) -> str:
+    """Return the attention implementation, which has no public attribute."""
+    name: str = config._attn_implementation
+    return name
+
+
+def checkpoint_activations(hf_model: PreTrainedModel) -> None:
+    """Recompute activations in the backward pass; Transformers 5.23 renamed the method."""
+    name = "activation_checkpointing_enable"
+    enable = getattr(hf_model, name, None) or hf_model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+@contextmanager
+def transformers_progress() -> Iterator[None]:
+    """Show the progress of Transformers, such as "Loading weights", with :func:`track`."""
+
+    def show(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        plain = len(args) == 1 and kwargs.keys() == {"desc"}
+        return track(args[0], kwargs["desc"]) if plain else factory(*args, **kwargs)
+
+    gguf: Any = modeling_gguf_pytorch_utils
+    hook, gguf_bar = set_tqdm_hook(show), gguf.tqdm
+    # The GGUF reader does not call the hook.
+    gguf.tqdm = lambda items, desc: track(items, desc.rstrip("."))
+    try:
+        yield
+    finally:
+        set_tqdm_hook(hook)
+        gguf.tqdm = gguf_bar
