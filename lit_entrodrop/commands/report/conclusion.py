@@ -61,7 +61,9 @@ def conclude_runs(runs: Sequence[RunRecord]) -> Conclusion:
     order = sorted(range(len(runs)), key=lambda i: curves[i].min() if len(curves[i]) else np.inf)
     evaluated = [i for i in order if len(curves[i])]
     if not evaluated:
-        headline = f"Too early to tell: none of {len(runs)} runs was evaluated after training began"
+        headline = (
+            f"Too early to judge: none of {len(runs)} runs was evaluated after training began"
+        )
         return Conclusion(headline, "Each run has only the evaluation before training.")
     best = runs[evaluated[0]]
     losses = _first([f"{runs[i].name} {curves[i].min():.3f}" for i in evaluated])
@@ -121,7 +123,7 @@ def _undiagnosed(run: RunRecord) -> Conclusion:
     curve = run.curve("val", "loss")
     reason = f"There is no diagnosis, which needs the loss of each document: {run.undiagnosed}."
     if len(curve) < 2:
-        headline = "Too early to tell: one evaluation so far"
+        headline = "Too early to judge: one evaluation so far"
         return Conclusion(headline, f"The validation loss is {curve.iloc[-1]:.3f}. {reason}")
     numbers = (
         f"The validation loss was lowest after epoch {curve.idxmin():.3g}, {curve.min():.3f} nats "

@@ -51,7 +51,7 @@ def explain(
     whole = verdicts[ALL]
     if whole.kind == "unknown":
         needed = "At least two evaluations of two or more validation documents are needed."
-        return Explanation("Too little data to tell whether the model overfits", [needed])
+        return Explanation("Too little data to judge whether the model overfits", [needed])
     if whole.kind == "diverges":
         return _divergence(whole)
     if not whole.overfits and worst is None:

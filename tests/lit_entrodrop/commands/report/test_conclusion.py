@@ -66,7 +66,7 @@ def test_a_run_past_its_best_is_exported(run: RunRecord) -> None:
 
 def test_a_run_that_has_just_begun(run: RunRecord) -> None:
     found = conclude_run(diagnosed(run, UNKNOWN))
-    assert found.headline == "Too little data to tell whether the model overfits"
+    assert found.headline == "Too little data to judge whether the model overfits"
     assert found.next_steps[0].command.endswith("--config mine/config.yaml --ckpt_path last")
 
 
@@ -80,7 +80,7 @@ def test_a_run_without_losses_of_documents(tmp_path: Path) -> None:
         conclude_run(short).headline == "The validation loss is at its lowest after the last epoch"
     )
     new = read_run("bare", write_run(tmp_path / "new", epochs=0, without=("evaluations",)))
-    assert conclude_run(new).headline == "Too early to tell: one evaluation so far"
+    assert conclude_run(new).headline == "Too early to judge: one evaluation so far"
 
 
 def test_several_runs_are_not_called_different(run: RunRecord, tmp_path: Path) -> None:
@@ -93,4 +93,4 @@ def test_several_runs_are_not_called_different(run: RunRecord, tmp_path: Path) -
 
 def test_several_runs_that_have_just_begun(tmp_path: Path) -> None:
     runs = [read_run(name, write_run(tmp_path / name, epochs=0)) for name in "ab"]
-    assert conclude_runs(runs).headline.startswith("Too early to tell: none of 2 runs")
+    assert conclude_runs(runs).headline.startswith("Too early to judge: none of 2 runs")
