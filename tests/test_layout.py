@@ -37,11 +37,11 @@ def test_files_and_functions_are_short(path: Path) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_tests_mirror_the_folders_of_the_package(package: str) -> None:
-    tested = {path.relative_to(ROOT / "tests").parent for path in tests_of(package)}
+    tested = {path.relative_to(ROOT / "tests").parent for path in files_testing(package)}
     missing = [str(folder) for folder in tested if not (ROOT / folder).is_dir()]
     assert tested
     assert not missing
 
 
-def tests_of(package: str) -> list[Path]:
+def files_testing(package: str) -> list[Path]:
     return sorted((ROOT / "tests" / package).rglob("test_*.py"))
