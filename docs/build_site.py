@@ -15,7 +15,7 @@ from sphinx.cmd.build import build_main
 
 ROOT = Path(__file__).parents[1]
 # Folders that pages link to, with the same paths as in the repository.
-LINKED = ("docs", "configs", "examples", "benchmarks", "lit_entrodrop", ".ci")
+LINKED = ("docs", "configs", "examples", "benchmarks", "lit_entrodrop", "tests", ".ci")
 
 
 def assemble(folder: Path) -> None:
