@@ -42,10 +42,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         return len(self.block_starts) - 1
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Build one row of a batch.
-
-        Args:
-            index: Number of the block, in 0..len(self)-1, or -1 for a block of padding only.
+        """Build one row of a batch; -1 gives a block of padding only.
 
         Returns:
             int64 tensors of shape [block_size]: `input_ids`; `labels`, not shifted, -100 where not
@@ -54,6 +51,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         """
         starts = self._chunks_of(index)
         lengths = np.diff(starts)
+        runs = np.append(lengths, self.block_size - lengths.sum())
         filled = slice(0, int(lengths.sum()))
         input_ids = np.full(self.block_size, self.pad_id, dtype=np.int64)
         labels = np.full(self.block_size, IGNORE_INDEX, dtype=np.int64)
@@ -66,7 +64,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         row = {
             "input_ids": input_ids,
             "labels": labels,
-            "position_ids": self._positions(lengths),
+            "position_ids": np.arange(self.block_size) - np.repeat(np.cumsum(runs) - runs, runs),
             "document_ids": document_ids,
             "block_id": np.array(index),
         }
@@ -80,18 +78,8 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         first, last = self.block_starts[index : index + 2]
         return np.asarray(self.chunk_starts[first : last + 1])
 
-    def _positions(self, lengths: Integers) -> Integers:
-        tail = self.block_size - lengths.sum()
-        lengths = np.append(lengths, tail)
-        starts = np.cumsum(lengths) - lengths
-        return np.arange(self.block_size) - np.repeat(starts, lengths)
-
     def select(self, indices: Integers) -> "PackedBlocks":
-        """Return some of the blocks, renumbered from 0.
-
-        Args:
-            indices: Numbers of the blocks, [blocks] int64, each once.
-        """
+        """Return some of the blocks, each once, renumbered from 0."""
         chunks = gather_chunks(self.block_starts[indices], np.diff(self.block_starts)[indices])
         lengths = np.diff(self.chunk_starts)[chunks]
         tokens = gather_chunks(self.chunk_starts[chunks], lengths)
@@ -106,15 +94,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         )
 
     def document_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
-        """Return the document number, within the split, of each token.
-
-        Args:
-            block_id: Block numbers, [batch] int64 in host memory; -1 for a block of padding.
-            document_ids: Document numbers in the row, [batch, block_size] int64; -1 for padding.
-
-        Returns:
-            Tensor [batch, block_size] int64; -1 for padding. Chunks of a document share its number.
-        """
+        """Return the document of each token, as `chunk_numbers` returns its chunk."""
         chunks = self.chunk_numbers(block_id, document_ids)
         numbers = torch.from_numpy(np.asarray(self.documents[chunks.clamp(min=0).numpy()]))
         return numbers.masked_fill(document_ids < 0, -1)
@@ -134,7 +114,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
 
     @property
     def num_documents(self) -> int:
-        """Number of documents in the blocks; document numbers are below it."""
+        """Number of documents in the blocks."""
         return int(self.documents.max()) + 1
 
     @property
@@ -147,16 +127,9 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         """Share of padding among all positions, in [0, 1)."""
         return 1 - len(self.tokens) / (len(self) * self.block_size)
 
-    def fingerprint(self) -> str:
-        """Hash everything that determines the rows and their document numbers.
-
-        Returns:
-            32 hexadecimal digits.
-        """
-        return self._fingerprint
-
     @cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Hash of all that determines rows and document numbers, 32 hexadecimal digits."""
         # Cached: it reads all tokens, and every checkpoint and evaluation needs it.
         digest = hashlib.blake2b(f"{self.block_size} {self.pad_id}".encode(), digest_size=16)
         chunks = (self.chunk_starts, self.block_starts, self.documents)

@@ -36,11 +36,7 @@ def write_splits(folder: Path, splits: Mapping[str, PackedSplit]) -> None:
 
 
 def read_splits(folder: Path) -> PackedSplits | None:
-    """Open the splits that `write_splits` wrote, memory-mapped.
-
-    Returns:
-        The splits, or None if the folder is missing, incomplete or damaged.
-    """
+    """Open written splits, memory-mapped; None if the folder is missing, incomplete or damaged."""
     try:
         index = json.loads((folder / INDEX).read_text())
         return PackedSplits(
@@ -57,12 +53,12 @@ def _write_split(folder: Path, split: PackedSplit) -> dict[str, Any]:
     blocks = split.blocks
     settings = {"block_size": blocks.block_size, "pad_id": blocks.pad_id}
     counts = {name: getattr(split, name) for name in COUNTS}
-    return {"fingerprint": blocks.fingerprint(), "settings": settings, "counts": counts}
+    return {"fingerprint": blocks.fingerprint, "settings": settings, "counts": counts}
 
 
 def _read_split(folder: Path, entry: dict[str, Any]) -> PackedSplit:
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     blocks = PackedBlocks(**arrays, **entry["settings"])
-    if blocks.fingerprint() != entry["fingerprint"]:
+    if blocks.fingerprint != entry["fingerprint"]:
         raise ValueError(f"{folder} is damaged: its content differs from what was written")
     return PackedSplit(blocks, **entry["counts"])

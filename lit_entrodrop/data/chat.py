@@ -1,5 +1,6 @@
 """Tokenise chats, and mark the tokens of the assistant's turns."""
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -19,16 +20,8 @@ def encode_chat(
     Templates with `{% generation %}` tags mark these turns. For other templates, a turn is the text
     that the template adds to the messages before it, without the generation prompt.
 
-    Args:
-        messages: Messages with `role` and the other keys that the template reads.
-        tokenizer: A fast tokenizer with a chat template.
-
     Returns:
         Token ids, and for each whether it belongs to an assistant's turn.
-
-    Raises:
-        ValueError: If the tokenizer has no chat template or is not fast, or the template rewrites
-            earlier turns, so that the assistant's turns cannot be located.
     """
     template = check_chat_template(tokenizer)
     if _GENERATION_TAG.search(template):
@@ -45,11 +38,7 @@ def encode_chat(
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the Jinja chat template of a tokenizer that can locate the assistant's tokens.
-
-    Raises:
-        ValueError: If the tokenizer has no chat template or is not fast.
-    """
+    """Return the Jinja chat template of a tokenizer that can locate the assistant's tokens."""
     name = tokenizer.name_or_path
     if not tokenizer.chat_template:
         raise ValueError(
@@ -89,14 +78,9 @@ def _assistant_spans(
                 f"message {turn + 1}: {messages[turn]!r:.80}. Mark the assistant's part of the "
                 "template with {% generation %} and {% endgeneration %}."
             )
-        spans.append((_shared_length(prompt, through), len(through)))
+        shared = os.path.commonprefix([prompt, through])  # noqa: RUF071 (characters, not folders)
+        spans.append((len(shared), len(through)))
     return spans
-
-
-def _shared_length(one: str, other: str) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    shorter = min(len(one), len(other))
-    return next((n for n, (left, right) in pairs if left != right), shorter)
 
 
 def _overlaps(offsets: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:

@@ -34,14 +34,7 @@ def chunk_documents(lengths: Integers, block_size: int) -> Integers:
 
 
 def documents_of_chunks(lengths: Integers, block_size: int) -> Integers:
-    """Return the document that each chunk belongs to.
-
-    Args:
-        lengths: Tokens of each document, [documents] int64, at least 1 each.
-        block_size: Tokens in a block.
-
-    Returns:
-        Document numbers, [chunks] int64, in the order of `chunk_documents`.
+    """Return the document number of each chunk of `chunk_documents`, [chunks] int64.
 
     >>> documents_of_chunks(np.array([3, 9]), block_size=4).tolist()
     [0, 1, 1, 1]
@@ -50,14 +43,7 @@ def documents_of_chunks(lengths: Integers, block_size: int) -> Integers:
 
 
 def gather_chunks(starts: Integers, lengths: Integers) -> Integers:
-    """List the token indices of chunks laid one after another.
-
-    Args:
-        starts: Index of each chunk's first token, [chunks] int64.
-        lengths: Tokens of each chunk, [chunks] int64.
-
-    Returns:
-        Indices into the token array, [lengths.sum()] int64.
+    """List the token indices of chunks laid one after another, [lengths.sum()] int64.
 
     >>> gather_chunks(np.array([5, 0]), np.array([2, 3])).tolist()
     [5, 6, 0, 1, 2]

@@ -177,7 +177,7 @@ class TextDataModule(LightningDataModule):
 
     def fingerprint(self, split: str) -> str:
         """Hash the blocks of a split, 32 hexadecimal digits, equal for equal blocks."""
-        return self.blocks(split).fingerprint()
+        return self.blocks(split).fingerprint
 
     def num_blocks(self, split: str) -> int:
         """Count the blocks of a split over all ranks; 0 for a split that was not requested."""
@@ -186,7 +186,8 @@ class TextDataModule(LightningDataModule):
     @property
     def batching(self) -> Batching:
         """How blocks are divided into batches on this rank."""
-        return Batching(self.hparams["batch_size"], self.hparams["num_workers"], *self._ranks())
+        batch_size, num_workers = self.hparams["batch_size"], self.hparams["num_workers"]
+        return Batching(batch_size, num_workers, *data_rank(self.trainer)[:2])
 
     def batches_per_epoch(self) -> int:
         """Count the training batches of one rank in one epoch."""
@@ -199,19 +200,17 @@ class TextDataModule(LightningDataModule):
         return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
 
     def summary(self) -> str:
-        """Describe the size of each split, one line per split."""
+        """Describe the size of each split in one line."""
         return self.splits.describe()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training blocks in the order of `order`."""
+        blocks, seed = self.blocks("train"), self.hparams["seed"]
         self._training = TrainingBatches(
-            self.blocks("train"),
-            self.order,
-            self.hparams["seed"],
-            self._count_epochs,
-            self.batching,
+            blocks, self.order, seed, self._count_epochs, self.batching
         )
-        self._restore_training(self._training)
+        self._training.load_state_dict(self._restored)
+        self._restored = {}
         return self._training.loader
 
     def record_losses(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
@@ -220,7 +219,7 @@ class TextDataModule(LightningDataModule):
             self._training.order.record(block_id, nll, valid)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """Load the blocks of each split that is evaluated during training, in order."""
+        """Load the blocks of each split in `evaluated`, in order."""
         return [self.ordered_dataloader(split) for split in self.evaluated]
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -246,13 +245,10 @@ class TextDataModule(LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
             check_same_batches(state_dict, self.batching, self.order)
-        self._restored = dict(state_dict)
         if self._training:
-            self._restore_training(self._training)
-
-    def _restore_training(self, training: TrainingBatches) -> None:
-        restored, self._restored = self._restored, {}
-        training.load_state_dict(restored)
+            self._training.load_state_dict(state_dict)
+        else:
+            self._restored = state_dict
 
     def _load_or_prepare(self) -> PackedSplits:
         cache_dir, num_proc = self.hparams["cache_dir"], self.hparams["num_proc"]
@@ -261,11 +257,7 @@ class TextDataModule(LightningDataModule):
     def _count_epochs(self) -> int:
         if self.trainer is None:
             return 0
-        bounds = self.trainer.max_epochs, self.trainer.max_steps
-        return epochs_begun(self.steps_per_epoch(), *bounds)
-
-    def _ranks(self) -> tuple[int, int]:
-        return data_rank(self.trainer)[:2]
+        return epochs_begun(self.steps_per_epoch(), self.trainer.max_epochs, self.trainer.max_steps)
 
 
 # A new file format appears in the help text without an edit here.

@@ -9,11 +9,6 @@ from typing import Any
 def modules_with(attribute: str, package: str, path: Iterable[str]) -> list[Any]:
     """Import the modules of a package, and return those with an attribute, sorted by name.
 
-    Args:
-        attribute: Name of the attribute.
-        package: Full name of the package.
-        path: Folders of the package, its `__path__`.
-
     >>> import json
     >>> [module.__name__ for module in modules_with("JSONDecoder", "json", json.__path__)]
     ['json.decoder']

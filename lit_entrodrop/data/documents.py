@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["text", "completion", "messages"]
 
@@ -22,16 +22,9 @@ class Document(NamedTuple):
 
 
 def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> Document:
-    """Turn a record into a document, of a kind that depends on its columns.
+    """Turn a record into a document; errors begin with `where`.
 
-    Args:
-        row: One record. `text_column` takes precedence, then `prompt` and `completion`, then
-            `messages`.
-        text_column: Name of the column with plain text.
-        where: File and line or row, for error messages.
-
-    Raises:
-        ValueError: If no known column is present, or one has the wrong type.
+    `text_column` takes precedence, then `prompt` and `completion`, then `messages`.
 
     >>> document_from_row({"text": "Fever."}, "text", "notes.jsonl line 1")
     Document(kind='text', content='Fever.')
@@ -86,18 +79,14 @@ def _string(row: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def _messages(value: object, where: str) -> list[dict[str, Any]]:
-    if not _is_chat(value):
+    if not (
+        isinstance(value, list)
+        and value
+        and all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in value)
+    ):
         raise ValueError(
             f"{where}: expected 'messages' to be a non-empty list of records with a 'role', got "
             f'{type(value).__name__}. Write it as [{{"role": "user", "content": "..."}}, ...].'
         )
     # Parquet gives every message the union of all keys; templates test for presence.
     return [{key: item for key, item in turn.items() if item is not None} for turn in value]
-
-
-def _is_chat(value: object) -> TypeGuard[list[dict[str, Any]]]:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in value)
-    )

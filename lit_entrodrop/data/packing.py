@@ -18,13 +18,8 @@ def pack_documents(
 ) -> PackedBlocks:
     """Cut documents into chunks and pack the chunks into blocks.
 
-    The first token of a chunk is never counted: no token of its chunk predicts it.
-
-    Args:
-        documents: Tokenised documents, each with at least one token.
-        block_size: Tokens in a block, at least 2.
-        pad_id: Token that fills the tail of a block.
-        packing: Whether to fill blocks by best-fit decreasing; if not, each chunk gets a block.
+    The first token of a chunk is never counted: no token of its chunk predicts it. Blocks have at
+    least 2 tokens. Without `packing`, each chunk gets a block of its own.
 
     >>> ids, everywhere = np.arange(8, dtype=np.uint16), np.ones(8, dtype=bool)
     >>> documents = TokenizedDocuments(ids, everywhere, np.array([3, 5]))

@@ -15,7 +15,7 @@ from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.sources import digest_corpus, read_corpus
-from lit_entrodrop.data.splitting import count_duplicates, read_and_split, split_documents
+from lit_entrodrop.data.splitting import read_and_split, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer, tokenize_documents
 
 # Increase it when the same text and settings give other blocks than before.
@@ -25,18 +25,9 @@ KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "s
 
 @dataclass(frozen=True)
 class Preparation:
-    """Settings that, with the tokenizer, determine the packed splits.
+    """Settings of the data module that, with the tokenizer, determine the packed splits.
 
-    Args:
-        corpus: Sources of the corpus.
-        split_sources: Share or separate corpus of each split other than training.
-        forgetting: Source of a general corpus, or None.
-        forgetting_tokens: Maximum number of tokens of the general corpus.
-        max_train_tokens: Maximum number of training tokens, or None.
-        text_column: Name of the column with plain text.
-        split_seed: Seed of the split.
-        block_size: Tokens in a block.
-        packing: Whether to fill blocks with several documents.
+    `split_sources` has the share or the separate corpus of each split other than training.
     """
 
     corpus: Sequence[str]
@@ -71,17 +62,7 @@ class Preparation:
 def load_or_prepare(
     preparation: Preparation, tokenizer: PreTrainedTokenizerBase, cache_dir: str, num_proc: int
 ) -> PackedSplits:
-    """Open the packed splits of a corpus from the cache; prepare and cache them if need be.
-
-    Args:
-        preparation: Settings that determine the splits.
-        tokenizer: The tokenizer, with an EOS token.
-        cache_dir: Path to the cache folder.
-        num_proc: Number of processes for tokenising.
-
-    Returns:
-        The requested splits, and "forgetting" if there is a general corpus.
-    """
+    """Open the requested splits from the cache; prepare and cache them if need be."""
     folder = Path(cache_dir).expanduser() / preparation.cache_key(tokenizer)
     splits = read_splits(folder)
     if splits is None:
@@ -92,7 +73,7 @@ def load_or_prepare(
 def prepare_splits(
     preparation: Preparation, tokenizer: PreTrainedTokenizerBase, num_proc: int
 ) -> PackedSplits:
-    """Read, split, tokenise and pack a corpus; the arguments are those of `load_or_prepare`."""
+    """Read, split, tokenise and pack the corpus, and the general one as "forgetting"."""
     text_column, seed = preparation.text_column, preparation.split_seed
     documents = read_and_split(preparation.corpus, preparation.split_sources, text_column, seed)
     if preparation.forgetting is not None:
@@ -123,17 +104,7 @@ def prepare_split(
     num_proc: int = 1,
     name: str = "train",
 ) -> PackedSplit:
-    """Tokenise and pack the documents of one split.
-
-    Args:
-        documents: At least one document.
-        tokenizer: The tokenizer, with an EOS token.
-        block_size: Tokens in a block, at least 2.
-        packing: Whether to fill blocks with several documents; if not, each chunk gets a block.
-        max_tokens: Maximum number of tokens; whole documents are kept, from the first. None for no
-            limit.
-        num_proc: Number of processes for tokenising.
-        name: Name of the split, for messages.
+    """Tokenise and pack the documents of one split; whole ones are kept up to `max_tokens`.
 
     Raises:
         ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
@@ -149,7 +120,7 @@ def prepare_split(
     tokenized = tokenized.select(usable)
     skipped, beyond = len(documents) - len(kept), 0
     if max_tokens is not None:
-        within = tokenized.within(max_tokens)
+        within = np.cumsum(tokenized.lengths) <= max_tokens
         count = int(within.sum())
         if not count:
             setting = "max_train_tokens" if name == "train" else f"{name}_tokens"
@@ -160,7 +131,7 @@ def prepare_split(
         tokenized, kept, beyond = tokenized.select(within), kept[:count], len(kept) - count
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     blocks = pack_documents(tokenized, block_size, pad_id, packing)
-    return PackedSplit(blocks, len(kept), count_duplicates(kept), skipped, beyond)
+    return PackedSplit(blocks, len(kept), len(kept) - len(set(kept)), skipped, beyond)
 
 
 def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:

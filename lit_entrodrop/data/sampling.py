@@ -22,8 +22,7 @@ class OrderedSampler(DistributedSampler[Batch]):
         blocks: The blocks.
         num_replicas: Number of data-parallel ranks.
         rank: This rank, from 0.
-        order: Function from an epoch to its block numbers, as many as there are blocks; by default
-            the identity.
+        order: Function from an epoch to its N block numbers; by default the identity.
 
     >>> list(OrderedSampler(range(3), num_replicas=2, rank=1))
     [1, -1]
@@ -47,20 +46,11 @@ class OrderedSampler(DistributedSampler[Batch]):
 def missing_batches(
     known: NDArray[np.bool_], batch_size: int, num_replicas: int = 1, rank: int = 0
 ) -> list[list[int]]:
-    """Return this rank's share of the batches in which a block is not known yet.
+    """Return this rank's batches, as block numbers, in which a block is not known yet.
 
     How blocks are cut into batches depends neither on `known` nor on the ranks. Rounding depends on
     the shape of a batch, so an interrupted pass ends with the same bits as an uninterrupted one.
     All ranks get the same number of batches; some may be padding.
-
-    Args:
-        known: Whether each block is known, [N] bool.
-        batch_size: Number of blocks in a batch.
-        num_replicas: Number of data-parallel ranks.
-        rank: This rank, from 0.
-
-    Returns:
-        Block numbers of each batch of this rank.
 
     >>> missing_batches(np.array([True, True, True, False, False]), 2)
     [[2, 3], [4]]

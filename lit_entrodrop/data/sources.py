@@ -6,17 +6,13 @@ from functools import cache
 from pathlib import Path
 
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
-from lit_entrodrop.data.file_formats import CorpusFile, read_file, supported_formats
+from lit_entrodrop.data.file_formats import read_file, supported_formats
 
 HUB, REGISTRY = "hub:", "registry:"
 
 
 def read_corpus(sources: Sequence[str], text_column: str) -> list[Document]:
-    """Read the documents of all sources, one source after another.
-
-    Args:
-        sources: Files, folders, `hub:org/name[:config]` or `registry:NAME`.
-        text_column: Name of the column with plain text.
+    """Read the documents of files, folders, `hub:org/name[:config]` or `registry:NAME`, in order.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -37,13 +33,7 @@ def digest_corpus(sources: Sequence[str], text_column: str) -> str:
 
 
 def list_files(path: Path) -> list[Path]:
-    """List the files of a path.
-
-    Args:
-        path: Path to a file, or to a folder that is searched recursively without hidden entries.
-
-    Returns:
-        Files in a supported format, sorted by path.
+    """List the supported files of a path, sorted; hidden entries of a folder are left out.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -51,7 +41,7 @@ def list_files(path: Path) -> list[Path]:
     """
     known = ", ".join(supported_formats())
     if path.is_file():
-        if _is_supported(path):
+        if path.suffix in supported_formats():
             return [path]
         raise ValueError(
             f"{path}: expected one of the suffixes {known}, got {path.suffix!r}. "
@@ -65,19 +55,12 @@ def list_files(path: Path) -> list[Path]:
     files = [
         file
         for file in sorted(path.rglob("*"))
-        if _is_supported(file) and not _is_hidden(file.relative_to(path))
+        if file.suffix in supported_formats()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]
     if not files:
         raise ValueError(f"{path} contains no supported file: expected one of {known}. Add one.")
     return files
-
-
-def _is_supported(path: Path) -> bool:
-    return CorpusFile(path).suffix in supported_formats()
-
-
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
 
 
 def _read_source(source: str, text_column: str) -> list[Document]:

@@ -16,10 +16,7 @@ SplitName = Literal["train", "validation", "test"]
 
 
 def split_shares(split_sources: Mapping[str, float | str]) -> dict[str, float]:
-    """Return the share of the corpus that each split other than training takes.
-
-    Args:
-        split_sources: By split, a share of the corpus, or a separate corpus, whose share is 0.
+    """Return the share of the corpus that each split takes; 0 for a separate corpus.
 
     Raises:
         ValueError: If a share is negative, or the shares leave nothing for training.
@@ -54,9 +51,6 @@ def read_and_split(
         text_column: Name of the column with plain text.
         split_seed: Seed of the split.
 
-    Returns:
-        Documents of each requested split, none of them empty.
-
     Raises:
         ValueError: If a requested split has no document.
     """
@@ -88,18 +82,8 @@ def split_documents(
 ) -> dict[str, list[Document]]:
     """Assign documents to splits, and sort each split by the seeded hash.
 
-    A document keeps its split when other documents are added or removed. The share of `holdout` is
-    taken from training alone.
-
-    Args:
-        documents: Documents of the corpus.
-        validation: Expected share of documents for validation, in [0, 1).
-        test: Expected share of documents for test, in [0, 1).
-        seed: Seed of the hash.
-        holdout: Expected share of documents for holdout, in [0, 1).
-
-    Returns:
-        Documents of "train", "validation", "test" and "holdout".
+    A document keeps its split when other documents are added or removed. Shares are expected ones;
+    that of `holdout` is taken from training alone.
 
     >>> splits = split_documents([Document("text", str(n)) for n in range(100)], 0.1, 0.1, seed=0)
     >>> [len(splits[name]) for name in SPLITS]
@@ -124,15 +108,6 @@ def split_position(document: Document, seed: int) -> float:
     digest = hashlib.blake2b(content, digest_size=8).digest()
     # A float64 has 53 bits: more could round up to 1.
     return (int.from_bytes(digest, "big") >> 11) / 2**53
-
-
-def count_duplicates(documents: Sequence[Document]) -> int:
-    """Count the documents that repeat an earlier one exactly.
-
-    >>> count_duplicates([Document("text", "a"), Document("text", "a"), Document("text", "b")])
-    1
-    """
-    return len(documents) - len(set(documents))
 
 
 def _drop_shared(name: str, other: str, splits: dict[str, list[Document]]) -> None:

@@ -37,11 +37,7 @@ class TokenizedDocuments:
     lengths: NDArray[np.int64]
 
     def select(self, chosen: NDArray[np.bool_]) -> "TokenizedDocuments":
-        """Select documents, in the same order.
-
-        Args:
-            chosen: Whether to keep each document, [documents] bool.
-        """
+        """Return the documents of a mask, [documents] bool, in the same order."""
         kept = np.repeat(chosen, self.lengths)
         return TokenizedDocuments(self.tokens[kept], self.counted[kept], self.lengths[chosen])
 
@@ -55,17 +51,6 @@ class TokenizedDocuments:
         second = np.minimum(ends - self.lengths + 1, ends)
         return np.asarray(before[ends] > before[second])
 
-    def within(self, max_tokens: int) -> NDArray[np.bool_]:
-        """Return which leading documents together fit into a number of tokens.
-
-        Args:
-            max_tokens: Maximum number of tokens.
-
-        Returns:
-            [documents] bool, true up to the first document that would exceed the limit.
-        """
-        return np.cumsum(self.lengths) <= max_tokens
-
 
 def tokenize_documents(
     documents: Sequence[Document],
@@ -77,15 +62,6 @@ def tokenize_documents(
 
     A prompt and its completion are tokenised separately, as at inference. Chats follow the chat
     template; if it does not end with EOS, one is added that the loss does not count.
-
-    Args:
-        documents: The documents.
-        tokenizer: The tokenizer, with an EOS token.
-        num_proc: Number of processes.
-        desc: Title of the progress bar.
-
-    Returns:
-        Tokens in the order of the documents.
 
     Raises:
         ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenised.
@@ -109,15 +85,7 @@ def tokenize_documents(
 def encode_batch(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
 ) -> TokenizedDocuments:
-    """Tokenise some documents, in their order.
-
-    Args:
-        documents: Documents of any kind.
-        tokenizer: The tokenizer.
-
-    Returns:
-        The tokens, as uint32.
-    """
+    """Tokenise documents of any kind in one process, to uint32."""
     texts = iter(_encode_texts([text for kind, text in documents if kind == "text"], tokenizer))
     rows = [
         next(texts) if kind == "text" else _ENCODERS[kind](json.loads(content), tokenizer)

@@ -13,12 +13,7 @@ from lit_entrodrop.data.sampling import OrderedSampler
 class TrainingBatches:
     """Loader of the training blocks, in the order of each epoch, with its state.
 
-    Args:
-        blocks: The training blocks.
-        order: Order of the blocks.
-        seed: Seed of the order.
-        count_epochs: Function that returns the number of epochs of the run; 0 if it has no end.
-        batching: How blocks are divided into batches.
+    `count_epochs` returns the number of epochs of the run; 0 if it has no end.
     """
 
     def __init__(
@@ -58,9 +53,6 @@ def check_same_batches(state: dict[str, Any], batching: Batching, order: BlockOr
         state: State of `TrainingBatches` in a checkpoint.
         batching: How blocks are divided into batches now.
         order: Order of the blocks now.
-
-    Raises:
-        ValueError: If the batches or the order differ.
     """
     saved = state.get("blocks_per_batch")
     if saved is None or not state["is_within_epoch"]:

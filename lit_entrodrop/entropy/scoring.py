@@ -51,7 +51,7 @@ def score_blocks(
     Returns:
         The store, and the path to its cache file.
     """
-    fingerprint = blocks.fingerprint()
+    fingerprint = blocks.fingerprint
     path = cached_store_path(cache_dir, scorer, fingerprint, quantity)
     finished = _load_finished(path, fingerprint)
     if all_agree(finished is not None and bool(finished.known.all())):

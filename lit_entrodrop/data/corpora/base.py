@@ -1,27 +1,55 @@
-"""The contract of a named corpus."""
+"""The contract of a named corpus, and access to the files of installed packages."""
 
+import html
+import importlib.util
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-
-PUBLIC_DOMAIN = "public domain (package MIT)"
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A named corpus: the source of its text, and how to read it.
+    """A named corpus.
 
     Args:
         name: Name in a configuration, after `registry:`.
         package: Package with the text.
-        licence: Licence of the text, and of the package if it differs.
-        description: Content of the corpus.
         read: Function that returns the documents, or raises FileNotFoundError.
         installer: Command that installs the package.
     """
 
     name: str
     package: str
-    licence: str
-    description: str
     read: Callable[[], list[str]]
     installer: str = "pip install"
+
+
+def package_dir(module: str) -> Path:
+    """Locate the folder of an installed package without importing it, so that no code of it runs.
+
+    >>> package_dir("json").name
+    'json'
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"package {module!r} is not installed")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def squeeze(text: str) -> str:
+    """Replace every run of white space by one space.
+
+    >>> squeeze(" a  b ")
+    'a b'
+    """
+    return " ".join(text.split())
+
+
+def strip_tags(text: str) -> str:
+    """Turn a fragment of HTML without scripts or comments into plain text on one line.
+
+    >>> strip_tags("<p>War &amp; <b>peace</b></p>")
+    'War & peace'
+    """
+    return squeeze(html.unescape(re.sub(r"<[^>]+>", " ", text)))

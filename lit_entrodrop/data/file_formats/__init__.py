@@ -26,20 +26,8 @@ def supported_formats() -> dict[str, FileFormat]:
 
 
 def read_file(path: Path, text_column: str, alone: bool) -> list[Document]:
-    """Read the documents of one file.
-
-    Args:
-        path: A file with a supported suffix.
-        text_column: Name of the column with plain text.
-        alone: Whether it is the only file of its source; only then is a plain text without
-            separators cut into groups of paragraphs.
-
-    Raises:
-        ValueError: If the file is empty, malformed or lacks the columns; the message names the
-            file and the line or row.
-    """
-    file = CorpusFile(path, alone)
-    records = supported_formats()[file.suffix].read_records(file)
+    """Read the documents of one file; `alone` is an attribute of `CorpusFile`."""
+    records = supported_formats()[path.suffix].read_records(CorpusFile(path, alone))
     documents = [_document(record, text_column) for record in records]
     if not documents:
         raise ValueError(f"{path} is empty: it contains no document. Remove the file or fill it.")

@@ -24,26 +24,19 @@ class CorpusFile:
 
     Args:
         path: Path to the file.
-        alone: Whether it is the only file of its source.
+        alone: Whether it is the only file of its source; only then is a plain text without
+            separators cut into groups of paragraphs.
     """
 
     path: Path
     alone: bool = True
-
-    @property
-    def suffix(self) -> str:
-        """Suffix that selects the file format."""
-        return self.path.suffix
 
     def open(self) -> BinaryIO:
         """Open the content as a stream of bytes; every format reads through this method."""
         return self.path.open("rb")
 
     def read_text(self) -> str:
-        """Read the content as UTF-8.
-
-        Returns:
-            The text, without a byte order mark.
+        """Read the content as UTF-8, without a byte order mark.
 
         Raises:
             ValueError: If the file is empty, binary or in another encoding.
@@ -77,9 +70,6 @@ class FileFormat(Protocol):
     @staticmethod
     def read_records(file: CorpusFile) -> Iterator[Record]:
         """Read the records of a file in order.
-
-        Args:
-            file: The file.
 
         Raises:
             ValueError: If the file is malformed; the message names the file and the line or row.

@@ -18,16 +18,7 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
 
 
 def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
-    """Parse JSON; an error names the file and the line.
-
-    Args:
-        text: The JSON text.
-        path: File of the text, for the error message.
-        first_line: Line of the file at which the text starts, from 1.
-
-    Raises:
-        ValueError: If the text is not JSON.
-    """
+    """Parse the JSON that starts at a line of a file; an error names the file and the line."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

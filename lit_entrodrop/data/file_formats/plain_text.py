@@ -43,10 +43,6 @@ def split_into_groups(text: str, characters: int = GROUP_CHARACTERS) -> list[str
     A group ends at the first blank line after `characters`, or at the first line end after twice
     as many. Text appended at the end therefore changes only the last group.
 
-    Args:
-        text: Any text.
-        characters: Minimum length of every group but the last.
-
     >>> split_into_groups("one\n\ntwo\n\nthree", characters=6)
     ['one\n\ntwo\n\n', 'three']
     """

@@ -69,12 +69,7 @@ class BlockOrder(ABC):
 
 
 def ordered_blocks(order: BlockOrder, epoch: Epoch) -> NDArray[np.int64]:
-    """Return the blocks of an epoch, [N] int64, and check that the order meets its contract.
-
-    Raises:
-        ValueError: If the order returns anything but N block numbers, or repeats one without
-            declaring it.
-    """
+    """Return the blocks of an epoch, [N] int64, and check that the order meets its contract."""
     name, count = type(order).__name__, epoch.num_blocks
     blocks = np.asarray(order.blocks(epoch))
     whole = blocks.shape == (count,) and np.issubdtype(blocks.dtype, np.integer)

@@ -12,10 +12,7 @@ from lit_entrodrop.runtime.ranks import latest
 
 
 class BlockLosses:
-    """Mean training loss of each block at its last reading; NaN before its first.
-
-    Args:
-        num_blocks: Number of blocks, N.
+    """Mean training loss of each of N blocks at its last reading; NaN before its first.
 
     >>> losses = BlockLosses(2)
     >>> losses.record(torch.tensor([1]), torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([[0, 1, 1]]))

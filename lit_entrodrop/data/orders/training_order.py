@@ -13,13 +13,9 @@ from lit_entrodrop.data.orders.block_losses import BlockLosses
 
 
 class TrainingOrder:
-    """Order the training blocks of each epoch, by the losses of earlier epochs.
+    """Order the N training blocks of each epoch, by the losses of earlier epochs.
 
-    Args:
-        order: Order of the blocks.
-        num_blocks: Number of training blocks, N.
-        seed: Seed of the order.
-        count_epochs: Function that returns the number of epochs of the run; 0 if it has no end.
+    `count_epochs` returns the number of epochs of the run; 0 if it has no end.
 
     >>> from lit_entrodrop.data.orders import Shuffled
     >>> TrainingOrder(Shuffled(), num_blocks=3, seed=0, count_epochs=lambda: 1)(0)

@@ -20,7 +20,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found is not None
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
     for name, original in written.items():
-        assert found[name].blocks.fingerprint() == original.blocks.fingerprint()
+        assert found[name].blocks.fingerprint == original.blocks.fingerprint
         assert found[name].describe() == original.describe()
         assert all(
             found[name].blocks[3][key].equal(value) for key, value in original.blocks[3].items()

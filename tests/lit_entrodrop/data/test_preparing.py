@@ -29,8 +29,11 @@ def test_limit_keeps_a_prefix_of_whole_documents(tokenizer: PreTrainedTokenizerB
     whole = prepare_split(DOCUMENTS, tokenizer, block_size=32)
     limited = prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=500)
     first = prepare_split(DOCUMENTS[: limited.documents], tokenizer, block_size=32)
-    assert limited.blocks.fingerprint() == first.blocks.fingerprint()
+    assert limited.blocks.fingerprint == first.blocks.fingerprint
     assert 400 < len(limited.blocks.tokens) <= 500
+    for max_tokens, count in ((len(limited.blocks.tokens), 0), (len(limited.blocks.tokens) - 1, 1)):
+        exact = prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=max_tokens)
+        assert exact.documents == limited.documents - count
     assert limited.documents + limited.beyond_limit == whole.documents
 
 

@@ -68,13 +68,6 @@ def test_trainable_documents_have_a_label_after_the_first_token() -> None:
     assert documents.select(documents.trainable()).tokens.tolist() == [1, 2]
 
 
-def test_limit_keeps_whole_documents() -> None:
-    everything = np.ones(9, dtype=bool)
-    documents = TokenizedDocuments(np.arange(9, dtype=np.uint16), everything, np.array([3, 4, 2]))
-    assert documents.within(7).tolist() == [True, True, False]
-    assert documents.within(6).tolist() == [True, False, False]
-
-
 def test_tokenizer_without_eos_is_refused(tokenizer_folder: Path) -> None:
     tokenizer = load_tokenizer(str(tokenizer_folder))
     tokenizer.eos_token = None

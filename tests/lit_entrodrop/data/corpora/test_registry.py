@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.data import corpora
-from lit_entrodrop.data.corpora.base import Corpus
-from lit_entrodrop.data.corpora.packages import package_dir
+from lit_entrodrop.data.corpora.base import Corpus, package_dir
 from lit_entrodrop.data.corpora.registry import CORPORA, GENERAL, load_corpus
 
 OPTIONAL = sorted(set(CORPORA) - {"hpo", "python"})
@@ -17,7 +16,7 @@ OPTIONAL = sorted(set(CORPORA) - {"hpo", "python"})
 def small_general(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in GENERAL:
         texts = [f"{name} {number}" for number in range(50)]
-        stand_in = Corpus(name, name, "", "", lambda texts=texts: list(texts))
+        stand_in = Corpus(name, name, lambda texts=texts: list(texts))
         monkeypatch.setitem(CORPORA, name, stand_in)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lit_entrodrop.data.corpora.packages import package_dir, squeeze, strip_tags
+from lit_entrodrop.data.corpora.base import package_dir, squeeze, strip_tags
 
 
 @pytest.mark.parametrize("module", ["no_such_package", "this"])
