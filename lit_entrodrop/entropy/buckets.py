@@ -49,11 +49,7 @@ class EntropyBuckets:
         return NAMES.get(count, tuple(f"bucket_{number}" for number in range(1, count + 1)))
 
     def edges_in(self, store: EntropyStore) -> Tensor:
-        """Return the edges in nats, [buckets - 1] fp32; a token on an edge is below it.
-
-        Args:
-            store: Entropies of the validation split.
-        """
+        """Return the edges in nats, [buckets - 1] fp32; a token on an edge is below it."""
         if self.edges is not None:
             return torch.tensor(self.edges)
         return store.quantiles_at(self.quantiles)

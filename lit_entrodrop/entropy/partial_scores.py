@@ -18,14 +18,7 @@ SUFFIX = ".partial"
 
 
 class PartialScores:
-    """The scores of an unfinished pass.
-
-    Args:
-        path: Path to the final file.
-        num_blocks: Number of blocks.
-        block_size: Tokens in a block.
-        fingerprint: Content hash of the blocks.
-    """
+    """The scores of an unfinished pass; `path` is the final file."""
 
     def __init__(self, path: Path, num_blocks: int, block_size: int, fingerprint: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,11 +34,7 @@ class PartialScores:
         self._absorb_others()
 
     def finish(self, first: bool) -> None:
-        """Move the complete scores to the final file, and remove all partial files.
-
-        Args:
-            first: Whether this is the rank that does so; other ranks remove only their own file.
-        """
+        """Move the complete scores to the final file on the first rank; remove partial files."""
         if first:
             os.fsync(self._file.fileno())
             self._publish()

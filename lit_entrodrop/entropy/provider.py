@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.buckets import EntropyBuckets
-from lit_entrodrop.entropy.recording import recording_queue
 from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.scoring import score_split
 from lit_entrodrop.entropy.store import EntropyStore
@@ -71,7 +70,7 @@ class EntropyProvider:
             self._provide("train", data, reference or initial)
         elif self.source == "last_epoch":
             store = self._restored_store("train", data) or self._empty_store("train", data)
-            self.stores["train"], self._recording = store, recording_queue(store)
+            self.stores["train"], self._recording = store, HostQueue(store.record)
         quantiles = self.restored.get("corpus_quantiles")
         if quantiles is None:
             self.start_epoch()
@@ -84,13 +83,15 @@ class EntropyProvider:
     def restore_evaluated(self, data: TextDataModule, device: torch.device) -> None:
         """Restore the entropies of evaluation splits from a checkpoint, to evaluate its model.
 
-        Args:
-            data: The data module, set up. Splits that the run did not have get no entropies.
-            device: Device of the model.
+        Splits that the run did not have, or whose blocks differ, get no entropies.
         """
         self.device = device
-        known = {split: self._restored_if_same(split, data) for split in _evaluated(data)}
-        self.stores = {split: store for split, store in known.items() if store is not None}
+        self.stores = {
+            split: store
+            for split in _evaluated(data)
+            if self.restored.get(split, {}).get("fingerprint") == data.fingerprint(split)
+            and (store := self._restored_store(split, data))
+        }
         self._fix_edges(data)
 
     def start_epoch(self) -> None:
@@ -100,14 +101,9 @@ class EntropyProvider:
             self.corpus_quantiles = self.stores["train"].quantiles().to(self.device)
 
     def attach(self, batch: Batch, split: str) -> Batch:
-        """Add the stored entropies, if any, to a batch in host memory.
+        """Add the stored `entropy`, if any, to a batch in host memory.
 
-        Args:
-            batch: Batch from the data module.
-            split: Name of its split.
-
-        Returns:
-            A batch with `entropy`, [B, T] fp32 nats; NaN where unknown.
+        It is [B, T] fp32 nats; NaN where unknown.
         """
         if split not in self.stores:
             return batch
@@ -122,7 +118,7 @@ class EntropyProvider:
     def record(self, batch: Batch, entropy: Tensor) -> None:
         """Record the entropies of this pass for the next epoch."""
         if self._recording:
-            self._recording.put(batch["block_id"], entropy)
+            self._recording.put(batch["block_id"], entropy.detach().half())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint; call it on every rank."""
@@ -160,12 +156,6 @@ class EntropyProvider:
                 f"data: expected the {split} blocks of the checkpoint, got others, whose entropies "
                 "under the initial model are unknown: their loss is reported without buckets"
             )
-
-    def _restored_if_same(self, split: str, data: TextDataModule) -> EntropyStore | None:
-        saved = self.restored.get(split)
-        if saved is None or saved["fingerprint"] != data.fingerprint(split):
-            return None
-        return self._restored_store(split, data)
 
     def _provide(self, split: str, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
         if isinstance(scorer, EntropyStore):

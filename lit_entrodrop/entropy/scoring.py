@@ -9,11 +9,11 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.loaders import missing_dataloader
 from lit_entrodrop.entropy.partial_scores import PartialScores
-from lit_entrodrop.entropy.recording import recording_queue
 from lit_entrodrop.entropy.score_cache import cached_store_path
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import score_clean
+from lit_entrodrop.runtime.async_copy import HostQueue
 from lit_entrodrop.runtime.progress import track
 from lit_entrodrop.runtime.ranks import all_agree, is_first, wait_for_all
 
@@ -76,14 +76,14 @@ def _score_missing(
 ) -> None:
     # The known blocks of the store are the same on every rank.
     loader, done = missing_dataloader(blocks, store.known, data.block_size, data.batching)
-    queue = recording_queue(store)
+    queue = HostQueue(store.record)
     total = done + len(loader)
     for batch in track(loader, f"Scoring {name}", total, completed=done, unit="batches"):
         on_device = {
             key: tensor.to(scorer.device, non_blocking=True) for key, tensor in batch.items()
         }
         outputs = score_clean(scorer, on_device)
-        queue.put(on_device["block_id"], getattr(outputs, quantity))
+        queue.put(on_device["block_id"], getattr(outputs, quantity).detach().half())
     queue.flush()
     store.merge_ranks()
 

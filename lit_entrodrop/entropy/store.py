@@ -92,13 +92,9 @@ class EntropyStore:
                 self.fresh[block] = True
 
     def lookup(self, block_id: Tensor) -> Tensor:
-        """Return the entropies of some blocks; NaN where unknown.
+        """Return the entropies of some blocks, [B, T] fp32; NaN where unknown.
 
-        Args:
-            block_id: Block numbers, [B] int64 in host memory; -1 for a block of padding.
-
-        Returns:
-            Tensor [B, T] fp32, in pinned memory if `block_id` is.
+        They are in pinned memory if `block_id`, as in `record`, is.
         """
         found = torch.from_numpy(self._rows.values[block_id.clamp(min=0).numpy()]).float()
         found = found.masked_fill(block_id[:, None] < 0, torch.nan)
@@ -122,11 +118,7 @@ class EntropyStore:
         return self.quantiles_at(np.linspace(0, 1, count))
 
     def quantiles_at(self, shares: Sequence[float] | NDArray[np.float64]) -> Tensor:
-        """Return quantiles of the known entropies, [shares] fp32; NaN if none is known.
-
-        Args:
-            shares: Positions of the quantiles, each in [0, 1].
-        """
+        """Return the quantiles at shares in [0, 1], [shares] fp32; NaN if no entropy is known."""
         # Half precision has 2**16 values: count them instead of sorting.
         counts = np.zeros(2**16, dtype=np.int64)
         for slab in slabs(*self._rows.values.shape):

@@ -85,11 +85,7 @@ def create(file: BinaryIO, num_blocks: int, block_size: int, fingerprint: str) -
 
 
 def open_rows(path: Path, mode: Mode = "c") -> tuple[MappedRows, int]:
-    """Map a file and verify every row.
-
-    Args:
-        path: Path to the file.
-        mode: File mode: "r+" writes changes to the file, "c" keeps them in memory.
+    """Map a file and verify every row; mode "r+" writes changes to the file, "c" does not.
 
     Returns:
         The rows, and the number of damaged rows, which now count as unknown.

@@ -3,8 +3,6 @@
 C training chunks, k neighbours.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,27 +12,13 @@ from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 
 
-@dataclass(frozen=True, eq=False)
-class ContextBlocks:
-    """Training chunks with their neighbours as context, and the labels that both passes share.
-
-    Attributes:
-        blocks: Blocks with one document per training chunk, numbered as the chunks are: its
-            neighbours, then the chunk. Only labels of the chunk are counted.
-        alone: Labels of the training blocks that are counted in `blocks` too, [tokens] bool.
-    """
-
-    blocks: PackedBlocks
-    alone: NDArray[np.bool_]
-
-
 def with_context(
     train: PackedBlocks,
     holdout: PackedBlocks,
     neighbours: Integers,
     length: int,
     packing: bool = True,
-) -> ContextBlocks:
+) -> tuple[PackedBlocks, NDArray[np.bool_]]:
     """Put its neighbours before each training chunk, the nearest one last.
 
     If they do not fit, the neighbours get equal shares of the space that the chunk leaves, at least
@@ -44,8 +28,12 @@ def with_context(
         train: Blocks of the training chunks.
         holdout: Blocks of the holdout chunks.
         neighbours: Numbers of holdout chunks, [C, k] int64, the nearest first.
-        length: Number of tokens in a block of the result.
+        length: Tokens in a block of the result.
         packing: Whether to fill blocks with several chunks and their neighbours.
+
+    Returns:
+        Blocks with one document per training chunk, numbered as the chunks are, in which only
+        labels of the chunk are counted; and the labels of `train` counted in both, [tokens] bool.
 
     Raises:
         ValueError: If there are too many neighbours for each to keep a token.
@@ -75,4 +63,4 @@ def with_context(
     )
     blocks = pack_documents(documents, length, train.pad_id, packing)
     within = np.arange(len(train.tokens)) - np.repeat(train.chunk_starts[:-1], own)
-    return ContextBlocks(blocks, train.counted & (within < np.repeat(kept, own)))
+    return blocks, train.counted & (within < np.repeat(kept, own))

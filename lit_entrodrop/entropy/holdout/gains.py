@@ -21,12 +21,7 @@ from regularizers import Requirements
 
 
 class HoldoutGains:
-    """Loss reduction of each training chunk through holdout text as context, in nats a token.
-
-    Args:
-        requirements: Requirements of the regularizers of the run.
-        cache_dir: Path to the cache folder of the losses.
-    """
+    """Loss reduction of each training chunk through holdout text as context, in nats a token."""
 
     def __init__(self, requirements: Requirements, cache_dir: str) -> None:
         self.neighbours = requirements.holdout_neighbours
@@ -35,11 +30,7 @@ class HoldoutGains:
         self.restored: dict[str, Any] | None = None
 
     def check(self, data: TextDataModule) -> None:
-        """Refuse data without holdout text if the regularizers need it.
-
-        Raises:
-            ValueError: If there is none.
-        """
+        """Refuse data without holdout text if the regularizers need it."""
         if self.neighbours is not None and not data.num_blocks("holdout"):
             raise ValueError(
                 "data.holdout: expected holdout text, because a regularizer prefers documents that "
@@ -50,11 +41,8 @@ class HoldoutGains:
     def prepare(self, data: TextDataModule, initial: CausalLM) -> None:
         """Restore, load or compute the gains, if they are required.
 
-        Call it within the precision context of the run, on every rank.
-
-        Args:
-            data: The data module, set up.
-            initial: The model before training. It is not used after a checkpoint was restored.
+        Call it within the precision context of the run, on every rank. `initial`, the model before
+        training, is not used after a checkpoint was restored.
 
         Raises:
             ValueError: If the checkpoint has no gains, or gains of other settings.
@@ -75,23 +63,17 @@ class HoldoutGains:
             )
 
     def attach(self, batch: Batch) -> Batch:
-        """Add the gains, if any, to a training batch in host memory.
+        """Add `holdout_gain`, if required, to a training batch in host memory.
 
-        Args:
-            batch: Batch from the data module.
-
-        Returns:
-            A batch with `holdout_gain`, [B, T] fp32 nats, the gain of each token's chunk; NaN for
-            padding and for chunks without a label.
+        It has the gain of each token's chunk, [B, T] fp32 nats; NaN for padding and for chunks
+        without a label.
         """
         if self.gains is None:
             return batch
         chunks = self.blocks.chunk_numbers(batch["block_id"], batch["document_ids"])
         gain = self.gains[chunks.clamp(min=0)].masked_fill(chunks < 0, torch.nan)
-        return {
-            **batch,
-            "holdout_gain": gain.pin_memory() if batch["block_id"].is_pinned() else gain,
-        }
+        pinned = gain.pin_memory() if batch["block_id"].is_pinned() else gain
+        return {**batch, "holdout_gain": pinned}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
@@ -110,12 +92,6 @@ def measure_gains(
     Both losses are means over the same labels. They are cached by token, so a killed measurement
     resumes where it stopped.
 
-    Args:
-        data: The data module, set up.
-        initial: The model, on its device.
-        neighbours: Number of holdout chunks before each training chunk.
-        cache_dir: Path to the cache folder.
-
     Returns:
         Gain of each chunk, [chunks] fp32, nats a token; NaN for a chunk without a label.
     """
@@ -124,31 +100,22 @@ def measure_gains(
     context = getattr(initial.unwrapped.config, "max_position_embeddings", None) or math.inf
     # There may be fewer neighbours than requested.
     length = int(min(context, (nearest.shape[1] + 1) * data.block_size))
-    joined = with_context(train, holdout, nearest, length, data.packing)
+    joined, counted = with_context(train, holdout, nearest, length, data.packing)
 
     def score(blocks: PackedBlocks, name: str) -> EntropyStore:
         return score_blocks(data, blocks, initial, cache_dir, name, "nll")[0]
 
-    alone = chunk_losses(score(train, "train"), train, joined.alone)
+    alone = chunk_losses(score(train, "train"), train, counted)
     in_context = np.empty_like(alone)
-    scored = score(joined.blocks, "train after holdout")
-    in_context[joined.blocks.documents] = chunk_losses(scored, joined.blocks, joined.blocks.counted)
+    scored = score(joined, "train after holdout")
+    in_context[joined.documents] = chunk_losses(scored, joined, joined.counted)
     return (alone - in_context).astype(np.float32)
 
 
 def chunk_losses(
     store: EntropyStore, blocks: PackedBlocks, counted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Average the losses of each chunk.
-
-    Args:
-        store: Losses of the tokens of all blocks.
-        blocks: The blocks.
-        counted: Whether each token counts, [tokens] bool.
-
-    Returns:
-        Mean loss of each chunk, [chunks], nats a token; NaN where no token counts.
-    """
+    """Average the counted losses of each chunk, [chunks] nats a token; NaN where none counts."""
     sums = []
     for slab in slabs(len(blocks), blocks.block_size):
         numbers = range(len(blocks))[slab]

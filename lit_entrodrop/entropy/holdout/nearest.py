@@ -16,12 +16,7 @@ def nearest_chunks(train: PackedBlocks, holdout: PackedBlocks, count: int) -> In
     """Rank holdout chunks by the cosine similarity of TF-IDF weighted token counts.
 
     The ranking depends only on the tokens: it needs no embedding model, and is the same on all
-    ranks, in all precisions and after a resume.
-
-    Args:
-        train: Blocks of the training chunks.
-        holdout: Blocks of the holdout chunks.
-        count: Number of neighbours of each training chunk, k; all holdout chunks if fewer exist.
+    ranks, in all precisions and after a resume. `count` is k.
 
     Returns:
         Numbers of holdout chunks, [C, min(k, H)] int64, the nearest first; ties by rising number.

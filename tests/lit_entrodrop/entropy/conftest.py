@@ -1,10 +1,13 @@
 """A noisy model, and data that a group of ranks can read without a trainer."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.distributed as dist
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.loaders import Batching
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
 from tests.helpers.tiny import LLAMA, Tiny
@@ -20,10 +23,12 @@ def build(tiny: Tiny, seed: int = 0) -> CausalLM:
 class RankData(TextDataModule):
     """Data of a rank of a group, without a trainer."""
 
-    def _ranks(self) -> tuple[int, int]:
-        if dist.is_initialized():
-            return dist.get_world_size(), dist.get_rank()
-        return 1, 0
+    @property
+    def batching(self) -> Batching:
+        if not dist.is_initialized():
+            return super().batching
+        size, rank = dist.get_world_size(), dist.get_rank()
+        return replace(super().batching, num_replicas=size, rank=rank)
 
 
 @pytest.fixture

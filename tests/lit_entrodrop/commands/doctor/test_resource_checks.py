@@ -114,7 +114,7 @@ def test_entropies_are_counted_in_half_precision(tiny_module: Tiny) -> None:
 def test_losses_of_which_gains_are_made_are_counted(tiny_module: Tiny) -> None:
     run = make_run(tiny_module, HoldoutLossSelection(), data={"holdout": 0.2})
     train, holdout = run.data.blocks("train"), run.data.blocks("holdout")
-    joined = with_context(train, holdout, nearest_chunks(train, holdout, 3), 64).blocks
+    joined, _ = with_context(train, holdout, nearest_chunks(train, holdout, 3), 64)
     stored = sum(EntropyStore(len(b), b.block_size, "x").values.nbytes for b in (train, joined))
     # Padding is not counted.
     assert loss_bytes(run) == pytest.approx(stored, rel=0.4)

@@ -32,14 +32,14 @@ def test_neighbours_stand_before_their_chunk(length: int, packing: bool) -> None
     train, holdout = random_blocks(30), random_blocks(10)
     own, pool = pieces(train), pieces(holdout)
     neighbours = RANDOM.integers(0, len(pool), (len(own), 3))
-    joined = with_context(train, holdout, neighbours, length, packing)
-    assert joined.blocks.block_size == length
-    assert packing or len(joined.blocks) == len(own)
-    assert not packing or length < 96 or len(joined.blocks) < len(own)
-    alone = np.split(joined.alone, train.chunk_starts[1:-1])
-    numbers = joined.blocks.documents.tolist()
+    joined, counted = with_context(train, holdout, neighbours, length, packing)
+    assert joined.block_size == length
+    assert packing or len(joined) == len(own)
+    assert not packing or length < 96 or len(joined) < len(own)
+    alone = np.split(counted, train.chunk_starts[1:-1])
+    numbers = joined.documents.tolist()
     assert sorted(numbers) == list(range(len(own)))
-    for number, row in zip(numbers, pieces(joined.blocks), strict=True):
+    for number, row in zip(numbers, pieces(joined), strict=True):
         chunk = own[number]
         room = max(length - len(chunk), length // 2) // 3
         before = [pair[0] for each in neighbours[number][::-1] for pair in pool[each][:room]]

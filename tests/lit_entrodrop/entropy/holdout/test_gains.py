@@ -15,7 +15,7 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.corpora.registry import load_corpus
 from lit_entrodrop.entropy import store_file
-from lit_entrodrop.entropy.holdout.context import ContextBlocks, with_context
+from lit_entrodrop.entropy.holdout.context import with_context
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains, measure_gains
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks
 from lit_entrodrop.model.building import build_causal_lm
@@ -223,7 +223,7 @@ def test_more_neighbours_than_there_are_make_blocks_no_longer(
     model.unwrapped.config.max_position_embeddings = 100_000
     lengths = []
 
-    def lay(train: PackedBlocks, holdout: PackedBlocks, *given: Any) -> ContextBlocks:
+    def lay(train: PackedBlocks, holdout: PackedBlocks, *given: Any) -> Any:
         lengths.append(given[1])
         return with_context(train, holdout, *given)
 

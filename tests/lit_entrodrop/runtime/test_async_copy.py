@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.entropy.recording import copy_to_host, recording_queue
 from lit_entrodrop.entropy.store import EntropyStore
-from lit_entrodrop.runtime.async_copy import Copy
+from lit_entrodrop.runtime.async_copy import Copy, HostQueue, start_copy
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -41,7 +40,7 @@ def row(value: float) -> Tensor:
 
 def test_host_tensors_are_written_at_once() -> None:
     store = EntropyStore(3, 2, "abc")
-    queue = recording_queue(store)
+    queue = HostQueue(store.record)
     entropy = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     queue.put(torch.tensor([2, -1]), entropy)
     assert store.known.tolist() == [False, False, True]
@@ -51,7 +50,7 @@ def test_host_tensors_are_written_at_once() -> None:
 def test_no_step_waits_and_rows_come_in_order() -> None:
     device = SlowDevice()
     store = EntropyStore(4, 2, "abc")
-    queue = recording_queue(store, device.copy)
+    queue = HostQueue(store.record, device.copy)
     for block in range(3):
         queue.put(torch.tensor([block]), row(block))
     assert not store.known.any()
@@ -71,7 +70,7 @@ def test_copy_from_the_device_does_not_wait_for_it() -> None:
     block_id, entropy = torch.tensor([1, 0]).cuda(), torch.rand(2, 512).cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        (blocks, copied), arrived = copy_to_host(block_id, entropy)
+        (blocks, copied), arrived = start_copy(block_id, entropy.half())
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert copied.is_pinned()
