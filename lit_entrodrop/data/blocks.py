@@ -79,7 +79,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         return np.asarray(self.chunk_starts[first : last + 1])
 
     def select(self, indices: Integers) -> "PackedBlocks":
-        """Return some of the blocks, each once, renumbered from 0."""
+        """Return the blocks of some distinct numbers, renumbered from 0."""
         chunks = gather_chunks(self.block_starts[indices], np.diff(self.block_starts)[indices])
         lengths = np.diff(self.chunk_starts)[chunks]
         tokens = gather_chunks(self.chunk_starts[chunks], lengths)
@@ -94,7 +94,10 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         )
 
     def document_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
-        """Return the document of each token, as `chunk_numbers` returns its chunk."""
+        """Return the document number, within the split, of each token.
+
+        Arguments and shape are those of `chunk_numbers`. Chunks of a document share its number.
+        """
         chunks = self.chunk_numbers(block_id, document_ids)
         numbers = torch.from_numpy(np.asarray(self.documents[chunks.clamp(min=0).numpy()]))
         return numbers.masked_fill(document_ids < 0, -1)
@@ -114,7 +117,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
 
     @property
     def num_documents(self) -> int:
-        """Number of documents in the blocks."""
+        """Number of documents in the blocks; document numbers are below it."""
         return int(self.documents.max()) + 1
 
     @property

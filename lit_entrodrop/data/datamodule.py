@@ -200,7 +200,7 @@ class TextDataModule(LightningDataModule):
         return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
 
     def summary(self) -> str:
-        """Describe the size of each split in one line."""
+        """Describe the size of each split, one line per split."""
         return self.splits.describe()
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -100,8 +100,8 @@ def missing_dataloader(
     Args:
         blocks: The blocks.
         known: Whether each block is known, [blocks] bool.
-        block_size: Tokens in a block for which `batching` was chosen; longer blocks get smaller
-            batches.
+        block_size: Number of tokens in a block for which `batching` was chosen; longer blocks get
+            smaller batches.
         batching: How blocks are divided into batches.
 
     Returns:

@@ -15,10 +15,10 @@ class PackedSplit:
 
     Attributes:
         blocks: The blocks.
-        documents: Documents in the blocks.
-        duplicates: Documents that repeat an earlier one exactly.
-        skipped: Documents left out because no token of theirs could be a label.
-        beyond_limit: Documents left out by `max_train_tokens` or `forgetting_tokens`.
+        documents: Number of documents in the blocks.
+        duplicates: Number of documents that repeat an earlier one exactly.
+        skipped: Number of documents left out because no token of theirs could be a label.
+        beyond_limit: Number of documents left out by `max_train_tokens` or `forgetting_tokens`.
     """
 
     blocks: PackedBlocks

@@ -28,7 +28,7 @@ def with_context(
         train: Blocks of the training chunks.
         holdout: Blocks of the holdout chunks.
         neighbours: Numbers of holdout chunks, [C, k] int64, the nearest first.
-        length: Tokens in a block of the result.
+        length: Number of tokens in a block of the result.
         packing: Whether to fill blocks with several chunks and their neighbours.
 
     Returns:
