@@ -1,4 +1,4 @@
-"""Where the ready configs lie."""
+"""Paths of the ready configs."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def config_path(name: str) -> Path:
-    """Return a ready config: beside the package in a clone, inside it when installed.
+    """Return the path of a ready config: next to the package in a clone, inside it if installed.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: If there is no ready config of that name.
 
     >>> config_path("base.yaml").name
     'base.yaml'
@@ -21,17 +21,13 @@ def config_path(name: str) -> Path:
 
 
 def find_config(name: str, folder: Path) -> Path:
-    """Return the config file that a name means.
+    """Return the path of a config file.
 
-    It is looked for in the working folder, in a folder given, and among the ready configs, whose
-    names may begin with ``configs/``.
-
-    Args:
-        name: of the file.
-        folder: where else to look.
+    Searches the working folder, then ``folder``, then the ready configs, whose names may start with
+    ``configs/``.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there is no such file.
 
     >>> find_config("configs/base.yaml", Path("/no/such/folder")).name
     'base.yaml'

@@ -17,19 +17,14 @@ SPLITS = {
 
 
 def evaluation_table(metrics: Mapping[str, float]) -> Table:
-    """Return a table of metrics by split and entropy bucket.
-
-    Args:
-        metrics: Metrics by name: ``val/loss``, ``val/loss_low_entropy``, …
+    """Return a table of metrics, given by name: a row per split and metric, a column per bucket.
 
     >>> evaluation_table({"val/loss": 2.0, "val/loss_low_entropy": 1.0}).row_count
     1
     """
     buckets = {MetricName.parse(name).bucket for name in metrics} - {None}
     groups = [None, *sorted(filter(None, buckets), key=by_entropy)]
-    table = Table(title="Loss in nats per token; buckets by entropy before training")
-    table.add_column("text")
-    table.add_column("metric")
+    table = Table("text", "metric", title="Loss in nats per token, by entropy before training")
     for group in groups:
         table.add_column(title_of_bucket(group), justify="right")
     titles = {each.name: each.title for each in all_token_metrics().values()}

@@ -3,19 +3,20 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
-from lit_entrodrop.cli.commands import BY_NAME
+from lit_entrodrop.cli.commands import COMMANDS
 from lit_entrodrop.cli.evaluation_table import evaluation_table
 from lit_entrodrop.cli.parsing import Parser, load_regularizers
 from lit_entrodrop.data import TextDataModule
@@ -52,7 +53,7 @@ class LitCLI(LightningCLI):
 
     def __init__(self, only: str | None = None, **kwargs: Any) -> None:
         self._only = only
-        descriptions = {name: {"description": BY_NAME[name].help} for name in self.subcommands()}
+        descriptions = {name: {"description": COMMANDS[name]} for name in self.subcommands()}
         defaults: dict[str, Any] = {
             "trainer_class": Trainer,
             "trainer_defaults": {"default_root_dir": "runs/default"},
@@ -113,22 +114,22 @@ class LitCLI(LightningCLI):
         strategy = self._get(self.config, "trainer")["strategy"]
         # Otherwise Lightning may refuse it first, without a remedy.
         check_strategy(str(getattr(strategy, "class_path", strategy)))
-        logger = self._get(self.config_init, "trainer").get("logger")
+        settings = self._get(self.config_init, "trainer")
+        logger = settings.get("logger")
         if self.subcommand != "fit":
             kwargs["logger"] = logger if logger not in (None, True) else False
         else:
             kwargs["logger"] = loggers(logger, self._run_folder)
         callbacks = default_callbacks(self.subcommand, self._run_folder)
         monitors: Monitors = self._get(self.config_init, "monitors")
-        has_room = shows_progress(self._get(self.config_init, "trainer"))
+        has_room = shows_progress(settings)
         callbacks += monitors.callbacks(self.subcommand, has_room)
         if self.subcommand == "fit" and has_room and monitors.progress_bar is None:
             # Otherwise Lightning adds its own.
             kwargs["enable_progress_bar"] = False
-        enabled = self._get(self.config_init, "trainer").get("enable_checkpointing")
-        if self.subcommand == "fit" and enabled is not False:
+        if self.subcommand == "fit" and settings.get("enable_checkpointing") is not False:
             callbacks.append(self._get(self.config_init, "checkpoints"))
-        plugins = self._get(self.config_init, "trainer").get("plugins") or []
+        plugins = settings.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, StreamingCheckpointIO()]
@@ -141,16 +142,11 @@ class LitCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Print the metrics as a table."""
-        self._show_evaluation()
-
-    def after_test(self) -> None:
-        """Print the metrics as a table."""
-        self._show_evaluation()
-
-    def _show_evaluation(self) -> None:
         if self._get(self.config, "verbose") and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             metrics = {name: float(v) for name, v in self.trainer.callback_metrics.items()}
             Console().print(evaluation_table(metrics))
+
+    after_test = after_validate
 
     def after_fit(self) -> None:
         """Print the folder of the run."""
@@ -161,7 +157,7 @@ class LitCLI(LightningCLI):
         if subcommand == "score":
             return kwargs
         if "verbose" in kwargs:
-            # `_show_evaluation` prints the table.
+            # `after_validate` prints the table.
             kwargs["verbose"] = False
         # Loading a checkpoint must not run code in it.
         return {**kwargs, "ckpt_path": self._ckpt_path, "weights_only": True}
@@ -174,44 +170,40 @@ def default_callbacks(subcommand: str | None, folder: Path) -> list[L.Callback]:
     return [NaNGuard()] if subcommand == "fit" else []
 
 
-def run_lightning(args: Sequence[str] | None = None) -> LitCLI:
-    """Run fit, validate, test, predict or score.
-
-    Args:
-        args: Command line, the subcommand included; by default that of the process.
-    """
-    words = sys.argv[1:] if args is None else list(args)
-    only = words[0] if words and words[0] in PROVIDED else None
+def run_lightning(words: list[str]) -> LitCLI:
+    """Run `fit`, `validate`, `test`, `predict` or `score` from a command line."""
     try:
-        return LitCLI(only=only, args=words)
+        return LitCLI(only=words[0] if words[0] in PROVIDED else None, args=words)
     except SIGTERMException:
         sys.exit(128 + signal.SIGTERM)
 
 
-def _subcommand(name: str) -> Callable[[Sequence[str]], LitCLI]:
-    return lambda arguments: run_lightning([name, *arguments])
-
-
-fit, validate, test, predict, score = map(_subcommand, PROVIDED)
-
-
-def resolved_config(arguments: Sequence[str]) -> dict[str, Any]:
+def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
     """Return the config that `fit` would use, without building or running anything.
 
-    Required arguments may be missing.
-
     Args:
-        arguments: Arguments of `fit`; wrong ones end the program as they do there.
+        arguments: Arguments of `fit`; required ones may be missing. A mapping stands for a config
+            file with this content.
+
+    Raises:
+        ArgumentError: If `fit` rejects an argument.
     """
     parser = _fit_parser()
-    config = parser.parse_args(["fit", *arguments])
+    words = [
+        f"--config={yaml.safe_dump(dict(each))}" if isinstance(each, Mapping) else each
+        for each in arguments
+    ]
+    config = parser.parse_args(["fit", *words])
     # JSON has no types of Python, such as enumerations and paths, as config files have none.
     dumped = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
     return dict(json.loads(dumped)["fit"])
 
 
 class _Unrequiring(Parser):
-    """A parser whose required arguments may be missing."""
+    """Parser that accepts missing arguments, and raises errors instead of exiting."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "exit_on_error": False})
 
     def validate(self, *args: Any, **kwargs: Any) -> None:
         super().validate(*args, **{**kwargs, "skip_required": True})

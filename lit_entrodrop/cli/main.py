@@ -3,16 +3,19 @@
 import io
 import os
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 
 from lit_entrodrop import __version__
-from lit_entrodrop.cli.commands import find_command, overview
-from lit_entrodrop.cli.messages import one_line
+from lit_entrodrop.cli.commands import check_command, overview
+from lit_entrodrop.cli.messages import one_line, usage_error
 from lit_entrodrop.cli.noise import silence_libraries
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; bad input ends with a one-line error and exit status 1.
+    """Run a command; bad input ends with a one-line error and exit status 1 or 2.
 
     Set ``LIT_ENTRODROP_TRACEBACK=1`` to see where an error was raised.
 
@@ -35,21 +38,33 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str]) -> None:
     try:
-        if words[0].startswith("-"):
-            # Options before `fit`, `validate` and so on, such as --config.
-            from lit_entrodrop.cli.lit_cli import run_lightning
-
-            run_lightning(words)
-        else:
-            find_command(words[0]).resolve()(words[1:])
+        _run_command(words)
     except Exception as error:
         if os.environ.get("LIT_ENTRODROP_TRACEBACK") or not _is_expected(error):
             raise
+        if isinstance(error, ArgumentError):
+            # Of `fit`, whose arguments other commands take too.
+            print(usage_error("lit-entrodrop fit", error), file=sys.stderr)
+            sys.exit(2)
         sys.exit(f"lit-entrodrop: error: {one_line(error)}")
 
 
+def _run_command(words: list[str]) -> None:
+    name = words[0]
+    # Options before `fit`, `validate` and so on, such as --config, are Lightning's.
+    if not name.startswith("-"):
+        check_command(name)
+        package = f"lit_entrodrop.commands.{name.replace('-', '_')}"
+        if find_spec(package):
+            import_module(f"{package}.command").main(words[1:])
+            return
+    from lit_entrodrop.cli.lit_cli import run_lightning
+
+    run_lightning(words)
+
+
 def _is_expected(error: Exception) -> bool:
-    if isinstance(error, ValueError | OSError | FloatingPointError):
+    if isinstance(error, ValueError | OSError | FloatingPointError | ArgumentError):
         return True
     # Importing Lightning to learn that it raised nothing would take seconds.
     lightning = sys.modules.get("lightning.fabric.utilities.exceptions")

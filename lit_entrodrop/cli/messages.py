@@ -14,6 +14,15 @@ def one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
+def usage_error(program: str, message: object) -> str:
+    """Return the line for wrong arguments.
+
+    >>> usage_error("lit-entrodrop fit", "unrecognized arguments: --x")
+    'lit-entrodrop fit: error: unrecognized arguments: --x (see lit-entrodrop fit --help)'
+    """
+    return f"{program}: error: {one_line(message)} (see {program} --help)"
+
+
 def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
     """Suggest the known name that is most similar to a given one.
 

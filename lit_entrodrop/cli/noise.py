@@ -27,28 +27,10 @@ WARNINGS = (
     # `export` merges the files of a checkpoint.
     "When saving the DeepSpeed Stage 3 checkpoint",
 )
-
-
-class Without(logging.Filter):
-    """Drop log lines that match a pattern.
-
-    Args:
-        pattern: Regular expression, searched for in the message.
-    """
-
-    def __init__(self, pattern: str) -> None:
-        super().__init__()
-        self._pattern = re.compile(pattern)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line is kept."""
-        return self._pattern.search(record.getMessage()) is None
-
-
 # By logger: lines that announce a default, an absent device or another product.
 LINES = {
-    "lightning.fabric.utilities.seed": Without("Seed set to"),
-    "lightning.pytorch.utilities.rank_zero": Without(
+    "lightning.fabric.utilities.seed": "Seed set to",
+    "lightning.pytorch.utilities.rank_zero": (
         r"Tip:|[GTH]PU available: False|^`Trainer\(.*=1\.0\)` was configured"
     ),
 }
@@ -58,7 +40,11 @@ def silence_libraries() -> None:
     """Hide warnings and log lines that need no action."""
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    for name, without in LINES.items():
-        logging.getLogger(name).addFilter(without)
+    for name in LINES:
+        logging.getLogger(name).addFilter(_is_wanted)
     # Flattening device meshes would merge two collectives; it is not needed.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    return not re.search(LINES[record.name], record.getMessage())

@@ -1,4 +1,4 @@
-"""Parsers whose errors are one line, and which suggest what may have been meant."""
+"""Parsers that report errors on one line and suggest names for misspelled ones."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.cli.config_files import find_config
-from lit_entrodrop.cli.messages import did_you_mean, one_line
+from lit_entrodrop.cli.messages import did_you_mean, one_line, usage_error
 from regularizers.discovery import installed_regularizers, own_regularizers
 
 
@@ -25,7 +25,7 @@ class OneLineErrors(ArgumentParser):
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         program = parser.prog.replace(" [options]", "")
-        self.exit(2, f"{program}: error: {one_line(message)} (see {program} --help)\n")
+        self.exit(2, f"{usage_error(program, message)}\n")
 
 
 class ConfigFile(ActionConfigFile):
@@ -53,13 +53,7 @@ class Parser(OneLineErrors, LightningArgumentParser):
 
 
 def call_with(function: Callable[..., object], name: str, arguments: Sequence[str]) -> None:
-    """Call a function with its keyword arguments as flags; its docstring is the help.
-
-    Args:
-        function: Function to call.
-        name: Name of the command.
-        arguments: Arguments after the name.
-    """
+    """Call a function as a command: its arguments are flags, and its docstring is the help."""
     auto_cli(
         function,
         args=list(arguments),
@@ -71,10 +65,7 @@ def call_with(function: Callable[..., object], name: str, arguments: Sequence[st
 
 @cache
 def load_regularizers() -> None:
-    """Import all regularizers, so that a config can name them by their class alone.
-
-    Warns about those that other packages announce and that cannot be used.
-    """
+    """Import all regularizers, so that configs can name them by class; warn of unusable ones."""
     own_regularizers()
     for problem in installed_regularizers().problems:
         rank_zero_warn(one_line(problem))
@@ -82,9 +73,9 @@ def load_regularizers() -> None:
 
 def _meant_regularizer(message: str) -> str:
     known = [*own_regularizers(), *installed_regularizers().regularizers]
-    # The message of jsonargparse if a name leads to no class.
+    # The message of jsonargparse if a name leads to no class, unless it ends with a suggestion.
     given = re.search(
-        r'"model\.regularizers".*(?:import path string: |class_path \'regularizers\.)(\w+)\b',
+        r'"model\.regularizers".*(?:import path string: |class_path \'regularizers\.)(\w+)\b(?!: )',
         message,
         re.DOTALL,
     )

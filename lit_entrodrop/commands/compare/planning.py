@@ -1,19 +1,15 @@
 """Runs of a comparison, each with the complete config for `fit`."""
 
 import hashlib
-import io
 import json
+from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_entrodrop.cli.lit_cli import resolved_config
-from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.settings import Arm, ComparisonSettings, Config, Strength
 
 # Settings that change neither training nor measurements.
@@ -238,13 +234,9 @@ def _trials(base: Sequence[Config], arm: Arm) -> Iterator[tuple[Strength, dict[s
 
 def _resolve(configs: Sequence[Config], setting: str) -> dict[str, Any]:
     """Compose configs as `fit` does."""
-    arguments = [
-        f"--config={config if isinstance(config, str) else yaml.safe_dump(dict(config))}"
-        for config in configs
-    ]
-    message = io.StringIO()
     try:
-        with redirect_stderr(message):
-            return resolved_config(arguments)
-    except SystemExit:
-        raise ValueError(f"{setting}: {one_line(message.getvalue())}") from None
+        return resolved_config(
+            [f"--config={each}" if isinstance(each, str) else each for each in configs]
+        )
+    except ArgumentError as error:
+        raise ValueError(f"{setting}: {error} (see lit-entrodrop fit --help)") from None

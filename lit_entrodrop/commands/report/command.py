@@ -6,33 +6,33 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lit_entrodrop.cli.parsing import OneLineErrors
+from lit_entrodrop.cli.terminal import command_parser
 from lit_entrodrop.commands.report.page import write_report
 
-DESCRIPTION = """Explain one or several runs on a page, report.html: the finding, its numbers and
-what to do next, then all curves. The page is a single file that needs no network; its figures are
-also written to figures/, as SVG and PNG."""
+DESCRIPTION = """Explain one or several runs on a page, report.html.
+
+It starts with the finding, its numbers and what to do next; all curves follow. The page is a single
+file that needs no network; its figures are also written to figures/, as SVG and PNG."""
+EPILOG = """examples:
+  lit-entrodrop report --runs runs/plain
+  lit-entrodrop report --runs runs/plain runs/entrodrop --output runs/both"""
 
 
-def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Args:
-        args: Command line arguments.
-    """
-    parser = OneLineErrors(prog="lit-entrodrop report", description=DESCRIPTION)
+def main(words: Sequence[str]) -> None:
+    """Run the command."""
+    parser = command_parser("report", DESCRIPTION, EPILOG)
     parser.add_argument(
-        "--runs", nargs="+", type=str, required=True, help="Run folders that `fit` wrote."
+        "--runs", nargs="+", required=True, metavar="FOLDER", help="Run folders that `fit` wrote."
     )
     parser.add_argument(
         "--output",
-        type=str | None,
+        metavar="FOLDER",
         help="Folder to write to (default: the run folder, if there is only one run).",
     )
     parser.add_argument(
-        "--title", type=str, default="", help="Subject of the page, below its headline."
+        "--title", default="", metavar="TEXT", help="Subject of the page, below its headline."
     )
-    given = parser.parse_args(list(args))
+    given = parser.parse_args(words)
     folders = [Path(run) for run in given.runs]
     if given.output is None and len(folders) > 1:
         parser.error("expected --output for several runs, got none: name a folder for the page")

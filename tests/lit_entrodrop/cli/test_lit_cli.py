@@ -25,7 +25,7 @@ ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
 
 
 def outcome(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that ends by itself with success, and return what it printed."""
+    """Run a command that exits with success, and return its output."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert not ended.value.code
@@ -39,14 +39,14 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def kept(tiny_module: Tiny) -> Path:
-    """The folder of a run that every test copies."""
+    """Folder of a run that every test copies."""
     tiny_module.run("fit")
     return tiny_module.folder
 
 
 @pytest.fixture
 def run(tiny: Tiny, kept: Path) -> Path:
-    """A run of the tiny config in the folder of the test, as if the test had made it."""
+    """Copy of a run of the tiny config, in the folder of the test."""
     shutil.copytree(kept, tiny.folder, symlinks=True, dirs_exist_ok=True)
     return tiny.folder / "run"
 
@@ -77,7 +77,7 @@ def test_last_checkpoint_is_of_the_last_epoch_even_if_another_was_better(tiny: T
     assert steps == {"best": losses.idxmin(), "last": losses.index[-1]}
 
 
-def test_config_of_the_run_repeats_it(tiny: Tiny, run: Path) -> None:
+def test_saved_config_reproduces_the_run(tiny: Tiny, run: Path) -> None:
     again = tiny.folder / "again"
     main(["fit", "--config", str(run / "config.yaml"), "--trainer.default_root_dir", str(again)])
     torch.testing.assert_close(
@@ -88,10 +88,10 @@ def test_config_of_the_run_repeats_it(tiny: Tiny, run: Path) -> None:
     )
 
 
-def test_seed_decides_the_run(tiny: Tiny, run: Path) -> None:
+def test_seed_changes_the_run(tiny: Tiny, run: Path) -> None:
     other = tiny.run("fit", "--seed_everything=1", root="other")
-    ours, theirs = (read_metrics(folder)["train/loss"].dropna() for folder in (run, other))
-    assert not np.allclose(ours, theirs)
+    first, second = (read_metrics(folder)["train/loss"].dropna() for folder in (run, other))
+    assert not np.allclose(first, second)
 
 
 def test_printed_config_round_trips(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_printed_config_round_trips(tiny: Tiny, capsys: pytest.CaptureFixture[st
     assert regularizer["init_args"]["curriculum"]["init_args"]["max"] == 0.5
 
 
-def test_configs_compose_and_flags_win(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_override_composed_configs(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     for name, block in {"one": "EntroDrop", "two": "EmbeddingDropout"}.items():
         text = f"model:\n  regularizers+:\n    - class_path: regularizers.{block}\n"
         (tiny.folder / f"{name}.yaml").write_text(text)
@@ -130,7 +130,7 @@ def test_configs_compose_and_flags_win(tiny: Tiny, capsys: pytest.CaptureFixture
 def test_resume_by_last_equals_an_uninterrupted_run(tiny: Tiny) -> None:
     settings = [ENTRODROP, "--model.regularizers.curriculum=0.5", "--trainer.max_epochs=3"]
     whole = tiny.run("fit", *settings, root="whole")
-    # The same schedule, stopped in the second epoch by a file that fails.
+    # The same schedule, stopped in the second epoch by a callback that fails.
     plug_in = tiny.folder / "killer.py"
     plug_in.write_text(
         "import lightning as L\n"
@@ -150,19 +150,19 @@ def test_resume_by_last_equals_an_uninterrupted_run(tiny: Tiny) -> None:
         atol=0,
         rtol=0,
     )
-    ours, theirs = read_metrics(resumed), read_metrics(whole)
-    pd.testing.assert_series_equal(ours["val/loss"].dropna(), theirs["val/loss"].dropna())
-    pd.testing.assert_series_equal(ours["train/loss"].dropna(), theirs["train/loss"].dropna())
+    for name in ("val/loss", "train/loss"):
+        series = [read_metrics(folder)[name].dropna() for folder in (resumed, whole)]
+        pd.testing.assert_series_equal(*series)
 
 
-def test_settings_given_win_over_those_of_the_checkpoint(tiny: Tiny, run: Path) -> None:
+def test_given_settings_override_those_of_the_checkpoint(tiny: Tiny, run: Path) -> None:
     resumed = tiny.run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--data.batch_size=8")
     assert resumed == run
     assert read_metrics(run).index[-1] == 20 + 5
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["batch_size"] == 8
 
 
-def test_optimizer_settings_given_win_on_resume(tiny: Tiny, run: Path) -> None:
+def test_given_optimizer_settings_override_on_resume(tiny: Tiny, run: Path) -> None:
     changed = ["--model.optimizer.init_args.lr=0.002", "--model.optimizer.init_args.weight_decay=1"]
     tiny.run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", *changed)
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -173,7 +173,7 @@ def test_optimizer_settings_given_win_on_resume(tiny: Tiny, run: Path) -> None:
     assert 0 < rates[rates.index > 20].max() < 0.002
 
 
-def test_changed_entropy_source_is_computed_anew_on_resume(tiny: Tiny) -> None:
+def test_changed_entropy_source_is_computed_again_on_resume(tiny: Tiny) -> None:
     tiny.run("fit", ENTRODROP)
     source = "--model.regularizers.entropy_source=reference"
     run = tiny.run("fit", ENTRODROP, source, "--ckpt_path=last", "--trainer.max_epochs=3")
@@ -213,7 +213,7 @@ def test_evaluation_of_a_checkpoint(
     assert Evaluation.load(written).loss[0] == pytest.approx(values["loss"], rel=1e-3)
 
 
-def test_evaluation_with_the_settings_of_the_run_is_not_warned_of(tiny: Tiny, run: Path) -> None:
+def test_evaluation_with_the_settings_of_the_run_does_not_warn(tiny: Tiny, run: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="data: this model was trained on other blocks")
         tiny.run("validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", root="elsewhere")
@@ -230,7 +230,7 @@ def test_predict_writes_a_table(tiny: Tiny, run: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["scores.bin", "folder.safetensors"])
-def test_scores_go_to_a_file_that_a_fit_can_name(tiny: Tiny, output: str) -> None:
+def test_scores_need_the_name_of_a_safetensors_file(tiny: Tiny, output: str) -> None:
     (tiny.folder / "folder.safetensors").mkdir()
     with pytest.raises(SystemExit) as ended:
         tiny.run("score", f"--output={tiny.folder / output}")
@@ -242,7 +242,7 @@ def test_interval_of_zero_logs_once_an_epoch(tiny: Tiny) -> None:
     assert len(logged["train/loss"].dropna()) == 2
 
 
-def test_validation_as_a_module_says_nothing_alarming(tiny: Tiny, run: Path) -> None:
+def test_validation_by_python_m_prints_no_needless_warning(tiny: Tiny, run: Path) -> None:
     best = run / "checkpoints" / "best.ckpt"
     command = [*tiny.config(), f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]
     result = python("-m", "lit_entrodrop", "validate", *command, cwd=CONFIGS.parent)
@@ -253,28 +253,28 @@ def test_validation_as_a_module_says_nothing_alarming(tiny: Tiny, run: Path) -> 
     assert "callbacks used to create" not in result.stderr
 
 
-def test_scores_serve_a_later_fit(tiny: Tiny) -> None:
+def test_fit_uses_scores_from_a_file(tiny: Tiny) -> None:
     file = tiny.folder / "scores" / "entropies.safetensors"
     apart = f"--data.cache_dir={tiny.folder / 'apart'}"
     tiny.run("score", "--split=train", f"--output={file}", apart, root="scored")
     assert not (tiny.folder / "scored").exists()
     reference = [ENTRODROP, "--model.regularizers.entropy_source=reference"]
     by_file = tiny.run("fit", *reference, f"--model.reference={file}", root="by_file")
-    # The model is the same one, so what it computes itself must agree.
+    # The model is the same, so the entropies that it computes itself must be equal.
     own = tiny.run("fit", *reference, root="own")
     rates = [read_metrics(folder)["entro_drop/drop_rate"].dropna() for folder in (by_file, own)]
     assert rates[0].sum() > 0
     pd.testing.assert_series_equal(*rates)
 
 
-def test_scores_in_the_cache_are_found_by_a_later_fit(tiny: Tiny) -> None:
+def test_fit_finds_scores_in_the_cache(tiny: Tiny) -> None:
     tiny.run("score", "--split=train")
     cached = {path: path.stat().st_mtime_ns for path in (tiny.folder / "cache/entropy").iterdir()}
     assert len(cached) == 1
     tiny.run("fit", ENTRODROP, "--model.regularizers.entropy_source=reference")
     [path] = cached
     assert path.stat().st_mtime_ns == cached[path]
-    # The others are of the validation split and of the sample of training blocks.
+    # The others belong to the validation split and to the sample of training blocks.
     assert len(list((tiny.folder / "cache/entropy").iterdir())) == 3
 
 
@@ -282,7 +282,7 @@ def test_scores_in_the_cache_are_not_computed_again(tiny: Tiny) -> None:
     tiny.run("score", "--split=train")
     [path] = (tiny.folder / "cache/entropy").iterdir()
     scored, _ = open_rows(path, "r+")
-    # A mark that no scoring would leave.
+    # Values that no scoring would write.
     for block in range(len(scored.values)):
         scored.write(block, np.full(16, block, np.float16))
     file = tiny.folder / "again.safetensors"
@@ -298,7 +298,7 @@ def test_export_by_command(tiny: Tiny, run: Path) -> None:
     assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.bfloat16
 
 
-def test_exported_model_is_a_new_start(tiny: Tiny, run: Path) -> None:
+def test_exported_model_can_be_trained(tiny: Tiny, run: Path) -> None:
     out = tiny.folder / "model"
     main(["export", f"--ckpt_path={run}/checkpoints/best.ckpt", f"--output={out}"])
     again = tiny.run(
@@ -308,7 +308,7 @@ def test_exported_model_is_a_new_start(tiny: Tiny, run: Path) -> None:
     assert start == pytest.approx(best, rel=1e-5)
 
 
-def test_regularizer_of_a_user_trains(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_external_regularizer_trains(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.folder / "elsewhere"
     folder.mkdir()
     (folder / "my_regularizer.py").write_text(
@@ -382,7 +382,7 @@ def test_two_ranks_share_a_run(tiny: Tiny) -> None:
         assert two[name].dropna().to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
 
 
-def test_no_bar_is_no_bar(tiny: Tiny) -> None:
+def test_progress_bar_can_be_disabled(tiny: Tiny) -> None:
     path = tiny.folder / "shown.yaml"
     path.write_text("{trainer: {enable_progress_bar: null}}")
     settings = [*tiny.config(), "--config", str(path), "--monitors.progress_bar", "null"]
@@ -391,7 +391,7 @@ def test_no_bar_is_no_bar(tiny: Tiny) -> None:
     assert cli.trainer.progress_bar_callback is None
 
 
-def test_a_single_epoch_of_entropies_of_the_last_is_warned_of(tiny: Tiny) -> None:
+def test_single_epoch_with_entropies_of_the_last_one_warns(tiny: Tiny) -> None:
     with pytest.warns(UserWarning, match="nothing will be dropped; set entropy_source"):
         tiny.run("fit", ENTRODROP, "--trainer.max_epochs=1")
 
@@ -405,17 +405,19 @@ def test_ready_configs_are_found_from_anywhere(
     assert (config["trainer"]["gradient_clip_val"], config["trainer"]["max_epochs"]) == (1.0, 3)
     [regularizer] = config["model"]["regularizers"]
     assert regularizer["class_path"] == "regularizers.Focal"
-    # A file of the folder wins.
+    # A file in the working folder comes first.
     (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 7}")
     assert resolved_config([*words[:1], "--config=base.yaml"])["trainer"]["max_epochs"] == 7
 
 
-def test_resolved_config_is_the_printed_one(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resolved_config_equals_print_config(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [*tiny.config(), ENTRODROP, "--model.optimizer.init_args.lr=1e-5", "--ckpt_path=last"]
     printed = outcome(["fit", *words, "--print_config"], capsys)
     assert resolved_config(words) == yaml.safe_load(printed)
     assert capsys.readouterr().out == ""
-    # The parser is shared: no call leaves anything to the next.
+    # Calls share a parser, but no state.
     assert resolved_config(tiny.config())["model"]["regularizers"] == []
     assert resolved_config([])["data"].get("corpus") is None
 

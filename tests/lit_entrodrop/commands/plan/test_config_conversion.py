@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.plan.config_conversion import (
     data_parallel_size,
     planned_precision,
@@ -75,11 +76,12 @@ def test_extra_passes_come_from_the_configured_regularizers(tiny: Tiny) -> None:
     assert workload_of(resolved_config(tiny.config())).reference_sizes is None
 
 
-def test_a_wrong_flag_ends_as_in_fit(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_flag_is_reported_as_in_fit(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        resolved_config([*tiny.config(), "--data.blok_size=3"])
+        main(["plan", *tiny.config(), "--data.blok_size=3"])
     assert ended.value.code == 2
-    assert "blok_size" in capsys.readouterr().err
+    line = "unrecognized arguments: --data.blok_size=3 (see lit-entrodrop fit --help)"
+    assert capsys.readouterr().err == f"lit-entrodrop fit: error: {line}\n"
 
 
 def test_fp32_is_planned_in_bf16() -> None:

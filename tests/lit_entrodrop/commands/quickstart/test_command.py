@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from lit_entrodrop.cli.config_files import config_path
 from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import read_settings
-from lit_entrodrop.commands.quickstart import COMPARISON, best_arm, compare_and_export
+from lit_entrodrop.commands.quickstart.command import COMPARISON, best_arm, compare_and_export
 from lit_entrodrop.runs.writing import free_folder
 from tests.helpers.comparing import start_forked
 

@@ -1,0 +1,1 @@
+"""Compare three ways of training on a medical corpus."""
