@@ -2,32 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class Event(Protocol):
-    """A point in the work of a device, such as ``torch.cuda.Event``."""
-
-    def query(self) -> bool:
-        """Return whether the device has reached the point."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait until the device has reached the point."""
-        ...
-
-
-Copy = tuple[list[Tensor], Event | None]
+# Copied tensors, and the event after which their values are valid; None if they are valid now.
+Copy = tuple[list[Tensor], torch.cuda.Event | None]
 
 
 def start_copy(*tensors: Tensor) -> Copy:
     """Start to copy tensors of one device to the host.
-
-    Returns:
-        The copies, and the event after which their values are valid; None if they are valid now.
 
     >>> start_copy(torch.ones(1))
     ([tensor([1.])], None)
@@ -64,20 +48,16 @@ class HostQueue:
     def put(self, *tensors: Tensor) -> None:
         """Start to copy tensors of one device, and pass on all copies that have arrived."""
         self._under_way.append(self._copy(*tensors))
-        while self._under_way and _has_arrived(self._under_way[0][1]):
-            self._pass_on_next()
+        while self._under_way:
+            arrived = self._under_way[0][1]
+            if arrived is not None and not arrived.query():
+                return
+            self._receive(*self._under_way.popleft()[0])
 
     def flush(self) -> None:
         """Wait for all copies, and pass them on."""
         while self._under_way:
-            if (arrived := self._under_way[0][1]) is not None:
+            tensors, arrived = self._under_way.popleft()
+            if arrived is not None:
                 arrived.synchronize()
-            self._pass_on_next()
-
-    def _pass_on_next(self) -> None:
-        tensors, _ = self._under_way.popleft()
-        self._receive(*tensors)
-
-
-def _has_arrived(event: Event | None) -> bool:
-    return event is None or event.query()
+            self._receive(*tensors)

@@ -1,7 +1,7 @@
 """Uses of DeepSpeed's private parts, each with its reason.
 
-Checked with deepspeed 0.19.8; ``pyproject.toml`` bounds the version, and the tests of the ZeRO
-strategies on two ranks fail when a part changes.
+Checked with deepspeed 0.19.8; ``pyproject.toml`` bounds the version. ``test_deepspeed_compat.py``
+fails when a part is renamed, and the tests of the ZeRO strategies when one changes.
 """
 
 import contextlib
@@ -31,10 +31,6 @@ def set_gradient_divisor(zero_optimizer: Any, divisor: Any) -> None:
     """Divide the gradients of the coming step by a number, before they are clipped.
 
     DeepSpeed stores gradients in buffers of its own. It divides them by its loss scale.
-
-    Args:
-        zero_optimizer: Optimizer of the engine.
-        divisor: Number or scalar tensor.
     """
     zero_optimizer.loss_scale = divisor
 
@@ -56,9 +52,6 @@ def separate_step_counts(zero_optimizer: Any) -> None:
     """Give each part of the optimizer a step count of its own, after a universal checkpoint.
 
     DeepSpeed gives all parts the same tensor, which each part then increments.
-
-    Args:
-        zero_optimizer: Optimizer of the engine.
     """
     for part, state in zero_optimizer.optimizer.state.items():
         if isinstance(state.get("step"), Tensor):
@@ -66,15 +59,7 @@ def separate_step_counts(zero_optimizer: Any) -> None:
 
 
 def to_universal(folder: Path, output: Path) -> str:
-    """Convert a checkpoint to one that any number of devices can load.
-
-    Args:
-        folder: Path to the shards.
-        output: Path to the folder to write.
-
-    Returns:
-        The error, if the conversion failed; else an empty string.
-    """
+    """Convert a checkpoint to one that any number of devices can load; return the error, or ""."""
     from deepspeed.checkpoint import ds_to_universal
 
     arguments = Namespace(

@@ -1,8 +1,7 @@
 """Uses of Lightning's private parts, each with its reason.
 
 Checked with lightning 2.6.6; ``pyproject.toml`` bounds the version. ``test_lightning_compat.py``
-fails when a part is renamed, or when a patch is no longer needed. Methods that subclasses override
-are listed in :data:`OVERRIDDEN`.
+fails when a part is renamed, or when a patch is no longer needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_entrodrop.runtime.steps import Position
 
-# Private methods that subclasses override, by class of Lightning; each call site says why.
+# Private methods that subclasses override or call, by class of Lightning; each use says why.
 OVERRIDDEN = {
     "lightning.pytorch.trainer.trainer.Trainer": ["_run_stage"],
     "lightning.pytorch.cli.LightningCLI": [
@@ -31,8 +30,24 @@ OVERRIDDEN = {
         "_stop_progress",
         "_update",
     ],
+    "lightning.pytorch.strategies.DeepSpeedStrategy": ["_init_config_if_needed"],
     "lightning.pytorch.strategies.ModelParallelStrategy": ["_get_process_group_backend"],
 }
+
+
+class StageTrainer(L.Trainer):
+    """Trainer that can call a function in place of its loops.
+
+    Devices, ranks and the model are set up by then; a callback could not replace the loops.
+
+    Attributes:
+        stage: Function to call; None for Lightning's loops.
+    """
+
+    stage: Callable[[], None] | None = None
+
+    def _run_stage(self) -> Any:
+        return self.stage() if self.stage else super()._run_stage()
 
 
 def count_epochs_once(trainer: L.Trainer) -> None:
@@ -64,12 +79,9 @@ def validates_next(trainer: L.Trainer) -> bool:
 def take_signals(trainer: L.Trainer, handle: Callable[[int, FrameType | None], None]) -> None:
     """Install a handler of SIGTERM in place of Lightning's, and switch off its requeuing by SLURM.
 
-    Lightning broadcasts before every batch whether rank 0 received a signal, for which each rank
-    waits for its device. It stops a rank that was signalled alone, so that the others fail.
-
-    Args:
-        trainer: Trainer whose handlers are not installed yet.
-        handle: Handler of the signal.
+    Called before Lightning installs its handlers. Lightning broadcasts before every batch whether
+    rank 0 received a signal, for which each rank waits for its device. It stops a rank that was
+    signalled alone, so that the others fail.
     """
     environment = trainer._accelerator_connector.cluster_environment
     if isinstance(environment, SLURMEnvironment):
@@ -84,11 +96,7 @@ def stop_after_batch(trainer: L.Trainer) -> None:
 
 
 def position_of(checkpoint: Mapping[str, Any]) -> Position:
-    """Return the position of a run when it saved a checkpoint, from the state of Lightning's loops.
-
-    Args:
-        checkpoint: Content of the checkpoint.
-    """
+    """Return the position of a run when it saved a checkpoint."""
     loops = checkpoint["loops"]["fit_loop"]
     epochs = loops["epoch_progress"]["current"]
     within = epochs["started"] > epochs["processed"]
@@ -97,13 +105,9 @@ def position_of(checkpoint: Mapping[str, Any]) -> Position:
 
 
 def purge_after(logger: TensorBoardLogger, step: int) -> None:
-    """Let TensorBoard hide the points after a step, from which the run resumes.
+    """Let TensorBoard hide the points after the optimizer step from which the run resumes.
 
     The option can be set only when a logger is made, before the checkpoint is read.
-
-    Args:
-        logger: Logger; its writer is opened again.
-        step: Optimizer step of the checkpoint.
     """
     logger.experiment.close()
     logger._kwargs["purge_step"] = step + 1

@@ -40,15 +40,7 @@ def track(
 ) -> Iterator[T]:
     """Yield items while showing on the first rank how many are done.
 
-    Args:
-        items: Items to yield.
-        description: Title of the bar, such as "Scoring validation".
-        total: Number of items, including those completed earlier. Default: `len(items)`, if known.
-        completed: Number of items completed earlier, by an interrupted process. Default: 0.
-        unit: Plural name of the items. Default: "items".
-
-    Yields:
-        The items.
+    The arguments are those of :func:`progress`. Default of `total`: `len(items)`, if known.
 
     >>> sum(track([1, 2, 3], "Adding"))
     6
@@ -73,9 +65,9 @@ def progress(
     Without a terminal, work that takes less than `seconds_per_line` prints nothing.
 
     Args:
-        description: Title of the bar.
-        total: Number of items; None if unknown. Default: None.
-        completed: Number of items completed earlier. Default: 0.
+        description: Title of the bar, such as "Scoring validation".
+        total: Number of items, including those completed earlier; None if unknown. Default: None.
+        completed: Number of items completed earlier, by an interrupted process. Default: 0.
         unit: Plural name of the items. Default: "items".
         seconds_per_line: Time between two lines without a terminal, in seconds. Default: 30.
 

@@ -63,13 +63,9 @@ def gather(value: Any) -> list[Any]:
 
 
 def gather_rows(rows: Tensor, trainer: L.Trainer) -> Tensor:
-    """Return the rows of all data-parallel ranks, by rank, without gradient.
+    """Return the rows ``[n, ...]`` of all data-parallel ranks, by rank, without gradient.
 
     Every rank must call this with the same number of rows.
-
-    Args:
-        rows: Tensor ``[n, ...]`` on the device of the run.
-        trainer: Trainer of the run.
     """
     rows = rows.detach()
     if not _several():
@@ -111,14 +107,11 @@ def exchange_rows(
 def latest(
     values: NDArray[np.float32], when: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the values that any rank has written last; called on every rank.
+    """Return the values that any rank has written last, and their times; called on every rank.
 
     Args:
-        values: Array ``[N]`` fp32.
+        values: Array ``[N]`` fp32. Of values of equal time, the largest is returned.
         when: Time ``[N]`` at which this rank wrote each value, on a clock shared by all ranks.
-
-    Returns:
-        Values and times ``[N]``, the same on every rank; of values of equal time, the largest.
     """
     if not _several():
         return values, when

@@ -9,10 +9,6 @@ def seed_default_generators(seed: int, device: torch.device) -> None:
     ``torch.manual_seed`` seeds every kind of device. It takes about a millisecond if one of them is
     not initialized, because it then records the call stack.
 
-    Args:
-        seed: Seed of 64 bits.
-        device: Device of the model.
-
     >>> seed_default_generators(0, torch.device("cpu"))
     >>> torch.default_generator.initial_seed()
     0

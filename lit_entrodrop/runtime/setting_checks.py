@@ -4,15 +4,7 @@ from numbers import Integral
 
 
 def check_at_least(least: int, **settings: int | None) -> None:
-    """Refuse settings that are not whole numbers or are too small.
-
-    Args:
-        least: Minimum value.
-        settings: Settings by name; None is allowed.
-
-    Raises:
-        ValueError: If a setting is not a whole number of at least `least`.
-    """
+    """Refuse settings, by name, that are not whole numbers of at least `least`, nor None."""
     for name, value in settings.items():
         if value is None or (isinstance(value, Integral) and value >= least):
             continue

@@ -5,13 +5,7 @@ from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """Position of a run in its training.
-
-    Args:
-        steps: Optimizer steps done.
-        epochs: Epochs done.
-        batches: Batches done of the current epoch.
-    """
+    """Optimizer steps and epochs that a run has done, and batches of the current epoch."""
 
     steps: int = 0
     epochs: int = 0
@@ -19,12 +13,7 @@ class Position(NamedTuple):
 
 
 def batches_per_epoch(blocks: int, ranks: int, batch_size: int) -> int:
-    """Return the batches of one rank in one epoch.
-
-    Args:
-        blocks: Number of training blocks.
-        ranks: Number of ranks that read different batches.
-        batch_size: Blocks of a batch.
+    """Return the batches that each data-parallel rank reads in one epoch.
 
     >>> batches_per_epoch(blocks=100, ranks=2, batch_size=8)
     7
@@ -90,12 +79,7 @@ def total_steps(
 
 
 def epochs_begun(per_epoch: int, max_epochs: int | None, max_steps: int | None) -> int:
-    """Return how many epochs a run begins; 0 if it has no end.
-
-    Args:
-        per_epoch: Optimizer steps of one epoch.
-        max_epochs: ``trainer.max_epochs``; None or -1 for no bound.
-        max_steps: ``trainer.max_steps``; None or -1 for no bound.
+    """Return how many epochs a run begins; 0 if it has no end, for bounds of None or -1.
 
     >>> epochs_begun(10, max_epochs=5, max_steps=21), epochs_begun(10, None, None)
     (3, 0)

@@ -12,7 +12,6 @@ from lit_entrodrop.evaluation.metrics import RunMetrics
 from lit_entrodrop.runs.metric_name import MetricName
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
-from lit_entrodrop.training.evaluation_history import EvaluationHistory
 from lit_entrodrop.training.loggers import TensorBoard
 from regularizers import Regularizers
 
@@ -31,32 +30,42 @@ class MetricLogging:
     def __init__(self, metrics: RunMetrics, regularizers: Regularizers) -> None:
         self._metrics = metrics
         self._regularizers = regularizers
-        self.evaluations = EvaluationHistory(regularizers)
+        # The state of regularizers that follow evaluations is a function of this history alone. So
+        # a checkpoint saves the history in place of their state, under every strategy.
+        self._evaluations: list[dict[str, float]] = []
         self.last_training: dict[str, float] = {}
         self.last_evaluation: dict[str, float] = {}
         self._unshown_loss: float | None = None
-
-    def end_step(self, trainer: L.Trainer, progress: float, log: Callable[..., None]) -> None:
-        """Log the training metrics if they are due, and show the loss in the progress bar.
-
-        Args:
-            trainer: Trainer of the run.
-            progress: Share of the run's optimizer steps that are done, in [0, 1].
-            log: ``LightningModule.log``.
-        """
-        self.log_training_if_due(trainer, progress)
-        self._show_loss(log)
-
-    def end_epoch(self, trainer: L.Trainer, progress: float, log: Callable[..., None]) -> None:
-        """Log the training metrics of the last steps, and show the loss in the progress bar."""
-        self._log_training(trainer, progress)
-        self._show_loss(log)
 
     def log_training_if_due(self, trainer: L.Trainer, progress: float) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and trainer.global_step % every == 0:
-            self._log_training(trainer, progress)
+            self.log_training(trainer, progress)
+
+    def log_training(self, trainer: L.Trainer, progress: float) -> None:
+        """Log the training metrics since the last log, and the regularizers' strengths.
+
+        Args:
+            trainer: Trainer of the run.
+            progress: Share of the run's optimizer steps that are done, in [0, 1].
+        """
+        reduce_sum = partial(trainer.strategy.reduce, reduce_op="sum")
+        if not (means := self._metrics.pop_training(reduce_sum)):
+            return
+        self._unshown_loss = means["train/loss"]
+        means |= self._regularizers.strengths(progress)
+        means["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        means["epoch"] = trainer.current_epoch
+        self.last_training = means
+        for logger in trainer.loggers:
+            logger.log_metrics(means, trainer.global_step)
+
+    def show_loss(self, log: Callable[..., None]) -> None:
+        """Show the loss by ``LightningModule.log``, which Lightning forbids during a save."""
+        if self._unshown_loss is not None:
+            log("train/loss", self._unshown_loss, prog_bar=True, logger=False)
+            self._unshown_loss = None
 
     def log_evaluation(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
         """Log an evaluation during training, and pass it to the regularizers.
@@ -66,24 +75,19 @@ class MetricLogging:
             metrics: Scalars by name, equal on every rank.
         """
         self._print(trainer, metrics)
-        self.evaluations.add(metrics)
-        self.last_evaluation = self.evaluations.metrics[-1]
+        self._add_evaluation(metrics)
+        self.last_evaluation = self._evaluations[-1]
         row = {**self.last_evaluation, "epoch": trainer.current_epoch}
         for logger in trainer.loggers:
             logger.log_metrics(row, trainer.global_step)
             logger.save()
 
     def log_initial_evaluation(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
-        """Log the evaluation of the initial model, where the curves start.
-
-        Args:
-            trainer: Trainer of the run. Before a resumed run continues, nothing is logged.
-            metrics: Scalars by name, equal on every rank.
-        """
+        """Log the evaluation of the initial model, where the curves start; not after a resume."""
         if trainer.global_step > 0:
             return
-        if not self.evaluations.metrics:
-            self.evaluations.add(metrics)
+        if not self._evaluations:
+            self._add_evaluation(metrics)
         for logger in trainer.loggers:
             logger.log_metrics({name: value.item() for name, value in metrics.items()}, step=0)
 
@@ -95,16 +99,11 @@ class MetricLogging:
         return {
             "pending_metrics": gather(self._metrics.training_means.state_dict()),
             "metrics": [file.rows for file in _metrics_files(trainer)],
-            "evaluations": self.evaluations.metrics,
+            "evaluations": self._evaluations,
         }
 
     def load_state_dict(self, checkpoint: Mapping[str, Any], trainer: L.Trainer) -> None:
-        """Restore the metrics of a checkpoint, and continue its logs.
-
-        Args:
-            checkpoint: Content of the checkpoint.
-            trainer: Trainer of the resumed run.
-        """
+        """Restore the metrics of a checkpoint, and continue its logs."""
         self.last_evaluation = checkpoint["provenance"]["metrics"]
         pending = checkpoint["pending_metrics"]
         if len(pending) == trainer.world_size:
@@ -118,25 +117,12 @@ class MetricLogging:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoard):
                 logger.continue_after(checkpoint["global_step"])
-        self.evaluations.replay(checkpoint["evaluations"])
+        for metrics in checkpoint["evaluations"]:
+            self._add_evaluation(metrics)
 
-    def _log_training(self, trainer: L.Trainer, progress: float) -> None:
-        reduce_sum = partial(trainer.strategy.reduce, reduce_op="sum")
-        if not (means := self._metrics.pop_training(reduce_sum)):
-            return
-        self._unshown_loss = means["train/loss"]
-        means |= self._regularizers.strengths(progress)
-        means["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-        means["epoch"] = trainer.current_epoch
-        self.last_training = means
-        for logger in trainer.loggers:
-            logger.log_metrics(means, trainer.global_step)
-
-    def _show_loss(self, log: Callable[..., None]) -> None:
-        # Apart, as Lightning forbids `log` while a checkpoint is saved.
-        if self._unshown_loss is not None:
-            log("train/loss", self._unshown_loss, prog_bar=True, logger=False)
-            self._unshown_loss = None
+    def _add_evaluation(self, metrics: Mapping[str, Tensor | float]) -> None:
+        self._evaluations.append({name: float(value) for name, value in metrics.items()})
+        self._regularizers.on_evaluation(self._evaluations[-1])
 
     def _print(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
         parsed = {name: MetricName.parse(name) for name in metrics}

@@ -24,7 +24,8 @@ from lit_entrodrop.training.metric_logging import MetricLogging
 from lit_entrodrop.training.models import Reference, build_model
 from lit_entrodrop.training.passes import forward, with_second_forward
 from lit_entrodrop.training.preemption import Preemption
-from lit_entrodrop.training.preflight import check_checkpoint, check_config, check_optimizer
+from lit_entrodrop.training.preflight.checkpoint import check_checkpoint, check_optimizer
+from lit_entrodrop.training.preflight.config import check_config
 from lit_entrodrop.training.provenance import provenance
 from lit_entrodrop.training.strategies import hooks_of
 from lit_entrodrop.training.teacher import Teacher
@@ -84,7 +85,7 @@ class LitCausalLM(EvaluationModule):
             return
         check_config(self.trainer, self.data, self.regularizers, self.vocabulary)
         required = self.regularizers.requirements
-        self.causal_lm = build_model(self.trainer, self.data, self.lm, self.tokenizer, required)
+        self.causal_lm = build_model(self, self.lm, self.tokenizer, required)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Return the callback that ends the run on a signal."""
@@ -206,11 +207,13 @@ class LitCausalLM(EvaluationModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.metric_logging.end_step(self.trainer, self.progress, self.log)
+            self.metric_logging.log_training_if_due(self.trainer, self.progress)
+            self.metric_logging.show_loss(self.log)
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the last steps."""
-        self.metric_logging.end_epoch(self.trainer, self.progress, self.log)
+        self.metric_logging.log_training(self.trainer, self.progress)
+        self.metric_logging.show_loss(self.log)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Add the stored entropies of a batch, on the host, where its block ids are known."""
@@ -266,8 +269,7 @@ class LitCausalLM(EvaluationModule):
         # Not earlier: every strategy has restored the checkpoint by now.
         if self.entropies.ready:
             return
-        models = self.lm, self.tokenizer, self.causal_lm
-        scorer = self.reference.load(self.trainer, self.data, *models)
+        scorer = self.reference.load(self)
         # Lightning enters the precision context for steps only.
         with self.trainer.precision_plugin.forward_context():
             self.entropies.prepare(self.data, self.causal_lm, scorer)

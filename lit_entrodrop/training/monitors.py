@@ -62,23 +62,18 @@ class Monitors:
             subcommand: Name of the subcommand.
             shows_progress: Whether to add the progress bar.
         """
-        given: Sequence[L.Callback | None] = ()
+        given: list[L.Callback | None] = []
+        if subcommand in ("fit", "validate", "test"):
+            given = [self.evaluations]
         if subcommand == "fit":
             # The diagnosis reads the file of the evaluation.
-            given = (self.evaluations, self.overfitting, self.throughput, self.samples)
-        elif subcommand in ("validate", "test"):
-            given = (self.evaluations,)
-        if subcommand == "fit" and shows_progress:
-            given = (*given, self.progress_bar)
+            given += [self.overfitting, self.throughput, self.samples]
+            given += [self.progress_bar] if shows_progress else []
         return [callback for callback in given if callback is not None]
 
 
 def shows_progress(trainer_settings: object) -> bool:
-    """Return whether a trainer enables the progress bar and has no other one.
-
-    Args:
-        trainer_settings: Settings ``enable_progress_bar`` and ``callbacks`` of the trainer.
-    """
+    """Return whether the settings of a trainer enable the progress bar and have no other one."""
     callbacks = getattr(trainer_settings, "callbacks", None) or []
     own = callbacks if isinstance(callbacks, Sequence) else [callbacks]
     wanted = getattr(trainer_settings, "enable_progress_bar", None) is not False

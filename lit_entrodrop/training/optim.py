@@ -64,11 +64,7 @@ class LRSchedule:
             )
 
     def factor(self, step: int, total_steps: int) -> float:
-        """Return the learning rate of a step as a share of its peak.
-
-        Args:
-            step: Optimizer steps done.
-            total_steps: Optimizer steps of the whole run.
+        """Return the learning rate after some optimizer steps, as a share of its peak.
 
         >>> LRSchedule(warmup=10).factor(4, 100)
         0.5
@@ -100,22 +96,13 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 
 def with_schedule(optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> Any:
-    """Return an optimizer and its learning-rate schedule, as Lightning expects them.
-
-    Args:
-        optimizer: Optimizer at its peak learning rate.
-        factor: Function from the number of steps done to a share of the peak.
-    """
+    """Return an optimizer and its schedule, a factor of its peak, as Lightning expects them."""
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class OptimizerSettings:
-    """Settings of an optimizer by the config, which replace those that a checkpoint restores.
-
-    Args:
-        optimizer: Optimizer as the config makes it.
-    """
+    """Settings of an optimizer by the config, which replace those that a checkpoint restores."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.class_name = type(optimizer).__name__
@@ -126,7 +113,7 @@ class OptimizerSettings:
         ]
 
     def apply(self, trainer: L.Trainer, factor: float) -> None:
-        """Apply the settings to the optimizer of a trainer and to its schedule.
+        """Apply the settings to the restored optimizer of a trainer and to its schedule.
 
         Args:
             trainer: Trainer that has restored its checkpoint.
@@ -147,11 +134,7 @@ def local_gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def clip_gradient_norm(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
-    """Clip the norm of all gradients together, also if their shards are on different meshes.
-
-    Args:
-        optimizer: Optimizer whose gradients are clipped.
-        max_norm: Largest L2 norm.
+    """Clip the L2 norm of all gradients together, also if their shards are on different meshes.
 
     >>> parameter = nn.Parameter(torch.zeros(2))
     >>> parameter.grad = torch.tensor([3.0, 4.0])

@@ -23,7 +23,7 @@ def forward(
 
     Args:
         causal_lm: Model.
-        regularizers: Regularizers, whose requirements decide the outputs that are computed.
+        regularizers: Regularizers, whose requirements decide which outputs are computed.
         batch: Batch of labels, positions and documents.
         input_ids: Token ids, ``[B, T]`` int64.
         perturb: Function from embeddings ``[B, T, D]`` to perturbed ones; None for none.
@@ -44,14 +44,7 @@ def forward(
 def with_second_forward(
     step: TrainingStep, causal_lm: CausalLM, regularizers: Regularizers, batch: Batch
 ) -> TrainingStep:
-    """Return a step that can run the model again, if a regularizer requires a second pass.
-
-    Args:
-        step: Description of the step.
-        causal_lm: Model.
-        regularizers: Regularizers, whose hooks run again when the first pass is repeated.
-        batch: Batch of labels, positions and documents.
-    """
+    """Return a step that can run the model again, if a regularizer requires a second pass."""
     if not regularizers.requirements.second_forward:
         return step
     again = partial(_second_forward, step, causal_lm, regularizers, batch)

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from lit_entrodrop.runtime.async_copy import Event, start_copy
+from lit_entrodrop.runtime.async_copy import Copy, start_copy
 from lit_entrodrop.runtime.lightning_compat import stop_after_batch, take_signals
 from lit_entrodrop.training.callbacks.checkpoints import ends_or_validates
 
@@ -32,7 +32,7 @@ class Preemption(L.Callback):
     def __init__(self) -> None:
         self._received: int | None = None  # by this process
         self._agreed: int | None = None  # by all ranks
-        self._under_way: tuple[list[Tensor], Event | None] | None = None
+        self._under_way: Copy | None = None
         self._earlier: Any = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -43,12 +43,7 @@ class Preemption(L.Callback):
             self._earlier = signal.signal(signal.SIGUSR1, self._on_signal)
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """End the run after this step, once checkpoint and metrics are saved."""
         if not ends_or_validates(trainer, batch_idx):

@@ -29,20 +29,12 @@ def provenance(
     seed: int,
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return how a model is being trained.
+    """Return how a model is being trained, as nested dicts of strings, numbers and lists.
 
-    Args:
-        trainer: Trainer of the run.
-        data: Data module, set up.
-        regularizers: Regularizers of the run.
-        lr_schedule: Learning-rate schedule.
-        seed: Seed of the regularizers' random numbers.
-        metrics: Metrics of the last evaluation.
-
-    Returns:
-        Nested dicts of strings, numbers and lists. Names of corpora have no folders.
+    Names of corpora have no folders.
     """
     corpus = data.hparams["corpus"]
+    names = [corpus] if isinstance(corpus, str) else corpus
     return {
         "regularizers": [settings_of(each) for each in regularizers.ordered],
         "optimizer": _optimizer(trainer),
@@ -52,7 +44,7 @@ def provenance(
         "seed": seed,
         "data": {name: data.hparams[name] for name in DATA}
         | {"order": repr(data.order)}
-        | {"corpus": [public_name(name) for name in _as_list(corpus)], "splits": data.summary()},
+        | {"corpus": [public_name(name) for name in names], "splits": data.summary()},
         "metrics": dict(metrics),
         "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
@@ -124,7 +116,3 @@ def _optimizer(trainer: L.Trainer) -> dict[str, Any] | None:
         name: value for name, value in group.items() if value is not None and value is not False
     }
     return {"class_path": path, "init_args": settings_of(in_use)}
-
-
-def _as_list(names: str | list[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)

@@ -42,12 +42,7 @@ class Teacher:
         optimizer.register_step_post_hook(lambda *_: self._update())
 
     def __call__(self, batch: Batch, required: Requirements = NO_REQUIREMENTS) -> Outputs:
-        """Run the teacher on the uncorrupted tokens of a batch, in eval mode, without gradient.
-
-        Args:
-            batch: Batch on the device.
-            required: Requirements of the regularizers.
-        """
+        """Run the teacher on the uncorrupted tokens of a batch, in eval mode, without gradient."""
         with self._in_place():
             outputs = score_clean(self._causal_lm, batch, required)
             if isinstance(outputs.predictions, FusedPredictions):

@@ -1,26 +1,22 @@
 """Lightning's Trainer, which can also score a corpus."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.splitting import SplitName
 from lit_entrodrop.entropy.scoring import score_split
 from lit_entrodrop.entropy.store_file import open_rows
+from lit_entrodrop.runtime.lightning_compat import StageTrainer
 from lit_entrodrop.runtime.ranks import is_first
 from lit_entrodrop.training.module import LitCausalLM
 
 
-class Trainer(L.Trainer):
+class Trainer(StageTrainer):
     """Lightning's Trainer, which can also score a corpus."""
-
-    _score: Callable[[], None] | None = None
 
     def score(
         self,
@@ -42,15 +38,11 @@ class Trainer(L.Trainer):
                 the same initial model finds them there.
         """
         _check_output(output)
-        self._score = partial(self._write_scores, model, datamodule, split, output)
+        self.stage = partial(self._write_scores, model, datamodule, split, output)
         try:
             self.predict(model, datamodule=datamodule, return_predictions=False)
         finally:
-            self._score = None
-
-    def _run_stage(self) -> Any:
-        # Devices, ranks and the model are set up by now; a callback could not replace the stage.
-        return self._score() if self._score else super()._run_stage()
+            self.stage = None
 
     def _write_scores(
         self, model: LitCausalLM, data: TextDataModule, split: SplitName, output: str | None

@@ -7,9 +7,10 @@ from typing import Any
 
 from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.commands.doctor.check import CheckResult, passed, run_check
-from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun, ProbingTrainer
+from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe
 from lit_entrodrop.commands.doctor.regularizer_probe import RegularizerProbe
+from lit_entrodrop.training.trainer import Trainer
 from regularizers import Regularizer
 from tests.helpers.tiny import Tiny
 
@@ -38,7 +39,7 @@ def make_run(
         config[section].update({name: value}) if name else config.update({section: value})
     made = ConfiguredRun(
         config,
-        ProbingTrainer(
+        Trainer(
             accelerator="cpu",
             devices=1,
             logger=False,

@@ -42,20 +42,6 @@ PROBING_TRAINER: dict[str, Any] = {
 }
 
 
-class ProbingTrainer(Trainer):
-    """Trainer that sets up a run as `fit` does, and calls a function instead of training.
-
-    Attributes:
-        probe: Function to call once model, optimizer, precision and data are set up.
-    """
-
-    probe: Callable[[], None] | None = None
-
-    def _run_stage(self) -> None:
-        assert self.probe is not None, "ConfiguredRun.with_model sets it"
-        self.probe()
-
-
 @dataclass(eq=False)
 class ConfiguredRun:
     """Config of a run, with the trainer, module and data that it describes.
@@ -68,7 +54,7 @@ class ConfiguredRun:
     """
 
     config: dict[str, Any]
-    trainer: ProbingTrainer
+    trainer: Trainer
     module: LitCausalLM
     data: TextDataModule
 
@@ -79,7 +65,7 @@ class ConfiguredRun:
 
     def with_model(self, probe: Callable[[], None]) -> None:
         """Build the model and its optimizer as `fit` does, then call a function."""
-        self.trainer.probe = probe
+        self.trainer.stage = probe
         self.trainer.fit(self.module, datamodule=self.data)
 
     def blocks(self, split: str) -> PackedBlocks | None:
@@ -166,12 +152,11 @@ def configured_run(config: dict[str, Any]) -> Iterator[ConfiguredRun]:
     """
     with tempfile.TemporaryDirectory(prefix="lit-entrodrop-doctor-") as folder:
         cli = LitCLI(
-            trainer_class=ProbingTrainer,
             save_config_callback=None,
             args=probing_config(config, folder),
             run=False,
         )
-        assert isinstance(cli.trainer, ProbingTrainer), "trainer_class is"
+        assert isinstance(cli.trainer, Trainer), "LitCLI makes it"
         yield ConfiguredRun(config, cli.trainer, cli.model, cli.datamodule)
 
 

@@ -43,8 +43,7 @@ class ModelProbe:
         self._reference = Reference(self.module.reference.source, required)
         if required.reference:
             # `fit` also scores the whole corpus with it, which would take too long here.
-            models = self.module.lm, self.module.tokenizer, self.causal_lm
-            self._reference.build(self.trainer, run.data, *models)
+            self._reference.build(self.module)
 
     @property
     def regularizers(self) -> dict[str, Regularizer]:

@@ -84,13 +84,7 @@ class EvaluationFiles(L.Callback):
             self._count(trainer, pl_module, outputs, batch)
 
     def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Accumulate a batch."""
         self._count(trainer, pl_module, outputs, batch)
@@ -154,12 +148,7 @@ class EvaluationFiles(L.Callback):
 
 
 def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
-    """Return the properties that all evaluations of a run share, as plain values.
-
-    Args:
-        module: ``LitCausalLM`` in a fit, after its entropies were provided.
-        passages: Passages whose loss and entropy are kept by token.
-    """
+    """Return the properties that all evaluations of a fit share, as plain values."""
     data, entropies = module.data, module.entropies
     rows = [
         data.blocks("validation")[passage.block]["input_ids"][passage.start : passage.stop]

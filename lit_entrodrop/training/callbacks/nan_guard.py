@@ -25,12 +25,7 @@ class NaNGuard(L.Callback):
         self._last_blocks: Tensor | None = None
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Store the loss, and check the stored losses if they are due."""
         self._last_blocks = batch["block_id"]
@@ -56,12 +51,8 @@ class NaNGuard(L.Callback):
         # Of this rank: not every strategy has whole tensors in its state dict.
         finite = all(local_shard(weight).isfinite().all() for weight in pl_module.parameters())
         if not all_agree(finite) and self._last_blocks is not None:
-            _stop(
-                "weights: expected finite numbers, got others",
-                trainer,
-                trainer.global_step,
-                self._last_blocks,
-            )
+            problem = "weights: expected finite numbers, got others"
+            _stop(problem, trainer, trainer.global_step, self._last_blocks)
 
     def _check(self, trainer: L.Trainer) -> None:
         seen, self._seen = self._seen, []

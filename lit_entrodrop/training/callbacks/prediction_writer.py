@@ -1,6 +1,5 @@
 """Writer of predictions: loss and entropy of every token, in Parquet."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +33,7 @@ class PredictionWriter(BasePredictionWriter):
         self._writer: ParquetWriter | None = None
 
     def write_on_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
+        self, trainer: L.Trainer, pl_module: Any, prediction: Any, *_: Any
     ) -> None:
         """Append the tokens of a batch."""
         from pyarrow.parquet import ParquetWriter
@@ -66,24 +58,17 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def token_table(prediction: dict[str, Tensor], tokenizer: Any) -> "pa.Table":
-    """Return the tokens of a batch as rows, without padding and dummy blocks.
-
-    Args:
-        prediction: Batch of ``LitCausalLM.predict_step``: tensors ``[B, T]``, and ``block_id``
-            ``[B]``.
-        tokenizer: Tokenizer of the model.
-    """
+    """Return the tokens that ``predict_step`` scored as rows, without padding and dummy blocks."""
     import pyarrow as pa
 
     shape = prediction["input_ids"].shape
     block = prediction["block_id"][:, None].expand(shape)
     real = (prediction["document_ids"] >= 0) & (block >= 0)
-    position = real.cumsum(1) - 1
     token_ids = prediction["input_ids"][real].cpu()
     columns = {
         "block_id": block[real],
         "document": prediction["document_ids"][real],
-        "position": position[real],
+        "position": (real.cumsum(1) - 1)[real],
         "nll": prediction["nll"][real],
         "entropy": prediction["entropy"][real],
         "counted": (prediction["labels"] >= 0)[real],

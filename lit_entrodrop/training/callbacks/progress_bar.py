@@ -1,7 +1,7 @@
 """Progress bar of a run."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -77,12 +77,7 @@ class RunProgressBar(RichProgressBar):
         self._next = self._started + (0 if self._draws else self.seconds_per_line)
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Update the bar, or print a line, if one is due."""
         if (now := monotonic()) < self._next:
@@ -99,14 +94,6 @@ class RunProgressBar(RichProgressBar):
         self._update(self.train_progress_bar_id, trainer.fit_loop.batch_idx + 1)
         super().on_train_epoch_end(trainer, pl_module)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the bar, or the lines."""
-        super().on_validation_start(trainer, pl_module)
-        if trainer.sanity_checking:
-            self._start_lines(self.sanity_check_description, trainer.num_sanity_val_batches)
-        else:
-            self._start_lines(self.validation_description, trainer.num_val_batches)
-
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Count a batch as done."""
         super().on_validation_batch_end(*args, **kwargs)
@@ -117,11 +104,6 @@ class RunProgressBar(RichProgressBar):
         self._evaluation.close()
         super().on_validation_end(trainer, pl_module)
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the bar, or the lines."""
-        super().on_test_start(trainer, pl_module)
-        self._start_lines(self.test_description, trainer.num_test_batches)
-
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Count a batch as done."""
         super().on_test_batch_end(*args, **kwargs)
@@ -131,11 +113,6 @@ class RunProgressBar(RichProgressBar):
         """End the bar, or the lines."""
         self._evaluation.close()
         super().on_test_end(trainer, pl_module)
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the bar, or the lines."""
-        super().on_predict_start(trainer, pl_module)
-        self._start_lines(self.predict_description, trainer.num_predict_batches)
 
     def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Count a batch as done."""
@@ -161,14 +138,22 @@ class RunProgressBar(RichProgressBar):
         super()._init_progress(trainer)
         self._logs.close()
         self._logs.enter_context(logs_above_bar())
+        if not (trainer.training or self._draws) and self.seconds_per_line:
+            self._start_lines(trainer)
 
     def _stop_progress(self) -> None:
         self._logs.close()
         super()._stop_progress()
 
-    def _start_lines(self, title: str, batches: Sequence[float]) -> None:
-        if self._draws or not self.seconds_per_line:
-            return
+    def _start_lines(self, trainer: L.Trainer) -> None:
+        if trainer.sanity_checking:
+            title, batches = self.sanity_check_description, trainer.num_sanity_val_batches
+        elif trainer.validating:
+            title, batches = self.validation_description, trainer.num_val_batches
+        elif trainer.testing:
+            title, batches = self.test_description, trainer.num_test_batches
+        else:
+            title, batches = self.predict_description, trainer.num_predict_batches
         total = None if math.inf in batches else int(sum(batches))
         lines = progress(title, total, unit="batches", seconds_per_line=self.seconds_per_line)
         self._evaluation.close()

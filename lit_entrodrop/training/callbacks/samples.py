@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.model.generation import continue_prompts, sample_tokens, truncate_at
 from lit_entrodrop.runs.writing import write_whole
@@ -73,30 +72,21 @@ class Samples(L.Callback):
         self._writes = trainer.is_global_zero
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record whether the epoch ends."""
         self._ends_epoch = ends_epoch(trainer, batch_idx)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw samples after the last validation of an epoch."""
         epoch = trainer.current_epoch + 1
         if trainer.sanity_checking or not self._ends_epoch or epoch % self.every_n_epochs:
             return
-        tokenizer: Any = pl_module.tokenizer
+        tokenizer = pl_module.tokenizer
         prompts = self._prompts(pl_module)
         with trainer.precision_plugin.forward_context():
-            written = continue_prompts(
-                pl_module.causal_lm,  # type: ignore[arg-type]
-                prompts,
-                self.new_tokens,
-                self._choose(trainer),
-            )
+            choose = self._choose(trainer)
+            written = continue_prompts(pl_module.causal_lm, prompts, self.new_tokens, choose)
         rows: list[Row] = [
             {
                 "step": trainer.global_step,
@@ -119,13 +109,12 @@ class Samples(L.Callback):
         self.rows = [dict(row) for row in state_dict["rows"]]
         self._write()
 
-    def _prompts(self, pl_module: L.LightningModule) -> list[list[int]]:
+    def _prompts(self, pl_module: Any) -> list[list[int]]:
         if self.prompts is None:
-            data: TextDataModule = pl_module.data  # type: ignore[assignment]
-            found = first_tokens(data.blocks("validation"), self.count, self.prompt_tokens)
+            blocks = pl_module.data.blocks("validation")
+            found = first_tokens(blocks, self.count, self.prompt_tokens)
         else:
-            tokenizer: Any = pl_module.tokenizer
-            found = [tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+            found = [pl_module.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
         return [found[number % len(found)] for number in range(self.count)]
 
     def _choose(self, trainer: L.Trainer) -> Callable[[Tensor], Sequence[int]]:
@@ -155,12 +144,9 @@ class Samples(L.Callback):
 
 
 def first_tokens(blocks: PackedBlocks, count: int, length: int) -> list[list[int]]:
-    """Return the first tokens of some documents, evenly spaced among all.
+    """Return up to `length` first tokens of up to `count` documents, evenly spaced among all.
 
-    Args:
-        blocks: Blocks of the documents. Each chunk of a long document counts as a document.
-        count: Maximum number of documents.
-        length: Maximum number of tokens of each; the last token of a document is left out.
+    Each chunk of a long document counts as a document. The last token of each is left out.
 
     >>> chunks, block = np.array([0, 4, 9]), np.array([0, 2])
     >>> blocks = PackedBlocks(np.arange(9), np.ones(9, bool), chunks, block, np.arange(2), 9, 0)

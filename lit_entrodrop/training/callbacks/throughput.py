@@ -78,12 +78,7 @@ class Throughput(L.Callback):
         self._clock.resume()
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Count the tokens of a batch."""
         if self._counts:
@@ -142,8 +137,7 @@ class Throughput(L.Callback):
 class Clock:
     """Measures the training time of a device, without waiting for it.
 
-    Args:
-        device: Device of the run. CUDA events measure its time; elsewhere the host's time is used.
+    CUDA events measure the time of a GPU; elsewhere the host's time is used.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -215,17 +209,7 @@ def append(path: Path, row: dict[str, float]) -> None:
 
 
 def read_throughput(folder: str | Path) -> "pd.DataFrame":
-    """Read the throughput of a run.
-
-    Args:
-        folder: Path to the run folder.
-
-    Returns:
-        One row per logged step; of steps that a resumed run repeated, the last row.
-
-    Raises:
-        ValueError: If the folder has no such file.
-    """
+    """Read the throughput of a run: one row per logged step; of repeated steps, the last row."""
     import pandas as pd
 
     path = Path(folder) / FILE_NAME

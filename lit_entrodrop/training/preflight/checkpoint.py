@@ -34,13 +34,6 @@ def check_checkpoint(
 ) -> None:
     """Check that a run can resume from a checkpoint, or evaluate its model.
 
-    Args:
-        checkpoint: Content of the checkpoint.
-        trainer: Trainer of the run.
-        data: Data module, set up.
-        seed: Seed of the run.
-        state_dict: Tensors of the configured model, whole or sharded, by name.
-
     Raises:
         ValueError: If the checkpoint is of another model; or, to resume, of other data, another
             seed or another strategy, or not written by `fit`.
@@ -61,15 +54,7 @@ def check_checkpoint(
 
 
 def check_optimizer(saved: str | None, configured: str) -> None:
-    """Refuse another class of optimizer than the one whose state a checkpoint has.
-
-    Args:
-        saved: Name of the class in the checkpoint; None if the run was not resumed.
-        configured: Name of the class in the config.
-
-    Raises:
-        ValueError: If the classes differ.
-    """
+    """Refuse another class of optimizer than the saved one; None if the run was not resumed."""
     if saved not in (None, configured):
         raise ValueError(
             f"model.optimizer: expected {saved}, whose state is in the checkpoint, got "

@@ -14,18 +14,9 @@ STEPS_PER_AVERAGE = 5  # length of a run, in time constants of a teacher, below 
 
 
 def check_config(
-    trainer: L.Trainer,
-    data: TextDataModule,
-    regularizers: Regularizers,
-    vocabulary: Vocabulary,
+    trainer: L.Trainer, data: TextDataModule, regularizers: Regularizers, vocabulary: Vocabulary
 ) -> None:
     """Check that trainer, data and regularizers of a run fit together.
-
-    Args:
-        trainer: Trainer whose processes have been set up.
-        data: Data module, set up.
-        regularizers: Regularizers of the run.
-        vocabulary: Vocabulary of the tokenizer.
 
     Raises:
         ValueError: If two settings exclude each other; the message names one and the remedy.
@@ -97,13 +88,7 @@ def check_trainer(trainer: L.Trainer, required: Requirements) -> None:
 
 
 def warn_of_few_steps(required: Requirements, steps: int, per_epoch: int) -> None:
-    """Warn if a run is too short for what its regularizers learn from earlier steps.
-
-    Args:
-        required: Requirements of the regularizers.
-        steps: Optimizer steps of the run.
-        per_epoch: Optimizer steps of an epoch.
-    """
+    """Warn if a run is too short for what its regularizers learn from earlier steps."""
     if required.entropy == "last_epoch" and steps <= per_epoch:
         rank_zero_warn(
             "regularizers: entropies come from the last epoch, and this run has one epoch, in "

@@ -23,13 +23,7 @@ def check_model(
     data: TextDataModule,
     required: Requirements = NO_REQUIREMENTS,
 ) -> None:
-    """Check that a model fits its tokenizer, the data and the regularizers.
-
-    Args:
-        causal_lm: Whole model.
-        tokenizer: Tokenizer of the model.
-        data: Data module, set up.
-        required: Requirements of the regularizers.
+    """Check that a whole model fits its tokenizer, the data and the regularizers.
 
     Raises:
         ValueError: If the model does not fit; the message names the setting and the remedy.
@@ -55,15 +49,7 @@ def check_model(
 
 
 def check_reference(causal_lm: CausalLM, reference: CausalLM) -> None:
-    """Refuse a reference model whose vocabulary size differs from that of the trained model.
-
-    Args:
-        causal_lm: Model that is trained.
-        reference: Frozen model.
-
-    Raises:
-        ValueError: If the sizes differ; the message gives both.
-    """
+    """Refuse a reference model of another vocabulary size than the trained model."""
     configs = (each.unwrapped.config.get_text_config() for each in (causal_lm, reference))
     expected, given = (config.vocab_size for config in configs)
     if expected != given:

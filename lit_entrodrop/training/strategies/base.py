@@ -37,12 +37,7 @@ class StrategyHooks:
         return build_whole()
 
     def prepare_frozen(self, causal_lm: CausalLM, device: torch.device) -> CausalLM:
-        """Return a frozen model that :meth:`build` built, ready for forward passes.
-
-        Args:
-            causal_lm: Model that is not trained.
-            device: Device of this rank.
-        """
+        """Return a frozen model that :meth:`build` built, ready for forward passes."""
         return causal_lm.to(device)
 
     def scale_gradients(self, optimizer: torch.optim.Optimizer, factor: Tensor) -> None:

@@ -77,12 +77,7 @@ class ShardedInit:
 
 
 def scatter_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load the weights of the first rank into a sharded module.
-
-    Args:
-        module: Module that is sharded over all ranks.
-        weights: Whole weights by name; read on the first rank only.
-    """
+    """Load whole weights, read on the first rank only, into a module sharded over all ranks."""
     whole: dict[str, Any] = dict(weights) if dist.get_rank() == 0 else {}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(module, whole, options=options)
@@ -96,9 +91,7 @@ def _allocate(tensor: Tensor, device: torch.device) -> None:
     torch.utils.swap_tensors(tensor, empty)
 
 
-def _build_on_first(
-    build: Callable[[], CausalLM],
-) -> tuple[CausalLM | None, dict[str, Any]]:
+def _build_on_first(build: Callable[[], CausalLM]) -> tuple[CausalLM | None, dict[str, Any]]:
     whole: CausalLM | None = None
     message: list[Any] = [None]
     if dist.get_rank() == 0:

@@ -19,11 +19,8 @@ def strategy_names() -> list[str]:
     >>> strategy_names()[:3]
     ['auto', 'ddp', 'deepspeed_zero2']
     """
-    with_hooks = (
-        name
-        for name, entry in StrategyRegistry.items()
-        if issubclass(entry["strategy"], StrategyHooks)
-    )
+    entries = StrategyRegistry.items()
+    with_hooks = [name for name, each in entries if issubclass(each["strategy"], StrategyHooks)]
     return ["auto", "ddp", *sorted(with_hooks)]
 
 

@@ -63,11 +63,7 @@ def parallelize(hf_model: PreTrainedModel, mesh: DeviceMesh) -> None:
 
 
 def check_plan(hf_model: PreTrainedModel, size: int) -> dict[str, str]:
-    """Return the styles of a model's modules, by name.
-
-    Args:
-        hf_model: Model without a peft wrapper.
-        size: Number of devices of a group.
+    """Return the styles of the modules of a model without a peft wrapper, by name.
 
     Raises:
         ValueError: If the model has no plan, an unsupported plan, or cannot be split evenly.
@@ -78,16 +74,7 @@ def check_plan(hf_model: PreTrainedModel, size: int) -> dict[str, str]:
 
 
 def check_size(hf_model: PreTrainedModel, styles: dict[str, str], size: int) -> None:
-    """Refuse a number of devices that does not divide heads and layers evenly.
-
-    Args:
-        hf_model: Model.
-        styles: Styles of its modules, by name.
-        size: Number of devices of a group.
-
-    Raises:
-        ValueError: If the number does not fit; the message lists those that do.
-    """
+    """Refuse a number of devices that does not divide heads and layers evenly."""
     config = hf_model.config.get_text_config()
     heads = config.num_attention_heads
     key_value_heads = getattr(config, "num_key_value_heads", None) or heads
@@ -107,7 +94,6 @@ def check_size(hf_model: PreTrainedModel, styles: dict[str, str], size: int) -> 
 
 
 def _styles(hf_model: PreTrainedModel) -> Iterator[tuple[str, str]]:
-    """Yield names of modules and their styles."""
     # Names without a layer number are around the blocks.
     plan = {name: style for name, style in (hf_model.tp_plan or {}).items() if ".*." in name}
     model_type = hf_model.config.model_type

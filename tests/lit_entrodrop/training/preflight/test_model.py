@@ -5,7 +5,7 @@ import pytest
 
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.loading import load_tokenizer
-from lit_entrodrop.training.preflight import check_model, check_reference
+from lit_entrodrop.training.preflight.model import check_model, check_reference
 from regularizers import Requirements
 from tests.helpers.architectures import ARCHITECTURES
 from tests.helpers.plugins import Repeat
