@@ -20,11 +20,11 @@ def build_causal_lm(config: LMConfig) -> CausalLM:
         ValueError: If the model cannot be loaded or built.
     """
     hf_config = build_hf_config(config)
-    dtype = getattr(torch, config.dtype)
-    if config.pretrained is not None:
-        hf_model = load_weights(config.pretrained, hf_config, dtype, config.attention)
+    if config.pretrained is None:
+        hf_model = _random_weights(config, hf_config)
     else:
-        hf_model = _random_weights(hf_config, dtype, config.attention)
+        dtype = getattr(torch, config.dtype)
+        hf_model = load_weights(config.pretrained, hf_config, dtype, config.attention)
     return prepare_causal_lm(hf_model, config)
 
 
@@ -40,12 +40,7 @@ def build_on_meta(config: LMConfig, hf_config: PretrainedConfig | None = None) -
     """
     hf_config = hf_config or build_hf_config(config)
     with torch.device("meta"):
-        hf_model = AutoModelForCausalLM.from_config(
-            hf_config,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
-        )
-        return prepare_causal_lm(hf_model, config)
+        return prepare_causal_lm(_random_weights(config, hf_config), config)
 
 
 def build_hf_config(config: LMConfig) -> PretrainedConfig:
@@ -55,7 +50,7 @@ def build_hf_config(config: LMConfig) -> PretrainedConfig:
         ValueError: If the configuration cannot be loaded, or an entry is unknown.
     """
     if config.pretrained is not None:
-        return load_config(config.pretrained, config.config_overrides)
+        return override_config(load_config(config.pretrained), config.config_overrides)
     assert config.architecture is not None, "LMConfig requires one of them"
     if "model_type" not in config.architecture:
         raise ValueError(
@@ -102,15 +97,16 @@ def transformer_blocks(model: nn.Module) -> list[nn.Module]:
     return max(lists, key=len, default=[])
 
 
-def _random_weights(
-    hf_config: PretrainedConfig, dtype: torch.dtype, attention: str
-) -> PreTrainedModel:
+def _random_weights(config: LMConfig, hf_config: PretrainedConfig) -> PreTrainedModel:
     try:
         hf_model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            hf_config, dtype=dtype, attn_implementation=attention
+            hf_config,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
         )
     except (ValueError, ImportError) as error:
-        raise ValueError(f"lm.architecture: cannot build the model: {error}") from error
+        name = "lm.architecture" if config.pretrained is None else "lm.pretrained"
+        raise ValueError(f"{name}: cannot build the model: {error}") from error
     return hf_model
 
 

@@ -13,9 +13,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_entrodrop.model.head import FusedHead, HeadOutputs, UnsupportedHeadError, fused_head_of
-from lit_entrodrop.model.head.fused import FusedPredictions, observe_head
+from lit_entrodrop.model.head.fused import FusedHead, FusedPredictions, fused_head_of, observe_head
 from lit_entrodrop.model.head.kernels import Backend, require_backend
+from lit_entrodrop.model.head.lora import UnsupportedHeadError
 from lit_entrodrop.model.probing import eval_mode, is_close, model_arguments, probe_ids
 from regularizers import Outputs, Requirements, perturbed_embeddings
 from regularizers.functional import IGNORE_INDEX, is_unpredicted, shift_right
@@ -119,18 +119,20 @@ class CausalLM(nn.Module):
         unpredicted = is_unpredicted(document_ids)
         # The hidden state at t predicts token t + 1.
         hidden = shift_right(hidden, 0.0).flatten(0, 1)
-        rows = self._evaluate_head(
-            self.fused_head,
+        head = self.unwrapped.get_output_embeddings()
+        rows = self.fused_head.evaluate(
+            head,
             hidden,
             labels.masked_fill(unpredicted, IGNORE_INDEX).flatten(),
-            None if token_weight is None else token_weight.flatten(),
-            required.entropy_gradient,
+            token_weight=None if token_weight is None else token_weight.flatten(),
+            entropy_gradient=required.entropy_gradient,
+            chunk_size=self.head_chunk_size,
+            backend=self.head,
         )
         nll, entropy, logsumexp, mean_logit, correct = (row.view_as(labels) for row in rows[:5])
         entropy = entropy.masked_fill(unpredicted, torch.nan)
         predictions = None
         if required.divergence:
-            head = self.unwrapped.get_output_embeddings()
             predictions = FusedPredictions(
                 self.fused_head, head, hidden, unpredicted, self.head_chunk_size
             )
@@ -145,34 +147,9 @@ class CausalLM(nn.Module):
         )
 
     def require_head(self, device: torch.device) -> None:
-        """Check that the backend of the head can run on a device.
-
-        Args:
-            device: Device of the head.
-
-        Raises:
-            ValueError: If it cannot.
-        """
+        """Raise a ValueError if the backend of the head cannot run on a device."""
         if self.head != "naive":
             require_backend(self.head, device)
-
-    def _evaluate_head(
-        self,
-        fused_head: FusedHead,
-        hidden: Tensor,
-        labels: Tensor,
-        token_weight: Tensor | None = None,
-        entropy_gradient: bool = False,
-    ) -> HeadOutputs:
-        return fused_head.evaluate(
-            self.unwrapped.get_output_embeddings(),
-            hidden,
-            labels,
-            token_weight=token_weight,
-            entropy_gradient=entropy_gradient,
-            chunk_size=self.head_chunk_size,
-            backend=cast(Backend, self.head),
-        )
 
     def _checked_fused_head(self) -> FusedHead | None:
         """Return the fused head, if it agrees with the model's own logits.
@@ -201,8 +178,7 @@ class CausalLM(nn.Module):
     def _require_agreement(self, fused_head: FusedHead) -> None:
         """Compare the fused head with the model's own logits on eight tokens."""
         ids = probe_ids(self.unwrapped, 8)
-        positions = torch.arange(8, device=ids.device)[None]
-        arguments = model_arguments(self.unwrapped, ids, positions)
+        arguments = model_arguments(self.unwrapped, ids)
         with eval_mode(self.unwrapped):
             received, products, logits = observe_head(self.unwrapped, arguments)
             hidden = self.unwrapped.base_model(**arguments).last_hidden_state

@@ -67,9 +67,6 @@ class DropoutConfig:
 class DropoutHook:
     """Forward hook that applies dropout to the output of a module, in train mode.
 
-    Args:
-        probability: Probability of dropping an element.
-
     >>> layer = nn.Identity()
     >>> _ = layer.register_forward_hook(DropoutHook(1.0))
     >>> layer(torch.ones(2)), layer.eval()(torch.ones(2))
@@ -89,15 +86,10 @@ class DropoutHook:
 def set_dropout(
     hf_model: PreTrainedModel, blocks: Sequence[nn.Module], dropout: DropoutConfig
 ) -> None:
-    """Set the dropout of a model, by its own settings if it has them, else by forward hooks.
+    """Set the dropout of a model in place, by its own settings if it has them, else by hooks.
 
     The configuration of the model does not change, so an exported model has the dropout of the
-    original model.
-
-    Args:
-        hf_model: The model, without peft around it; modified in place.
-        blocks: Transformer blocks of the model.
-        dropout: Dropout probability of each part.
+    original model. The model must not be wrapped by peft yet.
 
     Raises:
         ValueError: If the model does not support dropout of a part, or dropout has no effect there.
@@ -108,7 +100,7 @@ def set_dropout(
     _set([place for places in own.values() for place in places], 0.0)
     for part in asked:
         hooked = part != "attention" and (part == "embedding" or not own[part])
-        places = _hook(_hooked_modules(hf_model, blocks, part)) if hooked else own[part]
+        places = _add_hooks(hf_model, blocks, part) if hooked else own[part]
         _require_place(hf_model, part, places)
         if hf_model.device.type != "meta":
             _require_effect(hf_model, part, places)
@@ -146,12 +138,16 @@ def _own_places(
     return places
 
 
-def _hooked_modules(
+def _add_hooks(
     hf_model: PreTrainedModel, blocks: Sequence[nn.Module], part: str
-) -> list[nn.Module]:
+) -> list[DropoutAttribute]:
+    modules = [branch for block in blocks for branch in _branches(block)]
     if part == "embedding":
-        return [hf_model.get_input_embeddings()]
-    return [branch for block in blocks for branch in _branches(block)]
+        modules = [hf_model.get_input_embeddings()]
+    hooks = [DropoutHook() for _ in modules]
+    for module, hook in zip(modules, hooks, strict=True):
+        module.register_forward_hook(hook)
+    return [(hook, "probability") for hook in hooks]
 
 
 def _branches(block: nn.Module) -> list[nn.Module]:
@@ -161,15 +157,6 @@ def _branches(block: nn.Module) -> list[nn.Module]:
         if all(name in children for name in names):
             return [children[name] for name in names]
     return [each for each in children.values() if any(p.dim() > 1 for p in each.parameters())]
-
-
-def _hook(modules: Sequence[nn.Module]) -> list[DropoutAttribute]:
-    places: list[DropoutAttribute] = []
-    for module in modules:
-        drop = DropoutHook()
-        module.register_forward_hook(drop)
-        places.append((drop, "probability"))
-    return places
 
 
 def _set(places: Sequence[DropoutAttribute], probability: float) -> None:
@@ -233,10 +220,9 @@ def _require_residual(
 
 def _logits(hf_model: PreTrainedModel, training: bool) -> Tensor:
     """Return the logits of eight tokens, with the same random numbers each time."""
-    ids = probe_ids(hf_model, 8)
-    positions = torch.arange(8, device=ids.device)[None]
+    arguments = model_arguments(hf_model, probe_ids(hf_model, 8))
     with eval_mode(hf_model), torch.random.fork_rng(devices=[]):
         seed_default_generators(0, hf_model.device)
         hf_model.train(training)
-        logits: Tensor = hf_model(**model_arguments(hf_model, ids, positions)).logits
+        logits: Tensor = hf_model(**arguments).logits
         return logits

@@ -11,8 +11,6 @@ from lit_entrodrop.model.clean_pass import score_clean
 from regularizers import Requirements
 from regularizers.functional import IGNORE_INDEX
 
-LOGITS = Requirements(logits=True)
-
 
 def continue_prompts(
     causal_lm: CausalLM,
@@ -57,15 +55,12 @@ def continue_prompts(
 
 
 def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:
-    """Return the prediction of one position in each row.
+    """Return the logits ``[B, V]`` of one position in each row, fp32 on the CPU.
 
     Args:
         causal_lm: The model.
         ids: Token ids ``[B, T]`` int64; ids from the position on are ignored.
         ends: Positions ``[B]`` int64.
-
-    Returns:
-        Logits ``[B, V]`` fp32, on the CPU.
     """
     batch = {
         "input_ids": ids,
@@ -74,7 +69,7 @@ def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:
         "document_ids": torch.zeros_like(ids),
     }
     on_device = {name: tensor.to(causal_lm.device) for name, tensor in batch.items()}
-    logits = score_clean(causal_lm, on_device, LOGITS).logits
+    logits = score_clean(causal_lm, on_device, Requirements(logits=True)).logits
     assert logits is not None, "they are required"
     # The logits at t predict token t.
     return logits[torch.arange(len(ids)), ends].float().cpu()

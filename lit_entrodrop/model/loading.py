@@ -19,18 +19,14 @@ from transformers import (
 )
 
 from lit_entrodrop.model.transformers_compat import transformers_progress
+from regularizers import Vocabulary
 
 PACKAGE_PREFIX = "package:"
 
 
 @dataclass(frozen=True)
 class PretrainedLocation:
-    """Location of a model, as arguments of ``from_pretrained``.
-
-    Args:
-        name: Hub name or folder.
-        gguf_file: Name of a GGUF file in the folder, if the weights are in one.
-    """
+    """Hub name or folder of a model, and the GGUF file in the folder, if any."""
 
     name: str
     gguf_file: str | None = None
@@ -48,9 +44,6 @@ def locate(source: str) -> PretrainedLocation:
         source: Hub name (``Qwen/Qwen3-0.6B``), folder, ``.gguf`` file, or ``package:NAME[/PATH]``:
             a folder or ``.gguf`` file inside an installed Python package, found without importing
             it.
-
-    Returns:
-        Its location.
 
     Raises:
         ValueError: If the package is not installed or the path does not exist.
@@ -75,10 +68,7 @@ def locate(source: str) -> PretrainedLocation:
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer.
-
-    Args:
-        source: Location of the tokenizer, see :func:`locate`.
+    """Load a tokenizer from a source that :func:`locate` accepts.
 
     Raises:
         ValueError: If the tokenizer cannot be loaded.
@@ -90,22 +80,33 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise ValueError(f"tokenizer: cannot load {source!r}: {error}") from error
 
 
-def load_config(source: str, overrides: dict[str, Any]) -> PretrainedConfig:
-    """Load the configuration of a pretrained model and change some of its entries.
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    """Return the vocabulary size, special ids and mask id of a tokenizer.
 
-    Args:
-        source: Location of the model, see :func:`locate`.
-        overrides: New values of existing entries, e.g. ``{"attention_dropout": 0.1}``.
+    Special ids are those of the named special tokens (bos, eos, pad, …) and of every added token
+    that is marked special, such as the turn markers of chat templates.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    special_ids = {*tokenizer.all_special_ids, *(index for index, token in added if token.special)}
+    return Vocabulary(
+        size=len(tokenizer),
+        special_ids=tuple(sorted(special_ids)),
+        mask_id=tokenizer.mask_token_id,
+    )
+
+
+def load_config(source: str) -> PretrainedConfig:
+    """Load the configuration of a pretrained model from a source that :func:`locate` accepts.
 
     Raises:
-        ValueError: If the configuration cannot be loaded, or an override names an unknown entry.
+        ValueError: If the configuration cannot be loaded.
     """
     place = locate(source)
     try:
-        config = AutoConfig.from_pretrained(place.name, **place.kwargs)
+        config: PretrainedConfig = AutoConfig.from_pretrained(place.name, **place.kwargs)
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(f"pretrained: cannot load the config of {source!r}: {error}") from error
-    return override_config(config, overrides)
+    return config
 
 
 def override_config(config: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedConfig:
@@ -120,11 +121,7 @@ def override_config(config: PretrainedConfig, overrides: dict[str, Any]) -> Pret
 
 
 def require_known(name: str, config: PretrainedConfig, entries: Iterable[str]) -> None:
-    """Check that a configuration has all given entries.
-
-    Raises:
-        ValueError: If entries are unknown.
-    """
+    """Raise a ValueError if a configuration lacks some of the given entries."""
     unknown = sorted(entry for entry in entries if not hasattr(config, entry))
     if unknown:
         raise ValueError(

@@ -12,15 +12,17 @@ from transformers import PreTrainedModel
 
 
 def model_arguments(
-    hf_model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor
+    hf_model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor | None = None
 ) -> dict[str, Tensor | bool]:
     """Return the arguments that isolate packed documents, if the model supports it.
 
     Transformers isolates documents by their position ids only if there is neither an attention
-    mask nor a cache.
+    mask nor a cache. Without position ids, each row is one document.
     """
     arguments: dict[str, Tensor | bool] = {"input_ids": input_ids, "use_cache": False}
     if _takes_positions(type(hf_model).forward):
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         arguments["position_ids"] = position_ids
     return arguments
 
@@ -32,8 +34,8 @@ def embedding_rows(hf_model: PreTrainedModel) -> int:
 
 def probe_ids(hf_model: PreTrainedModel, length: int) -> Tensor:
     """Return distinct token ids to run a model on, ``[1, length]`` int64."""
-    size = embedding_rows(hf_model)
-    return (torch.arange(length, device=hf_model.device)[None] * 7919 + 1) % size
+    ids = torch.arange(length, device=hf_model.device)[None] * 7919 + 1
+    return ids % embedding_rows(hf_model)
 
 
 @contextlib.contextmanager
@@ -52,21 +54,19 @@ def attends_to_future_tokens(hf_model: PreTrainedModel) -> bool:
     """Return whether a change of the last of eight tokens changes earlier predictions."""
     ids = probe_ids(hf_model, 8)
     other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
-    positions = torch.arange(8, device=ids.device)[None]
     with eval_mode(hf_model):
-        logits = hf_model(**model_arguments(hf_model, ids, positions)).logits
-        changed = hf_model(**model_arguments(hf_model, other, positions)).logits
+        logits = hf_model(**model_arguments(hf_model, ids)).logits
+        changed = hf_model(**model_arguments(hf_model, other)).logits
     return not is_close(changed[:, :-1], logits[:, :-1])
 
 
 def leaks_between_documents(hf_model: PreTrainedModel) -> bool:
     """Return whether a document is predicted differently when another precedes it in its row."""
     ids = probe_ids(hf_model, 16)
-    alone_positions = torch.arange(8, device=ids.device)[None]
-    packed_positions = torch.cat([alone_positions, alone_positions], dim=1)
+    positions = torch.arange(16, device=ids.device)[None] % 8
     with eval_mode(hf_model):
-        packed = hf_model(**model_arguments(hf_model, ids, packed_positions)).logits[:, 8:]
-        alone = hf_model(**model_arguments(hf_model, ids[:, 8:], alone_positions)).logits
+        packed = hf_model(**model_arguments(hf_model, ids, positions)).logits[:, 8:]
+        alone = hf_model(**model_arguments(hf_model, ids[:, 8:])).logits
     return not is_close(packed, alone)
 
 
@@ -76,7 +76,6 @@ def has_dropout(hf_model: PreTrainedModel) -> bool:
     Its outputs do not show it: an adapter with zero weights hides the dropout of its input.
     """
     ids = probe_ids(hf_model, 8)
-    positions = torch.arange(8, device=ids.device)[None]
     accelerated = ids.device.type != "cpu"
     device = torch.get_device_module(ids.device) if accelerated else torch
     was_training = hf_model.training
@@ -84,7 +83,7 @@ def has_dropout(hf_model: PreTrainedModel) -> bool:
         before = device.get_rng_state()
         try:
             with torch.no_grad():
-                hf_model.train()(**model_arguments(hf_model, ids, positions))
+                hf_model.train()(**model_arguments(hf_model, ids))
         finally:
             hf_model.train(was_training)
         return not torch.equal(device.get_rng_state(), before)

@@ -14,8 +14,7 @@ from lit_entrodrop.evaluation.metrics import RunMetrics, Scores
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig
-from lit_entrodrop.model.loading import load_tokenizer
-from lit_entrodrop.model.vocabulary import vocabulary_of
+from lit_entrodrop.model.loading import load_tokenizer, vocabulary_of
 from lit_entrodrop.runtime.steps import Position, total_steps
 from regularizers import Vocabulary
 from regularizers.functional import IGNORE_INDEX

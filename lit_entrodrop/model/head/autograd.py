@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.head.chunked import ChunkedHead, HeadSettings
+from lit_entrodrop.model.head.chunked import HeadSettings, evaluate_chunks
 from lit_entrodrop.model.head.torch_kernel import RowGradients, RowStatistics
 from regularizers.functional import IGNORE_INDEX
 
@@ -21,9 +21,6 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     Torch's ``once_differentiable`` does not raise if the incoming gradient is constant, as it is
     for a loss. A penalty on gradients would then silently ignore this head.
-
-    Raises:
-        RuntimeError: In the backward pass, if ``create_graph`` is set.
     """
 
     @wraps(backward)
@@ -53,18 +50,18 @@ class WeightedLoss(torch.autograd.Function):
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """Return the weighted loss and the five statistics."""
-        head = ChunkedHead(settings, labels, tensors)
-        token_weight = counted_weight(token_weight, labels, head.logits.wide_dtype)
+        wide_dtype = torch.promote_types(settings.compute_dtype, torch.float32)
+        token_weight = counted_weight(token_weight, labels, wide_dtype)
 
         def differentiate(rows: slice, statistics: RowStatistics) -> RowGradients:
             return RowGradients(token_weight[rows])
 
-        sums = None
-        if settings.needs_gradient:
-            sums = head.gradient_sums(ctx.needs_input_grad[3:])
-        statistics = head.statistics(sums, differentiate)
+        objective = differentiate if settings.needs_gradient else None
+        statistics, gradients = evaluate_chunks(
+            settings, labels, tensors, objective, ctx.needs_input_grad[3:]
+        )
         ctx.mark_non_differentiable(*statistics)
-        ctx.save_for_backward(*(sums.results() if sums is not None else ()))
+        ctx.save_for_backward(*gradients)
         return (token_weight * statistics.nll).sum(), *statistics
 
     @staticmethod
@@ -89,7 +86,7 @@ class TokenStatistics(torch.autograd.Function):
         ctx: Any, settings: HeadSettings, labels: Tensor, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
         """Return the five statistics."""
-        statistics = ChunkedHead(settings, labels, tensors).statistics()
+        statistics, _ = evaluate_chunks(settings, labels, tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(labels, *tensors)
         ctx.settings = settings
@@ -112,10 +109,10 @@ class TokenStatistics(torch.autograd.Function):
             return RowGradients(nll, logsumexp, mean_logit, entropy)
 
         with torch.autocast(labels.device.type, enabled=False):
-            head = ChunkedHead(ctx.settings, labels, tensors)
-            sums = head.gradient_sums(ctx.needs_input_grad[2:])
-            head.statistics(sums, differentiate)
-        return None, None, *sums.results()
+            _, gradients = evaluate_chunks(
+                ctx.settings, labels, tensors, differentiate, ctx.needs_input_grad[2:]
+            )
+        return None, None, *gradients
 
 
 def counted_weight(token_weight: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:

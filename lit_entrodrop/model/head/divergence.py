@@ -123,21 +123,13 @@ class _LinearKL(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Block:
-    """Logits and probabilities of some rows of a chunk.
+    """Logits and probabilities of some rows of a chunk."""
 
-    Args:
-        rows: Slice of these rows among all tokens.
-        parts: Logits of both sides, to be replaced by their gradients.
-        dampings: Derivatives of the soft caps, if any.
-        logits: The logits in full precision; may be overwritten.
-        softmaxes: p and q.
-    """
-
-    rows: slice
-    parts: Sequence[Tensor]
-    dampings: Sequence[Tensor | None]
-    logits: Sequence[Tensor]
-    softmaxes: Sequence[Tensor]
+    rows: slice  # among all tokens
+    parts: Sequence[Tensor]  # logits of both sides, to be replaced by their gradients
+    dampings: Sequence[Tensor | None]  # derivatives of the soft caps
+    logits: Sequence[Tensor]  # in full precision; may be overwritten
+    softmaxes: Sequence[Tensor]  # p and q
 
     def compare(self) -> None:
         """Replace the logits by ln p − ln q and ln q − ln p."""
@@ -150,10 +142,7 @@ class _Block:
         torch.neg(ratio.sub_(opposite).sub_(shift), out=opposite)
 
     def slope(
-        self,
-        side: int,
-        divergences: Sequence[Tensor],
-        upstream: Sequence[Tensor | None],
+        self, side: int, divergences: Sequence[Tensor], upstream: Sequence[Tensor | None]
     ) -> Tensor:
         """Return the gradient with respect to the logits of a side; call it after :meth:`compare`.
 
@@ -179,13 +168,7 @@ class _Block:
 
 
 class _PairedLogits:
-    """Logits of both sides, block by block, in reused memory.
-
-    Args:
-        sides: Settings of both sides.
-        tensors: Tensors of the first side, followed by those of the second.
-        chunk_size: Number of tokens per chunk.
-    """
+    """Logits of both sides, block by block, in reused memory."""
 
     def __init__(
         self, sides: Sequence[_Side], tensors: Sequence[Tensor | None], chunk_size: int
@@ -216,11 +199,9 @@ class _PairedLogits:
         ]
 
     def gradient_sums(self, own: Sequence[bool], other: Sequence[bool]) -> list[GradientSums]:
-        """Return accumulators for both sides; shared tensors have one accumulator.
+        """Return accumulators for the tensors of both sides that need a gradient.
 
-        Args:
-            own: Whether each tensor of the first side needs a gradient.
-            other: Whether each tensor of the second side needs a gradient.
+        Shared tensors have one accumulator.
         """
         alone = [need and place not in self.shared for place, need in enumerate(other)]
         sums = [
@@ -232,12 +213,7 @@ class _PairedLogits:
         return sums
 
     def blocks(self, rows: slice, damped: bool = False) -> Iterator[_Block]:
-        """Compute the logits of a chunk, and yield its blocks.
-
-        Args:
-            rows: Slice of the rows of the chunk.
-            damped: Whether to compute the derivatives of the soft caps.
-        """
+        """Compute the logits of a chunk of rows, and yield its blocks."""
         chunks = [
             logits.uncapped(rows, out=chunk[: rows.stop - rows.start])
             for logits, chunk in zip(self.logits, self.chunks, strict=True)

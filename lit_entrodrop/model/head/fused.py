@@ -64,36 +64,23 @@ class FusedHead:
             labels: Labels ``[N]`` int64.
             options: Further arguments of :func:`linear_ce_entropy`.
 
-        Returns:
-            The outputs of each token.
-
         Raises:
             ValueError: If shapes do not fit, or the adapters changed to unsupported ones.
         """
 
         def forward(hidden: Tensor) -> HeadOutputs:
-            own = self.linear_head(head, hidden)
+            hidden, weight, bias, lora, softcap = self.linear_head(head, hidden)
             outputs: HeadOutputs = linear_ce_entropy(
-                own.hidden,
-                own.weight,
-                labels,
-                bias=own.bias,
-                lora=own.lora,
-                softcap=own.softcap,
-                **options,
+                hidden, weight, labels, bias=bias, lora=lora, softcap=softcap, **options
             )
             return outputs
 
         return cast(HeadOutputs, _run_as_forward(head, forward, hidden))
 
     def linear_head(self, head: nn.Module, hidden: Tensor) -> LinearHead:
-        """Return the tensors that the head of a model multiplies.
+        """Return the tensors that the head of a model multiplies, given hidden states ``[N, D]``.
 
         Call it inside the forward pass of the head, where sharded weights are gathered.
-
-        Args:
-            head: As in :meth:`evaluate`.
-            hidden: Hidden states ``[N, D]``.
 
         Raises:
             ValueError: If the adapters changed to unsupported ones.
@@ -113,11 +100,8 @@ class FusedPredictions:
     """Predictions of a pass, stored as hidden states; a :class:`regularizers.outputs.Predictions`.
 
     Args:
-        fused_head: Evaluates the head.
-        head: Output head of the model.
         hidden: Hidden states ``[N, D]``, N = B·T.
         unpredicted: Mask ``[B, T]`` bool of tokens that nothing predicts.
-        chunk_size: Number of tokens per chunk; None for the default.
     """
 
     fused_head: FusedHead
@@ -176,10 +160,6 @@ def observe_head(
     """Run a model with values from -1000 to 1000 in place of the products of its head.
 
     The range reveals a soft cap or a scale whatever the weights are.
-
-    Args:
-        hf_model: The model; it is not modified.
-        arguments: Arguments of its forward pass.
 
     Returns:
         The input of the head ``[..., D]``, the values ``[..., V]``, and the logits ``[..., V]``

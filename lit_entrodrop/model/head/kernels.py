@@ -14,25 +14,13 @@ Backend = Literal["auto", "torch", "triton"]
 
 
 def check_backend(backend: str) -> None:
-    """Check the name of a backend.
-
-    Raises:
-        ValueError: If there is no such backend.
-    """
+    """Raise a ValueError if there is no backend of this name."""
     if backend not in get_args(Backend):
         raise ValueError(f"head: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
 
 
 def require_backend(backend: Backend, device: torch.device) -> None:
-    """Check that a backend can run on a device.
-
-    Args:
-        backend: Name of the backend.
-        device: Device of the head.
-
-    Raises:
-        ValueError: If the backend cannot run on the device, or does not exist.
-    """
+    """Raise a ValueError if a backend cannot run on a device, or does not exist."""
     check_backend(backend)
     if backend == "triton" and (obstacle := triton_kernel.obstacle(device)):
         raise ValueError(f"head: {backend!r} cannot run here: {obstacle}; use 'auto' or 'torch'")
@@ -74,8 +62,12 @@ def _fastest(device: torch.device, vocabulary_size: int, dtype: torch.dtype) -> 
     logits = logits.to(dtype)
     labels = torch.arange(256, device=device) % vocabulary_size
     try:
-        agree = _agree(
-            _run(triton_kernel, logits, labels), _run(torch_kernel, logits, labels), dtype
+        actual = _run(triton_kernel, logits, labels)
+        expected = _run(torch_kernel, logits, labels)
+        tolerance = 1e-3 if dtype == torch.float32 else 2e-2
+        agree = all(
+            torch.allclose(one.float(), other.float(), tolerance, tolerance)
+            for one, other in zip(actual, expected, strict=True)
         )
     except Exception as error:  # a compiler may raise anything, and the run does not need it
         rank_zero_warn(f"head: Triton does not work here, using PyTorch instead: {error}")
@@ -96,16 +88,8 @@ def _run(kernel: RowKernel, logits: Tensor, labels: Tensor) -> tuple[Tensor, ...
     return *statistics[:4], kernel.slope(state, labels, statistics, RowGradients(ones))
 
 
-def _agree(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
-    tolerance = 1e-3 if dtype == torch.float32 else 2e-2
-    return all(
-        torch.allclose(one.float(), other.float(), tolerance, tolerance)
-        for one, other in zip(actual, expected, strict=True)
-    )
-
-
 def _seconds(kernel: RowKernel, logits: Tensor, labels: Tensor) -> float:
-    run = partial(_run, kernel, logits, labels)
     from torch.utils.benchmark import Timer
 
+    run = partial(_run, kernel, logits, labels)
     return Timer("run()", globals={"run": run}).timeit(10).median

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_entrodrop.model.head.autograd import TokenStatistics, WeightedLoss, counted_weight
 from lit_entrodrop.model.head.chunked import HeadSettings
-from lit_entrodrop.model.head.kernels import Backend, check_backend, choose_kernel
+from lit_entrodrop.model.head.kernels import Backend, choose_kernel
 from lit_entrodrop.model.head.logits import LinearHead
 from lit_entrodrop.model.head.torch_kernel import sizing_device
 
@@ -101,7 +101,6 @@ def linear_ce_entropy(
             "entropy_gradient: expected no token_weight, because only weighted_loss has a gradient "
             "then: omit token_weight and weight the results yourself"
         )
-    check_backend(backend)
     check_chunk_size(chunk_size)
     device = hidden.device.type
     autocast = torch.is_autocast_enabled(device)
@@ -130,18 +129,11 @@ def linear_ce_entropy(
 
 
 def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
-    """Return the default number of tokens whose logits are computed at once.
+    """Return the default number of tokens whose logits are computed at once, a multiple of 32.
 
     A chunk of fp32 logits takes 32 MiB on CPU, where larger chunks leave the cache, and 512 MiB
     elsewhere, where smaller chunks leave the device idle. Matrix products of fewer than 256 rows
     are slow on both.
-
-    Args:
-        vocabulary_size: Vocabulary size, V.
-        device: Device of the logits.
-
-    Returns:
-        A multiple of 32, at least 256.
 
     >>> default_chunk_size(32768, torch.device("cpu"))
     256
@@ -151,15 +143,7 @@ def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
 
 
 def check_chunk_size(chunk_size: int | None, name: str = "chunk_size") -> None:
-    """Check that a chunk size is None or a positive integer.
-
-    Args:
-        chunk_size: Number of tokens, or None.
-        name: Name of the setting, for the error message.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Raise a ValueError if a chunk size is neither None nor a positive integer."""
     if chunk_size is None:
         return
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size <= 0:
@@ -167,15 +151,7 @@ def check_chunk_size(chunk_size: int | None, name: str = "chunk_size") -> None:
 
 
 def check_head(function: str, head: LinearHead) -> None:
-    """Check that the shapes and dtypes of a head fit together.
-
-    Args:
-        function: Name of the calling function, for the error message.
-        head: The head.
-
-    Raises:
-        ValueError: If they do not.
-    """
+    """Raise a ValueError, on behalf of a function, if shapes or dtypes of a head do not fit."""
     hidden, weight, bias, lora, softcap = head
     if not (hidden.is_floating_point() and weight.is_floating_point()):
         raise ValueError(

@@ -34,13 +34,7 @@ class LinearHead(NamedTuple):
 
 
 class Logits:
-    """Logits of rows of tokens: Σ ``input @ weight.T`` over pairs, plus a bias, capped.
-
-    Args:
-        tensors: Tensors of a :class:`LinearHead`.
-        softcap: Soft cap of the :class:`LinearHead`.
-        dtype: Dtype of the matrix products.
-    """
+    """Logits of a :class:`LinearHead`: Σ ``input @ weight.T`` over pairs, plus a bias, capped."""
 
     def __init__(
         self, tensors: Sequence[Tensor | None], softcap: float | None, dtype: torch.dtype
@@ -78,20 +72,14 @@ class Logits:
 
 
 class GradientSums:
-    """Gradients of bias, inputs and weights, summed over chunks; None for those not needed.
-
-    Args:
-        logits: Logits whose gradients are summed.
-        needed: Whether each tensor of the logits needs a gradient.
-        chunk_size: Number of tokens per chunk.
-    """
+    """Gradients of bias, inputs and weights, summed over chunks; None for those not needed."""
 
     def __init__(self, logits: Logits, needed: Sequence[bool], chunk_size: int) -> None:
         self.logits = logits
         several = logits.count > chunk_size
         # Inputs have odd indices, and each of their rows belongs to one chunk only.
         self.totals = [
-            zero_sum(tensor, several and place % 2 == 0) if need and tensor is not None else None
+            _zeros(tensor, several and place % 2 == 0) if need and tensor is not None else None
             for place, (tensor, need) in enumerate(zip(logits.originals, needed, strict=True))
         ]
 
@@ -115,15 +103,6 @@ class GradientSums:
         ]
 
 
-def zero_sum(tensor: Tensor, several: bool) -> Tensor:
-    """Return zeros that accumulate the gradients of a tensor; at least fp32 for several chunks.
-
-    A 16-bit sum would be rounded after each chunk.
-    """
-    dtype = torch.promote_types(tensor.dtype, torch.float32) if several else tensor.dtype
-    return torch.zeros_like(tensor, dtype=dtype)
-
-
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add ``left @ right`` to a sum in place, in the precision of the sum."""
     if total.dtype == left.dtype:
@@ -140,3 +119,9 @@ def slices(start: int, stop: int, size: int) -> Iterator[slice]:
     """
     for first in range(start, stop, max(size, 1)):
         yield slice(first, min(first + size, stop))
+
+
+def _zeros(tensor: Tensor, several: bool) -> Tensor:
+    # A 16-bit sum would be rounded after each chunk.
+    dtype = torch.promote_types(tensor.dtype, torch.float32) if several else tensor.dtype
+    return torch.zeros_like(tensor, dtype=dtype)

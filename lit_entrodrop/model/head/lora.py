@@ -20,11 +20,7 @@ def base_linear(head: Any) -> nn.Linear:
 
 
 def require_supported(head: Any) -> None:
-    """Check that a head is a linear layer with at most one plain LoRA adapter.
-
-    Raises:
-        UnsupportedHeadError: If it is not.
-    """
+    """Raise an UnsupportedHeadError unless a head is linear with at most one plain LoRA."""
     linear = base_linear(head)
     if type(linear) is not nn.Linear:
         raise UnsupportedHeadError(f"its head is {type(linear).__name__}, not nn.Linear")
@@ -37,11 +33,6 @@ def require_supported(head: Any) -> None:
 
 def lora_tensors(head: Any, hidden: Tensor, scale: float) -> tuple[Tensor, Tensor] | None:
     """Return the input ``[N, R]`` and the weight ``[V, R]`` of the active adapter, if any.
-
-    Args:
-        head: Output head of a model.
-        hidden: Hidden states ``[N, D]``.
-        scale: Factor of the logits.
 
     Raises:
         UnsupportedHeadError: If the adapters changed to unsupported ones.

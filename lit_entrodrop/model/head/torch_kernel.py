@@ -79,9 +79,6 @@ def scratch(logits: Tensor) -> list[Tensor]:
     """Return memory for :func:`evaluate`: for shifted logits, and for the softmax if 16-bit.
 
     Allocating memory for every block would cost a CPU more than the arithmetic of the block.
-
-    >>> len(scratch(torch.zeros(2, 3))), len(scratch(torch.zeros(2, 3, dtype=torch.bfloat16)))
-    (1, 2)
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     count = 1 if dtype == logits.dtype else 2
@@ -137,9 +134,6 @@ def slope(
         labels: Labels ``[C]`` int64; -100 is ignored.
         statistics: Statistics that :func:`evaluate` returned.
         gradients: Gradients of the statistics.
-
-    Returns:
-        ``[C, V]``, the dtype of the state.
     """
     nll = gradients.nll.to(state.dtype).masked_fill(labels == IGNORE_INDEX, 0.0)
     total = nll if gradients.logsumexp is None else nll + gradients.logsumexp

