@@ -35,18 +35,43 @@ def is_zero_folder(path: Path) -> bool:
     return (path / TAG).is_dir()
 
 
-def check_zero_folder(folder: Path) -> None:
-    """Raise an error if a file of a checkpoint has more than numbers and settings.
+def read_zero_folder(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint of ZeRO-1, ZeRO-2 or ZeRO-3, which Lightning's ``DeepSpeedStrategy`` wrote.
 
-    DeepSpeed unpickles these files, so call this or :func:`read_zero_folder` before DeepSpeed loads
-    a checkpoint.
+    Every file is checked for pickled code, so DeepSpeed, which would run it, may load them later.
 
-    Args:
-        folder: Path to the folder that Lightning's ``DeepSpeedStrategy`` wrote.
+    Returns:
+        The checkpoint as Lightning saved it, with memory-mapped tensors. ``state_dict`` has the
+        weights, fp32 if they were trained, which are read from the files on access.
 
     Raises:
-        ValueError: If a file is damaged or has an unknown type; names the file.
+        ValueError: If a file is missing, damaged or has an unknown type; names the file.
     """
+    _check_files(folder)
+    try:
+        # Tensors such as entropies are read here; weights are read later, on access.
+        [first] = _load_ranks(folder, MODEL_FILE, 1, device="cpu").values()
+        ranks = first["dp_world_size"]
+        optimizers = _load_ranks(folder, OPTIMIZER_FILE, ranks)
+        stage = next(iter(optimizers.values()))["optimizer_state_dict"]["zero_stage"]
+        models = _load_ranks(folder, MODEL_FILE, ranks if stage == 3 else 1)
+        places = find_weights(models, optimizers, stage)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"ckpt_path: expected the files of one checkpoint in {folder / TAG}, got files that do "
+            f"not fit together ({error!r}): copy the whole folder again"
+        ) from error
+    weights = {name: (place.shape, partial(read_weight, place)) for name, place in places.items()}
+    return {**first, "state_dict": LazyWeights(weights)}
+
+
+def read_rank_files(folder: Path) -> dict[str, Any]:
+    """Return the content of the files of all ranks by file name, with memory-mapped tensors."""
+    files = sorted((folder / TAG).glob("*.pt"))
+    return {file.name: _load(file, device="cpu") for file in files}
+
+
+def _check_files(folder: Path) -> None:
     latest = folder / "latest"
     if latest.exists() and (tag := latest.read_text().strip()) != TAG:
         raise ValueError(
@@ -61,55 +86,6 @@ def check_zero_folder(folder: Path) -> None:
         )
     for file in files:
         _load(file)
-
-
-def read_zero_folder(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint of ZeRO-1, ZeRO-2 or ZeRO-3.
-
-    Args:
-        folder: Path to the folder that Lightning's ``DeepSpeedStrategy`` wrote.
-
-    Returns:
-        The checkpoint as Lightning saved it, with memory-mapped tensors. ``state_dict`` has the
-        weights, fp32 if they were trained, which are read from the files on access.
-
-    Raises:
-        ValueError: If a file is missing, damaged or has an unknown type; names the file.
-    """
-    # DeepSpeed may unpickle files of other ranks afterwards.
-    check_zero_folder(folder)
-    try:
-        # Tensors such as entropies are read here; weights are read later, on access.
-        [first] = _load_ranks(folder, MODEL_FILE, 1, device="cpu").values()
-        ranks = first["dp_world_size"]
-        optimizers = _load_ranks(folder, OPTIMIZER_FILE, ranks)
-        stage = next(iter(optimizers.values()))["optimizer_state_dict"]["zero_stage"]
-        models = _load_ranks(folder, MODEL_FILE, ranks if stage == 3 else 1)
-        places = find_weights(models, optimizers, stage)
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"ckpt_path: expected the files of one checkpoint in {folder / TAG}, got files that do "
-            f"not fit together ({error!r}): copy the whole folder again"
-        ) from error
-    readers = {name: partial(read_weight, place) for name, place in places.items()}
-    shapes = {name: place.shape for name, place in places.items()}
-    return {**first, "state_dict": LazyWeights(readers, shapes)}
-
-
-def read_rank_files(folder: Path) -> dict[str, Any]:
-    """Read the files of all ranks of ZeRO.
-
-    Args:
-        folder: Path to the folder that Lightning's ``DeepSpeedStrategy`` wrote.
-
-    Returns:
-        Content of each file by file name, with memory-mapped tensors.
-
-    Raises:
-        ValueError: If a file is damaged or has an unknown type; names the file.
-    """
-    files = sorted((folder / TAG).glob("*.pt"))
-    return {file.name: _load(file, device="cpu") for file in files}
 
 
 def _load(file: Path, device: str = "meta") -> dict[str, Any]:
@@ -149,13 +125,10 @@ def _load_ranks(folder: Path, pattern: re.Pattern[str], ranks: int, device: str 
                 )
             found[rank] = file
     if missing := sorted(set(range(ranks)) - found.keys()):
+        part = "optim" if pattern is OPTIMIZER_FILE else "model"
         raise ValueError(
             f"ckpt_path: expected the files of {ranks} ranks in {folder / TAG}, found none of rank "
-            f"{missing[0]} ({_example(pattern, missing[0])}): copy the whole folder"
+            f"{missing[0]} (zero_pp_rank_{missing[0]}_mp_rank_00_{part}_states.pt): copy the whole "
+            "folder"
         )
     return {found[rank]: _load(found[rank], device) for rank in range(ranks)}
-
-
-def _example(pattern: re.Pattern[str], rank: int) -> str:
-    part = "optim" if pattern is OPTIMIZER_FILE else "model"
-    return f"zero_pp_rank_{rank}_mp_rank_00_{part}_states.pt"

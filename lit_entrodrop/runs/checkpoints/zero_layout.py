@@ -43,15 +43,9 @@ Named = Iterator[tuple[str, Place]]
 
 
 def find_weights(models: Files, optimizers: Files, stage: int) -> dict[str, Place]:
-    """Find the weights of a checkpoint.
+    """Find the weights of a checkpoint of ZeRO stage 1 to 3; trained weights are fp32.
 
-    Args:
-        models: Content of the files with model states, ordered by rank, on the device meta.
-        optimizers: Content of the files with optimizer states, ordered by rank, on the device meta.
-        stage: Stage of ZeRO, 1 to 3.
-
-    Returns:
-        Locations by name; trained weights are fp32.
+    The contents of files are on the device meta, ordered by rank.
 
     Raises:
         ValueError: If the length of a vector differs from the weights it should have.

@@ -29,7 +29,6 @@ from lit_entrodrop.runs.checkpoints.reading import (
     read_all,
     read_checkpoint,
     shapes,
-    sharded_shapes,
 )
 from lit_entrodrop.runtime.lightning_compat import set_device
 from lit_entrodrop.runtime.setting_checks import check_at_least
@@ -193,7 +192,8 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
         check_same_strategy(type(self).__name__, read_all(path), path)
         if path.is_dir():
             assert self.lightning_module is not None, "the trainer connects it"
-            check_same_model(shapes(self.lightning_module.state_dict()), sharded_shapes(path))
+            saved = read_checkpoint(path)["state_dict"]
+            check_same_model(shapes(self.lightning_module.state_dict()), shapes(saved))
         return super().load_checkpoint(path, weights_only=True)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
