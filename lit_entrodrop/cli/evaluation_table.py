@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from lit_entrodrop.evaluation.metrics import all_token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.metric_name import MetricName, by_entropy, title_of_bucket
 
 SPLITS = {

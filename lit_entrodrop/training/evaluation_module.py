@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.provider import EntropyProvider
-from lit_entrodrop.evaluation.metrics import RunMetrics, Scores
+from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics, Scores
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig

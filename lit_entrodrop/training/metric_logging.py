@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_entrodrop.evaluation.metrics import RunMetrics
+from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.runs.metric_name import MetricName
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
@@ -51,7 +51,7 @@ class MetricLogging:
             progress: Share of the run's optimizer steps that are done, in [0, 1].
         """
         reduce_sum = partial(trainer.strategy.reduce, reduce_op="sum")
-        if not (means := self._metrics.pop_training(reduce_sum)):
+        if not (means := self._metrics.training_means.pop(reduce_sum)):
             return
         self._unshown_loss = means["train/loss"]
         means |= self._regularizers.strengths(progress)

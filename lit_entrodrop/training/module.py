@@ -10,9 +10,11 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from lit_entrodrop.entropy.buckets import EntropyBuckets
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains
 from lit_entrodrop.entropy.provider import EntropyProvider
-from lit_entrodrop.evaluation.metrics import EntropyBuckets, MemorizationProbe, RunMetrics
+from lit_entrodrop.evaluation.metrics.memorization import MemorizationProbe
+from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runtime.lightning_compat import count_epochs_once, position_of

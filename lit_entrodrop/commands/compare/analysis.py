@@ -9,7 +9,7 @@ import numpy as np
 from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, RunResult
 from lit_entrodrop.commands.compare.planning import trial_name
 from lit_entrodrop.commands.compare.settings import Strength
-from lit_entrodrop.evaluation.metrics import all_token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.evaluation.statistics import (
     DifferenceVerdict,
     Estimate,

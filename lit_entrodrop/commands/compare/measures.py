@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_entrodrop.evaluation.metrics import all_token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, read_run_info, validations
 from lit_entrodrop.runs.layout import find_checkpoint

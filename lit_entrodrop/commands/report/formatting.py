@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lit_entrodrop.evaluation.metrics import all_token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
 
 LOSS, LAST = "best/loss", "last/loss"

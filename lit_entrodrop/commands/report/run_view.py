@@ -14,7 +14,7 @@ from lit_entrodrop.commands.report.plotting import FigureHtml
 from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.commands.report.schedules import schedule
 from lit_entrodrop.commands.report.settings_tables import SettingRows, setting_tables
-from lit_entrodrop.evaluation.metrics import all_token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 
 SHOWN_SAMPLES = 3
 # Text and style of each kind of verdict.

@@ -35,11 +35,7 @@ class EntropyHistogram(Metric):
         return torch.linspace(0, self.highest, BINS + 1, dtype=torch.float64)
 
     def update(self, entropy: Tensor) -> None:
-        """Add the tokens of a batch.
-
-        Args:
-            entropy: Tensor of entropies in nats, of any shape; NaN is ignored.
-        """
+        """Add the entropies of a batch, a tensor of any shape in nats; NaN is ignored."""
         known = entropy[~entropy.isnan()]
         bins = (known / self.highest * BINS).long().clamp(0, BINS - 1)
         self.counts += torch.bincount(bins, minlength=BINS)

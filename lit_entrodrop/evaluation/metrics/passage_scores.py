@@ -12,13 +12,7 @@ from lit_entrodrop.data.blocks import PackedBlocks
 
 
 class Passage(NamedTuple):
-    """Position of a passage in a split.
-
-    Attributes:
-        block: Index of its block.
-        start: Position of its first token in the block.
-        stop: Position after its last token in the block.
-    """
+    """Position of a passage in a split: the tokens from start to stop of a block."""
 
     block: int
     start: int
@@ -77,13 +71,9 @@ class PassageScores(Metric):
 
 
 def choose_passages(blocks: PackedBlocks, count: int, longest: int, seed: int) -> list[Passage]:
-    """Choose the starts of random documents, among the longer half of all documents.
+    """Choose at most ``count`` random documents, among the longer half of all documents.
 
-    Args:
-        blocks: Packed blocks of the split.
-        count: Maximum number of passages.
-        longest: Maximum number of tokens in a passage.
-        seed: Seed of the choice.
+    A passage is the start of a document, of at most ``longest`` tokens.
     """
     lengths = np.diff(blocks.chunk_starts)
     long_enough = np.flatnonzero(lengths >= np.median(lengths))

@@ -1,13 +1,15 @@
 """Metrics of a run: means over training steps, and metrics of each evaluated split."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
+import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
-from lit_entrodrop.evaluation.metrics.memorization import MemorizationProbe
-from lit_entrodrop.evaluation.metrics.split_metrics import Metrics, SplitMetrics, generalization_gap
+from lit_entrodrop.evaluation.metrics.memorization import Memorization, MemorizationProbe
+from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
 from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from regularizers import Outputs
@@ -34,30 +36,20 @@ class RunMetrics(nn.Module):
     def __init__(self, buckets: Sequence[str], probe: MemorizationProbe | None) -> None:
         super().__init__()
         self.training_means = WeightedMeans()
-        self.splits = nn.ModuleDict({split: SplitMetrics(buckets, probe) for split in PREFIXES})
+        self.tokens = nn.ModuleDict({split: TokenMetrics(buckets) for split in PREFIXES})
+        probes = {split: Memorization(probe) for split in PREFIXES} if probe is not None else {}
+        self.memorization = nn.ModuleDict(probes)
 
     def add_step(
         self, loss: Tensor, weight: Tensor, others: Mapping[str, Tensor], one: Tensor
     ) -> None:
-        """Add a micro-batch.
+        """Add a micro-batch: its summed loss, nats, with the sum of the weights of its tokens.
 
-        Args:
-            loss: Loss summed over the tokens of the micro-batch, nats.
-            weight: Sum of the weights of its tokens.
-            others: Metrics of regularizers, by name.
-            one: Weight of those metrics, a scalar on the device.
+        Other metrics, of regularizers, have the weight ``one``, a scalar on the device.
         """
         self.training_means.add(TRAIN_LOSS, loss.detach(), weight)
         for name, value in others.items():
             self.training_means.add(name, value, one)
-
-    def pop_training(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
-        """Return the means since the last call, over all ranks; empty if nothing was added.
-
-        Args:
-            reduce_sum: Function that sums a tensor over ranks.
-        """
-        return self.training_means.pop(reduce_sum) if self.training_means else {}
 
     def update(
         self, split: str, outputs: Outputs, batch: Mapping[str, Tensor], edges: Tensor | None
@@ -74,23 +66,36 @@ class RunMetrics(nn.Module):
             ``nll`` and ``entropy`` of each token, nats, and whether it is ``valid``, ``[B, T]``.
         """
         valid = predicted_labels(batch["labels"], batch["document_ids"]) != IGNORE_INDEX
-        cast(SplitMetrics, self.splits[split]).update(outputs, valid, batch, edges)
+        cast(Metric, self.tokens[split]).update(outputs, valid, batch.get("entropy"), edges)
+        if split in self.memorization:
+            ids = batch["position_ids"], batch["document_ids"]
+            cast(Metric, self.memorization[split]).update(outputs.correct, valid, *ids)
         return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
-    def pop(self, splits: Sequence[str]) -> Metrics:
-        """Return and reset the metrics of some splits and their gap, over all ranks.
+    def pop(self, splits: Sequence[str]) -> dict[str, Tensor]:
+        """Return and reset the metrics of some splits over all ranks, by name.
 
-        Args:
-            splits: Names of splits in the data module.
-
-        Returns:
-            Scalars by name: ``val/loss``, ``gap/loss_low_entropy``, …
+        ``gap/loss`` is the loss on held-out text minus the loss on training text.
         """
-        found = {PREFIXES[split]: cast(SplitMetrics, self.splits[split]).pop() for split in splits}
-        if {"val", "clean_train"} <= found.keys():
-            found["gap"] = generalization_gap(found["val"], found["clean_train"])
-        return {
-            str(replace(MetricName.parse(name), split=split)): value
-            for split, metrics in found.items()
-            for name, value in metrics.items()
+        found = {
+            MetricName.parse(f"{PREFIXES[split]}/{name}"): value
+            for split in splits
+            for name, value in self._pop(split).items()
         }
+        for name, value in list(found.items()):
+            clean = found.get(replace(name, split="clean_train"))
+            if name.split == "val" and name.kind == "loss" and clean is not None:
+                found[replace(name, split="gap")] = value - clean
+        return {str(name): value for name, value in found.items()}
+
+    def _pop(self, split: str) -> dict[str, Tensor]:
+        tokens = cast(Metric, self.tokens[split])
+        metrics: dict[str, Tensor] = tokens.compute()
+        tokens.reset()
+        if split in self.memorization:
+            memorization = cast(Metric, self.memorization[split])
+            share = memorization.compute()
+            memorization.reset()
+            # NaN if no document is long enough.
+            metrics |= {} if torch.isnan(share) else {"memorized": share}
+        return metrics

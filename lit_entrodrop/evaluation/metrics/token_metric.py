@@ -3,9 +3,7 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from inspect import isabstract
-from types import ModuleType
 from typing import ClassVar
 
 from torch import Tensor
@@ -61,14 +59,11 @@ def all_token_metrics() -> dict[str, TokenMetric]:
     """
     package = importlib.import_module(__package__)
     names = [each.name for each in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
-    found = [metric for name in names for metric in _defined_in(importlib.import_module(name))]
-    known = {metric.name: metric for metric in found}
+    known: dict[str, TokenMetric] = {}
+    for module in map(importlib.import_module, names):
+        for value in vars(module).values():
+            is_own = isinstance(value, type) and value.__module__ == module.__name__
+            if is_own and issubclass(value, TokenMetric) and not isabstract(value):
+                known[value.name] = value()
     first = [name for name in FIRST if name in known]
     return {name: known[name] for name in (*first, *sorted(known.keys() - FIRST))}
-
-
-def _defined_in(module: ModuleType) -> Iterator[TokenMetric]:
-    for value in vars(module).values():
-        is_own = isinstance(value, type) and value.__module__ == module.__name__
-        if is_own and issubclass(value, TokenMetric) and not isabstract(value):
-            yield value()

@@ -20,10 +20,6 @@ class WeightedMeans:
     def __init__(self) -> None:
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
-    def __bool__(self) -> bool:
-        """Return whether anything was added."""
-        return bool(self._seen)
-
     def add(self, name: str, total: Tensor, weight: Tensor) -> None:
         """Add a weighted sum and its weight, two scalars."""
         self._seen.setdefault(name, []).append((total, weight))
@@ -42,11 +38,9 @@ class WeightedMeans:
                 self.add(name, total, weight)
 
     def pop(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
-        """Return and reset the means.
-
-        Args:
-            reduce_sum: Function that sums a tensor over ranks.
-        """
+        """Return and reset the means; ``reduce_sum`` sums a tensor over ranks."""
+        if not self._seen:
+            return {}
         sums = reduce_sum(torch.stack([_sums(pairs) for pairs in self._seen.values()]))
         values = (sums[:, 0] / sums[:, 1]).tolist()
         means = dict(zip(self._seen, values, strict=True))

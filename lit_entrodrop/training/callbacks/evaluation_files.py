@@ -12,13 +12,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.evaluation.metrics import (
-    DocumentLosses,
-    EntropyHistogram,
-    Passage,
-    PassageScores,
-)
-from lit_entrodrop.evaluation.metrics.passage_scores import choose_passages
+from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
+from lit_entrodrop.evaluation.metrics.entropy_histogram import EntropyHistogram
+from lit_entrodrop.evaluation.metrics.passage_scores import Passage, PassageScores, choose_passages
 from lit_entrodrop.runs.evaluations import (
     Evaluation,
     evaluation_path,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lit_entrodrop.evaluation.metrics import Memorization, MemorizationProbe
+from lit_entrodrop.evaluation.metrics.memorization import Memorization, MemorizationProbe
 from lit_entrodrop.model.clean_pass import score_clean
 from lit_entrodrop.training.optim import AdamW
 from regularizers.functional import IGNORE_INDEX, predicted_labels

@@ -12,7 +12,7 @@ from rich.console import Console
 from lit_entrodrop.cli.evaluation_table import evaluation_table
 from lit_entrodrop.commands.compare.comparing import compare_existing
 from lit_entrodrop.evaluation import metrics as package
-from lit_entrodrop.evaluation.metrics import TokenMetric, all_token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import TokenMetric, all_token_metrics
 from tests.helpers.tiny import Tiny
 
 SOURCE = '''

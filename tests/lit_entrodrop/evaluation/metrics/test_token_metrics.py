@@ -4,8 +4,8 @@ import scipy.special
 import torch
 from torch import Tensor
 
-from lit_entrodrop.entropy.buckets import bucket_of
-from lit_entrodrop.evaluation.metrics import EntropyBuckets, TokenMetrics
+from lit_entrodrop.entropy.buckets import EntropyBuckets, bucket_of
+from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from regularizers import Outputs
 
 GENERATOR = torch.Generator().manual_seed(0)
