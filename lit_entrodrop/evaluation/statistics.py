@@ -44,18 +44,12 @@ class Estimate:
 def paired_over_seeds(first: ArrayLike, second: ArrayLike) -> Estimate:
     r"""Estimate a difference from runs that share their seeds, by Student's t.
 
-    $\bar d \pm t_{n-1} s_d / \sqrt{n}$, for the differences $d$ of the $n$ seeds.
+    $\bar d \pm t_{n-1} s_d / \sqrt{n}$, for the differences $d$ of the $n$ seeds. If all seeds
+    differ by the same amount, there is no variance, and so neither interval nor p value.
 
     Args:
         first: Values of the first kind of runs, one per seed, [n], n ≥ 2.
         second: Values of the second kind of runs, in the same order, [n].
-
-    Returns:
-        The mean difference and its 95% interval over seeds. If all seeds differ by the same amount,
-        there is no variance, and so neither interval nor p value.
-
-    Raises:
-        ValueError: If there are fewer than two pairs.
 
     >>> estimate = paired_over_seeds([3.1, 3.0, 3.2], [3.3, 3.3, 3.3])
     >>> round(estimate.difference, 3), round(estimate.low, 3), round(estimate.high, 3)
@@ -64,35 +58,32 @@ def paired_over_seeds(first: ArrayLike, second: ArrayLike) -> Estimate:
     one, other = _paired(first, second)
     differences = one - other
     mean = float(differences.mean())
-    if np.ptp(differences) <= SAME * np.abs([one, other]).max():
+    rounding = SAME * np.abs([one, other]).max()
+    if np.ptp(differences) <= rounding:
         # Equal runs do not differ. Without variance, no other difference can be tested.
-        if abs(mean) <= SAME * np.abs([one, other]).max():
+        if abs(mean) <= rounding:
             return Estimate(mean, mean, mean, 1.0, OVER_SEEDS, len(one))
         return Estimate(mean, method=OVER_SEEDS, samples=len(one))
     test = stats.ttest_rel(one, other)
-    interval = test.confidence_interval(CONFIDENCE)
-    ends = float(interval.low), float(interval.high)
-    return Estimate(mean, *ends, float(test.pvalue), OVER_SEEDS, len(one))
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    return Estimate(mean, low, high, float(test.pvalue), OVER_SEEDS, len(one))
 
 
 def paired_over_documents(
     first: ArrayLike, second: ArrayLike, tokens: ArrayLike, resamples: int = RESAMPLES
 ) -> Estimate:
-    r"""Estimate the difference of two losses per token, generalized to similar documents.
+    r"""Estimate the difference of two losses, nats per token, generalized to similar documents.
 
-    $\sum_d (a_d - b_d) / \sum_d n_d$. The interval is a bootstrap interval: the same documents are
-    drawn with replacement for both models. The p value comes from a permutation test, which swaps
-    the two losses of each document at random and is exact for few documents too. Both are about
-    these two trained models: other seeds may give other differences.
+    $\sum_d (a_d - b_d) / \sum_d n_d$. The 95% interval comes from a bootstrap, which draws the same
+    documents with replacement for both models. The p value comes from a permutation test, which
+    swaps the two losses of each document at random and is exact for few documents too. Both are
+    about these two trained models: other seeds may give other differences.
 
     Args:
         first: Summed loss of each document under the first model, a, nats, [D], D ≥ 2.
         second: Summed loss of the same documents under the second model, b, nats, [D].
         tokens: Number of counted tokens of each document, n, [D].
         resamples: Number of bootstrap samples. Default: 9999.
-
-    Returns:
-        The difference in nats per token and its 95% interval over documents.
 
     Raises:
         ValueError: If the numbers of documents differ, or fewer than two documents have tokens.
@@ -127,7 +118,10 @@ def paired_over_documents(
         **drawing,
     )
     swapped = stats.permutation_test(
-        samples[:2], _sum_difference, permutation_type="samples", **drawing
+        samples[:2],
+        lambda first, second, axis: first.sum(axis) - second.sum(axis),
+        permutation_type="samples",
+        **drawing,
     )
     low, high = map(float, drawn.confidence_interval)
     return Estimate(difference, low, high, float(swapped.pvalue), OVER_DOCUMENTS, count)
@@ -149,9 +143,6 @@ def expanded_confidence(count: int) -> float:
     and with the variance divided by n: Hesterberg 2015, "What Teachers Should Know About the
     Bootstrap", equation 12.
 
-    Args:
-        count: Number of samples, at least 2.
-
     >>> round(expanded_confidence(30), 3), round(expanded_confidence(3000), 3)
     (0.962, 0.95)
     """
@@ -160,13 +151,7 @@ def expanded_confidence(count: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values for several comparisons, which keeps the family-wise error rate.
-
-    Args:
-        p_values: Uncorrected p values.
-
-    Returns:
-        Corrected p values in the same order (Holm 1979).
+    """Correct p values for several comparisons: keep the family-wise error rate (Holm 1979).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -176,15 +161,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     raised = np.maximum.accumulate(np.asarray(p_values, float)[order] * remaining)
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(raised, 1)
-    return [float(value) for value in corrected]
+    return corrected.tolist()
 
 
 def verdict(difference: float, p_value: float | None) -> DifferenceVerdict:
-    """Return the verdict on a difference of losses.
-
-    Args:
-        difference: First loss minus second loss; negative is better.
-        p_value: Corrected p value; None if nothing could be tested.
+    """Return the verdict on a difference of losses from its corrected p value, if it was tested.
 
     >>> verdict(-0.1, 0.01), verdict(0.1, 0.01), verdict(-0.1, 0.06)
     ('better', 'worse', 'no difference shown')
@@ -204,7 +185,3 @@ def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], N
             f"{list(one.shape)} and {list(other.shape)}"
         )
     return one, other
-
-
-def _sum_difference(first: Any, second: Any, axis: int = -1) -> Any:
-    return first.sum(axis) - second.sum(axis)

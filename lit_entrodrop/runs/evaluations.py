@@ -4,14 +4,13 @@
 """
 
 import json
-import re
-import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +24,7 @@ FOLDER = "evaluations"
 RUN_INFO = "run.json"
 SHARED = {"buckets", "passages", "provenance", "fingerprints"}
 # Exceptions from reading a truncated, altered or unrelated file.
-UNREADABLE = (
-    *(OSError, ValueError, TypeError, LookupError, EOFError),
-    *(zipfile.BadZipFile, zlib.error),
-)
-OF_A_FIT = re.compile(r"step=(\d+)\.npz")
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,35 +91,22 @@ class Evaluation:
 def evaluation_path(folder: str | Path, step: int, split: str | None = None) -> Path:
     """Return the path of an evaluation.
 
-    Args:
-        folder: Path to the run folder.
-        step: Number of optimizer steps.
-        split: Split that `validate` or `test` evaluated; None for validations during `fit`.
+    ``split`` is the one that `validate` or `test` evaluated; None for validations during `fit`.
     """
     name = f"step={step}.npz" if split is None else f"{split}-step={step}.npz"
     return Path(folder) / FOLDER / name
 
 
 def read_evaluations(folder: str | Path) -> list[Evaluation]:
-    """Read the validations during `fit`, ordered by step.
-
-    Args:
-        folder: Path to the run folder.
-    """
-    found = [Evaluation.load(path) for path, _ in _of_a_fit(folder)]
-    return sorted(found, key=lambda evaluation: evaluation.step)
+    """Read the validations during `fit` from a run folder, ordered by step."""
+    return [Evaluation.load(path) for _, path in sorted(_validation_files(folder).items())]
 
 
 def validations(folder: str | Path, metrics: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the metrics after each validation, with the number of passes over the data.
+    """Return the metrics of a run, indexed by step, after each validation.
 
-    Args:
-        folder: Path to the run folder.
-        metrics: Metrics of the run, indexed by step.
-
-    Returns:
-        Rows with a validation loss and a column ``passes``: 0 before training, a fraction within an
-        epoch. If an evaluation file is missing or damaged, :func:`passes_done` estimates it.
+    A column ``passes`` is added: passes over the data, 0 before training, a fraction within an
+    epoch. If an evaluation file is missing or damaged, :func:`passes_done` estimates it.
     """
     rows = metrics.dropna(subset=["val/loss"]) if "val/loss" in metrics else metrics.iloc[:0]
     kept = [_epoch(evaluation_path(folder, step)) for step in rows.index]
@@ -137,9 +119,6 @@ def passes_done(rows: "pd.DataFrame") -> "pd.Series":
     """Estimate passes over the data: the k-th of n evaluations in epoch e comes after e + k/n.
 
     n is the largest number of evaluations in an epoch, as the last epoch may be incomplete.
-
-    Args:
-        rows: Evaluations indexed by step, with the current ``epoch``, counted from 0.
 
     >>> import pandas as pd
     >>> epochs = {"epoch": [np.nan, 0, 0, 1]}
@@ -154,15 +133,15 @@ def passes_done(rows: "pd.DataFrame") -> "pd.Series":
 
 def remove_evaluations_after(folder: str | Path, step: int) -> None:
     """Delete the validations after a step, which a run resumed there repeats."""
-    for path, done in _of_a_fit(folder):
+    for done, path in _validation_files(folder).items():
         if done > step:
             path.unlink()
 
 
-def _of_a_fit(folder: str | Path) -> Iterator[tuple[Path, int]]:
-    for path in list((Path(folder) / FOLDER).glob("step=*.npz")):
-        if match := OF_A_FIT.fullmatch(path.name):
-            yield path, int(match[1])
+def _validation_files(folder: str | Path) -> dict[int, Path]:
+    files = (Path(folder) / FOLDER).glob("step=*.npz")
+    by_step = {path.stem.removeprefix("step="): path for path in files}
+    return {int(step): path for step, path in by_step.items() if step.isdecimal()}
 
 
 def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:

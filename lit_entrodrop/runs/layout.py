@@ -14,15 +14,7 @@ RESHARDED = ".resharded-"
 
 
 def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
-    """Raise an error if a new run would overwrite an old one.
-
-    Args:
-        folder: Path to the run folder.
-        ckpt_path: Checkpoint to resume from; None for a new run.
-
-    Raises:
-        ValueError: If the folder has a run that is not being resumed.
-    """
+    """Raise a ValueError if a folder has a run that ``ckpt_path`` does not resume."""
     # A run that ended before its first step leaves only a config.
     holds_a_run = any((folder / name).exists() for name in (METRICS, CHECKPOINTS))
     own = (folder / CHECKPOINTS).resolve()
@@ -37,16 +29,12 @@ def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
 
 
 def find_checkpoint(name: str, folder: Path, may_be_new: bool = False) -> Path | None:
-    """Find a checkpoint.
+    """Return the path of a checkpoint; None for a new run.
 
     Args:
         name: Path, or ``last`` or ``best`` of the run.
         folder: Path to the run folder.
-        may_be_new: Whether ``last`` may be missing, in which case the run starts from the
-            beginning. Default: False.
-
-    Returns:
-        The path; None for a new run.
+        may_be_new: Whether to start a new run if ``last`` is missing. Default: False.
 
     Raises:
         ValueError: If there is no such checkpoint.

@@ -48,10 +48,7 @@ TRAIN_LOSS = str(MetricName("train", "loss"))
 
 
 def title_of_bucket(bucket: str | None) -> str:
-    """Return the title of an entropy bucket.
-
-    Args:
-        bucket: Name of the bucket; None for all tokens.
+    """Return the title of an entropy bucket; None stands for all tokens.
 
     >>> title_of_bucket("mid"), title_of_bucket("bucket_4")
     ('mid entropy', 'bucket 4')

@@ -29,21 +29,14 @@ class MetricsFile(Logger):
         folder: Path to the run folder.
     """
 
+    # Empty, as a run has one file.
+    name = version = ""
+
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
         self.rows: list[Row] = []
         self._path = Path(folder) / FILE_NAME
         self._columns: list[str] = []
-
-    @property
-    def name(self) -> str:
-        """Empty, as a run has one file."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """Empty, as a run has one file."""
-        return ""
 
     @property
     def save_dir(self) -> str:
@@ -86,13 +79,7 @@ class MetricsFile(Logger):
 
 
 def read_metrics(folder: str | Path) -> "pd.DataFrame":
-    """Read the metrics of a run.
-
-    Args:
-        folder: Path to the run folder.
-
-    Returns:
-        Metrics indexed by optimizer step, one row for each step that logged anything.
+    """Read the metrics in a run folder: one row for each optimizer step that logged anything.
 
     Raises:
         ValueError: If the file is missing or cannot be read.
@@ -115,14 +102,9 @@ def read_metrics(folder: str | Path) -> "pd.DataFrame":
 def bucket_names(metrics: "pd.DataFrame") -> list[str]:
     """Return the entropy buckets that have a validation loss, from low to high.
 
-    Args:
-        metrics: Metrics of a run.
-
     >>> import pandas as pd
     >>> bucket_names(pd.DataFrame(columns=["val/loss_high_entropy", "val/loss_low_entropy"]))
     ['low', 'high']
-    >>> bucket_names(pd.DataFrame(columns=[f"val/loss_bucket_{i}_entropy" for i in (10, 2, 1)]))
-    ['bucket_1', 'bucket_2', 'bucket_10']
     """
     names = (MetricName.parse(str(column)) for column in metrics.columns)
     found = [n.bucket for n in names if (n.split, n.kind) == ("val", "loss") and n.bucket]
@@ -131,9 +113,6 @@ def bucket_names(metrics: "pd.DataFrame") -> list[str]:
 
 def whole_rows(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return the complete rows of a table of numbers: a killed run may truncate the last one.
-
-    Args:
-        table: Table read from a file that grows line by line.
 
     >>> import pandas as pd
     >>> whole_rows(pd.DataFrame({"a": ["1", "2"], "b": ["3", None]}))["a"].tolist()
@@ -148,11 +127,7 @@ def whole_rows(table: "pd.DataFrame") -> "pd.DataFrame":
 def mean_drop_rate(metrics: "pd.DataFrame") -> float:
     """Return the share of alterable tokens that were dropped, averaged over training steps.
 
-    Args:
-        metrics: Metrics of a run.
-
-    Returns:
-        Sum of the shares of all regularizers; NaN if no regularizer drops tokens.
+    The shares of all regularizers are summed; NaN if none drops tokens.
 
     >>> import pandas as pd
     >>> mean_drop_rate(pd.DataFrame({"entro_drop/drop_rate": [0.1, 0.3]}))

@@ -15,9 +15,9 @@ class Explanation:
     """A diagnosis in plain language.
 
     Attributes:
-        headline: The finding, without a final period.
+        headline: Finding, without a final period.
         evidence: Sentences with the numbers behind it; the first continues the headline.
-        advice: What to do; empty if nothing follows.
+        advice: Remedy; empty if none is needed.
     """
 
     headline: str
@@ -26,7 +26,7 @@ class Explanation:
 
     @property
     def sentences(self) -> list[str]:
-        """All of it as sentences, the finding first."""
+        """Finding, evidence and advice as sentences."""
         first, *others = self.evidence
         start = f"{self.headline}: {first[0].lower()}{first[1:]}"
         return [start, *others, *filter(None, [self.advice])]
@@ -39,15 +39,7 @@ def explain(
     regularized: bool,
     epoch_drops: Sequence[float] = (),
 ) -> Explanation:
-    """Explain the verdicts on a run.
-
-    Args:
-        verdicts: Verdict on all tokens (``all``) and on each entropy bucket.
-        worst: Bucket that overfits most, if any does.
-        last_epoch: Passes over the data at the last evaluation.
-        regularized: Whether the run trains with a regularizer.
-        epoch_drops: Drops of the training loss between epochs, nats per token.
-    """
+    """Explain the verdicts on a run; the arguments are the attributes of its ``Diagnosis``."""
     whole = verdicts[ALL]
     if whole.kind == "unknown":
         needed = "At least two evaluations of two or more validation documents are needed."
@@ -124,15 +116,13 @@ def _no_rise(verdict: OverfittingVerdict) -> str:
 
 
 def _divergence(verdict: OverfittingVerdict) -> Explanation:
+    epoch = f"epoch {verdict.best_epoch:.3g}"
     evidence = (
-        f"The validation loss has risen by {verdict.rise:.3f} nats per token since epoch "
-        f"{verdict.best_epoch:.3g}, and the loss on training text by "
-        f"{verdict.clean_train_change:.3f} as well."
+        f"The validation loss has risen by {verdict.rise:.3f} nats per token since {epoch}, and "
+        f"the loss on training text by {verdict.clean_train_change:.3f} as well."
     )
     advice = "Lower the learning rate, or lengthen its warm-up."
-    return Explanation(
-        f"Training diverges after epoch {verdict.best_epoch:.3g}", [evidence], advice
-    )
+    return Explanation(f"Training diverges after {epoch}", [evidence], advice)
 
 
 def _advice(whole: OverfittingVerdict, regularized: bool) -> str:

@@ -79,9 +79,6 @@ def judge(
         clean_train: Loss on clean training text, ``[E]`` nats per token; None if unknown.
         groups: Number of groups that are judged. Default: 1.
 
-    Returns:
-        The verdict.
-
     >>> from numpy.random import default_rng
     >>> noise = default_rng(0).normal(size=(1, 200))
     >>> curve = np.array([[3.0], [2.0], [2.5]])
@@ -140,10 +137,7 @@ def best_epoch_interval(
 ) -> tuple[float, float]:
     """Return the 95% interval of the epoch of the lowest loss, by a bootstrap over documents.
 
-    Args:
-        nll: Summed loss of each document, ``[E, D]`` nats.
-        tokens: Number of tokens of each document, ``[D]``.
-        epochs: Passes over the training data at each evaluation, ``[E]``.
+    The arguments are those of :func:`judge`.
     """
     random = np.random.default_rng(0)
     groups = np.arange(len(tokens)) % MOST_GROUPS

@@ -1,14 +1,14 @@
 """Diagnosis of a run: a verdict for each group of tokens, and its explanation."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL, Explanation, explain
-from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, OverfittingVerdict, judge
+from lit_entrodrop.evaluation.diagnosis.overfitting import OverfittingVerdict, judge
 from lit_entrodrop.runs.evaluations import Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
@@ -28,9 +28,7 @@ class Diagnosis:
 
     Attributes:
         verdicts: Verdict on all tokens (``all``) and on each entropy bucket, by name.
-        epoch_drops: Drop of the training loss from the end of each epoch to the start of the next
-            that the slopes within both do not explain, nats per token. Such drops show that the
-            model recognizes text it has seen. Empty if epochs have too few rows.
+        epoch_drops: Drops of the training loss, nats per token, as of :func:`epoch_drops`.
         last_epoch: Passes over the data at the last evaluation.
         regularized: Whether the run trains with a regularizer.
     """
@@ -53,7 +51,7 @@ class Diagnosis:
 
     @property
     def explanation(self) -> Explanation:
-        """The finding, its evidence and what to do, in plain language."""
+        """The finding, its evidence and the remedy, in plain language."""
         return explain(
             self.verdicts, self.worst, self.last_epoch, self.regularized, self.epoch_drops
         )
@@ -62,18 +60,6 @@ class Diagnosis:
     def sentences(self) -> list[str]:
         """The explanation as sentences."""
         return self.explanation.sentences
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return {
-            "verdicts": {name: asdict(verdict) for name, verdict in self.verdicts.items()},
-            "epoch_drops": self.epoch_drops,
-            "last_epoch": self.last_epoch,
-            "overfits": self.overfits,
-            "worst": self.worst,
-            "sentences": self.sentences,
-            "rule": RULE,
-        }
 
 
 def diagnose(folder: str | Path) -> Diagnosis:
@@ -91,13 +77,20 @@ def diagnose(folder: str | Path) -> Diagnosis:
             f"run: expected evaluations in {folder}, found none: `fit` writes them at each "
             "validation unless monitors.evaluations is null"
         )
-    info, metrics = read_run_info(folder), _metrics(Path(folder))
+    import pandas as pd
+
+    info = read_run_info(folder)
+    # A run without loggers has no metrics.
+    has_metrics = (Path(folder) / FILE_NAME).exists()
+    metrics = read_metrics(folder) if has_metrics else pd.DataFrame()
     names = [ALL, *info["buckets"]["names"]]
-    verdicts = {
-        name: _verdict(evaluations, column, _clean_train(metrics, evaluations, name), len(names))
-        for column, name in enumerate(names)
-        if evaluations[-1].tokens[:, column].any()
-    }
+    epochs = np.array([each.epoch for each in evaluations], dtype=np.float64)
+    verdicts = {}
+    for column, name in enumerate(names):
+        if (tokens := evaluations[-1].tokens[:, column]).any():
+            nll = np.stack([each.nll[:, column] for each in evaluations])
+            clean_train = _clean_train(metrics, evaluations, name)
+            verdicts[name] = judge(nll, tokens, epochs, clean_train, len(names))
     regularized = bool(info["provenance"]["regularizers"])
     return Diagnosis(verdicts, epoch_drops(metrics), evaluations[-1].epoch, regularized)
 
@@ -116,42 +109,21 @@ def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def epoch_drops(metrics: "pd.DataFrame") -> list[float]:
-    """Return the drop of the training loss between epochs that its slope does not explain.
+    """Return the drop of the training loss from the end of each epoch to the start of the next.
 
-    Args:
-        metrics: Metrics of a run.
-
-    Returns:
-        Drops in nats per token, one for each pair of successive epochs; empty if an epoch has fewer
-        than 8 rows.
+    The drops, in nats per token, exclude what the slopes within both epochs explain. They show that
+    the model recognizes text it has seen. Without 8 rows in every epoch, the list is empty.
     """
     rows = metrics.reindex(columns=["epoch", TRAIN_LOSS]).dropna()
     losses = [group[TRAIN_LOSS].to_numpy() for _, group in rows.groupby("epoch")]
     if not losses or min(map(len, losses)) < LEAST_ROWS:
         return []
     sizes = [round(BORDER * len(each)) for each in losses]
-    starts = [each[:size].mean() for each, size in zip(losses, sizes, strict=True)]
-    ends = [each[-size:].mean() for each, size in zip(losses, sizes, strict=True)]
-    slopes = [(start - end) / DISTANCE for start, end in zip(starts, ends, strict=True)]
-    return [
-        float(ends[e] - starts[e + 1] - (slopes[e] + slopes[e + 1]) / 2)
-        for e in range(len(losses) - 1)
-    ]
-
-
-def _metrics(folder: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    # A run without loggers has no metrics.
-    return read_metrics(folder) if (folder / FILE_NAME).exists() else pd.DataFrame()
-
-
-def _verdict(
-    evaluations: Sequence[Evaluation], column: int, clean_train: np.ndarray | None, groups: int
-) -> OverfittingVerdict:
-    nll = np.stack([evaluation.nll[:, column] for evaluation in evaluations])
-    epochs = np.array([evaluation.epoch for evaluation in evaluations], dtype=np.float64)
-    return judge(nll, evaluations[-1].tokens[:, column], epochs, clean_train, groups)
+    starts = np.array([each[:size].mean() for each, size in zip(losses, sizes, strict=True)])
+    ends = np.array([each[-size:].mean() for each, size in zip(losses, sizes, strict=True)])
+    slopes = (starts - ends) / DISTANCE
+    drops: list[float] = (ends[:-1] - starts[1:] - (slopes[:-1] + slopes[1:]) / 2).tolist()
+    return drops
 
 
 def _clean_train(

@@ -106,7 +106,7 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
         read_run_info(tmp_path)
     for content in ("{}", "[]", '{"buckets"'):
         (tmp_path / "run.json").write_text(content)
-        with pytest.raises(ValueError, match=r"run\.json: expected what `fit` writes"):
+        with pytest.raises(ValueError, match=r"run\.json: expected the file that `fit` writes"):
             read_run_info(tmp_path)
 
 
