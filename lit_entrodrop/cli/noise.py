@@ -33,6 +33,7 @@ LINES = {
     "lightning.pytorch.utilities.rank_zero": (
         r"Tip:|[GTH]PU available: False|^`Trainer\(.*=1\.0\)` was configured"
     ),
+    "DeepSpeed": "^Setting accelerator to CPU",
 }
 
 
