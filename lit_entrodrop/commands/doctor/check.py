@@ -6,35 +6,23 @@ from typing import Generic, Literal, TypeVar
 
 from lit_entrodrop.cli.messages import one_line
 
-Status = Literal["pass", "warn", "fail", "skip"]
+Status = Literal["pass", "warn", "fail", "skip"]  # a skipped check did not run
 Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Result of one check.
-
-    Args:
-        status: Outcome; ``skip`` means that the check did not run.
-        found: What the check found, with numbers.
-        remedy: What to do about it; empty if nothing.
-        name: Name of the check; :func:`run_check` takes it from the function.
-    """
+    """Result of a check: what it found, with numbers, and what to do about it, if anything."""
 
     status: Status
     found: str
     remedy: str = ""
-    name: str = ""
+    name: str = ""  # set by `run_check`
 
 
 @dataclass(frozen=True)
 class Theme(Generic[Checked]):
-    """Group of checks that look at the same kind of object.
-
-    Args:
-        name: Name of the group.
-        checks: Functions that check an object; each is named after what it checks.
-    """
+    """Group of checks of one object; each check is named after its function."""
 
     name: str
     checks: tuple[Callable[[Checked], CheckResult], ...]

@@ -53,11 +53,7 @@ EPILOG = "example: lit-entrodrop doctor --config configs/base.yaml --config mine
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command; exit with status 1 if a check fails.
-
-    Raises:
-        ValueError: If the config is invalid.
-    """
+    """Run the command; exit with status 1 if a check fails."""
     own, arguments = _parser().parse_known_args(words)
     if own.json is not None:
         Path(own.json).parent.mkdir(parents=True, exist_ok=True)
@@ -88,15 +84,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def results_of(run: ConfiguredRun, quick: bool) -> Iterator[tuple[str, CheckResult]]:
-    """Run all checks, the cheapest first.
-
-    Args:
-        run: Run whose text has not been read yet.
-        quick: Whether to skip the checks that run the model.
-
-    Yields:
-        Theme and result of each check.
-    """
+    """Yield theme and result of each check, the cheapest first; read the text on the way."""
     yield from _results(DEVICE, run)
     reading = run_check(reading_the_text, run)
     yield DATA.name, reading

@@ -44,13 +44,10 @@ PROBING_TRAINER: dict[str, Any] = {
 
 @dataclass(eq=False)
 class ConfiguredRun:
-    """Config of a run, with the trainer, module and data that it describes.
+    """Config of a run with all defaults, and the parts that it describes.
 
-    Args:
-        config: Config of `fit`, with all defaults.
-        trainer: Trainer on one device, without a run folder; otherwise as configured.
-        module: LightningModule; :meth:`with_model` builds its model.
-        data: Data module; :meth:`read_data` reads its text.
+    The trainer uses one device and no run folder. :meth:`read_data` reads the text, and
+    :meth:`with_model` builds the model.
     """
 
     config: dict[str, Any]
@@ -96,9 +93,10 @@ class ConfiguredRun:
         """Documents of each split; for training, those within ``data.max_train_tokens``."""
         if self.config["data"]["max_train_tokens"] is None:
             return self.split_documents
+        blocks = self.train_blocks
         # EOS ends each document, and no other chunk.
-        kept = count_ends(self.train_blocks, self.data.tokenizer.eos_token_id)
-        return {**self.split_documents, "train": self.split_documents["train"][:kept]}
+        ends = blocks.tokens[blocks.chunk_starts[1:] - 1] == self.data.tokenizer.eos_token_id
+        return {**self.split_documents, "train": self.split_documents["train"][: ends.sum()]}
 
     @cached_property
     def train_index(self) -> near_duplicates.NearDuplicateIndex:
@@ -135,21 +133,9 @@ class ConfiguredRun:
         return total_steps(self.steps_per_epoch, trainer["max_epochs"], trainer["max_steps"])
 
 
-def count_ends(blocks: PackedBlocks, end: int) -> int:
-    """Return the number of chunks whose last token is ``end``."""
-    return int((blocks.tokens[blocks.chunk_starts[1:] - 1] == end).sum())
-
-
 @contextmanager
 def configured_run(config: dict[str, Any]) -> Iterator[ConfiguredRun]:
-    """Create trainer, module and data of a config as the command line does, without a run folder.
-
-    Args:
-        config: Config of `fit`, with all defaults.
-
-    Raises:
-        ValueError: If a part cannot be created.
-    """
+    """Create the parts of a config as the command line does, in a temporary run folder."""
     with tempfile.TemporaryDirectory(prefix="lit-entrodrop-doctor-") as folder:
         cli = LitCLI(
             save_config_callback=None,
@@ -161,12 +147,7 @@ def configured_run(config: dict[str, Any]) -> Iterator[ConfiguredRun]:
 
 
 def probing_config(config: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return a copy of a config that runs on one device of this machine and writes no run files.
-
-    Args:
-        config: Config of `fit`, with all defaults.
-        folder: Path to the folder that replaces the run folder.
-    """
+    """Return a copy of a config for one device of this machine, with another run folder."""
     config = copy.deepcopy(config)
     config.pop("ckpt_path", None)
     trainer, lm = config["trainer"], config["model"]["lm"]

@@ -14,11 +14,7 @@ HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight", "on_token_loss", "o
 
 @dataclass
 class HookRecords:
-    """First call of each hook in a step.
-
-    Args:
-        calls: Input, output and step of the call, by hook; the step has the logged metrics.
-    """
+    """Input, output and step (which has the logged metrics) of each hook's first call."""
 
     calls: dict[str, tuple[Any, Any, TrainingStep]] = field(default_factory=dict)
 

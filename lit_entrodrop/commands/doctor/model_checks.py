@@ -130,11 +130,7 @@ def validation_error(probe: ModelProbe) -> CheckResult:
 
 
 def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
-    """Return the difference between the losses of packed documents and of documents alone.
-
-    Args:
-        causal_lm: Model to run.
-        batch: Rows of packed documents.
+    """Compare the losses of packed documents with those of the same documents alone.
 
     Returns:
         Largest difference of a token, in nats, and the number of documents compared.
@@ -156,17 +152,8 @@ def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
 def gradient_difference(probe: ModelProbe, *regularizers: Regularizer) -> float:
     """Return the relative difference between the gradients of a batch and of its halves."""
     whole = probe.gradient([probe.batch], regularizers)
-    return relative_difference(whole, probe.gradient(split_rows(probe.batch), regularizers))
-
-
-def relative_difference(left: Tensor, right: Tensor) -> float:
-    """Return the norm of a difference, relative to the norm of the first tensor.
-
-    >>> import torch
-    >>> round(relative_difference(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])), 6)
-    0.1
-    """
-    return float((left - right).norm() / left.norm().clamp(min=1e-30))
+    halves = probe.gradient(split_rows(probe.batch), regularizers)
+    return float((whole - halves).norm() / whole.norm().clamp(min=1e-30))
 
 
 def is_random(probe: ModelProbe, regularizer: Regularizer) -> bool:
@@ -200,13 +187,7 @@ def dropout_settings(model: nn.Module) -> dict[str, float]:
 
 
 def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Floats, Integers]:
-    """Return the summed loss and the number of labelled tokens of each document in a batch.
-
-    Args:
-        nll: Tensor [B, T] of losses, in nats.
-        batch: Rows of blocks, or their starts.
-        blocks: Blocks of the split.
-    """
+    """Return the summed loss and the number of labelled tokens of each document, from [B, T]."""
     document = blocks.document_numbers(batch["block_id"].cpu(), batch["document_ids"].cpu())
     losses = DocumentLosses(blocks.num_documents, ())
     losses.update(nll.cpu(), batch["labels"].cpu() != IGNORE_INDEX, document)

@@ -28,10 +28,9 @@ COMPARED = 20_000_000  # elements of a gradient
 
 
 class ModelProbe:
-    """Training steps of a model that is set up as in `fit`; neither module nor trainer is changed.
+    """Training steps of the model of a run, within :meth:`ConfiguredRun.with_model`.
 
-    Args:
-        run: Run whose model is built, within :meth:`ConfiguredRun.with_model`.
+    Neither module nor trainer is changed.
     """
 
     def __init__(self, run: ConfiguredRun) -> None:
@@ -75,9 +74,8 @@ class ModelProbe:
 
         Args:
             split: Name of the split.
-            passes: Number of batches by which the budget of a forward pass is multiplied.
-            each_once: Whether to return fewer rows, instead of repeating some, if the split has
-                fewer blocks than a batch has rows.
+            passes: Factor of the budget of tokens.
+            each_once: Whether to return fewer rows, instead of repeating blocks of a small split.
         """
         blocks = self.run.blocks(split)
         assert blocks is not None, "callers ask only for splits of the config"
@@ -114,11 +112,11 @@ class ModelProbe:
         progress: float = 0.0,
         micro_batch: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Run a training step under some regularizers.
+        """Run a training step under some regularizers instead of the configured ones.
 
         Args:
             batch: Batch of any number of rows.
-            regularizers: Regularizers to apply instead of the configured ones.
+            regularizers: Regularizers to apply.
             progress: Share of the training that is done at this step, in [0, 1].
             micro_batch: Index of the micro-batch, which changes random draws.
 
@@ -152,14 +150,10 @@ class ModelProbe:
     def gradient(
         self, batches: Sequence[Batch], regularizers: Sequence[Regularizer] = ()
     ) -> Tensor:
-        """Return the gradient that micro-batches accumulate in eval mode, fp32 on the CPU.
-
-        Args:
-            batches: Micro-batches of one optimizer step.
-            regularizers: Regularizers to apply instead of the configured ones.
+        """Return the gradient of the mean loss of micro-batches, in eval mode.
 
         Returns:
-            The first elements of the gradient of the mean loss, at most 20 million.
+            Its first elements, at most 20 million, fp32 on the CPU.
         """
         # Losses in units of T stay within the range of half precision.
         scale = len(batches) * batches[0]["labels"].shape[1]
@@ -228,8 +222,6 @@ def spread(available: int, wanted: int) -> list[int]:
     >>> spread(10, 2), spread(1, 2)
     ([0, 5], [0, 0])
     """
-    if available < wanted:
-        return [index % available for index in range(wanted)]
     return [index * available // wanted for index in range(wanted)]
 
 
@@ -240,10 +232,8 @@ def split_rows(batch: Batch) -> list[Batch]:
     [[1, 2], [3, 4]]
     """
     half = len(next(iter(batch.values()))) // 2
-    return [
-        {name: values[part] for name, values in batch.items()}
-        for part in (slice(0, half), slice(half, None))
-    ]
+    parts = slice(0, half), slice(half, None)
+    return [{name: values[part] for name, values in batch.items()} for part in parts]
 
 
 def batch_shape(tokens: int, block_size: int) -> tuple[int, int]:

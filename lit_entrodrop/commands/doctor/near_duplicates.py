@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from datasketch import MinHash, MinHashLSH
 
@@ -21,15 +21,8 @@ _UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
-@dataclass(frozen=True)
-class NearDuplicate:
-    """Two documents that are nearly equal.
-
-    Args:
-        queried: Index among the queried documents.
-        indexed: Index among the indexed documents.
-        similarity: Jaccard similarity of their shingles, in [0, 1].
-    """
+class NearDuplicate(NamedTuple):
+    """Index of a queried and an indexed document, and the Jaccard similarity of their shingles."""
 
     queried: int
     indexed: int
@@ -40,10 +33,7 @@ class NearDuplicateIndex:
     """Index that returns near duplicates of a document.
 
     Locality-sensitive hashing proposes candidates; their similarity is then computed exactly.
-
-    Args:
-        documents: Documents to index.
-        title: Title of the progress bar.
+    Progress bars have the given titles.
     """
 
     def __init__(self, documents: Sequence[Document], title: str) -> None:
@@ -55,12 +45,7 @@ class NearDuplicateIndex:
                 self._lsh.insert(number, entry.hashed)
 
     def query(self, documents: Sequence[Document], title: str) -> list[NearDuplicate]:
-        """Return the indexed near duplicates of other documents.
-
-        Args:
-            documents: Documents to look up.
-            title: Title of the progress bar.
-        """
+        """Return the indexed near duplicates of other documents."""
         return list(self._near(_entries(documents, title)))
 
     def query_itself(self) -> list[NearDuplicate]:
@@ -76,11 +61,9 @@ class NearDuplicateIndex:
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Return the runs of five words in a text, lower-cased and without punctuation.
+    """Return the runs of five words among the first 2,000, lower-cased, without punctuation.
 
-    Args:
-        text: Text of any length; only its first 2,000 words count. A text of fewer than five
-            words is a single run.
+    A text of fewer than five words is a single run.
 
     >>> sorted(shingles("A mild cough, and a fever."))
     ['a mild cough and a', 'mild cough and a fever']
@@ -99,8 +82,7 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     return len(left & right) / max(len(left | right), 1)
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     shingles: frozenset[str]
     hashed: MinHash
 

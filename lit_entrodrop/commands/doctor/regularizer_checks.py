@@ -3,11 +3,7 @@
 import math
 
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
-from lit_entrodrop.commands.doctor.regularizer_probe import (
-    HOOK_TARGETS,
-    RegularizerProbe,
-    strength,
-)
+from lit_entrodrop.commands.doctor.regularizer_probe import HOOK_TARGETS, RegularizerProbe, strength
 
 FAR = 0.25  # of the expected drop rate, in addition to four standard errors
 

@@ -1,7 +1,6 @@
 """Probe of regularizers: the effect of each one alone in a training step."""
 
 import math
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,22 +21,16 @@ INPUT_HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight")
 
 @dataclass(frozen=True)
 class RegularizerEffect:
-    """Effect of one regularizer in one training step.
+    """Effect of one regularizer in one training step; losses are in nats per token.
 
     Args:
-        name: Name of the regularizer.
-        regularizer: Regularizer as configured.
-        strength: Strength of its curriculum; None if it has none.
-        records: Calls of its hooks.
-        loss: Loss of the step, in nats per token.
-        plain_loss: Loss of the same step without it, in nats per token.
         acts_later: Whether it has an effect on the longest document, once the model differs from
             its reference and evaluations show overfitting; None if it has an effect at once.
     """
 
     name: str
     regularizer: Regularizer
-    strength: float | None
+    strength: float | None  # None without a curriculum
     records: HookRecords
     loss: float
     plain_loss: float
@@ -75,11 +68,7 @@ class RegularizerEffect:
 
 
 class RegularizerProbe:
-    """Effects of the regularizers of a run.
-
-    Args:
-        model: Probe of the model that they act on.
-    """
+    """Effects of the regularizers of a run on its model."""
 
     def __init__(self, model: ModelProbe) -> None:
         self.model = model
@@ -87,10 +76,7 @@ class RegularizerProbe:
     @cached_property
     def effects(self) -> list[RegularizerEffect]:
         """Effect of each regularizer alone, at its full strength; those of strength 0 have none."""
-        return list(self._effects())
-
-    def _effects(self) -> Iterator[RegularizerEffect]:
-        model = self.model
+        model, found = self.model, []
         for name, regularizer in model.regularizers.items():
             value, progress = strength(regularizer)
             if value == 0:
@@ -100,10 +86,10 @@ class RegularizerProbe:
             plain = model.mean_loss(model.batch, [], progress)
             loss = model.mean_loss(model.batch, [recorded], progress)
             effect = RegularizerEffect(name, regularizer, value, records, loss, plain)
-            idle = not effect.changes and not effect.changes_loss
-            yield replace(
-                effect, acts_later=self._acts_later(strongest, progress) if idle else None
-            )
+            if not effect.changes and not effect.changes_loss:
+                effect = replace(effect, acts_later=self._acts_later(strongest, progress))
+            found.append(effect)
+        return found
 
     def _acts_later(self, regularizer: Regularizer, progress: float) -> bool:
         # Before training, a model equals its reference and teacher, and nothing is evaluated yet.

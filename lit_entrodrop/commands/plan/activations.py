@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
 from lit_entrodrop.commands.plan.extra_passes import NO_EXTRA_PASSES, ExtraPasses
 from lit_entrodrop.model.building import build_on_meta
@@ -23,23 +23,16 @@ from lit_entrodrop.model.head.torch_kernel import sized_for
 Part = Literal["model", "gradients", "trunk", "head"]
 
 
-def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    flops: int = sdpa_flop_count(query.shape, key.shape, value.shape)
-    return flops
-
-
-def _attention_backward_flops(
-    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
-) -> int:
-    flops: int = sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape)
-    return flops
-
-
+_aten = torch.ops.aten
 # PyTorch only counts the fused attention of GPUs.
 FLOPS: dict[Any, Callable[..., int]] = {
     **flop_registry,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+    _aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        _aten._scaled_dot_product_flash_attention
+    ],
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        _aten._scaled_dot_product_flash_attention_backward
+    ],
 }
 
 
@@ -50,10 +43,8 @@ class DryRun:
     Args:
         activation_bytes: Peak of the memory beyond parameters, their gradients and the optimizer.
         head_bytes: Part of that peak that the loss head has allocated.
-        step_bytes: Peak of activations and gradients together. Lightning keeps the gradients of the
-            previous step until the forward pass is over; new ones are created while activations
-            are freed. At most ``activation_bytes`` plus all gradients, which is reached if
-            gradients stay from step to step.
+        step_bytes: Peak of activations and gradients together. Lightning frees the gradients of the
+            previous step after the forward pass; new ones come while activations are freed.
         flops_per_token: Floating-point operations of forward and backward, with recomputation.
     """
 
@@ -81,9 +72,6 @@ def dry_run(
         on_gpu: Whether the head uses the chunk sizes of a GPU, and attention dropout takes no
             memory, as on a GPU.
         extra_passes: Passes that the regularizers add.
-
-    Returns:
-        Peaks of memory, and floating-point operations.
 
     Raises:
         ValueError: If the model cannot be built.
@@ -126,21 +114,14 @@ def packed_batch(batch_size: int, block_size: int) -> Batch:
 def measure_step(
     causal_lm: CausalLM, batch: Batch, precision: str, extra_passes: ExtraPasses = NO_EXTRA_PASSES
 ) -> "StepMeter":
-    """Run the passes of a training step, and measure them.
-
-    Args:
-        causal_lm: Model in train mode on the CPU, with real or fake tensors; its gradients are
-            replaced.
-        batch: Batch as :meth:`LitCausalLM.training_step` takes it.
-        precision: Precision, as in ``trainer.precision``.
-        extra_passes: Passes that the regularizers add.
-    """
+    """Run and measure the passes of a training step on the CPU; gradients are replaced."""
     trainable = [weight for weight in causal_lm.parameters() if weight.requires_grad]
     for weight in trainable:
         weight.grad = torch.zeros_like(weight)
     meter = StepMeter(causal_lm)
+    dtype = AUTOCAST_DTYPES.get(precision)
     with meter, meter.hooks():
-        with autocast(precision):
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
             loss = _loss(causal_lm, batch, extra_passes)
         meter.part = "trunk"
         causal_lm.zero_grad()
@@ -169,21 +150,8 @@ def _loss(causal_lm: CausalLM, batch: Batch, extra_passes: ExtraPasses) -> Tenso
     return loss
 
 
-def autocast(precision: str) -> contextlib.AbstractContextManager[object]:
-    """Return the context of a forward pass on a CPU in a precision of the trainer."""
-    if precision in AUTOCAST_DTYPES:
-        return torch.autocast("cpu", AUTOCAST_DTYPES[precision])
-    return contextlib.nullcontext()
-
-
 class StepMeter(TorchDispatchMode):
-    """Counter of floating-point operations, and of the bytes of tensors that are alive.
-
-    Works on real and on fake tensors.
-
-    Args:
-        causal_lm: Model whose step is measured.
-    """
+    """Counter of floating-point operations and of the bytes of live tensors, real or fake."""
 
     def __init__(self, causal_lm: CausalLM) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -13,22 +13,13 @@ MARGIN = 0.1  # share of each memory that stays free
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Strategy, devices and batches of a training.
+    """Strategy, devices and batches of a training."""
 
-    Args:
-        strategy: Name in ``STRATEGIES``.
-        world_size: Total number of devices.
-        tensor_parallel_size: Number of devices that share each block.
-        batch_size: Number of rows in a micro-batch of one device.
-        accumulate: Number of micro-batches in a step.
-        activation_checkpointing: Whether the backward pass recomputes blocks.
-    """
-
-    strategy: str
+    strategy: str  # one of STRATEGIES
     world_size: int
-    tensor_parallel_size: int
-    batch_size: int
-    accumulate: int
+    tensor_parallel_size: int  # devices that share each block
+    batch_size: int  # rows in a micro-batch of one device
+    accumulate: int  # micro-batches in a step
     activation_checkpointing: bool
 
     @property
@@ -40,19 +31,11 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class Candidate(TrainingSetup):
-    """Setup with its estimated memory and speed.
-
-    Args:
-        memory: Memory of the model and optimizer.
-        activations: Bytes of a step beyond the model.
-        head: Part of ``activations`` that the loss head takes.
-        speed: Training speed.
-        hardware: Machines that it runs on.
-    """
+    """Setup with its estimated memory and speed on some hardware."""
 
     memory: ModelMemory
-    activations: int
-    head: int
+    activations: int  # bytes of a step beyond the model
+    head: int  # part of `activations` that the loss head takes
     speed: Speed
     hardware: Hardware
 

@@ -7,18 +7,9 @@ from pathlib import Path
 from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.plan.candidates import cheapest
-from lit_entrodrop.commands.plan.config_conversion import (
-    config_text,
-    training_tokens,
-    workload_of,
-)
+from lit_entrodrop.commands.plan.config_conversion import config_text, training_tokens, workload_of
 from lit_entrodrop.commands.plan.planner import Planner
-from lit_entrodrop.commands.plan.recommendation import (
-    nothing_fits,
-    recommendation,
-    shown,
-    table,
-)
+from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown, table
 from lit_entrodrop.commands.plan.speed import OVERLAP
 from lit_entrodrop.model.hardware import HARDWARE, find_hardware
 

@@ -30,42 +30,26 @@ class Traffic:
     inter_node: float
 
     def __add__(self, other: "Traffic") -> "Traffic":
-        """Return the sum of two traffics."""
         return Traffic(self.intra_node + other.intra_node, self.inter_node + other.inter_node)
 
     def __mul__(self, times: float) -> "Traffic":
-        """Return the traffic multiplied by a number."""
         return Traffic(self.intra_node * times, self.inter_node * times)
 
 
 @dataclass(frozen=True)
 class Ring:
-    """Ring of devices that run a collective; neighbours are ``stride`` ranks apart.
-
-    Args:
-        size: Number of devices in the ring.
-        stride: Difference between the ranks of neighbours.
-        devices_per_node: Number of devices in a node, which have consecutive ranks.
-    """
+    """Ring of ``size`` devices that run a collective; neighbours are ``stride`` ranks apart."""
 
     size: int
     stride: int
     devices_per_node: int
 
     def gather(self, count: float) -> Traffic:
-        """Return the traffic of an all-gather.
-
-        Args:
-            count: Bytes of the whole tensor.
-        """
+        """Return the traffic of an all-gather or a reduce-scatter of ``count`` bytes."""
         sent = count * (self.size - 1) / self.size
         neighbours = min(self.size, max(1, self.devices_per_node // self.stride))
         leaving = 0.0 if neighbours == self.size else sent / neighbours
         return Traffic(sent - leaving, leaving)
-
-    def reduce_scatter(self, count: float) -> Traffic:
-        """Return the traffic of a reduce-scatter, which equals that of an all-gather."""
-        return self.gather(count)
 
     def all_reduce(self, count: float) -> Traffic:
         """Return the traffic of an all-reduce: a reduce-scatter, then an all-gather."""
@@ -143,9 +127,9 @@ def step_bytes(
     gathers_around = 2 if strategy.startswith("deepspeed") else 1
     micro_batch = (
         sharing.gather(share * parameter_bytes) * 2
-        + sharing.reduce_scatter(share * gradient_bytes)
+        + sharing.gather(share * gradient_bytes)
         + around.gather(parameters_around * parameter_bytes) * gathers_around
-        + around.reduce_scatter(parameters_around * gradient_bytes)
+        + around.gather(parameters_around * gradient_bytes)
         + copies.all_reduce(gradients / around.size)
         + group_sums(tokens_per_device, hidden_size, layers, group, parameter_bytes, recomputed)
     )
@@ -155,16 +139,7 @@ def step_bytes(
 def group_sums(
     tokens: int, hidden_size: int, layers: int, group: Ring, number_bytes: int, recomputed: bool
 ) -> Traffic:
-    """Return the all-reduces of tensor parallelism in a micro-batch, which block the next layer.
-
-    Args:
-        tokens: Number of tokens in the micro-batch of a group.
-        hidden_size: Hidden size of the model.
-        layers: Number of transformer blocks.
-        group: Ring of the devices that share each block.
-        number_bytes: Bytes per number in the forward pass.
-        recomputed: Whether activation checkpointing is on.
-    """
+    """Return the all-reduces of tensor parallelism in a micro-batch, which block the next layer."""
     per_block = FORWARD_REDUCES + BACKWARD_REDUCES + RECOMPUTED_REDUCES * recomputed
     return group.all_reduce(tokens * hidden_size * number_bytes) * layers * per_block
 

@@ -16,11 +16,7 @@ from lit_entrodrop.runtime.setting_checks import check_at_least
 
 
 def workload_of(config: dict[str, Any]) -> Workload:
-    """Return the training that a config describes.
-
-    Args:
-        config: Config of `fit`, with all defaults.
-    """
+    """Return the training that a config of `fit` with all defaults describes."""
     data, trainer = config["data"], config["trainer"]
     lm = LMConfig.from_dict(config["model"]["lm"])
     check_at_least(1, batch_size=data["batch_size"], block_size=data["block_size"])
@@ -51,10 +47,7 @@ def planned_precision(precision: str, dtype: str) -> str:
 
 
 def data_parallel_size(trainer: dict[str, Any]) -> int:
-    """Return the number of micro-batches that the devices of a config compute at the same time.
-
-    Args:
-        trainer: Trainer section of the config; ``devices: auto`` counts as one device.
+    """Return the number of micro-batches that devices compute at once; ``auto`` is one device.
 
     >>> data_parallel_size({"devices": "4", "num_nodes": 2, "strategy": "fsdp2"})
     8
@@ -75,13 +68,7 @@ def data_parallel_size(trainer: dict[str, Any]) -> int:
 def training_tokens(
     config: dict[str, Any], workload: Workload, corpus_tokens: float | None
 ) -> float | None:
-    """Return the number of tokens that the whole run trains on, or None if it is unknown.
-
-    Args:
-        config: Config of `fit`, with all defaults.
-        workload: Training that the config describes.
-        corpus_tokens: Number of tokens in the training split, if known.
-    """
+    """Return the number of tokens that the whole run trains on, or None if it is unknown."""
     epochs, steps = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
     bounds = []
     if steps and steps > 0:
@@ -92,12 +79,7 @@ def training_tokens(
 
 
 def config_text(candidate: Candidate, workload: Workload) -> str:
-    """Return the YAML config with which `fit` trains as a candidate does.
-
-    Args:
-        candidate: Setup to train with.
-        workload: Training to run.
-    """
+    """Return the YAML config with which `fit` trains as a candidate does."""
     strategy: Any = candidate.strategy
     if candidate.strategy == "ddp" and candidate.world_size == 1:
         strategy = "auto"

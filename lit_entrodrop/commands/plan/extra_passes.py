@@ -13,15 +13,10 @@ from regularizers import Outputs, Regularizer, Regularizers, Requirements
 
 @dataclass(frozen=True)
 class ExtraPasses:
-    """What a step runs beyond one forward and one backward pass.
-
-    Args:
-        required: Requirements of the regularizers.
-        reads_outputs: Whether the loss can only be computed after the forward pass.
-    """
+    """Requirements of regularizers, from which the passes of a step follow."""
 
     required: Requirements = NO_REQUIREMENTS
-    reads_outputs: bool = False
+    reads_outputs: bool = False  # the loss can only be computed after the forward pass
 
     @property
     def passes(self) -> float:
@@ -52,9 +47,6 @@ NO_EXTRA_PASSES = ExtraPasses()
 
 def extra_passes_of(regularizers: list[dict[str, Any]]) -> ExtraPasses:
     """Return the passes that the regularizers of a config add.
-
-    Args:
-        regularizers: List of ``class_path`` and ``init_args``, as in a config.
 
     >>> extra_passes_of([{"class_path": "regularizers.ReferenceKL"}]).required.reference
     True

@@ -25,39 +25,24 @@ MAX_LIVE_PARAMETERS = 1_000_000_000
 
 @dataclass(frozen=True)
 class NumberBytes:
-    """Bytes per number in storage, in computing and in the optimizer.
+    """Bytes per number in storage, in computing and in the optimizer."""
 
-    Args:
-        stored: Bytes per parameter, from ``model.lm.dtype``.
-        computed: Bytes per number in a matrix product: 2 under mixed precision.
-        optimizer: Bytes of optimizer state per trainable parameter; see :func:`optimizer_bytes`.
-    """
-
-    stored: int = 4
-    computed: int = 2
-    optimizer: float = 8.0
+    stored: int = 4  # of a parameter, from `model.lm.dtype`
+    computed: int = 2  # of a number in a matrix product; 2 under mixed precision
+    optimizer: float = 8.0  # of a trainable parameter, see `optimizer_bytes`
 
 
 @dataclass(frozen=True)
 class ModelMemory:
-    """Memory of a model in training, in bytes per device.
+    """Memory of a model in training, in bytes per device."""
 
-    Args:
-        parameters: Parameters, whole or sharded.
-        gradients: Gradients that stay from one micro-batch to the next.
-        optimizer: Optimizer state, including DeepSpeed's master copy of the parameters.
-        buffers: Gathered parameters, and gradients that are being sent.
-        host: Memory in host memory instead of on the device.
-    """
-
-    parameters: int
-    gradients: int
-    optimizer: int
-    buffers: int
-    host: int = 0
+    parameters: int  # whole or sharded
+    gradients: int  # those that stay from one micro-batch to the next
+    optimizer: int  # including DeepSpeed's master copy of the parameters
+    buffers: int  # gathered parameters, and gradients that are being sent
+    host: int = 0  # in host memory instead of on the device
 
     def __add__(self, other: "ModelMemory") -> "ModelMemory":
-        """Return the memory of both models together."""
         return ModelMemory(
             *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
         )
@@ -76,15 +61,7 @@ def model_memory(
     tensor_parallel_size: int = 1,
     reference: Sizes | None = None,
 ) -> ModelMemory:
-    """Return the memory that a device needs for a model.
-
-    Args:
-        strategy: Name of a file in ``configs/strategy``.
-        sizes: Parameter counts of the model.
-        world_size: Total number of devices.
-        number_bytes: Bytes per number.
-        tensor_parallel_size: Number of devices that share each block; for ``fsdp2_tp``.
-        reference: Parameter counts of a frozen reference model, if there is one.
+    """Return the memory that a device needs for a model, and for a frozen reference model.
 
     Raises:
         ValueError: If the strategy is unknown, or does not support this number of devices.
@@ -173,10 +150,6 @@ def _live(sizes: Sizes) -> int:
 
 def optimizer_bytes(make: Callable[[Iterable[nn.Parameter]], Any], dtype: torch.dtype) -> float:
     """Take one optimizer step, and return the bytes of its state per parameter.
-
-    Args:
-        make: Function that creates the optimizer of some parameters.
-        dtype: Data type of the parameters.
 
     >>> optimizer_bytes(torch.optim.AdamW, torch.float32)
     8.0

@@ -25,13 +25,7 @@ OFFLOAD = "deepspeed_zero3_offload"
 
 
 class Planner:
-    """Candidates for a workload on one kind of hardware.
-
-    Args:
-        workload: Training to plan.
-        hardware: Machines to run it on.
-        mfu: Share of their peak FLOPS that devices reach while they compute.
-    """
+    """Candidates for a workload on hardware that reaches a share ``mfu`` of its peak FLOPS."""
 
     def __init__(self, workload: Workload, hardware: Hardware, mfu: float) -> None:
         self.workload = workload
@@ -47,9 +41,6 @@ class Planner:
 
     def candidates(self, world_size: int) -> list[Candidate]:
         """Return the best candidate of each strategy, including those that do not fit.
-
-        Args:
-            world_size: Total number of devices.
 
         Raises:
             ValueError: If the devices do not fill their machines.

@@ -9,13 +9,7 @@ from lit_entrodrop.model.hardware import GB
 
 
 def table(candidates: Sequence[Candidate], tokens: float | None, price: float | None) -> Table:
-    """Return a table with one row per candidate.
-
-    Args:
-        candidates: Candidates to show.
-        tokens: Number of tokens of the whole run, if known.
-        price: Price of a device-hour, if known.
-    """
+    """Return a table of candidates; tokens of the run and a price per device-hour add columns."""
     hardware = candidates[0].hardware
     result = Table(
         title=f"Estimated memory per {hardware.name} in GB (of {hardware.memory_gb:g}, "
@@ -44,11 +38,7 @@ def shown(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def recommendation(candidates: Sequence[Candidate]) -> str:
-    """Return sentences that name the best candidate and explain the choice.
-
-    Args:
-        candidates: All candidates, at least one of which fits.
-    """
+    """Return sentences that explain the best of all candidates, at least one of which fits."""
     best = cheapest(candidates)
     assert best is not None, "one fits"
     sentences = [

@@ -12,27 +12,16 @@ from lit_entrodrop.model.sizes import Sizes, sizes_of
 
 @dataclass(frozen=True)
 class Workload:
-    """Training that does not depend on the number of devices.
-
-    Args:
-        lm: Config of the model.
-        batch_size: Maximum number of rows in a micro-batch of one device.
-        global_batch_size: Number of rows in an optimizer step, over all devices.
-        block_size: Number of tokens in a row.
-        precision: Precision of the trainer: a mixed one, or 32-true for weights in half precision.
-        optimizer: Bytes of optimizer state per trainable parameter, including a teacher's average.
-        extra_passes: Passes that the regularizers add to a step.
-        reference: Config of the frozen reference model, if the regularizers require one.
-    """
+    """Part of a training that does not depend on the number of devices."""
 
     lm: LMConfig
-    batch_size: int
-    global_batch_size: int
-    block_size: int
-    precision: str
-    optimizer: float
+    batch_size: int  # maximum number of rows in a micro-batch of one device
+    global_batch_size: int  # rows in an optimizer step, over all devices
+    block_size: int  # tokens in a row
+    precision: str  # a mixed one, or 32-true for weights in half precision
+    optimizer: float  # bytes per trainable parameter, including a teacher's average
     extra_passes: ExtraPasses = NO_EXTRA_PASSES
-    reference: LMConfig | None = None
+    reference: LMConfig | None = None  # config of a frozen reference model
 
     @property
     def number_bytes(self) -> NumberBytes:

@@ -23,12 +23,7 @@ EPILOG = "example: lit-entrodrop verify-resume --config configs/base.yaml --conf
 
 
 def main(words: Sequence[str], program: Program = run_program) -> None:
-    """Run the command; exit with status 1 if the runs differ.
-
-    Args:
-        words: Options of the command and of `fit`.
-        program: Function that runs a command of the program.
-    """
+    """Run the command; exit with status 1 if the runs differ."""
     parser = command_parser(
         "verify-resume",
         DESCRIPTION,

@@ -19,22 +19,16 @@ ABSENT = "nothing"
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference between two runs.
-
-    Args:
-        name: Name of the value that differs.
-        whole: Value in the uninterrupted run; for a tensor, its first element that differs.
-        resumed: Value in the resumed run.
-        extent: Number of elements that differ, and by how much.
+    """Value that differs in two runs; for a tensor, its first element that differs.
 
     >>> print(Difference("a.b", 1, 3, "2 apart"))
     a.b: 1 uninterrupted, 3 resumed; 2 apart
     """
 
     name: str
-    whole: object
+    whole: object  # in the uninterrupted run
     resumed: object
-    extent: str = ""
+    extent: str = ""  # number of elements that differ, and by how much
 
     def __str__(self) -> str:
         extent = f"; {self.extent}" if self.extent else ""
@@ -57,13 +51,7 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
 
     def compare(self, whole: Any, resumed: Any, name: str = "") -> None:
-        """Compare tensors and values, nested to any depth.
-
-        Args:
-            whole: Value of the uninterrupted run.
-            resumed: Value of the resumed run.
-            name: Name of the value.
-        """
+        """Compare tensors and values, nested to any depth."""
         if isinstance(whole, Tensor) and isinstance(resumed, Tensor):
             self.tensors += 1
             self.differences += compare_tensors(whole, resumed, name)
@@ -74,13 +62,7 @@ class Comparison:
             self.differences += compare_values(whole, resumed, name)
 
     def compare_metrics(self, whole: pd.DataFrame, resumed: pd.DataFrame, name: str) -> None:
-        """Compare metrics, except those about time.
-
-        Args:
-            whole: Metrics of the uninterrupted run, one row per step, as `read_metrics` returns.
-            resumed: Metrics of the resumed run.
-            name: Name of the metrics.
-        """
+        """Compare metrics, one row per step, except those about time."""
         self.rows += len(whole)
         for step in whole.index.union(resumed.index):
             row, other = (_row(metrics, step) for metrics in (whole, resumed))

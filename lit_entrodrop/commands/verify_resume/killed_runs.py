@@ -30,13 +30,7 @@ Program = Callable[[Sequence[str], Path], int]
 
 
 class Kill(L.Callback):
-    """Callback that kills all ranks with SIGKILL, once a step is done and logged.
-
-    The run must lead its own process group.
-
-    Args:
-        step: Number of optimizer steps after which the run is killed.
-    """
+    """Callback that kills the process group (all ranks) once an optimizer step is logged."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -48,11 +42,7 @@ class Kill(L.Callback):
 
 
 def run_program(arguments: Sequence[str], log: Path) -> int:
-    """Run a command of the program in its own process group.
-
-    Args:
-        arguments: Arguments of the program.
-        log: Path to the file that receives its output.
+    """Run a command of the program in its own process group, with its output in a log file.
 
     Returns:
         Exit status; negative if a signal ended the process.
@@ -83,9 +73,6 @@ def verify_resume(
         schedule: Steps of the run, and those after which it is killed.
         program: Function that runs a command of the program in its own process group.
 
-    Returns:
-        Numbers of compared items, and the differences, metrics of the earliest steps first.
-
     Raises:
         ValueError: If a run fails; the end of its output is printed to stderr.
     """
@@ -106,12 +93,7 @@ def verify_resume(
 
 
 def compare_runs(whole: Path, resumed: Path) -> Comparison:
-    """Compare the metrics and the last checkpoints of two runs.
-
-    Args:
-        whole: Folder of the uninterrupted run.
-        resumed: Folder of the resumed run.
-    """
+    """Compare the metrics and the last checkpoints of two run folders."""
     comparison = Comparison()
     comparison.compare_metrics(read_metrics(whole), read_metrics(resumed), METRICS)
     last, other = (without_root(read_all(run / LAST), str(run)) for run in (whole, resumed))

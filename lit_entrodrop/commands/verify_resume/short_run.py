@@ -11,9 +11,6 @@ SHORT_VALIDATION = 2  # batches
 class KillSchedule:
     """Steps of two short epochs, and the steps after which the run is killed.
 
-    Args:
-        steps: Number of optimizer steps of the whole run.
-
     Raises:
         ValueError: If they do not make two epochs that end with a checkpoint.
 
@@ -45,12 +42,7 @@ class KillSchedule:
 
 
 def short_config(config: dict[str, Any], schedule: KillSchedule) -> dict[str, Any]:
-    """Return the config of a short run of two epochs.
-
-    Args:
-        config: Config of `fit`, with all defaults.
-        schedule: Steps of the run.
-    """
+    """Return a config of `fit`, with all defaults, changed for a short run of two epochs."""
     trainer = config["trainer"]
     callbacks = trainer["callbacks"] or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
