@@ -127,16 +127,13 @@ class Step:
         own = self.arrangement
         return step_bytes(
             own.strategy,
-            sizes().parameters,
+            sizes(),
             self.devices,
             GPU.devices_per_node,
             tokens * own.tensor,
-            sizes().hidden_size,
-            sizes().layers,
             own.tensor,
             own.replicas(self.devices),
             self.accumulate,
-            sizes().around,
             recomputed=True,
         )
 

@@ -1,6 +1,6 @@
 """Results of checks, and a runner that turns an error within a check into a failed result."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
@@ -60,14 +60,5 @@ def run_check(check: Callable[[Checked], CheckResult], checked: Checked) -> Chec
 
 
 def name_of(check: Callable[..., CheckResult]) -> str:
-    """Return the displayed name of a check.
-
-    >>> name_of(run_check)
-    'run check'
-    """
+    """Return the displayed name of a check."""
     return check.__name__.replace("_", " ").strip()
-
-
-def any_fails(results: Iterable[CheckResult]) -> bool:
-    """Return whether any check failed."""
-    return any(result.status == "fail" for result in results)

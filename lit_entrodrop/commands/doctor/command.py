@@ -22,7 +22,6 @@ from lit_entrodrop.commands.doctor.check import (
     CheckResult,
     Status,
     Theme,
-    any_fails,
     name_of,
     passed,
     run_check,
@@ -56,7 +55,7 @@ def main(words: Sequence[str]) -> None:
     """Run the command; exit with status 1 if a check fails."""
     own, arguments = _parser().parse_known_args(words)
     if own.json is not None:
-        Path(own.json).parent.mkdir(parents=True, exist_ok=True)
+        own.json.parent.mkdir(parents=True, exist_ok=True)
     config = resolved_config(arguments)
     console = console_of(WIDTH)
     found: list[tuple[str, CheckResult]] = []
@@ -78,8 +77,8 @@ def main(words: Sequence[str]) -> None:
             if result.status == status and result.remedy:
                 _show(console, status, f"{result.name} -> {result.remedy}")
     if own.json is not None:
-        Path(own.json).write_text(report(found))
-    if any_fails(results):
+        own.json.write_text(report(found))
+    if any(result.status == "fail" for result in results):
         sys.exit(1)
 
 
@@ -129,7 +128,7 @@ def verdict(results: Sequence[CheckResult]) -> str:
 def report(found: Sequence[tuple[str, CheckResult]]) -> str:
     """Return all results as JSON, for other programs."""
     checks = [{"theme": theme, **asdict(result)} for theme, result in found]
-    status = "fail" if any_fails(result for _, result in found) else "pass"
+    status = "fail" if any(result.status == "fail" for _, result in found) else "pass"
     return json.dumps({"schema": 1, "status": status, "checks": checks}, indent=2)
 
 
@@ -195,6 +194,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="Skip the checks that run the model.")
     parser.add_argument(
-        "--json", metavar="FILE", help="Path to a file to which the results are written as JSON."
+        "--json", type=Path, metavar="FILE", help="Path to a JSON file for the results."
     )
     return parser

@@ -72,9 +72,7 @@ class ConfiguredRun:
     @property
     def train_blocks(self) -> PackedBlocks:
         """Packed blocks of the training split."""
-        blocks = self.blocks("train")
-        assert blocks is not None, "reading the text fails without training blocks"
-        return blocks
+        return self.data.blocks("train")
 
     @cached_property
     def split_documents(self) -> dict[str, list[Document]]:

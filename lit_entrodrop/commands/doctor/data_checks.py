@@ -1,13 +1,11 @@
 """Checks of the text, its tokens and its blocks; none runs the model."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from lit_entrodrop.commands.doctor import near_duplicates as index
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
-from lit_entrodrop.commands.doctor.document_text import first_difference, sample, text_of
-from lit_entrodrop.commands.doctor.duplicate_checks import near_duplicates, train_duplicates
+from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
 from lit_entrodrop.data.splitting import SPLITS
 from lit_entrodrop.data.tokenizing import tokenize_documents
 from lit_entrodrop.model.building import build_hf_config
@@ -18,6 +16,10 @@ MANY_CUT = 0.5  # share of the documents
 MUCH_UNKNOWN = 0.001  # share of the tokens
 FEW_DOCUMENTS = 30
 FAR = 0.5  # relative to the configured share
+MANY_COPIES = 0.01  # share of the documents of a split
+REMOVE_COPIES = (
+    "remove the copies from one of the splits: they make the loss look better than on new text"
+)
 
 
 def tokenizer_round_trip(run: ConfiguredRun) -> CheckResult:
@@ -26,7 +28,7 @@ def tokenizer_round_trip(run: ConfiguredRun) -> CheckResult:
     texts = [text_of(document) for document in sample(run.documents["train"], SAMPLED)]
     ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     decoded = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
-    unknown = share_of(tokenizer.unk_token_id, ids)
+    unknown = sum(row.count(tokenizer.unk_token_id) for row in ids) / max(sum(map(len, ids)), 1)
     found = f"{len(texts):,} documents sampled, {unknown:.2%} of their tokens are unknown"
     if unknown > MUCH_UNKNOWN:
         remedy = "use a tokenizer that covers the characters of the text, e.g. a byte-level one"
@@ -122,14 +124,48 @@ def split_shares(run: ConfiguredRun) -> CheckResult:
     return passed(found)
 
 
-def share_of(token: int | None, ids: Sequence[Sequence[int]]) -> float:
-    """Return the share of one token among all tokens.
+def near_duplicates(run: ConfiguredRun) -> CheckResult:
+    """Look for training documents that are also in validation or test, nearly or exactly."""
+    documents = run.documents
+    held_out = {name: documents[name] for name in ("validation", "test") if name in documents}
+    if not held_out:
+        return passed("there is no split besides training")
+    train = run.train_index
+    statements, copies, worst = [], 0, 0.0
+    for name, split in held_out.items():
+        sampled = sample(split, index.COMPARED)
+        exact = len(set(documents["train"]) & set(split))
+        pairs = train.query(sampled, f"Comparing {name}")
+        near = len({pair.queried for pair in pairs})
+        copies, worst = copies + exact, max(worst, near / len(sampled))
+        statements.append(
+            f"{exact:,} exact and {near:,} near duplicates of training documents among "
+            f"{_count(len(sampled), len(split))} {name} documents"
+        )
+        if pairs:
+            pair = max(pairs, key=lambda each: each.similarity)
+            statements.append(
+                f"e.g. {excerpt(text_of(sampled[pair.queried]))} and "
+                f"{excerpt(text_of(train.documents[pair.indexed]))} ({pair.similarity:.2f})"
+            )
+    if len(train.documents) < len(documents["train"]):
+        compared = _count(len(train.documents), len(documents["train"]))
+        statements.append(f"compared with {compared} training documents")
+    found = "; ".join(statements)
+    if copies or worst >= MANY_COPIES:
+        return failed(found, REMOVE_COPIES)
+    return warned(found, REMOVE_COPIES) if worst else passed(found)
 
-    >>> share_of(0, [[0, 1], [2, 3]])
-    0.25
-    """
-    total = sum(map(len, ids))
-    return sum(row.count(token) for row in ids) / max(total, 1) if token is not None else 0.0
+
+def train_duplicates(run: ConfiguredRun) -> CheckResult:
+    """Count the training documents that repeat an earlier one, nearly or exactly."""
+    train = run.train_index
+    repeated = len({pair.queried for pair in train.query_itself() if pair.indexed < pair.queried})
+    return passed(
+        f"{repeated / len(train.documents):.1%} of "
+        f"{_count(len(train.documents), len(run.documents['train']))} training documents "
+        "nearly repeat another one (for information: repeated text overfits first)"
+    )
 
 
 def shares_of(counts: dict[str, int]) -> dict[str, float]:
@@ -140,6 +176,10 @@ def shares_of(counts: dict[str, int]) -> dict[str, float]:
     """
     total = max(sum(counts.values()), 1)
     return {name: count / total for name, count in counts.items()}
+
+
+def _count(sampled: int, all_: int) -> str:
+    return f"{all_:,}" if sampled == all_ else f"{sampled:,} sampled of {all_:,}"
 
 
 DATA = Theme(

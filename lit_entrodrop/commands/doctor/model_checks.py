@@ -50,8 +50,12 @@ def train_mode(probe: ModelProbe) -> CheckResult:
     """Run steps without regularizers, and check that train mode and dropout are active."""
     modes: dict[str, bool] = {}
     model = probe.causal_lm.hf_model
+
+    def note_mode(name: str, module: nn.Module, _: object) -> None:
+        modes[name] = module.training
+
     hooks = [
-        module.register_forward_pre_hook(partial(_note_mode, modes, name))
+        module.register_forward_pre_hook(partial(note_mode, name))
         for name, module in model.named_modules()
     ]
     try:
@@ -68,7 +72,7 @@ def train_mode(probe: ModelProbe) -> CheckResult:
             f"e.g. {evaluated[0]}",
             "some code calls eval(), which turns dropout off: call train() after it",
         )
-    dropouts = configured_dropout(probe.module.lm) or dropout_settings(model)
+    dropouts = dropout_settings(probe.module.lm, model)
     found = f"all {len(modes):,} modules are in train mode"
     if not dropouts:
         return passed(f"{found}; the model has no dropout of its own")
@@ -135,10 +139,12 @@ def packing_difference(causal_lm: CausalLM, batch: Batch) -> tuple[float, int]:
     Returns:
         Largest difference of a token, in nats, and the number of documents compared.
     """
+    rows = enumerate(batch["document_ids"].tolist())
+    documents = [(row, each) for row, ids in rows for each in sorted(set(ids)) if each >= 0]
     differences = [0.0]
     with eval_mode(causal_lm):
         packed = forward_clean(causal_lm, batch).nll
-        for row, document in _documents(batch["document_ids"])[:DOCUMENTS]:
+        for row, document in documents[:DOCUMENTS]:
             places = batch["document_ids"][row] == document
             alone = {
                 name: batch[name][row][None, places]
@@ -166,14 +172,11 @@ def is_random(probe: ModelProbe, regularizer: Regularizer) -> bool:
     return losses[0] != losses[1]
 
 
-def configured_dropout(lm: LMConfig) -> dict[str, float]:
-    """Return the probabilities above 0 of ``lm.dropout``, by part."""
+def dropout_settings(lm: LMConfig, model: nn.Module) -> dict[str, float]:
+    """Return the dropout probabilities above 0: of ``lm.dropout``, else of the model's config."""
     parts = asdict(lm.dropout) if lm.dropout else {}
-    return {f"lm.dropout.{part}": value for part, value in parts.items() if value}
-
-
-def dropout_settings(model: nn.Module) -> dict[str, float]:
-    """Return the dropout probabilities above 0 of a model, by setting or kind of module."""
+    if configured := {f"lm.dropout.{part}": value for part, value in parts.items() if value}:
+        return configured
     config: Any = getattr(model, "config", None)
     found = {
         name: float(value)
@@ -198,15 +201,6 @@ def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Float
 def in_half(probe: ModelProbe) -> bool:
     """Return whether the model computes in half precision."""
     return str(probe.trainer.precision) in AUTOCAST_DTYPES or probe.module.lm.dtype != "float32"
-
-
-def _documents(document_ids: Tensor) -> list[tuple[int, int]]:
-    rows = enumerate(document_ids.tolist())
-    return [(row, document) for row, ids in rows for document in sorted(set(ids)) if document >= 0]
-
-
-def _note_mode(modes: dict[str, bool], name: str, module: nn.Module, _: object) -> None:
-    modes[name] = module.training
 
 
 MODEL = Theme("model", (train_mode, packed_documents_stay_apart, accumulation, validation_error))

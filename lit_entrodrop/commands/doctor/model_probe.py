@@ -1,7 +1,4 @@
-"""Probe of a model: real training steps on some of its text, without learning from them.
-
-B rows in a batch, T tokens in a row.
-"""
+"""Probe of a model: real training steps on some of its text, without learning from them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,8 +74,7 @@ class ModelProbe:
             passes: Factor of the budget of tokens.
             each_once: Whether to return fewer rows, instead of repeating blocks of a small split.
         """
-        blocks = self.run.blocks(split)
-        assert blocks is not None, "callers ask only for splits of the config"
+        blocks = self.run.data.blocks(split)
         rows, _ = self.shape(passes)
         rows = min(rows, len(blocks)) if each_once else rows
         return self._collate(blocks, spread(len(blocks), rows), passes)
@@ -114,11 +110,8 @@ class ModelProbe:
     ) -> tuple[Tensor, Tensor]:
         """Run a training step under some regularizers instead of the configured ones.
 
-        Args:
-            batch: Batch of any number of rows.
-            regularizers: Regularizers to apply.
-            progress: Share of the training that is done at this step, in [0, 1].
-            micro_batch: Index of the micro-batch, which changes random draws.
+        ``progress`` is the share of the training that is done, in [0, 1], and ``micro_batch`` an
+        index that changes random draws.
 
         Returns:
             Loss summed over tokens, with gradient, and the sum of their weights.
@@ -155,7 +148,7 @@ class ModelProbe:
         Returns:
             Its first elements, at most 20 million, fp32 on the CPU.
         """
-        # Losses in units of T stay within the range of half precision.
+        # Losses divided by the tokens of a row stay within the range of half precision.
         scale = len(batches) * batches[0]["labels"].shape[1]
         self.module.zero_grad()
         weights = 0.0

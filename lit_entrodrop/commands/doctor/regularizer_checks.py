@@ -53,7 +53,7 @@ def drop_rates(probe: RegularizerProbe) -> CheckResult:
     """Compare the share of tokens that are dropped with the share that the settings imply."""
     rates, far = [], []
     for effect in probe.effects:
-        rate = effect.records.metrics.get("drop_rate")
+        rate = effect.metrics.get("drop_rate")
         # Drops in a second pass do not depend on the strength.
         if rate is None or effect.strength is None or (rate > 0 and not effect.changes_inputs):
             continue
@@ -82,7 +82,7 @@ def special_tokens_are_protected(probe: RegularizerProbe) -> CheckResult:
         f"{effect.name} alters {HOOK_TARGETS[hook]} of {count:,} special, padding or unlabelled "
         "tokens"
         for effect in probe.effects
-        for hook, count in effect.records.protected_changes().items()
+        for hook, count in effect.protected_changes().items()
     ]
     if wrong:
         return failed("; ".join(wrong), "alter only step.alterable, and weight only step.valid")

@@ -1,13 +1,16 @@
 """Probe of regularizers: the effect of each one alone in a training step."""
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
-from lit_entrodrop.commands.doctor.hook_records import HookRecords, recording_copy
+from torch import Tensor
+
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe
-from regularizers import Constant, EmbeddingDropout, Regularizer
+from regularizers import Constant, EmbeddingDropout, Regularizer, TokenLoss, TrainingStep
 from regularizers.base import curricula_of
 
 HOOK_TARGETS = {
@@ -16,6 +19,8 @@ HOOK_TARGETS = {
     "on_token_weight": "weights",
     "on_token_loss": "losses",
 }
+# Input, output and step of a call; the step has the logged metrics.
+HookCall = tuple[Any, Any, TrainingStep]
 INPUT_HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight")
 
 
@@ -31,17 +36,31 @@ class RegularizerEffect:
     name: str
     regularizer: Regularizer
     strength: float | None  # None without a curriculum
-    records: HookRecords
+    calls: dict[str, HookCall]
     loss: float
     plain_loss: float
     acts_later: bool | None = None
 
     @property
+    def changed_tokens(self) -> dict[str, Tensor]:
+        """Tokens that each hook has changed, ``[B, T]`` bool, by hook."""
+        found = {}
+        for hook, (before, after, _) in self.calls.items():
+            if hook == "on_loss":
+                continue
+            if isinstance(after, TokenLoss):
+                found[hook] = (before.loss != after.loss) | (before.weight != after.weight)
+            else:
+                changed = before != after
+                found[hook] = changed if changed.dim() == 2 else changed.any(-1)
+        return found
+
+    @property
     def changes(self) -> list[str]:
         """What it changes, with the share of the tokens."""
         shares = []
-        for hook, changed in self.records.changes.items():
-            real = self.records.calls[hook][2].document_ids >= 0
+        for hook, changed in self.changed_tokens.items():
+            real = self.calls[hook][2].document_ids >= 0
             if changed.any():
                 shares.append(f"{changed.sum() / real.sum():.1%} of {HOOK_TARGETS[hook]}")
         return shares
@@ -49,13 +68,37 @@ class RegularizerEffect:
     @property
     def changes_inputs(self) -> bool:
         """Whether it changes anything before the forward pass."""
-        changed = self.records.changes.items()
+        changed = self.changed_tokens.items()
         return any(bool(tokens.any()) for hook, tokens in changed if hook in INPUT_HOOKS)
 
     @property
     def changes_loss(self) -> bool:
         """Whether it changes the loss of the step."""
         return differ(self.loss, self.plain_loss)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics that the regularizer has logged."""
+        logged = (step.metrics.items() for _, _, step in self.calls.values())
+        return {name: value.item() for items in logged for name, value in items}
+
+    def protected_changes(self) -> dict[str, int]:
+        """Count the tokens that a hook altered or weighted although they are protected, by hook.
+
+        Ids and embeddings of special tokens and padding are protected; tokens outside of the loss
+        must have weight 0.
+        """
+        found = {}
+        for hook, changed in self.changed_tokens.items():
+            _, after, step = self.calls[hook]
+            if hook in ("on_input_ids", "on_embeddings"):
+                wrong = changed & ~step.alterable
+            else:
+                weight = after.weight if isinstance(after, TokenLoss) else after
+                wrong = (weight != 0) & ~step.valid
+            if count := int(wrong.sum()):
+                found[hook] = count
+        return found
 
     def describe(self) -> str:
         """Return its effect in one line."""
@@ -82,10 +125,10 @@ class RegularizerProbe:
             if value == 0:
                 continue
             strongest = at_strongest(regularizer, progress)
-            recorded, records = recording_copy(strongest)
+            recorded, calls = recording_copy(strongest)
             plain = model.mean_loss(model.batch, [], progress)
             loss = model.mean_loss(model.batch, [recorded], progress)
-            effect = RegularizerEffect(name, regularizer, value, records, loss, plain)
+            effect = RegularizerEffect(name, regularizer, value, calls, loss, plain)
             if not effect.changes and not effect.changes_loss:
                 effect = replace(effect, acts_later=self._acts_later(strongest, progress))
             found.append(effect)
@@ -135,3 +178,20 @@ def at_strongest(regularizer: Regularizer, progress: float) -> Regularizer:
         delattr(copied, name)
         setattr(copied, name, Constant(curriculum.at_most(progress)))
     return copied
+
+
+def recording_copy(regularizer: Regularizer) -> tuple[Regularizer, dict[str, HookCall]]:
+    """Return a copy of a regularizer that records the first call of each hook, and the calls."""
+    copied, calls = deepcopy(regularizer), dict[str, HookCall]()
+
+    def record(hook: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        returned = method(*arguments)
+        before, after = (
+            each.detach() if isinstance(each, Tensor) else each for each in (arguments[0], returned)
+        )
+        calls.setdefault(hook, (before, after, arguments[-1]))
+        return returned
+
+    for hook in (*HOOK_TARGETS, "on_loss"):
+        setattr(copied, hook, partial(record, hook, getattr(copied, hook)))
+    return copied, calls

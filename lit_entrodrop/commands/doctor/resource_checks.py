@@ -13,8 +13,7 @@ from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.plan.activations import dry_run
 from lit_entrodrop.commands.plan.candidates import MARGIN
 from lit_entrodrop.commands.plan.config_conversion import data_parallel_size
-from lit_entrodrop.commands.plan.model_memory import ModelMemory, model_memory
-from lit_entrodrop.commands.plan.strategies import STRATEGIES
+from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory, model_memory
 from lit_entrodrop.data.packed_splits import EVALUATED
 from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore

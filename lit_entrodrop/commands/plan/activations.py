@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from lit_entrodrop.commands.plan.extra_passes import NO_EXTRA_PASSES, ExtraPasses
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.causal_lm import CausalLM
-from lit_entrodrop.model.clean_pass import Batch
+from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.model.head.torch_kernel import sized_for
 
@@ -69,8 +69,7 @@ def dry_run(
         batch_size: Number of rows in a micro-batch of a device, B.
         block_size: Number of tokens in a row, T.
         precision: Precision, as in ``trainer.precision``.
-        on_gpu: Whether the head uses the chunk sizes of a GPU, and attention dropout takes no
-            memory, as on a GPU.
+        on_gpu: Whether head chunks have the sizes of a GPU, and attention dropout is free.
         extra_passes: Passes that the regularizers add.
 
     Raises:
@@ -130,7 +129,8 @@ def measure_step(
 
 
 def _loss(causal_lm: CausalLM, batch: Batch, extra_passes: ExtraPasses) -> Tensor:
-    extra_passes.before(causal_lm, batch)
+    if extra_passes.required.entropy == "online":
+        score_clean(causal_lm, batch)
     token_weight = torch.ones(batch["labels"].shape)
     outputs = causal_lm(
         batch["input_ids"],

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
-from lit_entrodrop.commands.plan.model_memory import ModelMemory
-from lit_entrodrop.commands.plan.speed import Speed
-from lit_entrodrop.commands.plan.strategies import STRATEGIES
+from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory
 from lit_entrodrop.model.hardware import GB, Hardware
 
 MARGIN = 0.1  # share of each memory that stays free
+DAY = 24 * 60 * 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Candidate(TrainingSetup):
     memory: ModelMemory
     activations: int  # bytes of a step beyond the model
     head: int  # part of `activations` that the loss head takes
-    speed: Speed
+    step_seconds: float  # duration of an optimizer step
+    tokens_per_step: int  # over all devices
     hardware: Hardware
 
     @property
@@ -69,7 +70,20 @@ class Candidate(TrainingSetup):
     @property
     def device_seconds(self) -> float:
         """Cost of a step: its seconds times the number of devices."""
-        return self.speed.step_seconds * self.world_size
+        return self.step_seconds * self.world_size
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens per second of all devices together."""
+        return self.tokens_per_step / self.step_seconds
+
+    def days(self, tokens: float) -> float:
+        """Return the duration of training on a number of tokens, in days."""
+        return ceil(tokens / self.tokens_per_step) * self.step_seconds / DAY
+
+    def cost(self, tokens: float, price_per_hour: float) -> float:
+        """Return the price of training on a number of tokens, given the price of a device-hour."""
+        return self.days(tokens) * 24 * self.world_size * price_per_hour
 
 
 def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -35,8 +35,7 @@ def main(words: Sequence[str]) -> None:
         ValueError: If an option is invalid, or nothing fits.
     """
     own, arguments = _parser().parse_known_args(words)
-    output = None if own.output is None else Path(own.output)
-    _check(own, output)
+    _check(own)
     hardware = find_hardware(own.hardware)
     config = resolved_config(arguments)
     workload = workload_of(config)
@@ -62,11 +61,11 @@ def main(words: Sequence[str]) -> None:
     if best is None:
         raise ValueError(nothing_fits(found))
     console.print(recommendation(found))
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("x") as file:
+    if own.output is not None:
+        own.output.parent.mkdir(parents=True, exist_ok=True)
+        with own.output.open("x") as file:
             file.write(config_text(best, workload))
-        console.print(f"config: {output}")
+        console.print(f"config: {own.output}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,18 +109,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--output",
+        type=Path,
         metavar="FILE",
         help="Path to a new YAML file for the recommended setup, to pass as the last --config.",
     )
     return parser
 
 
-def _check(own: argparse.Namespace, output: Path | None) -> None:
+def _check(own: argparse.Namespace) -> None:
     if not 0 < own.mfu <= 1:
         raise ValueError(f"mfu: expected a share above 0 and up to 1, got {own.mfu}: 0.4 is usual")
     for name in ("corpus_tokens", "price_per_hour"):
         value = getattr(own, name)
         if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"{name}: expected a finite number above 0, got {value}: correct it")
-    if output is not None and output.exists():
-        raise ValueError(f"output: expected a new file, but {output} exists: choose another name")
+    if own.output is not None and own.output.exists():
+        raise ValueError(
+            f"output: expected a new file, but {own.output} exists: choose another name"
+        )

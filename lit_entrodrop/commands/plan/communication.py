@@ -8,7 +8,8 @@ of the traffic out of the node, and the rest to its neighbour.
 
 from dataclasses import dataclass
 
-from lit_entrodrop.commands.plan.strategies import check_known
+from lit_entrodrop.commands.plan.model_memory import check_known
+from lit_entrodrop.model.sizes import Sizes
 from lit_entrodrop.runtime.setting_checks import check_at_least
 
 # All-reduces of a block's activations under tensor parallelism. Forward: outputs of attention and
@@ -38,7 +39,11 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Ring:
-    """Ring of ``size`` devices that run a collective; neighbours are ``stride`` ranks apart."""
+    """Ring of ``size`` devices that run a collective; neighbours are ``stride`` ranks apart.
+
+    >>> Ring(size=8, stride=1, devices_per_node=8).gather(800)
+    Traffic(intra_node=700.0, inter_node=0.0)
+    """
 
     size: int
     stride: int
@@ -58,16 +63,13 @@ class Ring:
 
 def step_bytes(
     strategy: str,
-    parameters: int,
+    sizes: Sizes,
     world_size: int,
     devices_per_node: int,
     tokens_per_device: int,
-    hidden_size: int,
-    layers: int,
     tensor_parallel_size: int = 1,
     replicas: int = 1,
     accumulate: int = 1,
-    parameters_around: int = 0,
     parameter_bytes: int = 2,
     gradient_bytes: int = 4,
     recomputed: bool = False,
@@ -75,43 +77,31 @@ def step_bytes(
     """Return the bytes that a device sends in an optimizer step of full fine-tuning.
 
     DeepSpeed's ZeRO-3 counts as if it kept no gathered parameters between forward and backward. By
-    default it keeps up to 1e9, and so sends less for small models.
+    default it keeps up to 1e9, and so sends less for small models. ``fsdp2`` keeps parameters
+    outside of the blocks gathered.
 
     Args:
         strategy: Name of a file in ``configs/strategy``.
-        parameters: Number of parameters.
+        sizes: Parameter counts of the model.
         world_size: Total number of devices.
         devices_per_node: Number of devices in a node.
         tokens_per_device: Number of tokens in a micro-batch of a device, or of a tensor-parallel
             group, which shares one.
-        hidden_size: Hidden size of the model.
-        layers: Number of transformer blocks.
         tensor_parallel_size: Number of devices that share each block; for ``fsdp2_tp``.
         replicas: Number of sharded copies of the model; for ``fsdp2`` and ``fsdp2_tp``.
         accumulate: Number of micro-batches in a step.
-        parameters_around: Number of parameters outside of the blocks, such as embedding and head;
-            ``fsdp2`` keeps them gathered between forward and backward.
-        parameter_bytes: Bytes per parameter in the forward pass: 2 for ``bf16-mixed``, 4 for
-            ``32-true``.
-        gradient_bytes: Bytes per element of a gradient: 4 for both.
+        parameter_bytes: Bytes per parameter in the forward pass: 4 for ``32-true``.
+        gradient_bytes: Bytes per element of a gradient.
         recomputed: Whether activation checkpointing is on.
-
-    Returns:
-        Bytes within the node, and to other nodes.
 
     Raises:
         ValueError: If the strategy is unknown, or does not support this number of devices.
-
-    >>> sent = step_bytes("ddp", 1_000_000, 8, 8, 4096, 1024, 12)
-    >>> sent.intra_node, sent.inter_node
-    (7000000.0, 0.0)
     """
-    check_at_least(1, parameters=parameters, world_size=world_size, accumulate=accumulate)
+    check_at_least(1, world_size=world_size, accumulate=accumulate, replicas=replicas)
     check_at_least(1, devices_per_node=devices_per_node, tensor_parallel_size=tensor_parallel_size)
-    check_at_least(1, replicas=replicas)
     _check(strategy, world_size, tensor_parallel_size, replicas)
     everyone = Ring(world_size, 1, devices_per_node)
-    weights, gradients = parameters * parameter_bytes, parameters * gradient_bytes
+    weights, gradients = sizes.parameters * parameter_bytes, sizes.parameters * gradient_bytes
     if strategy == "ddp":
         return everyone.all_reduce(gradients)
     if strategy == "deepspeed_zero2":
@@ -123,25 +113,25 @@ def step_bytes(
     copies = Ring(replicas, shards * tensor_parallel_size, devices_per_node)
     group = Ring(tensor_parallel_size, 1, devices_per_node)
 
-    share = (parameters - parameters_around) / tensor_parallel_size
+    share = (sizes.parameters - sizes.around) / tensor_parallel_size
     gathers_around = 2 if strategy.startswith("deepspeed") else 1
     micro_batch = (
         sharing.gather(share * parameter_bytes) * 2
         + sharing.gather(share * gradient_bytes)
-        + around.gather(parameters_around * parameter_bytes) * gathers_around
-        + around.gather(parameters_around * gradient_bytes)
+        + around.gather(sizes.around * parameter_bytes) * gathers_around
+        + around.gather(sizes.around * gradient_bytes)
         + copies.all_reduce(gradients / around.size)
-        + group_sums(tokens_per_device, hidden_size, layers, group, parameter_bytes, recomputed)
+        + group_sums(tokens_per_device, sizes, group, parameter_bytes, recomputed)
     )
     return micro_batch * accumulate
 
 
 def group_sums(
-    tokens: int, hidden_size: int, layers: int, group: Ring, number_bytes: int, recomputed: bool
+    tokens: int, sizes: Sizes, group: Ring, number_bytes: int, recomputed: bool
 ) -> Traffic:
     """Return the all-reduces of tensor parallelism in a micro-batch, which block the next layer."""
     per_block = FORWARD_REDUCES + BACKWARD_REDUCES + RECOMPUTED_REDUCES * recomputed
-    return group.all_reduce(tokens * hidden_size * number_bytes) * layers * per_block
+    return group.all_reduce(tokens * sizes.hidden_size * number_bytes) * sizes.layers * per_block
 
 
 def _check(strategy: str, world_size: int, tensor_parallel_size: int, replicas: int) -> None:

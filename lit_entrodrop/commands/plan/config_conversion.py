@@ -1,7 +1,7 @@
 """Conversion of a run's config into a workload, and of a candidate into a config."""
 
-import importlib
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -24,14 +24,16 @@ def workload_of(config: dict[str, Any]) -> Workload:
     extra = extra_passes_of(config["model"]["regularizers"])
     per_step = data["batch_size"] * trainer["accumulate_grad_batches"]
     average = FP32 if extra.required.teacher is not None else 0
-    reference = config["model"]["reference"]
+    reference, optimizer = config["model"]["reference"], config["model"]["optimizer"]
+    settings = optimizer.get("init_args") or {}
+    make_optimizer = partial(resolve_name(optimizer["class_path"]), **settings)
     return Workload(
         lm=lm,
         batch_size=data["batch_size"],
         global_batch_size=per_step * data_parallel_size(trainer),
         block_size=data["block_size"],
         precision=planned_precision(str(trainer["precision"]), lm.dtype),
-        optimizer=_optimizer_bytes(config["model"]["optimizer"], lm.dtype) + average,
+        optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype)) + average,
         extra_passes=extra,
         reference=frozen_config(lm, reference) if extra.required.reference else None,
     )
@@ -108,10 +110,3 @@ def config_text(candidate: Candidate, workload: Workload) -> str:
         f"# Pass it as the last --config of `fit`.\n"
         f"{settings}"
     )
-
-
-def _optimizer_bytes(optimizer: dict[str, Any], dtype: str) -> float:
-    module, _, name = optimizer["class_path"].rpartition(".")
-    make = getattr(importlib.import_module(module), name)
-    settings = optimizer.get("init_args") or {}
-    return optimizer_bytes(partial(make, **settings), getattr(torch, dtype))

@@ -27,11 +27,6 @@ class ExtraPasses:
         """
         return 1.0 + self.required.second_forward + self.required.frozen_passes / 2
 
-    def before(self, causal_lm: CausalLM, batch: Batch) -> None:
-        """Run the passes that come before the one with gradient."""
-        if self.required.entropy == "online":
-            score_clean(causal_lm, batch)
-
     def after(self, causal_lm: CausalLM, batch: Batch) -> Iterator[Outputs]:
         """Run the passes with which a loss compares; the model replaces reference and teacher."""
         if self.required.reference:

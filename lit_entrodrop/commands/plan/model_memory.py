@@ -13,10 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from lit_entrodrop.commands.plan.strategies import check_known
 from lit_entrodrop.model.sizes import Sizes
 from lit_entrodrop.runtime.setting_checks import check_at_least
 
+# Names in `configs/strategy`, in order of rising demands on machine and user.
+STRATEGIES = (
+    "ddp",
+    "fsdp2",
+    "deepspeed_zero2",
+    "deepspeed_zero3",
+    "fsdp2_tp",
+    "deepspeed_zero3_offload",
+)
 FP32 = 4  # bytes
 # Defaults of DeepSpeed, in elements: size of a reduction, and limit of gathered parameters.
 REDUCE_BUCKET = 500_000_000
@@ -51,6 +59,12 @@ class ModelMemory:
     def device(self) -> int:
         """Total memory on the device, in bytes."""
         return self.parameters + self.gradients + self.optimizer + self.buffers
+
+
+def check_known(strategy: str) -> None:
+    """Raise an error if a strategy cannot be estimated."""
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}")
 
 
 def model_memory(

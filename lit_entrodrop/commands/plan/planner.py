@@ -2,23 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 
 from lit_entrodrop.commands.plan.activations import DryRun, dry_run
 from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, TrainingSetup
 from lit_entrodrop.commands.plan.communication import Ring, Traffic, group_sums, step_bytes
-from lit_entrodrop.commands.plan.model_memory import ModelMemory, model_memory
-from lit_entrodrop.commands.plan.speed import (
-    Speed,
-    compute_seconds,
-    exposed_seconds,
-    offload_seconds,
-)
-from lit_entrodrop.commands.plan.strategies import STRATEGIES
+from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory, model_memory
+from lit_entrodrop.commands.plan.speed import compute_seconds, exposed_seconds, offload_seconds
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.hardware import GB, Hardware
-from lit_entrodrop.model.sizes import Sizes, sizes_of
+from lit_entrodrop.model.sizes import sizes_of
 from lit_entrodrop.training.strategies.tensor_parallel import check_plan
 
 OFFLOAD = "deepspeed_zero3_offload"
@@ -32,12 +25,8 @@ class Planner:
         self.hardware = hardware
         self.mfu = mfu
         self._causal_lm = build_on_meta(replace(workload.lm, compile=False))
+        self.sizes = sizes_of(self._causal_lm)
         self._dry_runs: dict[tuple[str, int, bool], DryRun] = {}
-
-    @cached_property
-    def sizes(self) -> Sizes:
-        """Parameter counts of the model."""
-        return sizes_of(self._causal_lm)
 
     def candidates(self, world_size: int) -> list[Candidate]:
         """Return the best candidate of each strategy, including those that do not fit.
@@ -130,13 +119,13 @@ class Planner:
             seconds += offload_seconds(
                 self.sizes, setup.world_size, setup.accumulate, workload.optimizer, hardware
             )
-        tokens_per_step = workload.global_batch_size * workload.block_size
         return Candidate(
             **vars(setup),
             memory=self._model_memory(setup),
             activations=run.activation_bytes,
             head=run.head_bytes,
-            speed=Speed(seconds, tokens_per_step, setup.world_size),
+            step_seconds=seconds,
+            tokens_per_step=workload.global_batch_size * workload.block_size,
             hardware=hardware,
         )
 
@@ -157,15 +146,12 @@ class Planner:
         def sent(gradient_bytes: int) -> Traffic:
             return step_bytes(
                 setup.strategy,
-                sizes.parameters,
+                sizes,
                 setup.world_size,
                 self.hardware.devices_per_node,
                 setup.batch_size * self.workload.block_size,
-                sizes.hidden_size,
-                sizes.layers,
                 tensor_parallel_size=setup.tensor_parallel_size,
                 accumulate=setup.accumulate,
-                parameters_around=sizes.around,
                 parameter_bytes=number_bytes.computed,
                 gradient_bytes=gradient_bytes,
                 recomputed=setup.activation_checkpointing,
@@ -182,8 +168,7 @@ class Planner:
         """Return the part of the traffic that the next layer waits for."""
         per_pass = group_sums(
             setup.batch_size * self.workload.block_size,
-            self.sizes.hidden_size,
-            self.sizes.layers,
+            self.sizes,
             Ring(setup.tensor_parallel_size, 1, self.hardware.devices_per_node),
             self.workload.number_bytes.computed,
             setup.activation_checkpointing,

@@ -54,9 +54,9 @@ def recommendation(candidates: Sequence[Candidate]) -> str:
     fewer = [each for each in candidates if each.world_size < best.world_size]
     if fewer and not any(each.fits for each in fewer):
         sentences.append("No strategy fits on any smaller number of devices considered.")
-    fastest = min((o for o in candidates if o.fits), key=lambda each: each.speed.step_seconds)
+    fastest = min((o for o in candidates if o.fits), key=lambda each: each.step_seconds)
     if fastest.world_size > best.world_size:
-        times = best.speed.step_seconds / fastest.speed.step_seconds
+        times = best.step_seconds / fastest.step_seconds
         sentences.append(
             f"The fastest is {fastest.name} on {_devices(fastest)}, {times:.1f} times as fast."
         )
@@ -115,11 +115,11 @@ def _cells(candidate: Candidate, tokens: float | None, price: float | None) -> l
         f"{candidate.device_gb:.1f}",
         f"{candidate.host_gb:.0f}" if memory.host else "–",
         "yes" if candidate.fits else "no",
-        f"{candidate.speed.tokens_per_device:,.0f}",
-        f"{candidate.speed.tokens_per_second:,.0f}",
+        f"{candidate.tokens_per_second / candidate.world_size:,.0f}",
+        f"{candidate.tokens_per_second:,.0f}",
     ]
     if tokens is not None:
-        cells.append(f"{candidate.speed.days(tokens):.2g}")
+        cells.append(f"{candidate.days(tokens):.2g}")
         if price is not None:
-            cells.append(f"{candidate.speed.cost(tokens, price):,.0f}")
+            cells.append(f"{candidate.cost(tokens, price):,.0f}")
     return cells

@@ -1,7 +1,4 @@
-"""Training speed and cost, estimated from FLOPS and bytes sent."""
-
-from dataclasses import dataclass
-from math import ceil
+"""Duration of a training step, estimated from FLOPS and bytes sent."""
 
 from lit_entrodrop.commands.plan.communication import Traffic
 from lit_entrodrop.model.hardware import Hardware
@@ -13,71 +10,22 @@ OVERLAP = 0.8
 # Bytes per second at which the optimizer of one machine reads and writes host memory: a share of
 # the 200 to 300 GB/s of a socket, as other processes use it too.
 HOST_MEMORY_BANDWIDTH = 100e9
-DAY = 24 * 60 * 60  # seconds
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Training speed of a run.
-
-    Args:
-        step_seconds: Duration of an optimizer step, in seconds.
-        tokens_per_step: Number of tokens in a step, over all devices.
-        world_size: Total number of devices.
-    """
-
-    step_seconds: float
-    tokens_per_step: int
-    world_size: int
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens per second of all devices together."""
-        return self.tokens_per_step / self.step_seconds
-
-    @property
-    def tokens_per_device(self) -> float:
-        """Tokens per second of each device."""
-        return self.tokens_per_second / self.world_size
-
-    def steps(self, tokens: float) -> int:
-        """Return the number of optimizer steps for a number of tokens."""
-        return ceil(tokens / self.tokens_per_step)
-
-    def days(self, tokens: float) -> float:
-        """Return the duration of training on a number of tokens, in days.
-
-        >>> Speed(step_seconds=1.0, tokens_per_step=1000, world_size=2).days(86_400_000)
-        1.0
-        """
-        return self.steps(tokens) * self.step_seconds / DAY
-
-    def cost(self, tokens: float, price_per_hour: float) -> float:
-        """Return the price of training on a number of tokens, given the price of a device-hour."""
-        return self.days(tokens) * 24 * self.world_size * price_per_hour
 
 
 def compute_seconds(
     flops_per_token: float, tokens_per_device: float, mfu: float, hardware: Hardware
 ) -> float:
-    """Return the time that a device computes in a step, in seconds.
-
-    Args:
-        flops_per_token: Floating-point operations of forward and backward pass.
-        tokens_per_device: Number of tokens in a step of each device.
-        mfu: Share of the peak FLOPS that the device reaches.
-        hardware: Machine of the device.
-    """
+    """Return the seconds of a step in which a device computes at a share ``mfu`` of its peak."""
     return flops_per_token * tokens_per_device / (mfu * hardware.peak_flops)
 
 
 def exposed_seconds(sent: Traffic, blocking: Traffic, compute: float, hardware: Hardware) -> float:
-    """Return the time of communication that does not overlap with computing, in seconds.
+    """Return the seconds of a step's communication that do not overlap with computing.
 
     Args:
         sent: Traffic of a step.
         blocking: Part of it that the next layer waits for: all-reduces of tensor parallelism.
-        compute: Time that the device computes in a step, in seconds.
+        compute: Seconds in which the device computes.
         hardware: Machine of the device.
     """
     waiting = sending_seconds(blocking, hardware)
@@ -98,13 +46,7 @@ def offload_seconds(
 
     A device reads its shard for each pass of a micro-batch and sends gradients back in fp32. The
     optimizer then reads and writes master weights and states, and reads gradients.
-
-    Args:
-        sizes: Parameter counts of the model.
-        world_size: Total number of devices.
-        accumulate: Number of micro-batches in a step.
-        optimizer_bytes: Bytes of optimizer state per trainable parameter.
-        hardware: Machine of the devices.
+    ``optimizer_bytes`` counts its state per trainable parameter.
     """
     shard, trained = sizes.parameters / world_size, sizes.trainable / world_size
     moved = accumulate * (2 * 2 * shard + 4 * trained) + 2 * trained

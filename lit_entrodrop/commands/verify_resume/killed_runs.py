@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,62 +83,47 @@ def verify_resume(
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         print(f"{schedule.steps} steps in epochs of {schedule.per_epoch}, in {folder}")
         whole, resumed = folder / "uninterrupted", folder / "resumed"
-        phases = _Phases(folder / "config.yaml", program)
-        phases.fit("1/4 uninterrupted", whole)
-        _require_steps(whole, schedule)
-        phases.fit("2/4 from the start", resumed, kill=schedule.kills[0])
-        phases.fit("3/4 resumed", resumed, kill=schedule.kills[1])
-        phases.fit("4/4 resumed", resumed)
-        return compare_runs(whole, resumed)
-
-
-def compare_runs(whole: Path, resumed: Path) -> Comparison:
-    """Compare the metrics and the last checkpoints of two run folders."""
-    comparison = Comparison()
-    comparison.compare_metrics(read_metrics(whole), read_metrics(resumed), METRICS)
-    last, other = (without_root(read_all(run / LAST), str(run)) for run in (whole, resumed))
-    comparison.compare(last, other, LAST.name)
-    return comparison
-
-
-def _require_steps(run: Path, schedule: KillSchedule) -> None:
-    if (steps := read_metrics(run).index[-1]) != schedule.steps:
-        raise ValueError(
-            f"data: expected two epochs of {schedule.per_epoch} steps, got {steps} steps in total: "
-            "provide more text, or lower data.batch_size or trainer.accumulate_grad_batches"
-        )
-
-
-@dataclass(frozen=True)
-class _Phases:
-    """Starts of `fit` with one config, each in a process of its own."""
-
-    config: Path
-    program: Program
-
-    def fit(self, title: str, folder: Path, kill: int | None = None) -> None:
-        """Start or resume the run in a folder, until its end or until a kill after a step."""
-        arguments = ["fit", "--config", str(self.config), "--trainer.default_root_dir", str(folder)]
-        if folder.exists():
-            last = _last(folder)
-            title += f" from step {last['global_step']} of epoch {last['epoch'] + 1}"
-            arguments += ["--ckpt_path", "last"]
-        if kill:
-            title += f", killed after step {kill}"
-            class_path = f"{Kill.__module__}.{Kill.__qualname__}"
-            arguments += [f"--trainer.callbacks+={class_path}", f"--trainer.callbacks.step={kill}"]
-        print(f"{title} … ", end="", flush=True)
-        start, log = time.monotonic(), self.config.with_name("log.txt")
-        status = self.program(arguments, log)
-        print(f"{time.monotonic() - start:.1f} s", flush=True)
-        if not _ended_as_planned(status, kill, folder):
-            lines = log.read_text(errors="replace").splitlines()
-            print(*lines[-LOG_LINES:], sep="\n", file=sys.stderr, flush=True)
-            aim = f"save step {kill - 1} and be killed after step {kill}" if kill else "succeed"
+        fit = partial(_fit, folder / "config.yaml", program)
+        fit("1/4 uninterrupted", whole)
+        if (steps := read_metrics(whole).index[-1]) != schedule.steps:
             raise ValueError(
-                f"verify-resume: {title}: expected `fit` to {aim}, but it ended with status "
-                f"{status}: see its output above"
+                f"data: expected two epochs of {schedule.per_epoch} steps, got {steps} steps in "
+                "total: provide more text, or lower data.batch_size or "
+                "trainer.accumulate_grad_batches"
             )
+        fit("2/4 from the start", resumed, kill=schedule.kills[0])
+        fit("3/4 resumed", resumed, kill=schedule.kills[1])
+        fit("4/4 resumed", resumed)
+        comparison = Comparison()
+        comparison.compare_metrics(read_metrics(whole), read_metrics(resumed), METRICS)
+        last, other = (without_root(read_all(run / LAST), str(run)) for run in (whole, resumed))
+        comparison.compare(last, other, LAST.name)
+        return comparison
+
+
+def _fit(config: Path, program: Program, title: str, folder: Path, kill: int | None = None) -> None:
+    """Start or resume the run in a folder, until its end or until a kill after a step."""
+    arguments = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
+    if folder.exists():
+        last = read_checkpoint(folder / LAST)
+        title += f" from step {last['global_step']} of epoch {last['epoch'] + 1}"
+        arguments += ["--ckpt_path", "last"]
+    if kill:
+        title += f", killed after step {kill}"
+        class_path = f"{Kill.__module__}.{Kill.__qualname__}"
+        arguments += [f"--trainer.callbacks+={class_path}", f"--trainer.callbacks.step={kill}"]
+    print(f"{title} … ", end="", flush=True)
+    start, log = time.monotonic(), config.with_name("log.txt")
+    status = program(arguments, log)
+    print(f"{time.monotonic() - start:.1f} s", flush=True)
+    if not _ended_as_planned(status, kill, folder):
+        lines = log.read_text(errors="replace").splitlines()
+        print(*lines[-LOG_LINES:], sep="\n", file=sys.stderr, flush=True)
+        aim = f"save step {kill - 1} and be killed after step {kill}" if kill else "succeed"
+        raise ValueError(
+            f"verify-resume: {title}: expected `fit` to {aim}, but it ended with status "
+            f"{status}: see its output above"
+        )
 
 
 def _ended_as_planned(status: int, kill: int | None, folder: Path) -> bool:
@@ -148,9 +133,5 @@ def _ended_as_planned(status: int, kill: int | None, folder: Path) -> bool:
     return (
         status == -signal.SIGKILL
         and (folder / LAST).exists()
-        and _last(folder)["global_step"] == kill - 1
+        and read_checkpoint(folder / LAST)["global_step"] == kill - 1
     )
-
-
-def _last(folder: Path) -> dict[str, Any]:
-    return read_checkpoint(folder / LAST)

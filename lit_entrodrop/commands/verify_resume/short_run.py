@@ -65,11 +65,10 @@ def short_config(config: dict[str, Any], schedule: KillSchedule) -> dict[str, An
         "enable_progress_bar": False,
         "callbacks": [*map(_without_dirpath, callbacks)],
     }
-    checkpoints = {**config["checkpoints"], "every_n_train_steps": SAVE_EVERY}
     return {
         **config,
         "trainer": {**trainer, **own},
-        "checkpoints": checkpoints,
+        "checkpoints": {**config["checkpoints"], "every_n_train_steps": SAVE_EVERY},
         "ckpt_path": None,
     }
 

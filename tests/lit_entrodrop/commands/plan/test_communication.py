@@ -1,16 +1,19 @@
 """Bytes that ranks send: computed, against collectives counted in real steps."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 import tests.helpers.deepspeed_cpu  # noqa: F401  as early as may be, so that ranks fork with it
 from lit_entrodrop.commands.plan.communication import Ring, Traffic, step_bytes
 from lit_entrodrop.model.building import build_on_meta
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.sizes import sizes_of
 from tests.helpers.runs import fit
 from tests.helpers.tiny import Tiny, texts, write_corpus
 
+SIZES = sizes_of(build_on_meta(LMConfig()))
 BLOCK, BATCH = 16, 4
 STRATEGY = "--trainer.strategy.class_path"
 FSDP2 = f"{STRATEGY}=lit_entrodrop.training.strategies.FSDP2Strategy"
@@ -74,13 +77,10 @@ def test_ranks_send_what_is_computed(
     sizes = sizes_of(build_on_meta(tiny.lm(config_overrides=overrides)))
     expected = step_bytes(
         strategy,
-        sizes.parameters,
+        sizes,
         ranks,
         8,
         BLOCK * BATCH,
-        sizes.hidden_size,
-        sizes.layers,
-        parameters_around=sizes.around,
         **settings,
     )
     # Shards are padded, and sums for the losses are sent too.
@@ -99,7 +99,8 @@ def test_a_node_sends_out_as_little_as_rings_can() -> None:
 
 def test_replicas_of_a_node_spare_the_network() -> None:
     def sent(**settings: int) -> Traffic:
-        return step_bytes("fsdp2", 8_000_000_000, 64, 8, 4096, 4096, 32, **settings)
+        sizes = replace(SIZES, parameters=8_000_000_000, around=0)
+        return step_bytes("fsdp2", sizes, 64, 8, 4096, **settings)
 
     whole, copies = sent(), sent(replicas=8)
     assert copies.inter_node == pytest.approx(7 / 8 * 8e9)  # 2 * 7/8 of an eighth in fp32
@@ -121,4 +122,4 @@ def test_impossible_setups_are_rejected(
     strategy: str, settings: dict[str, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        step_bytes(strategy, 1000, 8, 8, 64, 16, 2, **settings)
+        step_bytes(strategy, SIZES, 8, 8, 64, **settings)

@@ -11,8 +11,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from lit_entrodrop.commands.plan.model_memory import NumberBytes, model_memory, optimizer_bytes
-from lit_entrodrop.commands.plan.strategies import STRATEGIES
+from lit_entrodrop.commands.plan.model_memory import (
+    STRATEGIES,
+    NumberBytes,
+    model_memory,
+    optimizer_bytes,
+)
 from lit_entrodrop.model.building import (
     build_causal_lm,
     build_on_meta,

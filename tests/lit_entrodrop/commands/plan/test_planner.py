@@ -67,7 +67,7 @@ def test_reference_and_further_passes_take_memory_and_time() -> None:
         more = found[name].memory.parameters - plain[name].memory.parameters
         assert more == parameters * copy_bytes, name
         assert found[name].memory.gradients == plain[name].memory.gradients
-        assert found[name].speed.step_seconds > 1.1 * plain[name].speed.step_seconds
+        assert found[name].step_seconds > 1.1 * plain[name].step_seconds
     offloaded = found[OFFLOAD].memory
     assert offloaded.host == plain[OFFLOAD].memory.host
     assert offloaded.parameters == parameters * 2
@@ -117,11 +117,20 @@ def test_the_simplest_of_the_cheapest_is_taken() -> None:
     assert shown(ON_H100.candidates(2)) == ON_H100.candidates(2)
 
 
+def test_days_and_cost_follow_from_a_step() -> None:
+    [ddp, _] = ON_H100.candidates(1)
+    found = replace(ddp, step_seconds=36.0, tokens_per_step=1000, world_size=4)
+    assert found.tokens_per_second == pytest.approx(1000 / 36)
+    # Steps are whole.
+    assert found.days(99_001) == found.days(100_000) == pytest.approx(1 / 24)
+    assert found.cost(100_000, price_per_hour=3.0) == pytest.approx(12.0)
+
+
 def test_the_slower_network_costs_time() -> None:
     slow = replace(H100, intra_node_bandwidth=1e6)
     assert (
-        by_name(on(slow, 2))["ddp"].speed.tokens_per_second
-        < by_name(ON_H100.candidates(2))["ddp"].speed.tokens_per_second
+        by_name(on(slow, 2))["ddp"].tokens_per_second
+        < by_name(ON_H100.candidates(2))["ddp"].tokens_per_second
     )
 
 

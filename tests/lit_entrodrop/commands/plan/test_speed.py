@@ -3,7 +3,6 @@ import pytest
 from lit_entrodrop.commands.plan.communication import Traffic
 from lit_entrodrop.commands.plan.speed import (
     OVERLAP,
-    Speed,
     compute_seconds,
     exposed_seconds,
     offload_seconds,
@@ -32,15 +31,6 @@ def test_what_outlasts_computing_is_waited_for() -> None:
 def test_the_sums_of_tensor_parallelism_never_hide() -> None:
     sent, awaited = Traffic(450e9, 50e9), Traffic(450e9, 0)
     assert exposed_seconds(sent, awaited, 10.0, H100) == pytest.approx(1.0)
-
-
-def test_steps_days_and_cost_follow_from_a_step() -> None:
-    speed = Speed(step_seconds=36.0, tokens_per_step=1000, world_size=4)
-    assert speed.tokens_per_second == pytest.approx(1000 / 36)
-    assert speed.tokens_per_device == pytest.approx(250 / 36)
-    assert speed.steps(99_001) == 100
-    assert speed.days(100_000) == pytest.approx(1 / 24)
-    assert speed.cost(100_000, price_per_hour=3.0) == pytest.approx(12.0)
 
 
 def test_offloading_takes_longer_with_each_micro_batch_and_less_on_more_machines() -> None:

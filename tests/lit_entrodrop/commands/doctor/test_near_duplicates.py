@@ -4,7 +4,7 @@ import pytest
 
 from lit_entrodrop.commands.doctor import near_duplicates as index
 from lit_entrodrop.commands.doctor.check import run_check
-from lit_entrodrop.commands.doctor.duplicate_checks import near_duplicates, train_duplicates
+from lit_entrodrop.commands.doctor.data_checks import near_duplicates, train_duplicates
 from lit_entrodrop.commands.doctor.near_duplicates import (
     COMPARED,
     THRESHOLD,
