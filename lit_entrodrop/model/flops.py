@@ -18,9 +18,6 @@ def training_flops_per_token(causal_lm: CausalLM) -> int:
     for the gradient of the activations, 2·M for the gradient of the weights. Full fine-tuning takes
     6·N (Kaplan et al., 2020, section 2.1). An embedding look-up takes none.
 
-    Args:
-        causal_lm: Model, which may be on the meta device.
-
     >>> from lit_entrodrop.model.building import build_on_meta
     >>> from lit_entrodrop.model.config import LMConfig
     >>> tiny = build_on_meta(LMConfig())
@@ -39,10 +36,6 @@ def training_flops_per_token(causal_lm: CausalLM) -> int:
 def peak_flops(device: torch.device, precision: str) -> float | None:
     """Return the peak of a device in dense operations per second, or None if it is unknown.
 
-    Args:
-        device: Device of the model.
-        precision: Precision, as in ``trainer.precision``.
-
     >>> peak_flops(torch.device("cpu"), "bf16-mixed") is None
     True
     """
@@ -60,9 +53,6 @@ def peak_of(device_name: str) -> float | None:
     """Return the peak of a GPU in dense bf16 operations per second, or None if it is unknown.
 
     Lightning 2.6 includes sparsity for some GPUs, and treats an L40S as an L4.
-
-    Args:
-        device_name: Name that the driver reports.
 
     >>> peak_of("NVIDIA H200") / 1e12
     989.0

@@ -67,10 +67,7 @@ HARDWARE = {
 
 
 def find_hardware(name: str) -> Hardware:
-    """Return the hardware of a name.
-
-    Args:
-        name: Name in ``HARDWARE``, upper or lower case.
+    """Return the hardware of a name, upper or lower case.
 
     Raises:
         ValueError: If the name is unknown.

@@ -1,6 +1,6 @@
 """Parameter counts of a model and its parts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -49,36 +49,27 @@ def sizes_of(causal_lm: CausalLM) -> Sizes:
 
 
 def count(model: nn.Module, head: nn.Module) -> Sizes:
-    """Count the parameters of any model.
-
-    Args:
-        model: Model, with its adapters.
-        head: Linear layer of the model that predicts tokens.
-    """
+    """Count the parameters of any model, given its linear layer that predicts tokens."""
     blocks = transformer_blocks(model)
     every = set(model.parameters())
     within = {parameter for block in blocks for parameter in block.parameters()}
     weight: torch.Tensor = getattr(head, "base_layer", head).weight  # type: ignore[assignment]
     return Sizes(
         parameters=_count(every),
-        trainable=_count(every, _trainable),
+        trainable=_count_trainable(every),
         block=max((_count(block.parameters()) for block in blocks), default=0),
-        block_trainable=max(
-            (_count(block.parameters(), _trainable) for block in blocks), default=0
-        ),
+        block_trainable=max((_count_trainable(block.parameters()) for block in blocks), default=0),
         around=_count(every - within),
-        around_trainable=_count(every - within, _trainable),
+        around_trainable=_count_trainable(every - within),
         vocabulary_size=weight.shape[0],
         hidden_size=weight.shape[1],
         layers=len(blocks),
     )
 
 
-def _trainable(parameter: nn.Parameter) -> bool:
-    return parameter.requires_grad
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
-def _count(
-    parameters: Iterable[nn.Parameter], counts: Callable[[nn.Parameter], bool] = lambda _: True
-) -> int:
-    return sum(parameter.numel() for parameter in parameters if counts(parameter))
+def _count_trainable(parameters: Iterable[nn.Parameter]) -> int:
+    return _count(parameter for parameter in parameters if parameter.requires_grad)

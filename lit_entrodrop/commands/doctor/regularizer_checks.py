@@ -1,4 +1,4 @@
-"""Checks of the regularizers, each of which runs alone in real training steps."""
+"""Checks of the regularizers; each runs alone in real training steps."""
 
 import math
 

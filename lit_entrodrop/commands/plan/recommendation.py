@@ -38,7 +38,7 @@ def shown(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def recommendation(candidates: Sequence[Candidate]) -> str:
-    """Return sentences that explain the best of all candidates, at least one of which fits."""
+    """Return sentences that explain the best candidate; at least one candidate must fit."""
     best = cheapest(candidates)
     assert best is not None, "one fits"
     sentences = [

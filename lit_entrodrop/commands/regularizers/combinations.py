@@ -1,8 +1,8 @@
 """Pairs of regularizers that cannot run together, found with a toy model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.regularizers.description import Description
@@ -14,13 +14,7 @@ from regularizers.testing.toy import ToyLM, first_forward, provide
 
 @dataclass(frozen=True)
 class Refusal:
-    """Two regularizers that cannot run together.
-
-    Args:
-        first: Name of the first regularizer.
-        second: Name of the second regularizer.
-        reason: Error message, with a remedy.
-    """
+    """Names of two regularizers that cannot run together, and the error message."""
 
     first: str
     second: str
@@ -28,11 +22,7 @@ class Refusal:
 
 
 def take_step(regularizers: Regularizers) -> ToyLM:
-    """Take a training step of a toy model, and return it with its gradients.
-
-    >>> take_step(Regularizers()).head.grad.isfinite().all()
-    tensor(True)
-    """
+    """Take a training step of a toy model, and return it with its gradients."""
     model = ToyLM(dropout=0.1)
     step = provide(model, regularizers, make_step())
     report_evaluations(regularizers)
@@ -41,14 +31,7 @@ def take_step(regularizers: Regularizers) -> ToyLM:
 
 
 def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | None:
-    """Build two regularizers with their defaults, and take a training step with both.
-
-    Args:
-        first: Class of the regularizer that is applied first.
-        second: Class of the other regularizer; may be the same.
-
-    Returns:
-        Error message if they cannot run together, else None.
+    """Return the error of a training step with two regularizers at their defaults, if any.
 
     >>> from regularizers import EmbeddingDropout, EntroDrop
     >>> why_refused(EntroDrop, EmbeddingDropout) is None
@@ -69,28 +52,14 @@ def why_refused(first: type[Regularizer], second: type[Regularizer]) -> str | No
     return None
 
 
-def refusals(described: Sequence[Description]) -> list[Refusal]:
-    """Return the pairs that cannot run together; pairs of the same class are tried too.
+def refusals(described: Sequence[Description], one: Description | None = None) -> list[Refusal]:
+    """Return the pairs that cannot run together, or those with one regularizer, that one first.
 
-    Args:
-        described: Regularizers to combine.
+    Pairs of the same class are tried too.
     """
-    return _refused(combinations_with_replacement(described, 2))
-
-
-def refusals_of(one: Description, others: Sequence[Description]) -> list[Refusal]:
-    """Return the pairs with one regularizer that cannot run together, that one first.
-
-    Args:
-        one: Regularizer to try.
-        others: Regularizers to combine it with; it may be one of them.
-    """
-    return _refused((one, other) for other in others)
-
-
-def _refused(pairs: Iterable[tuple[Description, Description]]) -> list[Refusal]:
+    pairs = combinations_with_replacement(described, 2)
     return [
         Refusal(first.name, second.name, reason)
-        for first, second in pairs
+        for first, second in (pairs if one is None else product([one], described))
         if (reason := why_refused(first.kind, second.kind)) is not None
     ]

@@ -22,11 +22,7 @@ EPILOG = """examples:
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        ValueError: If there is no regularizer of the given name.
-    """
+    """Run the command."""
     parser = _parser()
     own, rest = parser.parse_known_args(words)
     if rest:
@@ -51,13 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         help="Regularizer to explain: formula, settings, cost, and a YAML block to paste.",
     )
     shown.add_argument(
-        "--combinations",
-        action="store_true",
-        help="Show which pairs cannot run together, and why.",
+        "--combinations", action="store_true", help="Show which pairs cannot run together, and why."
     )
     parser.add_argument(
-        "--json",
-        action="store_true",
-        help="Print JSON for other programs, needs and costs included.",
+        "--json", action="store_true", help="Print JSON for programs, needs and costs included."
     )
     return parser

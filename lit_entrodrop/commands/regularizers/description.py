@@ -34,19 +34,12 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Setting of a regularizer.
-
-    Args:
-        name: Name of the argument.
-        default: Default as in a YAML file; a class is ``{class_path, init_args}``.
-        help: Description from the docstring.
-        choices: Possible values, if they are a fixed set.
-    """
+    """Setting of a regularizer."""
 
     name: str
-    default: Any
+    default: Any  # as in a YAML file; a class is {class_path, init_args}
     help: str
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # if they are a fixed set
 
     @property
     def is_plain(self) -> bool:
@@ -60,37 +53,21 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Description(Documentation):
-    """Description of a regularizer at its defaults.
-
-    Args:
-        name: Name of its class.
-        class_path: Class path for configs.
-        kind: Its class.
-        package: Distribution that contains it.
-        version: Version of the distribution.
-        acts_on: Parts of a step that its hooks can change.
-        needs: What the training loop must provide.
-        gradient_passes: Number of forward passes per step with gradient.
-        frozen_passes: Number of forward passes per step without gradient.
-        model_copies: Number of copies of the weights in addition to the trained ones.
-        strength: Strength of its curriculum at the start and at the end of training.
-        settings: Its settings.
-        companions: Other settings of a config that a run with it needs, by section.
-    """
+    """Description of a regularizer at its defaults."""
 
     name: str
-    class_path: str
+    class_path: str  # for configs
     kind: type[Regularizer]
-    package: str
+    package: str  # distribution that contains it
     version: str
-    acts_on: tuple[str, ...]
-    needs: tuple[str, ...]
-    gradient_passes: int
-    frozen_passes: int
-    model_copies: int
-    strength: tuple[float, float] | None
+    acts_on: tuple[str, ...]  # parts of a step that its hooks can change
+    needs: tuple[str, ...]  # from the training loop
+    gradient_passes: int  # forward passes per step with gradient
+    frozen_passes: int  # forward passes per step without gradient
+    model_copies: int  # copies of the weights in addition to the trained ones
+    strength: tuple[float, float] | None  # at the start and at the end of training
     settings: tuple[Setting, ...]
-    companions: dict[str, Any] = field(default_factory=dict)
+    companions: dict[str, Any] = field(default_factory=dict)  # other settings of a config
 
     @property
     def block(self) -> str:
@@ -110,21 +87,16 @@ def describe(
     version: str,
     companions: dict[str, Any] | None = None,
 ) -> Description:
-    """Describe a regularizer.
+    """Describe a regularizer whose settings all have defaults.
 
-    Args:
-        kind: Class whose settings all have defaults.
-        class_path: Class path for configs.
-        package: Distribution that contains it.
-        version: Version of the distribution.
-        companions: Other settings of a config that a run with it needs, by section.
+    ``companions`` are other settings of a config that a run with it needs, by section.
 
     >>> from regularizers import EntroDrop
     >>> describe(EntroDrop, "regularizers.EntroDrop", "lit-entrodrop", "0.1.0").needs
     ('entropies of the last epoch',)
     """
     regularizer = kind()
-    required = regularizer.requirements
+    required, curriculum = regularizer.requirements, getattr(regularizer, "curriculum", None)
     return Description(
         **vars(read_docstring(kind.__doc__)),
         name=kind.__name__,
@@ -137,7 +109,7 @@ def describe(
         gradient_passes=1 + required.second_forward,
         frozen_passes=required.frozen_passes,
         model_copies=required.reference + (required.teacher is not None),
-        strength=_strength(getattr(regularizer, "curriculum", None)),
+        strength=(curriculum(0.0), curriculum(1.0)) if isinstance(curriculum, Curriculum) else None,
         settings=settings_of(kind),
         companions=companions or {},
     )
@@ -166,10 +138,6 @@ def _needs(required: Requirements) -> Iterator[str]:
             yield ENTROPIES[value]
         elif value is not None and value is not False:
             yield NEEDS.get(name, name.replace("_", " ")).format(value)
-
-
-def _strength(curriculum: object) -> tuple[float, float] | None:
-    return (curriculum(0.0), curriculum(1.0)) if isinstance(curriculum, Curriculum) else None
 
 
 def _choices(hint: object) -> tuple[str, ...]:

@@ -10,24 +10,19 @@ from rich.console import Console
 from rich.text import Text
 
 from lit_entrodrop.cli.messages import did_you_mean
-from lit_entrodrop.commands.regularizers.combinations import refusals, refusals_of
+from lit_entrodrop.commands.regularizers.combinations import refusals
 from lit_entrodrop.commands.regularizers.description import Description
 from lit_entrodrop.commands.regularizers.finding import Catalog, find_all
 from lit_entrodrop.commands.regularizers.showing import show_explanation, show_refusals, to_json
 
 
 def show(console: Console, explain: str | None) -> None:
-    """Explain a regularizer, or show which pairs cannot run together.
-
-    Args:
-        console: Console to print on.
-        explain: Name of the regularizer to explain; None shows the pairs.
-    """
+    """Explain the regularizer of a name, or show which pairs cannot run together."""
     catalog = find_all()
     described = list(catalog.descriptions.values())
     if explain is not None:
         explained = _named(explain, catalog)
-        refused = refusals_of(explained, described)
+        refused = refusals(described, explained)
         show_explanation(console, explained, refused, len(described) - 1)
         return
     show_refusals(console, refusals(described), len(described))
@@ -36,12 +31,7 @@ def show(console: Console, explain: str | None) -> None:
 
 
 def print_json(explain: str | None, combinations: bool) -> None:
-    """Print one regularizer, the refused pairs, or all regularizers as JSON.
-
-    Args:
-        explain: Name of the regularizer to describe.
-        combinations: Whether to print the refused pairs instead of all regularizers.
-    """
+    """Print the regularizer of a name, the refused pairs, or all regularizers as JSON."""
     # Foreign code runs here, and may print.
     with redirect_stdout(sys.stderr):
         report = _report(explain, combinations, find_all())
@@ -52,7 +42,7 @@ def _report(explain: str | None, combinations: bool, catalog: Catalog) -> dict[s
     described = list(catalog.descriptions.values())
     if explain is not None:
         explained = _named(explain, catalog)
-        refused = [asdict(each) for each in refusals_of(explained, described)]
+        refused = [asdict(each) for each in refusals(described, explained)]
         return {"schema": 1, "regularizer": to_json(explained), "refused": refused}
     if combinations:
         names = [each.name for each in described]

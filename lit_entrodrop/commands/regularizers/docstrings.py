@@ -12,33 +12,18 @@ INDENT = "    "
 
 @dataclass(frozen=True)
 class Documentation:
-    """Parts of a docstring; missing parts are empty.
+    """Parts of a docstring; missing parts are empty."""
 
-    Args:
-        summary: First line.
-        introduction: Text before the formula; all text if there is no formula.
-        formula: First indented block, with its line breaks.
-        prose: Text after the formula.
-        source: Paper that proposed the method.
-        arguments: Description of each argument, by name.
-    """
-
-    summary: str = ""
-    introduction: str = ""
-    formula: str = ""
-    prose: str = ""
-    source: str = ""
+    summary: str = ""  # first line
+    introduction: str = ""  # text before the formula; all text if there is no formula
+    formula: str = ""  # first indented block, with its line breaks
+    prose: str = ""  # text after the formula
+    source: str = ""  # paper that proposed the method
     arguments: dict[str, str] = field(default_factory=dict)
 
 
 def read_docstring(text: str | None) -> Documentation:
-    r"""Parse a Google docstring.
-
-    Args:
-        text: Docstring of a class, with indentation.
-
-    Returns:
-        Parts of the docstring. Each paragraph is one line; blank lines separate paragraphs.
+    r"""Parse a Google docstring; each paragraph becomes one line.
 
     >>> read_docstring("Halve.\n\nThe loss is\n\n    L / 2\n\nSource:\n    Us.").formula
     'L / 2'

@@ -14,12 +14,7 @@ from regularizers.discovery import Installed, installed_regularizers, own_regula
 
 @dataclass(frozen=True)
 class Catalog:
-    """All regularizers, and problems with announced ones.
-
-    Args:
-        descriptions: Descriptions by name, built-in regularizers first.
-        problems: Message for each announced regularizer that cannot be used or described.
-    """
+    """Regularizers by name, built-in ones first, and errors of announced ones."""
 
     descriptions: dict[str, Description]
     problems: list[str]

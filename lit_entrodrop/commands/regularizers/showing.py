@@ -1,4 +1,4 @@
-"""How regularizers are shown: in a terminal, and to other programs."""
+"""Display of regularizers in a terminal, and as JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -35,14 +35,7 @@ def strength_of(described: Description) -> str:
 def show_explanation(
     console: Console, described: Description, refused: Sequence[Refusal], others: int
 ) -> None:
-    """Print the full description of a regularizer.
-
-    Args:
-        console: Console to print on.
-        described: Regularizer to explain.
-        refused: Pairs of it with others that cannot run together.
-        others: Number of other regularizers.
-    """
+    """Print all about a regularizer, with the refused pairs among it and a number of others."""
     console.print(Text.assemble((described.name, "bold"), f"  {plain(described.summary)}"))
     for part in _parts(described, refused, others):
         console.print()
@@ -53,13 +46,7 @@ def show_explanation(
 
 
 def show_refusals(console: Console, refused: Sequence[Refusal], count: int) -> None:
-    """Print how many pairs run together, and the reason for each pair that does not.
-
-    Args:
-        console: Console to print on.
-        refused: Pairs that cannot run together.
-        count: Number of regularizers.
-    """
+    """Print how many pairs of ``count`` regularizers run together, and why the others do not."""
     pairs = count * (count + 1) // 2
     console.print(
         f"{pairs - len(refused)} of {pairs} pairs of {count} regularizers run together, "
@@ -117,14 +104,13 @@ def _parts(
 
 
 def _facts(described: Description, refused: Sequence[Refusal], others: int) -> Table:
-    strength = strength_of(described) if described.strength else ""
     facts = {
         "source": described.source,
         "package": f"{described.package} {described.version}",
         "acts on": ", ".join(described.acts_on),
         "needs": ", ".join(described.needs) or "nothing",
         "costs": cost_of(described),
-        "strength": strength,
+        "strength": strength_of(described) if described.strength else "",
         "excludes": "\n".join(
             # Many reasons start with the name.
             f"{each.second}: {each.reason.removeprefix(f'{each.second}: ')}"
