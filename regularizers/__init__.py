@@ -1,10 +1,10 @@
 """Regularizers for language-model training, in pure PyTorch.
 
 They work in any training loop: see ``examples/`` for a plain PyTorch loop and for the Hugging Face
-Trainer. Each method has a file of its own, and each is exported here: ``regularizers.ZLoss``.
+Trainer. Each method has its own module, and its class is exported here: ``regularizers.ZLoss``.
 
-A class is imported when it is first asked for. Type checkers read ``__init__.pyi``, which
-``python -m regularizers.stub`` writes.
+Each class is imported on first use. Type checkers read ``__init__.pyi``, which
+``python -m regularizers.stub`` generates.
 """
 
 from importlib import import_module

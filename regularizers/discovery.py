@@ -1,4 +1,4 @@
-"""The regularizers that can be used: those of this package, and those that others announce."""
+"""Import the regularizers of this package, and those that other packages announce."""
 
 import inspect
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class Installed:
 
     Args:
         kind: Class of the regularizer.
-        class_path: Path by which configs name it.
-        package: Distribution that announces it.
+        class_path: Import path of the class, for configs.
+        package: Name of the distribution that announces it.
         version: Version of the distribution.
     """
 
@@ -46,7 +46,7 @@ class Installation:
 
     Args:
         regularizers: Regularizers by name, in alphabetical order.
-        problems: Sentence with a remedy for each announced regularizer that cannot be used.
+        problems: Error message, with a remedy, for each regularizer that cannot be used.
     """
 
     regularizers: dict[str, Installed]
@@ -57,12 +57,12 @@ class Installation:
 def installed_regularizers() -> Installation:
     """Import the regularizers that other packages announce as entry points.
 
-    A problem with one does not prevent the others from being found.
+    A regularizer that cannot be imported does not affect the others.
 
     >>> "EntroDrop" in installed_regularizers().regularizers
     False
     """
-    # An entry point with a problem is not imported, so that its name stays unambiguous.
+    # Entry points with a problem are not imported, so every name has one meaning.
     tried = [problem or _load(entry) for entry, problem in announcements()]
     found = {each.kind.__name__: each for each in tried if isinstance(each, Installed)}
     return Installation(found, tuple(each for each in tried if isinstance(each, str)))
@@ -74,7 +74,7 @@ def _load(entry: EntryPoint) -> Installed | str:
         kind = entry.load()
     except KeyboardInterrupt:
         raise
-    # Foreign code may raise anything, even to exit or to skip a test.
+    # Other packages may raise anything, including SystemExit and pytest's Skipped.
     except BaseException as error:
         return (
             f"{announced}: importing it raised {type(error).__name__}: {error}: "
@@ -104,7 +104,7 @@ def is_complete(kind: type[Regularizer]) -> bool:
     False
     """
     signature = inspect.signature(kind)
-    # A class without __init__ has that of nn.Module, which takes any arguments.
+    # A class without __init__ inherits that of nn.Module, which accepts any arguments.
     any_kind = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     named = [each for each in signature.parameters.values() if each.kind not in any_kind]
     return kind is not Regularizer and all(each.default is not each.empty for each in named)
