@@ -83,6 +83,10 @@ def test_strengths_are_set(runs: list[PlannedRun]) -> None:
             [{"model": {"colour": 1}}],
             "arms.a: Subcommand 'fit' does not accept option 'model.colour' (see lit-entrodrop fit",
         ),
+        (
+            [{"model": {"regularizers": ["Entrodrop"]}}],
+            "import path string: Entrodrop: did you mean EntroDrop? (see lit-entrodrop fit --help)",
+        ),
         ({"strengths": {"quantile": [0.5]}}, "the arm's last regularizer, but it has none"),
         (
             {**ENTRODROP, "strengths": {"colour": [1]}},
