@@ -200,7 +200,9 @@ def test_evaluation_of_a_checkpoint(
 ) -> None:
     capsys.readouterr()
     best = run / "checkpoints" / "best.ckpt"
-    with pytest.warns(UserWarning, match=r"may have been trained on some .* give data.validation"):
+    with pytest.warns(
+        UserWarning, match="may have been trained on blocks that are evaluated now: set data.valid"
+    ):
         tiny.run(command, f"--ckpt_path={best}", "--data.test=0.2", root="elsewhere")
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
     split = {"validate": "validation", "test": "test"}[command]
