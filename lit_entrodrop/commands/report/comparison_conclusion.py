@@ -44,11 +44,7 @@ def conclude_comparison(
 
 
 def headline(comparison: Comparison) -> str:
-    """State the finding in a line, for the page and the terminal.
-
-    Args:
-        comparison: Content of ``comparison.json``, with at least one pair of arms.
-    """
+    """State the finding of at least one pair of arms in a line, for the page and the terminal."""
     contrasts = _against_baseline(comparison)
     total, baseline = len(contrasts), contrasts[0]["against"]
     at_best: dict[str, list[str]] = {}

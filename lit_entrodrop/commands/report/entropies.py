@@ -7,14 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lit_entrodrop.commands.report.plotting import (
-    CLEAN,
-    INK,
-    MUTED,
-    Canvas,
-    FigureHtml,
-    render_figure,
-)
+from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.runs.evaluations import Evaluation
 
@@ -22,13 +15,13 @@ MOST = 12
 OVERLAP = 1.7
 
 
-def entropy_ridges(run: RunRecord, folder: Path, name: str) -> FigureHtml | None:
+def entropy_ridges(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml | None:
     """Draw the distribution of entropies on validation text, a ridge for each evaluation."""
     shown = thinned([e for e in run.detailed if e.histogram.sum() > 0])
     if not shown:
         return None
 
-    def draw(canvas: Canvas) -> Figure:
+    def draw(canvas: plotting.Canvas) -> Figure:
         height = 0.3 * len(shown) + 1.3
         figure = Figure(figsize=(canvas.width, height), layout="constrained")
         _draw(figure.subplots(), shown, run)
@@ -43,7 +36,7 @@ def entropy_ridges(run: RunRecord, folder: Path, name: str) -> FigureHtml | None
         "Each ridge is one evaluation; its height is the share of validation tokens. Dots and "
         "numbers: means. Dotted lines: edges of the buckets of the initial model's entropy."
     )
-    return render_figure(folder, name, draw, description, caption)
+    return plotting.render_figure(folder, name, draw, description, caption)
 
 
 def thinned(evaluations: list[Any], most: int = MOST) -> list[Any]:
@@ -73,39 +66,29 @@ def _draw(axes: Axes, shown: list[Evaluation], run: RunRecord) -> None:
     shares = [e.histogram / e.histogram.sum() / np.diff(e.histogram_edges) for e in shown]
     scale = OVERLAP / max(share.max() for share in shares)
     seen = np.sum([e.histogram for e in shown], axis=0)
-    right = shown[0].histogram_edges[1:][np.cumsum(seen) <= 0.999 * seen.sum()].max(initial=1.0)
+    most = shown[0].histogram_edges[1:][np.cumsum(seen) <= 0.999 * seen.sum()].max(initial=1.0)
+    right: dict[str, Any] = {"offset": (4, 0), "xycoords": ("axes fraction", "data")}
     for row, (evaluation, share) in enumerate(zip(shown, shares, strict=True)):
         floor = len(shown) - 1 - row
         middles = (evaluation.histogram_edges[1:] + evaluation.histogram_edges[:-1]) / 2
         x, y = [0, *middles], floor + scale * np.array([share[0], *share])
         alpha = 0.25 + 0.6 * row / max(len(shown) - 1, 1)
         axes.fill_between(x, floor, y, color="white", zorder=2 * row + 2)
-        axes.fill_between(x, floor, y, color=CLEAN, alpha=alpha, linewidth=0, zorder=2 * row + 2)
+        axes.fill_between(
+            x, floor, y, color=plotting.CLEAN, alpha=alpha, linewidth=0, zorder=2 * row + 2
+        )
         axes.plot(x, y, color="white", linewidth=1, zorder=2 * row + 3)
         mean = mean_entropy(evaluation)
-        axes.plot(mean, floor, "o", color=INK, markersize=3.5, zorder=99, clip_on=False)
-        axes.annotate(
-            f"{mean:.2f}",
-            (1, floor),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            color=INK,
+        axes.plot(mean, floor, "o", color=plotting.INK, markersize=3.5, zorder=99, clip_on=False)
+        plotting.write_near(
+            axes, f"{mean:.2f}", (1, floor), **right, va="center", color=plotting.INK
         )
     for edge in run.edges:
-        axes.axvline(edge, color=MUTED, linewidth=1, linestyle=":", zorder=98)
+        axes.axvline(edge, color=plotting.MUTED, linewidth=1, linestyle=":", zorder=98)
     axes.set_yticks(range(len(shown)), [_short(e) for e in reversed(shown)])
-    axes.set(xlim=(0, right), ylim=(-0.25, len(shown) - 1 + OVERLAP * 1.05))
+    axes.set(xlim=(0, most), ylim=(-0.25, len(shown) - 1 + OVERLAP * 1.05))
     axes.set_xlabel("entropy of the predicted distribution (nats)")
-    axes.annotate(
-        "mean\n(nats)",
-        (1, len(shown) - 0.45),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        color=MUTED,
-    )
+    plotting.write_near(axes, "mean\n(nats)", (1, len(shown) - 0.45), **right, color=plotting.MUTED)
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
 

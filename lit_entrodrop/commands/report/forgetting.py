@@ -4,34 +4,25 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lit_entrodrop.commands.report.plotting import (
-    CLEAN,
-    INK,
-    VALIDATION,
-    Canvas,
-    FigureHtml,
-    label_ends,
-    render_figure,
-    whole_epochs,
-)
+from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.report.run_record import RunRecord
 
 
-def forgetting_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml | None:
+def forgetting_curves(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml | None:
     """Draw forgetting and verbatim memorization, if either was measured."""
     forgotten = run.curve("forgetting", "loss")
     memorized = {
-        "training text": (run.curve("clean_train", "memorized"), CLEAN),
-        "validation text": (run.curve("val", "memorized"), VALIDATION),
+        "training text": (run.curve("clean_train", "memorized"), plotting.CLEAN),
+        "validation text": (run.curve("val", "memorized"), plotting.VALIDATION),
     }
     memorized = {label: pair for label, pair in memorized.items() if len(pair[0])}
     if not len(forgotten) and not memorized:
         return None
 
-    def draw(canvas: Canvas) -> Figure:
+    def draw(canvas: plotting.Canvas) -> Figure:
         figure, panels = canvas.panels(bool(len(forgotten)) + bool(memorized), 2.4)
         if len(forgotten):
-            panels[0].plot(forgotten.index, forgotten, color=INK)
+            panels[0].plot(forgotten.index, forgotten, color=plotting.INK)
             panels[0].set(title="Loss on general text", ylabel="loss (nats per token)")
         if memorized:
             for line, color in memorized.values():
@@ -40,10 +31,10 @@ def forgetting_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml | N
             panels[-1].set_ylim(0, max(1.0, 108 * max(c.max() for c, _ in memorized.values())))
         for panel in panels:
             panel.set_xlabel("epoch")
-            whole_epochs(panel, run.evaluations.index[-1])
+            plotting.whole_epochs(panel, run.evaluations.index[-1])
         if memorized:
             ends = [(100 * c.iloc[-1], label, color) for label, (c, color) in memorized.items()]
-            label_ends(panels[-1], ends, run.evaluations.index[-1])
+            plotting.label_ends(panels[-1], ends, run.evaluations.index[-1])
         return figure
 
     parts = [
@@ -59,6 +50,6 @@ def forgetting_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml | N
         if memorized
         else "",
     ]
-    return render_figure(
+    return plotting.render_figure(
         folder, name, draw, f"Line charts. {'; '.join(parts)}.", " ".join(caption).strip()
     )

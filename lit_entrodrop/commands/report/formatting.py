@@ -23,10 +23,7 @@ NOTHING = "–"
 
 
 def by_group(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group values into losses over all tokens, losses of buckets, and all others.
-
-    Args:
-        names: Names of values in ``comparison.json``.
+    """Group values of ``comparison.json`` into losses over all tokens, of buckets, and others.
 
     >>> by_group(["best/loss", "best/loss_low_entropy", "drop_rate", "last/gap", "last/loss"])
     {'loss': ['best/loss', 'last/loss'], 'buckets': ['best/loss_low_entropy'], \
@@ -69,11 +66,7 @@ def number(name: str, value: float) -> str:
 
 
 def difference(name: str, found: Mapping[str, Any]) -> tuple[str, str]:
-    """Format a difference and its interval; each is empty if there is none.
-
-    Args:
-        name: Name of the value.
-        found: Mapping with ``difference`` and ``interval``, as in ``comparison.json``.
+    """Format a difference and its interval in ``comparison.json``; empty if there is none.
 
     >>> difference("best/loss", {"difference": -0.5, "interval": [-0.75, -0.25]})
     ('-0.5000', '[-0.7500, -0.2500]')

@@ -8,30 +8,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lit_entrodrop.commands.report.plotting import (
-    CLEAN,
-    INK,
-    MUTED,
-    SERIES,
-    TRAIN,
-    VALIDATION,
-    Canvas,
-    FigureHtml,
-    bucket_colors,
-    label_ends,
-    legend,
-    render_figure,
-    whole_epochs,
-)
+from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.report.run_record import RunRecord
 
 VALIDATION_LOSS = "validation loss"
 
 
-def loss_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml:
+def loss_curves(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml:
     """Draw training, clean training and validation loss, a panel for each group of tokens."""
 
-    def draw(canvas: Canvas) -> Figure:
+    def draw(canvas: plotting.Canvas) -> Figure:
         figure, panels = canvas.panels(len(run.groups()), 2.5)
         named: dict[str, Any] = {}
         for panel, (bucket, title) in zip(panels, run.groups().items(), strict=True):
@@ -40,10 +26,10 @@ def loss_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml:
                 [drawn] = panel.plot(line.index, line, **style)
                 named.setdefault(label, drawn)
             panel.set(title=title, ylim=_span([line for line, _ in lines.values()]), xlabel="epoch")
-            whole_epochs(panel, run.evaluations.index[-1])
+            plotting.whole_epochs(panel, run.evaluations.index[-1])
             _mark(panel, run, bucket, lines[VALIDATION_LOSS][0])
         panels[0].set_ylabel("loss (nats per token)")
-        legend(figure, named)
+        plotting.legend(figure, named)
         return figure
 
     caption = "Dot: lowest validation loss. Each panel has its own vertical scale."
@@ -55,18 +41,19 @@ def loss_curves(run: RunRecord, folder: Path, name: str) -> FigureHtml:
             f" From the end of an epoch to the start of the next, the training loss changes by "
             f"{-drop:+.3f} nats per token on average; a drop means that text is recognized."
         ).replace("-0", "−0")
-    return render_figure(folder, name, draw, _description(run), caption)
+    return plotting.render_figure(folder, name, draw, _description(run), caption)
 
 
-def rises_and_gaps(run: RunRecord, folder: Path, name: str) -> FigureHtml:
+def rises_and_gaps(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml:
     """Draw the rise of the validation loss above its lowest, and its gap to the training loss."""
     gaps = {bucket: run.curve("gap", "loss", bucket) for bucket in run.groups()}
-    rises = {b: _since_best(run.curve("val", "loss", b)) for b in run.groups()}
+    losses = {bucket: run.curve("val", "loss", bucket) for bucket in run.groups()}
+    rises = {bucket: curve - curve.min() for bucket, curve in losses.items()}
     panels_of = {"Validation loss above its lowest": rises}
     if any(len(gap) for gap in gaps.values()):
         panels_of["Validation loss − clean training loss"] = gaps
 
-    def draw(canvas: Canvas) -> Figure:
+    def draw(canvas: plotting.Canvas) -> Figure:
         figure, panels = canvas.panels(len(panels_of), 2.8)
         for panel, (title, curves) in zip(panels, panels_of.items(), strict=True):
             panel.set_title(title)
@@ -87,34 +74,34 @@ def rises_and_gaps(run: RunRecord, folder: Path, name: str) -> FigureHtml:
     )
     if len(panels_of) > 1:
         caption += " Gap to the training loss: how much better the model knows its training text."
-    return render_figure(
+    return plotting.render_figure(
         folder, name, draw, f"Line charts, nats per token. {description}.", caption
     )
 
 
-def side_by_side(runs: list[RunRecord], folder: Path, name: str) -> FigureHtml:
+def side_by_side(runs: list[RunRecord], folder: Path, name: str) -> plotting.FigureHtml:
     """Draw the validation losses of several runs, a panel for each group of tokens."""
     titles = max((run.titles() for run in runs), key=len)
     known = {bucket for run in runs for bucket in run.groups()}
     groups = {bucket: title for bucket, title in titles.items() if bucket in known}
 
-    def draw(canvas: Canvas) -> Figure:
+    def draw(canvas: plotting.Canvas) -> Figure:
         figure, panels = canvas.panels(len(groups), 2.6)
         named: dict[str, Any] = {}
         for panel, (bucket, title) in zip(panels, groups.items(), strict=True):
             curves = [run.curve("val", "loss", bucket) for run in runs]
             for i, (run, curve) in enumerate(zip(runs, curves, strict=True)):
-                color = SERIES[i % len(SERIES)]
-                style = "-" if i < len(SERIES) else "--"
+                color = plotting.SERIES[i % len(plotting.SERIES)]
+                style = "-" if i < len(plotting.SERIES) else "--"
                 [drawn] = panel.plot(curve.index, curve, style, color=color)
                 named.setdefault(run.name, drawn)
                 trained = _trained(curve)
                 if len(trained):
                     panel.plot(trained.idxmin(), trained.min(), "o", color=color, markersize=5)
             panel.set(title=title, xlabel="epoch", ylim=_span(curves))
-            whole_epochs(panel, max(run.evaluations.index[-1] for run in runs))
+            plotting.whole_epochs(panel, max(run.evaluations.index[-1] for run in runs))
         panels[0].set_ylabel("validation loss (nats per token)")
-        legend(figure, named)
+        plotting.legend(figure, named)
         return figure
 
     lowest = ", ".join(f"{r.name} {_trained(r.curve('val', 'loss')).min():.3f}" for r in runs)
@@ -122,7 +109,7 @@ def side_by_side(runs: list[RunRecord], folder: Path, name: str) -> FigureHtml:
         "Dot: lowest loss of each run since training began. The high losses at the start are cut "
         "off. Each panel has its own vertical scale."
     )
-    return render_figure(
+    return plotting.render_figure(
         folder,
         name,
         draw,
@@ -140,11 +127,14 @@ def _lines(run: RunRecord, bucket: str | None) -> dict[str, tuple[pd.Series, dic
     lines: dict[str, tuple[pd.Series, dict[str, Any]]] = {}
     if bucket is None:
         trained = run.training["train/loss"] if len(run.training) else pd.Series(dtype=float)
-        lines["training loss, as optimized"] = trained, {"color": TRAIN, "linewidth": 1.2}
-    lines["clean training loss"] = run.curve("clean_train", "loss", bucket), {"color": CLEAN}
+        lines["training loss, as optimized"] = trained, {"color": plotting.TRAIN, "linewidth": 1.2}
+    lines["clean training loss"] = (
+        run.curve("clean_train", "loss", bucket),
+        {"color": plotting.CLEAN},
+    )
     lines[VALIDATION_LOSS] = (
         run.curve("val", "loss", bucket),
-        {"color": VALIDATION, "linewidth": 2.3},
+        {"color": plotting.VALIDATION, "linewidth": 2.3},
     )
     return {name: pair for name, pair in lines.items() if len(pair[0]) or name == VALIDATION_LOSS}
 
@@ -157,27 +147,17 @@ def _span(curves: list[pd.Series]) -> tuple[float, float]:
 
 
 def _mark(panel: Axes, run: RunRecord, bucket: str | None, validation: pd.Series) -> None:
-    panel.plot(validation.idxmin(), validation.min(), "o", color=VALIDATION, markersize=5)
+    panel.plot(validation.idxmin(), validation.min(), "o", color=plotting.VALIDATION, markersize=5)
     verdict = run.verdict(bucket)
     if verdict is None or not verdict.overfits or verdict.onset_epoch is None:
         return
-    panel.axvspan(*verdict.best_epoch_interval, color=VALIDATION, alpha=0.08, linewidth=0)
-    panel.axvline(verdict.onset_epoch, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+    panel.axvspan(*verdict.best_epoch_interval, color=plotting.VALIDATION, alpha=0.08, linewidth=0)
+    panel.axvline(verdict.onset_epoch, color=plotting.INK, linewidth=1, linestyle=(0, (3, 2)))
     on_left = verdict.onset_epoch > run.evaluations.index[-1] / 2
-    panel.annotate(
-        f"onset: epoch {verdict.onset_epoch:.3g}",
-        (verdict.onset_epoch, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4 if on_left else 4, -4),
-        textcoords="offset points",
-        ha="right" if on_left else "left",
-        va="top",
-        fontsize=8,
-    )
-
-
-def _since_best(curve: pd.Series) -> pd.Series:
-    return curve - curve.min() if len(curve) else curve
+    side: dict[str, Any] = {"ha": "right" if on_left else "left", "va": "top", "fontsize": 8}
+    text, offset = f"onset: epoch {verdict.onset_epoch:.3g}", (-4 if on_left else 4, -4)
+    place = verdict.onset_epoch, 1
+    plotting.write_near(panel, text, place, offset, xycoords=("data", "axes fraction"), **side)
 
 
 def _by_bucket(panel: Axes, run: RunRecord, curves: dict[str | None, pd.Series]) -> None:
@@ -187,8 +167,8 @@ def _by_bucket(panel: Axes, run: RunRecord, curves: dict[str | None, pd.Series])
     high = _span(known)[1]
     low = min(-0.04 * high, *(curve.iloc[1:].min() for curve in known), *(c.iloc[0] for c in known))
     panel.set(ylim=(low, high), xlabel="epoch", ylabel="difference (nats per token)")
-    panel.axhline(0, color=MUTED, linewidth=0.8)
-    whole_epochs(panel, run.evaluations.index[-1])
+    panel.axhline(0, color=plotting.MUTED, linewidth=0.8)
+    plotting.whole_epochs(panel, run.evaluations.index[-1])
 
 
 def _look_at_rise(panel: Axes, rises: dict[str | None, pd.Series]) -> None:
@@ -210,11 +190,11 @@ def _name_ends(panel: Axes, run: RunRecord, curves: dict[str | None, pd.Series])
         for color, (b, curve) in zip(_colors(run), curves.items(), strict=True)
         if len(curve)
     ]
-    label_ends(panel, ends, run.evaluations.index[-1])
+    plotting.label_ends(panel, ends, run.evaluations.index[-1])
 
 
 def _colors(run: RunRecord) -> list[str]:
-    return [INK, *bucket_colors(len(run.groups()) - 1)]
+    return [plotting.INK, *plotting.bucket_colors(len(run.groups()) - 1)]
 
 
 def _description(run: RunRecord) -> str:

@@ -9,18 +9,31 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lit_entrodrop import __version__
-from lit_entrodrop.commands.report.comparison import differences, forest, value_tables
+from lit_entrodrop.commands.report import formatting
+from lit_entrodrop.commands.report.comparison import (
+    MOMENTS,
+    forest,
+    label,
+    metrics_by_table,
+    with_interval,
+)
 from lit_entrodrop.commands.report.comparison_conclusion import conclude_comparison
 from lit_entrodrop.commands.report.conclusion import Conclusion, conclude_run, conclude_runs
-from lit_entrodrop.commands.report.glossary import glossary
 from lit_entrodrop.commands.report.losses import side_by_side
 from lit_entrodrop.commands.report.passages import palette
 from lit_entrodrop.commands.report.run_record import RunRecord, read_run
 from lit_entrodrop.commands.report.run_view import run_view
-from lit_entrodrop.commands.report.summary import summarize
+from lit_entrodrop.evaluation.diagnosis import RULE
 from lit_entrodrop.training.provenance import public_name
 
 FILE_NAME = "report.html"
+# Text and style of each kind of verdict.
+VERDICTS = {
+    "overfits": ("overfits", "bad"),
+    "diverges": ("diverges", "bad"),
+    "holds": ("no overfitting shown", "good"),
+    "unknown": ("too little data", "none"),
+}
 
 
 def write_report(
@@ -59,10 +72,11 @@ def write_report(
                 run_view(run, figures, f"{slug(run.name)}-{i}-" if many else "")
                 for i, run in enumerate(records, 1)
             ],
-            summary=summarize(runs).to_dict("index") if many else {},
             side_by_side=side_by_side(records, figures, "runs") if many else None,
             **_compared(comparison, figures),
-            glossary=glossary(records, comparison is not None),
+            diagnosed=any(run.diagnosis for run in records),
+            rule=RULE,
+            verdicts=VERDICTS,
             palette=palette(),
         )
     )
@@ -91,11 +105,17 @@ def _conclusion(
 def _compared(comparison: Mapping[str, Any] | None, figures: Path) -> dict[str, Any]:
     if comparison is None:
         return {"comparison": None}
+    losses, others = metrics_by_table(comparison)
     return {
         "comparison": comparison,
-        "differences": differences(comparison),
-        "tables": value_tables(comparison),
         "forest": forest(comparison, figures, "comparison"),
+        "moments": MOMENTS,
+        "losses": losses,
+        "other_values": others,
+        "of_arms": {name: arm["metrics"] for name, arm in comparison["arms"].items()},
+        "of_contrasts": {
+            label(each): each["metrics"] for each in comparison["contrasts"] if each["is_contrast"]
+        },
     }
 
 
@@ -110,28 +130,19 @@ def _environment() -> Environment:
     environment.filters |= {
         "code": _code,
         "words": _words,
-        "unbroken": _unbroken,
-        "epoch": _epoch,
-        "loss": _loss,
-        "p": _p,
+        "number": _number,
+        "label": label,
+        "with_interval": with_interval,
+        "value": formatting.number,
+        "difference": formatting.difference,
+        "metric_title": formatting.title,
     }
     return environment
 
 
-def _loss(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.3f}"
-
-
-def _unbroken(text: str) -> str:
-    return text.replace(", ", ",\N{NO-BREAK SPACE}")
-
-
-def _epoch(value: float) -> str:
-    return "–" if value != value else f"{value:.3g}"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _number(value: float | None, form: str) -> str:
+    unknown = value is None or value != value
+    return formatting.NOTHING if unknown else f"{value:{form}}".replace("-", "−")
 
 
 def _code(text: str) -> Markup:

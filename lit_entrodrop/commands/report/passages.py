@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from numpy.typing import NDArray
 
@@ -32,13 +33,10 @@ class ShownToken:
 
 @dataclass(frozen=True)
 class PassageView:
-    """Passages and the scales of their colors.
+    """Passages and the scales of their colors: the center of each shade, nats.
 
     Attributes:
-        passages: Tokens of each passage.
         change: The two evaluations between which the loss changed; empty if there is one.
-        entropy_scale: Center of each shade of entropy, nats.
-        change_scale: Center of each shade of change, nats.
     """
 
     passages: list[list[ShownToken]]
@@ -53,9 +51,9 @@ def passage_view(run: RunRecord) -> PassageView | None:
     texts = kept.get("tokens", [])
     if not texts or not any(texts):
         return None
-    entropy = _padded(kept.get("reference_entropy", []), texts)
+    entropy = _fitted(kept.get("reference_entropy", []), texts)
     pair = compared_evaluations(run)
-    before, after = (_fitted(e.passage_nll if e else None, entropy.shape) for e in pair)
+    before, after = (_fitted(e.passage_nll if e else [], texts) for e in pair)
     low, top = _quantile(entropy, 0.03), _quantile(entropy, MOST)
     span = _quantile(np.abs(after - before), MOST) or 1.0
     width = (top - low) / ENTROPY_SHADES or 1.0
@@ -100,19 +98,12 @@ def _colors(prefix: str, ends: Sequence[str], count: int) -> dict[str, str]:
     return {f"{prefix}{i}": to_hex(shades(i / (count - 1))) for i in range(count)}
 
 
-def _padded(rows: list[list[float | None]], texts: list[list[str]]) -> NDArray[np.float64]:
-    values = np.full((len(texts), max(map(len, texts))), np.nan)
-    for row, given in zip(values, rows, strict=False):
-        row[: len(given)] = [np.nan if v is None else v for v in given[: len(row)]]
+def _fitted(rows: Any, texts: list[list[str]]) -> NDArray[np.float64]:
+    """Return a number for each token of each text, NaN where the rows have none."""
+    longest = max(map(len, texts))
+    table = pd.DataFrame(rows).reindex(index=range(len(texts)), columns=range(longest))
+    values: NDArray[np.float64] = table.to_numpy(dtype=np.float64)
     return values
-
-
-def _fitted(values: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    fitted = np.full(shape, np.nan)
-    if values is not None:
-        rows, columns = (min(a, b) for a, b in zip(shape, values.shape, strict=True))
-        fitted[:rows, :columns] = values[:rows, :columns]
-    return fitted
 
 
 def _quantile(values: NDArray[np.float64], quantile: float) -> float:

@@ -57,11 +57,7 @@ WIDE, NARROW = 10.4, 3.7  # inches
 
 @dataclass(frozen=True)
 class Canvas:
-    """Size and layout of a drawing.
-
-    Args:
-        narrow: Whether the drawing is for a phone.
-    """
+    """Size and layout of a drawing: narrow for a phone, or wide."""
 
     narrow: bool
 
@@ -95,15 +91,7 @@ class FigureHtml:
 def render_figure(
     folder: Path, name: str, draw: Callable[[Canvas], Figure], alt: str, caption: str
 ) -> FigureHtml:
-    """Draw a figure, and write it as SVG and PNG.
-
-    Args:
-        folder: Folder for ``name.svg`` and ``name.png``.
-        name: Name of the figure.
-        draw: Function that draws on a canvas.
-        alt: Text alternative for screen readers.
-        caption: Text below the figure.
-    """
+    """Draw a figure with a text alternative, and write ``name.svg`` and ``name.png``."""
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         wide = draw(Canvas(narrow=False))
@@ -124,12 +112,7 @@ def svg(figure: Figure, salt: str) -> str:
 
 
 def legend(figure: Figure, lines: Mapping[str, Any]) -> None:
-    """Add one legend above all panels.
-
-    Args:
-        figure: Figure with its panels.
-        lines: Drawn lines by name. A name may begin with ``_``, unlike labels of matplotlib.
-    """
+    """Add one legend above all panels: unlike labels of matplotlib, a name may begin with ``_``."""
     wide = figure.get_figwidth() > NARROW
     columns = len(lines) if wide and len(lines) <= 6 else 4 if wide else 2
     figure.legend(
@@ -142,7 +125,7 @@ def legend(figure: Figure, lines: Mapping[str, Any]) -> None:
 
 
 def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> None:
-    """Write names to the right of the ends of lines, without overlap.
+    """Write names to the right of the ends of lines at x, without overlap.
 
     Args:
         axes: Axes with its limits set.
@@ -155,16 +138,15 @@ def label_ends(axes: Any, ends: Iterable[tuple[float, str, str]], x: float) -> N
     ordered = sorted(ends)
     places = apart([y for y, _, _ in ordered], (high - low) * 0.16 / height, high)
     for y, (_, name, color) in zip(places, ordered, strict=True):
-        axes.annotate(
-            name,
-            (x, y),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=color,
-            va="center",
-            fontweight="bold",
-            annotation_clip=False,
-        )
+        style = {"color": color, "va": "center", "fontweight": "bold"}
+        write_near(axes, name, (x, y), (6, 0), annotation_clip=False, **style)
+
+
+def write_near(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
+) -> None:
+    """Write at a distance in points from a place."""
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", **style)
 
 
 def apart(heights: list[float], distance: float, top: float) -> list[float]:
@@ -192,7 +174,7 @@ def bucket_colors(count: int) -> list[str]:
     ['#4a1486', '#e8743b']
     """
     if count <= len(BUCKETS):
-        return {1: [BUCKETS[0]], 2: [BUCKETS[0], BUCKETS[-1]]}.get(count, list(BUCKETS))
+        return list([(), BUCKETS[:1], BUCKETS[::2], BUCKETS][count])
     shades: Any = LinearSegmentedColormap.from_list("buckets", BUCKETS)
     return [to_hex(shades(i / (count - 1))) for i in range(count)]
 
@@ -201,11 +183,7 @@ def _inline(text: str, alt: str) -> Markup:
     body = text[text.index("<svg") :]
     # Group names repeat in the next figure; identifiers that are referenced are hashes.
     body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _root(alt), body, count=1)
+    label, link = escape(alt).replace("\\", r"\\"), "http://www.w3.org/1999/xlink"
+    root = rf'<svg xmlns:xlink="{link}" viewBox="\1" role="img" aria-label="{label}">'
+    body = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, body, count=1)
     return Markup(re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S))
-
-
-def _root(alt: str) -> str:
-    label = escape(alt).replace("\\", r"\\")
-    link = "http://www.w3.org/1999/xlink"
-    return rf'<svg xmlns:xlink="{link}" viewBox="\1" role="img" aria-label="{label}">'

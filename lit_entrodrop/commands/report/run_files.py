@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
 
-import pandas as pd
 import yaml
 
 from lit_entrodrop.cli.messages import one_line
-from lit_entrodrop.runs.evaluations import FOLDER as EVALUATIONS
-from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, read_evaluations, read_run_info
-from lit_entrodrop.runs.metrics_file import whole_rows
-from lit_entrodrop.training.callbacks.throughput import FILE_NAME as THROUGHPUT
-from lit_entrodrop.training.callbacks.throughput import read_throughput
+from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.training.provenance import settings_of
 
 SAMPLES, CONFIG = "samples.jsonl", "config.yaml"
@@ -36,50 +31,25 @@ T = TypeVar("T")
 
 @dataclass
 class RunFiles:
-    """The optional files of a run folder.
-
-    Args:
-        folder: Run folder.
-        notes: Sentences on files that could not be read.
-    """
+    """The optional files of a run folder, and sentences on those that could not be read."""
 
     folder: Path
     notes: list[str] = field(default_factory=list)
 
-    def info(self) -> dict[str, Any]:
-        """Read ``run.json``; empty if it is missing."""
-        return self._read(RUN_INFO, lambda _: _info(self.folder), {})
-
-    def evaluations(self) -> list[Evaluation]:
-        """Read all evaluations."""
-        return self._read(EVALUATIONS, lambda _: read_evaluations(self.folder), [])
-
-    def samples(self) -> list[dict[str, Any]]:
-        """Read the generated texts, without damaged lines."""
-        return self._read(SAMPLES, self._samples, [])
-
-    def speed(self) -> pd.DataFrame:
-        """Read the throughput measured during training."""
-        read = self._read(THROUGHPUT, lambda _: read_throughput(self.folder), pd.DataFrame())
-        return whole_rows(read)
-
-    def config(self) -> str:
-        """Read all settings as YAML, without folders of the machine."""
-        return self._read(CONFIG, _config, "")
-
-    def _read(self, name: str, read: Callable[[Path], T], default: T) -> T:
-        path = self.folder / name
-        if not path.exists():
+    def read(self, name: str, reader: Callable[[Path], T], default: T) -> T:
+        """Read a file of the folder with a function of the folder."""
+        if not (self.folder / name).exists():
             return default
         try:
-            return read(path)
+            return reader(self.folder)
         except DAMAGE as error:
             self.notes.append(f"`{name}` could not be read and is left out: {self.message(error)}.")
             return default
 
-    def _samples(self, path: Path) -> list[dict[str, Any]]:
+    def samples(self, folder: Path) -> list[dict[str, Any]]:
+        """Read the generated texts, without damaged lines."""
         # A text can contain Unicode line separators, which JSON does not escape.
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with (folder / SAMPLES).open(encoding="utf-8", errors="replace") as file:
             lines = [_sample(line) for line in file if line.strip()]
         found = [line for line in lines if line is not None]
         if lost := len(lines) - len(found):
@@ -91,9 +61,19 @@ class RunFiles:
         return one_line(error).replace(str(self.folder), self.folder.name).rstrip(".")
 
 
-def _info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``, without damaged sections."""
     found = read_run_info(folder)
     return {n: value for n, value in found.items() if n not in SECTIONS or isinstance(value, dict)}
+
+
+def read_config(folder: Path) -> str:
+    """Read all settings as YAML, without folders of the machine."""
+    found = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"expected the settings of `fit`, got {one_line(found)[:80]}")
+    text: str = yaml.safe_dump(settings_of(found), sort_keys=False, width=88, allow_unicode=True)
+    return text
 
 
 def _sample(line: str) -> dict[str, Any] | None:
@@ -102,11 +82,3 @@ def _sample(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _config(path: Path) -> str:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"expected the settings of `fit`, got {one_line(found)[:80]}")
-    text: str = yaml.safe_dump(settings_of(found), sort_keys=False, width=88, allow_unicode=True)
-    return text

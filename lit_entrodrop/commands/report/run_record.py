@@ -7,12 +7,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lit_entrodrop.commands.report.run_files import DAMAGE, RunFiles
+from lit_entrodrop.commands.report.run_files import (
+    CONFIG,
+    DAMAGE,
+    SAMPLES,
+    RunFiles,
+    read_config,
+    read_info,
+)
 from lit_entrodrop.evaluation.diagnosis import ALL, Diagnosis, OverfittingVerdict, diagnose
-from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, validations
+from lit_entrodrop.runs.evaluations import FOLDER as EVALUATIONS
+from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, read_evaluations, validations
 from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
-from lit_entrodrop.runs.metrics_file import bucket_names, read_metrics
+from lit_entrodrop.runs.metrics_file import (
+    bucket_names,
+    mean_drop_rate,
+    read_metrics,
+    whole_rows,
+)
+from lit_entrodrop.training.callbacks.throughput import FILE_NAME as THROUGHPUT
+from lit_entrodrop.training.callbacks.throughput import read_throughput
 from lit_entrodrop.training.provenance import public_name
 
 
@@ -34,6 +49,7 @@ class RunRecord:
         samples: Generated texts, one mapping each.
         speed: Throughput measured during training.
         config: All settings, as YAML.
+        drop_rate: Mean share of tokens dropped, of those that may be; NaN if unknown.
         notes: Sentences on files that could not be read.
     """
 
@@ -50,6 +66,7 @@ class RunRecord:
     samples: list[dict[str, Any]]
     speed: pd.DataFrame
     config: str
+    drop_rate: float
     notes: list[str]
 
     def groups(self) -> dict[str | None, str]:
@@ -88,10 +105,6 @@ class RunRecord:
 def read_run(name: str, folder: Path) -> RunRecord:
     """Read a run folder.
 
-    Args:
-        name: Name of the run on the page.
-        folder: Run folder that `fit` wrote.
-
     Raises:
         ValueError: If ``metrics.csv`` has no validation losses by epoch.
     """
@@ -99,7 +112,7 @@ def read_run(name: str, folder: Path) -> RunRecord:
     passes = validations(folder, metrics)["passes"]
     _require_epochs(metrics, passes, folder)
     metrics = metrics.set_axis(positions(metrics, passes))
-    info = files.info()
+    info: dict[str, Any] = files.read(RUN_INFO, read_info, {})
     buckets = info.get("buckets", {})
     diagnosis, undiagnosed = _diagnosis(files)
     return RunRecord(
@@ -109,23 +122,20 @@ def read_run(name: str, folder: Path) -> RunRecord:
         training=metrics[metrics.filter(regex="^train/loss$").notna().any(axis=1)],
         buckets=buckets.get("names") or bucket_names(metrics),
         edges=buckets.get("edges", []),
-        detailed=files.evaluations(),
+        detailed=files.read(EVALUATIONS, read_evaluations, []),
         info=info,
         diagnosis=diagnosis,
         undiagnosed=undiagnosed,
-        samples=files.samples(),
-        speed=files.speed(),
-        config=files.config(),
+        samples=files.read(SAMPLES, files.samples, []),
+        speed=whole_rows(files.read(THROUGHPUT, read_throughput, pd.DataFrame())),
+        config=files.read(CONFIG, read_config, ""),
+        drop_rate=mean_drop_rate(metrics),
         notes=files.notes,
     )
 
 
 def positions(metrics: pd.DataFrame, passes: pd.Series) -> Any:
-    """Return the number of passes over the data at each step.
-
-    Args:
-        metrics: Metrics indexed by step.
-        passes: Known numbers of passes, indexed by step.
+    """Return the number of passes over the data at each step; both tables are indexed by step.
 
     >>> metrics = pd.DataFrame(index=[0, 5, 10])
     >>> positions(metrics, pd.Series({10: 1.0})).tolist()

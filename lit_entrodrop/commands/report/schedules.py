@@ -5,16 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lit_entrodrop.commands.report.plotting import (
-    CLEAN,
-    INK,
-    VALIDATION,
-    Canvas,
-    FigureHtml,
-    label_ends,
-    render_figure,
-    whole_epochs,
-)
+from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.report.run_record import RunRecord
 
 STRENGTH, RATE = "/strength", "/drop_rate"
@@ -28,25 +19,25 @@ def regularizers_of(run: RunRecord) -> list[str]:
     return sorted(names)
 
 
-def schedule(run: RunRecord, folder: Path, name: str) -> FigureHtml | None:
+def schedule(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml | None:
     """Draw each regularizer's strength and drop rate, and the learning rate."""
     names = regularizers_of(run)
     has_rate = "learning_rate" in run.training
     if not names and not has_rate:
         return None
 
-    def draw(canvas: Canvas) -> Figure:
+    def draw(canvas: plotting.Canvas) -> Figure:
         figure, panels = canvas.panels(len(names) + has_rate, 2.3)
         last = run.evaluations.index[-1]
         for panel, regularizer in zip(panels, names, strict=False):
-            whole_epochs(panel, last)
+            plotting.whole_epochs(panel, last)
             _draw_regularizer(panel, run, regularizer, last)
         if has_rate:
             rate = run.training["learning_rate"].dropna()
-            panels[-1].plot(rate.index, rate, color=INK)
+            panels[-1].plot(rate.index, rate, color=plotting.INK)
             panels[-1].set(title="Learning rate", ylim=(0, None))
             panels[-1].yaxis.set_major_formatter("{x:g}")
-            whole_epochs(panels[-1], last)
+            plotting.whole_epochs(panels[-1], last)
         for panel in panels:
             panel.set_xlabel("epoch")
         return figure
@@ -66,14 +57,17 @@ def schedule(run: RunRecord, folder: Path, name: str) -> FigureHtml | None:
         if names
         else "No regularizer logged a strength or a drop rate."
     )
-    return render_figure(
+    return plotting.render_figure(
         folder, name, draw, f"Line charts over epochs. {'; '.join(parts)}.", caption
     )
 
 
 def _draw_regularizer(panel: Axes, run: RunRecord, regularizer: str, last: float) -> None:
     ends = []
-    for ending, label, color in ((STRENGTH, "strength", CLEAN), (RATE, "drop rate", VALIDATION)):
+    for ending, label, color in (
+        (STRENGTH, "strength", plotting.CLEAN),
+        (RATE, "drop rate", plotting.VALIDATION),
+    ):
         if regularizer + ending not in run.training:
             continue
         line = run.training[regularizer + ending].dropna()
@@ -84,4 +78,4 @@ def _draw_regularizer(panel: Axes, run: RunRecord, regularizer: str, last: float
         title="".join(word.capitalize() for word in regularizer.split("_")),
         ylim=(0, max(1.0, *(1.05 * y for y, _, _ in ends))),
     )
-    label_ends(panel, ends, last)
+    plotting.label_ends(panel, ends, last)

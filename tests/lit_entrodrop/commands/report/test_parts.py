@@ -21,7 +21,6 @@ from lit_entrodrop.commands.report.passages import (
 )
 from lit_entrodrop.commands.report.plotting import CLEAN, MUTED, STYLE, VALIDATION, bucket_colors
 from lit_entrodrop.commands.report.run_record import positions, read_run
-from lit_entrodrop.commands.report.run_view import missing
 from lit_entrodrop.runs.evaluations import evaluation_path, read_evaluations
 from tests.helpers.run_folder import write_run
 
@@ -167,9 +166,16 @@ def test_damaged_files_are_told_and_done_without(
     [note] = read.notes
     assert note.startswith(told)
     assert str(tmp_path) not in note
-    assert missing(read)["files"] == [note]
     assert (read.diagnosis is None) == (name == "run.json")
     assert str(tmp_path) not in read.undiagnosed
+
+
+def test_page_names_files_that_could_not_be_read(short: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(short, tmp_path / "run")
+    (run / "config.yaml").write_text("a: [")
+    [note] = read_run("run", run).notes
+    page = html.unescape(write_report(tmp_path / "page", {"run": run}).read_text())
+    assert note.partition("` ")[2] in page
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
+"""Table of several runs."""
+
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lit_entrodrop.commands.report.summary import summarize
+from lit_entrodrop.commands.report import write_report
+from lit_entrodrop.commands.report.run_record import read_run
 
 PLAIN = """step,epoch,val/loss,train/loss
 0,0,4.0,
@@ -29,32 +33,38 @@ def runs(tmp_path: Path) -> dict[str, Path]:
     return folders
 
 
-def test_summary(runs: dict[str, Path]) -> None:
-    summary = summarize(runs)
-    plain, dropped = summary.loc["plain"], summary.loc["EntroDrop"]
-    assert (plain["best_epoch"], dropped["best_epoch"]) == (2, 3)
-    assert (plain["val/loss best"], plain["val/loss last"]) == (2.5, 2.75)
-    assert dropped["val/loss best"] == dropped["val/loss last"] == 2.25
-    assert np.isnan(plain["drop_rate"])
-    assert dropped["drop_rate"] == pytest.approx(0.2)
+def test_drop_rate_is_the_mean_over_training(runs: dict[str, Path]) -> None:
+    assert np.isnan(read_run("plain", runs["plain"]).drop_rate)
+    assert read_run("EntroDrop", runs["EntroDrop"]).drop_rate == pytest.approx(0.2)
+
+
+def test_table_of_runs(runs: dict[str, Path], tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "metrics.csv").write_text("step,epoch,val/loss\n0,0,1.0\n")
+    page = write_report(tmp_path / "page", {**runs, "new": new}).read_text()
+    row = r'<th scope="row">([^<]*)</th><td class="n" data-label="best epoch">(.*)'
+    rows = {name: re.findall(r">([^<>]+)</td>", f">{rest}") for name, rest in re.findall(row, page)}
+    assert rows == {
+        "plain": ["2", "2.500", "2.750", "–"],
+        "EntroDrop": ["3", "2.250", "2.250", "20.0%"],
+        "new": ["–", "–", "1.000", "–"],
+    }
 
 
 def test_untrained_model_is_never_the_best(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,epoch,val/loss\n0,0,1.0\n10,0,2.0\n20,1,3.0\n")
-    bad = summarize({"bad": tmp_path}).loc["bad"]
-    assert (bad["best_epoch"], bad["val/loss best"], bad["val/loss last"]) == (1, 2, 3)
+    assert read_run("bad", tmp_path).trained_loss().to_dict() == {1: 2, 2: 3}
     (tmp_path / "metrics.csv").write_text("step,epoch,val/loss\n0,0,1.0\n")
-    new = summarize({"new": tmp_path}).loc["new"]
-    assert np.isnan(new["best_epoch"])
-    assert np.isnan(new["val/loss best"])
+    assert read_run("new", tmp_path).trained_loss().empty
 
 
 def test_evaluations_within_an_epoch_are_parts_of_a_pass(tmp_path: Path) -> None:
     rows = ["0,,3.0", "4,0,2.5", "8,0,2.0", "12,0,2.1", "16,1,2.2"]
     (tmp_path / "metrics.csv").write_text("\n".join(["step,epoch,val/loss", *rows, ""]))
-    assert summarize({"run": tmp_path}).loc["run", "best_epoch"] == pytest.approx(2 / 3)
+    assert read_run("run", tmp_path).trained_loss().idxmin() == pytest.approx(2 / 3)
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected metrics\.csv in .* found none"):
-        summarize({"none": tmp_path})
+        read_run("none", tmp_path)
