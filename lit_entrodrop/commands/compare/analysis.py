@@ -20,23 +20,17 @@ from lit_entrodrop.evaluation.statistics import (
 )
 from lit_entrodrop.runs.metric_name import MetricName
 
-# Metrics of which a lower value is neither better nor worse.
+# Metrics whose lower value is neither better nor worse.
 WITHOUT_VERDICT = ("best_epoch", "drop_rate", "gap", "clean_train_loss")
 
 
 @dataclass(frozen=True)
 class ArmTrial:
-    """Results of an arm at one strength.
-
-    Args:
-        arm: Name of the arm.
-        strength: Settings of the trial, by name.
-        results: Result of each run, by seed.
-    """
+    """Results of an arm at one strength, by seed."""
 
     arm: str
     strength: Strength
-    results: Mapping[int, RunResult]
+    results: dict[int, RunResult]
 
     @property
     def name(self) -> str:
@@ -68,19 +62,12 @@ class ArmTrial:
 
 @dataclass(frozen=True)
 class ArmPair:
-    """Two trials to compare.
-
-    Args:
-        first: Trial whose difference is reported.
-        second: Trial that is subtracted.
-        is_contrast: Whether the pair was requested in addition to comparisons with the baseline.
-        is_matched: Whether the second arm is taken at the strength of the first.
-    """
+    """Two trials to compare: differences are first minus second."""
 
     first: ArmTrial
     second: ArmTrial
-    is_contrast: bool = False
-    is_matched: bool = False
+    is_contrast: bool = False  # requested in addition to comparisons with the baseline
+    is_matched: bool = False  # the second arm is taken at the strength of the first
 
     @property
     def seeds(self) -> list[int]:
@@ -94,20 +81,11 @@ class ArmPair:
 
 
 def select_trials(trials: Sequence[ArmTrial]) -> dict[str, ArmTrial]:
-    """Select the trial with the lowest validation loss of each arm.
-
-    Args:
-        trials: Trials of all arms.
-
-    Returns:
-        One trial of each arm, by the arm's name.
-    """
-    selected: dict[str, ArmTrial] = {}
-    for trial in trials:
-        best = selected.get(trial.arm)
-        if best is None or trial.validation_loss < best.validation_loss:
-            selected[trial.arm] = trial
-    return selected
+    """Select the trial with the lowest validation loss of each arm."""
+    return {
+        arm: min((t for t in trials if t.arm == arm), key=lambda trial: trial.validation_loss)
+        for arm in dict.fromkeys(trial.arm for trial in trials)
+    }
 
 
 def pair_trials(
@@ -123,12 +101,6 @@ def pair_trials(
     A pair that occurs twice, in either order, is kept once: it would count twice in the correction
     of p values.
 
-    Args:
-        trials: Trials of all arms.
-        selected: Selected trial of each arm.
-        baseline: Name of the baseline arm.
-        contrasts: Further pairs of arm names.
-
     Raises:
         ValueError: If the trials of a pair share no seed.
     """
@@ -139,34 +111,20 @@ def pair_trials(
         same = [each for each in trials if each.arm == second and each.strength == strength]
         if strength and same and same[0] is not selected[second]:
             pairs.append(ArmPair(selected[first], same[0], is_contrast=True, is_matched=True))
-    _require_common_seeds(pairs)
-    return _distinct(pairs)
-
-
-def _require_common_seeds(pairs: Sequence[ArmPair]) -> None:
+    distinct: dict[frozenset[int], ArmPair] = {}
     for pair in pairs:
+        distinct.setdefault(frozenset((id(pair.first), id(pair.second))), pair)
         if not pair.seeds:
-            first, second = sorted(pair.first.results), sorted(pair.second.results)
+            own, others = sorted(pair.first.results), sorted(pair.second.results)
             raise ValueError(
-                f"runs: expected arms with a common seed, got seeds {first} of {pair.first.arm} "
-                f"and {second} of {pair.second.arm}: train the missing runs or compare other arms"
+                f"runs: expected arms with a common seed, got seeds {own} of {pair.first.arm} "
+                f"and {others} of {pair.second.arm}: train the missing runs or compare other arms"
             )
-
-
-def _distinct(pairs: Sequence[ArmPair]) -> list[ArmPair]:
-    found: dict[frozenset[int], ArmPair] = {}
-    for pair in pairs:
-        found.setdefault(frozenset((id(pair.first), id(pair.second))), pair)
-    return list(found.values())
+    return list(distinct.values())
 
 
 def estimate(pair: ArmPair, metric: str) -> Estimate:
-    """Estimate a difference over seeds, or over documents if there is one seed.
-
-    Args:
-        pair: Pair of trials.
-        metric: Name of a metric that both have.
-    """
+    """Estimate a difference over seeds, or over documents if there is one seed."""
     first, second = (trial.values(metric, pair.seeds) for trial in (pair.first, pair.second))
     if len(pair.seeds) > 1:
         return paired_over_seeds(first, second)
@@ -182,12 +140,9 @@ def estimate(pair: ArmPair, metric: str) -> Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """Difference of a pair in one metric.
+    """Difference of a pair in one metric, with the p value corrected for the number of pairs.
 
-    Args:
-        estimate: Estimate of the difference.
-        p_corrected: p value, corrected for the number of pairs.
-        verdict: Verdict; None for metrics of which a lower value is neither better nor worse.
+    The verdict is None for metrics whose lower value is neither better nor worse.
     """
 
     estimate: Estimate
@@ -209,14 +164,7 @@ class Finding:
 
 
 def find_differences(pairs: Sequence[ArmPair]) -> list[dict[str, Finding]]:
-    """Estimate all differences, correct their p values for the number of pairs, and judge them.
-
-    Args:
-        pairs: Pairs of trials.
-
-    Returns:
-        Findings by metric, for each pair.
-    """
+    """Estimate all differences, correct their p values for the number of pairs, and judge them."""
     found: list[dict[str, Finding]] = [{} for _ in pairs]
     for metric in dict.fromkeys(name for pair in pairs for name in pair.metrics):
         estimates = {

@@ -15,21 +15,17 @@ from lit_entrodrop.commands.compare.locking import lock
 def run_command(
     arguments: Sequence[str], log: Path, lock_file: Path, environment: Mapping[str, str]
 ) -> None:
-    """Run a command of the program in this process, which was forked for it.
-
-    Args:
-        arguments: Command line of the program.
-        log: File to which all output is appended.
-        lock_file: File that is locked until this process ends.
-        environment: Variables to add to the environment.
-    """
+    """Run a command of the program in this process, which was forked for it."""
     # The fork server ignores them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
     # Ctrl-C at the terminal reaches this process through `compare` alone.
     os.setsid()
-    _redirect_output(log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
     locked = lock(lock_file)
     if locked is None:
         sys.exit(f"{lock_file}: locked by another process")
@@ -42,10 +38,3 @@ def run_command(
     finally:
         # Loggers of other packages finish at exit, which multiprocessing skips.
         atexit._run_exitfuncs()
-
-
-def _redirect_output(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from lit_entrodrop.cli.terminal import command_parser, console_of, refuse_ranks
-from lit_entrodrop.commands.compare.comparing import compare, compare_existing
 from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import read_settings
 from lit_entrodrop.runs.writing import free_folder
@@ -38,30 +39,39 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parser().parse_args(arguments)
     refuse_ranks("compare", "runs")
-    console = console_of(WIDTH)
-    _check(options)
-    try:
-        if options.config is not None:
-            settings = read_settings(Path(options.config))
-            default = settings.output or f"runs/{Path(options.config).stem}"
-            compare(settings, Path(options.output or default), _workers(options), console)
-        else:
-            output = (
-                Path(options.output) if options.output else free_folder(Path("runs/comparison"))
-            )
-            contrasts = list(map(tuple, options.contrast))
-            compare_existing(options.runs, output, options.baseline, contrasts, console)
-    except KeyboardInterrupt:
-        console.print("Stopped. Start the same command again to resume: finished runs are kept.")
-        sys.exit(130)
-
-
-def _check(options: argparse.Namespace) -> None:
     if options.config is not None and (options.baseline or options.contrast):
         raise ValueError(
             "baseline and contrast: expected --runs with these options, got --config: set them "
             "in the config"
         )
+    console = console_of(WIDTH)
+    try:
+        if options.config is not None:
+            _compare(options, console)
+        else:
+            _compare_existing(options, console)
+    except KeyboardInterrupt:
+        console.print("Stopped. Start the same command again to resume: finished runs are kept.")
+        sys.exit(130)
+
+
+def _compare(options: argparse.Namespace, console: Console) -> None:
+    settings, workers = read_settings(Path(options.config)), _workers(options)
+    console.print(f"Planning {settings.run_count} runs.")
+    # Takes seconds.
+    from lit_entrodrop.commands.compare.comparing import compare
+
+    output = options.output or settings.output or f"runs/{Path(options.config).stem}"
+    compare(settings, Path(output), workers, console)
+
+
+def _compare_existing(options: argparse.Namespace, console: Console) -> None:
+    console.print(f"Reading {len(options.runs)} runs.")
+    from lit_entrodrop.commands.compare.comparing import compare_existing
+
+    output = Path(options.output) if options.output else free_folder(Path("runs/comparison"))
+    contrasts = list(map(tuple, options.contrast))
+    compare_existing(options.runs, output, options.baseline, contrasts, console)
 
 
 def _workers(options: argparse.Namespace) -> Workers:
@@ -114,6 +124,6 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--devices",
         metavar="0,1,...",
-        help="GPUs, each of which trains one run at a time; for runs that use a single device",
+        help="GPUs; each trains one run at a time; for runs that use a single device",
     )
     return parser

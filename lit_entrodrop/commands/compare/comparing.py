@@ -1,5 +1,6 @@
 """Comparison from settings, or from existing runs, to results."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from lit_entrodrop.commands.compare.existing_runs import (
 )
 from lit_entrodrop.commands.compare.locking import lock
 from lit_entrodrop.commands.compare.measures import are_tested, measure
-from lit_entrodrop.commands.compare.notes import split_notes, worker_notes
+from lit_entrodrop.commands.compare.notes import split_notes
 from lit_entrodrop.commands.compare.planning import PlannedRun, plan_runs
 from lit_entrodrop.commands.compare.process_pool import Workers
-from lit_entrodrop.commands.compare.results import FILE_NAME, ComparisonInputs, judge, to_json
+from lit_entrodrop.commands.compare.results import FILE_NAME, ComparisonInputs, judge
 from lit_entrodrop.commands.compare.settings import ComparisonSettings
 from lit_entrodrop.commands.compare.tables import show
-from lit_entrodrop.commands.compare.training import has_test_split, test, train
+from lit_entrodrop.commands.compare.training import test, train
 from lit_entrodrop.commands.report import write_report
 from lit_entrodrop.runs.writing import write_whole
 
@@ -29,16 +30,7 @@ from lit_entrodrop.runs.writing import write_whole
 def compare(
     settings: ComparisonSettings, output: Path, workers: Workers, console: Console
 ) -> dict[str, Any]:
-    """Train the missing runs, compare all of them and write the results.
-
-    Args:
-        settings: Settings of the comparison.
-        output: Folder of all runs and results.
-        workers: Number of runs at a time, and their devices.
-        console: Console to print to.
-
-    Returns:
-        Content of ``comparison.json``.
+    """Train the missing runs, compare all of them, write the results and return their content.
 
     Raises:
         ValueError: If the settings are wrong or differ from those of an existing run, or a run
@@ -59,12 +51,15 @@ def compare(
         )
         train(runs, workers, console)
         selected = _runs_to_compare(settings, runs)
-        has_test = has_test_split(runs[0])
+        has_test = bool(runs[0].config["data"].get("test"))
         if has_test:
             test(selected, workers, console)
         all_tested = has_test and all(are_tested(run.folder) for run in selected)
         split = "test" if all_tested else "validation"
-        notes = [*split_notes(split, has_test), *worker_notes(workers.count)]
+        notes = split_notes(split, has_test)
+        if workers.count > 1:
+            shared = f"Up to {workers.count} runs shared this machine"
+            notes.append(f"{shared}, so times per step are no benchmark.")
         trials = _trials(runs, set(map(_trial_key, selected)) if split == "test" else set())
         inputs = ComparisonInputs(
             settings.title, settings.baseline, settings.contrasts, trials, split, notes
@@ -79,17 +74,9 @@ def compare_existing(
     contrasts: Sequence[tuple[str, str]],
     console: Console,
 ) -> dict[str, Any]:
-    """Compare existing runs and write the results.
+    """Compare existing runs, write the results and return their content.
 
-    Args:
-        folders: Folders of the runs, or ``NAME=FOLDER``.
-        output: Folder of the results.
-        baseline: Name of the baseline arm; by default, the arm without regularizers.
-        contrasts: Further pairs of arm names.
-        console: Console to print to.
-
-    Returns:
-        Content of ``comparison.json``.
+    The baseline is, by default, the arm without regularizers.
 
     Raises:
         ValueError: If the runs cannot be compared.
@@ -109,10 +96,11 @@ def compare_existing(
 
 def _finish(inputs: ComparisonInputs, output: Path, console: Console) -> dict[str, Any]:
     comparison = judge(inputs, output)
-    path = output / FILE_NAME
-    write_whole(path, to_json(comparison))
+    content = json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False)
+    write_whole(output / FILE_NAME, f"{content}\n")
     show(comparison, console)
-    console.print(f"comparison: {path}", soft_wrap=True)
+    console.print(f"comparison: {output / FILE_NAME}", soft_wrap=True)
+    console.print("Writing the report.")
     console.print(_report(comparison, output), markup=False, soft_wrap=True)
     return comparison
 
@@ -130,29 +118,20 @@ def _report(comparison: Mapping[str, Any], output: Path) -> str:
 
 
 def _trials(runs: Sequence[PlannedRun], tested: set[tuple[str, str]]) -> list[ArmTrial]:
-    grouped: dict[tuple[str, str], list[PlannedRun]] = {}
+    trials: dict[tuple[str, str], ArmTrial] = {}
     for run in runs:
-        grouped.setdefault(_trial_key(run), []).append(run)
-    return [
-        ArmTrial(
-            of_trial[0].arm,
-            of_trial[0].strength,
-            {
-                run.seed: measure(run.folder, "test" if key in tested else "validation")
-                for run in of_trial
-            },
-        )
-        for key, of_trial in grouped.items()
-    ]
+        trial = trials.setdefault(_trial_key(run), ArmTrial(run.arm, run.strength, {}))
+        split = "test" if _trial_key(run) in tested else "validation"
+        trial.results[run.seed] = measure(run.folder, split)
+    return list(trials.values())
 
 
-def _trial_key(run: PlannedRun) -> tuple[str, str]:
-    return run.arm, str(run.strength)
+def _trial_key(trial: PlannedRun | ArmTrial) -> tuple[str, str]:
+    return trial.arm, str(trial.strength)
 
 
 def _runs_to_compare(settings: ComparisonSettings, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     trials = _trials(runs, set())
     pairs = pair_trials(trials, select_trials(trials), settings.baseline, settings.contrasts)
-    compared = [trial for pair in pairs for trial in (pair.first, pair.second)]
-    keys = {(trial.arm, str(trial.strength)) for trial in compared}
+    keys = {_trial_key(trial) for pair in pairs for trial in (pair.first, pair.second)}
     return [run for run in runs if _trial_key(run) in keys]

@@ -1,8 +1,9 @@
 """Existing runs, grouped into arms."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,7 @@ SEED_FOLDER = re.compile(r"[-_. ]?seed[=_-]?\d+$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ExistingRun:
-    """Folder and config of a run that `fit` has written.
-
-    Args:
-        folder: Folder of the run.
-        name: Name of the arm, None if the user has given none.
-        config: Complete config of `fit`.
-    """
+    """Folder and config of a run that `fit` has written, and its arm if the user has named one."""
 
     folder: Path
     name: str | None
@@ -35,9 +30,9 @@ class ExistingRun:
         return int(self.config["seed_everything"])
 
     @property
-    def recipe(self) -> str:
-        """Hash of all settings except the seed."""
-        return digest({**self.config, "seed_everything": None})
+    def recipe(self) -> dict[str, Any]:
+        """All settings except the seed."""
+        return {**self.config, "seed_everything": None}
 
     @property
     def default_name(self) -> str:
@@ -47,10 +42,7 @@ class ExistingRun:
 
 
 def read_existing_run(argument: str) -> ExistingRun:
-    """Read a run that is named on the command line.
-
-    Args:
-        argument: Folder of the run, or ``NAME=FOLDER``.
+    """Read a run that is named on the command line by its folder, or by ``NAME=FOLDER``.
 
     Raises:
         ValueError: If it is not the folder of a run, or its config cannot be read.
@@ -70,11 +62,7 @@ def read_existing_run(argument: str) -> ExistingRun:
 def group_into_trials(runs: Sequence[ExistingRun]) -> tuple[list[ArmTrial], str, list[str]]:
     """Group runs into arms: by their given names, or by equal settings except the seed.
 
-    Args:
-        runs: At least two runs.
-
-    Returns:
-        One trial for each arm, the split of the losses, and notes on what differs between runs.
+    Returns the trials, the split of the losses, and notes on what differs between the runs.
 
     Raises:
         ValueError: If there is only one arm, or an arm has two runs with one seed.
@@ -82,7 +70,10 @@ def group_into_trials(runs: Sequence[ExistingRun]) -> tuple[list[ArmTrial], str,
     arms: dict[str, dict[int, ExistingRun]] = {}
     names: dict[str, str] = {}
     for run in runs:
-        name = run.name or names.setdefault(run.recipe, _free(run.default_name, names.values()))
+        own = run.default_name
+        numbered = (own if number == 1 else f"{own}-{number}" for number in count(1))
+        free = next(name for name in numbered if name not in names.values())
+        name = run.name or names.setdefault(digest(run.recipe), free)
         of_arm = arms.setdefault(name, {})
         if run.seed in of_arm:
             raise ValueError(
@@ -113,13 +104,6 @@ def plain_or_first(trials: Sequence[ArmTrial], runs: Sequence[ExistingRun]) -> s
     return trials[0].arm
 
 
-def _free(name: str, taken: Iterable[str]) -> str:
-    known, number, candidate = set(taken), 2, name
-    while candidate in known:
-        candidate, number = f"{name}-{number}", number + 1
-    return candidate
-
-
 def _config(path: Path) -> Mapping[str, Any]:
     try:
         config = yaml.safe_load(path.read_text())
@@ -138,11 +122,10 @@ def _config(path: Path) -> Mapping[str, Any]:
 def _unmatched(arms: Mapping[str, Mapping[int, ExistingRun]]) -> list[str]:
     runs = {name: next(iter(of_arm.values())) for name, of_arm in arms.items()}
     (first, reference), *others = runs.items()
-    found = {name: _difference(run, reference) for name, run in others}
     return [
         f"Not matched: {name} differs from {first} in a setting that arms must share: {difference}."
-        for name, difference in found.items()
-        if difference
+        for name, run in others
+        if (difference := difference_beyond_arm(run.recipe, reference.recipe))
     ]
 
 
@@ -154,8 +137,3 @@ def _on_seeds(arms: Mapping[str, Mapping[int, ExistingRun]]) -> list[str]:
         f"Seeds differ ({seeds}): a mean is over all seeds of its arm, a difference over the "
         "common seeds of both arms, which may not be the difference of the means."
     ]
-
-
-def _difference(run: ExistingRun, reference: ExistingRun) -> str | None:
-    own, other = ({**each.config, "seed_everything": None} for each in (run, reference))
-    return difference_beyond_arm(own, other)

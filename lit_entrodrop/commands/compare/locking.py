@@ -6,13 +6,9 @@ from typing import IO
 
 
 def lock(path: Path) -> IO[str] | None:
-    """Lock a file until it is closed by this process and by all that inherit it.
+    """Create and lock a file until this process and all that inherit it have closed it.
 
-    Args:
-        path: Path to the file, which is created.
-
-    Returns:
-        The open file; None if another process holds the lock.
+    Returns None if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")

@@ -51,27 +51,23 @@ class RunResult:
 def measure(folder: Path, split: str = "validation") -> RunResult:
     """Read the metrics of a run.
 
-    Args:
-        folder: Folder of a finished run.
-        split: Split of the losses: ``validation``, or ``test`` if both the best and the last
-            checkpoint were evaluated on it.
-
     Raises:
         ValueError: If the run has no validation loss, or was not evaluated on the split.
     """
     metrics = read_metrics(folder)
     evaluated, names = evaluated_rows(metrics, folder), _losses(folder, metrics)
     rows = {"best": evaluated.loc[evaluated["val/loss"].idxmin()], "last": evaluated.iloc[-1]}
-    steps = _checkpoint_steps(folder, metrics, evaluated) if split == "test" else {}
+    steps = {moment: int(row.name) for moment, row in rows.items()}
+    if split == "test":
+        steps = checkpoint_steps(folder)
     values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
     documents: dict[str, Documents] = {}
     for moment, row in rows.items():
+        path = evaluation_path(folder, steps[moment], "test" if split == "test" else None)
+        found = Evaluation.load(path) if path.exists() else None
+        losses = {name: float(row.get(f"val/{name}", np.nan)) for name in names}
         if split == "test":
-            found = _evaluation(folder, steps[moment], split)
             losses = _test_losses(found, names, folder, moment)
-        else:
-            found = _evaluation(folder, int(row.name), split)
-            losses = {name: float(row.get(f"val/{name}", np.nan)) for name in names}
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
         values |= _further_values(moment, row, metrics, split)
@@ -92,13 +88,8 @@ def checkpoint_steps(folder: Path) -> dict[str, int]:
         ValueError: If the run has no validation loss after training began.
     """
     metrics = read_metrics(folder)
-    return _checkpoint_steps(folder, metrics, evaluated_rows(metrics, folder))
-
-
-def _checkpoint_steps(
-    folder: Path, metrics: pd.DataFrame, evaluated: pd.DataFrame
-) -> dict[str, int]:
-    logged = {"best": int(evaluated["val/loss"].idxmin()), "last": int(metrics.index[-1])}
+    best = evaluated_rows(metrics, folder)["val/loss"].idxmin()
+    logged = {"best": int(best), "last": int(metrics.index[-1])}
     return {name: _kept_step(name, folder) or step for name, step in logged.items()}
 
 
@@ -119,16 +110,11 @@ def seconds_per_step(folder: Path) -> float:
 def fingerprints(folder: Path) -> dict[str, str]:
     """Return the hash of each split that a run was trained or evaluated on, by name."""
     found = _info(folder).get("fingerprints")
-    known = found if isinstance(found, dict) else {}
-    return {str(name): str(value) for name, value in known.items()}
+    return {name: str(found[name]) for name in found} if isinstance(found, dict) else {}
 
 
 def evaluated_rows(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Return the metrics at each evaluation after training began, with ``passes`` over the data.
-
-    Args:
-        metrics: Metrics of a run, indexed by step.
-        folder: Folder of the run.
 
     Raises:
         ValueError: If there is none.
@@ -189,11 +175,6 @@ def _documents(
         f"{moment}/{name}": (evaluation.nll[:, column], evaluation.tokens[:, column])
         for column, name in enumerate(names)
     }
-
-
-def _evaluation(folder: Path, step: int, split: str) -> Evaluation | None:
-    path = evaluation_path(folder, step, "test" if split == "test" else None)
-    return Evaluation.load(path) if path.exists() else None
 
 
 def _further_values(

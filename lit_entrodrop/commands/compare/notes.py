@@ -10,12 +10,7 @@ FEW_DOCUMENTS = 30
 
 
 def split_notes(split: str, has_test_split: bool) -> list[str]:
-    """Say on which split the losses are, and what that means.
-
-    Args:
-        split: Split of the losses, ``test`` or ``validation``.
-        has_test_split: Whether the data of the runs has a test split.
-    """
+    """Say on which split the losses are, and what that means."""
     if split == "test":
         return [
             "Losses are those of the test split; the best epoch and the strength were selected on "
@@ -34,28 +29,13 @@ def split_notes(split: str, has_test_split: bool) -> list[str]:
     ]
 
 
-def worker_notes(count: int) -> list[str]:
-    """Say that times are no benchmark if several runs shared the machine."""
-    if count == 1:
-        return []
-    return [f"Up to {count} runs shared this machine, so times per step are no benchmark."]
-
-
 def trial_notes(trials: Sequence[ArmTrial]) -> list[str]:
-    """Say how strengths were selected, and what differs between the runs.
-
-    Args:
-        trials: Trials of all arms.
-    """
+    """Say how strengths were selected, and what differs between the runs."""
     return [*_on_selection(trials), *_on_data(trials), *_on_idle(trials)]
 
 
 def method_notes(estimates: Sequence[Estimate]) -> list[str]:
-    """Say what the intervals cover.
-
-    Args:
-        estimates: Estimate of the best loss of each pair.
-    """
+    """Say what the intervals cover."""
     methods = {estimate.method for estimate in estimates}
     samples = min(estimate.samples for estimate in estimates)
     notes = []

@@ -6,6 +6,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,7 @@ OF_AN_ARM = (
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """Training run of an arm at one strength and one seed.
-
-    Args:
-        arm: Name of the arm.
-        strength: Settings of the trial, by name.
-        seed: Seed of data order, masks and random weights.
-        folder: Folder of the run.
-        config: Complete config for `fit`.
-    """
+    """Training run of an arm at one strength and one seed, with the complete config for `fit`."""
 
     arm: str
     strength: Strength
@@ -60,18 +53,9 @@ class PlannedRun:
         """Arm, strength and seed, for display."""
         return " ".join([self.arm, *filter(None, [trial_name(self.strength)]), f"seed {self.seed}"])
 
-    @property
-    def digest(self) -> str:
-        """Hash of all settings that have an effect."""
-        return digest(self.config)
-
 
 def plan_runs(settings: ComparisonSettings, output: Path) -> list[PlannedRun]:
     """Return all runs of a comparison: those of the first seed, then those of the next.
-
-    Args:
-        settings: Settings of the comparison.
-        output: Folder of the comparison.
 
     Raises:
         ValueError: If `fit` rejects a config, or an arm changes a setting that all must share.
@@ -81,13 +65,20 @@ def plan_runs(settings: ComparisonSettings, output: Path) -> list[PlannedRun]:
         for arm in settings.arms
         for strength, config in _trials(settings.base, arm)
     ]
+    reference, _, shared = configs[0]
     for arm, _, config in configs[1:]:
-        _require_shared(arm.name, config, configs[0][0].name, configs[0][2])
-    return [
-        _run(arm, strength, seed, config, output)
-        for seed in settings.seeds
-        for arm, strength, config in configs
-    ]
+        if difference := difference_beyond_arm(config, shared):
+            raise ValueError(
+                f"arms.{arm.name}: expected all settings except {', '.join(OF_AN_ARM)} as in "
+                f"{reference.name}, but {difference}: set it in `base`"
+            )
+    runs = []
+    for seed, (arm, strength, config) in product(settings.seeds, configs):
+        folder = output / arm.name / trial_name(strength) / f"seed={seed}"
+        own = deepcopy(config) | {"seed_everything": seed}
+        own["trainer"]["default_root_dir"] = str(folder)
+        runs.append(PlannedRun(arm.name, strength, seed, folder, own))
+    return runs
 
 
 def trial_name(strength: Mapping[str, Any]) -> str:
@@ -142,27 +133,16 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """
     if prefix in WITHOUT_EFFECT:
         return {}
-    items: Sequence[tuple[Any, Any]] = ()
-    if isinstance(config, Mapping):
-        items = list(config.items())
-    elif isinstance(config, list):
-        items = list(enumerate(config))
-    if not items:
+    if not config or not isinstance(config, Mapping | list):
         return {prefix: config} if prefix and config != {} else {}
     found: dict[str, Any] = {}
-    for name, value in items:
+    for name, value in config.items() if isinstance(config, Mapping) else enumerate(config):
         found |= flatten(value, f"{prefix}.{name}" if prefix else str(name))
     return found
 
 
 def with_strength(config: Mapping[str, Any], strength: Strength, place: str) -> dict[str, Any]:
-    """Return a copy of a config with other values of some settings.
-
-    Args:
-        config: Complete config for `fit`.
-        strength: Values by dotted name. A name starts with ``model.`` or is relative to the
-            ``init_args`` of the last regularizer.
-        place: Name of the setting with the strengths, for errors.
+    """Return a copy of a config at a strength; errors name it by ``place``.
 
     Raises:
         ValueError: If a setting does not exist.
@@ -196,32 +176,10 @@ def _set(settings: Any, name: str, value: Any, place: str) -> None:
     settings[last] = value
 
 
-def _run(
-    arm: Arm, strength: Strength, seed: int, config: dict[str, Any], output: Path
-) -> PlannedRun:
-    folder = output / arm.name / trial_name(strength) / f"seed={seed}"
-    own = deepcopy(config) | {"seed_everything": seed}
-    own["trainer"]["default_root_dir"] = str(folder)
-    return PlannedRun(arm.name, strength, seed, folder, own)
-
-
-def _require_shared(
-    arm: str, config: Mapping[str, Any], other: str, other_config: Mapping[str, Any]
-) -> None:
-    if difference := difference_beyond_arm(config, other_config):
-        raise ValueError(
-            f"arms.{arm}: expected all settings except {', '.join(OF_AN_ARM)} as in {other}, but "
-            f"{difference}: set it in `base`"
-        )
-
-
 def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    of_an_arm = tuple(f"{name}." for name in OF_AN_ARM)
     settings = flatten(config).items()
-    return {
-        name: value
-        for name, value in settings
-        if not any(name == each or name.startswith(f"{each}.") for each in OF_AN_ARM)
-    }
+    return {name: value for name, value in settings if not f"{name}.".startswith(of_an_arm)}
 
 
 def _trials(base: Sequence[Config], arm: Arm) -> Iterator[tuple[Strength, dict[str, Any]]]:

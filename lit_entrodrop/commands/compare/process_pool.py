@@ -3,17 +3,21 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from lit_entrodrop.commands.compare.child import run_command
 from lit_entrodrop.commands.compare.locking import lock
-from lit_entrodrop.commands.compare.run_progress import RunProgress
+
+if TYPE_CHECKING:  # it imports pandas
+    from lit_entrodrop.commands.compare.run_progress import RunProgress
 
 POLL_SECONDS = 0.2
 # Time that an interrupted run gets to save a checkpoint.
@@ -27,17 +31,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 class Task:
     """A command of the program.
 
-    Args:
-        title: Name shown to the user.
-        arguments: Command line of the program.
-        log: File to which the output is appended.
-        lock: File that the process locks while it runs. Tasks with the same lock never overlap.
-        on_start: Called before the process starts.
-        on_success: Called after the process ended with status 0.
-        progress: Returns how far the command is, None if unknown.
-        process: The process, once it is started.
-        started: Start time in seconds, on the monotonic clock.
-        has_waited: Whether another process held the lock.
+    Its process locks ``lock`` while it runs, so tasks with the same lock never overlap, and appends
+    its output to ``log``. ``on_start`` is called before the process starts, ``on_success`` after it
+    ended with status 0. ``started`` is on the monotonic clock, in seconds.
     """
 
     title: str
@@ -46,7 +42,7 @@ class Task:
     lock: Path
     on_start: Callable[[], None] = lambda: None
     on_success: Callable[[], None] = lambda: None
-    progress: Callable[[], RunProgress | None] = lambda: None
+    progress: Callable[[], "RunProgress | None"] = lambda: None
     process: BaseProcess | None = None
     started: float = 0.0
     has_waited: bool = False
@@ -60,49 +56,30 @@ def start_process(task: Task, environment: dict[str, str]) -> BaseProcess:
 
     All processes are forked from one server that has imported the program once. The server runs
     nothing else, so neither threads nor CUDA are active when it forks.
-
-    Args:
-        task: The command.
-        environment: Variables to add to the environment.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lit_entrodrop.commands.compare.fork_server"])
     arguments = (list(task.arguments), task.log, task.lock, environment)
     process = context.Process(target=run_command, args=arguments)
-    process.start()
+    # Otherwise the process would run the caller's script again, which may lack a `__main__` guard.
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = script
     return process
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Number of commands that run at once, and their devices.
+    """Number of commands that run at once, and how each is started, in a process group of its own.
 
-    Args:
-        count: Number of commands.
-        devices: One CUDA device for each of them; None makes all devices visible to each.
-        start: Starts a command in a process group of its own.
+    Each command sees one of ``devices``, by its CUDA name; without them, it sees all devices.
     """
 
     count: int = 1
     devices: tuple[str, ...] | None = None
     start: Start = start_process
-
-    def environment(self, slot: int) -> dict[str, str]:
-        """Return the environment variables that a command gets.
-
-        Args:
-            slot: Number of the worker, from 0.
-        """
-        return {} if self.devices is None else {"CUDA_VISIBLE_DEVICES": self.devices[slot]}
-
-    def limit_threads(self) -> None:
-        """Divide the cores among several workers, unless ``OMP_NUM_THREADS`` is set.
-
-        The variable is read when libraries are loaded, so it is set before the first process.
-        """
-        if self.count > 1:
-            threads = max(1, (os.cpu_count() or 1) // self.count)
-            os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 class TaskObserver:
@@ -122,20 +99,15 @@ class TaskObserver:
 
 
 def run_tasks(tasks: Sequence[Task], workers: Workers, observer: TaskObserver) -> list[Task]:
-    """Run all tasks, several at a time.
-
-    Args:
-        tasks: Tasks in the order in which they start.
-        workers: Number of tasks at a time, and their devices.
-        observer: Is notified about each task.
-
-    Returns:
-        The tasks that failed. A failure does not stop the others.
+    """Run all tasks, several at a time, and return those that failed; the others continue.
 
     Raises:
         KeyboardInterrupt: On SIGINT, SIGTERM or SIGHUP, after all running processes have ended.
     """
-    workers.limit_threads()
+    if workers.count > 1:
+        # The variable is read when libraries are loaded, so it is set before the first process.
+        threads = max(1, (os.cpu_count() or 1) // workers.count)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     pool = _Pool(list(tasks), workers, observer)
     with _interrupt_on_stop_signals():
         try:
@@ -188,22 +160,21 @@ class _Pool:
             if task.lock in busy:
                 continue
             if (locked := lock(task.lock)) is None:
-                self._wait(task)
+                if not task.has_waited:
+                    task.has_waited = True
+                    self.observer.on_wait(task)
                 continue
             with locked:
                 task.on_start()
-            task.process = self.workers.start(task, self.workers.environment(slot))
+            devices = self.workers.devices
+            environment = {"CUDA_VISIBLE_DEVICES": devices[slot]} if devices else {}
+            task.process = self.workers.start(task, environment)
             task.started = time.monotonic()
             self.running[slot] = task
             self.waiting.remove(task)
             self.observer.on_start(task)
             return True
         return False
-
-    def _wait(self, task: Task) -> None:
-        if not task.has_waited:
-            task.has_waited = True
-            self.observer.on_wait(task)
 
     def _end(self, task: Task, status: int) -> None:
         assert task.process is not None

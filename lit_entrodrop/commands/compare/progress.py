@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -21,14 +20,8 @@ class ProgressReporter(TaskObserver):
     """Print a line for each task that ends, and show those that are running.
 
     A terminal shows the running tasks below the lines, up to date. Elsewhere, as in a log file or a
-    notebook, their state is printed every 30 seconds.
-
-    Args:
-        console: Console to print to.
-        what: Noun and participle of what is counted, such as ``runs trained``.
-        done: Number of tasks that were done before.
-        total: Number of all tasks.
-        workers: Number of tasks at a time.
+    notebook, their state is printed every 30 seconds. ``what`` is what is counted, such as
+    ``runs trained``; ``done`` of them were done before.
     """
 
     def __init__(self, console: Console, what: str, done: int, total: int, workers: int) -> None:
@@ -44,12 +37,7 @@ class ProgressReporter(TaskObserver):
         self._next_line = time.monotonic() + LINE_SECONDS
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def on_start(self, task: Task) -> None:
@@ -110,10 +98,7 @@ class ProgressReporter(TaskObserver):
 
 
 class TimeEstimate:
-    """Estimate of the time that a task takes, from the steps that it was seen to do.
-
-    Args:
-        step: Number of steps done when the task started.
+    """Estimate of the time that a task takes, from its steps since it was at ``step``.
 
     >>> estimate = TimeEstimate(step=0)
     >>> estimate.update(RunProgress(10, total_steps=40), now=100.0)

@@ -1,6 +1,5 @@
 """Content of ``comparison.json``: arms, differences, verdicts and notes."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,16 +27,7 @@ FILE_NAME = "comparison.json"
 
 @dataclass(frozen=True)
 class ComparisonInputs:
-    """Trials to compare, and how.
-
-    Args:
-        title: Title of the results.
-        baseline: Name of the baseline arm.
-        contrasts: Further pairs of arm names.
-        trials: Trials of all arms, with the results of their runs.
-        split: Split of the losses, ``test`` or ``validation``.
-        notes: Notes on how the runs were made.
-    """
+    """Trials of all arms, how to compare them, and notes on how the runs were made."""
 
     title: str
     baseline: str
@@ -48,15 +38,7 @@ class ComparisonInputs:
 
 
 def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
-    """Select trials, compare them and give verdicts.
-
-    Args:
-        inputs: Trials to compare.
-        folder: Folder to which the folders of the runs are relative.
-
-    Returns:
-        Content of ``comparison.json``, see docs/compare.md.
-    """
+    """Return the content of ``comparison.json``, with folders of runs relative to ``folder``."""
     selected = select_trials(inputs.trials)
     pairs = pair_trials(inputs.trials, selected, inputs.baseline, inputs.contrasts)
     findings = find_differences(pairs)
@@ -80,15 +62,6 @@ def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
         "contrasts": [_contrast(pair, found) for pair, found in zip(pairs, findings, strict=True)],
         "notes": [*notes, *method_notes([found[LOSS].estimate for found in findings])],
     }
-
-
-def to_json(content: Mapping[str, Any]) -> str:
-    """Return standard JSON.
-
-    Raises:
-        ValueError: If a number is not finite.
-    """
-    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _arm(

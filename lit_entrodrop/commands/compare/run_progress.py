@@ -1,5 +1,6 @@
 """Progress of a run, read from the files in its folder while it trains."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +13,14 @@ from lit_entrodrop.runs.metrics_file import read_metrics
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Position and losses of a run.
+    """Position and losses of a run, None if unknown."""
 
-    Args:
-        step: Number of optimizer steps done.
-        total_steps: Number of optimizer steps of the whole run, None if unknown.
-        epoch: Number of the current epoch, from 1.
-        train_loss: Last training loss, in nats per token.
-        best_loss: Lowest validation loss since training began, in nats per token.
-        best_epoch: Passes over the data at the lowest validation loss.
-    """
-
-    step: int
+    step: int  # optimizer steps done
     total_steps: int | None = None
-    epoch: int | None = None
-    train_loss: float | None = None
-    best_loss: float | None = None
-    best_epoch: float | None = None
+    epoch: int | None = None  # current, from 1
+    train_loss: float | None = None  # last, in nats per token
+    best_loss: float | None = None  # on the validation split since training began
+    best_epoch: float | None = None  # passes over the data at that loss
 
     def __str__(self) -> str:
         total = "" if self.total_steps is None else f"/{self.total_steps}"
@@ -42,14 +34,7 @@ class RunProgress:
 
 
 def read_progress(folder: Path) -> RunProgress | None:
-    """Read the progress of a run.
-
-    Args:
-        folder: Folder of the run, which may still be training.
-
-    Returns:
-        The progress; None before the first metrics are written.
-    """
+    """Read the progress of a run, None before its first metrics are written."""
     try:
         metrics = read_metrics(folder)
     except (ValueError, OSError):
@@ -57,12 +42,10 @@ def read_progress(folder: Path) -> RunProgress | None:
     if metrics.empty:
         return None
     best_loss = best_epoch = None
-    try:
+    with suppress(ValueError):
         evaluated = evaluated_rows(metrics, folder)
         best = evaluated["val/loss"].idxmin()
         best_loss, best_epoch = evaluated.loc[best, ["val/loss", "passes"]]
-    except ValueError:
-        pass
     epoch = _last(metrics, "epoch")
     return RunProgress(
         int(metrics.index[-1]),

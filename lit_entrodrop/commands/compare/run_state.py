@@ -1,26 +1,19 @@
 """Files that a comparison keeps in the folder of a run: config, state, logs and lock."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
-from lit_entrodrop.commands.compare.planning import PlannedRun, first_difference
+from lit_entrodrop.commands.compare.planning import PlannedRun, digest, first_difference
 from lit_entrodrop.runs.writing import write_whole
 
-FOLDER = "compare"
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class RunState:
-    """State of a run.
-
-    Args:
-        digest: Hash of the config that the run was started with.
-        is_finished: Whether training has come to its end.
-    """
+class RunState(NamedTuple):
+    """Hash of the config that a run was started with, and whether its training is finished."""
 
     digest: str
     is_finished: bool
@@ -32,7 +25,7 @@ def read_state(run: PlannedRun) -> RunState | None:
     Raises:
         ValueError: If the file cannot be read.
     """
-    path = _path(run, "mark.json")
+    path = state_path(run, "mark.json")
     if not path.exists():
         return None
     try:
@@ -48,8 +41,8 @@ def read_state(run: PlannedRun) -> RunState | None:
 
 def write_state(run: PlannedRun, is_finished: bool) -> None:
     """Record that a run is started or finished, in one atomic write."""
-    content = {"schema": SCHEMA, "config_hash": run.digest, "finished": is_finished}
-    write_whole(_path(run, "mark.json"), json.dumps(content))
+    content = {"schema": SCHEMA, "config_hash": digest(run.config), "finished": is_finished}
+    write_whole(state_path(run, "mark.json"), json.dumps(content))
 
 
 def claim(run: PlannedRun) -> None:
@@ -78,8 +71,12 @@ def check_claim(run: PlannedRun) -> None:
             f"output: expected a free folder for {run.title}, but {run.folder} holds a run that "
             "belongs to no comparison: choose another --output"
         )
-    if state is not None and state.digest != run.digest:
-        difference = _difference(run) or "the config differs"
+    if state is not None and state.digest != digest(run.config):
+        try:
+            earlier = yaml.safe_load(config_file(run).read_text())
+            difference = first_difference(run.config, earlier) or "the config differs"
+        except (OSError, yaml.YAMLError):
+            difference = f"the config differs, and {config_file(run)} cannot be read"
         raise ValueError(
             f"{run.title}: expected the config with which the run in {run.folder} was "
             f"{'finished' if state.is_finished else 'started'}, but {difference}: change it "
@@ -87,27 +84,11 @@ def check_claim(run: PlannedRun) -> None:
         )
 
 
+def state_path(run: PlannedRun, name: str) -> Path:
+    """Return the path to a file that the comparison keeps for a run."""
+    return run.folder / "compare" / name
+
+
 def config_file(run: PlannedRun) -> Path:
     """Return the path to the complete config of a run, for `fit`."""
-    return _path(run, "fit.yaml")
-
-
-def log_file(run: PlannedRun, name: str) -> Path:
-    """Return the path to the output of a command."""
-    return _path(run, f"{name}.log")
-
-
-def lock_file(run: PlannedRun) -> Path:
-    """Return the path to the file that a process locks while it works on a run."""
-    return _path(run, "lock")
-
-
-def _difference(run: PlannedRun) -> str | None:
-    try:
-        return first_difference(run.config, yaml.safe_load(config_file(run).read_text()))
-    except (OSError, yaml.YAMLError):
-        return f"the config differs, and {config_file(run)} cannot be read"
-
-
-def _path(run: PlannedRun, name: str) -> Path:
-    return run.folder / FOLDER / name
+    return state_path(run, "fit.yaml")

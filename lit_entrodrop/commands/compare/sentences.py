@@ -3,20 +3,14 @@
 from collections.abc import Mapping
 
 from lit_entrodrop.commands.compare.analysis import ArmPair, Finding
-from lit_entrodrop.commands.report.formatting import LAST, LOSS
-from lit_entrodrop.evaluation.statistics import Estimate
+from lit_entrodrop.commands.report.formatting import LAST, LOSS, difference
 
 # Largest relative difference between two drop rates that count as matched.
 RATE_TOLERANCE = 0.05
 
 
 def sentence(pair: ArmPair, findings: Mapping[str, Finding]) -> str:
-    """State the finding of a pair in a sentence.
-
-    Args:
-        pair: Pair of trials.
-        findings: Findings of the pair, by metric.
-    """
+    """State the finding of a pair in a sentence."""
     finding = findings[LOSS]
     other = pair.second.arm
     if pair.is_matched:
@@ -25,7 +19,7 @@ def sentence(pair: ArmPair, findings: Mapping[str, Finding]) -> str:
         text = f"{pair.first.arm} is {finding.verdict} than {other} at the best epoch"
     else:
         text = f"{pair.first.arm} and {other}: {finding.verdict} at the best epoch"
-    text += f", difference {_with_interval(finding.estimate)}"
+    text += f", difference {_with_interval(finding)}"
     if finding.p_corrected is not None:
         text += f", corrected p = {finding.p_corrected:.2g}"
     return f"{text}{_at_last_epoch(findings)}{_drop_rates(pair)}."
@@ -36,7 +30,7 @@ def _at_last_epoch(findings: Mapping[str, Finding]) -> str:
     finding = findings.get(LAST)
     if finding is None:
         return ""
-    return f"; at the last epoch {finding.verdict}, difference {_with_interval(finding.estimate)}"
+    return f"; at the last epoch {finding.verdict}, difference {_with_interval(finding)}"
 
 
 def _drop_rates(pair: ArmPair) -> str:
@@ -49,6 +43,5 @@ def _drop_rates(pair: ArmPair) -> str:
     return f"; drop rates do not match: {text}"
 
 
-def _with_interval(found: Estimate) -> str:
-    text = f"{found.difference:+.4f}"
-    return text if found.low is None else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
+def _with_interval(finding: Finding) -> str:
+    return " ".join(difference(LOSS, finding.to_dict())).rstrip()

@@ -22,13 +22,10 @@ ARM_KEYS = {"configs", "strengths"}
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training.
+    """One way of training: what it adds to the base, and values to try for each setting.
 
-    Args:
-        name: Name of the arm.
-        configs: Config files and mappings that the arm adds to the base, as for `fit`.
-        strengths: Values to try for each setting. The name of a setting starts with ``model.`` or
-            is relative to the ``init_args`` of the arm's last regularizer.
+    The name of a setting starts with ``model.`` or is relative to the ``init_args`` of the arm's
+    last regularizer.
 
     >>> Arm("a", strengths={"curriculum": [0.1, 0.2], "granularity": ["row"]}).trials[1]
     {'curriculum': 0.2, 'granularity': 'row'}
@@ -41,25 +38,13 @@ class Arm:
     @property
     def trials(self) -> list[Strength]:
         """All combinations of strengths; a single, empty one if there are no strengths."""
-        return [dict(zip(self.strengths, each, strict=True)) for each in self._combinations()]
-
-    def _combinations(self) -> list[tuple[Any, ...]]:
-        return list(product(*self.strengths.values()))
+        combinations = product(*self.strengths.values())
+        return [dict(zip(self.strengths, values, strict=True)) for values in combinations]
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """Settings of a comparison.
-
-    Args:
-        base: Config files and mappings that all arms share, as for `fit`.
-        arms: Arms to compare.
-        seeds: Seeds with which each arm is trained.
-        baseline: Name of the arm that all others are compared with.
-        contrasts: Further pairs of arm names to compare.
-        title: Title of the results.
-        output: Folder of all runs and results.
-    """
+    """Content of a comparison's config; configs/comparisons/entrodrop.yaml explains each key."""
 
     base: tuple[Config, ...]
     arms: tuple[Arm, ...]
@@ -69,16 +54,14 @@ class ComparisonSettings:
     title: str = "comparison"
     output: str | None = None
 
+    @property
+    def run_count(self) -> int:
+        """Number of runs of the whole comparison."""
+        return len(self.seeds) * sum(len(arm.trials) for arm in self.arms)
+
 
 def read_settings(path: Path) -> ComparisonSettings:
-    """Read and check the config of a comparison.
-
-    Args:
-        path: Path to a YAML file, or name of a ready config.
-
-    Raises:
-        ValueError: If the config is wrong.
-    """
+    """Read and check a comparison's config: a YAML file, or the name of a ready config."""
     file = find_config(str(path), Path())
     try:
         content = yaml.safe_load(file.read_text())
@@ -88,11 +71,7 @@ def read_settings(path: Path) -> ComparisonSettings:
 
 
 def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
-    """Check the content of a comparison's config file.
-
-    Args:
-        content: Parsed YAML.
-        folder: Folder of the file, in which the files that it names are also searched.
+    """Check the content of a comparison's config; files are also searched in ``folder``.
 
     Raises:
         ValueError: If the config is wrong.
@@ -103,10 +82,8 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
     ('plain', (0,), ['plain', 'mine'])
     """
     given = _mapping(content, "config", KEYS)
-    arms = tuple(
-        _arm(str(name), value, folder)
-        for name, value in _mapping(given.get("arms"), "arms").items()
-    )
+    named = _mapping(given.get("arms"), "arms")
+    arms = tuple(_arm(str(name), value, folder) for name, value in named.items())
     names = [arm.name for arm in arms]
     if len(arms) < 2:
         raise ValueError(f"arms: expected at least two, got {names}: add an arm to compare with")

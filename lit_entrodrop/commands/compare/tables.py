@@ -14,12 +14,7 @@ STYLES = {"better": "green", "worse": "red"}
 
 
 def show(comparison: Mapping[str, Any], console: Console) -> None:
-    """Print the verdict, the table, the contrasts and the notes.
-
-    Args:
-        comparison: Content of ``comparison.json``.
-        console: Console to print to.
-    """
+    """Print the verdict, the table, the contrasts and the notes."""
     console.print(f"{headline(comparison)}.", style="bold", markup=False, highlight=False)
     console.print(table(comparison))
     # The table has the differences from the baseline.
@@ -31,11 +26,7 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
 
 
 def table(comparison: Mapping[str, Any]) -> Table:
-    """Return a table of all metrics, with a column for each arm.
-
-    Args:
-        comparison: Content of ``comparison.json``.
-    """
+    """Return a table of all metrics, with a column for each arm."""
     arms = comparison["arms"]
     result = Table(
         title=f"{escape(comparison['title'])}: loss in nats per token on the "

@@ -14,9 +14,8 @@ from lit_entrodrop.commands.compare.run_state import (
     check_claim,
     claim,
     config_file,
-    lock_file,
-    log_file,
     read_state,
+    state_path,
     write_state,
 )
 from lit_entrodrop.runs.evaluations import evaluation_path
@@ -24,11 +23,6 @@ from lit_entrodrop.runs.evaluations import evaluation_path
 
 def train(runs: Sequence[PlannedRun], workers: Workers, console: Console) -> None:
     """Train all runs that are not finished; resume those that were interrupted.
-
-    Args:
-        runs: Runs of the comparison.
-        workers: Number of runs at a time, and their devices.
-        console: Console to print to.
 
     Raises:
         ValueError: If the folder of a run holds another one, or a run failed.
@@ -45,11 +39,6 @@ def train(runs: Sequence[PlannedRun], workers: Workers, console: Console) -> Non
 def test(runs: Iterable[PlannedRun], workers: Workers, console: Console) -> None:
     """Evaluate the best and the last checkpoint of runs on the test split, unless done before.
 
-    Args:
-        runs: Finished runs.
-        workers: Number of evaluations at a time, and their devices.
-        console: Console to print to.
-
     Raises:
         ValueError: If an evaluation failed.
     """
@@ -62,11 +51,6 @@ def test(runs: Iterable[PlannedRun], workers: Workers, console: Console) -> None
     _run_all(tasks, "checkpoints evaluated on the test split", len(tasks), workers, console)
 
 
-def has_test_split(run: PlannedRun) -> bool:
-    """Return whether the data of a run has a test split."""
-    return bool(run.config["data"].get("test"))
-
-
 def is_finished(run: PlannedRun) -> bool:
     """Return whether the training of a run has come to its end."""
     state = read_state(run)
@@ -77,8 +61,8 @@ def _fit(run: PlannedRun) -> Task:
     return Task(
         run.title,
         _command("fit", run, "last"),
-        log_file(run, "fit"),
-        lock_file(run),
+        state_path(run, "fit.log"),
+        state_path(run, "lock"),
         on_start=partial(claim, run),
         on_success=partial(write_state, run, is_finished=True),
         progress=partial(read_progress, run.folder),
@@ -89,8 +73,8 @@ def _test(run: PlannedRun, checkpoint: str) -> Task:
     return Task(
         f"{run.title}, {checkpoint} checkpoint",
         _command("test", run, checkpoint),
-        log_file(run, f"test-{checkpoint}"),
-        lock_file(run),
+        state_path(run, f"test-{checkpoint}.log"),
+        state_path(run, "lock"),
         on_start=partial(claim, run),
     )
 

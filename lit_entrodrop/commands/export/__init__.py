@@ -1,5 +1,5 @@
 """Convert a checkpoint to a folder that plain Transformers loads."""
 
-from lit_entrodrop.commands.export.folder import export
+from lit_entrodrop.commands.export.command import export
 
 __all__ = ["export"]

@@ -14,6 +14,11 @@ from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
 
 LOSS = "val/loss"
 CONFIG = "config.yaml"
+LIMITATIONS = (
+    "This card was written from the files of the run. The origin of the corpus and the licences of "
+    "corpus and base model are unknown. The model was evaluated only on predicting held-out text, "
+    "not on safety, bias or factual accuracy."
+)
 
 
 def write_card(
@@ -24,16 +29,10 @@ def write_card(
     lm: LMConfig,
     adapters: bool = False,
 ) -> None:
-    """Write ``README.md``.
+    """Write ``README.md``, of a whole model or of LoRA adapters only.
 
-    Args:
-        folder: Output folder.
-        name: Name of the model.
-        ckpt_path: Path to the checkpoint. If it is still in the folder of its run, the card has
-            the losses and the config of the run.
-        checkpoint: Content of the checkpoint.
-        lm: Config of the model.
-        adapters: Whether the folder contains only LoRA adapters.
+    If the checkpoint is still in the folder of its run, the card has the losses and the config of
+    the run.
     """
     run = ckpt_path.absolute().parent.parent
     facts = checkpoint.get("provenance", {})
@@ -47,7 +46,7 @@ def write_card(
             *_section("Training", _training(checkpoint, lm, facts)),
             *_section("Regularizers", _regularizers(facts)),
             *_section("Config of the run", _config(run / CONFIG)),
-            *_section("Limitations", _unknown()),
+            *_section("Limitations", LIMITATIONS),
         ]
     )
     head = _metadata(name, lm, losses, adapters).to_yaml()
@@ -152,10 +151,10 @@ def _training(checkpoint: dict[str, Any], lm: LMConfig, facts: dict[str, Any]) -
         "length": f"{steps}, in epoch {checkpoint.get('epoch', 0) + 1} of the run",
         "corpus": ", ".join(data.get("corpus", [])),
         "training blocks, hash": f"`{checkpoint.get('trained_on', 'unknown')}`",
-        "blocks": _settings(data, without=("corpus", "splits")),
+        "blocks": _settings({n: v for n, v in data.items() if n not in ("corpus", "splits")}),
         "optimizer": _one_line(facts.get("optimizer")),
         "learning rate": _one_line(facts.get("lr_schedule")),
-        "trainer": _settings(trainer, without=()),
+        "trainer": _settings(trainer),
         "seed": str(facts.get("seed", "")),
         "software": ", ".join(f"{n} {v}" for n, v in facts.get("versions", {}).items()),
     }
@@ -169,35 +168,25 @@ def _regularizers(facts: dict[str, Any]) -> str | None:
         return None
     if not facts["regularizers"]:
         return "None: plain fine-tuning."
-    return "Applied in this order:\n\n" + _fenced("yaml", _yaml(facts["regularizers"]))
+    return f"Applied in this order:\n\n{_yaml(facts['regularizers'])}"
 
 
 def _config(file: Path) -> str | None:
     if not file.is_file():
         return None
-    config = settings_of(yaml.safe_load(file.read_text()))
-    text = _fenced("yaml", _yaml(config))
+    text = _yaml(settings_of(yaml.safe_load(file.read_text())))
     return f"Paths are shown without their folders.\n\n<details>\n\n{text}\n\n</details>"
 
 
-def _unknown() -> str:
-    return (
-        "This card was written from the files of the run. The origin of the corpus and the "
-        "licences of corpus and base model are unknown. The model was evaluated only on predicting "
-        "held-out text, not on safety, bias or factual accuracy."
-    )
-
-
-def _settings(values: dict[str, Any], without: tuple[str, ...]) -> str:
-    shown = {name: value for name, value in values.items() if name not in without}
-    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
 def _one_line(thing: dict[str, Any] | None) -> str:
     if not thing:
         return ""
     kind = str(thing["class_path"]).rpartition(".")[2]
-    return f"{kind}: {_settings(thing['init_args'], without=())}"
+    return f"{kind}: {_settings(thing['init_args'])}"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -210,5 +199,4 @@ def _fenced(language: str, text: str) -> str:
 
 
 def _yaml(value: object) -> str:
-    text: str = yaml.safe_dump(value, sort_keys=False, width=88)
-    return text
+    return _fenced("yaml", yaml.safe_dump(value, sort_keys=False, width=88))

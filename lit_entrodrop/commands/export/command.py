@@ -1,11 +1,132 @@
 """`lit-entrodrop export`: convert a checkpoint to a Hugging Face model folder."""
 
+import os
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError
+from transformers import GenerationConfig, PreTrainedModel
 
 from lit_entrodrop.cli.parsing import call_with
-from lit_entrodrop.commands.export.folder import export
+from lit_entrodrop.commands.export.card import write_card
+from lit_entrodrop.commands.export.weights import restore_model
+from lit_entrodrop.model.config import DType, LMConfig
+from lit_entrodrop.model.loading import load_tokenizer, locate
+from lit_entrodrop.model.transformers_compat import transformers_progress
+from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
+from lit_entrodrop.training.provenance import public_name
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     call_with(export, "export", arguments)
+
+
+def export(
+    ckpt_path: str,
+    output: str,
+    merge_lora: bool = True,
+    dtype: DType | None = None,
+    max_shard_size: str = "5GB",
+) -> Path:
+    """Convert a checkpoint to a Hugging Face folder: safetensors, config, tokenizer, model card.
+
+    Needs no GPU, and host memory for one copy of the weights (more for a mixture of experts). The
+    checkpoint may be of any strategy. One of DeepSpeed is read without DeepSpeed.
+
+    Args:
+        ckpt_path: Path to the ``.ckpt`` file, or to the folder that FSDP or DeepSpeed wrote.
+        output: Path to the output folder, which must be new or empty.
+        merge_lora: Whether to merge LoRA adapters into the weights. Otherwise only the adapters are
+            written, for peft to load together with the base model.
+        dtype: Dtype of the written weights. Default: ``lm.dtype``, in which they were stored.
+        max_shard_size: Maximum size of a file; larger weights are split into several files.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the checkpoint is damaged or was not written by `fit`, or the folder is not
+            empty.
+        OSError: If the folder cannot be written, as on a full disk. Nothing is left of it.
+    """
+    folder = Path(output)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
+    _check_size(max_shard_size)
+    checkpoint = read_checkpoint(Path(ckpt_path))
+    lm = LMConfig.from_dict(checkpoint["lm"])
+    if dtype is not None and lm.lora is None:
+        lm = replace(lm, dtype=dtype)
+    tokenizer = load_tokenizer(lm.tokenizer_source)
+    whole = lm.lora is None or merge_lora
+    model = _whole_model(checkpoint, lm) if whole else _adapters(checkpoint, lm)
+    if dtype is not None:
+        # After merging, which is done in the precision of the adapters.
+        cast(Any, model).to(getattr(torch, dtype))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # The folder appears complete or not at all.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        complete = Path(temporary) / "model"
+        # peft would ask the hub whether the vocabulary was extended, which training never does.
+        options = {"max_shard_size": max_shard_size} if whole else {"save_embedding_layers": False}
+        try:
+            with transformers_progress():
+                cast(Any, model).save_pretrained(complete, **options)
+        except SafetensorError as error:
+            raise OSError(f"output: cannot write {folder}: {error}") from error
+        tokenizer.save_pretrained(complete)
+        write_card(complete, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
+        _share(complete)
+        complete.replace(folder)
+    print(f"model: {folder}")
+    return folder
+
+
+def _share(folder: Path) -> None:
+    # safetensors ignores the umask and makes files that no other user can read.
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~umask)
+
+
+def _check_size(size: str) -> None:
+    try:
+        split_torch_state_dict_into_shards({}, max_shard_size=size)
+    except ValueError as error:
+        raise ValueError(
+            f"max_shard_size: expected a size such as 5GB or 500MB, got {size!r}"
+        ) from error
+
+
+def _whole_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
+    causal_lm = restore_model(checkpoint, lm)
+    model = causal_lm.hf_model
+    if lm.lora is not None:
+        model = cast(Any, model).merge_and_unload()
+    model.generation_config = _generation_config(lm) or model.generation_config
+    return model
+
+
+def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
+    model = restore_model(checkpoint, lm, wanted=lambda name: "lora_" in name).hf_model
+    if lm.pretrained is not None:
+        config = cast(Any, model).peft_config["default"]
+        config.base_model_name_or_path = public_name(lm.pretrained)
+    return model
+
+
+def _generation_config(lm: LMConfig) -> GenerationConfig | None:
+    """Return that of the base model, if it has one and can still be found."""
+    if lm.pretrained is None:
+        return None
+    try:
+        return GenerationConfig.from_pretrained(locate(lm.pretrained).name)
+    except (OSError, ValueError):
+        return None

@@ -20,15 +20,10 @@ PREFIX = "causal_lm."
 def restore_model(
     checkpoint: dict[str, Any], lm: LMConfig, wanted: Callable[[str], bool] = lambda name: True
 ) -> CausalLM:
-    """Build the model of a checkpoint and load its weights one by one.
+    """Build the model of a checkpoint in eval mode and load its weights one by one.
 
-    Args:
-        checkpoint: Checkpoint from :func:`~lit_entrodrop.runs.checkpoints.reading.read_checkpoint`.
-        lm: Config of the model.
-        wanted: Returns whether a weight is needed, by its name; others stay on the meta device.
-
-    Returns:
-        The model in eval mode, each weight in the dtype in which it was trained.
+    Each weight has the dtype in which it was trained. ``wanted`` is called with the name of each
+    weight; if it returns False, the weight stays on the meta device.
 
     Raises:
         ValueError: If the checkpoint lacks a wanted weight or has weights that the model lacks.
@@ -39,7 +34,9 @@ def restore_model(
     tensors = _own_tensors(causal_lm)
     for name, own in track(tensors.items(), "Restoring weights", unit="tensors"):
         if wanted(name):
-            _put(causal_lm, name, _find(weights, name, own))
+            place, _, leaf = name.rpartition(".")
+            weight = {leaf: _find(weights, name, own)}
+            causal_lm.get_submodule(place).load_state_dict(weight, strict=False, assign=True)
     causal_lm.unwrapped.tie_weights()
     return causal_lm.eval()
 
@@ -92,9 +89,3 @@ def _find(weights: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor:
             "export it with the version of Transformers that wrote it"
         )
     return weight.to(own.dtype)
-
-
-def _put(causal_lm: CausalLM, name: str, weight: Tensor) -> None:
-    place, _, leaf = name.rpartition(".")
-    module = causal_lm.get_submodule(place)
-    module.load_state_dict({leaf: weight}, strict=False, assign=True)

@@ -9,11 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from lit_entrodrop.cli.config_files import config_path
-from lit_entrodrop.cli.parsing import call_with
-from lit_entrodrop.commands.compare.comparing import compare
 from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import ComparisonSettings, read_settings
-from lit_entrodrop.commands.export import export
 from lit_entrodrop.runs.writing import free_folder
 
 COMPARISON = "comparisons/quickstart.yaml"
@@ -21,6 +18,11 @@ COMPARISON = "comparisons/quickstart.yaml"
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
+    if not {"-h", "--help"} & set(arguments):
+        print("Preparing 3 runs.", flush=True)
+    # Takes seconds.
+    from lit_entrodrop.cli.parsing import call_with
+
     call_with(quickstart, "quickstart", arguments)
 
 
@@ -51,14 +53,10 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | Non
 def compare_and_export(
     settings: ComparisonSettings, folder: Path, workers: Workers, console: Console
 ) -> None:
-    """Run a comparison and export the model of the arm with the lowest validation loss.
+    """Run a comparison and export the model of the arm with the lowest validation loss."""
+    from lit_entrodrop.commands.compare.comparing import compare
+    from lit_entrodrop.commands.export import export
 
-    Args:
-        settings: Settings of the comparison.
-        folder: Folder of all runs and results.
-        workers: Number of runs at a time, and their devices.
-        console: Console to print to.
-    """
     comparison = compare(settings, folder, workers, console)
     best = best_arm(comparison)
     run = folder / comparison["arms"][best]["runs"][0]["folder"]
@@ -68,13 +66,6 @@ def compare_and_export(
 
 
 def best_arm(comparison: dict[str, Any]) -> str:
-    """Return the arm with the lowest validation loss; the test split must not select.
-
-    Args:
-        comparison: Content of ``comparison.json``.
-    """
-    losses: dict[str, float] = {
-        name: min(trial["validation_loss"] for trial in arm["trials"])
-        for name, arm in comparison["arms"].items()
-    }
-    return min(losses, key=lambda name: losses[name])
+    """Return the arm with the lowest validation loss; the test split must not select."""
+    arms: dict[str, Any] = comparison["arms"]
+    return min(arms, key=lambda name: min(t["validation_loss"] for t in arms[name]["trials"]))

@@ -45,7 +45,7 @@ def test_there_is_a_run_for_each_arm_strength_and_seed(runs: list[PlannedRun]) -
     expected = [f"out/{folder}/seed={seed}" for seed in (0, 3) for folder in of_a_seed]
     assert [str(run.folder) for run in runs] == expected
     assert runs[6].title == "entrodrop max=0.3 seed 3"
-    assert len({run.digest for run in runs}) == len(runs)
+    assert len({digest(run.config) for run in runs}) == len(runs)
 
 
 def test_configs_differ_in_the_arm_alone(runs: list[PlannedRun]) -> None:

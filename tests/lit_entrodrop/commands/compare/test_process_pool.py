@@ -19,7 +19,6 @@ from lit_entrodrop.commands.compare.process_pool import (
     Workers,
     last_lines,
     run_tasks,
-    start_process,
 )
 from tests.helpers.processes import fork, python
 
@@ -154,12 +153,28 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+# A user's script need not protect its code by `if __name__ == "__main__"`.
+SCRIPT = """
+import sys
+from pathlib import Path
+from lit_entrodrop.commands.compare.process_pool import Task, TaskObserver, Workers, run_tasks
+
+with open("script.log", "a") as file:
+    print("script", file=file)
+good = Task("good", ["--version"], Path("a/good.log"), Path("a/lock"))
+bad = Task("bad", ["nonsense"], Path("b/bad.log"), Path("b/lock"))
+print([task.title for task in run_tasks([good, bad], Workers(2), TaskObserver())])
+print(Path(sys.modules["__main__"].__file__).name)
+"""
+
+
 def test_program_is_run_by_a_fork_server(tmp_path: Path) -> None:
-    good = Task("good", ["--version"], tmp_path / "a" / "good.log", tmp_path / "a" / "lock")
-    bad = Task("bad", ["nonsense"], tmp_path / "b" / "bad.log", tmp_path / "b" / "lock")
-    assert run_tasks([good, bad], Workers(2, start=start_process), TaskObserver()) == [bad]
-    assert last_lines(good.log).startswith("lit-entrodrop ")
-    assert "nonsense" in last_lines(bad.log)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ended = python("script.py", cwd=tmp_path)
+    assert ended.stdout.splitlines() == ["['bad']", "script.py"], ended.stderr
+    assert (tmp_path / "script.log").read_text() == "script\n"
+    assert last_lines(tmp_path / "a" / "good.log").startswith("lit-entrodrop ")
+    assert "nonsense" in last_lines(tmp_path / "b" / "bad.log")
 
 
 def test_fork_server_leaves_cuda_and_threads_alone(tmp_path: Path) -> None:

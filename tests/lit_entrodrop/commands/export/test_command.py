@@ -161,7 +161,7 @@ def test_adapters_of_a_checkpoint_without_the_frozen_weights(tiny: Tiny, base: P
     weights = checkpoint["state_dict"]
     checkpoint["state_dict"] = {name: weights[name] for name in weights if "lora_" in name}
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match="export them by --merge_lora false"):
+    with pytest.raises(ValueError, match="export them with --merge_lora false"):
         export(str(path), str(tiny.folder / "out"))
     folder = export(str(path), str(tiny.folder / "out"), merge_lora=False)
     adapted = PeftModel.from_pretrained(open_plainly(base), str(folder))
