@@ -13,11 +13,7 @@ FOLDER = "tensorboard"
 
 
 class TensorBoard(TensorBoardLogger):
-    """Log to ``tensorboard/`` in the run folder; a resumed run continues the same curves.
-
-    Args:
-        folder: Path to the run folder.
-    """
+    """Log to ``tensorboard/`` in the run folder; a resumed run continues the same curves."""
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(save_dir=folder, name="", version=FOLDER, default_hp_metric=False)

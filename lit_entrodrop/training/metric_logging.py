@@ -44,12 +44,7 @@ class MetricLogging:
             self.log_training(trainer, progress)
 
     def log_training(self, trainer: L.Trainer, progress: float) -> None:
-        """Log the training metrics since the last log, and the regularizers' strengths.
-
-        Args:
-            trainer: Trainer of the run.
-            progress: Share of the run's optimizer steps that are done, in [0, 1].
-        """
+        """Log the training metrics since the last log, and the strengths at this progress."""
         reduce_sum = partial(trainer.strategy.reduce, reduce_op="sum")
         if not (means := self._metrics.training_means.pop(reduce_sum)):
             return
@@ -70,9 +65,7 @@ class MetricLogging:
     def log_evaluation(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
         """Log an evaluation during training, and pass it to the regularizers.
 
-        Args:
-            trainer: Trainer of the run.
-            metrics: Scalars by name, equal on every rank.
+        The metrics are equal on every rank.
         """
         self._print(trainer, metrics)
         self._add_evaluation(metrics)

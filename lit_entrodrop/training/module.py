@@ -119,7 +119,7 @@ class LitCausalLM(EvaluationModule):
         self.entropies.record(batch, outputs.entropy)
         self.data.record_losses(batch["block_id"], outputs.nll, step.valid)
         self.step_weight += weight.detach()
-        self.metrics.add_step(loss, weight.detach(), step.metrics, self.one)
+        self.metrics.add_step(loss, weight.detach(), step.metrics)
         return loss / batch["labels"].shape[1]
 
     def regularized_loss(
@@ -184,9 +184,8 @@ class LitCausalLM(EvaluationModule):
         hooks_of(self.trainer.strategy).clip_gradients(self, optimizer, *clipping)
 
     def on_fit_start(self) -> None:
-        """Allocate the accumulators of a step on the device."""
+        """Allocate the accumulator of a step on the device."""
         self.step_weight = torch.zeros((), device=self.device)
-        self.one = torch.ones((), device=self.device)
         count_epochs_once(self.trainer)
 
     def on_validation_start(self) -> None:

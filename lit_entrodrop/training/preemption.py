@@ -90,10 +90,10 @@ class Preemption(L.Callback):
         # Those of the last step are on the host by now.
         last, self._under_way = self._under_way, start_copy(torch.stack(counts))
         if last is not None:
-            copies, arrived = last
+            (ranks_by_signal,), arrived = last
             if arrived is not None:
                 arrived.synchronize()
-            for signum, ranks in zip(SIGNALS, copies[0].tolist(), strict=True):
+            for signum, ranks in zip(SIGNALS, ranks_by_signal.tolist(), strict=True):
                 self._agreed = signum if ranks else self._agreed
         return total
 

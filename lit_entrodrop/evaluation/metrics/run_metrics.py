@@ -40,14 +40,13 @@ class RunMetrics(nn.Module):
         probes = {split: Memorization(probe) for split in PREFIXES} if probe is not None else {}
         self.memorization = nn.ModuleDict(probes)
 
-    def add_step(
-        self, loss: Tensor, weight: Tensor, others: Mapping[str, Tensor], one: Tensor
-    ) -> None:
+    def add_step(self, loss: Tensor, weight: Tensor, others: Mapping[str, Tensor]) -> None:
         """Add a micro-batch: its summed loss, nats, with the sum of the weights of its tokens.
 
-        Other metrics, of regularizers, have the weight ``one``, a scalar on the device.
+        Other metrics, of regularizers, have a weight of 1.
         """
         self.training_means.add(TRAIN_LOSS, loss.detach(), weight)
+        one = torch.ones_like(weight, dtype=torch.float32)
         for name, value in others.items():
             self.training_means.add(name, value, one)
 

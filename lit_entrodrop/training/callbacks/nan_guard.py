@@ -65,11 +65,8 @@ class NaNGuard(L.Callback):
 
 
 def _stop(problem: str, trainer: L.Trainer, step: int, blocks: Tensor) -> NoReturn:
-    paths = [
-        getattr(saving, name, "")
-        for saving in trainer.checkpoint_callbacks
-        for name in ("best_model_path", "last_model_path")
-    ]
+    names = ("best_model_path", "last_model_path")
+    paths = [getattr(each, name, "") for each in trainer.checkpoint_callbacks for name in names]
     kept = next((path for path in reversed(paths) if path and Path(path).exists()), "none yet")
     raise FloatingPointError(
         f"{problem} at step {step} on blocks {blocks.tolist()}; last good checkpoint: {kept}. "

@@ -127,7 +127,7 @@ class RunProgressBar(RichProgressBar):
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what is shown next to the bar, by name, without reading from a device."""
+        """Return the values shown next to the bar, by name, without reading from a device."""
         return dict(self._shown(trainer, pl_module))
 
     def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:

@@ -222,4 +222,4 @@ StrategyRegistry.register("fsdp2_tp", FSDP2Strategy, tensor_parallel_size=2)
 def _move_buffers(model: nn.Module, device: torch.device) -> None:
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = buffer.to(device)
+            setattr(module, name, buffer.to(device))

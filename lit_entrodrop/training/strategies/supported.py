@@ -27,11 +27,7 @@ def strategy_names() -> list[str]:
 def check_strategy(name: str) -> None:
     """Refuse FSDP1, and the sharding strategies of Lightning that this package replaces.
 
-    Args:
-        name: Name of the strategy in Lightning's registry, or the full name of its class.
-
-    Raises:
-        ValueError: If the strategy is refused; the message names those that are supported.
+    A strategy is named as in Lightning's registry, or by the full name of its class.
 
     >>> check_strategy("fsdp2")
     """
