@@ -128,9 +128,12 @@ def test_gradients_of_architectures_and_adapters_equal_one_process(tmp_path: Pat
 
 MIXTRAL = {"model_type": "mixtral", **ARCHITECTURES["llama"], "num_local_experts": 2}
 REFUSED = [
-    (describe("gpt2"), "got gpt2, for which it has none: set tensor_parallel_size to 1"),
-    (describe("llama"), "the 2 attention heads, 1 key-value heads .* got 2: take 1$"),
-    (describe("phi", intermediate_size=7), "and layers of phi, got 2: take 1$"),
+    (
+        describe("gpt2"),
+        "with a tensor-parallel plan .*, got gpt2 without one: set tensor_parallel_size to 1",
+    ),
+    (describe("llama"), "the 2 attention heads, 1 key-value heads .* got 2: set 1$"),
+    (describe("phi", intermediate_size=7), "and layer widths of phi, got 2: set 1$"),
     (
         LMConfig(pretrained=None, architecture=MIXTRAL),
         "mixtral, whose .*experts.* 'moe_tp_experts'",
