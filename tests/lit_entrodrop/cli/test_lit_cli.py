@@ -394,7 +394,7 @@ def test_progress_bar_can_be_disabled(tiny: Tiny) -> None:
 
 
 def test_single_epoch_with_entropies_of_the_last_one_warns(tiny: Tiny) -> None:
-    with pytest.warns(UserWarning, match="nothing will be dropped; set entropy_source"):
+    with pytest.warns(UserWarning, match="no token will be dropped; set entropy_source"):
         tiny.run("fit", ENTRODROP, "--trainer.max_epochs=1")
 
 
