@@ -32,7 +32,7 @@ def bars(
         value: Column with the lengths of the bars.
         label: Label of the horizontal axis.
         case: Column with the names of the bars.
-        group: Column whose values are distinguished by colour.
+        group: Column whose values are distinguished by color.
         error: Column with the interquartile range.
         target: Position of a dashed line.
     """

@@ -34,7 +34,7 @@ class Requirements:
         reference: Whether a frozen reference model is needed.
         teacher: Decay per optimizer step, in [0, 1), of the moving average of the weights that
             forms the teacher; None for no teacher.
-        holdout_neighbours: Number of similar holdout documents that precede a training document
+        holdout_neighbors: Number of similar holdout documents that precede a training document
             when its holdout gain is measured; None if no gain is needed.
         logits: Whether the full ``[B, T, V]`` logits are needed.
         entropy_gradient: Whether the entropies of the outputs need a gradient.
@@ -49,7 +49,7 @@ class Requirements:
     dropout: bool = False
     reference: bool = False
     teacher: float | None = None
-    holdout_neighbours: int | None = None
+    holdout_neighbors: int | None = None
     logits: bool = False
     entropy_gradient: bool = False
     divergence: bool = False

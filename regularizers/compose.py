@@ -25,7 +25,7 @@ class Regularizers(nn.ModuleList):
     Raises:
         TypeError: If an item is not a regularizer.
         ValueError: If a class has a common mistake, or if two regularizers require entropies from
-            different sources, different teachers, or different numbers of holdout neighbours.
+            different sources, different teachers, or different numbers of holdout neighbors.
 
     >>> Regularizers([]).requirements.entropy is None
     True
@@ -187,7 +187,7 @@ class Regularizers(nn.ModuleList):
             "second_forward": (required.second_forward, step.second_forward),
             "reference": (required.reference, step.reference),
             "teacher": (required.teacher is not None, step.teacher),
-            "holdout_gain": (required.holdout_neighbours is not None, step.holdout_gain),
+            "holdout_gain": (required.holdout_neighbors is not None, step.holdout_gain),
         }
         for name, (wanted, given) in provided.items():
             if wanted and given is None:

@@ -172,7 +172,7 @@ def predicted_labels(labels: Tensor, document_ids: Tensor) -> Tensor:
 def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: float) -> Tensor:
     """Mark, within each group, exactly the ``⌊share · n⌋`` eligible tokens of lowest score.
 
-    Ties are resolved in favour of the earlier position, so the result is deterministic. The share
+    Ties are resolved in favor of the earlier position, so the result is deterministic. The share
     is rounded to the nearest fraction with a denominator of at most a million: 0.29 of 100 tokens
     are 29.
 

@@ -25,7 +25,7 @@ def is_highest_entropy(entropy: Tensor, valid: Tensor, groups: Tensor, share: fl
         share: Fraction in ``[0, 1]``.
 
     Returns:
-        ``[B, T]`` bool; ties are resolved in favour of the earlier position.
+        ``[B, T]`` bool; ties are resolved in favor of the earlier position.
 
     >>> import torch
     >>> entropy = torch.tensor([[1.0, 3.0, 2.0, 0.0]])

@@ -66,30 +66,30 @@ class HoldoutLossSelection(Regularizer):
 
     Args:
         curriculum: Strength in [0, 1], over training; a number is constant.
-        neighbours: Number of holdout documents that precede each training document.
+        neighbors: Number of holdout documents that precede each training document.
 
     Raises:
         ValueError: If a setting is out of range.
 
-    >>> HoldoutLossSelection(neighbours=2).requirements.holdout_neighbours
+    >>> HoldoutLossSelection(neighbors=2).requirements.holdout_neighbors
     2
     """
 
-    def __init__(self, curriculum: Curriculum | float = 1.0, neighbours: int = 3) -> None:
+    def __init__(self, curriculum: Curriculum | float = 1.0, neighbors: int = 3) -> None:
         super().__init__()
         self.curriculum = as_curriculum(curriculum)
         require_probability("HoldoutLossSelection curriculum", self.curriculum)
-        if neighbours < 1:
+        if neighbors < 1:
             raise ValueError(
-                f"HoldoutLossSelection neighbours: expected at least 1, got {neighbours}: the "
+                f"HoldoutLossSelection neighbors: expected at least 1, got {neighbors}: the "
                 "paper uses 3"
             )
-        self.neighbours = neighbours
+        self.neighbors = neighbors
 
     @property
     def requirements(self) -> Requirements:
         """The gains of the training documents."""
-        return Requirements(holdout_neighbours=self.neighbours)
+        return Requirements(holdout_neighbors=self.neighbors)
 
     def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
         """Reduce the weight of documents that holdout text does not help."""

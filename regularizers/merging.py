@@ -18,11 +18,11 @@ def merged_requirements(regularizers: list[Regularizer]) -> Requirements:
     return Requirements(
         entropy=_common(regularizers, "entropy", "entropy source", "the same entropy_source"),
         teacher=_common(regularizers, "teacher", "teacher", "the same decay of its weights"),
-        holdout_neighbours=_common(
+        holdout_neighbors=_common(
             regularizers,
-            "holdout_neighbours",
-            "number of holdout neighbours",
-            "the same neighbours",
+            "holdout_neighbors",
+            "number of holdout neighbors",
+            "the same neighbors",
         ),
         evaluations=any(map(_follows_evaluations, regularizers)),
         **{

@@ -1,4 +1,4 @@
-"""Tokenise chats, and mark the tokens of the assistant's turns."""
+"""Tokenize chats, and mark the tokens of the assistant's turns."""
 
 import os
 import re

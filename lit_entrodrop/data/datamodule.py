@@ -1,4 +1,4 @@
-"""The LightningDataModule: corpus → tokenise (cached) → pack → batches."""
+"""The LightningDataModule: corpus → tokenize (cached) → pack → batches."""
 
 from functools import cached_property
 from typing import Any
@@ -63,14 +63,14 @@ class TextDataModule(LightningDataModule):
         split_seed: Seed of the split; runs to be compared must share it.
         clean_train_blocks: Number of training blocks, a fixed sample, on which the model is also
             evaluated without regularizers. Validation loss minus the loss on them is the
-            generalisation gap. 0 for none.
+            generalization gap. 0 for none.
         forgetting: General corpus, named as in `corpus`, whose rising loss measures forgetting.
             None if not set.
         forgetting_tokens: Maximum number of tokens of that corpus; whole documents are kept.
         order: Order in which an epoch reads the training blocks; by default each once, shuffled.
             See docs/order.md for other orders and for writing one.
         seed: Seed of the order of training blocks.
-        num_proc: Number of processes for tokenising.
+        num_proc: Number of processes for tokenizing.
         num_workers: Number of processes for loading batches; 0 loads in the main process.
         cache_dir: Path to the folder that caches packed blocks.
         predict_split: Split that `predict_dataloader` reads.
@@ -140,7 +140,7 @@ class TextDataModule(LightningDataModule):
         return load_tokenizer(self.hparams["tokenizer"])
 
     def prepare_data(self) -> None:
-        """Read, split, tokenise and pack the corpus, unless the cache has the result."""
+        """Read, split, tokenize and pack the corpus, unless the cache has the result."""
         self._load_or_prepare()
 
     def setup(self, stage: str | None = None) -> None:

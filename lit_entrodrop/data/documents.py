@@ -1,4 +1,4 @@
-"""Documents: the unit that is split, hashed, tokenised and isolated when packed."""
+"""Documents: the unit that is split, hashed, tokenized and isolated when packed."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Pack tokenised documents into blocks."""
+"""Pack tokenized documents into blocks."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Prepare the packed splits of a corpus: read, split, tokenise and pack it, or open the cache."""
+"""Prepare the packed splits of a corpus: read, split, tokenize and pack it, or open the cache."""
 
 import hashlib
 import json
@@ -73,7 +73,7 @@ def load_or_prepare(
 def prepare_splits(
     preparation: Preparation, tokenizer: PreTrainedTokenizerBase, num_proc: int
 ) -> PackedSplits:
-    """Read, split, tokenise and pack the corpus, and the general one as "forgetting"."""
+    """Read, split, tokenize and pack the corpus, and the general one as "forgetting"."""
     text_column, seed = preparation.text_column, preparation.split_seed
     documents = read_and_split(preparation.corpus, preparation.split_sources, text_column, seed)
     if preparation.forgetting is not None:
@@ -104,12 +104,12 @@ def prepare_split(
     num_proc: int = 1,
     name: str = "train",
 ) -> PackedSplit:
-    """Tokenise and pack the documents of one split; whole ones are kept up to `max_tokens`.
+    """Tokenize and pack the documents of one split; whole ones are kept up to `max_tokens`.
 
     Raises:
         ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
     """
-    tokenized = tokenize_documents(documents, tokenizer, num_proc, f"Tokenising {name}")
+    tokenized = tokenize_documents(documents, tokenizer, num_proc, f"Tokenizing {name}")
     usable = tokenized.trainable()
     kept = [document for document, keep in zip(documents, usable, strict=True) if keep]
     if not kept:

@@ -1,4 +1,4 @@
-"""Tokenise documents, and mark the tokens that the loss counts."""
+"""Tokenize documents, and mark the tokens that the loss counts."""
 
 import hashlib
 import json
@@ -56,15 +56,15 @@ def tokenize_documents(
     documents: Sequence[Document],
     tokenizer: PreTrainedTokenizerBase,
     num_proc: int = 1,
-    desc: str = "Tokenising",
+    desc: str = "Tokenizing",
 ) -> TokenizedDocuments:
-    """Tokenise documents; each starts with the tokenizer's BOS token, if any, and ends with EOS.
+    """Tokenize documents; each starts with the tokenizer's BOS token, if any, and ends with EOS.
 
-    A prompt and its completion are tokenised separately, as at inference. Chats follow the chat
+    A prompt and its completion are tokenized separately, as at inference. Chats follow the chat
     template; if it does not end with EOS, one is added that the loss does not count.
 
     Raises:
-        ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenised.
+        ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenized.
     """
     _check_tokenizer(documents, tokenizer)
     size = min(MOST_IN_A_BATCH, -(-len(documents) // num_proc))
@@ -85,7 +85,7 @@ def tokenize_documents(
 def encode_batch(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
 ) -> TokenizedDocuments:
-    """Tokenise documents of any kind in one process, to uint32."""
+    """Tokenize documents of any kind in one process, to uint32."""
     texts = iter(_encode_texts([text for kind, text in documents if kind == "text"], tokenizer))
     rows = [
         next(texts) if kind == "text" else _ENCODERS[kind](json.loads(content), tokenizer)

@@ -81,7 +81,7 @@ def take_signals(trainer: L.Trainer, handle: Callable[[int, FrameType | None], N
 
     Called before Lightning installs its handlers. Lightning broadcasts before every batch whether
     rank 0 received a signal, for which each rank waits for its device. It stops a rank that was
-    signalled alone, so that the others fail.
+    signaled alone, so that the others fail.
     """
     environment = trainer._accelerator_connector.cluster_environment
     if isinstance(environment, SLURMEnvironment):

@@ -32,7 +32,7 @@ def data_rank(trainer: L.Trainer | None) -> DataRank:
     ranks = trainer.distributed_sampler_kwargs if trainer else None
     if not (trainer and ranks):
         return DataRank(1, 0, True)
-    # Neighbouring ranks form a group.
+    # Neighboring ranks form a group.
     group = trainer.world_size // ranks["num_replicas"]
     return DataRank(ranks["num_replicas"], ranks["rank"], trainer.global_rank % group == 0)
 
@@ -72,7 +72,7 @@ def gather_rows(rows: Tensor, trainer: L.Trainer) -> Tensor:
         return rows
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, rows.contiguous())
-    # Neighbouring ranks form a group, which shares a batch.
+    # Neighboring ranks form a group, which shares a batch.
     return torch.cat(parts[:: len(parts) // data_rank(trainer).size])
 
 

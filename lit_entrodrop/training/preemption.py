@@ -47,15 +47,15 @@ class Preemption(L.Callback):
     ) -> None:
         """End the run after this step, once checkpoint and metrics are saved."""
         if not ends_or_validates(trainer, batch_idx):
-            self._end_if_signalled(trainer)
+            self._end_if_signaled(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End the run after this validation, once checkpoint and metrics are saved."""
-        self._end_if_signalled(trainer)
+        self._end_if_signaled(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End the run after this epoch, once checkpoint and metrics are saved."""
-        self._end_if_signalled(trainer)
+        self._end_if_signaled(trainer)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -97,7 +97,7 @@ class Preemption(L.Callback):
                 self._agreed = signum if ranks else self._agreed
         return total
 
-    def _end_if_signalled(self, trainer: L.Trainer) -> None:
+    def _end_if_signaled(self, trainer: L.Trainer) -> None:
         if self._agreed is not None:
             stop_after_batch(trainer)
 

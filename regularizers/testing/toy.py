@@ -157,7 +157,7 @@ def provide(
         second_forward=second_forward if required.second_forward else None,
         reference=partial(run_frozen, frozen) if required.reference else None,
         teacher=None if required.teacher is None else partial(run_frozen, teacher),
-        holdout_gain=None if required.holdout_neighbours is None else step.holdout_gain,
+        holdout_gain=None if required.holdout_neighbors is None else step.holdout_gain,
     )
     return provided
 

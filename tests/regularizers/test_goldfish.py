@@ -79,7 +79,7 @@ def test_share_of_labels_that_are_dropped(vocabulary: int, rate: float) -> None:
 
 
 @pytest.mark.parametrize("context", [1, 13])
-def test_neighbours_are_dropped_independently(context: int) -> None:
+def test_neighbors_are_dropped_independently(context: int) -> None:
     # Consecutive numbers have the most similar contexts.
     mask = np.asarray(mask_of(list(range(40_000)), context)[context:])
     both = int((mask[1:] & mask[:-1]).sum())

@@ -60,7 +60,7 @@ def test_weights_are_known_before_the_pass_and_carry_no_gradient() -> None:
     regularizers = Regularizers([HoldoutLossSelection()])
     assert not regularizers.reads_outputs
     assert not regularizers.on_token_weight(STEP).requires_grad
-    assert regularizers.requirements == Requirements(holdout_neighbours=3)
+    assert regularizers.requirements == Requirements(holdout_neighbors=3)
 
 
 @pytest.mark.parametrize("gain", [0.3, torch.nan])
@@ -132,14 +132,14 @@ def test_two_ranks_weigh_as_one(tmp_path: Path) -> None:
     assert not torch.load(tmp_path / "weight-1-1.pt").any()
 
 
-def test_different_numbers_of_neighbours_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"one number of holdout neighbours .* got 3 of \w+, 1 of"):
-        Regularizers([HoldoutLossSelection(), HoldoutLossSelection(neighbours=1)])
+def test_different_numbers_of_neighbors_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"one number of holdout neighbors .* got 3 of \w+, 1 of"):
+        Regularizers([HoldoutLossSelection(), HoldoutLossSelection(neighbors=1)])
 
 
-def test_bad_neighbours_are_refused() -> None:
-    with pytest.raises(ValueError, match="neighbours: expected at least 1, got 0"):
-        HoldoutLossSelection(neighbours=0)
+def test_bad_neighbors_are_refused() -> None:
+    with pytest.raises(ValueError, match="neighbors: expected at least 1, got 0"):
+        HoldoutLossSelection(neighbors=0)
 
 
 def test_missing_gains_are_refused() -> None:

@@ -190,7 +190,7 @@ def dropout_settings(lm: LMConfig, model: nn.Module) -> dict[str, float]:
 
 
 def per_document(nll: Tensor, batch: Batch, blocks: PackedBlocks) -> tuple[Floats, Integers]:
-    """Return the summed loss and the number of labelled tokens of each document, from [B, T]."""
+    """Return the summed loss and the number of labeled tokens of each document, from [B, T]."""
     document = blocks.document_numbers(batch["block_id"].cpu(), batch["document_ids"].cpu())
     losses = DocumentLosses(blocks.num_documents, ())
     losses.update(nll.cpu(), batch["labels"].cpu() != IGNORE_INDEX, document)

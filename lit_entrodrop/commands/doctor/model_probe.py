@@ -52,7 +52,7 @@ class ModelProbe:
         """Batch of training blocks on the device, with entropies under the current model."""
         batch = self.rows("train")
         entropy = self.score(batch).entropy
-        if self.module.regularizers.requirements.holdout_neighbours is not None:
+        if self.module.regularizers.requirements.holdout_neighbors is not None:
             # Measuring gains takes passes over the corpus; any distinct values show the effect.
             batch = {**batch, "holdout_gain": made_up_gains(batch["document_ids"])}
         return {**batch, "entropy": entropy}

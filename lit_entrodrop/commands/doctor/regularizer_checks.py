@@ -79,7 +79,7 @@ def drop_rates(probe: RegularizerProbe) -> CheckResult:
 def special_tokens_are_protected(probe: RegularizerProbe) -> CheckResult:
     """Look for special tokens and padding that a regularizer alters or weights."""
     wrong = [
-        f"{effect.name} alters {HOOK_TARGETS[hook]} of {count:,} special, padding or unlabelled "
+        f"{effect.name} alters {HOOK_TARGETS[hook]} of {count:,} special, padding or unlabeled "
         "tokens"
         for effect in probe.effects
         for hook, count in effect.protected_changes().items()

@@ -148,12 +148,12 @@ def entropy_bytes(run: ConfiguredRun) -> int:
 
 def loss_bytes(run: ConfiguredRun) -> int:
     """Estimate the size of the losses from which holdout gains are computed, in bytes."""
-    neighbours = run.module.regularizers.requirements.holdout_neighbours
+    neighbors = run.module.regularizers.requirements.holdout_neighbors
     train, holdout = run.train_blocks, run.blocks("holdout")
-    if neighbours is None or holdout is None:
+    if neighbors is None or holdout is None:
         return 0
-    # Each training chunk is scored alone, and again after its neighbours.
-    context = train.num_chunks * neighbours * len(holdout.tokens) / holdout.num_chunks
+    # Each training chunk is scored alone, and again after its neighbors.
+    context = train.num_chunks * neighbors * len(holdout.tokens) / holdout.num_chunks
     return HALF_BYTES * round(2 * len(train.tokens) + context)
 
 

@@ -15,7 +15,7 @@ from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
 LOSS = "val/loss"
 CONFIG = "config.yaml"
 LIMITATIONS = (
-    "This card was written from the files of the run. The origin of the corpus and the licences of "
+    "This card was written from the files of the run. The origin of the corpus and the licenses of "
     "corpus and base model are unknown. The model was evaluated only on predicting held-out text, "
     "not on safety, bias or factual accuracy."
 )

@@ -3,7 +3,7 @@
 Collectives count as rings, which send the least possible: ``(n-1)/n`` of a tensor for an
 all-gather or a reduce-scatter, twice that for an all-reduce. A ring over several nodes leaves each
 of them by one link. There are as many rings as devices in a node, so each device sends its share
-of the traffic out of the node, and the rest to its neighbour.
+of the traffic out of the node, and the rest to its neighbor.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Ring:
-    """Ring of ``size`` devices that run a collective; neighbours are ``stride`` ranks apart.
+    """Ring of ``size`` devices that run a collective; neighbors are ``stride`` ranks apart.
 
     >>> Ring(size=8, stride=1, devices_per_node=8).gather(800)
     Traffic(intra_node=700.0, inter_node=0.0)
@@ -52,8 +52,8 @@ class Ring:
     def gather(self, count: float) -> Traffic:
         """Return the traffic of an all-gather or a reduce-scatter of ``count`` bytes."""
         sent = count * (self.size - 1) / self.size
-        neighbours = min(self.size, max(1, self.devices_per_node // self.stride))
-        leaving = 0.0 if neighbours == self.size else sent / neighbours
+        neighbors = min(self.size, max(1, self.devices_per_node // self.stride))
+        leaving = 0.0 if neighbors == self.size else sent / neighbors
         return Traffic(sent - leaving, leaving)
 
     def all_reduce(self, count: float) -> Traffic:

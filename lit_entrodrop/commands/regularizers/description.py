@@ -24,7 +24,7 @@ NEEDS = {
     "dropout": "dropout in the model",
     "reference": "a reference model",
     "teacher": "a teacher (decay {:g})",
-    "holdout_neighbours": "{} holdout neighbours",
+    "holdout_neighbors": "{} holdout neighbors",
     "logits": "all logits",
     "entropy_gradient": "gradients through entropies",
     "divergence": "divergences",

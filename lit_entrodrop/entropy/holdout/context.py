@@ -1,6 +1,6 @@
 """Training chunks in the context of holdout chunks, as packed blocks.
 
-C training chunks, k neighbours.
+C training chunks, k neighbors.
 """
 
 import numpy as np
@@ -15,43 +15,43 @@ from lit_entrodrop.data.tokenizing import TokenizedDocuments
 def with_context(
     train: PackedBlocks,
     holdout: PackedBlocks,
-    neighbours: Integers,
+    neighbors: Integers,
     length: int,
     packing: bool = True,
 ) -> tuple[PackedBlocks, NDArray[np.bool_]]:
-    """Put its neighbours before each training chunk, the nearest one last.
+    """Put its neighbors before each training chunk, the nearest one last.
 
-    If they do not fit, the neighbours get equal shares of the space that the chunk leaves, at least
-    half of the length in total. Each neighbour keeps its first tokens, and so does the chunk.
+    If they do not fit, the neighbors get equal shares of the space that the chunk leaves, at least
+    half of the length in total. Each neighbor keeps its first tokens, and so does the chunk.
 
     Args:
         train: Blocks of the training chunks.
         holdout: Blocks of the holdout chunks.
-        neighbours: Numbers of holdout chunks, [C, k] int64, the nearest first.
+        neighbors: Numbers of holdout chunks, [C, k] int64, the nearest first.
         length: Number of tokens in a block of the result.
-        packing: Whether to fill blocks with several chunks and their neighbours.
+        packing: Whether to fill blocks with several chunks and their neighbors.
 
     Returns:
         Blocks with one document per training chunk, numbered as the chunks are, in which only
         labels of the chunk are counted; and the labels of `train` counted in both, [tokens] bool.
 
     Raises:
-        ValueError: If there are too many neighbours for each to keep a token.
+        ValueError: If there are too many neighbors for each to keep a token.
     """
-    count = neighbours.shape[1]
+    count = neighbors.shape[1]
     if count > length // 2:
         raise ValueError(
-            f"neighbours: expected at most {length // 2}, half the {length} tokens that they and a "
-            f"training chunk share, got {count}: set fewer neighbours"
+            f"neighbors: expected at most {length // 2}, half the {length} tokens that they and a "
+            f"training chunk share, got {count}: set fewer neighbors"
         )
     own = np.diff(train.chunk_starts)
     share = np.maximum(length - own, length // 2) // count
-    neighbours = neighbours[:, ::-1]
-    given = np.minimum(np.diff(holdout.chunk_starts)[neighbours], share[:, None])
+    neighbors = neighbors[:, ::-1]
+    given = np.minimum(np.diff(holdout.chunk_starts)[neighbors], share[:, None])
     kept = np.minimum(own, length - given.sum(1))
 
     starts = np.column_stack(
-        [holdout.chunk_starts[neighbours], len(holdout.tokens) + train.chunk_starts[:-1]]
+        [holdout.chunk_starts[neighbors], len(holdout.tokens) + train.chunk_starts[:-1]]
     )
     lengths = np.column_stack([given, kept])
     places = gather_chunks(starts.ravel(), lengths.ravel())

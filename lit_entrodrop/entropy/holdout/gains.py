@@ -24,14 +24,14 @@ class HoldoutGains:
     """Loss reduction of each training chunk through holdout text as context, in nats a token."""
 
     def __init__(self, requirements: Requirements, cache_dir: str) -> None:
-        self.neighbours = requirements.holdout_neighbours
+        self.neighbors = requirements.holdout_neighbors
         self.cache_dir = cache_dir
         self.gains: Tensor | None = None
         self.restored: dict[str, Any] | None = None
 
     def check(self, data: TextDataModule) -> None:
         """Refuse data without holdout text if the regularizers need it."""
-        if self.neighbours is not None and not data.num_blocks("holdout"):
+        if self.neighbors is not None and not data.num_blocks("holdout"):
             raise ValueError(
                 "data.holdout: expected holdout text, because a regularizer prefers documents that "
                 "resemble it, got none: set data.holdout to a share of the corpus such as 0.1, or "
@@ -47,18 +47,18 @@ class HoldoutGains:
         Raises:
             ValueError: If the checkpoint has no gains, or gains of other settings.
         """
-        if self.neighbours is None:
+        if self.neighbors is None:
             return
-        self.blocks, self.origin = data.blocks("train"), _origin(data, self.neighbours)
+        self.blocks, self.origin = data.blocks("train"), _origin(data, self.neighbors)
         if self.restored is None:
-            gains = measure_gains(data, initial, self.neighbours, self.cache_dir)
+            gains = measure_gains(data, initial, self.neighbors, self.cache_dir)
             self.gains = torch.from_numpy(gains)
         elif self.restored.get("origin") == self.origin:
             self.gains = self.restored["gains"]
         else:
             raise ValueError(
                 "ckpt_path: expected a checkpoint with the gains of this data.holdout and number "
-                "of neighbours, got one with others or none, and only the initial model can "
+                "of neighbors, got one with others or none, and only the initial model can "
                 "measure them: restore these settings, or start a new run"
             )
 
@@ -85,7 +85,7 @@ class HoldoutGains:
 
 
 def measure_gains(
-    data: TextDataModule, initial: CausalLM, neighbours: int, cache_dir: str
+    data: TextDataModule, initial: CausalLM, neighbors: int, cache_dir: str
 ) -> NDArray[np.float32]:
     """Measure how much its nearest holdout chunks reduce the loss of each training chunk.
 
@@ -96,9 +96,9 @@ def measure_gains(
         Gain of each chunk, [chunks] fp32, nats a token; NaN for a chunk without a label.
     """
     train, holdout = data.blocks("train"), data.blocks("holdout")
-    nearest = nearest_chunks(train, holdout, neighbours)
+    nearest = nearest_chunks(train, holdout, neighbors)
     context = getattr(initial.unwrapped.config, "max_position_embeddings", None) or math.inf
-    # There may be fewer neighbours than requested.
+    # There may be fewer neighbors than requested.
     length = int(min(context, (nearest.shape[1] + 1) * data.block_size))
     joined, counted = with_context(train, holdout, nearest, length, data.packing)
 
@@ -130,5 +130,5 @@ def chunk_losses(
     return np.asarray(np.where(counts > 0, totals / np.maximum(counts, 1), np.nan))
 
 
-def _origin(data: TextDataModule, neighbours: int) -> str:
-    return f"{neighbours} of {data.fingerprint('holdout')} before {data.fingerprint('train')}"
+def _origin(data: TextDataModule, neighbors: int) -> str:
+    return f"{neighbors} of {data.fingerprint('holdout')} before {data.fingerprint('train')}"

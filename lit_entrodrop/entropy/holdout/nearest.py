@@ -1,6 +1,6 @@
 """Search for the holdout chunks nearest to each training chunk.
 
-C training chunks, H holdout chunks, V vocabulary size, k neighbours.
+C training chunks, H holdout chunks, V vocabulary size, k neighbors.
 """
 
 import numpy as np

@@ -35,7 +35,7 @@ def check_config(
 
 def check_holdout(data: TextDataModule, required: Requirements) -> None:
     """Refuse data without the holdout text that a regularizer needs."""
-    if required.holdout_neighbours is not None and not data.num_blocks("holdout"):
+    if required.holdout_neighbors is not None and not data.num_blocks("holdout"):
         raise ValueError(
             "data.holdout: expected holdout text, which a regularizer compares training text with, "
             "got none: set data.holdout to a share of the corpus such as 0.1, or to a corpus of "

@@ -49,7 +49,7 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
     copy of the model, sharded over the part; parts exchange only gradients (HSDP).
 
     With ``tensor_parallel_size`` above 1, each block is sharded twice. Its layers are split within
-    groups of that many neighbouring devices, which compute the same batch; each split is sharded
+    groups of that many neighboring devices, which compute the same batch; each split is sharded
     over the groups. The plan in Transformers decides how; a model without a plan is refused. Every
     device of a group computes embedding and head, whose weights are sharded over all devices.
     Dropout within a split layer draws the same mask on each device of a group.

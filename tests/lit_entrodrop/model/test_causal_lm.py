@@ -241,7 +241,7 @@ def change_logits(model: CausalLM, change: Callable[[Tensor], Tensor]) -> None:
         lambda logits: logits.log_softmax(-1),
         lambda logits: logits[..., :60],
     ],
-    ids=["cap", "scale", "bias", "normalisation", "slice"],
+    ids=["cap", "scale", "bias", "normalization", "slice"],
 )
 def test_undeclared_change_is_noticed_whatever_the_weights(
     change: Callable[[Tensor], Tensor], dtype: str

@@ -80,8 +80,8 @@ def test_strengths_are_set(runs: list[PlannedRun]) -> None:
         ([{"model": {"memorization": None}}], "but model.memorization"),
         ([{"monitors": {"evaluations": None}}], "but monitors.evaluations"),
         (
-            [{"model": {"colour": 1}}],
-            "arms.a: Subcommand 'fit' does not accept option 'model.colour' (see lit-entrodrop fit",
+            [{"model": {"color": 1}}],
+            "arms.a: Subcommand 'fit' does not accept option 'model.color' (see lit-entrodrop fit",
         ),
         (
             [{"model": {"regularizers": ["Entrodrop"]}}],
@@ -89,7 +89,7 @@ def test_strengths_are_set(runs: list[PlannedRun]) -> None:
         ),
         ({"strengths": {"quantile": [0.5]}}, "the arm's last regularizer, but it has none"),
         (
-            {**ENTRODROP, "strengths": {"colour": [1]}},
+            {**ENTRODROP, "strengths": {"color": [1]}},
             "expected an existing setting (quantile, curriculum",
         ),
         ({**ENTRODROP, "strengths": {"quantile.x": [1]}}, "(there are none), got quantile.x"),

@@ -53,7 +53,7 @@ def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
         ({"contrasts": [["plain", "no"]]}, "contrasts: expected one of plain, mine, got no"),
         ({"contrasts": ["plain"]}, "contrasts: expected pairs of different arms, got plain"),
         ({"contrasts": [["mine", "mine"]]}, "contrasts: expected pairs of different arms"),
-        ({"colour": 1}, "config: expected arms, base, baseline"),
+        ({"color": 1}, "config: expected arms, base, baseline"),
         ({"arms": {"a": {**ARM, "strengths": {"x": 3}}, "b": []}}, "arms.a.strengths.x: expected"),
         (
             {

@@ -25,7 +25,7 @@ NAMES = list(own_regularizers())
 DEMANDING = [
     name
     for name, kind in own_regularizers().items()
-    if kind().requirements.dropout or kind().requirements.holdout_neighbours
+    if kind().requirements.dropout or kind().requirements.holdout_neighbors
 ]
 
 

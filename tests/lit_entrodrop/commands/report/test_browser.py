@@ -105,7 +105,7 @@ def test_values_of_a_comparison_can_be_read(browser: Any, comparison: Path, widt
     assert all(needed <= given for needed, given in sizes)
 
 
-def test_colours_change_without_a_script(browser: Any, full: Path, width: int) -> None:
+def test_colors_change_without_a_script(browser: Any, full: Path, width: int) -> None:
     opened(browser, full / "report.html", width)
     colors = """
         return [...document.querySelectorAll('.t')].map(e => getComputedStyle(e).backgroundColor)

@@ -26,7 +26,7 @@ from tests.helpers.run_folder import write_run
 
 
 def contrast(first: str, second: str) -> float:
-    """Return the contrast of two colours as WCAG 2 defines it."""
+    """Return the contrast of two colors as WCAG 2 defines it."""
     light = sorted(luminance(color) for color in (first, second))
     return (light[1] + 0.05) / (light[0] + 0.05)
 
@@ -222,5 +222,5 @@ def test_any_name_stands_in_figures(short: Path, tmp_path: Path) -> None:
         ("not tested", MUTED),
     ],
 )
-def test_contrast_has_the_colour_of_its_verdict(verdict: str, expected: str) -> None:
+def test_contrast_has_the_color_of_its_verdict(verdict: str, expected: str) -> None:
     assert color({"difference": -0.2, "interval": [-0.3, -0.1], "verdict": verdict}) == expected

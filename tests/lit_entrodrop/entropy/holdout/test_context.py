@@ -28,11 +28,11 @@ def pieces(blocks: PackedBlocks) -> list[list[tuple[int, bool]]]:
 
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("length", [96, 48, 20, 12])
-def test_neighbours_stand_before_their_chunk(length: int, packing: bool) -> None:
+def test_neighbors_stand_before_their_chunk(length: int, packing: bool) -> None:
     train, holdout = random_blocks(30), random_blocks(10)
     own, pool = pieces(train), pieces(holdout)
-    neighbours = RANDOM.integers(0, len(pool), (len(own), 3))
-    joined, counted = with_context(train, holdout, neighbours, length, packing)
+    neighbors = RANDOM.integers(0, len(pool), (len(own), 3))
+    joined, counted = with_context(train, holdout, neighbors, length, packing)
     assert joined.block_size == length
     assert packing or len(joined) == len(own)
     assert not packing or length < 96 or len(joined) < len(own)
@@ -42,7 +42,7 @@ def test_neighbours_stand_before_their_chunk(length: int, packing: bool) -> None
     for number, row in zip(numbers, pieces(joined), strict=True):
         chunk = own[number]
         room = max(length - len(chunk), length // 2) // 3
-        before = [pair[0] for each in neighbours[number][::-1] for pair in pool[each][:room]]
+        before = [pair[0] for each in neighbors[number][::-1] for pair in pool[each][:room]]
         kept = chunk[: length - len(before)]
         assert [token for token, _ in row] == before + [token for token, _ in kept]
         assert [counts for _, counts in row] == [False] * len(before) + [c for _, c in kept]
@@ -52,8 +52,8 @@ def test_neighbours_stand_before_their_chunk(length: int, packing: bool) -> None
             assert len(kept) == len(chunk)
 
 
-def test_more_neighbours_than_there_is_room_for_are_refused() -> None:
+def test_more_neighbors_than_there_is_room_for_are_refused() -> None:
     train, holdout = random_blocks(3), random_blocks(9)
-    neighbours = np.zeros((train.num_chunks, 7), np.int64)
-    with pytest.raises(ValueError, match="neighbours: expected at most 6, half the 12 tokens"):
-        with_context(train, holdout, neighbours, BLOCK)
+    neighbors = np.zeros((train.num_chunks, 7), np.int64)
+    with pytest.raises(ValueError, match="neighbors: expected at most 6, half the 12 tokens"):
+        with_context(train, holdout, neighbors, BLOCK)

@@ -76,7 +76,7 @@ def test_run_without_holdout_text_is_refused(tiny_module: Tiny) -> None:
 def test_gains_of_other_settings_are_refused_on_resume(
     tiny_module: Tiny, selected: Path, plain: Path
 ) -> None:
-    changed = {selected: ["--model.regularizers.neighbours=2"], plain: []}
+    changed = {selected: ["--model.regularizers.neighbors=2"], plain: []}
     for run, settings in changed.items():
         checkpoint = f"--ckpt_path={run / 'checkpoints' / 'step=3.ckpt'}"
         said = refused(tiny_module, HOLDOUT, checkpoint, *settings, root=f"not_{run.name}")

@@ -76,24 +76,24 @@ def slow_gain(
 
 
 @pytest.mark.parametrize(
-    ("block_size", "packing", "neighbours"),
+    ("block_size", "packing", "neighbors"),
     [(16, True, 3), (16, False, 3), (32, True, 2), (64, True, 3)],
 )
 def test_gains_are_those_of_a_slow_reference(
-    tiny: Tiny, mixed: Path, block_size: int, packing: bool, neighbours: int
+    tiny: Tiny, mixed: Path, block_size: int, packing: bool, neighbors: int
 ) -> None:
     data = data_of(tiny, mixed, block_size=block_size, packing=packing)
     train, holdout = data.blocks("train"), data.blocks("holdout")
     model = build(tiny)
-    found = measure_gains(data, model, neighbours, str(tiny.folder / "own"))
+    found = measure_gains(data, model, neighbors, str(tiny.folder / "own"))
     context = LLAMA["max_position_embeddings"]
-    length = min(context, (neighbours + 1) * block_size)
+    length = min(context, (neighbors + 1) * block_size)
     exact = build(tiny).unwrapped.double().eval()
-    nearest, pool = nearest_chunks(train, holdout, neighbours), spans(holdout)
+    nearest, pool = nearest_chunks(train, holdout, neighbors), spans(holdout)
     expected = []
     for number, span in enumerate(spans(train)):
         chunk, counted = train.tokens[span].tolist(), train.counted[span].tolist()
-        room = max(length - len(chunk), length // 2) // neighbours
+        room = max(length - len(chunk), length // 2) // neighbors
         before = [
             token
             for each in nearest[number][::-1]
@@ -190,7 +190,7 @@ def test_two_ranks_share_the_work_and_find_what_one_finds(tiny: Tiny, mixed: Pat
 
 
 def test_gain_of_a_chunk_is_attached_to_each_of_its_tokens(tiny: Tiny, mixed: Path) -> None:
-    data, own = data_of(tiny, mixed), HoldoutGains(Requirements(holdout_neighbours=3), str(tiny))
+    data, own = data_of(tiny, mixed), HoldoutGains(Requirements(holdout_neighbors=3), str(tiny))
     own.gains, own.blocks = torch.arange(999.0), data.blocks("train")
     for batch in data.ordered_dataloader("train"):
         attached = own.attach(batch)
@@ -216,7 +216,7 @@ def test_nothing_is_measured_unless_it_is_required(tiny: Tiny) -> None:
     assert nothing.attach({}) == {}
 
 
-def test_more_neighbours_than_there_are_make_blocks_no_longer(
+def test_more_neighbors_than_there_are_make_blocks_no_longer(
     tiny: Tiny, mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, model = data_of(tiny, mixed), build(tiny)

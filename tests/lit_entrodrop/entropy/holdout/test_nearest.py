@@ -57,9 +57,7 @@ def cosines(chunk: list[int], pool: list[list[int]]) -> list[float]:
 
 
 @pytest.mark.parametrize("slab", [2**22, 60])
-def test_neighbours_are_those_of_greatest_cosine(
-    slab: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neighbors_are_those_of_greatest_cosine(slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "SLAB", slab)
     train, holdout = random_blocks(40), random_blocks(20)
     pool = chunks_of(holdout)
@@ -78,7 +76,7 @@ def test_rare_words_decide() -> None:
     assert 8 in chunks_of(holdout)[found[0]]
 
 
-def test_all_are_neighbours_where_there_are_few() -> None:
+def test_all_are_neighbors_where_there_are_few() -> None:
     train = blocks_of([[1, 2], [3, 4]])
     assert nearest_chunks(train, blocks_of([[3, 9], [1, 9]]), 3).tolist() == [[1, 0], [0, 1]]
     assert nearest_chunks(train, blocks_of([[5, 6]]), 3).tolist() == [[0], [0]]

@@ -45,8 +45,8 @@ def train(tiny: Tiny, regularizer: Regularizer, strategy: str) -> list[float]:
         "pretrained": str(tiny.folder / "initial"),
         "config_overrides": {"attention_dropout": 0.1},
     }
-    neighbours = regularizer.requirements.holdout_neighbours
-    holdout = {} if neighbours is None else {"holdout": 0.2}
+    neighbors = regularizer.requirements.holdout_neighbors
+    holdout = {} if neighbors is None else {"holdout": 0.2}
     trainer.fit(tiny.module(regularizer, lm=lm), datamodule=tiny.data(batch_size=2, **holdout))
     return losses.seen
 
