@@ -15,11 +15,12 @@ quickstart: .venv/quickstart ## install, then fine-tune a tiny LM three ways and
 test: .venv/test ## install, then run all tests and doctests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
-lint: .venv/dev ## check style, types and layers
+lint: .venv/dev ## check style, types, import layers and wording
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	! git grep -nEif .ci/discouraged_phrases.txt -- '*.py' '*.md' '*.yaml' Makefile ':!tests' # CONTRIBUTING.md, "Wording"
 
 docs: .venv/docs ## build the documentation into build/docs; a warning fails
 	$(BIN)/python docs/build_site.py
