@@ -43,8 +43,8 @@ class EAFT(Regularizer):
 
         L = Σ_t w_t · (−ln p_t) / n,  w_t = 1 + s · (min(H_t, ln 20) / ln 20 − 1)
 
-    As in the authors' code, the sum is divided by the number n of tokens with a label, not by the
-    sum of the w_t, so the loss is smaller than in plain training.
+    As in the authors' code, n is the number of tokens with a label, not the sum of the w_t. The
+    loss is therefore smaller than in plain training.
 
     The paper's H_t is the entropy among the 20 most likely tokens, divided by its maximum ln 20 (by
     3.0 in the authors' code). Other code omits the division; this is ``nat`` here and triples the

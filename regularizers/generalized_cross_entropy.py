@@ -37,8 +37,8 @@ class GeneralizedCrossEntropy(Regularizer):
 
     The gradient is the gradient of cross-entropy times p_t^q, so training is slower too; this is
     the opposite of the focal loss. The paper uses q = 0.7 for ten and a hundred classes. Over a
-    vocabulary, most labels are unlikely at first; with such a q tokens would hardly be learned, and
-    the validation loss of the quickstart rises. If other regularizers changed the loss ℓ before,
+    vocabulary, most labels are unlikely at first. With such a q, the model hardly learns, and the
+    validation loss of the quickstart rises. If other regularizers changed the loss ℓ before,
     the result is (1 − exp(−q·ℓ)) / q.
 
     Source:

@@ -27,7 +27,7 @@ def context_hash(input_ids: Tensor, context: int) -> Tensor:
 
     >>> import torch
     >>> first, second = context_hash(torch.tensor([[7, 8, 9, 0, 7, 8, 1]]), 2)[0, [2, 6]].tolist()
-    >>> first == second  # 7, 8 stand before both
+    >>> first == second  # 7, 8 precede both
     True
     """
     windows = nn.functional.pad(input_ids, (context, 0), value=-1).unfold(1, context, 1)[:, :-1]
@@ -63,7 +63,7 @@ def goldfish_mask(input_ids: Tensor, document_ids: Tensor, context: int, rate: f
 
 
 class Goldfish(Regularizer):
-    """Exclude labels from the loss that a hash of the preceding tokens selects.
+    """Exclude labels, selected by a hash of the preceding tokens, from the loss.
 
     Whether a label counts depends only on the h tokens before it. A passage that occurs again, in
     another epoch, document or batch, lacks the same labels and cannot be memorized verbatim:
@@ -73,7 +73,7 @@ class Goldfish(Regularizer):
     The hash differs from the published code: there the window includes the label itself, and the
     product of ids is 0 if one id is 0. The first h tokens of a document always count: most
     documents start similarly, and one hash would decide for all of them. So do the first h tokens
-    of a row that continues a document. A rising rate only adds to the ignored labels.
+    of a row that continues a document. An increasing rate only adds to the ignored labels.
 
     Source:
         Hans et al. 2024, arXiv 2406.10209, section 3.

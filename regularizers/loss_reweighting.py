@@ -61,8 +61,8 @@ class LossReweighting(Regularizer):
     over n documents with N tokens in all. A document counts once in the softmax and by its tokens
     in the loss, as in the authors' code. Documents without a label that counts are ignored.
     Weights have no gradient. The paper's δ, the range of h, is 1, because only δ/r matters. The
-    first losses carry little information: the authors keep the first 1,000 of 20,000 steps uniform,
-    as the default curriculum does, or start with a high r, as a curriculum of the temperature can.
+    first losses carry little information. The authors therefore keep the first 1,000 of 20,000
+    steps uniform, like the default curriculum, or start with a high r, like a curriculum of r.
 
     Source:
         Sow et al. 2025, arXiv 2502.06733, LinUpper; default r as in the authors' configurations.

@@ -23,7 +23,7 @@ class Predictions(Protocol):
     """The distributions p(· | x_<t) of a forward pass, in any representation."""
 
     def kl_divergences(self, other: Any) -> tuple[Tensor, Tensor]:
-        """Return KL(own ‖ other) and KL(other ‖ own) of each token.
+        """Return KL(self ‖ other) and KL(other ‖ self) of each token.
 
         ``[B, T]`` nats each; 0 where nothing predicts the token.
         """

@@ -1,7 +1,7 @@
 """Classes and entry points of regularizers, found without importing PyTorch.
 
 The regularizers of this package are read from its source files, those of other packages from the
-metadata of their distributions. Nothing is imported until a class is asked for.
+metadata of their distributions. Nothing is imported until a class is requested.
 """
 
 import ast

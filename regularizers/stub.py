@@ -1,4 +1,4 @@
-"""Write ``__init__.pyi``, by which type checkers and editors see every exported name.
+"""Write ``__init__.pyi``, which shows every exported name to type checkers and editors.
 
 Run ``python -m regularizers.stub`` after adding a method; a test compares the file with the code.
 """

@@ -14,8 +14,8 @@ from regularizers.training_step import TrainingStep, Vocabulary
 class TokenReplacement(Regularizer):
     """Replace input tokens by random tokens; labels do not change.
 
-    Each input token that is neither special nor padding is replaced, with probability p, by a token
-    drawn uniformly from the vocabulary without its special tokens:
+    Each input token, except special tokens and padding, is replaced with probability p. The new
+    token is drawn uniformly from the vocabulary without its special tokens:
 
         x̃_t = u_t ~ U(V without special tokens)   with probability p, otherwise x_t
         L = −Σ_t ln p_θ(x_t | x̃_<t) / N

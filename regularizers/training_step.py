@@ -18,7 +18,7 @@ from regularizers.outputs import Outputs
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Facts about the tokenizer.
+    """Size and special ids of a vocabulary.
 
     Args:
         size: Number of token ids, V.
@@ -86,7 +86,7 @@ class TrainingStep:
             document falls, under the model before training, if similar holdout documents precede
             it. NaN where unknown; None if not required.
         gather: Function that concatenates the tensors ``[n, ...]`` of all data-parallel ranks along
-            the first dimension, without gradient; all ranks must call it equally often.
+            the first dimension, without gradient; all ranks must call it the same number of times.
         metrics: Scalars collected by :meth:`log`.
     """
 

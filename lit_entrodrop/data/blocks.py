@@ -25,8 +25,8 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         counted: Whether the loss counts each token as a label, [tokens] bool.
         chunk_starts: Index of each chunk's first token, then the total, [chunks + 1] int64.
         block_starts: Index of each block's first chunk, then the total, [blocks + 1] int64.
-        documents: Document that each chunk is cut from, [chunks] int64.
-        block_size: Tokens in a block.
+        documents: Number of the document that each chunk is part of, [chunks] int64.
+        block_size: Number of tokens in a block.
         pad_id: Token that fills the tail of a block.
     """
 
@@ -132,7 +132,7 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that determines rows and document numbers, 32 hexadecimal digits."""
+        """Hash of everything that determines rows and document numbers, 32 hexadecimal digits."""
         # Cached: it reads all tokens, and every checkpoint and evaluation needs it.
         digest = hashlib.blake2b(f"{self.block_size} {self.pad_id}".encode(), digest_size=16)
         chunks = (self.chunk_starts, self.block_starts, self.documents)

@@ -13,11 +13,11 @@ def chunk_documents(lengths: Integers, block_size: int) -> Integers:
     it therefore gives up its last token; with blocks of 2, that would only move the problem.
 
     Args:
-        lengths: Tokens of each document, [documents] int64, at least 1 each.
-        block_size: Tokens in a block, at least 2.
+        lengths: Number of tokens in each document, [documents] int64, at least 1.
+        block_size: Number of tokens in a block, at least 2.
 
     Returns:
-        Tokens of each chunk, [chunks] int64, in text order.
+        Number of tokens in each chunk, [chunks] int64, in text order.
 
     >>> chunk_documents(np.array([3, 9]), block_size=4).tolist()
     [3, 4, 3, 2]
@@ -43,7 +43,7 @@ def documents_of_chunks(lengths: Integers, block_size: int) -> Integers:
 
 
 def gather_chunks(starts: Integers, lengths: Integers) -> Integers:
-    """List the token indices of chunks laid one after another, [lengths.sum()] int64.
+    """Return the token indices of concatenated chunks, [lengths.sum()] int64.
 
     >>> gather_chunks(np.array([5, 0]), np.array([2, 3])).tolist()
     [5, 6, 0, 1, 2]

@@ -17,7 +17,7 @@ class PackedSplit:
         blocks: The blocks.
         documents: Number of documents in the blocks.
         duplicates: Number of documents that repeat an earlier one exactly.
-        skipped: Number of documents left out because no token of theirs could be a label.
+        skipped: Number of documents left out because none of their tokens can be a label.
         beyond_limit: Number of documents left out by `max_train_tokens` or `forgetting_tokens`.
     """
 
@@ -42,7 +42,7 @@ class PackedSplit:
 
 
 class PackedSplits(dict[str, PackedSplit]):
-    """Packed splits by name; a missing one is reported with the setting that adds it."""
+    """Packed splits by name; the error for a missing split names the setting that adds it."""
 
     def __missing__(self, split: str) -> PackedSplit:
         check_split_name(split)

@@ -73,7 +73,7 @@ def load_or_prepare(
 def prepare_splits(
     preparation: Preparation, tokenizer: PreTrainedTokenizerBase, num_proc: int
 ) -> PackedSplits:
-    """Read, split, tokenize and pack the corpus, and the general one as "forgetting"."""
+    """Read, split, tokenize and pack the corpus, and the general corpus as "forgetting"."""
     text_column, seed = preparation.text_column, preparation.split_seed
     documents = read_and_split(preparation.corpus, preparation.split_sources, text_column, seed)
     if preparation.forgetting is not None:

@@ -29,7 +29,7 @@ class TokenizedDocuments:
     Attributes:
         tokens: Token ids, [tokens] uint16 if they fit, else uint32.
         counted: Whether the loss counts each token as a label, [tokens] bool.
-        lengths: Tokens of each document, [documents] int64.
+        lengths: Number of tokens in each document, [documents] int64.
     """
 
     tokens: NDArray[np.unsignedinteger]

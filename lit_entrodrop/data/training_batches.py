@@ -47,7 +47,7 @@ class TrainingBatches:
 
 
 def check_same_batches(state: dict[str, Any], batching: Batching, order: BlockOrder) -> None:
-    """Refuse to resume within an epoch whose batches or order were different.
+    """Raise a ValueError if a run resumes within an epoch with other batches or another order.
 
     Args:
         state: State of `TrainingBatches` in a checkpoint.
@@ -59,7 +59,7 @@ def check_same_batches(state: dict[str, Any], batching: Batching, order: BlockOr
         return
     if (current := batching.blocks_per_batch) != saved:
         raise ValueError(
-            f"data.batch_size: expected {saved} blocks a batch over all devices, because the "
+            f"data.batch_size: expected {saved} blocks per batch over all devices, because the "
             f"checkpoint was saved within an epoch, got {current}: set data.batch_size to "
             f"{saved} / devices, or resume from a checkpoint at the end of an epoch"
         )

@@ -19,11 +19,11 @@ class EntropyBuckets:
     A token stays in its bucket while the model changes.
 
     Args:
-        quantiles: Boundaries as rising quantiles over the validation tokens, in (0, 1).
-        edges: Boundaries as rising entropies in nats, in place of quantiles. None to use quantiles.
+        quantiles: Boundaries as increasing quantiles over the validation tokens, in (0, 1).
+        edges: Boundaries as increasing entropies in nats; None to use the quantiles.
 
     Raises:
-        ValueError: If the boundaries do not rise or are out of range.
+        ValueError: If the boundaries do not increase or are out of range.
 
     >>> EntropyBuckets().names, EntropyBuckets(edges=[1.0]).names
     (('low', 'mid', 'high'), ('low', 'high'))
@@ -38,13 +38,13 @@ class EntropyBuckets:
         within = all(0 < cut < highest for cut in cuts)
         if not cuts or not within or not all(a < b for a, b in pairwise(cuts)):
             raise ValueError(
-                f"entropy_buckets.{name}: expected rising numbers above 0 and below {highest}, got "
-                f"{list(cuts)}: set for example {[1 / 3, 2 / 3] if highest == 1 else [0.5, 2.0]}"
+                f"entropy_buckets.{name}: expected increasing numbers above 0 and below {highest}, "
+                f"got {list(cuts)}: set e.g. {[1 / 3, 2 / 3] if highest == 1 else [0.5, 2.0]}"
             )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the buckets, by rising entropy."""
+        """Names of the buckets, from low to high entropy."""
         count = 1 + len(self.quantiles if self.edges is None else self.edges)
         return NAMES.get(count, tuple(f"bucket_{number}" for number in range(1, count + 1)))
 
@@ -60,7 +60,7 @@ def bucket_of(entropy: Tensor, edges: Tensor) -> Tensor:
 
     Args:
         entropy: Entropies in nats; NaN where unknown.
-        edges: Rising edges in nats, [buckets - 1].
+        edges: Increasing edges in nats, [buckets - 1].
 
     >>> bucket_of(torch.tensor([0.5, 1.0, 1.5, torch.nan]), torch.tensor([1.0])).tolist()
     [0, 0, 1, -1]

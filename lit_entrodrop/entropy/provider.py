@@ -141,9 +141,9 @@ class EntropyProvider:
             self.edges = edges.to(self.device)
             if (edges.diff() <= 0).any():
                 rank_zero_warn(
-                    f"entropy_buckets: expected rising edges, got {edges.tolist()}: the initial "
-                    "model gives many tokens the same entropy, so a bucket stays empty; set fewer "
-                    "quantiles"
+                    f"entropy_buckets: expected increasing edges, got {edges.tolist()}: many "
+                    "tokens share one entropy under the initial model, so a bucket stays empty: "
+                    "set fewer quantiles"
                 )
 
     def _provide_evaluated(self, split: str, data: TextDataModule, initial: CausalLM) -> None:

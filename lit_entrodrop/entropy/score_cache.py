@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 
 from lit_entrodrop.model.causal_lm import CausalLM
 
-# These settings say where a model comes from, not what it computes.
+# These settings describe the origin of a model and do not change its outputs.
 IRRELEVANT_SETTINGS = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 

@@ -35,17 +35,17 @@ def score_blocks(
     name: str,
     quantity: Quantity = "entropy",
 ) -> tuple[EntropyStore, Path]:
-    """Return a quantity of all tokens of some blocks under a frozen model, from the cache if there.
+    """Return a quantity of all tokens of some blocks under a frozen model, cached on disk.
 
     A killed pass resumes where it stopped. Call it within the precision context of the run, on
     every rank.
 
     Args:
         data: The data module, set up, which shards the blocks over ranks.
-        blocks: Blocks of a split, or others.
+        blocks: Blocks to score.
         scorer: The model, on its device.
         cache_dir: Path to the cache folder.
-        name: Name of the blocks in the progress bar.
+        name: Name of the blocks, for the progress bar.
         quantity: Output of the model to store for each token, in nats.
 
     Returns:

@@ -105,7 +105,7 @@ class EntropyStore:
         return self._rows.values.shape == other.values.shape
 
     def absorb(self, other: MappedRows) -> None:
-        """Copy the known rows of another store of the same blocks, where unknown here."""
+        """Copy the rows that are known in another store of the same blocks but not in this one."""
         for block in np.flatnonzero(other.known & ~self.known).tolist():
             # Another process may be writing this row: verify the copy.
             row = other.values[block].copy()
@@ -173,7 +173,7 @@ class EntropyStore:
 
     @classmethod
     def load(cls, path: Path, fingerprint: str) -> "EntropyStore":
-        """Open a file for blocks of a given fingerprint, without ever writing to it.
+        """Open a file for blocks of a given fingerprint; the file is never written to.
 
         Raises:
             ValueError: If the file is not a store, is truncated, or belongs to other blocks.

@@ -36,7 +36,7 @@ POST_NORMS = (
 
 REMEDY = "set it to 0, or use another part of lm.dropout"
 
-DropoutAttribute = tuple[Any, str]  # an object and the name of its attribute
+DropoutAttribute = tuple[Any, str]  # object and name of its attribute
 
 
 @dataclass
@@ -116,9 +116,9 @@ def _own_places(
 ) -> dict[str, list[DropoutAttribute]]:
     """Return the module attributes in which the architecture keeps its dropout probabilities.
 
-    Several modules may read one setting, under names of their own, or none may. A model without
-    weights, built with marked settings, shows where they arrive. Dropout before the blocks is
-    embedding dropout, whatever the name of its setting.
+    Several modules may store one setting, under different names, or none may. A model without
+    weights, built from marked settings, shows where. Dropout before the blocks is embedding
+    dropout, whatever the name of its setting.
     """
     config = copy.deepcopy(hf_model.config)
     for part, names in SETTINGS.items():

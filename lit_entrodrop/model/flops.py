@@ -1,4 +1,4 @@
-"""FLOPS: operations per token in training, and the peak of a device."""
+"""Training operations per token, and peak operations per second of a device."""
 
 import re
 

@@ -1,7 +1,7 @@
 """Memory, peak FLOPS and bandwidths of accelerators.
 
-Numbers come from the vendors: dense bf16 (without sparsity), and bandwidths of one direction, which
-are half of those in data sheets.
+The vendors publish these numbers: dense bf16 FLOPS (without sparsity), and bandwidths. Bandwidths
+are for one direction, half of the values in data sheets.
 
 - H100 SXM, H200: NVIDIA data sheets "H100 Tensor Core GPU" and "H200 Tensor Core GPU" (989 TFLOPS,
   NVLink 900 GB/s, PCIe Gen5 128 GB/s); eight per machine with 400 Gb/s InfiniBand each and
@@ -67,7 +67,7 @@ HARDWARE = {
 
 
 def find_hardware(name: str) -> Hardware:
-    """Return the hardware of a name, upper or lower case.
+    """Return the hardware with a name, ignoring case.
 
     Raises:
         ValueError: If the name is unknown.

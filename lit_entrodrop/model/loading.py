@@ -83,8 +83,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     """Return the vocabulary size, special ids and mask id of a tokenizer.
 
-    Special ids are those of the named special tokens (bos, eos, pad, …) and of every added token
-    that is marked special, such as the turn markers of chat templates.
+    Special ids are the ids of named special tokens (bos, eos, pad, …) and of added tokens marked as
+    special, such as turn markers of chat templates.
     """
     added = tokenizer.added_tokens_decoder.items()
     special_ids = {*tokenizer.all_special_ids, *(index for index, token in added if token.special)}

@@ -1,6 +1,6 @@
-"""Evaluations in a run folder: the loss of every document, and more.
+"""Evaluations in a run folder: losses by document, entropy histogram and passage scores.
 
-`fit` writes ``evaluations/step=N.npz`` at each validation, and ``run.json`` with what they share.
+`fit` writes ``evaluations/step=N.npz`` at each validation, and shared values to ``run.json``.
 """
 
 import json
@@ -91,7 +91,7 @@ class Evaluation:
 def evaluation_path(folder: str | Path, step: int, split: str | None = None) -> Path:
     """Return the path of an evaluation.
 
-    ``split`` is the one that `validate` or `test` evaluated; None for validations during `fit`.
+    ``split`` is the split that `validate` or `test` evaluated; None for validations during `fit`.
     """
     name = f"step={step}.npz" if split is None else f"{split}-step={step}.npz"
     return Path(folder) / FOLDER / name

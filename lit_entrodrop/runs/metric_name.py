@@ -9,7 +9,7 @@ BUCKET = re.compile(rf"(.+)_({'|'.join(ORDER)}|bucket_\d+)_entropy")
 
 @dataclass(frozen=True)
 class MetricName:
-    """Name of a metric: where it was measured, what it is, and over which tokens.
+    """Name of a metric: its split, its kind, and the bucket of its tokens.
 
     Args:
         split: Prefix of the name: "val", "test", "clean_train", "forgetting", "gap" or "train"; in
@@ -33,7 +33,7 @@ class MetricName:
 
     @classmethod
     def parse(cls, name: str) -> "MetricName":
-        """Parse a name, of any column of ``metrics.csv``.
+        """Parse the name of any column of ``metrics.csv``.
 
         >>> MetricName.parse("val/accuracy_bucket_4_entropy").bucket
         'bucket_4'

@@ -1,7 +1,7 @@
-"""Uses of DeepSpeed's private parts, each with its reason.
+"""Uses of private DeepSpeed APIs, with the reason for each.
 
 Checked with deepspeed 0.19.8; ``pyproject.toml`` bounds the version. ``test_deepspeed_compat.py``
-fails when a part is renamed, and the tests of the ZeRO strategies when one changes.
+fails when one is renamed; the tests of the ZeRO strategies fail when its behavior changes.
 """
 
 import contextlib
@@ -30,16 +30,16 @@ def drop_unfounded_warnings() -> None:
 def set_gradient_divisor(zero_optimizer: Any, divisor: Any) -> None:
     """Divide the gradients of the coming step by a number, before they are clipped.
 
-    DeepSpeed stores gradients in buffers of its own. It divides them by its loss scale.
+    DeepSpeed stores gradients in its own buffers and divides them by its loss scale.
     """
     zero_optimizer.loss_scale = divisor
 
 
 @contextlib.contextmanager
 def loading_universal(engine: Any) -> Iterator[None]:
-    """Let an engine load a universal checkpoint, within the context.
+    """Let an engine load a universal checkpoint inside the context.
 
-    The option can be set only when the engine is made, before the checkpoint is known.
+    The public option is read when the engine is created, before the checkpoint is known.
     """
     engine._config.load_universal_checkpoint = True
     try:
@@ -49,13 +49,13 @@ def loading_universal(engine: Any) -> Iterator[None]:
 
 
 def separate_step_counts(zero_optimizer: Any) -> None:
-    """Give each part of the optimizer a step count of its own, after a universal checkpoint.
+    """Give each parameter of the optimizer its own step count after a universal checkpoint.
 
-    DeepSpeed gives all parts the same tensor, which each part then increments.
+    DeepSpeed shares one tensor between all parameters, and each of them increments it.
     """
-    for part, state in zero_optimizer.optimizer.state.items():
+    for parameter, state in zero_optimizer.optimizer.state.items():
         if isinstance(state.get("step"), Tensor):
-            state["step"] = state["step"].to(part.device, copy=True)
+            state["step"] = state["step"].to(parameter.device, copy=True)
 
 
 def to_universal(folder: Path, output: Path) -> str:
@@ -72,7 +72,7 @@ def to_universal(folder: Path, output: Path) -> str:
         inject_missing_state=True,
     )
     try:
-        # It prints each of its steps.
+        # The converter prints its progress.
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(io.StringIO()):
             ds_to_universal.main(arguments)
     except Exception as error:  # DeepSpeed documents no exceptions

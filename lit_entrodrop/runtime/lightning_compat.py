@@ -1,7 +1,7 @@
-"""Uses of Lightning's private parts, each with its reason.
+"""Uses of private Lightning APIs, with the reason for each.
 
 Checked with lightning 2.6.6; ``pyproject.toml`` bounds the version. ``test_lightning_compat.py``
-fails when a part is renamed, or when a patch is no longer needed.
+fails when one is renamed, or when a patch is no longer needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_entrodrop.runtime.steps import Position
 
-# Private methods that subclasses override or call, by class of Lightning; each use says why.
+# Private methods that subclasses override or call, by Lightning class; each use states why.
 OVERRIDDEN = {
     "lightning.pytorch.trainer.trainer.Trainer": ["_run_stage"],
     "lightning.pytorch.cli.LightningCLI": [
@@ -51,10 +51,10 @@ class StageTrainer(L.Trainer):
 
 
 def count_epochs_once(trainer: L.Trainer) -> None:
-    """Let a run that ``max_steps`` bounds resume within an epoch.
+    """Let a run bounded by ``max_steps`` resume within an epoch.
 
-    Lightning treats such a run as one without epochs. After a resume it would count the epoch of
-    the checkpoint twice.
+    Lightning ignores epochs in this case, and after a resume would count the epoch of the
+    checkpoint twice.
     """
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
@@ -62,7 +62,7 @@ def count_epochs_once(trainer: L.Trainer) -> None:
 def is_accumulating(trainer: L.Trainer) -> bool:
     """Return whether the gradient of the current optimizer step lacks micro-batches.
 
-    A checkpoint does not save such a gradient.
+    A checkpoint does not save an incomplete gradient.
     """
     return trainer.fit_loop._should_accumulate()
 
@@ -79,9 +79,9 @@ def validates_next(trainer: L.Trainer) -> bool:
 def take_signals(trainer: L.Trainer, handle: Callable[[int, FrameType | None], None]) -> None:
     """Install a handler of SIGTERM in place of Lightning's, and switch off its requeuing by SLURM.
 
-    Called before Lightning installs its handlers. Lightning broadcasts before every batch whether
-    rank 0 received a signal, for which each rank waits for its device. It stops a rank that was
-    signaled alone, so that the others fail.
+    Call it before Lightning installs its handlers. Before every batch, Lightning broadcasts whether
+    rank 0 received a signal, which makes each rank wait for its device. If only one rank is
+    signaled, Lightning stops it alone, and the others fail.
     """
     environment = trainer._accelerator_connector.cluster_environment
     if isinstance(environment, SLURMEnvironment):
@@ -96,7 +96,7 @@ def stop_after_batch(trainer: L.Trainer) -> None:
 
 
 def position_of(checkpoint: Mapping[str, Any]) -> Position:
-    """Return the position of a run when it saved a checkpoint."""
+    """Return the position at which a run saved a checkpoint."""
     loops = checkpoint["loops"]["fit_loop"]
     epochs = loops["epoch_progress"]["current"]
     within = epochs["started"] > epochs["processed"]
@@ -107,7 +107,7 @@ def position_of(checkpoint: Mapping[str, Any]) -> Position:
 def purge_after(logger: TensorBoardLogger, step: int) -> None:
     """Let TensorBoard hide the points after the optimizer step from which the run resumes.
 
-    The option can be set only when a logger is made, before the checkpoint is read.
+    The public option is read when the logger is created, before the checkpoint is read.
     """
     logger.experiment.close()
     logger._kwargs["purge_step"] = step + 1

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar where one can be drawn, otherwise a line every half minute."""
+"""Progress of long-running work: a bar on a terminal, otherwise a line every 30 seconds."""
 
 import logging
 import sys
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 class Advance(Protocol):
-    """Count items as done."""
+    """Function that advances a bar."""
 
     def __call__(self, count: int = 1) -> None:
-        """Count `count` more items as done."""
+        """Count `count` more items as completed."""
 
 
 def track(
@@ -38,7 +38,7 @@ def track(
     completed: int = 0,
     unit: str = "items",
 ) -> Iterator[T]:
-    """Yield items while showing on the first rank how many are done.
+    """Yield items, and show on the first rank how many are completed.
 
     The arguments are those of :func:`progress`. Default of `total`: `len(items)`, if known.
 
@@ -59,7 +59,7 @@ def progress(
     unit: str = "items",
     seconds_per_line: float = SECONDS_PER_LINE,
 ) -> Iterator[Advance]:
-    """Show on the first rank how many items are done.
+    """Show on the first rank how many items are completed.
 
     The bar disappears at the end. It can be nested in another live display of `rich.get_console()`.
     Without a terminal, work that takes less than `seconds_per_line` prints nothing.
@@ -96,7 +96,7 @@ def progress(
     def advance(count: int = 1) -> None:
         nonlocal done, due
         done += count
-        # An update takes longer than many an item.
+        # An update may take longer than an item.
         if (now := monotonic()) < due:
             return
         due = now + period
@@ -130,7 +130,7 @@ def can_draw() -> bool:
 def logs_above_bar() -> Iterator[None]:
     """Send log messages to `sys.stderr`, which a live display replaces, instead of across the bar.
 
-    To be entered after the display has started.
+    Enter this context after the display has started.
     """
     original: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
     handlers = [each for each in _log_handlers() if each.stream is original]

@@ -18,7 +18,7 @@ class DataRank(NamedTuple):
 
     Attributes:
         size: Number of data-parallel ranks.
-        rank: Index of this one, from 0.
+        rank: Index of this rank, from 0.
         first: Whether this process is the first of its tensor-parallel group.
     """
 
@@ -42,10 +42,10 @@ def is_first() -> bool:
     return not _several() or dist.get_rank() == 0
 
 
-def all_agree(here: bool) -> bool:
-    """Return whether a condition is true on every rank; called on every rank."""
-    flag = torch.tensor([int(here)])
-    return bool(_reduced(flag, dist.ReduceOp.MIN).item()) if _several() else here
+def all_agree(condition: bool) -> bool:
+    """Return whether a condition is true on every rank; call it on every rank."""
+    flag = torch.tensor([int(condition)])
+    return bool(_reduced(flag, dist.ReduceOp.MIN).item()) if _several() else condition
 
 
 def wait_for_all() -> None:
@@ -54,7 +54,7 @@ def wait_for_all() -> None:
 
 
 def gather(value: Any) -> list[Any]:
-    """Return the values of all ranks, by rank; called on every rank."""
+    """Return the values of all ranks, by rank; call it on every rank."""
     values: list[Any] = [value]
     if _several():
         values *= dist.get_world_size()
@@ -89,7 +89,7 @@ def exchange_rows(
 
     Yields:
         Indices of rows ``[R]`` int64 and their values ``[R, T]`` fp16, the same on every rank. If
-        several ranks have changed a row, the larger values.
+        several ranks changed a row, the elementwise maximum.
     """
     if not _several():
         return
@@ -107,10 +107,10 @@ def exchange_rows(
 def latest(
     values: NDArray[np.float32], when: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the values that any rank has written last, and their times; called on every rank.
+    """Return the values written last by any rank, and their times; call it on every rank.
 
     Args:
-        values: Array ``[N]`` fp32. Of values of equal time, the largest is returned.
+        values: Array ``[N]`` fp32. The largest of several values of the same time is returned.
         when: Time ``[N]`` at which this rank wrote each value, on a clock shared by all ranks.
     """
     if not _several():

@@ -3,12 +3,12 @@
 from numbers import Integral
 
 
-def check_at_least(least: int, **settings: int | None) -> None:
-    """Refuse settings, by name, that are not whole numbers of at least `least`, nor None."""
+def check_at_least(minimum: int, **settings: int | None) -> None:
+    """Raise a ValueError for a setting that is neither None nor an integer >= `minimum`."""
     for name, value in settings.items():
-        if value is None or (isinstance(value, Integral) and value >= least):
+        if value is None or (isinstance(value, Integral) and value >= minimum):
             continue
         raise ValueError(
-            f"{name}: expected a whole number of at least {least}, got {value!r}. "
-            f"Set it to {least} or more."
+            f"{name}: expected a whole number of at least {minimum}, got {value!r}. "
+            f"Set it to {minimum} or more."
         )

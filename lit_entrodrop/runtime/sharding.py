@@ -1,4 +1,4 @@
-"""Shards of tensors."""
+"""Local shards and full shapes of distributed tensors."""
 
 import torch
 from torch import Tensor
@@ -6,12 +6,12 @@ from torch.distributed.tensor import DTensor
 
 
 def local_shard(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that is on this rank; all of a tensor that is not sharded."""
+    """Return the shard of a tensor on this rank, or the whole tensor if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def unsharded_shape(tensor: Tensor) -> torch.Size:
     """Return the shape of the whole tensor, sharded or not."""
-    # ZeRO-3 leaves an empty tensor and notes the shape.
+    # ZeRO-3 replaces the tensor by an empty one and stores the shape as an attribute.
     shape: torch.Size = getattr(tensor, "ds_shape", tensor.shape)
     return shape

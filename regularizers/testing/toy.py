@@ -83,7 +83,7 @@ class DivergenceOnly:
     outputs: Outputs
 
     def kl_divergences(self, other: "DivergenceOnly") -> tuple[Tensor, Tensor]:
-        """Return KL(own ‖ other) and KL(other ‖ own) of each token, ``[B, T]`` nats each."""
+        """Return KL(self ‖ other) and KL(other ‖ self) of each token, ``[B, T]`` nats each."""
         return self.outputs.kl_divergences(other.outputs)
 
 

@@ -1,6 +1,6 @@
 """Medical corpora: definitions of the Human Phenotype Ontology, and ICD-10-CM.
 
-ICD-10-CM is in the public domain; the ontology has a license of its own.
+ICD-10-CM is in the public domain; the ontology has its own license.
 """
 
 import re

@@ -18,7 +18,7 @@ class Epoch:
         count: Number of epochs of the run; 0 if it has no end.
         seed: Seed of the order.
         losses: Mean training loss of each block at its last reading in an earlier epoch, [N]
-            float32, nats a token. NaN for a block that was never read, and for all blocks if the
+            float32, nats per token. NaN for a block that was never read, and for all blocks if the
             order does not declare `reads_losses`.
     """
 

@@ -28,7 +28,7 @@ def focused_passes(ranked: NDArray[np.int64], share: float) -> list[NDArray[np.i
     """Divide the readings of a focus epoch among the hardest blocks.
 
     Args:
-        ranked: All block numbers by falling loss, [N].
+        ranked: All block numbers by decreasing loss, [N].
         share: Share of the blocks that is read, in (0, 1].
 
     Returns:
@@ -47,7 +47,7 @@ class LearnFocusReview(BlockOrder):
 
     The first `learn` epochs read every block once. Then `focus` epochs, which read only the hardest
     blocks, alternate with `review` epochs, which read every block once. Let r_i = 0, 1, … be the
-    rank of block i by falling loss. A focus epoch reads block i this many times:
+    rank of block i by decreasing loss. A focus epoch reads block i this many times:
 
         n_i = ⌊N / K⌋ + 1[r_i < N mod K] if r_i < K, else 0,    K = max(1, round(share · N))
 

@@ -19,7 +19,7 @@ def with_context(
     length: int,
     packing: bool = True,
 ) -> tuple[PackedBlocks, NDArray[np.bool_]]:
-    """Put its neighbors before each training chunk, the nearest one last.
+    """Prepend its nearest holdout chunks to each training chunk, the nearest one last.
 
     If they do not fit, the neighbors get equal shares of the space that the chunk leaves, at least
     half of the length in total. Each neighbor keeps its first tokens, and so does the chunk.
@@ -32,7 +32,7 @@ def with_context(
         packing: Whether to fill blocks with several chunks and their neighbors.
 
     Returns:
-        Blocks with one document per training chunk, numbered as the chunks are, in which only
+        Blocks with one document per training chunk, in the order of the chunks, in which only
         labels of the chunk are counted; and the labels of `train` counted in both, [tokens] bool.
 
     Raises:

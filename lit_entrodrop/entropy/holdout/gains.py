@@ -21,7 +21,7 @@ from regularizers import Requirements
 
 
 class HoldoutGains:
-    """Loss reduction of each training chunk through holdout text as context, in nats a token."""
+    """Loss reduction of each training chunk by holdout text as context, in nats per token."""
 
     def __init__(self, requirements: Requirements, cache_dir: str) -> None:
         self.neighbors = requirements.holdout_neighbors
@@ -30,7 +30,7 @@ class HoldoutGains:
         self.restored: dict[str, Any] | None = None
 
     def check(self, data: TextDataModule) -> None:
-        """Refuse data without holdout text if the regularizers need it."""
+        """Raise a ValueError if the regularizers need holdout text and the data has none."""
         if self.neighbors is not None and not data.num_blocks("holdout"):
             raise ValueError(
                 "data.holdout: expected holdout text, because a regularizer prefers documents that "
@@ -93,7 +93,7 @@ def measure_gains(
     resumes where it stopped.
 
     Returns:
-        Gain of each chunk, [chunks] fp32, nats a token; NaN for a chunk without a label.
+        Gain of each chunk, [chunks] fp32, nats per token; NaN for a chunk without a label.
     """
     train, holdout = data.blocks("train"), data.blocks("holdout")
     nearest = nearest_chunks(train, holdout, neighbors)
@@ -115,7 +115,7 @@ def measure_gains(
 def chunk_losses(
     store: EntropyStore, blocks: PackedBlocks, counted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Average the counted losses of each chunk, [chunks] nats a token; NaN where none counts."""
+    """Average the counted losses of each chunk, [chunks] nats per token; NaN where none counts."""
     sums = []
     for slab in slabs(len(blocks), blocks.block_size):
         numbers = range(len(blocks))[slab]

@@ -19,7 +19,7 @@ def nearest_chunks(train: PackedBlocks, holdout: PackedBlocks, count: int) -> In
     ranks, in all precisions and after a resume. `count` is k.
 
     Returns:
-        Numbers of holdout chunks, [C, min(k, H)] int64, the nearest first; ties by rising number.
+        Numbers of holdout chunks, [C, min(k, H)] int64, the nearest first; ties by number.
     """
     size = int(max(train.tokens.max(), holdout.tokens.max())) + 1
     queries, pool = token_counts(train, size), token_counts(holdout, size)

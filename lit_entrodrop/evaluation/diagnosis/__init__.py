@@ -1,4 +1,4 @@
-"""Diagnosis of overfitting from a run folder: whether, where and from which epoch on."""
+"""Diagnosis of overfitting from a run folder: which tokens overfit, and from which epoch."""
 
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL
 from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, OverfittingVerdict, judge

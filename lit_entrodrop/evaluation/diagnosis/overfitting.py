@@ -19,10 +19,10 @@ MOST_GROUPS = 2000
 RESAMPLES = 1000
 RULE = (
     f"A group of tokens overfits if its validation loss is now at least {LEAST_RISE:.0%} above its "
-    f"lowest value, with {CONFIDENCE:.0%} confidence, and its loss on clean training text, if "
-    "known, has not risen by half as much. The confidence comes from a paired one-sided t-test "
-    "over validation documents, with a Bonferroni correction for the number of groups and for all "
-    "pairs of evaluations so far. The onset is the first evaluation after the lowest loss. The "
+    f"lowest value, with {CONFIDENCE:.0%} confidence. Its loss on clean training text, if known, "
+    "must not have risen by half as much. The confidence comes from a paired one-sided t-test over "
+    "validation documents. A Bonferroni correction covers the number of groups and all pairs of "
+    "evaluations so far. The onset is the first evaluation after the lowest loss. The "
     "interval of the best epoch comes from a bootstrap over documents with "
     f"{RESAMPLES} samples. If the loss on training text rises too, training diverges."
 )
@@ -77,7 +77,7 @@ def judge(
         tokens: Number of tokens of each document in the group, ``[D]``.
         epochs: Passes over the training data at each evaluation, ``[E]``.
         clean_train: Loss on clean training text, ``[E]`` nats per token; None if unknown.
-        groups: Number of groups that are judged. Default: 1.
+        groups: Number of groups to judge. Default: 1.
 
     >>> from numpy.random import default_rng
     >>> noise = default_rng(0).normal(size=(1, 200))

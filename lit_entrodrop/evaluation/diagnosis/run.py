@@ -28,7 +28,7 @@ class Diagnosis:
 
     Attributes:
         verdicts: Verdict on all tokens (``all``) and on each entropy bucket, by name.
-        epoch_drops: Drops of the training loss, nats per token, as of :func:`epoch_drops`.
+        epoch_drops: Drops of the training loss, nats per token, from :func:`epoch_drops`.
         last_epoch: Passes over the data at the last evaluation.
         regularized: Whether the run trains with a regularizer.
     """

@@ -1,4 +1,4 @@
-"""Accuracy of the likeliest next token."""
+"""Top-1 accuracy of next-token predictions."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Loss of each document, from which tests over documents are computed."""
+"""Loss of each document, as input to statistical tests over documents."""
 
 from collections.abc import Sequence
 

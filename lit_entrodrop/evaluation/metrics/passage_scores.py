@@ -1,4 +1,4 @@
-"""Loss and entropy of each token of a few passages, to be read token by token."""
+"""Loss and entropy of each token of a few passages."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -47,7 +47,7 @@ class TokenMetric(ABC):
         """
 
     def of_mean(self, mean: Tensor) -> Tensor:
-        """Return the metric for a mean over tokens; by default the mean."""
+        """Return the metric for a mean over tokens; by default, the mean itself."""
         return mean
 
 

@@ -32,7 +32,7 @@ class TokenMetrics(Metric):
     def __init__(self, buckets: Sequence[str]) -> None:
         super().__init__()
         self.token_metrics = all_token_metrics()
-        # All tokens come first.
+        # None is the group of all tokens.
         self.groups = [None, *buckets]
         shape = len(self.token_metrics), len(self.groups)
         self.add_state("tokens", torch.zeros(shape[1], dtype=WIDEST), dist_reduce_fx="sum")
@@ -61,7 +61,7 @@ class TokenMetrics(Metric):
         for group, chosen in enumerate(members):
             self.tokens[group] += chosen.sum()
             for number, each in enumerate(values):
-                # Where, as NaN times zero would stay.
+                # A product with the mask would keep NaN.
                 self.sums[number, group] += each.where(chosen, 0).sum()
 
     def compute(self) -> dict[str, Tensor]:

@@ -18,11 +18,11 @@ from lit_entrodrop.model.head.torch_kernel import block_rows, sizing_device
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def linear_kl(
-    own: LinearHead, other: LinearHead, chunk_size: int | None = None
+    first: LinearHead, second: LinearHead, chunk_size: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Compute KL(p ‖ q) and KL(q ‖ p) of each token, without materializing all logits.
 
-    p is the softmax of ``own`` and q of ``other``, and KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v). Both
+    p is the softmax of ``first``, q of ``second``, and KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v). Both
     directions share the logits, so the second adds almost no cost. Both sides get gradients;
     detach the side that should get none. The backward pass recomputes the logits and rejects
     ``create_graph=True``: there is no second derivative.
@@ -31,9 +31,9 @@ def linear_kl(
     one head) and by distillation from a frozen model.
 
     Args:
-        own: Head with N tokens and vocabulary size V. Its logits are computed in the dtype of its
+        first: Head with N tokens and vocabulary size V. Its logits are computed in the dtype of its
             hidden states.
-        other: Head with the same N and V; hidden dimensions may differ.
+        second: Head with the same N and V; hidden dimensions may differ.
         chunk_size: Number of tokens per chunk; None for half of the default of the head.
 
     Returns:
@@ -47,25 +47,25 @@ def linear_kl(
     >>> linear_kl(one, other)
     (tensor([0.1201]), tensor([0.1109]))
     """
-    for head in (own, other):
+    for head in (first, second):
         check_head("linear_kl", head)
-    sizes = [(len(head.hidden), len(head.weight)) for head in (own, other)]
+    sizes = [(len(head.hidden), len(head.weight)) for head in (first, second)]
     if sizes[0] != sizes[1]:
         raise ValueError(
             "linear_kl: expected both heads to have the same number of tokens and vocabulary "
             f"size, got {sizes}"
         )
     check_chunk_size(chunk_size)
-    device = own.hidden.device.type
+    device = first.hidden.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     sides = [
         _Side(each.softcap, autocast or each.hidden.dtype, len(each.tensors))
-        for each in (own, other)
+        for each in (first, second)
     ]
     # Two chunks are in memory at once.
-    chunk_size = chunk_size or default_chunk_size(len(own.weight), sizing_device(own.hidden)) // 2
+    default = default_chunk_size(len(first.weight), sizing_device(first.hidden)) // 2
     with torch.autocast(device, enabled=False):
-        return _LinearKL.apply(sides, chunk_size, *own.tensors, *other.tensors)  # type: ignore[no-any-return, no-untyped-call]
+        return _LinearKL.apply(sides, chunk_size or default, *first.tensors, *second.tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Side(NamedTuple):

@@ -111,7 +111,7 @@ class FusedPredictions:
     chunk_size: int | None = None
 
     def kl_divergences(self, other: "FusedPredictions") -> tuple[Tensor, Tensor]:
-        """Return KL(own ‖ other) and KL(other ‖ own) of each token, ``[B, T]`` nats.
+        """Return KL(self ‖ other) and KL(other ‖ self) of each token, ``[B, T]`` nats.
 
         Both are 0 where nothing predicts the token. Each head runs inside its own forward call,
         where sharded weights are gathered.

@@ -131,9 +131,9 @@ def linear_ce_entropy(
 def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
     """Return the default number of tokens whose logits are computed at once, a multiple of 32.
 
-    A chunk of fp32 logits takes 32 MiB on CPU, where larger chunks leave the cache, and 512 MiB
-    elsewhere, where smaller chunks leave the device idle. Matrix products of fewer than 256 rows
-    are slow on both.
+    A chunk of fp32 logits takes 32 MiB on CPU, because larger chunks do not fit into the cache.
+    Elsewhere it takes 512 MiB, because smaller chunks leave the device idle. Matrix
+    products of fewer than 256 rows are slow on both.
 
     >>> default_chunk_size(32768, torch.device("cpu"))
     256

@@ -1,1 +1,1 @@
-"""Reading of checkpoints of any strategy, without running code from a pickle."""
+"""Checkpoints of any strategy, read without running code from a pickle."""

@@ -23,5 +23,5 @@ class StreamingCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint of any strategy; of a sharded one, without optimizer state."""
+        """Read a checkpoint of any strategy; a sharded one without the optimizer state."""
         return read_checkpoint(Path(path))

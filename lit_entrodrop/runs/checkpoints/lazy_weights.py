@@ -12,7 +12,7 @@ class LazyWeights(UserDict[str, Any]):
     """State dict that reads a weight at each access and keeps none in memory.
 
     Args:
-        weights: Shape of each weight, and function that reads it, by name.
+        weights: Shape of each weight and function that reads it, by name.
 
     >>> weights = LazyWeights({"a": (torch.Size([2]), lambda: torch.ones(2))})
     >>> weights.shapes["a"], weights["a"]

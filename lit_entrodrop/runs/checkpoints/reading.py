@@ -104,26 +104,26 @@ def read_all(path: Path) -> dict[str, Any]:
 def check_same_model(configured: Mapping[str, torch.Size], saved: Mapping[str, torch.Size]) -> None:
     """Raise a ValueError if a name or a shape of the saved weights differs from the model's."""
     names = configured.keys() | saved
-    if unlike := sorted(name for name in names if configured.get(name) != saved.get(name)):
+    if different := sorted(name for name in names if configured.get(name) != saved.get(name)):
         raise ValueError(
             "ckpt_path: expected a checkpoint of the configured model, got one that differs in "
-            f"{len(unlike)} tensors, the first {unlike[0]}: name the model that was trained"
+            f"{len(different)} tensors, the first {different[0]}: name the model that was trained"
         )
 
 
-def check_same_strategy(own: str, checkpoint: Mapping[str, Any], path: Path) -> None:
+def check_same_strategy(current: str, checkpoint: Mapping[str, Any], path: Path) -> None:
     """Raise a ValueError if another strategy wrote the checkpoint: its optimizer state differs.
 
     Args:
-        own: Class name of the strategy of the run.
+        current: Class name of the strategy of the run.
         checkpoint: Content of the checkpoint, as :func:`read_checkpoint` returns it.
         path: Path to the checkpoint, for the error.
     """
     writer = checkpoint["provenance"]["trainer"]["strategy"]
-    if own != writer and not {own, writer} <= UNSHARDED:
+    if current != writer and not {current, writer} <= UNSHARDED:
         raise ValueError(
-            f"ckpt_path: expected a checkpoint that {own} wrote, got {path}, which {writer} wrote: "
-            "resume with that strategy, or start a new run from the exported model"
+            f"ckpt_path: expected a checkpoint that {current} wrote, got {path}, which {writer} "
+            "wrote: resume with that strategy, or start a new run from the exported model"
         )
 
 

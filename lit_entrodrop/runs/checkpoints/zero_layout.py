@@ -28,7 +28,7 @@ class Span(NamedTuple):
     def offset(self) -> int:
         """Position of the first byte in the file."""
         start = self.tensor.untyped_storage()._checkpoint_offset
-        assert start is not None, "torch.load sets it for the device meta"
+        assert start is not None, "torch.load sets it for the meta device"
         return start + int(self.tensor.storage_offset()) * self.tensor.itemsize
 
 
@@ -45,7 +45,7 @@ Named = Iterator[tuple[str, Place]]
 def find_weights(models: Files, optimizers: Files, stage: int) -> dict[str, Place]:
     """Find the weights of a checkpoint of ZeRO stage 1 to 3; trained weights are fp32.
 
-    The contents of files are on the device meta, ordered by rank.
+    The contents of files are on the meta device, ordered by rank.
 
     Raises:
         ValueError: If the length of a vector differs from the weights it should have.
@@ -137,10 +137,10 @@ def _whole_weights(groups: Sequence[Shapes], optimizers: Files) -> Named:
         _require_length(start, _numel(spans))
 
 
-def _require_length(expected: int, there: int) -> None:
-    if there != expected:
+def _require_length(expected: int, found: int) -> None:
+    if found != expected:
         raise ValueError(
-            f"ckpt_path: expected {expected} weights in a vector of DeepSpeed ZeRO, got {there}: "
+            f"ckpt_path: expected {expected} weights in a vector of DeepSpeed ZeRO, got {found}: "
             "the files belong to several checkpoints, or to an unsupported version of DeepSpeed"
         )
 

@@ -81,5 +81,5 @@ def _check_can_resume(
             f"seed_everything: expected {given}, which decides the order of data and the masks of "
             f"the run, got {seed}: resume with {given}"
         )
-    own, path = type(trainer.strategy).__name__, Path(str(trainer.ckpt_path))
-    check_same_strategy(own, dict(checkpoint), path)
+    current, path = type(trainer.strategy).__name__, Path(str(trainer.ckpt_path))
+    check_same_strategy(current, dict(checkpoint), path)

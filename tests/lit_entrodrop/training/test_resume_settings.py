@@ -54,7 +54,7 @@ def test_steps_of_another_size_share_out_what_is_left(tiny: Tiny, run: Path) -> 
 
 def test_within_an_epoch_batches_keep_their_size(tiny: Tiny, run: Path) -> None:
     said = refused(tiny, "--data.batch_size=2", step=6)
-    assert "data.batch_size: expected 4 blocks a batch over all devices" in said
+    assert "data.batch_size: expected 4 blocks per batch over all devices" in said
     assert "or resume from a checkpoint at the end of an epoch" in said
     resume(tiny, "--trainer.accumulate_grad_batches=2", step=6)
     assert read_metrics(run).index[-1] == 6 + 2 + 5

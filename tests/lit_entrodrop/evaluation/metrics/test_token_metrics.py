@@ -120,7 +120,7 @@ def test_millions_of_tokens_keep_their_precision() -> None:
     ],
 )
 def test_buckets_out_of_order_are_refused(settings: dict[str, list[float]]) -> None:
-    with pytest.raises(ValueError, match=r"entropy_buckets\.\w+: expected rising numbers"):
+    with pytest.raises(ValueError, match=r"entropy_buckets\.\w+: expected increasing numbers"):
         EntropyBuckets(**settings)
 
 
