@@ -13,8 +13,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import regularizers
+from lit_entrodrop.commands.regularizers.catalog import find_all
 from lit_entrodrop.commands.regularizers.combinations import refusals
-from lit_entrodrop.commands.regularizers.finding import find_all
 from lit_entrodrop.commands.regularizers.showing import cost_of, in_short, strength_of
 from regularizers.discovery import own_regularizers
 

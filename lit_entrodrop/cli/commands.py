@@ -19,7 +19,7 @@ EXAMPLES = """examples:
       --data.corpus notes.jsonl
   lit-entrodrop COMMAND --help
 
-Ready configs, such as configs/base.yaml, are found from any folder."""
+Bundled configs, such as configs/base.yaml, are found from any folder."""
 COMMANDS = {
     "quickstart": "Fine-tune a tiny model three ways on a medical corpus and compare them.",
     "fit": "Train a model.",
@@ -45,7 +45,7 @@ def check_command(name: str) -> None:
     """
     if name not in COMMANDS:
         raise ValueError(
-            f"expected a command of {', '.join(sorted(COMMANDS))}, got {name}: "
+            f"expected one of {', '.join(sorted(COMMANDS))}, got {name}: "
             f"{did_you_mean(name, COMMANDS, 'see lit-entrodrop --help')}"
         )
 

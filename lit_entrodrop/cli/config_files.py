@@ -1,4 +1,4 @@
-"""Paths of the ready configs."""
+"""Paths of the bundled configs."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def config_path(name: str) -> Path:
-    """Return the path of a ready config: next to the package in a clone, inside it if installed.
+    """Return the path of a bundled config: next to the package in a clone, inside it if installed.
 
     Raises:
-        ValueError: If there is no ready config of that name.
+        ValueError: If there is no bundled config of that name.
 
     >>> config_path("base.yaml").name
     'base.yaml'
@@ -17,14 +17,14 @@ def config_path(name: str) -> Path:
     for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
         if (folder / name).exists():
             return folder / name
-    raise ValueError(f"config: found no ready config {name}")
+    raise ValueError(f"config: found no bundled config {name}")
 
 
 def find_config(name: str, folder: Path) -> Path:
     """Return the path of a config file.
 
-    Searches the working folder, then ``folder``, then the ready configs, whose names may start with
-    ``configs/``.
+    Searches the working folder, then ``folder``, then the bundled configs, whose names may start
+    with ``configs/``.
 
     Raises:
         ValueError: If there is no such file.
@@ -40,5 +40,5 @@ def find_config(name: str, folder: Path) -> Path:
     except ValueError:
         raise ValueError(
             f"config: expected a file, found no {name} in {Path.cwd()}, in {folder.resolve()} or "
-            "among the ready configs: correct the path"
+            "among the bundled configs: correct the path"
         ) from None

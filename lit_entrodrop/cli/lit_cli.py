@@ -170,10 +170,10 @@ def default_callbacks(subcommand: str | None, folder: Path) -> list[L.Callback]:
     return [NaNGuard()] if subcommand == "fit" else []
 
 
-def run_lightning(words: list[str]) -> LitCLI:
+def run_lightning(args: list[str]) -> LitCLI:
     """Run `fit`, `validate`, `test`, `predict` or `score` from a command line."""
     try:
-        return LitCLI(only=words[0] if words[0] in PROVIDED else None, args=words)
+        return LitCLI(only=args[0] if args[0] in PROVIDED else None, args=args)
     except SIGTERMException:
         sys.exit(128 + signal.SIGTERM)
 
@@ -189,17 +189,17 @@ def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, A
         ArgumentError: If `fit` rejects an argument.
     """
     parser = _fit_parser()
-    words = [
+    flags = [
         f"--config={yaml.safe_dump(dict(each))}" if isinstance(each, Mapping) else each
         for each in arguments
     ]
-    config = parser.parse_args(["fit", *words])
-    # JSON has no types of Python, such as enumerations and paths, as config files have none.
+    config = parser.parse_args(["fit", *flags])
+    # As in config files, no value has a type of Python, such as an enumeration or a path.
     dumped = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
     return dict(json.loads(dumped)["fit"])
 
 
-class _Unrequiring(Parser):
+class _LenientParser(Parser):
     """Parser that accepts missing arguments, and raises errors instead of exiting."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -224,7 +224,7 @@ class _ParserOnly(LitCLI):
 
 @cache
 def _fit_parser() -> LightningArgumentParser:
-    return _ParserOnly(only="fit", parser_class=_Unrequiring).parser
+    return _ParserOnly(only="fit", parser_class=_LenientParser).parser
 
 
 def _tokenizer_of(tokenizer: str | None, pretrained: str | None) -> str:

@@ -22,23 +22,23 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command line; by default that of the process.
     """
-    words = sys.argv[1:] if args is None else list(args)
+    arguments = sys.argv[1:] if args is None else list(args)
     # An installed script does not search the working folder, where a class_path may lead.
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     _print_on_any_terminal()
-    if not words or words[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
-    elif words[0] == "--version":
+    elif arguments[0] == "--version":
         print(f"lit-entrodrop {__version__}")
     else:
         silence_libraries()
-        _run(words)
+        _run(arguments)
 
 
-def _run(words: list[str]) -> None:
+def _run(arguments: list[str]) -> None:
     try:
-        _run_command(words)
+        _run_command(arguments)
     except Exception as error:
         if os.environ.get("LIT_ENTRODROP_TRACEBACK") or not _is_expected(error):
             raise
@@ -49,18 +49,18 @@ def _run(words: list[str]) -> None:
         sys.exit(f"lit-entrodrop: error: {one_line(error)}")
 
 
-def _run_command(words: list[str]) -> None:
-    name = words[0]
+def _run_command(arguments: list[str]) -> None:
+    name = arguments[0]
     # Options before `fit`, `validate` and so on, such as --config, are Lightning's.
     if not name.startswith("-"):
         check_command(name)
         package = f"lit_entrodrop.commands.{name.replace('-', '_')}"
         if find_spec(package):
-            import_module(f"{package}.command").main(words[1:])
+            import_module(f"{package}.command").main(arguments[1:])
             return
     from lit_entrodrop.cli.lit_cli import run_lightning
 
-    run_lightning(words)
+    run_lightning(arguments)
 
 
 def _is_expected(error: Exception) -> bool:
@@ -72,7 +72,7 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _print_on_any_terminal() -> None:
-    # A formula with question marks says more than an error of its codec.
+    # A question mark in place of a symbol is better than an encoding error.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -29,20 +29,20 @@ class OneLineErrors(ArgumentParser):
 
 
 class ConfigFile(ActionConfigFile):
-    """``--config``, which finds the ready configs from any folder."""
+    """``--config``, which finds the bundled configs from any folder."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
-        """Apply a config file, a ready config or YAML text."""
+        """Apply a config file, a bundled config or YAML text."""
         with suppress(ValueError, OSError):
             values = str(find_config(values, Path()))
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
-    """Parser of `fit`, `validate` and so on, with regularizers and ready configs."""
+    """Parser of `fit`, `validate` and so on, with regularizers and bundled configs."""
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
-        """Add an argument; ``--config`` also finds the ready configs."""
+        """Add an argument; ``--config`` also finds the bundled configs."""
         if kwargs.get("action") is ActionConfigFile:
             kwargs["action"] = ConfigFile
         return super().add_argument(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Logs of a run's metrics."""
+"""Logging of a run's metrics."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -54,7 +54,7 @@ class Reference:
         self.score: Callable[[Batch], Outputs] | None = None
 
     def load(self, module: EvaluationModule) -> CausalLM | EntropyStore | None:
-        """Load what scores the training tokens of a module; None if its initial model does."""
+        """Load the model or file that scores training tokens; None if the initial model does."""
         if self.source is not None and Path(self.source).suffix == ".safetensors":
             if self._required.reference:
                 raise ValueError(

@@ -43,8 +43,7 @@ class LitCausalLM(EvaluationModule):
         optimizer: Class of the optimizer and its settings.
         lr_schedule: Learning-rate schedule.
         reference: Frozen model for regularizers that need one, named as in ``lm.pretrained``; or,
-            for entropies alone, a file written by ``lit-entrodrop score``; null for the initial
-            model.
+            for entropies alone, a file of ``lit-entrodrop score``; null for the initial model.
         entropy_buckets: Token groups, by entropy under the initial model, for which losses are
             reported separately.
         memorization: Verbatim-memorization probe; null disables it.
@@ -86,8 +85,7 @@ class LitCausalLM(EvaluationModule):
         if hasattr(self, "causal_lm"):
             return
         check_config(self.trainer, self.data, self.regularizers, self.vocabulary)
-        required = self.regularizers.requirements
-        self.causal_lm = build_model(self, self.lm, self.tokenizer, required)
+        self.causal_lm = build_model(self, self.lm, self.tokenizer, self.regularizers.requirements)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Return the callback that ends the run on a signal."""
@@ -249,7 +247,7 @@ class LitCausalLM(EvaluationModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of the run, or to evaluate, that of its entropies alone."""
+        """Restore the state of the run; to evaluate, only the state of its entropies."""
         weights = self.state_dict(keep_vars=True)
         check_checkpoint(checkpoint, self.trainer, self.data, self.seed, weights)
         self.position = position_of(checkpoint)

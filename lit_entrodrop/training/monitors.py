@@ -13,8 +13,8 @@ from lit_entrodrop.training.callbacks import (
     Throughput,
 )
 
-# What `monitors` has by default in a config. Instances as defaults of the arguments would be shared
-# by runs; lazy ones of jsonargparse take a tenth of the time in which `fit --help` starts.
+# Defaults of `monitors` in a config. Instances as default arguments would be shared by runs, and
+# lazy instances of jsonargparse would slow the start of `fit --help` by a tenth.
 DEFAULTS = {
     "evaluations": EvaluationFiles,
     "overfitting": OverfittingMonitor,
@@ -31,7 +31,7 @@ class Monitors:
             the report.
         overfitting: Warning of overfitting.
         throughput: Speed and memory.
-        samples: Texts that the model writes. Disabled by default, as each token takes a forward
+        samples: Texts that the model generates. Disabled by default, as each token takes a forward
             pass.
         progress_bar: Progress bar, or lines without a terminal.
     """

@@ -26,7 +26,7 @@ def forward(
         regularizers: Regularizers, whose requirements decide which outputs are computed.
         batch: Batch of labels, positions and documents.
         input_ids: Token ids, ``[B, T]`` int64.
-        perturb: Function from embeddings ``[B, T, D]`` to perturbed ones; None for none.
+        perturb: Function from embeddings ``[B, T, D]`` to perturbed ones; None for no perturbation.
         token_weight: Weight of each token, ``[B, T]``, if it is known before the pass.
     """
     outputs: Outputs = causal_lm(
@@ -62,6 +62,6 @@ def _second_forward(
     run = partial(forward, causal_lm, regularizers, batch)
     if input_ids is not None or perturb is not None:
         return run(batch["input_ids"] if input_ids is None else input_ids, perturb)
-    # These hooks may require a second pass too, as they did in the first.
+    # As in the first pass, these hooks may require a second one.
     step = with_second_forward(step, causal_lm, regularizers, batch)
     return run(regularizers.on_input_ids(step), partial(regularizers.on_embeddings, step=step))

@@ -16,12 +16,13 @@ def run_command(
     arguments: Sequence[str], log: Path, lock_file: Path, environment: Mapping[str, str]
 ) -> None:
     """Run a command of the program in this process, which was forked for it."""
-    # The fork server ignores them.
+    # Ctrl-C at the terminal reaches this process through `compare` alone.
+    os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
-    # Ctrl-C at the terminal reaches this process through `compare` alone.
-    os.setsid()
+    # The fork server blocks them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         for descriptor in (1, 2):

@@ -91,19 +91,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("compare", DESCRIPTION, EPILOG)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--config", metavar="FILE", help="config of the comparison: a path or a ready config"
+        "--config",
+        metavar="FILE",
+        help="Path to the config of the comparison, or name of a bundled one.",
     )
     source.add_argument(
         "--runs",
         nargs="+",
         metavar="[NAME=]FOLDER",
-        help="folders of existing runs; runs that differ only in their seed are one arm",
+        help="Folders of existing runs; runs that differ only in their seed are one arm.",
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", help="folder of all runs and results (default: runs/NAME)"
+        "--output", metavar="FOLDER", help="Folder of all runs and results (default: runs/NAME)."
     )
     parser.add_argument(
-        "--baseline", metavar="NAME", help="arm to compare all others with, with --runs"
+        "--baseline", metavar="NAME", help="Arm to compare all others with; only with --runs."
     )
     parser.add_argument(
         "--contrast",
@@ -111,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("ONE", "OTHER"),
-        help="two further arms to compare, with --runs; can be repeated",
+        help="Two further arms to compare; only with --runs; can be repeated.",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -119,11 +121,11 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="number of runs at a time (default: %(default)s)",
+        help="Number of runs at a time (default: %(default)s).",
     )
     how.add_argument(
         "--devices",
         metavar="0,1,...",
-        help="GPUs; each trains one run at a time; for runs that use a single device",
+        help="GPUs that each train one run at a time; for runs that use a single device.",
     )
     return parser

@@ -1,4 +1,4 @@
-"""Comparison from settings, or from existing runs, to results."""
+"""Comparison of planned or existing runs, up to the written results."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ def compare(
         notes = split_notes(split, has_test)
         if workers.count > 1:
             shared = f"Up to {workers.count} runs shared this machine"
-            notes.append(f"{shared}, so times per step are no benchmark.")
+            notes.append(f"{shared}, so times per step are not a benchmark.")
         trials = _trials(runs, set(map(_trial_key, selected)) if split == "test" else set())
         inputs = ComparisonInputs(
             settings.title, settings.baseline, settings.contrasts, trials, split, notes
@@ -113,7 +113,7 @@ def _report(comparison: Mapping[str, Any], output: Path) -> str:
     }
     try:
         return f"report: {write_report(output, shown, comparison, str(comparison['title']))}"
-    except Exception as error:  # whatever fails here, hours of training have their results
+    except Exception as error:  # the results of hours of training are already written
         return f"report: none could be written, {type(error).__name__}: {one_line(error)}"
 
 

@@ -2,9 +2,9 @@
 
 import signal
 
-# The server must outlive its children, and ends with `compare`.
-for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(signum, signal.SIG_IGN)
+# The server must outlive its children, and ends with `compare`. A child receives a signal that came
+# while it was forked as soon as it unblocks it.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 import lit_entrodrop.cli.lit_cli  # noqa: E402
 import lit_entrodrop.commands.compare.child  # noqa: E402, F401

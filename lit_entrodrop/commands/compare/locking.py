@@ -1,4 +1,4 @@
-"""File locks, by which comparisons and runs find out that another process is at work."""
+"""File locks that reveal whether another process runs a comparison or a run."""
 
 import fcntl
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import IO
 
 
 def lock(path: Path) -> IO[str] | None:
-    """Create and lock a file until this process and all that inherit it have closed it.
+    """Create a file and lock it until this process and all children that inherit it close it.
 
     Returns None if another process holds the lock.
     """

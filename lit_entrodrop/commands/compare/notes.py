@@ -10,7 +10,7 @@ FEW_DOCUMENTS = 30
 
 
 def split_notes(split: str, has_test_split: bool) -> list[str]:
-    """Say on which split the losses are, and what that means."""
+    """State which split the losses are from, and what that implies."""
     if split == "test":
         return [
             "Losses are those of the test split; the best epoch and the strength were selected on "
@@ -30,12 +30,12 @@ def split_notes(split: str, has_test_split: bool) -> list[str]:
 
 
 def trial_notes(trials: Sequence[ArmTrial]) -> list[str]:
-    """Say how strengths were selected, and what differs between the runs."""
+    """State how strengths were selected, and what differs between the runs."""
     return [*_on_selection(trials), *_on_data(trials), *_on_idle(trials)]
 
 
 def method_notes(estimates: Sequence[Estimate]) -> list[str]:
-    """Say what the intervals cover."""
+    """State what the intervals cover."""
     methods = {estimate.method for estimate in estimates}
     samples = min(estimate.samples for estimate in estimates)
     notes = []

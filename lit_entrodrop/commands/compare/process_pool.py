@@ -1,4 +1,4 @@
-"""Pool of processes that run commands of the program side by side."""
+"""Pool of processes that run commands of the program in parallel."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lit_entrodrop.commands.compare.child import run_command
 from lit_entrodrop.commands.compare.locking import lock
@@ -23,8 +23,8 @@ POLL_SECONDS = 0.2
 # Time that an interrupted run gets to save a checkpoint.
 GRACE_SECONDS = 60.0
 LOG_LINES = 15
-# In addition to SIGINT: from a scheduler, and from a terminal that is closed.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+# From Ctrl-C, from a scheduler, and from a terminal that is closed.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Task:
 
     Its process locks ``lock`` while it runs, so tasks with the same lock never overlap, and appends
     its output to ``log``. ``on_start`` is called before the process starts, ``on_success`` after it
-    ended with status 0. ``started`` is on the monotonic clock, in seconds.
+    has ended with status 0. ``started`` is on the monotonic clock, in seconds.
     """
 
     title: str
@@ -109,13 +109,19 @@ def run_tasks(tasks: Sequence[Task], workers: Workers, observer: TaskObserver) -
         threads = max(1, (os.cpu_count() or 1) // workers.count)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     pool = _Pool(list(tasks), workers, observer)
-    with _interrupt_on_stop_signals():
+    with _stop_signals() as received:
         try:
-            while pool.waiting or pool.running:
+            while not received and (pool.waiting or pool.running):
                 pool.advance()
                 time.sleep(POLL_SECONDS)
+        except (EOFError, OSError):
+            # Ctrl-C may also have ended a fork server that was starting.
+            if not received:
+                raise
         finally:
             pool.end_all()
+    if received:
+        raise KeyboardInterrupt
     return pool.failed
 
 
@@ -196,13 +202,17 @@ def _kill_group(process: BaseProcess) -> None:
 
 
 @contextmanager
-def _interrupt_on_stop_signals() -> Iterator[None]:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    earlier = {signum: signal.signal(signum, interrupt) for signum in STOP_SIGNALS}
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect the signals to stop; an exception in a handler could lose a starting process."""
+    received: list[int] = []
+    # A command under `nohup` ignores SIGHUP, one in the background may ignore SIGINT.
+    earlier = {
+        signum: signal.signal(signum, lambda signum, _: received.append(signum))
+        for signum in STOP_SIGNALS
+        if signal.getsignal(signum) is not signal.SIG_IGN
+    }
     try:
-        yield
+        yield received
     finally:
         for signum, handler in earlier.items():
             signal.signal(signum, handler)

@@ -41,7 +41,7 @@ class ProgressReporter(TaskObserver):
         self._live.stop()
 
     def on_start(self, task: Task) -> None:
-        """Start to measure the time of a task."""
+        """Start timing a task."""
         progress = task.progress()
         self._estimates[task.title] = TimeEstimate(0 if progress is None else progress.step)
         if not self._console.is_terminal:
@@ -61,7 +61,7 @@ class ProgressReporter(TaskObserver):
         self._print(f"{task.title}: {outcome} ({seconds:.0f} s)")
 
     def on_poll(self, running: Sequence[Task], waiting: Sequence[Task]) -> None:
-        """Show the running tasks, if it is time to."""
+        """Show the running tasks if an update is due."""
         now = time.monotonic()
         if now < self._next_poll or not running:
             return

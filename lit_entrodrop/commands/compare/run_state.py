@@ -49,7 +49,7 @@ def claim(run: PlannedRun) -> None:
     """Write the config of a run before it is started or resumed, and record that it is started.
 
     Raises:
-        ValueError: If the folder holds a run of another config or outside a comparison.
+        ValueError: If the folder contains a run of another config, or of no comparison.
     """
     check_claim(run)
     state = read_state(run)
@@ -60,15 +60,15 @@ def claim(run: PlannedRun) -> None:
 
 
 def check_claim(run: PlannedRun) -> None:
-    """Check that the folder of a run is free or holds this run.
+    """Check that the folder of a run is free or contains this run.
 
     Raises:
-        ValueError: If it holds another run, with the setting that differs.
+        ValueError: If it contains another run; the message names the setting that differs.
     """
     state = read_state(run)
     if state is None and (run.folder / "metrics.csv").exists():
         raise ValueError(
-            f"output: expected a free folder for {run.title}, but {run.folder} holds a run that "
+            f"output: expected a free folder for {run.title}, but {run.folder} contains a run that "
             "belongs to no comparison: choose another --output"
         )
     if state is not None and state.digest != digest(run.config):

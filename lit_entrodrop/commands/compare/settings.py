@@ -61,7 +61,7 @@ class ComparisonSettings:
 
 
 def read_settings(path: Path) -> ComparisonSettings:
-    """Read and check a comparison's config: a YAML file, or the name of a ready config."""
+    """Read and check a comparison's config: a YAML file, or the name of a bundled config."""
     file = find_config(str(path), Path())
     try:
         content = yaml.safe_load(file.read_text())

@@ -53,7 +53,7 @@ def _cell(metric: str, found: Mapping[str, Any] | None, group: str) -> str:
     apart, interval = difference(metric, found)
     if not apart:
         return mean
-    if group == "beside":
+    if group == "others":
         return f"{mean} ({apart})"
     return escape(f"{mean}\n{apart} {interval}".rstrip())
 

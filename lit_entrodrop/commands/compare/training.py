@@ -25,7 +25,7 @@ def train(runs: Sequence[PlannedRun], workers: Workers, console: Console) -> Non
     """Train all runs that are not finished; resume those that were interrupted.
 
     Raises:
-        ValueError: If the folder of a run holds another one, or a run failed.
+        ValueError: If the folder of a run contains another one, or a run failed.
     """
     for run in runs:
         check_claim(run)
@@ -52,7 +52,7 @@ def test(runs: Iterable[PlannedRun], workers: Workers, console: Console) -> None
 
 
 def is_finished(run: PlannedRun) -> bool:
-    """Return whether the training of a run has come to its end."""
+    """Return whether the training of a run has ended."""
     state = read_state(run)
     return state is not None and state.is_finished
 

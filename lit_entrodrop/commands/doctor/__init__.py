@@ -1,1 +1,1 @@
-"""`lit-entrodrop doctor`: look at a config, its text and its model before an expensive run."""
+"""`lit-entrodrop doctor`: check a config, its text and its model before an expensive run."""

@@ -51,9 +51,9 @@ with status 1 if a check fails, else with 0. Writes nothing into the run folder.
 EPILOG = "example: lit-entrodrop doctor --config configs/base.yaml --config mine.yaml --quick"
 
 
-def main(words: Sequence[str]) -> None:
+def main(args: Sequence[str]) -> None:
     """Run the command; exit with status 1 if a check fails."""
-    own, arguments = _parser().parse_known_args(words)
+    own, arguments = _parser().parse_known_args(args)
     if own.json is not None:
         own.json.parent.mkdir(parents=True, exist_ok=True)
     config = resolved_config(arguments)

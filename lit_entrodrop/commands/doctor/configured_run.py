@@ -104,7 +104,7 @@ class ConfiguredRun:
 
     @cached_property
     def workload(self) -> Workload:
-        """What is trained, as `plan` sees it."""
+        """Workload of the run, as `plan` estimates it."""
         return workload_of(self.config)
 
     @cached_property

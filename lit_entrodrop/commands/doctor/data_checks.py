@@ -69,7 +69,7 @@ def context_length(run: ConfiguredRun) -> CheckResult:
 
 
 def padding(run: ConfiguredRun) -> CheckResult:
-    """Compute the share of padding, on which devices waste their computing."""
+    """Compute the share of padding, which wastes computation."""
     blocks = run.train_blocks
     found = f"{blocks.padding:.1%} of the positions in {len(blocks):,} training blocks"
     if blocks.padding <= MUCH_PADDING:

@@ -1,4 +1,4 @@
-"""Probe of a model: real training steps on some of its text, without learning from them."""
+"""Probe of a model: real training steps on some of its text, without updating the model."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

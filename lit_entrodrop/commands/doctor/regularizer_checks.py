@@ -27,7 +27,7 @@ def curricula(probe: RegularizerProbe) -> CheckResult:
 
 
 def masks_are_applied(probe: RegularizerProbe) -> CheckResult:
-    """Look at what each regularizer changes in a training step at its full strength."""
+    """Check that each regularizer changes a training step at its full strength."""
     effects, broken, idle = [], [], []
     for effect in probe.effects:
         effects.append(effect.describe())

@@ -57,7 +57,7 @@ class RegularizerEffect:
 
     @property
     def changes(self) -> list[str]:
-        """What it changes, with the share of the tokens."""
+        """Parts of the step that it changes, with the share of tokens changed."""
         shares = []
         for hook, changed in self.changed_tokens.items():
             real = self.calls[hook][2].document_ids >= 0

@@ -37,7 +37,7 @@ def export(
     """Convert a checkpoint to a Hugging Face folder: safetensors, config, tokenizer, model card.
 
     Needs no GPU, and host memory for one copy of the weights (more for a mixture of experts). The
-    checkpoint may be of any strategy. One of DeepSpeed is read without DeepSpeed.
+    checkpoint may be of any strategy; DeepSpeed need not be installed to read its checkpoints.
 
     Args:
         ckpt_path: Path to the ``.ckpt`` file, or to the folder that FSDP or DeepSpeed wrote.
@@ -53,7 +53,8 @@ def export(
     Raises:
         ValueError: If the checkpoint is damaged or was not written by `fit`, or the folder is not
             empty.
-        OSError: If the folder cannot be written, as on a full disk. Nothing is left of it.
+        OSError: If the folder cannot be written, for example on a full disk. No partial
+            folder is left.
     """
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -123,7 +124,7 @@ def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
 
 
 def _generation_config(lm: LMConfig) -> GenerationConfig | None:
-    """Return that of the base model, if it has one and can still be found."""
+    """Return the generation config of the base model, None if it cannot be loaded."""
     if lm.pretrained is None:
         return None
     try:

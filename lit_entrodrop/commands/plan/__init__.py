@@ -1,1 +1,1 @@
-"""Estimates of memory, time and cost of a run, before it has any device."""
+"""Estimates of memory, time and cost of a run, made without its devices."""

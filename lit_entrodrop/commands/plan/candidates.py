@@ -1,4 +1,4 @@
-"""Candidate setups of a training, their requirements, and the choice among them."""
+"""Candidate setups of a training run, their requirements, and the choice among them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ DAY = 24 * 60 * 60  # seconds
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Strategy, devices and batches of a training."""
+    """Strategy, devices and batches of a training run."""
 
     strategy: str  # one of STRATEGIES
     world_size: int

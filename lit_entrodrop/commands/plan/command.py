@@ -28,13 +28,13 @@ EPILOG = (
 )
 
 
-def main(words: Sequence[str]) -> None:
+def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
         ValueError: If an option is invalid, or nothing fits.
     """
-    own, arguments = _parser().parse_known_args(words)
+    own, arguments = _parser().parse_known_args(args)
     _check(own)
     hardware = find_hardware(own.hardware)
     config = resolved_config(arguments)

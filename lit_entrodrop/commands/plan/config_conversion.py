@@ -16,7 +16,7 @@ from lit_entrodrop.runtime.setting_checks import check_at_least
 
 
 def workload_of(config: dict[str, Any]) -> Workload:
-    """Return the training that a config of `fit` with all defaults describes."""
+    """Return the workload that a config of `fit` with all defaults describes."""
     data, trainer = config["data"], config["trainer"]
     lm = LMConfig.from_dict(config["model"]["lm"])
     check_at_least(1, batch_size=data["batch_size"], block_size=data["block_size"])

@@ -28,7 +28,7 @@ class ExtraPasses:
         return 1.0 + self.required.second_forward + self.required.frozen_passes / 2
 
     def after(self, causal_lm: CausalLM, batch: Batch) -> Iterator[Outputs]:
-        """Run the passes with which a loss compares; the model replaces reference and teacher."""
+        """Run the extra passes of a step, on the model itself in place of reference and teacher."""
         if self.required.reference:
             yield score_clean(causal_lm, batch, self.required)
         if self.required.teacher is not None:

@@ -1,4 +1,4 @@
-"""Enumeration of candidate setups of a training, with their memory and speed."""
+"""Enumeration of candidate setups of a training run, with their memory and speed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,7 +140,7 @@ class Planner:
         )
 
     def _traffic(self, setup: TrainingSetup) -> Traffic:
-        """Return what a device sends in a step."""
+        """Return the traffic of a device in a step."""
         sizes, number_bytes = self.sizes, self.workload.number_bytes
 
         def sent(gradient_bytes: int) -> Traffic:

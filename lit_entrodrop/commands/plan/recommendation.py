@@ -73,7 +73,7 @@ def nothing_fits(candidates: Sequence[Candidate]) -> str:
     )
     return (
         f"hardware: expected a model that fits, but the closest setup, {least.name} on "
-        f"{_devices(least)}, {_obstacle(least)}: {change}, or hardware with more memory"
+        f"{_devices(least)}, {_obstacle(least)}: {change}, or choose hardware with more memory"
     )
 
 

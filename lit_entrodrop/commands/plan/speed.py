@@ -4,8 +4,8 @@ from lit_entrodrop.commands.plan.communication import Traffic
 from lit_entrodrop.model.hardware import Hardware
 from lit_entrodrop.model.sizes import Sizes
 
-# Share of the computing time that collectives can overlap with. The first gather and the last
-# reduction of a step overlap with nothing, nor does the rest of one that outlasts its block.
+# Share of the computing time that collectives can overlap with. Nothing overlaps with the first
+# gather and the last reduction of a step, or with the part of one that outlasts its block.
 OVERLAP = 0.8
 # Bytes per second at which the optimizer of one machine reads and writes host memory: a share of
 # the 200 to 300 GB/s of a socket, as other processes use it too.

@@ -1,4 +1,4 @@
-"""The training that is planned: model, batches and regularizers."""
+"""Workload to plan: model, batches and regularizers."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +12,7 @@ from lit_entrodrop.model.sizes import Sizes, sizes_of
 
 @dataclass(frozen=True)
 class Workload:
-    """Part of a training that does not depend on the number of devices."""
+    """Settings of a training run that do not depend on the number of devices."""
 
     lm: LMConfig
     batch_size: int  # maximum number of rows in a micro-batch of one device

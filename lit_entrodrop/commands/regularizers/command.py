@@ -1,6 +1,6 @@
 """`lit-entrodrop regularizers`: list the regularizers, or explain one.
 
-The list reads source files and metadata; only the options import PyTorch and foreign code.
+The list reads source files and metadata; only the options import PyTorch and third-party code.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.regularizers.listing import show_listing
 
-WIDTH = 100  # if no terminal gives one
+WIDTH = 100  # characters, without a terminal
 DESCRIPTION = """List the regularizers of lit-entrodrop and those that installed packages announce.
 
 A config names each by its class alone, as in `class_path: EntroDrop`. --explain gives the cost of a
@@ -21,10 +21,10 @@ EPILOG = """examples:
   lit-entrodrop regularizers --combinations --json"""
 
 
-def main(words: Sequence[str]) -> None:
+def main(args: Sequence[str]) -> None:
     """Run the command."""
     parser = _parser()
-    own, rest = parser.parse_known_args(words)
+    own, rest = parser.parse_known_args(args)
     if rest:
         parser.error(f"expected only options, got {' '.join(rest)}: --explain NAME shows one")
     if not (own.json or own.combinations or own.explain is not None):

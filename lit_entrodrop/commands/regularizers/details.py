@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.text import Text
 
 from lit_entrodrop.cli.messages import did_you_mean
+from lit_entrodrop.commands.regularizers.catalog import Catalog, find_all
 from lit_entrodrop.commands.regularizers.combinations import refusals
 from lit_entrodrop.commands.regularizers.description import Description
-from lit_entrodrop.commands.regularizers.finding import Catalog, find_all
 from lit_entrodrop.commands.regularizers.showing import show_explanation, show_refusals, to_json
 
 
 def show(console: Console, explain: str | None) -> None:
-    """Explain the regularizer of a name, or show which pairs cannot run together."""
+    """Explain the named regularizer, or show which pairs cannot run together."""
     catalog = find_all()
     described = list(catalog.descriptions.values())
     if explain is not None:
@@ -31,8 +31,8 @@ def show(console: Console, explain: str | None) -> None:
 
 
 def print_json(explain: str | None, combinations: bool) -> None:
-    """Print the regularizer of a name, the refused pairs, or all regularizers as JSON."""
-    # Foreign code runs here, and may print.
+    """Print the named regularizer, the refused pairs, or all regularizers as JSON."""
+    # Third-party code runs here, and may print.
     with redirect_stdout(sys.stderr):
         report = _report(explain, combinations, find_all())
     print(json.dumps(report, indent=2))

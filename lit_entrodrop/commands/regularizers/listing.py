@@ -1,4 +1,4 @@
-"""List regularizers from source files and metadata, without importing PyTorch or foreign code."""
+"""List regularizers from source files and metadata, importing neither PyTorch nor plug-ins."""
 
 from itertools import groupby
 

@@ -35,7 +35,7 @@ def strength_of(described: Description) -> str:
 def show_explanation(
     console: Console, described: Description, refused: Sequence[Refusal], others: int
 ) -> None:
-    """Print all about a regularizer, with the refused pairs among it and a number of others."""
+    """Print all details of a regularizer, and which of ``others`` cannot run together with it."""
     console.print(Text.assemble((described.name, "bold"), f"  {plain(described.summary)}"))
     for part in _parts(described, refused, others):
         console.print()

@@ -1,4 +1,4 @@
-"""The command `lit-entrodrop report`."""
+"""`lit-entrodrop report`: explain one or several runs on a page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ EPILOG = """examples:
   lit-entrodrop report --runs runs/plain runs/entrodrop --output runs/both"""
 
 
-def main(words: Sequence[str]) -> None:
+def main(args: Sequence[str]) -> None:
     """Run the command."""
     parser = command_parser("report", DESCRIPTION, EPILOG)
     parser.add_argument(
@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument(
         "--title", default="", metavar="TEXT", help="Subject of the page, below its headline."
     )
-    given = parser.parse_args(words)
+    given = parser.parse_args(args)
     folders = [Path(run) for run in given.runs]
     if given.output is None and len(folders) > 1:
         parser.error("expected --output for several runs, got none: name a folder for the page")

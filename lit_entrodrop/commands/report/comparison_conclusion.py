@@ -14,7 +14,7 @@ MOST_NAMED = 2
 MOST_SHOWN = 3
 ENOUGH_SEEDS = 5
 NO_DIFFERENCE, NOT_TESTED = "no difference shown", "not tested"
-# What the last epoch adds to the best one, of one arm and of several.
+# Verb phrases for the last epoch compared with the best one, for one arm and for several.
 AT_LAST = {
     "less": ("overfits less", "overfit less"),
     "more": ("overfits more", "overfit more"),
@@ -86,7 +86,7 @@ def _at_last(contrast: Contrast, arms: Mapping[str, Any]) -> str:
     worse = contrast["against_arm"] if verdict == "better" else contrast["arm"]
     means = [arms[worse]["metrics"][name]["mean"] for name in (LOSS, LAST)]
     intervals = sorted(filter(None, (best.get("interval"), last["interval"])))
-    # Apart, so that what is added since the best epoch is no chance either.
+    # If they are apart, the change since the best epoch is not chance either.
     apart = len(intervals) == 2 and intervals[0][1] < intervals[1][0]
     if contrast["verdict"] == NO_DIFFERENCE and apart and means[1] > means[0]:
         return "less" if verdict == "better" else "more"
@@ -213,7 +213,7 @@ def _next_steps(comparison: Comparison, runs: Sequence[RunRecord], location: str
         )
     if comparison["split"] != "test":
         steps.append(
-            NextStep("Report on text that chose nothing: set `data.test: 0.1` and train again.")
+            NextStep("Report on text not used for selection: set `data.test: 0.1` and train again.")
         )
     elif all(_is_best_at_last(run) for run in runs):
         text = "Train longer: raise `trainer.max_epochs`. No arm overfits yet."

@@ -1,4 +1,4 @@
-"""The first words of the page: the finding, the numbers behind it and what to do next."""
+"""Opening of the page: the finding, the numbers behind it and what to do next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -27,15 +27,15 @@ def by_group(names: Iterable[str]) -> dict[str, list[str]]:
 
     >>> by_group(["best/loss", "best/loss_low_entropy", "drop_rate", "last/gap", "last/loss"])
     {'loss': ['best/loss', 'last/loss'], 'buckets': ['best/loss_low_entropy'], \
-'beside': ['last/gap', 'drop_rate']}
+'others': ['last/gap', 'drop_rate']}
     """
     known = {name: MetricName.parse(name) for name in dict.fromkeys(names)}
     order = [*all_token_metrics(), *KINDS]
-    beside = [n for n, each in known.items() if each.kind != "loss" and each.kind in order]
+    others = [n for n, each in known.items() if each.kind != "loss" and each.kind in order]
     return {
         "loss": [name for name in (LOSS, LAST) if name in known],
         "buckets": [n for n, each in known.items() if each.kind == "loss" and each.bucket],
-        "beside": sorted(beside, key=lambda name: order.index(known[name].kind)),
+        "others": sorted(others, key=lambda name: order.index(known[name].kind)),
     }
 
 

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else."""
+"""The page of a report: one self-contained HTML file."""
 
 import re
 from collections.abc import Mapping, Sequence

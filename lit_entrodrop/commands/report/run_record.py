@@ -49,7 +49,7 @@ class RunRecord:
         samples: Generated texts, one mapping each.
         speed: Throughput measured during training.
         config: All settings, as YAML.
-        drop_rate: Mean share of tokens dropped, of those that may be; NaN if unknown.
+        drop_rate: Mean share of the alterable tokens that were dropped; NaN if unknown.
         notes: Sentences on files that could not be read.
     """
 

@@ -65,7 +65,7 @@ def _metric_rows(run: RunRecord) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _samples(run: RunRecord) -> dict[str, tuple[Texts, Texts]]:
-    """Return the samples that are shown and those that are folded, by prompt."""
+    """Return the visible samples and the collapsed ones, by prompt."""
     prompts: dict[str, Texts] = {}
     for sample in run.samples:
         epoch = float(sample.get("epoch") or 0)

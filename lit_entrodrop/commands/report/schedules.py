@@ -52,8 +52,8 @@ def schedule(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml | N
         rates = run.training["learning_rate"].dropna()
         parts.append(f"learning rate: {rates.max():.3g} at most, {rates.iloc[-1]:.3g} at the end")
     caption = (
-        "Strength: target set by the curriculum. Drop rate: share of tokens actually dropped, of "
-        "those that may be, which are neither special nor padding."
+        "Strength: target set by the curriculum. Drop rate: share of eligible tokens, "
+        "which are neither special nor padding, that were dropped."
         if names
         else "No regularizer logged a strength or a drop rate."
     )

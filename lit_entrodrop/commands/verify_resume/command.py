@@ -17,12 +17,13 @@ and data), and every row of metrics.csv. Exits with status 0 if all is equal; el
 printing the first difference.
 
 Takes all arguments of `fit`. Writes into a temporary folder ($TMPDIR), never into the run folder,
-and removes it at the end. More than the default of 8 steps shows no more. The text must suffice for
-one epoch of half the steps: data.batch_size x accumulate_grad_batches x devices blocks per step."""
+and removes it at the end. More than 8 steps, the default, reveal nothing more. The text must
+suffice for one epoch of half the steps, each of data.batch_size x accumulate_grad_batches x devices
+blocks."""
 EPILOG = "example: lit-entrodrop verify-resume --config configs/base.yaml --config mine.yaml"
 
 
-def main(words: Sequence[str], program: Program = run_program) -> None:
+def main(args: Sequence[str], program: Program = run_program) -> None:
     """Run the command; exit with status 1 if the runs differ."""
     parser = command_parser(
         "verify-resume",
@@ -36,7 +37,7 @@ def main(words: Sequence[str], program: Program = run_program) -> None:
         default=KillSchedule.steps,
         help="Number of optimizer steps, a multiple of 4 (default: %(default)s).",
     )
-    own, arguments = parser.parse_known_args(words)
+    own, arguments = parser.parse_known_args(args)
     refuse_ranks("verify-resume", "ranks")
     compared = verify_resume(arguments, KillSchedule(own.steps), program)
     extent = (

@@ -51,7 +51,7 @@ class NaNGuard(L.Callback):
         # Of this rank: not every strategy has whole tensors in its state dict.
         finite = all(local_shard(weight).isfinite().all() for weight in pl_module.parameters())
         if not all_agree(finite) and self._last_blocks is not None:
-            problem = "weights: expected finite numbers, got others"
+            problem = "weights: expected finite numbers, got NaN or infinity"
             _stop(problem, trainer, trainer.global_step, self._last_blocks)
 
     def _check(self, trainer: L.Trainer) -> None:

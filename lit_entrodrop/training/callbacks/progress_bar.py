@@ -65,7 +65,7 @@ class RunProgressBar(RichProgressBar):
         return "Evaluating the initial model"
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Draw only on the first rank, and only if standard output can."""
+        """Draw only on the first rank, and only if standard output supports it."""
         super().setup(trainer, pl_module, stage)
         if not self._draws:
             self.disable()

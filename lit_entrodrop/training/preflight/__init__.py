@@ -1,1 +1,1 @@
-"""Checks at three moments before training: of the config, of the model and of a checkpoint."""
+"""Checks before training: of the config, of the model and of a checkpoint."""

@@ -54,7 +54,7 @@ def check_checkpoint(
 
 
 def check_optimizer(saved: str | None, configured: str) -> None:
-    """Refuse another class of optimizer than the saved one; None if the run was not resumed."""
+    """Refuse an optimizer class that differs from the saved one, if a run is resumed."""
     if saved not in (None, configured):
         raise ValueError(
             f"model.optimizer: expected {saved}, whose state is in the checkpoint, got "

@@ -217,8 +217,8 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
             if failure:
                 raise ValueError(
                     f"ckpt_path: {folder} was written by another number of devices, and DeepSpeed "
-                    f"cannot reshard it ({failure}), which it can for the states of Adam: "
-                    "resume on as many devices as wrote it"
+                    f"can reshard only the states of Adam ({failure}): resume on as many devices "
+                    "as wrote it"
                 )
             with loading_universal(self.deepspeed_engine):
                 yield resharded

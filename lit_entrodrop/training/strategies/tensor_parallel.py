@@ -28,7 +28,7 @@ STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "colwise_rep": GATHERED,
     "rowwise_split_input": SPLIT,
     "rowwise_rep": SPLIT,
-    # A norm of single heads: each device has some of the heads, and so a part of the gradient. The
+    # A norm per head: each device has some of the heads, and so a part of the gradient. The
     # dimension of heads is never the last, over which the norm is computed.
     "replicated_with_grad_allreduce": partial(
         SequenceParallel, sequence_dim=1, use_local_output=True

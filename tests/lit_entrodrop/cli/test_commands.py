@@ -68,7 +68,7 @@ def test_help_lists_all_commands_without_heavy_imports(words: list[str]) -> None
 def test_version_and_unknown_command_import_nothing_heavy() -> None:
     assert loaded("--version") == (f"lit-entrodrop {__version__}\n", "[]")
     shown, modules = loaded("reprot")
-    assert shown.startswith("lit-entrodrop: error: expected a command of compare, ")
+    assert shown.startswith("lit-entrodrop: error: expected one of compare, ")
     assert "got reprot: did you mean report?" in shown
     assert modules == "[]"
 

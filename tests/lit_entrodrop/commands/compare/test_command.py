@@ -64,6 +64,6 @@ def test_run_of_no_comparison_is_not_written_over(tiny: Tiny, tmp_path: Path) ->
     folder = tmp_path / "plain" / "seed=0"
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_text("step\n")
-    with pytest.raises(ValueError, match="holds a run that belongs to no comparison"):
+    with pytest.raises(ValueError, match="contains a run that belongs to no comparison"):
         compared(tiny, tmp_path, arms={"plain": [], "other": [{"model": {"reference": None}}]})
     assert (folder / "metrics.csv").read_text() == "step\n"

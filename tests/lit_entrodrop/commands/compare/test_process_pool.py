@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lit_entrodrop.commands.compare import process_pool
 from lit_entrodrop.commands.compare.locking import lock
 from lit_entrodrop.commands.compare.process_pool import (
     Task,
@@ -135,6 +136,52 @@ def test_running_tasks_are_asked_to_end(tmp_path: Path, signum: signal.Signals) 
     assert (tmp_path / "run").read_text() == "kept"
     assert (tmp_path / "interrupted").exists()
     assert lock(tmp_path / "run.lock") is not None
+
+
+def test_signal_while_a_task_starts_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_pool, "GRACE_SECONDS", 1.0)
+    started: list[BaseProcess] = []
+
+    def start_late(task: Task, environment: dict[str, str]) -> BaseProcess:
+        process = start(task, environment)
+        signal.raise_signal(signal.SIGTERM)
+        started.append(process)
+        return process
+
+    tasks = [task(tmp_path, name, "import time; time.sleep(60)") for name in ("one", "two")]
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(tasks, Workers(start=start_late), TaskObserver())
+    assert [process.exitcode is not None for process in started] == [True]
+
+
+def test_ignored_hangup_does_not_stop_tasks(tmp_path: Path) -> None:
+    """As under `nohup`."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        tasks = [task(tmp_path, "run", on_success=lambda: signal.raise_signal(signal.SIGHUP))]
+        assert run_tasks(tasks, Workers(start=start), TaskObserver()) == []
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
+def test_signal_to_a_child_is_delivered_after_the_fork(tmp_path: Path) -> None:
+    code = (
+        "import multiprocessing, os, signal\n"
+        "import lit_entrodrop.commands.compare.fork_server\n"
+        "from lit_entrodrop.commands.compare.child import run_command\n"
+        "def child():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    run_command(['--version'], Path('log'), Path('lock'), {})\n"
+        "from pathlib import Path\n"
+        "process = multiprocessing.get_context('fork').Process(target=child)\n"
+        "process.start()\n"
+        "process.join()\n"
+        "print(process.exitcode)\n"
+    )
+    ended = python("-c", code, cwd=tmp_path)
+    assert ended.stdout.split() == ["-15"], ended.stderr
 
 
 def _run_patient(folder: Path) -> None:

@@ -11,9 +11,9 @@ from jsonargparse import ArgumentParser
 from lit_entrodrop import __version__
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.regularizers import command, details
+from lit_entrodrop.commands.regularizers.catalog import Catalog, find_all
 from lit_entrodrop.commands.regularizers.combinations import refusals
 from lit_entrodrop.commands.regularizers.description import describe
-from lit_entrodrop.commands.regularizers.finding import Catalog, find_all
 from lit_entrodrop.runs.metrics_file import read_metrics
 from regularizers import EmbeddingDropout, EntroDrop, Regularizer
 from regularizers.discovery import own_regularizers

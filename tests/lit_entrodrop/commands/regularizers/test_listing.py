@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.commands.regularizers.finding import find_all
+from lit_entrodrop.commands.regularizers.catalog import find_all
 from lit_entrodrop.commands.regularizers.listing import acts_on
 from regularizers.sources import methods
 from tests.regularizers.test_discovery import SOUND, install

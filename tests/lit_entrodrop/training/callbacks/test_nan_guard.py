@@ -97,7 +97,9 @@ def test_weights_that_the_last_step_spoilt_are_not_kept(tiny: Tiny) -> None:
     spoil = Spoil(20)
     with pytest.raises(FloatingPointError) as caught:
         fit(tiny, every=1, callbacks=[spoil])
-    named = f"weights: expected finite numbers, got others at step 20 on blocks {spoil.blocks}"
+    named = (
+        f"weights: expected finite numbers, got NaN or infinity at step 20 on blocks {spoil.blocks}"
+    )
     assert named in str(caught.value)
     last = tiny.folder / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 10

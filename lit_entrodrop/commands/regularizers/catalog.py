@@ -44,7 +44,7 @@ def find_all() -> Catalog:
 
 
 def _companions(kind: type[Regularizer]) -> dict[str, Any]:
-    # Each built-in regularizer has a ready config with the name of its file.
+    # Each built-in regularizer has a bundled config with the name of its file.
     config = config_path(f"regularizers/{kind.__module__.rpartition('.')[2]}.yaml")
     companions: dict[str, Any] = yaml.safe_load(config.read_text("utf-8"))
     del companions["model"]["regularizers+"]

@@ -6,7 +6,7 @@ import yaml
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.cli.parsing import load_regularizers
-from lit_entrodrop.commands.regularizers.finding import find_all
+from lit_entrodrop.commands.regularizers.catalog import find_all
 from regularizers.discovery import installed_regularizers
 from tests.regularizers.test_discovery import SOUND, install
 
