@@ -1,4 +1,4 @@
-"""The first words of the page of a comparison."""
+"""Opening of the page of a comparison."""
 
 from typing import Any
 

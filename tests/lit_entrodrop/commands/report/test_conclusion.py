@@ -1,4 +1,4 @@
-"""The first words of the page of one or several runs."""
+"""Opening of the page of one or several runs."""
 
 from dataclasses import replace
 from pathlib import Path
