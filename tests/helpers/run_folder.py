@@ -13,7 +13,7 @@ from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, write_ru
 BUCKETS = ("low", "mid", "high")
 EDGES = (1.5, 3.5)
 BINS = np.linspace(0, 8, 41)
-TEXT = "An abnormality of the renal tubule , characterised by <b>raised</b> & slow cough"
+TEXT = "An abnormality of the renal tubule , characterized by <b>raised</b> & slow cough"
 STEPS = 28
 
 

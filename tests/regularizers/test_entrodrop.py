@@ -65,7 +65,7 @@ def test_defaults_are_the_documented_reading() -> None:
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.25, 0.5, 1.0])
-def test_realised_rate_is_quantile_times_gamma(progress: float) -> None:
+def test_realized_rate_is_quantile_times_gamma(progress: float) -> None:
     quantile, gamma = 0.6, Sigmoid(max=0.8)(progress)
     regularizer = EntroDrop(quantile=quantile, curriculum=Sigmoid(max=0.8))
     step = make_step(4, 60, progress=progress)

@@ -1,4 +1,4 @@
-"""Loss truncation fulfils the contract and matches the paper."""
+"""Loss truncation fulfills the contract and matches the paper."""
 
 import numpy as np
 import pytest
