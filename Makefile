@@ -22,7 +22,7 @@ lint: .venv/dev ## check style, types, import layers and wording
 	$(BIN)/lint-imports
 	! git grep -nEif .ci/discouraged_phrases.txt -- '*.py' '*.md' '*.yaml' Makefile ':!tests' # CONTRIBUTING.md, "Wording"
 
-docs: .venv/docs ## build the documentation into build/docs; a warning fails
+docs: .venv/docs ## build the documentation into build/docs; a warning is an error
 	$(BIN)/python docs/build_site.py
 
 check: lint docs test ## all that continuous integration runs
@@ -36,7 +36,7 @@ bench: .venv/quickstart ## measure speed and memory on this CPU, and draw the re
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.plan
-	$(BIN)/python -m benchmarks.peers # makes an environment of its own for the peers
+	$(BIN)/python -m benchmarks.peers # creates a separate environment for the peers
 	$(BIN)/python -m benchmarks.plots
 
 base-lm: .venv/corpora ## train the bundled tiny base LM again (10 to 20 minutes), into runs/tiny_base
@@ -46,7 +46,7 @@ base-lm: .venv/corpora ## train the bundled tiny base LM again (10 to 20 minutes
 	$(BIN)/lit-entrodrop export --ckpt_path runs/tiny_base/fit/checkpoints/last.ckpt \
 		--output runs/tiny_base/model --dtype bfloat16
 
-clean: ## remove the virtual environment and caches
+clean: ## remove the virtual environment and the caches of the tools
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:

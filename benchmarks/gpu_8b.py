@@ -76,7 +76,7 @@ def gpu_8b(
         warmup: Number of first steps that the speed excludes.
         length: Tokens per block.
         batch_size: Blocks per step.
-        model: Name of the model: llama3.1-8b, or another of :data:`benchmarks.gpu.ARCHITECTURES`.
+        model: Name of the model: llama3.1-8b, or another of ``benchmarks.gpu.ARCHITECTURES``.
         optimizer: Optimizer: adamw8bit of torchao, or our adamw in the dtype of the weights.
         threads: Number of CPU threads.
         device: Device, cuda; cpu only checks that the script works.

@@ -15,7 +15,7 @@ class EntroDrop(TokenDropout):
         γ(p) = max / (1 + exp(−steepness · (p − midpoint)))
 
     The abstract of the paper does not specify how a token is masked, which model's entropy is used,
-    or the schedule. Each of these readings is an option; ``docs/method.md`` states the defaults and
+    or the schedule. Each of these is an option; ``docs/method.md`` states the defaults and
     the reasons.
 
     Source:

@@ -48,7 +48,7 @@ def masked_inputs(
 class MIR(Regularizer):
     """Add the loss of a second pass with randomly masked input.
 
-    In each row of the batch, input tokens are masked with probability r, drawn again in each step.
+    In each row of the batch, input tokens are masked with probability r, redrawn in each step.
     The model predicts every token from the remaining tokens before it, in addition to the ordinary
     pass:
 

@@ -55,7 +55,7 @@ class TokenDropout(Regularizer):
     """Base class: drop tokens, selected by entropy or at random, with probability γ(progress).
 
     Within each group of ``scope``, the candidates are the ``⌊quantile · n⌋`` eligible tokens that
-    ``select`` ranks first. Each is dropped with probability γ, drawn again in each step. The
+    ``select`` ranks first. Each is dropped with probability γ, redrawn in each step. The
     expected rate is quantile·γ for every ``select``, so two methods that differ only in it are
     matched. Special tokens, padding and the first token of a document are never eligible, nor are
     tokens whose entropy is needed and unknown.

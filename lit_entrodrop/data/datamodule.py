@@ -59,13 +59,13 @@ class TextDataModule(LightningDataModule):
             target text. Regularizers use it to weight training documents; it is neither trained nor
             evaluated on. 0 for none.
         max_train_tokens: Maximum number of training tokens, for experiments with scarce data. Whole
-            documents are kept, in the order of the seeded hash. Unlimited if not set.
+            documents are kept, in the order of the seeded hash. null for no limit.
         split_seed: Seed of the split; runs to be compared must share it.
         clean_train_blocks: Number of training blocks, a fixed sample, on which the model is also
             evaluated without regularizers. Validation loss minus the loss on them is the
             generalization gap. 0 for none.
         forgetting: General corpus, named as in `corpus`, whose rising loss measures forgetting.
-            None if not set.
+            null for none.
         forgetting_tokens: Maximum number of tokens of that corpus; whole documents are kept.
         order: Order in which an epoch reads the training blocks; by default each once, shuffled.
             See docs/order.md for other orders and for writing one.

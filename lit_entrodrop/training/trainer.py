@@ -34,7 +34,7 @@ class Trainer(StageTrainer):
             datamodule: Corpus.
             split: Split to score: train, validation or test.
             output: Path to a ``.safetensors`` file to write, for ``model.reference`` of a later
-                fit. The cache has the entropies too; a fit with ``entropy_source: reference`` and
+                fit. The entropies are also cached; a fit with ``entropy_source: reference`` and
                 the same initial model finds them there.
         """
         _check_output(output)

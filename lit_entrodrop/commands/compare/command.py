@@ -22,8 +22,8 @@ others resume from their last checkpoint. A run whose settings have changed is n
 
 The strength is selected on the validation split; results are reported on the test split
 (data.test), so that no arm profits from the selection. Differences from the baseline have 95%
-intervals, over seeds or, with one seed, over documents. p values are corrected for the number of
-arms. The output folder contains comparison.json, which docs/compare.md explains, and a report."""
+intervals, over seeds or, with one seed, over documents. p values are corrected for multiple
+comparisons. The output folder contains a report, and comparison.json (see docs/compare.md)."""
 EPILOG = """examples:
   lit-entrodrop compare --config configs/comparisons/quickstart.yaml
   lit-entrodrop compare --config mine.yaml --devices 0,1,2,3

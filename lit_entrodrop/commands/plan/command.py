@@ -20,8 +20,8 @@ DESCRIPTION = """Estimate memory, speed and cost of a run, and recommend a strat
 Takes all arguments of `fit`, and keeps the global batch: data.batch_size x
 trainer.accumulate_grad_batches x devices (`auto` counts as one). data.batch_size is the largest
 micro-batch considered. Needs no GPU and loads no weights: a training step runs on tensors without
-values. All numbers are estimates; 10 % of each memory stay free. Where trainer.precision and
-model.lm.dtype are fp32, it plans for bf16-mixed."""
+values. All numbers are estimates; 10 % of each memory stays free. Where trainer.precision and
+model.lm.dtype are fp32, it assumes bf16-mixed."""
 EPILOG = (
     "example: lit-entrodrop plan --config configs/base.yaml --config "
     "configs/model/llama3.1_8b.yaml --hardware h100 --output plan.yaml"
