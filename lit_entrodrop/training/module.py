@@ -137,8 +137,7 @@ class LitCausalLM(EvaluationModule):
         perturb = partial(regularizers.on_embeddings, step=step)
         token_weight = regularizers.on_token_weight(step)
         outputs = forward(self.causal_lm, regularizers, batch, corrupted, perturb, token_weight)
-        loss, weight = regularizers.reduce(outputs, step, token_weight)
-        return outputs, loss, weight
+        return outputs, *regularizers.reduce(outputs, step, token_weight)
 
     def describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
         """Return the properties of a micro-batch that regularizers use."""

@@ -3,12 +3,13 @@
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import lit_entrodrop.commands
 from lit_entrodrop import __version__
-from lit_entrodrop.cli.commands import COMMANDS, check_command
+from lit_entrodrop.cli.commands import COMMANDS, check_command, overview
 from lit_entrodrop.cli.lit_cli import PROVIDED
 from lit_entrodrop.cli.main import main
 
@@ -86,3 +87,18 @@ def test_help_of_fit_agrees_with_the_table(capsys: pytest.CaptureFixture[str]) -
         with pytest.raises(SystemExit):
             main([name, "--help"])
         assert f"\n{COMMANDS[name]}\n" in capsys.readouterr().out
+
+
+def test_a_package_and_a_row_are_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "greet"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "command.py").write_text("def main(args):\n    print('Hello', *args)\n")
+    folders = [*lit_entrodrop.commands.__path__, str(tmp_path)]
+    monkeypatch.setattr(lit_entrodrop.commands, "__path__", folders)
+    monkeypatch.setitem(COMMANDS, "greet", "Say hello.")
+    main(["greet", "you"])
+    assert capsys.readouterr().out == "Hello you\n"
+    assert "greet          Say hello." in overview()
