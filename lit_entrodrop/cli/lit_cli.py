@@ -124,7 +124,7 @@ class LitCLI(LightningCLI):
         monitors: Monitors = self._get(self.config_init, "monitors")
         has_room = shows_progress(settings)
         callbacks += monitors.callbacks(self.subcommand, has_room)
-        if self.subcommand == "fit" and has_room and monitors.progress_bar is None:
+        if has_room and monitors.progress_bar is None:
             # Otherwise Lightning adds its own.
             kwargs["enable_progress_bar"] = False
         if self.subcommand == "fit" and settings.get("enable_checkpointing") is not False:

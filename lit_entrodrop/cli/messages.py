@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# Modules that configs named before version 0.1.0.
+MOVED = re.compile(r"\blit_entrodrop\.(optim|callbacks|strategies|loggers|monitors|module)\b")
+
 
 def one_line(message: object) -> str:
     r"""Return a message without line breaks.
@@ -37,6 +40,16 @@ def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
     spelled = {_letters(each): each for each in known}
     similar = get_close_matches(_letters(given), spelled, n=1)
     return f"did you mean {spelled[similar[0]]}?" if similar else otherwise
+
+
+def moved_path(message: str) -> str:
+    """Return a hint if a message quotes a class path of before the packages were regrouped.
+
+    >>> moved_path("no module lit_entrodrop.optim.AdamW")
+    ': this class path is now lit_entrodrop.training.optim'
+    """
+    found = MOVED.search(message)
+    return f": this class path is now lit_entrodrop.training.{found[1]}" if found else ""
 
 
 def _letters(name: str) -> str:

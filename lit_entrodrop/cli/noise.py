@@ -32,6 +32,7 @@ LINES = {
     "lightning.fabric.utilities.seed": "Seed set to",
     "lightning.pytorch.utilities.rank_zero": (
         r"Tip:|[GTH]PU available: False|^`Trainer\(.*=1\.0\)` was configured"
+        r"|^Restor(ing|ed all) states (from|of)|^Loaded model weights"
     ),
     "DeepSpeed": "^Setting accelerator to CPU",
 }

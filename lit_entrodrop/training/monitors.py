@@ -68,7 +68,7 @@ class Monitors:
         if subcommand == "fit":
             # The diagnosis reads the file of the evaluation.
             given += [self.overfitting, self.throughput, self.samples]
-            given += [self.progress_bar] if shows_progress else []
+        given += [self.progress_bar] if shows_progress else []
         return [callback for callback in given if callback is not None]
 
 

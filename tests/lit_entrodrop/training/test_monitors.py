@@ -32,9 +32,10 @@ def test_cheap_ones_are_on_by_default() -> None:
     assert (
         kinds(Monitors.standard(), "validate")
         == kinds(Monitors.standard(), "test")
-        == [EvaluationFiles]
+        == [EvaluationFiles, RunProgressBar]
     )
-    assert kinds(Monitors.standard(), "predict") == kinds(Monitors.standard(), "score") == []
+    for subcommand in ("predict", "score"):
+        assert kinds(Monitors.standard(), subcommand) == [RunProgressBar]
 
 
 @pytest.mark.parametrize(
