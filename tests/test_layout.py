@@ -8,7 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lit_entrodrop", "regularizers")
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(
+    path
+    for folder in (*PACKAGES, "benchmarks", "examples", "docs")
+    for path in (ROOT / folder).rglob("*.py")
+)
 MOST_ENTRIES, MOST_LINES, MOST_FUNCTION_LINES = 12, 275, 60
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

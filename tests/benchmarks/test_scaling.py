@@ -1,7 +1,8 @@
 import pytest
 
 from benchmarks.harness import ROOT
-from benchmarks.scaling import ARRANGEMENTS, FIGURE, PAGE, Step, draw, filled, most_devices, sizes
+from benchmarks.scaling import FIGURE, PAGE, draw, filled, most_devices
+from benchmarks.scaling_model import ARRANGEMENTS, Step, sizes
 
 
 def test_page_holds_what_is_computed():
