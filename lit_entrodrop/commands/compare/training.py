@@ -8,7 +8,7 @@ from rich.console import Console
 from lit_entrodrop.commands.compare.measures import checkpoint_steps
 from lit_entrodrop.commands.compare.planning import PlannedRun
 from lit_entrodrop.commands.compare.process_pool import Task, Workers, last_lines, run_tasks
-from lit_entrodrop.commands.compare.progress import ProgressReporter
+from lit_entrodrop.commands.compare.progress_reporter import ProgressReporter
 from lit_entrodrop.commands.compare.run_progress import read_progress
 from lit_entrodrop.commands.compare.run_state import (
     check_claim,

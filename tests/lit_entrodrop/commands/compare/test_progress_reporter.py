@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from lit_entrodrop.commands.compare.process_pool import Task
-from lit_entrodrop.commands.compare.progress import ProgressReporter
+from lit_entrodrop.commands.compare.progress_reporter import ProgressReporter
 from lit_entrodrop.commands.compare.run_progress import RunProgress
 
 
@@ -20,7 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("lit_entrodrop.commands.compare.progress.time", clock)
+    monkeypatch.setattr("lit_entrodrop.commands.compare.progress_reporter.time", clock)
     return clock
 
 
