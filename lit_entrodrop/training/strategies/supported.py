@@ -16,8 +16,8 @@ LIGHTNING_SHARDING = re.compile(
 def strategy_names() -> list[str]:
     """Return the values of ``trainer.strategy`` that name a strategy.
 
-    >>> strategy_names()[:3]
-    ['auto', 'ddp', 'deepspeed_zero2']
+    >>> {"auto", "ddp", "fsdp2"} <= set(strategy_names())
+    True
     """
     entries = StrategyRegistry.items()
     with_hooks = [name for name, each in entries if issubclass(each["strategy"], StrategyHooks)]
