@@ -20,11 +20,12 @@ UNFOUNDED_WARNINGS = ("untested optimizer", "unknown inputs or outputs type")
 
 def drop_unfounded_warnings() -> None:
     """Silence warnings of DeepSpeed that do not apply."""
-    logger = logging.getLogger("DeepSpeed")
-    if not logger.filters:
-        logger.addFilter(
-            lambda record: not any(part in record.getMessage() for part in UNFOUNDED_WARNINGS)
-        )
+    # Adding the same function again changes nothing.
+    logging.getLogger("DeepSpeed").addFilter(_is_founded)
+
+
+def _is_founded(record: logging.LogRecord) -> bool:
+    return not any(part in record.getMessage() for part in UNFOUNDED_WARNINGS)
 
 
 def set_gradient_divisor(zero_optimizer: Any, divisor: Any) -> None:

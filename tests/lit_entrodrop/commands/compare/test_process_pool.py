@@ -235,3 +235,13 @@ def test_fork_server_leaves_cuda_and_threads_alone(tmp_path: Path) -> None:
     )
     ended = python("-c", code, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_only_the_fork_server_blocks_signals() -> None:
+    probe = (
+        "import signal, lit_entrodrop.commands.compare.fork_server;"
+        "print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    )
+    command = [sys.executable, "-c", probe]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
