@@ -14,7 +14,7 @@ from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 
 ARRAYS = ("tokens", "counted", "chunk_starts", "block_starts", "documents")
-COUNTS = ("documents", "duplicates", "skipped", "beyond_limit")
+COUNTS = ("documents", "duplicates", "adjustments")
 INDEX = "index.json"
 
 

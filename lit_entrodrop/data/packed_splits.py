@@ -1,7 +1,9 @@
 """The packed splits of a corpus, by name."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from lit_entrodrop.data.adjustments import describe_adjustments
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.splitting import SPLITS
 
@@ -17,15 +19,13 @@ class PackedSplit:
         blocks: The blocks.
         documents: Number of documents in the blocks.
         duplicates: Number of documents that repeat an earlier one exactly.
-        skipped: Number of documents left out because none of their tokens can be a label.
-        beyond_limit: Number of documents left out by `max_train_tokens` or `forgetting_tokens`.
+        adjustments: How often text was skipped, cut or changed, by reason.
     """
 
     blocks: PackedBlocks
     documents: int
     duplicates: int
-    skipped: int = 0
-    beyond_limit: int = 0
+    adjustments: Mapping[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Describe the size of the split in one line, without its name."""
@@ -34,11 +34,7 @@ class PackedSplit:
             f"{len(self.blocks.tokens):,} tokens in {len(self.blocks):,} blocks of "
             f"{self.blocks.block_size:,}, {self.blocks.padding:.1%} padding"
         )
-        if self.skipped:
-            line += f"; skipped {self.skipped:,} documents without a token to predict"
-        if self.beyond_limit:
-            line += f"; left out {self.beyond_limit:,} documents beyond the token limit"
-        return line
+        return "; ".join(filter(None, (line, describe_adjustments(self.adjustments))))
 
 
 class PackedSplits(dict[str, PackedSplit]):

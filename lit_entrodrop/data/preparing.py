@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT, describe_adjustments
 from lit_entrodrop.data.cache import read_splits, write_splits
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
@@ -19,7 +21,7 @@ from lit_entrodrop.data.splitting import read_and_split, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer, tokenize_documents
 
 # Increase it when the same text and settings give other blocks than before.
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
 
 
@@ -110,15 +112,15 @@ def prepare_split(
         ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
     """
     tokenized = tokenize_documents(documents, tokenizer, num_proc, f"Tokenizing {name}")
-    usable = tokenized.trainable()
+    usable, adjustments = tokenized.lengths > 0, Counter(tokenized.adjustments)
     kept = [document for document, keep in zip(documents, usable, strict=True) if keep]
     if not kept:
         raise ValueError(
-            f"{name}: none of the {len(documents)} documents has a token to predict; all are "
-            "shorter than 2 tokens, or have no completion or assistant turn. Give longer documents."
+            f"{name}: expected a document with a token to predict, got "
+            f"{describe_adjustments(adjustments)}. Give documents of 2 tokens or more, with a "
+            "completion or an assistant turn where these alone count."
         )
     tokenized = tokenized.select(usable)
-    skipped, beyond = len(documents) - len(kept), 0
     if max_tokens is not None:
         within = np.cumsum(tokenized.lengths) <= max_tokens
         count = int(within.sum())
@@ -128,10 +130,11 @@ def prepare_split(
                 f"{setting}: expected room for a whole document, got {max_tokens}, but the "
                 f"first has {tokenized.lengths[0]} tokens. Raise it or give shorter documents."
             )
-        tokenized, kept, beyond = tokenized.select(within), kept[:count], len(kept) - count
+        adjustments[BEYOND_LIMIT] = len(kept) - count
+        tokenized, kept = tokenized.select(within), kept[:count]
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     blocks = pack_documents(tokenized, block_size, pad_id, packing)
-    return PackedSplit(blocks, len(kept), len(kept) - len(set(kept)), skipped, beyond)
+    return PackedSplit(blocks, len(kept), len(kept) - len(set(kept)), adjustments)
 
 
 def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:

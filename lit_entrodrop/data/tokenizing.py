@@ -4,22 +4,40 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.adjustments import (
+    BLANK,
+    BLANK_COMPLETION,
+    UNLABELED,
+    sum_adjustments,
+)
 from lit_entrodrop.data.chat import check_chat_template, encode_chat
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.runtime.progress import progress
 
 MOST_IN_A_BATCH = 1000  # documents
 
-Encoded = tuple[list[int], list[bool]]
+
+class Encoded(NamedTuple):
+    """Tokens of one document.
+
+    Attributes:
+        ids: Token ids.
+        counted: Whether the loss counts each token as a label.
+        adjustments: How often text was skipped, cut or changed, by reason.
+    """
+
+    ids: list[int]
+    counted: list[bool]
+    adjustments: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -29,27 +47,21 @@ class TokenizedDocuments:
     Attributes:
         tokens: Token ids, [tokens] uint16 if they fit, else uint32.
         counted: Whether the loss counts each token as a label, [tokens] bool.
-        lengths: Number of tokens in each document, [documents] int64.
+        lengths: Number of tokens in each document, [documents] int64; 0 for a skipped one.
+        adjustments: How often text was skipped, cut or changed, by reason.
     """
 
     tokens: NDArray[np.unsignedinteger]
     counted: NDArray[np.bool_]
     lengths: NDArray[np.int64]
+    adjustments: Mapping[str, int] = field(default_factory=dict)
 
     def select(self, chosen: NDArray[np.bool_]) -> "TokenizedDocuments":
         """Return the documents of a mask, [documents] bool, in the same order."""
         kept = np.repeat(chosen, self.lengths)
-        return TokenizedDocuments(self.tokens[kept], self.counted[kept], self.lengths[chosen])
-
-    def trainable(self) -> NDArray[np.bool_]:
-        """Return which documents have a label after their first token, [documents] bool.
-
-        The first token has no context that could predict it.
-        """
-        ends = np.cumsum(self.lengths)
-        before = np.append(0, np.cumsum(self.counted))
-        second = np.minimum(ends - self.lengths + 1, ends)
-        return np.asarray(before[ends] > before[second])
+        return TokenizedDocuments(
+            self.tokens[kept], self.counted[kept], self.lengths[chosen], self.adjustments
+        )
 
 
 def tokenize_documents(
@@ -61,7 +73,8 @@ def tokenize_documents(
     """Tokenize documents; each starts with the tokenizer's BOS token, if any, and ends with EOS.
 
     A prompt and its completion are tokenized separately, as at inference. Chats follow the chat
-    template; if it does not end with EOS, one is added that the loss does not count.
+    template; if it does not end with EOS, one is added that the loss does not count. A blank
+    document, or one without a token to predict, is skipped and counted.
 
     Raises:
         ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenized.
@@ -76,9 +89,10 @@ def tokenize_documents(
             advance(len(part.lengths))
     tokens = np.concatenate([part.tokens for part in parts])
     return TokenizedDocuments(
-        tokens.astype(np.uint16) if tokens.max() < 2**16 else tokens,
+        tokens.astype(np.uint16) if tokens.max(initial=0) < 2**16 else tokens,
         np.concatenate([part.counted for part in parts]),
         np.concatenate([part.lengths for part in parts]),
+        sum_adjustments(part.adjustments for part in parts),
     )
 
 
@@ -88,13 +102,17 @@ def encode_batch(
     """Tokenize documents of any kind in one process, to uint32."""
     texts = iter(_encode_texts([text for kind, text in documents if kind == "text"], tokenizer))
     rows = [
-        next(texts) if kind == "text" else _ENCODERS[kind](json.loads(content), tokenizer)
+        _skip_unusable(
+            content,
+            next(texts) if kind == "text" else _ENCODERS[kind](json.loads(content), tokenizer),
+        )
         for kind, content in documents
     ]
     return TokenizedDocuments(
-        np.fromiter(chain.from_iterable(ids for ids, _ in rows), np.uint32),
-        np.fromiter(chain.from_iterable(counted for _, counted in rows), np.bool_),
-        np.array([len(ids) for ids, _ in rows], np.int64),
+        np.fromiter(chain.from_iterable(row.ids for row in rows), np.uint32),
+        np.fromiter(chain.from_iterable(row.counted for row in rows), np.bool_),
+        np.array([len(row.ids) for row in rows], np.int64),
+        sum_adjustments(row.adjustments for row in rows),
     )
 
 
@@ -146,28 +164,39 @@ def _check_tokenizer(documents: Sequence[Document], tokenizer: PreTrainedTokeniz
 def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     # verbose=False: a warning about length would mislead, as `chunking` cuts long documents later.
     rows = tokenizer(texts, verbose=False)["input_ids"] if texts else []
-    return [(ids, [True] * len(ids)) for ids in (_end(row, tokenizer) for row in rows)]
+    return [Encoded(ids, [True] * len(ids)) for ids in (_end(row, tokenizer) for row in rows)]
 
 
 def _encode_completion(pair: list[str], tokenizer: PreTrainedTokenizerBase) -> Encoded:
     prompt, completion = pair
+    if not completion.strip():
+        return Encoded([], [], {BLANK_COMPLETION: 1})
     before = _without_end(tokenizer(prompt, verbose=False)["input_ids"], tokenizer)
     after = _end(
         tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"], tokenizer
     )
-    return before + after, [False] * len(before) + [True] * len(after)
+    return Encoded(before + after, [False] * len(before) + [True] * len(after))
 
 
 def _encode_messages(messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Encoded:
     ids, counted = encode_chat(messages, tokenizer)
     ended = _end(ids, tokenizer)
-    return ended, counted + [False] * (len(ended) - len(ids))
+    return Encoded(ended, counted + [False] * (len(ended) - len(ids)))
 
 
 _ENCODERS: dict[str, Callable[[Any, PreTrainedTokenizerBase], Encoded]] = {
     "completion": _encode_completion,
     "messages": _encode_messages,
 }
+
+
+def _skip_unusable(content: str, row: Encoded) -> Encoded:
+    if not content.strip():
+        return Encoded([], [], {BLANK: 1})
+    if not row.ids:
+        return row
+    # The first token has no context that could predict it.
+    return row if any(row.counted[1:]) else Encoded([], [], {UNLABELED: 1})
 
 
 def _end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:

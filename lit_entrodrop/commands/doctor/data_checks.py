@@ -6,10 +6,12 @@ from lit_entrodrop.commands.doctor import near_duplicates as index
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT, describe_adjustments
 from lit_entrodrop.data.splitting import SPLITS
 from lit_entrodrop.data.tokenizing import tokenize_documents
 from lit_entrodrop.model.building import build_hf_config
 
+CONFIGURED = {BEYOND_LIMIT}  # adjustments that a setting asks for
 SAMPLED = 500  # documents to tokenize again
 MUCH_PADDING = 0.2  # share of the positions of a split
 MANY_CUT = 0.5  # share of the documents
@@ -66,6 +68,22 @@ def context_length(run: ConfiguredRun) -> CheckResult:
             "tokens do not see what is in another block",
         )
     return passed(found)
+
+
+def skipped_or_changed(run: ConfiguredRun) -> CheckResult:
+    """Count what was skipped, cut or changed on the way from text to blocks, by reason."""
+    found = {
+        name: {reason: count for reason, count in split.adjustments.items() if count}
+        for name, split in run.data.splits.items()
+    }
+    statement = "; ".join(
+        f"{name}: {describe_adjustments(adjustments)}"
+        for name, adjustments in found.items()
+        if adjustments
+    )
+    if all(reason in CONFIGURED for adjustments in found.values() for reason in adjustments):
+        return passed(statement or "nothing")
+    return warned(statement, "compare the text with what you meant to train on")
 
 
 def padding(run: ConfiguredRun) -> CheckResult:
@@ -185,6 +203,7 @@ def _count(sampled: int, all_: int) -> str:
 DATA = Theme(
     "data",
     (
+        skipped_or_changed,
         tokenizer_round_trip,
         context_length,
         padding,

@@ -10,7 +10,7 @@ from tests.lit_entrodrop.data.test_blocks import random_documents
 
 def split(seed: int) -> PackedSplit:
     blocks = pack_documents(random_documents(seed), block_size=16, pad_id=0)
-    return PackedSplit(blocks, documents=30, duplicates=0, skipped=seed)
+    return PackedSplit(blocks, documents=30, duplicates=0, adjustments={"blank": seed})
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT, BLANK, UNLABELED
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.packing import pack_documents
 from tests.lit_entrodrop.data.test_blocks import random_documents
@@ -7,11 +8,11 @@ from tests.lit_entrodrop.data.test_blocks import random_documents
 
 def test_description_tells_what_was_left_out() -> None:
     blocks = pack_documents(random_documents(1), block_size=16, pad_id=0)
-    line = PackedSplit(blocks, documents=30, duplicates=2, skipped=3, beyond_limit=4).describe()
+    adjustments = {BLANK: 3, BEYOND_LIMIT: 4, UNLABELED: 0}
+    line = PackedSplit(blocks, 30, duplicates=2, adjustments=adjustments).describe()
     assert "30 documents (2 exact duplicates)" in line
     assert f"{len(blocks)} blocks of 16, {blocks.padding:.1%} padding" in line
-    assert "skipped 3" in line
-    assert "left out 4" in line
+    assert line.endswith(f"padding; 4 {BEYOND_LIMIT}; 3 {BLANK}")
 
 
 def test_only_names_of_splits_are_counted() -> None:

@@ -3,6 +3,7 @@ import json
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT, BLANK, BLANK_COMPLETION
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.preparing import prepare_split
 from tests.lit_entrodrop.data.conftest import texts
@@ -11,17 +12,22 @@ DOCUMENTS = [Document("text", text) for text in texts(50)]
 
 
 def test_unusable_documents_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
-    empty = [Document("text", ""), Document("completion", json.dumps(["", ""]))]
-    split = prepare_split([*DOCUMENTS, *empty], tokenizer, block_size=32)
-    assert split.documents + split.skipped == len(DOCUMENTS) + len(empty)
-    assert len(split.blocks.tokens) > 0
+    """With a BOS token, even a blank document has an EOS that could be learned."""
+    blank = [Document("text", ""), Document("text", "  \n\n ")]
+    unanswered = Document("completion", json.dumps(["acute", " "]))
+    split = prepare_split([*DOCUMENTS, *blank, unanswered], tokenizer, block_size=32)
+    assert split.adjustments == {BLANK: 2, BLANK_COMPLETION: 1}
+    expected = prepare_split(DOCUMENTS, tokenizer, block_size=32)
+    assert split.blocks.fingerprint == expected.blocks.fingerprint
 
 
 def test_nothing_but_unusable_documents_is_refused(
     chat_tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     chat = Document("messages", json.dumps([{"role": "user", "content": "Why?"}]))
-    with pytest.raises(ValueError, match=r"train: none of the 2 documents.*Give longer"):
+    with pytest.raises(
+        ValueError, match=r"train: .*got 2 documents skipped: no token.*Give documents"
+    ):
         prepare_split([chat, chat], chat_tokenizer, block_size=32)
 
 
@@ -34,7 +40,7 @@ def test_limit_keeps_a_prefix_of_whole_documents(tokenizer: PreTrainedTokenizerB
     for max_tokens, count in ((len(limited.blocks.tokens), 0), (len(limited.blocks.tokens) - 1, 1)):
         exact = prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=max_tokens)
         assert exact.documents == limited.documents - count
-    assert limited.documents + limited.beyond_limit == whole.documents
+    assert limited.documents + limited.adjustments[BEYOND_LIMIT] == whole.documents
 
 
 def test_limit_below_the_first_document_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.adjustments import BLANK, BLANK_COMPLETION
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.tokenizing import (
     TokenizedDocuments,
@@ -60,12 +61,20 @@ def test_two_processes_give_the_same_tokens(tokenizer: PreTrainedTokenizerBase) 
     assert separate(one) == separate(two)
 
 
-def test_trainable_documents_have_a_label_after_the_first_token() -> None:
-    counted = np.array([1, 0, 1, 1, 0, 1, 0], dtype=bool)
-    lengths = np.array([1, 2, 2, 2])
-    documents = TokenizedDocuments(np.arange(7, dtype=np.uint16), counted, lengths)
-    assert documents.trainable().tolist() == [False, True, False, False]
-    assert documents.select(documents.trainable()).tokens.tolist() == [1, 2]
+def test_documents_without_a_label_are_empty_and_counted(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    documents = tokenize_documents(MIXED, tokenizer)
+    assert (documents.lengths > 0).tolist() == [True, True, False, False]
+    assert documents.adjustments == {BLANK: 1, BLANK_COMPLETION: 1}
+    assert tokenize_documents(MIXED[2:], tokenizer).tokens.tolist() == []
+
+
+def test_selection_keeps_whole_documents() -> None:
+    everywhere = np.ones(7, dtype=bool)
+    documents = TokenizedDocuments(np.arange(7), everywhere, np.array([1, 2, 2, 2]))
+    chosen = documents.select(np.array([False, True, False, True]))
+    assert (chosen.tokens.tolist(), chosen.lengths.tolist()) == ([1, 2, 5, 6], [2, 2])
 
 
 def test_tokenizer_without_eos_is_refused(tokenizer_folder: Path) -> None:

@@ -9,14 +9,23 @@ from lit_entrodrop.commands.doctor.check import CheckResult, run_check
 from lit_entrodrop.commands.doctor.data_checks import (
     context_length,
     padding,
+    skipped_or_changed,
     split_shares,
     tokenizer_round_trip,
     validation_size,
 )
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT, BLANK
 from tests.helpers.doctor import make_run
 from tests.helpers.tiny import LLAMA, WORDS, Tiny, texts, write_corpus
 
-CHECKS = (tokenizer_round_trip, context_length, padding, validation_size, split_shares)
+CHECKS = (
+    skipped_or_changed,
+    tokenizer_round_trip,
+    context_length,
+    padding,
+    validation_size,
+    split_shares,
+)
 
 
 def words_tokenizer(folder: Path, known: list[str]) -> Path:
@@ -39,7 +48,25 @@ def test_sound_text_passes(tiny: Tiny) -> None:
     run = make_run(tiny)
     found = [run_check(check, run) for check in CHECKS]
     assert [check.status for check in found] == ["pass"] * len(CHECKS), found
+    assert found.pop(0).found == "nothing"
     assert "0.00% of their tokens are unknown; all decode" in found[0].found
+
+
+def test_skipped_documents_are_reported_by_split_and_reason(tiny: Tiny) -> None:
+    write_corpus(tiny.corpus, [*texts(40), " ", "\n"])
+    blank = only(skipped_or_changed, tiny)
+    assert (blank.status, blank.found.count(BLANK)) == ("warn", 1)
+    limited = only(
+        skipped_or_changed,
+        tiny,
+        data={
+            "corpus": str(write_corpus(tiny.folder / "few.jsonl", texts(40))),
+            "max_train_tokens": 100,
+        },
+    )
+    assert limited.status == "pass"
+    assert limited.found.startswith("train: ")
+    assert limited.found.endswith(BEYOND_LIMIT)
 
 
 def test_what_the_tokenizer_loses_is_shown(tiny: Tiny) -> None:

@@ -1,0 +1,30 @@
+"""Reasons for which text is skipped, cut or changed; splits count each of them.
+
+A reason completes a sentence that starts with its count: "3 documents skipped: blank".
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+BLANK = "documents skipped: blank"
+BLANK_COMPLETION = "documents skipped: blank completion"
+UNLABELED = "documents skipped: no token to predict"
+BEYOND_LIMIT = "documents left out: beyond the token limit"
+
+
+def sum_adjustments(parts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    """Add counts by reason."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return total
+
+
+def describe_adjustments(adjustments: Mapping[str, int]) -> str:
+    """Describe counted reasons in one line, in alphabetical order; empty without any.
+
+    >>> describe_adjustments({BLANK: 1200, BEYOND_LIMIT: 3})
+    '3 documents left out: beyond the token limit; 1,200 documents skipped: blank'
+    """
+    counted = sorted((reason, count) for reason, count in adjustments.items() if count)
+    return "; ".join(f"{count:,} {reason}" for reason, count in counted)
