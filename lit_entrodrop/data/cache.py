@@ -1,17 +1,17 @@
 """Disk cache of packed splits: written atomically, verified when read."""
 
+import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
+from lit_entrodrop.runs.writing import draft
 
 ARRAYS = ("tokens", "counted", "chunk_starts", "block_starts", "documents")
 COUNTS = ("documents", "duplicates", "adjustments")
@@ -19,31 +19,48 @@ INDEX = "index.json"
 
 
 def write_splits(folder: Path, splits: Mapping[str, PackedSplit]) -> None:
-    """Write splits to a folder, replacing its content; it appears complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    """Write splits to a folder, replacing its content; it appears complete or not at all.
+
+    Raises:
+        WriteError: If the disk is full or read-only.
+    """
+    arrays = [getattr(split.blocks, name) for split in splits.values() for name in ARRAYS]
     try:
-        index = {name: _write_split(draft / name, split) for name, split in splits.items()}
-        (draft / INDEX).write_text(json.dumps(index, indent=2))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(draft, folder)
+        with draft(folder, sum(array.nbytes for array in arrays)) as unfinished:
+            unfinished.mkdir()
+            entries = {name: _write_split(unfinished / name, each) for name, each in splits.items()}
+            index = {"splits": entries, "digest": _digest(entries)}
+            (unfinished / INDEX).write_text(json.dumps(index, indent=2))
     except OSError:
         # Another process may have written the same content meanwhile.
         if read_splits(folder) is None:
             raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def read_splits(folder: Path) -> PackedSplits | None:
-    """Open written splits, memory-mapped; None if the folder is missing, incomplete or damaged."""
+    """Open written splits, memory-mapped; None if they are missing or, with a warning, damaged.
+
+    Raises:
+        PermissionError: If the user may not read it.
+    """
+    if not folder.exists():
+        return None
     try:
         index = json.loads((folder / INDEX).read_text())
-        return PackedSplits(
-            {name: _read_split(folder / name, entry) for name, entry in index.items()}
-        )
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, EOFError):
+        if index["digest"] != _digest(index["splits"]):
+            raise ValueError(f"{INDEX} differs from what was written")
+        entries = index["splits"].items()
+        return PackedSplits({name: _read_split(folder / name, entry) for name, entry in entries})
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged header of an array raises nearly anything
+        reason = f"{type(error).__name__}: {error}"
+        rank_zero_warn(f"the cache {folder} is damaged ({reason}): the corpus is prepared again")
         return None
+
+
+def _digest(entries: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(entries).encode(), digest_size=16).hexdigest()
 
 
 def _write_split(folder: Path, split: PackedSplit) -> dict[str, Any]:
@@ -60,5 +77,5 @@ def _read_split(folder: Path, entry: dict[str, Any]) -> PackedSplit:
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     blocks = PackedBlocks(**arrays, **entry["settings"])
     if blocks.fingerprint != entry["fingerprint"]:
-        raise ValueError(f"{folder} is damaged: its content differs from what was written")
+        raise ValueError(f"the arrays in {folder.name} differ from what was written")
     return PackedSplit(blocks, **entry["counts"])

@@ -20,7 +20,7 @@ from lit_entrodrop.data.sources import digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import read_and_split, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer, tokenize_documents
 
-# Increase it when the same text and settings give other blocks than before.
+# Increase it when the same text and settings give other blocks or files than before.
 CACHE_FORMAT = 3
 KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
 

@@ -1,8 +1,28 @@
-"""Atomic writes of result files, and free folder names."""
+"""Writes that are complete or absent, errors of a full or read-only disk, and free folder names."""
 
+import errno
+import fcntl
 import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from platform import node
+from uuid import uuid4
+
+SUFFIX = ".part"
+DRAFT = re.compile(rf".+\.(.*)-[0-9a-f]{{8}}{re.escape(SUFFIX)}")
+# Some file systems lock files on one machine only, so a draft of another machine may be in use.
+ABANDONED_SECONDS = 24 * 3600
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class WriteError(OSError):
+    """A full or read-only disk; the message names the path, the needed and the free space."""
 
 
 def free_folder(folder: Path) -> Path:
@@ -22,16 +42,117 @@ def write_whole(path: Path, content: str | bytes) -> None:
         path: Path to the file; missing folders are created.
         content: Content; text is encoded as UTF-8, without translating line ends.
 
+    Raises:
+        WriteError: If the disk is full or read-only.
+
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     write_whole(Path(folder) / "new" / "a.txt", "whole")
     ...     [path.name for path in Path(folder).glob("new/*")]
     ['a.txt']
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    with unfinished.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    encoded = content.encode() if isinstance(content, str) else content
+    with draft(path, len(encoded)) as unfinished, unfinished.open("xb") as file:
+        file.write(encoded)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
+
+
+@contextmanager
+def draft(target: Path, size: int | None = None) -> Iterator[Path]:
+    """Provide a path at which to write a file or folder, and then move it to ``target``.
+
+    If the block raises or the process is killed, ``target`` is unchanged. Drafts that a killed
+    process left in the same folder are removed first.
+
+    Args:
+        target: Path to the file or folder; missing parents are created, an earlier one is replaced.
+        size: Bytes that will be written, for the error message; None if unknown.
+
+    Raises:
+        WriteError: If the disk is full or read-only.
+    """
+    with naming_path(target, size):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target.parent)
+        with _locked_folder(target) as folder:
+            new = folder / target.name
+            yield new
+            if new.is_dir() and target.is_dir():
+                # A folder replaces only an empty one, and another process may replace it too.
+                with suppress(FileNotFoundError):
+                    target.replace(folder / "replaced")
+            new.replace(target)
+
+
+@contextmanager
+def naming_path(path: Path, size: int | None = None) -> Iterator[None]:
+    """Raise errors of a full or read-only disk as a WriteError.
+
+    Args:
+        path: Path that is written.
+        size: Bytes that will be written; None if unknown.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not _is_of_writing(error, path):
+            raise
+        if error.errno in FORBIDDEN:
+            remedy = "choose a folder that you may write to"
+        else:
+            needed = "" if size is None else f"{size / 1e6:,.1f} MB needed, "
+            remedy = f"{needed}{_free_bytes(path) / 1e6:,.1f} MB free: free disk space"
+        reason = error.strerror or str(error)
+        raise WriteError(f"{path}: could not be written ({reason}): {remedy}") from error
+
+
+def _is_of_writing(error: OSError, path: Path) -> bool:
+    # numpy reports a short write without a number.
+    if isinstance(error, WriteError) or error.errno not in (None, *FULL, *FORBIDDEN):
+        return False
+    if error.filename is None:
+        return True
+    # The block may also read files elsewhere.
+    place, named = path.parent.absolute(), Path(os.fsdecode(error.filename)).absolute()
+    return named.is_relative_to(place) or place.is_relative_to(named)
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(each for each in path.absolute().parents if each.exists())
+    return shutil.disk_usage(existing).free
+
+
+@contextmanager
+def _locked_folder(target: Path) -> Iterator[Path]:
+    while True:
+        folder = target.with_name(f"{target.name}.{node()}-{uuid4().hex[:8]}{SUFFIX}")
+        folder.mkdir()
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            with suppress(OSError):  # some file systems have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Before the lock, another process may have removed it as abandoned.
+            if folder.exists():
+                break
+            os.close(descriptor)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for path in folder.glob(f"*{SUFFIX}"):
+        if not (match := DRAFT.fullmatch(path.name)):
+            continue
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                age = time.time() - path.stat().st_mtime
+                if match[1] == node() or age > ABANDONED_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(descriptor)

@@ -1,3 +1,5 @@
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -45,9 +47,34 @@ def test_damage_is_noticed_and_repaired(tmp_path: Path, name: str, damage: str) 
         "altered": content[:-20] + bytes(20),
     }[damage]
     path.unlink() if damaged is None else path.write_bytes(damaged)
-    assert read_splits(folder) is None
+    with pytest.warns(UserWarning, match=f"cache {folder} is damaged .*: .*: the corpus is"):
+        assert read_splits(folder) is None
     write_splits(folder, {"train": split(1)})
     assert read_splits(folder) is not None
+
+
+def test_every_changed_byte_of_a_header_or_of_the_index_is_noticed(tmp_path: Path) -> None:
+    write_splits(tmp_path, {"train": split(1)})
+    for path, length in ((tmp_path / "train" / "tokens.npy", 128), (tmp_path / INDEX, None)):
+        content = path.read_bytes()
+        for position in range(length or len(content)):
+            changed = bytearray(content)
+            changed[position] ^= 2
+            path.write_bytes(changed)
+            with pytest.warns(UserWarning, match="damaged"):
+                assert read_splits(tmp_path) is None, position
+        path.write_bytes(content)
+    assert read_splits(tmp_path) is not None
+
+
+def test_files_and_folders_are_as_open_as_umask_allows(tmp_path: Path) -> None:
+    earlier = os.umask(0o002)
+    try:
+        write_splits(tmp_path / "new" / "key", {"train": split(1)})
+    finally:
+        os.umask(earlier)
+    modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert modes == {True: 0o775, False: 0o664}
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:

@@ -1,8 +1,33 @@
+import os
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from platform import node
 
 import pytest
 
-from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runs.writing import ABANDONED_SECONDS, WriteError, draft, write_whole
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let writes beyond a file size fail, as on a full disk."""
+    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, earlier[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+
+
+def leave_draft(target: Path, host: str) -> Path:
+    """Create what a process that was killed while it wrote a folder leaves."""
+    left = target.with_name(f"{target.name}.{host}-0123abcd.part")
+    (left / target.name).mkdir(parents=True)
+    (left / target.name / "half.npy").write_bytes(b"\x00")
+    return left
 
 
 def test_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -19,4 +44,43 @@ def test_file_stays_as_it_was_where_the_new_one_cannot_be_written(tmp_path: Path
     write_whole(path, "old")
     with pytest.raises(UnicodeEncodeError):
         write_whole(path, "\ud800")
+    named = re.escape(str(path))
+    needed = rf"{named}: could not be written \(File too large\): 2\.0 MB needed, [\d.,]+ MB free"
+    with files_of_at_most(10**6), pytest.raises(WriteError, match=needed):
+        write_whole(path, bytes(2 * 10**6))
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_forbidden_path_is_named() -> None:
+    # Not even the superuser may create a file there.
+    with pytest.raises(WriteError, match=r"/sys/a\.txt: could not be written .* may write to"):
+        write_whole(Path("/sys/a.txt"), "text")
+
+
+def test_error_of_another_file_is_not_of_the_draft(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError, match="elsewhere"), draft(tmp_path / "a.txt"):
+        raise PermissionError(13, "Permission denied", "/elsewhere/corpus.txt")
+
+
+def test_folder_replaces_a_full_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with draft(tmp_path / "a") as unfinished:
+            unfinished.mkdir()
+            (unfinished / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["a", "a/new"]
+
+
+def test_only_drafts_of_ended_processes_are_removed(tmp_path: Path) -> None:
+    abandoned = leave_draft(tmp_path / "a", host=node())
+    elsewhere = leave_draft(tmp_path / "a", host="node-7")
+    old = leave_draft(tmp_path / "b", host="node-7")
+    os.utime(old, (0, old.stat().st_mtime - ABANDONED_SECONDS - 60))
+    of_a_user = tmp_path / "song.part"
+    of_a_user.mkdir()
+    with draft(tmp_path / "c") as running:
+        running.mkdir()
+        write_whole(tmp_path / "d.txt", "text")
+        kept = {elsewhere, of_a_user, running.parent, tmp_path / "d.txt"}
+        assert {*tmp_path.iterdir()} == kept
+    assert not abandoned.exists()
