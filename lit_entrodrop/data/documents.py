@@ -3,22 +3,26 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Kind = Literal["text", "completion", "messages"]
 
 
-class Document(NamedTuple):
+@dataclass(frozen=True, order=True, slots=True)
+class Document:
     """One document; equal documents hash and compare equal, whatever their source.
 
     Attributes:
         kind: What the loss counts: every token of a "text", the completion of a "completion", or
             the assistant's turns of "messages".
         content: The text; for the other kinds, JSON of `[prompt, completion]` or of the messages.
+        where: File and line or row, for error messages.
     """
 
     kind: Kind
     content: str
+    where: str = field(default="", compare=False, repr=False)
 
 
 def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> Document:
@@ -50,9 +54,9 @@ def digest_documents(documents: Iterable[Document]) -> str:
     '9c4042ab'
     """
     digest = hashlib.blake2b(digest_size=16)
-    for kind, content in documents:
-        encoded = content.encode()
-        digest.update(f"{kind} {len(encoded)}\n".encode())
+    for document in documents:
+        encoded = document.content.encode()
+        digest.update(f"{document.kind} {len(encoded)}\n".encode())
         digest.update(encoded)
     return digest.hexdigest()
 
@@ -65,7 +69,7 @@ def _document(kind: Kind, content: str, where: str) -> Document:
             f"{where}: expected valid Unicode, got the lone surrogate "
             f"{content[error.start]!a}. Write the full character or remove the row."
         ) from error
-    return Document(kind, content)
+    return Document(kind, content, where)
 
 
 def _string(row: Mapping[str, Any], column: str, where: str) -> str:

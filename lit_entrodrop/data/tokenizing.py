@@ -100,13 +100,14 @@ def encode_batch(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
 ) -> TokenizedDocuments:
     """Tokenize documents of any kind in one process, to uint32."""
-    texts = iter(_encode_texts([text for kind, text in documents if kind == "text"], tokenizer))
+    plain = [document.content for document in documents if document.kind == "text"]
+    texts = iter(_encode_texts(plain, tokenizer))
     rows = [
         _skip_unusable(
-            content,
-            next(texts) if kind == "text" else _ENCODERS[kind](json.loads(content), tokenizer),
+            document.content,
+            next(texts) if document.kind == "text" else _encode(document, tokenizer),
         )
-        for kind, content in documents
+        for document in documents
     ]
     return TokenizedDocuments(
         np.fromiter(chain.from_iterable(row.ids for row in rows), np.uint32),
@@ -157,8 +158,15 @@ def _check_tokenizer(documents: Sequence[Document], tokenizer: PreTrainedTokeniz
             f"tokenizer {tokenizer.name_or_path!r} has no EOS token: expected one to end each "
             "document. Set eos_token in its tokenizer_config.json."
         )
-    if any(kind == "messages" for kind, _ in documents):
+    if any(document.kind == "messages" for document in documents):
         check_chat_template(tokenizer)
+
+
+def _encode(document: Document, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    try:
+        return _ENCODERS[document.kind](json.loads(document.content), tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{document.where}: {error}") from error
 
 
 def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:

@@ -36,5 +36,5 @@ def read_file(path: Path, text_column: str, alone: bool) -> list[Document]:
 
 def _document(record: Record, text_column: str) -> Document:
     if isinstance(record.content, str):
-        return Document("text", record.content)
+        return Document("text", record.content, record.where)
     return document_from_row(record.content, text_column, record.where)

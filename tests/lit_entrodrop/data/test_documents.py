@@ -17,7 +17,9 @@ CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "F
     ],
 )
 def test_columns_tell_the_kind(row: dict[str, Any], kind: str, content: str) -> None:
-    assert document_from_row(row, "text", "here") == (kind, content)
+    document = document_from_row(row, "text", "here")
+    assert (document.kind, document.content, document.where) == (kind, content, "here")
+    assert document == document_from_row(row, "text", "elsewhere")
 
 
 def test_absent_keys_of_a_message_are_dropped() -> None:

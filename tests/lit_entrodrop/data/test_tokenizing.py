@@ -33,8 +33,8 @@ def separate(documents: TokenizedDocuments) -> list[tuple[list[int], list[bool]]
 def test_text_keeps_bos_and_ends_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
     documents = [Document("text", text) for text in texts(30)]
     rows = separate(tokenize_documents(documents, tokenizer))
-    for (_, text), (ids, counted) in zip(documents, rows, strict=True):
-        assert tokenizer.decode(ids) == f"<s>{text}</s>"
+    for document, (ids, counted) in zip(documents, rows, strict=True):
+        assert tokenizer.decode(ids) == f"<s>{document.content}</s>"
         assert all(counted)
 
 
