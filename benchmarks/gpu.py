@@ -7,9 +7,7 @@ may fill the GPU; read them as absolute numbers, not as precise ratios. For the 
 to a plain step, at each shape, a plain and an EntroDrop fit share the GPU and alternate step by
 step, as in :mod:`benchmarks.step`.
 
-MFU counts the operations that the model needs: 6 per weight and token of the matrix products
-(including the head, excluding the embedding look-up), and causal attention. Recomputed activations
-count once.
+MFU is that of ``throughput.csv``, see :mod:`lit_entrodrop.model.flops`.
 """
 
 import gc
@@ -21,13 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
 
 from benchmarks import harness, head
 from benchmarks.live_fit import TOKENIZER, fine_tuning, topics_data
 from benchmarks.step import ARMS, compare
-from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.flops import training_flops_per_token
 from regularizers import EntroDrop
 
 TERA = 1e12
@@ -127,7 +125,7 @@ def gpu(
         case = {"model": model, "length": length, "compiled": compile_blocks}
         case["batch_size"] = batch_size
         measured = train(lm, length, batch_size, rounds, steps, device, precision)
-        flops = training_flops_per_token(build_hf_config(lm), length)
+        flops = training_flops_per_token(build_on_meta(lm), length)
         mfu = measured["tokens_per_s"] * flops / (peak_tflops * TERA)
         rows.append({**case, **measured, "mfu": mfu})
         release_gpu(device)
@@ -148,30 +146,6 @@ def gpu(
         name="gpu_head",
     )
     return path
-
-
-def training_flops_per_token(config: PretrainedConfig, length: int) -> float:
-    """Return the operations of forward and backward for one token.
-
-    6 for each weight of the matrix products, and 6·T·heads·head_dim per layer for attention: its
-    two products need 2·T·heads·head_dim each; a causal mask halves that, and the backward pass adds
-    twice the result.
-
-    Args:
-        config: Config of a Llama-like model with gated MLP (Llama, Qwen3).
-        length: Tokens in a sequence, T.
-
-    >>> config = build_hf_config(LMConfig(None, ARCHITECTURES["qwen3-0.6b"], TOKENIZER))
-    >>> round(training_flops_per_token(config, 2048) / 1e9, 2)
-    4.28
-    """
-    size = config.hidden_size
-    queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    attention = size * (2 * queries + 2 * keys)
-    mlp = 3 * size * config.intermediate_size
-    layer = 6 * (attention + mlp) + 6 * length * queries
-    return float(config.num_hidden_layers * layer + 6 * size * config.vocab_size)
 
 
 def train(

@@ -19,10 +19,11 @@ import lightning as L
 import torch
 
 from benchmarks import harness
-from benchmarks.gpu import ARCHITECTURES, GIB, on_gpu, release_gpu, training_flops_per_token
+from benchmarks.gpu import ARCHITECTURES, GIB, on_gpu, release_gpu
 from benchmarks.live_fit import CLIP, SILENT, TOKENIZER, seeded, topics_data
-from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.flops import training_flops_per_token
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import AdamW
 from regularizers import EntroDrop
@@ -112,7 +113,7 @@ def gpu_8b(
         trainer.fit(module, datamodule=data)
     time = harness.summary(recorder.seconds[warmup:])["median"]
     tokens_per_s = batch_size * length / time
-    flops = training_flops_per_token(build_hf_config(lm), length)
+    flops = training_flops_per_token(build_on_meta(lm), length)
     row = {
         "model": model,
         "parameters": sum(parameter.numel() for parameter in module.parameters()),

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from functools import cache
 
-from benchmarks.gpu import ARCHITECTURES, training_flops_per_token
+from benchmarks.gpu import ARCHITECTURES
 from benchmarks.live_fit import TOKENIZER
 from lit_entrodrop.commands.plan.communication import Traffic, step_bytes
 from lit_entrodrop.commands.plan.model_memory import NumberBytes, model_memory
 from lit_entrodrop.commands.plan.speed import OVERLAP, compute_seconds
-from lit_entrodrop.model.building import build_hf_config, build_on_meta
+from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.flops import training_flops_per_token
 from lit_entrodrop.model.hardware import GB, find_hardware
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 
@@ -153,4 +154,4 @@ def sizes() -> Sizes:
 @cache
 def flops_per_token() -> float:
     """Return the training operations per token."""
-    return training_flops_per_token(build_hf_config(LLAMA), LENGTH)
+    return training_flops_per_token(build_on_meta(LLAMA), LENGTH)

@@ -16,7 +16,7 @@ from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, vocabulary_of
 from lit_entrodrop.runtime.steps import Position, total_steps
-from regularizers import Vocabulary
+from regularizers import Regularizers, Vocabulary
 from regularizers.functional import IGNORE_INDEX
 
 
@@ -27,6 +27,7 @@ class EvaluationModule(L.LightningModule):
     """
 
     lm: LMConfig
+    regularizers: Regularizers
     causal_lm: CausalLM
     entropies: EntropyProvider
     metrics: RunMetrics

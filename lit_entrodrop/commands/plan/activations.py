@@ -45,7 +45,8 @@ class DryRun:
         head_bytes: Part of that peak that the loss head has allocated.
         step_bytes: Peak of activations and gradients together. Lightning frees the gradients of the
             previous step after the forward pass; new ones come while activations are freed.
-        flops_per_token: Floating-point operations of forward and backward, with recomputation.
+        flops_per_token: Operations that the device executes for forward and backward, with
+            recomputation and with the half of attention that a causal mask hides.
     """
 
     activation_bytes: int

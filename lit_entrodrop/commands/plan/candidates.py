@@ -38,6 +38,7 @@ class Candidate(TrainingSetup):
     head: int  # part of `activations` that the loss head takes
     step_seconds: float  # duration of an optimizer step
     tokens_per_step: int  # over all devices
+    model_flops_per_token: float  # without recomputation
     hardware: Hardware
 
     @property
@@ -76,6 +77,12 @@ class Candidate(TrainingSetup):
     def tokens_per_second(self) -> float:
         """Tokens per second of all devices together."""
         return self.tokens_per_step / self.step_seconds
+
+    @property
+    def mfu(self) -> float:
+        """MFU that a run would log in ``throughput.csv``."""
+        peak = self.hardware.peak_flops * self.world_size
+        return self.tokens_per_second * self.model_flops_per_token / peak
 
     def days(self, tokens: float) -> float:
         """Return the duration of training on a number of tokens, in days."""

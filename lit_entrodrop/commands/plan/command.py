@@ -8,7 +8,7 @@ from lit_entrodrop.cli.lit_cli import resolved_config
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.plan.candidates import cheapest
 from lit_entrodrop.commands.plan.config_conversion import config_text, training_tokens, workload_of
-from lit_entrodrop.commands.plan.planner import Planner
+from lit_entrodrop.commands.plan.planner import USUAL_HFU, Planner
 from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown, table
 from lit_entrodrop.commands.plan.speed import OVERLAP
 from lit_entrodrop.model.hardware import HARDWARE, find_hardware
@@ -54,8 +54,9 @@ def main(args: Sequence[str]) -> None:
     console.print(
         f"{planner.sizes.parameters / 1e9:.2f} B parameters, {planner.sizes.trainable / 1e9:.2f} B "
         f"trainable; {workload.global_batch_size} rows of {workload.block_size} tokens per step; "
-        f"{all_epochs}assumes that devices reach {own.mfu:.0%} of their peak FLOPS, and that "
-        f"communication overlaps with {OVERLAP:.0%} of computing. Estimates, not measurements."
+        f"{all_epochs}assumes that devices compute at {planner.hfu:.0%} of their peak FLOPS, "
+        f"recomputation included (HFU), and that communication overlaps with {OVERLAP:.0%} of "
+        "computing. Estimates, not measurements."
     )
     best = cheapest(found)
     if best is None:
@@ -90,10 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--mfu",
         type=float,
-        default=0.4,
         metavar="SHARE",
-        help="Share of the peak FLOPS that devices reach, with recomputation "
-        "(default: %(default)s).",
+        help="MFU of the configured run on one device, from its throughput.csv "
+        f"(default: that at {USUAL_HFU:.0%} HFU, the share of the peak with recomputation).",
     )
     add(
         "--corpus_tokens",
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(own: argparse.Namespace) -> None:
-    if not 0 < own.mfu <= 1:
+    if own.mfu is not None and not 0 < own.mfu <= 1:
         raise ValueError(f"mfu: expected a share above 0 and up to 1, got {own.mfu}: 0.4 is usual")
     for name in ("corpus_tokens", "price_per_hour"):
         value = getattr(own, name)

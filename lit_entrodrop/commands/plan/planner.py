@@ -10,6 +10,7 @@ from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory, mo
 from lit_entrodrop.commands.plan.speed import compute_seconds, exposed_seconds, offload_seconds
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.building import build_on_meta
+from lit_entrodrop.model.flops import training_flops_per_token
 from lit_entrodrop.model.hardware import GB, Hardware
 from lit_entrodrop.model.sizes import sizes_of
 from lit_entrodrop.training.strategies.tensor_parallel import check_plan
@@ -17,16 +18,36 @@ from lit_entrodrop.training.strategies.tensor_parallel import check_plan
 OFFLOAD = "deepspeed_zero3_offload"
 
 
-class Planner:
-    """Candidates for a workload on hardware that reaches a share ``mfu`` of its peak FLOPS."""
+# HFU without a measurement: 45 to 50 % are a realistic ceiling of large models in bf16.
+USUAL_HFU = 0.4
 
-    def __init__(self, workload: Workload, hardware: Hardware, mfu: float) -> None:
+
+class Planner:
+    """Enumerates candidates for a workload on some hardware.
+
+    All candidates reach the same HFU while they compute, so one that recomputes activations has a
+    lower MFU.
+
+    Args:
+        workload: The workload.
+        hardware: Machine of the devices.
+        mfu: MFU of the configured run on one device, as in its ``throughput.csv``; None for an HFU
+            of 40 %.
+
+    Raises:
+        ValueError: If the model cannot be built, or the MFU requires more than the peak.
+    """
+
+    def __init__(self, workload: Workload, hardware: Hardware, mfu: float | None = None) -> None:
         self.workload = workload
         self.hardware = hardware
-        self.mfu = mfu
         self._causal_lm = build_on_meta(replace(workload.lm, compile=False))
         self.sizes = sizes_of(self._causal_lm)
+        self.model_flops_per_token = training_flops_per_token(
+            self._causal_lm, workload.block_size, workload.extra_passes.required
+        )
         self._dry_runs: dict[tuple[str, int, bool], DryRun] = {}
+        self.hfu = USUAL_HFU if mfu is None else self._hfu_at(mfu)
 
     def candidates(self, world_size: int) -> list[Candidate]:
         """Return the best candidate of each strategy, including those that do not fit.
@@ -111,7 +132,7 @@ class Planner:
         run = self._dry_run(setup)
         tokens = setup.batch_size * setup.accumulate * workload.block_size
         flops = run.flops_per_token / setup.tensor_parallel_size
-        compute = compute_seconds(flops, tokens, self.mfu, hardware)
+        compute = compute_seconds(flops, tokens, self.hfu, hardware)
         seconds = compute + exposed_seconds(
             self._traffic(setup), self._blocking_traffic(setup), compute, hardware
         )
@@ -126,6 +147,7 @@ class Planner:
             head=run.head_bytes,
             step_seconds=seconds,
             tokens_per_step=workload.global_batch_size * workload.block_size,
+            model_flops_per_token=self.model_flops_per_token,
             hardware=hardware,
         )
 
@@ -174,6 +196,18 @@ class Planner:
             setup.activation_checkpointing,
         )
         return per_pass * setup.accumulate * self.workload.extra_passes.passes
+
+    def _hfu_at(self, mfu: float) -> float:
+        """Return the HFU of the configured run on one device at an MFU."""
+        recompute = self.workload.lm.activation_checkpointing
+        executed = self._dry_run(TrainingSetup("ddp", 1, 1, 1, 1, recompute)).flops_per_token
+        highest = self.model_flops_per_token / executed
+        if mfu > highest:
+            raise ValueError(
+                f"mfu: expected at most {highest:.2f}, where the configured run with its "
+                f"recomputation reaches the peak, got {mfu}: read it from throughput.csv"
+            )
+        return mfu / highest
 
     def _dry_run(self, setup: TrainingSetup) -> DryRun:
         # Sharding strategies gather weights in the dtype of the arithmetic.

@@ -18,7 +18,7 @@ def table(candidates: Sequence[Candidate], tokens: float | None, price: float | 
     for name in ("devices", "strategy"):
         result.add_column(name, no_wrap=True)
     numbers = ["batch", "recompute", "weights", "grads", "optim", "buffers", "acts", "head"]
-    numbers += ["sum", "host", "fits", "tokens/s/device", "tokens/s"]
+    numbers += ["sum", "host", "fits", "MFU", "tokens/s/device", "tokens/s"]
     numbers += [] if tokens is None else ["days"]
     numbers += [] if tokens is None or price is None else ["cost"]
     for name in numbers:
@@ -115,6 +115,7 @@ def _cells(candidate: Candidate, tokens: float | None, price: float | None) -> l
         f"{candidate.device_gb:.1f}",
         f"{candidate.host_gb:.0f}" if memory.host else "–",
         "yes" if candidate.fits else "no",
+        f"{candidate.mfu:.0%}",
         f"{candidate.tokens_per_second / candidate.world_size:,.0f}",
         f"{candidate.tokens_per_second:,.0f}",
     ]

@@ -13,10 +13,10 @@ HOST_MEMORY_BANDWIDTH = 100e9
 
 
 def compute_seconds(
-    flops_per_token: float, tokens_per_device: float, mfu: float, hardware: Hardware
+    flops_per_token: float, tokens_per_device: float, utilization: float, hardware: Hardware
 ) -> float:
-    """Return the seconds of a step in which a device computes at a share ``mfu`` of its peak."""
-    return flops_per_token * tokens_per_device / (mfu * hardware.peak_flops)
+    """Return the seconds of a step in which a device computes at a share of its peak FLOPS."""
+    return flops_per_token * tokens_per_device / (utilization * hardware.peak_flops)
 
 
 def exposed_seconds(sent: Traffic, blocking: Traffic, compute: float, hardware: Hardware) -> float:

@@ -15,6 +15,7 @@ from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.flops import peak_flops, training_flops_per_token
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import data_rank
+from lit_entrodrop.training.evaluation_module import EvaluationModule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +35,8 @@ class Throughput(L.Callback):
     step waits for it. Loggers get ``throughput/*`` too, except ``metrics.csv``, which is equal for
     equal runs.
 
-    MFU is the ratio of the operations used to the peak of the devices. Each token and weight takes
-    6 operations, see :func:`~lit_entrodrop.model.flops.training_flops_per_token`. Memory is the
+    MFU is the share of the devices' peak that the operations of the method take, without
+    recomputation, see :func:`~lit_entrodrop.model.flops.training_flops_per_token`. Memory is the
     peak allocated on the first device so far; on a CPU, the peak of the first process.
 
     Args:
@@ -46,7 +47,7 @@ class Throughput(L.Callback):
     peak_flops: float | None = None
     tokens_per_second: float | None = field(init=False, default=None)
     seconds_per_step: float | None = field(init=False, default=None)
-    _flops_per_token: int | None = field(init=False, default=None, repr=False)
+    _flops_per_token: float | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.peak_flops is not None and not self.peak_flops > 0:
@@ -66,10 +67,16 @@ class Throughput(L.Callback):
         # Ranks of a tensor-parallel group have the same tokens.
         self._counts = data_rank(trainer).first
         self._last_step = trainer.global_step
-        self._peak = self.peak_flops or peak_flops(pl_module.device, str(trainer.precision))
-        lm = getattr(pl_module, "lm", None)
-        if trainer.is_global_zero and self._peak is not None and lm is not None:
-            self._flops_per_token = training_flops_per_token(build_on_meta(lm))
+        self._peak = self.peak_flops
+        if not isinstance(pl_module, EvaluationModule):
+            return
+        lm = pl_module.lm
+        self._peak = self._peak or peak_flops(pl_module.device, str(trainer.precision), lm.dtype)
+        if trainer.is_global_zero and self._peak is not None:
+            required = pl_module.regularizers.requirements
+            self._flops_per_token = training_flops_per_token(
+                build_on_meta(lm), pl_module.data.block_size, required
+            )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -49,7 +49,7 @@ def test_what_it_writes_is_taken_by_fit_beside_the_users_configs(
 def test_every_kind_of_plan_is_parsed_by_fit(tiny: Tiny) -> None:
     shareable = LMConfig(pretrained=None, architecture={**LLAMA, "num_key_value_heads": 2})
     workload = replace(workload_of(resolved_config(tiny.config())), lm=shareable)
-    found = Planner(workload, find_hardware("h100"), mfu=0.4).candidates(2)
+    found = Planner(workload, find_hardware("h100")).candidates(2)
     for name in ("ddp", "fsdp2_tp (2)", "deepspeed_zero3_offload"):
         [candidate] = [each for each in found if each.name == name]
         path = tiny.folder / "plan.yaml"

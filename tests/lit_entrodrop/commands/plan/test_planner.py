@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, cheapest
+from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, TrainingSetup, cheapest
 from lit_entrodrop.commands.plan.extra_passes import ExtraPasses
 from lit_entrodrop.commands.plan.planner import OFFLOAD, Planner
 from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown
 from lit_entrodrop.commands.plan.workload import Workload
+from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.flops import training_flops_per_token
 from lit_entrodrop.model.hardware import GB, Hardware, find_hardware
 from regularizers import Requirements
 from tests.helpers.tiny import LLAMA
@@ -19,7 +21,7 @@ H100 = find_hardware("h100")
 LM = LMConfig(pretrained=None, architecture={**LLAMA, "num_key_value_heads": 2})
 WORKLOAD = Workload(LM, 4, 16, 32, "bf16-mixed", 8.0)
 # Dry runs do not depend on the hardware, and take most of the time.
-ON_H100 = Planner(WORKLOAD, H100, mfu=0.4)
+ON_H100 = Planner(WORKLOAD, H100)
 
 
 def on(hardware: Hardware, world_size: int) -> list[Candidate]:
@@ -60,7 +62,7 @@ def test_reference_and_further_passes_take_memory_and_time() -> None:
     workload = replace(
         WORKLOAD, extra_passes=ExtraPasses(required, True), reference=replace(LM, lora=None)
     )
-    found = by_name(Planner(workload, H100, 0.4).candidates(2))
+    found = by_name(Planner(workload, H100).candidates(2))
     parameters = ON_H100.sizes.parameters
     copies = {"ddp": 4, "fsdp2": 2, "deepspeed_zero2": 4, "deepspeed_zero3": 2}
     for name, copy_bytes in copies.items():
@@ -73,9 +75,37 @@ def test_reference_and_further_passes_take_memory_and_time() -> None:
     assert offloaded.parameters == parameters * 2
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    "required", [Requirements(), Requirements(entropy="online", second_forward=True)]
+)
+def test_a_logged_mfu_leads_back_to_the_logged_speed(
+    required: Requirements, recompute: bool
+) -> None:
+    lm = replace(LM, activation_checkpointing=recompute)
+    workload = replace(WORKLOAD, lm=lm, extra_passes=ExtraPasses(required))
+    planner = Planner(workload, H100, mfu=0.3)
+    setup = TrainingSetup("ddp", 1, 1, 4, 4, recompute)
+    configured = planner._estimate(setup)
+    # As `throughput` computes it, from the speed alone.
+    flops = training_flops_per_token(build_on_meta(lm), workload.block_size, required)
+    logged = configured.tokens_per_second * flops / H100.peak_flops
+    assert logged == pytest.approx(0.3)
+    assert configured.mfu == pytest.approx(0.3)
+    # The same hardware computes other setups at the same HFU.
+    other = planner._estimate(replace(setup, activation_checkpointing=not recompute))
+    assert (other.mfu < 0.3) != recompute
+
+
+def test_an_mfu_above_what_recomputation_leaves_is_refused() -> None:
+    workload = replace(WORKLOAD, lm=replace(LM, activation_checkpointing=True))
+    with pytest.raises(ValueError, match=r"mfu: expected at most 0\.\d+, .* got 0\.95"):
+        Planner(workload, H100, mfu=0.95)
+
+
 def test_teacher_has_no_deepspeed() -> None:
     workload = replace(WORKLOAD, extra_passes=ExtraPasses(Requirements(teacher=0.99), True))
-    assert set(by_name(Planner(workload, H100, 0.4).candidates(2))) == {
+    assert set(by_name(Planner(workload, H100).candidates(2))) == {
         "ddp",
         "fsdp2",
         "fsdp2_tp (2)",
@@ -83,9 +113,7 @@ def test_teacher_has_no_deepspeed() -> None:
 
 
 def test_fp16_has_no_deepspeed() -> None:
-    assert set(
-        by_name(Planner(replace(WORKLOAD, precision="16-mixed"), H100, 0.4).candidates(2))
-    ) == {
+    assert set(by_name(Planner(replace(WORKLOAD, precision="16-mixed"), H100).candidates(2))) == {
         "ddp",
         "fsdp2",
     }
