@@ -9,6 +9,10 @@ from collections.abc import Iterable, Mapping
 BLANK = "documents skipped: blank"
 BLANK_COMPLETION = "documents skipped: blank completion"
 UNLABELED = "documents skipped: no token to predict"
+CUT = "documents longer than a block: cut into chunks"
+NEAREST_CONTEXT = (
+    "prompts or chats longer than a block: labels keep only the nearest context in their block"
+)
 BEYOND_LIMIT = "documents left out: beyond the token limit"
 
 

@@ -44,7 +44,8 @@ class TextDataModule(LightningDataModule):
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a
-            chunk does not count in the loss.
+            chunk does not count in the loss. A longer prompt or chat is cut so that each label
+            keeps as much of the context before it as fits, at least half a block.
         batch_size: Number of blocks in a batch of one rank.
         packing: Whether to fill blocks with several documents or chunks. If not, each gets a block
             of its own, padded.

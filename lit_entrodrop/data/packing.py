@@ -3,12 +3,7 @@
 import numpy as np
 
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import (
-    Integers,
-    chunk_documents,
-    documents_of_chunks,
-    gather_chunks,
-)
+from lit_entrodrop.data.chunking import Integers, chunk_documents, gather_chunks
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 from lit_entrodrop.runtime.progress import track
 
@@ -18,24 +13,24 @@ def pack_documents(
 ) -> PackedBlocks:
     """Cut documents into chunks and pack the chunks into blocks.
 
-    The first token of a chunk is never counted: no token of its chunk predicts it. Blocks have at
-    least 2 tokens. Without `packing`, each chunk gets a block of its own.
+    Only the labels of a chunk are counted, not its context. Blocks have at least 2 tokens. Without
+    `packing`, each chunk gets a block of its own.
 
     >>> ids, everywhere = np.arange(8, dtype=np.uint16), np.ones(8, dtype=bool)
     >>> documents = TokenizedDocuments(ids, everywhere, np.array([3, 5]))
     >>> pack_documents(documents, block_size=8, pad_id=0)[0]["labels"].tolist()
     [-100, 1, 2, -100, 4, 5, 6, 7]
     """
-    lengths = chunk_documents(documents.lengths, block_size)
-    starts = np.cumsum(lengths) - lengths
-    blocks = best_fit_decreasing(lengths, block_size) if packing else np.arange(len(lengths))
-    order = np.argsort(blocks, kind="stable")
-    indices = gather_chunks(starts[order], lengths[order])
-    chunk_starts = np.append(0, np.cumsum(lengths[order]))
-    counted = documents.counted[indices]
-    counted[chunk_starts[:-1]] = False
+    chunks = chunk_documents(documents.lengths, documents.counted, block_size)
+    sizes = chunks.lengths
+    blocks = best_fit_decreasing(sizes, block_size) if packing else np.arange(len(sizes))
+    starts, lengths, first_labels, numbers = (
+        values[np.argsort(blocks, kind="stable")] for values in chunks
+    )
+    indices = gather_chunks(starts, lengths)
+    counted = documents.counted[indices] & (indices >= np.repeat(first_labels, lengths))
+    chunk_starts = np.append(0, np.cumsum(lengths))
     block_starts = np.append(0, np.cumsum(np.bincount(blocks)))
-    numbers = documents_of_chunks(documents.lengths, block_size)[order]
     return PackedBlocks(
         documents.tokens[indices], counted, chunk_starts, block_starts, numbers, block_size, pad_id
     )

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT, describe_adjustments
 from lit_entrodrop.data.cache import read_splits, write_splits
+from lit_entrodrop.data.chunking import count_cuts
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.packing import pack_documents
@@ -133,6 +134,7 @@ def prepare_split(
         adjustments[BEYOND_LIMIT] = len(kept) - count
         tokenized, kept = tokenized.select(within), kept[:count]
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    adjustments.update(count_cuts(tokenized.lengths, tokenized.counted, block_size))
     blocks = pack_documents(tokenized, block_size, pad_id, packing)
     return PackedSplit(blocks, len(kept), len(kept) - len(set(kept)), adjustments)
 

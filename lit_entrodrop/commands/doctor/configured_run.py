@@ -17,6 +17,7 @@ from lit_entrodrop.commands.doctor.document_text import sample
 from lit_entrodrop.commands.plan.config_conversion import data_parallel_size, workload_of
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.splitting import read_and_split
@@ -89,12 +90,9 @@ class ConfiguredRun:
     @cached_property
     def documents(self) -> dict[str, list[Document]]:
         """Documents of each split; for training, those within ``data.max_train_tokens``."""
-        if self.config["data"]["max_train_tokens"] is None:
-            return self.split_documents
-        blocks = self.train_blocks
-        # EOS ends each document, and no other chunk.
-        ends = blocks.tokens[blocks.chunk_starts[1:] - 1] == self.data.tokenizer.eos_token_id
-        return {**self.split_documents, "train": self.split_documents["train"][: ends.sum()]}
+        train = self.split_documents["train"]
+        beyond = self.data.splits["train"].adjustments.get(BEYOND_LIMIT, 0)
+        return {**self.split_documents, "train": train[: len(train) - beyond]}
 
     @cached_property
     def train_index(self) -> near_duplicates.NearDuplicateIndex:

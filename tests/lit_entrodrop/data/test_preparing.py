@@ -1,9 +1,16 @@
 import json
+from collections import Counter
 
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.adjustments import BEYOND_LIMIT, BLANK, BLANK_COMPLETION
+from lit_entrodrop.data.adjustments import (
+    BEYOND_LIMIT,
+    BLANK,
+    BLANK_COMPLETION,
+    CUT,
+    NEAREST_CONTEXT,
+)
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.preparing import prepare_split
 from tests.lit_entrodrop.data.conftest import texts
@@ -15,9 +22,9 @@ def test_unusable_documents_are_counted(tokenizer: PreTrainedTokenizerBase) -> N
     """With a BOS token, even a blank document has an EOS that could be learned."""
     blank = [Document("text", ""), Document("text", "  \n\n ")]
     unanswered = Document("completion", json.dumps(["acute", " "]))
-    split = prepare_split([*DOCUMENTS, *blank, unanswered], tokenizer, block_size=32)
-    assert split.adjustments == {BLANK: 2, BLANK_COMPLETION: 1}
-    expected = prepare_split(DOCUMENTS, tokenizer, block_size=32)
+    split = prepare_split([*DOCUMENTS, *blank, unanswered], tokenizer, block_size=128)
+    assert +Counter(split.adjustments) == {BLANK: 2, BLANK_COMPLETION: 1}
+    expected = prepare_split(DOCUMENTS, tokenizer, block_size=128)
     assert split.blocks.fingerprint == expected.blocks.fingerprint
 
 
@@ -46,3 +53,19 @@ def test_limit_keeps_a_prefix_of_whole_documents(tokenizer: PreTrainedTokenizerB
 def test_limit_below_the_first_document_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(ValueError, match=r"max_train_tokens.*got 2, but the first has .*Raise it"):
         prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=2)
+
+
+def test_prompt_longer_than_a_block_stays_beside_its_completion(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    asked = Document("completion", json.dumps(["pain and rest " * 200, " yes"]))
+    long = Document("text", "pain and rest " * 20)
+    split = prepare_split(
+        [long, asked, Document("text", "pain")], tokenizer, block_size=32, packing=False
+    )
+    assert +Counter(split.adjustments) == {CUT: 1, NEAREST_CONTEXT: 1}
+    rows = [split.blocks[n] for n in range(len(split.blocks))]
+    assert all((row["labels"] != -100).any() for row in rows)
+    [answer] = [row for row in rows if tokenizer.decode(row["input_ids"]).endswith(" yes</s>")]
+    assert "rest pain and rest  yes" in tokenizer.decode(answer["input_ids"])
+    assert tokenizer.decode(answer["labels"][answer["labels"] != -100]) == " yes</s>"
