@@ -73,7 +73,7 @@ def tokenize_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
     from lit_entrodrop.model.loading import load_tokenizer
 
     harness.prepare(threads)
-    documents, tokenizer = read_corpus([corpus], "text"), load_tokenizer(TOKENIZER)
+    documents, tokenizer = list(read_corpus([corpus], "text")), load_tokenizer(TOKENIZER)
     packed = []
     seconds = harness.stopwatch(
         lambda: packed.append(prepare_split(documents, tokenizer, block_size))

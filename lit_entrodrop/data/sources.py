@@ -1,24 +1,28 @@
 """Sources of a corpus: a file, a folder, `hub:…` or `registry:…`."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
 from lit_entrodrop.data.file_formats import read_file, supported_formats
 
 HUB, REGISTRY = "hub:", "registry:"
+PIECE = 2**20  # bytes
 
 
-def read_corpus(sources: Sequence[str], text_column: str) -> list[Document]:
-    """Read the documents of files, folders, `hub:org/name[:config]` or `registry:NAME`, in order.
+def read_corpus(sources: Sequence[str], text_column: str) -> Iterator[Document]:
+    """Yield the documents of files, folders, `hub:org/name[:config]` or `registry:NAME`, in order.
 
     Raises:
         FileNotFoundError: If a path does not exist.
         ValueError: If a source cannot be read; the message names the place and the remedy.
     """
-    return [document for source in sources for document in _read_source(source, text_column)]
+    for source in sources:
+        yield from _read_source(source, text_column)
 
 
 def digest_corpus(sources: Sequence[str], text_column: str) -> str:
@@ -63,34 +67,40 @@ def list_files(path: Path) -> list[Path]:
     return files
 
 
-def _read_source(source: str, text_column: str) -> list[Document]:
+def _read_source(source: str, text_column: str) -> Iterator[Document]:
     if source.startswith(REGISTRY):
         return _read_registry(source.removeprefix(REGISTRY))
     if source.startswith(HUB):
         return _read_hub(source.removeprefix(HUB), text_column)
     files = list_files(Path(source).expanduser())
     alone = len(files) == 1
-    return [document for file in files for document in read_file(file, text_column, alone)]
+    return chain.from_iterable(read_file(file, text_column, alone) for file in files)
+
+
+def _read_registry(name: str) -> Iterator[Document]:
+    return (Document("text", text) for text in _load_corpus(name))
+
+
+def _read_hub(name: str, text_column: str) -> Iterator[Document]:
+    for number, row in enumerate(_load_dataset(name), start=1):
+        yield document_from_row(row, text_column, f"{HUB}{name} row {number}")
 
 
 # Cached because the corpus is read twice: to hash it, then to pack it.
 @cache
-def _read_registry(name: str) -> list[Document]:
+def _load_corpus(name: str) -> list[str]:
     from lit_entrodrop.data.corpora.registry import load_corpus
 
-    return [Document("text", text) for text in load_corpus(name)]
+    return load_corpus(name)
 
 
 @cache
-def _read_hub(name: str, text_column: str) -> list[Document]:
+def _load_dataset(name: str) -> Iterable[Mapping[str, Any]]:
     from datasets import load_dataset
 
     path, _, config = name.partition(":")
-    rows = load_dataset(path, config or None, split="train")
-    return [
-        document_from_row(row, text_column, f"{HUB}{name} row {number}")
-        for number, row in enumerate(rows, start=1)
-    ]
+    rows: Iterable[Mapping[str, Any]] = load_dataset(path, config or None, split="train")
+    return rows
 
 
 def _digest_source(source: str, text_column: str) -> str:
@@ -98,7 +108,8 @@ def _digest_source(source: str, text_column: str) -> str:
         return digest_documents(_read_source(source, text_column))
     digest = hashlib.blake2b(digest_size=16)
     for file in list_files(Path(source).expanduser()):
-        content = file.read_bytes()
-        digest.update(f"{file.suffix} {len(content)}\n".encode())
-        digest.update(content)
+        digest.update(f"{file.suffix} {file.stat().st_size}\n".encode())
+        with file.open("rb") as stream:
+            while content := stream.read(PIECE):
+                digest.update(content)
     return digest.hexdigest()

@@ -55,11 +55,11 @@ def read_and_split(
         ValueError: If a requested split has no document.
     """
     shares = split_shares(split_sources)
-    documents = read_corpus(corpus, text_column)
+    documents = list(read_corpus(corpus, text_column))
     splits = split_documents(documents, **shares, seed=split_seed)
     for name, source in split_sources.items():
         if isinstance(source, str):
-            splits[name] = read_corpus([source], text_column)
+            splits[name] = list(read_corpus([source], text_column))
             _drop_shared("train", name, splits)
     # Holdout text weights the training documents, so it must not contain evaluation text.
     for name in ("validation", "test"):

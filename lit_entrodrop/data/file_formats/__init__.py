@@ -4,6 +4,7 @@ To add a format, add a module with `SUFFIXES` and `read_records`, as `FileFormat
 test. The module is found by its presence; error messages and the help text list its suffixes.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -25,13 +26,13 @@ def supported_formats() -> dict[str, FileFormat]:
     return dict(sorted((suffix, module) for module in formats for suffix in module.SUFFIXES))
 
 
-def read_file(path: Path, text_column: str, alone: bool) -> list[Document]:
-    """Read the documents of one file; `alone` is an attribute of `CorpusFile`."""
-    records = supported_formats()[path.suffix].read_records(CorpusFile(path, alone))
-    documents = [_document(record, text_column) for record in records]
-    if not documents:
+def read_file(path: Path, text_column: str, alone: bool) -> Iterator[Document]:
+    """Read the documents of one file in order; `alone` is an attribute of `CorpusFile`."""
+    record = None
+    for record in supported_formats()[path.suffix].read_records(CorpusFile(path, alone)):
+        yield _document(record, text_column)
+    if record is None:
         raise ValueError(f"{path} is empty: it contains no document. Remove the file or fill it.")
-    return documents
 
 
 def _document(record: Record, text_column: str) -> Document:

@@ -13,7 +13,9 @@ SUFFIXES = (".csv",)
 def read_records(file: CorpusFile) -> Iterator[Record]:
     """Read one record per row; every row must have as many fields as the header."""
     csv.field_size_limit(sys.maxsize)
-    reader = csv.DictReader(io.StringIO(file.read_text(), newline=""), restkey="", strict=True)
+    # Rows may also end with a lone carriage return.
+    lines = (part for line in file.read_lines() for part in io.StringIO(line, newline=""))
+    reader = csv.DictReader(lines, restkey="", strict=True)
     try:
         for number, row in enumerate(reader, start=1):
             if "" in row or None in row.values():

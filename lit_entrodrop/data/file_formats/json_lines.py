@@ -12,20 +12,26 @@ SUFFIXES = (".jsonl",)
 
 def read_records(file: CorpusFile) -> Iterator[Record]:
     """Read one record per line; blank lines are skipped."""
-    for number, line in enumerate(file.read_text().split("\n"), start=1):
+    for number, line in enumerate(file.read_lines(), start=1):
         if line.strip():
-            yield object_record(parse_json(line, file.path, number), f"{file.path} line {number}")
+            value = parse_json(line.removesuffix("\n"), file.path, number)
+            yield object_record(value, f"{file.path} line {number}")
 
 
-def parse_json(text: str, path: Path, first_line: int = 1) -> Any:
-    """Parse the JSON that starts at a line of a file; an error names the file and the line."""
+def parse_json(text: str, path: Path, line: int) -> Any:
+    """Parse a line of a file; an error names the file and the line."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} line {first_line + error.lineno - 1}: expected JSON, got {error.msg!r} at "
-            f"column {error.colno}. Repair it: write one record per line, or one array of records."
-        ) from error
+        raise json_error(error.msg, path, line, error.colno) from error
+
+
+def json_error(reason: str, path: Path, line: int, column: int) -> ValueError:
+    """Return the error of a file that is no JSON."""
+    return ValueError(
+        f"{path} line {line}: expected JSON, got {reason!r} at column {column}. "
+        "Repair it: write one record per line, or one array of records."
+    )
 
 
 def object_record(value: object, where: str) -> Record:

@@ -19,5 +19,5 @@ def write(path: Path, content: str | bytes) -> Path:
 def refuse(path: Path, named: list[str]) -> None:
     """Check that reading a file raises an error with all of the named parts."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        read_file(path, "text", alone=True)
+        list(read_file(path, "text", alone=True))
     assert all(part in str(caught.value) for part in named), caught.value

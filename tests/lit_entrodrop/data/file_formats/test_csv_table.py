@@ -9,7 +9,7 @@ from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refu
 def test_csv(tmp_path: Path) -> None:
     quoted = ['"' + row["text"].replace('"', '""') + '"' for row in ROWS]
     path = write(tmp_path / "a.csv", "\ufeffid,text\r\n" + "".join(f"7,{q}\r\n" for q in quoted))
-    assert read_file(path, "text", alone=True) == DOCUMENTS
+    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
 
 
 @pytest.mark.parametrize(

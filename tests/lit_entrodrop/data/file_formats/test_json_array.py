@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.data.file_formats import read_file
+from lit_entrodrop.data.file_formats import CorpusFile, json_array, read_file
 from tests.lit_entrodrop.data.conftest import write_jsonl
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
@@ -11,12 +11,12 @@ from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refu
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_array(tmp_path: Path, indent: int | None) -> None:
     path = write(tmp_path / "a.json", json.dumps(ROWS, indent=indent))
-    assert read_file(path, "text", alone=True) == DOCUMENTS
+    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
 
 
 def test_json_with_a_record_a_line(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.json", ROWS)
-    assert read_file(path, "text", alone=True) == DOCUMENTS
+    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
 
 
 def test_broken_array_is_refused(tmp_path: Path) -> None:
@@ -27,3 +27,29 @@ def test_broken_array_is_refused(tmp_path: Path) -> None:
 def test_row_that_is_no_object_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", '[{"text": "x"}, 7]')
     refuse(path, ["a.json row 2", "JSON object", "int"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"text": "a"}, {"text": 12.5}]',
+        '\n[\n {"text": "größer"},\n {"text": ["b", {}]}\n]\n',
+        "[]",
+        '[{"text": "a"}',
+        '[{"text": "a"} {"text": "b"}]',
+        '[\n{"text": "a"},\n{"text": }]',
+        '[{"text": "a"}]\n]',
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 5, 2**20])
+def test_elements_and_errors_are_those_of_the_json_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, piece: int
+) -> None:
+    monkeypatch.setattr(json_array, "PIECE", piece)
+    path = write(tmp_path / "a.json", text)
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        refuse(path, [f"a.json line {error.lineno}:", f"{error.msg!r} at column {error.colno}."])
+    else:
+        assert [record.content for record in json_array.read_records(CorpusFile(path))] == rows

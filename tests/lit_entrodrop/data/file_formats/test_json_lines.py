@@ -9,7 +9,7 @@ from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refu
 
 def test_json_lines(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ROWS)
-    assert read_file(path, "text", alone=True) == DOCUMENTS
+    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refu
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
-    assert read_file(path, "text", alone=True) == DOCUMENTS
+    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
 
 
 def test_parquet_of_chats(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Fever."}]
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist([{"messages": chat}]), path)
-    assert read_file(path, "text", alone=True) == [Document("messages", json.dumps(chat))]
+    assert list(read_file(path, "text", alone=True)) == [Document("messages", json.dumps(chat))]
 
 
 def test_other_content_is_refused(tmp_path: Path) -> None:

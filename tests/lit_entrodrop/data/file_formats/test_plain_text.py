@@ -14,22 +14,28 @@ def test_text_is_cut_at_separator_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "one\n\ntwo\n<|endoftext|>\r\n\nthree <|endoftext|> four\n")
     expected = ["one\n\ntwo\n", "\nthree <|endoftext|> four\n"]
     assert [document.content for document in read_file(path, "text", alone=True)] == expected
-    assert split_at_separators("plain") == ["plain"]
+    assert list(split_at_separators(["plain"])) == ["plain"]
 
 
 def test_text_without_separators_is_one_document_among_others(tmp_path: Path) -> None:
     text = "\n\n".join(sentence(Random(0), 200) for _ in range(20))
     path = write(tmp_path / "a.txt", text)
-    assert read_file(path, "text", alone=False) == [Document("text", text)]
-    assert len(read_file(path, "text", alone=True)) > 3
+    assert list(read_file(path, "text", alone=False)) == [Document("text", text)]
+    assert len(list(read_file(path, "text", alone=True))) > 3
 
 
 @pytest.mark.parametrize("joint", ["\n\n", "\n", "\r\n \r\n", "\n\n\n\n"])
 def test_groups_give_the_text_back_in_bounded_pieces(joint: str) -> None:
     random = Random(1)
     text = joint.join(sentence(random, 15) for _ in range(400)) + "\n\n"
-    groups = split_into_groups(text)
+    groups = list(split_into_groups(text.splitlines(keepends=True)))
     assert "".join(groups) == text
     assert len(groups) > 3
     assert all(4_000 <= len(group) <= 8_300 for group in groups[:-1])
-    assert split_into_groups(text + "more text at the end")[: len(groups) - 1] == groups[:-1]
+    longer = list(split_into_groups((text + "more text at the end").splitlines(keepends=True)))
+    assert longer[: len(groups) - 1] == groups[:-1]
+
+
+def test_blank_lines_at_the_end_are_no_group_of_their_own() -> None:
+    lines = ["one\n", "\n", "two\n", "\n", " \n", "\f\n"]
+    assert list(split_into_groups(lines, characters=3)) == ["one\n\n", "two\n\n \n\f\n"]
