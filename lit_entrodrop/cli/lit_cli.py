@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from lit_entrodrop.cli.parsing import Parser, load_regularizers
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.runs.checkpoints.io import StreamingCheckpointIO
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
-from lit_entrodrop.runs.layout import find_checkpoint, refuse_used_folder
+from lit_entrodrop.runs.layout import find_checkpoint, holds_run, lock_run, refuse_used_folder
 from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter
-from lit_entrodrop.training.loggers import loggers
+from lit_entrodrop.training.loggers import loggers, remove_logs
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.monitors import DEFAULTS as MONITORS
 from lit_entrodrop.training.monitors import Monitors, shows_progress
@@ -63,7 +64,8 @@ class LitCLI(LightningCLI):
             "parser_kwargs": {"prog": "lit-entrodrop", **descriptions},
             "auto_configure_optimizers": False,
         }
-        super().__init__(LitCausalLM, TextDataModule, **{**defaults, **kwargs})
+        with ExitStack() as self._locks:
+            super().__init__(LitCausalLM, TextDataModule, **{**defaults, **kwargs})
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Return the subcommands and the arguments that are not read from the command line."""
@@ -100,12 +102,15 @@ class LitCLI(LightningCLI):
             read_checkpoint(self._ckpt_path)
 
     def before_instantiate_classes(self) -> None:
-        """Refuse the folder of another run; only `fit` saves its config."""
+        """For `fit`, lock the run folder and refuse that of another run; others save no config."""
         if self.subcommand == "fit":
             ckpt_path = self._get(self.config, "ckpt_path")
             # When later ranks start, the first one may already have written files.
             if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                self._locks.enter_context(lock_run(self._run_folder))
                 refuse_used_folder(self._run_folder, ckpt_path)
+                if not holds_run(self._run_folder):
+                    remove_logs(self._run_folder)
         else:
             self.save_config_callback = None
 

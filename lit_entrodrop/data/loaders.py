@@ -118,5 +118,5 @@ def missing_dataloader(
 
 def _ignore_termination_signals(_: int) -> None:
     # A signal to the process group must not end workers before the run has saved its checkpoint.
-    for signum in (signal.SIGTERM, signal.SIGUSR1):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_IGN)

@@ -2,26 +2,58 @@
 
 from pathlib import Path
 
+import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
+from lit_entrodrop.runs.locking import Lock, in_use, lock
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 
+CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+# Of the process that trains in the folder.
+LOCK = "lock"
 LAST, BEST = "last.ckpt", "best.ckpt"
 UNFINISHED = ".part"
 # Copy of a DeepSpeed checkpoint for another number of devices.
 RESHARDED = ".resharded-"
 
 
+def lock_run(folder: Path) -> Lock:
+    """Lock a run folder for the process that trains in it.
+
+    Raises:
+        ValueError: If another process trains in it.
+        WriteError: If the disk is full or read-only.
+    """
+    if (locked := lock(folder / LOCK)) is None:
+        raise ValueError(
+            f"trainer.default_root_dir: expected a folder in which nothing trains, got {folder}: "
+            f"{in_use(folder / LOCK)}"
+        )
+    return locked
+
+
+def holds_run(folder: Path) -> bool:
+    """Return whether a folder has a run: a checkpoint, or metrics of a run without checkpoints.
+
+    A run that failed before its first checkpoint can only start again.
+    """
+    if any(path.exists() for path in (folder / CHECKPOINTS).glob("*.ckpt")):
+        return True
+    try:
+        settings = yaml.safe_load((folder / CONFIG).read_text())["trainer"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return False
+    return (folder / METRICS).exists() and settings.get("enable_checkpointing") is False
+
+
 def refuse_used_folder(folder: Path, ckpt_path: str | None) -> None:
     """Raise a ValueError if a folder has a run that ``ckpt_path`` does not resume."""
-    # A run that ended before its first step leaves only a config.
-    holds_a_run = any((folder / name).exists() for name in (METRICS, CHECKPOINTS))
     own = (folder / CHECKPOINTS).resolve()
     resumes_it = ckpt_path in ("last", "best") or (
         ckpt_path is not None and Path(ckpt_path).resolve().parent == own
     )
-    if holds_a_run and not resumes_it:
+    if holds_run(folder) and not resumes_it:
         raise ValueError(
             f"trainer.default_root_dir: expected a new folder, but {folder} has a run: choose "
             "another with --trainer.default_root_dir, or resume it with --ckpt_path last"

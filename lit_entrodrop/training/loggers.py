@@ -1,13 +1,18 @@
 """The loggers of a fit: ``metrics.csv``, and TensorBoard unless the config names others."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from lit_entrodrop.runs.evaluations import RUN_INFO
+from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.lightning_compat import purge_after
+from lit_entrodrop.training.callbacks.samples import FILE_NAME as SAMPLES
+from lit_entrodrop.training.callbacks.throughput import FILE_NAME as THROUGHPUT
 
 FOLDER = "tensorboard"
 
@@ -31,6 +36,18 @@ class TensorBoard(TensorBoardLogger):
     def continue_after(self, step: int) -> None:
         """Hide the points after the step of the checkpoint from which the run resumes."""
         purge_after(self, step)
+
+
+def remove_logs(folder: Path) -> None:
+    """Remove the logs of a run that ended before its first checkpoint, with a warning."""
+    if not (folder / METRICS).exists():
+        return
+    logs = [folder / name for name in (METRICS, THROUGHPUT, SAMPLES, RUN_INFO, FOLDER)]
+    found = [path for path in logs if path.exists()]
+    names = ", ".join(path.name for path in found)
+    rank_zero_warn(f"{folder}: removed {names} of a run that ended before its first checkpoint")
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def loggers(given: Any, folder: Path) -> list[Logger]:

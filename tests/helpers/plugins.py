@@ -114,6 +114,13 @@ class KeepDraws(Regularizer):
         return input_ids
 
 
+class FailInEpoch(L.Callback):
+    """Ends a run by an error before the checkpoint of its first epoch."""
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        raise ValueError("a setting of this callback is wrong")
+
+
 class TellToEnd(L.Callback):
     """Sends a signal to the own process before a step, and tells how it ends."""
 

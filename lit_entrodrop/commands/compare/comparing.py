@@ -14,7 +14,6 @@ from lit_entrodrop.commands.compare.existing_runs import (
     plain_or_first,
     read_existing_run,
 )
-from lit_entrodrop.commands.compare.locking import lock
 from lit_entrodrop.commands.compare.measures import are_tested, measure
 from lit_entrodrop.commands.compare.notes import split_notes
 from lit_entrodrop.commands.compare.planning import PlannedRun, plan_runs
@@ -24,6 +23,8 @@ from lit_entrodrop.commands.compare.settings import ComparisonSettings
 from lit_entrodrop.commands.compare.tables import show
 from lit_entrodrop.commands.compare.training import test, train
 from lit_entrodrop.commands.report import write_report
+from lit_entrodrop.runs.layout import LOCK
+from lit_entrodrop.runs.locking import in_use, lock
 from lit_entrodrop.runs.writing import write_whole
 
 
@@ -37,11 +38,11 @@ def compare(
             failed.
     """
     runs = plan_runs(settings, output)
-    locked = lock(output / "lock")
+    locked = lock(output / LOCK)
     if locked is None:
         raise ValueError(
-            f"output: expected a folder that is not in use, but another comparison is running in "
-            f"{output}: wait for it, or choose another --output"
+            f"output: expected a folder that no comparison uses, got {output}: "
+            f"{in_use(output / LOCK)}"
         )
     with locked:
         console.print(

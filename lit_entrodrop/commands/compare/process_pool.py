@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lit_entrodrop.commands.compare.child import run_command
-from lit_entrodrop.commands.compare.locking import lock
+from lit_entrodrop.runs.locking import lock
 
 if TYPE_CHECKING:  # it imports pandas
     from lit_entrodrop.commands.compare.run_progress import RunProgress

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import yaml
 
 from lit_entrodrop.commands.compare.planning import PlannedRun, digest, first_difference
+from lit_entrodrop.runs.layout import holds_run
 from lit_entrodrop.runs.writing import write_whole
 
 SCHEMA = 1
@@ -66,7 +67,7 @@ def check_claim(run: PlannedRun) -> None:
         ValueError: If it contains another run; the message names the setting that differs.
     """
     state = read_state(run)
-    if state is None and (run.folder / "metrics.csv").exists():
+    if state is None and holds_run(run.folder):
         raise ValueError(
             f"output: expected a free folder for {run.title}, but {run.folder} contains a run that "
             "belongs to no comparison: choose another --output"

@@ -1,5 +1,6 @@
 """Errors for bad input are one line: what was expected, what was given and what to do."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.runs.layout import lock_run
 from tests.helpers.llama import make_llama
 from tests.helpers.tiny import Tiny, build_tokenizer, texts, write_corpus
 
@@ -347,6 +349,9 @@ def test_folder_of_an_existing_run_is_rejected_and_unchanged(
     line = refuse(tiny, "fit", ["--trainer.max_epochs=9"], capsys)
     assert f"expected a new folder, but {run} has a run" in line
     assert "--ckpt_path last" in line
+    with lock_run(run):
+        line = refuse(tiny, "fit", ["--ckpt_path=last"], capsys)
+    assert f"nothing trains, got {run}: process {os.getpid()} on" in line
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -355,7 +360,12 @@ def test_command_succeeds_after_the_error_is_fixed(
 ) -> None:
     refuse(tiny, "fit", ["--data.block_size=65"], capsys)
     refuse(tiny, "fit", ["--model.lm.architecture.hiden_size=8"], capsys)
-    assert (tiny.run("fit") / "checkpoints" / "last.ckpt").exists()
+    refuse(tiny, "fit", ["--trainer.callbacks+=tests.helpers.plugins.FailInEpoch"], capsys)
+    assert (tiny.folder / "run" / "metrics.csv").exists()
+    with pytest.warns(UserWarning, match=r"removed metrics\.csv, .* before its first checkpoint"):
+        run = tiny.run("fit")
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    assert not (run / "lock").exists()
 
 
 def finite(path: Path) -> bool:

@@ -1,10 +1,11 @@
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.commands.compare.locking import lock
+from lit_entrodrop.runs.locking import lock
 from tests.helpers.comparing import compared, content, write_config
 from tests.helpers.tiny import Tiny
 
@@ -56,14 +57,15 @@ def test_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_output_of_a_comparison_at_work_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     held = lock(tmp_path / "lock")
     assert held is not None
-    with held, pytest.raises(ValueError, match="another comparison is running"):
+    used = rf"no comparison uses, got .*: process {os.getpid()} on \S+ uses it: wait"
+    with held, pytest.raises(ValueError, match=used):
         compared(tiny, tmp_path, arms={"plain": [], "other": [{"model": {"reference": None}}]})
 
 
 def test_run_of_no_comparison_is_not_written_over(tiny: Tiny, tmp_path: Path) -> None:
-    folder = tmp_path / "plain" / "seed=0"
-    folder.mkdir(parents=True)
-    (folder / "metrics.csv").write_text("step\n")
+    checkpoint = tmp_path / "plain" / "seed=0" / "checkpoints" / "step=5.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("of another run")
     with pytest.raises(ValueError, match="contains a run that belongs to no comparison"):
         compared(tiny, tmp_path, arms={"plain": [], "other": [{"model": {"reference": None}}]})
-    assert (folder / "metrics.csv").read_text() == "step\n"
+    assert checkpoint.read_text() == "of another run"

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.commands.compare import process_pool
-from lit_entrodrop.commands.compare.locking import lock
 from lit_entrodrop.commands.compare.process_pool import (
     Task,
     TaskObserver,
@@ -21,6 +20,7 @@ from lit_entrodrop.commands.compare.process_pool import (
     last_lines,
     run_tasks,
 )
+from lit_entrodrop.runs.locking import lock
 from tests.helpers.processes import fork, python
 
 NOTE = (
@@ -105,16 +105,13 @@ def test_others_continue_after_a_failure(tmp_path: Path) -> None:
 
 def test_lock_of_another_process_is_waited_for(tmp_path: Path) -> None:
     """As one that a killed comparison has left, which holds the lock for as long as it runs."""
-    locked = lock(tmp_path / "taken.lock")
-    assert locked is not None
-    with locked:
-        other = subprocess.Popen(
-            [sys.executable, "-S", "-c", "import time; time.sleep(1)"], pass_fds=[locked.fileno()]
-        )
+    other = fork(_lock_for_a_second, tmp_path / "taken.lock")
+    _wait_for(tmp_path / "taken.lock")
     observer = Noting()
     tasks = [task(tmp_path, "taken"), task(tmp_path, "free")]
     run_tasks(tasks, Workers(start=start), observer)
-    assert other.wait() == 0
+    other.join(30)
+    assert other.exitcode == 0
     assert observer.noted[:2] == ["wait taken", "start free"]
     assert observer.noted[-2:] == ["start taken", "end taken 0"]
 
@@ -191,6 +188,12 @@ def _run_patient(folder: Path) -> None:
         run_tasks([task(folder, "run", PATIENT)], Workers(start=start), TaskObserver())
     except KeyboardInterrupt:
         (folder / "interrupted").touch()
+
+
+def _lock_for_a_second(path: Path) -> None:
+    locked = lock(path)
+    assert locked is not None
+    time.sleep(1)
 
 
 def _wait_for(path: Path) -> None:
