@@ -45,6 +45,7 @@ class MetricName:
 
 VALIDATION_LOSS = str(MetricName("val", "loss"))
 TRAIN_LOSS = str(MetricName("train", "loss"))
+SKIPPED_STEPS = str(MetricName("train", "skipped_steps"))
 
 
 def title_of_bucket(bucket: str | None) -> str:

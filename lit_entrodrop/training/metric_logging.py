@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
-from lit_entrodrop.runs.metric_name import MetricName
+from lit_entrodrop.runs.metric_name import SKIPPED_STEPS, TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
 from lit_entrodrop.training.loggers import TensorBoard
@@ -48,7 +48,15 @@ class MetricLogging:
         reduce_sum = partial(trainer.strategy.reduce, reduce_op="sum")
         if not (means := self._metrics.training_means.pop(reduce_sum)):
             return
-        self._unshown_loss = means["train/loss"]
+        self._unshown_loss = means.get(TRAIN_LOSS)
+        if not means.get(SKIPPED_STEPS):
+            means.pop(SKIPPED_STEPS, None)
+        else:
+            rank_zero_warn(
+                "regularizers: in some optimizer steps no token counted in the loss, so these left "
+                f"the weights unchanged ({SKIPPED_STEPS} in the log has their share): raise "
+                "data.batch_size or trainer.accumulate_grad_batches, or weaken the regularizers"
+            )
         means |= self._regularizers.strengths(progress)
         means["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         means["epoch"] = trainer.current_epoch
@@ -59,7 +67,7 @@ class MetricLogging:
     def show_loss(self, log: Callable[..., None]) -> None:
         """Show the loss by ``LightningModule.log``, which Lightning forbids during a save."""
         if self._unshown_loss is not None:
-            log("train/loss", self._unshown_loss, prog_bar=True, logger=False)
+            log(TRAIN_LOSS, self._unshown_loss, prog_bar=True, logger=False)
             self._unshown_loss = None
 
     def log_evaluation(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:

@@ -164,13 +164,15 @@ class LitCausalLM(EvaluationModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradient by the weight of all tokens of the step, over all micro-batches.
 
-        Lightning averages the gradient, in units of T, over micro-batches and ranks. Ranks that
-        share a batch each count its gradient and its weight.
+        Without any weight, the step is skipped. Lightning averages the gradient, in units of T,
+        over micro-batches and ranks. Ranks that share a batch each count its gradient and weight.
         """
         weight = self.preemption.reduce_sum(self.step_weight)
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
         hooks_of(self.trainer.strategy).scale_gradients(optimizer, factor)
+        optim.skip_step_if(optimizer, weight == 0)
+        self.metrics.add_skipped(weight == 0)
         self.step_weight.zero_()
 
     def configure_gradient_clipping(
@@ -260,8 +262,7 @@ class LitCausalLM(EvaluationModule):
     def provenance(self) -> dict[str, Any]:
         """Return how the model is being trained, as plain values."""
         settings = self.regularizers, self.lr_schedule, self.seed
-        metrics = self.metric_logging.last_evaluation
-        return provenance(self.trainer, self.data, *settings, metrics)
+        return provenance(self.trainer, self.data, *settings, self.metric_logging.last_evaluation)
 
     def _provide_entropies(self) -> None:
         # Not earlier: every strategy has restored the checkpoint by now.

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from lit_entrodrop.evaluation.metrics.memorization import Memorization, MemorizationProbe
 from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
-from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
+from lit_entrodrop.runs.metric_name import SKIPPED_STEPS, TRAIN_LOSS, MetricName
 from regularizers import Outputs
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
@@ -49,6 +49,10 @@ class RunMetrics(nn.Module):
         one = torch.ones_like(weight, dtype=torch.float32)
         for name, value in others.items():
             self.training_means.add(name, value, one)
+
+    def add_skipped(self, skipped: Tensor) -> None:
+        """Add whether an optimizer step was skipped, a scalar, because no token had a weight."""
+        self.training_means.add(SKIPPED_STEPS, skipped.float(), torch.ones_like(skipped).float())
 
     def update(
         self, split: str, outputs: Outputs, batch: Mapping[str, Tensor], edges: Tensor | None

@@ -38,14 +38,18 @@ class WeightedMeans:
                 self.add(name, total, weight)
 
     def pop(self, reduce_sum: Callable[[Tensor], Any]) -> dict[str, float]:
-        """Return and reset the means; ``reduce_sum`` sums a tensor over ranks."""
+        """Return and reset the means; ``reduce_sum`` sums a tensor over ranks.
+
+        Names without any weight are left out.
+        """
         if not self._seen:
             return {}
         sums = reduce_sum(torch.stack([_sums(pairs) for pairs in self._seen.values()]))
-        values = (sums[:, 0] / sums[:, 1]).tolist()
-        means = dict(zip(self._seen, values, strict=True))
+        means = (sums[:, 0] / sums[:, 1]).tolist()
+        rows = zip(self._seen, means, sums[:, 1].tolist(), strict=True)
+        found = {name: mean for name, mean, weight in rows if weight}
         self._seen.clear()
-        return means
+        return found
 
 
 def _sums(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -624,3 +624,26 @@ def test_rate_that_is_a_tensor_warms_up_to_its_peak(tiny: Tiny) -> None:
     )
     tiny.trainer(max_epochs=1, logger=MetricsFile(folder)).fit(module, datamodule=tiny.data())
     assert read_metrics(folder)["learning_rate"].max() == pytest.approx(0.01)
+
+
+class Choosy(Regularizer):
+    """Drop every label of some optimizer steps, and of some micro-batches of the others."""
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        dropped = step.global_step % 3 == 1 or (step.global_step + step.micro_batch) % 2 == 0
+        return torch.zeros_like(token_weight) if dropped else token_weight
+
+
+@pytest.mark.filterwarnings("ignore:regularizers. in some optimizer steps no token counted")
+def test_a_step_without_a_label_is_skipped_and_counted(tiny: Tiny) -> None:
+    after: dict[int, dict[str, Tensor]] = {}
+    look = Spy(lambda module, _: after.update({module.trainer.global_step: weights(module)}))
+    settings: dict[str, Any] = {"max_epochs": -1, "max_steps": 8, "accumulate_grad_batches": 2}
+    logged = metrics(tiny, tiny.module(Choosy()), callbacks=[look], **settings)
+    for step in range(1, 8):
+        skipped = step % 3 == 1
+        moved = [not torch.equal(after[step][name], after[step + 1][name]) for name in after[step]]
+        assert any(moved) == (not skipped)
+        row = logged.loc[step + 1]
+        assert row.isna()["train/loss"] == skipped
+        assert row["train/skipped_steps"] == 1 if skipped else row.isna()["train/skipped_steps"]

@@ -16,6 +16,7 @@ from lit_entrodrop.training.optim import (
     decay_groups,
     local_gradients,
     one_mesh_per_group,
+    skip_step_if,
 )
 
 
@@ -129,3 +130,28 @@ def test_adamw_is_fused_and_equals_torchs() -> None:
             weight.square().sum().backward()
             optimizer.step()
     torch.testing.assert_close(weights[0], weights[1])
+
+
+@pytest.mark.parametrize("kind", [AdamW, torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("mesh", [False, True])
+def test_a_skipped_step_leaves_the_weights(
+    single_rank: None, kind: type[torch.optim.Optimizer], mesh: bool
+) -> None:
+    """Momentum and weight decay would move them without a gradient."""
+    weight = torch.ones(2, 2)
+    if mesh:
+        weight = distribute_tensor(weight, init_device_mesh("cpu", (1,)), [Replicate()])
+    parameter = nn.Parameter(weight)
+    optimizer = kind([parameter], lr=0.1, weight_decay=0.3)  # type: ignore[call-arg]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    values = []
+    for skipped in (False, True, False):
+        parameter.grad = torch.zeros_like(weight) if skipped else torch.ones_like(weight)
+        skip_step_if(optimizer, torch.tensor(skipped))
+        optimizer.step()
+        schedule.step()
+        values.append(parameter.detach().clone())
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[1], values[2])
+    if kind is AdamW:
+        assert optimizer.state[parameter]["step"] == 2
