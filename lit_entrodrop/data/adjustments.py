@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 
 BLANK = "documents skipped: blank"
 BLANK_COMPLETION = "documents skipped: blank completion"
+NO_ANSWER = "chats skipped: no assistant turn"
+BLANK_ANSWER = "chats skipped: blank assistant turn"
+THOUGHTS_LEFT_OUT = "thoughts left out: the chat template removes them from earlier turns"
 UNLABELED = "documents skipped: no token to predict"
 CUT = "documents longer than a block: cut into chunks"
 NEAREST_CONTEXT = (

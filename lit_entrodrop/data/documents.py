@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lit_entrodrop.data.chats.record import read_chat
+from lit_entrodrop.data.unread_forms import conversion_of, is_chat
+
 Kind = Literal["text", "completion", "messages"]
 
 
@@ -28,23 +31,23 @@ class Document:
 def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> Document:
     """Turn a record into a document; errors begin with `where`.
 
-    `text_column` takes precedence, then `prompt` and `completion`, then `messages`.
+    `text_column` takes precedence, then `prompt` and `completion`, then `messages`, which may have
+    `tools`. Other columns are ignored. A column that is null counts as absent.
 
     >>> document_from_row({"text": "Fever."}, "text", "notes.jsonl line 1")
     Document(kind='text', content='Fever.')
     """
-    if text_column in row:
-        return _document("text", _string(row, text_column, where), where)
-    if "prompt" in row and "completion" in row:
-        pair = [_string(row, "prompt", where), _string(row, "completion", where)]
-        return _document("completion", json.dumps(pair, ensure_ascii=False), where)
-    if "messages" in row:
-        messages = _messages(row["messages"], where)
-        return _document("messages", json.dumps(messages, ensure_ascii=False), where)
-    raise ValueError(
-        f"{where}: expected a column {text_column!r}, or 'prompt' and 'completion', or 'messages', "
-        f"got {sorted(row)}. Set text_column to the column with the text."
-    )
+    try:
+        kind, content = _read(row, text_column)
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: expected valid Unicode, got the lone surrogate "
+            f"{content[error.start]!a}. Write the full character or remove the row."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return Document(kind, content, where)
 
 
 def digest_documents(documents: Iterable[Document]) -> str:
@@ -61,36 +64,25 @@ def digest_documents(documents: Iterable[Document]) -> str:
     return digest.hexdigest()
 
 
-def _document(kind: Kind, content: str, where: str) -> Document:
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: expected valid Unicode, got the lone surrogate "
-            f"{content[error.start]!a}. Write the full character or remove the row."
-        ) from error
-    return Document(kind, content, where)
-
-
-def _string(row: Mapping[str, Any], column: str, where: str) -> str:
-    value = row[column]
-    if isinstance(value, str):
-        return value
+def _read(row: Mapping[str, Any], text_column: str) -> tuple[Kind, str]:
+    present = {name: value for name, value in row.items() if value is not None}
+    if text_column in present:
+        return "text", _string(present, text_column)
+    if "prompt" in present and "completion" in present:
+        pair = [_string(present, "prompt"), _string(present, "completion")]
+        return "completion", json.dumps(pair, ensure_ascii=False)
+    if "messages" in present:
+        return "messages", read_chat(present).to_json()
+    got = sorted(name if name in present else f"{name} (null)" for name in row)
     raise ValueError(
-        f"{where}: expected text in column {column!r}, got {type(value).__name__}. "
-        "Convert it to a string or remove the row."
+        f"expected a column {text_column!r}, or 'prompt' and 'completion', or 'messages', got "
+        f"{got}. {conversion_of(present)}"
     )
 
 
-def _messages(value: object, where: str) -> list[dict[str, Any]]:
-    if not (
-        isinstance(value, list)
-        and value
-        and all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in value)
-    ):
-        raise ValueError(
-            f"{where}: expected 'messages' to be a non-empty list of records with a 'role', got "
-            f'{type(value).__name__}. Write it as [{{"role": "user", "content": "..."}}, ...].'
-        )
-    # Parquet gives every message the union of all keys; templates test for presence.
-    return [{key: item for key, item in turn.items() if item is not None} for turn in value]
+def _string(row: Mapping[str, Any], column: str) -> str:
+    value = row[column]
+    if isinstance(value, str):
+        return value
+    remedy = conversion_of({column: value}) if is_chat(value) else "Convert it to a string."
+    raise ValueError(f"expected text in column {column!r}, got {type(value).__name__}. {remedy}")

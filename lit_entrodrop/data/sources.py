@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lit_entrodrop.data.arrow_rows import without_added_nulls
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
 from lit_entrodrop.data.file_formats import read_file, supported_formats
 
@@ -83,7 +84,7 @@ def _read_registry(name: str) -> Iterator[Document]:
 
 def _read_hub(name: str, text_column: str) -> Iterator[Document]:
     for number, row in enumerate(_load_dataset(name), start=1):
-        yield document_from_row(row, text_column, f"{HUB}{name} row {number}")
+        yield document_from_row(without_added_nulls(row), text_column, f"{HUB}{name} row {number}")
 
 
 # Cached because the corpus is read twice: to hash it, then to pack it.

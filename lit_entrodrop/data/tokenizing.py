@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +18,14 @@ from lit_entrodrop.data.adjustments import (
     UNLABELED,
     sum_adjustments,
 )
-from lit_entrodrop.data.chat import check_chat_template, encode_chat
+from lit_entrodrop.data.chats.encoding import encode_chat
+from lit_entrodrop.data.chats.record import Chat
+from lit_entrodrop.data.chats.rendering import check_chat_template
 from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.encoded import Encoded
 from lit_entrodrop.runtime.progress import progress
 
 MOST_IN_A_BATCH = 1000  # documents
-
-
-class Encoded(NamedTuple):
-    """Tokens of one document.
-
-    Attributes:
-        ids: Token ids.
-        counted: Whether the loss counts each token as a label.
-        adjustments: How often text was skipped, cut or changed, by reason.
-    """
-
-    ids: list[int]
-    counted: list[bool]
-    adjustments: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -164,7 +152,7 @@ def _check_tokenizer(documents: Sequence[Document], tokenizer: PreTrainedTokeniz
 
 def _encode(document: Document, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     try:
-        return _ENCODERS[document.kind](json.loads(document.content), tokenizer)
+        return _ENCODERS[document.kind](document.content, tokenizer)
     except ValueError as error:
         raise ValueError(f"{document.where}: {error}") from error
 
@@ -175,8 +163,8 @@ def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[
     return [Encoded(ids, [True] * len(ids)) for ids in (_end(row, tokenizer) for row in rows)]
 
 
-def _encode_completion(pair: list[str], tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    prompt, completion = pair
+def _encode_completion(content: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    prompt, completion = json.loads(content)
     if not completion.strip():
         return Encoded([], [], {BLANK_COMPLETION: 1})
     before = _without_end(tokenizer(prompt, verbose=False)["input_ids"], tokenizer)
@@ -186,13 +174,11 @@ def _encode_completion(pair: list[str], tokenizer: PreTrainedTokenizerBase) -> E
     return Encoded(before + after, [False] * len(before) + [True] * len(after))
 
 
-def _encode_messages(messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    ids, counted = encode_chat(messages, tokenizer)
-    ended = _end(ids, tokenizer)
-    return Encoded(ended, counted + [False] * (len(ended) - len(ids)))
+def _encode_messages(content: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    return encode_chat(Chat.from_json(content), tokenizer)
 
 
-_ENCODERS: dict[str, Callable[[Any, PreTrainedTokenizerBase], Encoded]] = {
+_ENCODERS: dict[str, Callable[[str, PreTrainedTokenizerBase], Encoded]] = {
     "completion": _encode_completion,
     "messages": _encode_messages,
 }

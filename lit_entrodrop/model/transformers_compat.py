@@ -4,7 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import PretrainedConfig, PreTrainedModel, modeling_gguf_pytorch_utils
+from transformers import (
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    modeling_gguf_pytorch_utils,
+)
+from transformers.utils.chat_template_utils import render_jinja_template
 from transformers.utils.logging import set_tqdm_hook
 
 from lit_entrodrop.runtime.progress import track
@@ -40,3 +46,25 @@ def transformers_progress() -> Iterator[None]:
     finally:
         set_tqdm_hook(hook)
         gguf.tqdm = gguf_bar
+
+
+def render_with_generation_spans(
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None,
+    chat_template: str,
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[str, list[tuple[int, int]]]:
+    """Render a chat, and return the characters between each pair of `{% generation %}` tags.
+
+    `apply_chat_template` returns only a mask of tokens. It leaves out a part of a character that
+    is several tokens, and every turn after one whose first character has no token.
+    """
+    render: Any = render_jinja_template
+    texts, spans = render(
+        [messages],
+        tools=tools,
+        chat_template=chat_template,
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    return texts[0], spans[0]

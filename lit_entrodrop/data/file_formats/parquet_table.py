@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
+from lit_entrodrop.data.arrow_rows import without_added_nulls
 from lit_entrodrop.data.file_formats.base import CorpusFile, Record
 
 SUFFIXES = (".parquet",)
@@ -20,7 +21,7 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
             batches = parquet.ParquetFile(stream).iter_batches(ROWS_AT_A_TIME)
             rows = chain.from_iterable(batch.to_pylist() for batch in batches)
             for number, row in enumerate(rows, start=1):
-                yield Record(f"{file.path} row {number}", row)
+                yield Record(f"{file.path} row {number}", without_added_nulls(row))
     except pyarrow.ArrowInvalid as error:
         raise ValueError(
             f"{file.path}: expected a Parquet file, got {error}. Write it again."

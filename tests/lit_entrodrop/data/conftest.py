@@ -30,15 +30,6 @@ WORDS = [
     "and",
     "rest",
 ]
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-TAGGED_TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>\n{% if m.role == 'assistant' %}{% generation %}"
-    "{{ m.content }}<|end|>\n{% endgeneration %}{% else %}{{ m.content }}<|end|>\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
 
 
 def sentence(random: Random, words: int) -> str:
@@ -93,14 +84,6 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder: Path) -> PreTrainedTokenizerBase:
     return load_tokenizer(str(tokenizer_folder))
-
-
-@pytest.fixture(scope="session", params=[PLAIN_TEMPLATE, TAGGED_TEMPLATE], ids=["plain", "tagged"])
-def chat_tokenizer(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> PreTrainedTokenizerBase:
-    folder = tmp_path_factory.mktemp("chat")
-    return load_tokenizer(str(build_tokenizer(folder, chat_template=request.param)))
 
 
 DataModuleFactory = Callable[..., TextDataModule]

@@ -32,8 +32,8 @@ def test_absent_keys_of_a_message_are_dropped() -> None:
     ("row", "named"),
     [
         ({"body": "x", "id": 1}, ["a.csv row 2", "['body', 'id']", "Set text_column"]),
-        ({"text": 3}, ["a.csv row 2", "'text'", "int", "Convert"]),
-        ({"text": None}, ["a.csv row 2", "NoneType"]),
+        ({"text": None, "messages": None}, ["['messages (null)', 'text (null)']"]),
+        ({"text": 3}, ["a.csv row 2: ", "'text'", "int", "Convert"]),
         ({"prompt": "Q", "completion": ["A"]}, ["'completion'", "list"]),
         ({"messages": "Hello"}, ["'messages'", "str", "Write it as"]),
         ({"messages": [{"content": "Hello"}]}, ["'role'"]),
@@ -45,6 +45,30 @@ def test_bad_row_is_refused(row: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         document_from_row(row, "text", "a.csv row 2")
     assert all(part in str(caught.value) for part in named), caught.value
+
+
+ALPACA = {"instruction": "Sum", "input": "1 2", "output": "3"}
+SHAREGPT = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        (ALPACA, ["['input', 'instruction', 'output']", "Alpaca", "'prompt'", "'completion'"]),
+        ({"instruction": "Sum", "response": "3"}, ["(the response)"]),
+        ({"conversations": SHAREGPT}, ["'conversations'", "'messages'", "'human' is 'user'"]),
+        ({"dialog": CHAT, "id": 1}, ["'dialog'", "Convert it to 'messages'"]),
+        ({"messages": SHAREGPT}, ["'role'", "['from', 'value']", "Write it as"]),
+        ({"prompt": CHAT[:1], "completion": CHAT[1:]}, ["'prompt' is a chat", "'messages'"]),
+        ({"prompt": "Q", "response": "A"}, ["Rename 'response' to 'completion'"]),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, ["Preference pairs", "chosen"]),
+    ],
+)
+def test_other_forms_are_recognized(row: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^a\.jsonl line 2: ") as caught:
+        document_from_row(row, "text", "a.jsonl line 2")
+    assert all(part in str(caught.value) for part in named), caught.value
+    assert "text_column" not in str(caught.value)
 
 
 def test_digest_sees_kind_order_and_boundaries() -> None:

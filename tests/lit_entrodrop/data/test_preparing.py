@@ -13,6 +13,7 @@ from lit_entrodrop.data.adjustments import (
 )
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.preparing import prepare_split
+from tests.helpers.tokenizer_habits import make_tokenizer
 from tests.lit_entrodrop.data.conftest import texts
 
 DOCUMENTS = [Document("text", text) for text in texts(50)]
@@ -28,14 +29,12 @@ def test_unusable_documents_are_counted(tokenizer: PreTrainedTokenizerBase) -> N
     assert split.blocks.fingerprint == expected.blocks.fingerprint
 
 
-def test_nothing_but_unusable_documents_is_refused(
-    chat_tokenizer: PreTrainedTokenizerBase,
-) -> None:
+def test_nothing_but_unusable_documents_is_refused() -> None:
     chat = Document("messages", json.dumps([{"role": "user", "content": "Why?"}]))
     with pytest.raises(
-        ValueError, match=r"train: .*got 2 documents skipped: no token.*Give documents"
+        ValueError, match=r"train: .*got 2 chats skipped: no assistant.*Give documents"
     ):
-        prepare_split([chat, chat], chat_tokenizer, block_size=32)
+        prepare_split([chat, chat], make_tokenizer(), block_size=32)
 
 
 def test_limit_keeps_a_prefix_of_whole_documents(tokenizer: PreTrainedTokenizerBase) -> None:

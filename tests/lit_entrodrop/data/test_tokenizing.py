@@ -14,7 +14,8 @@ from lit_entrodrop.data.tokenizing import (
     tokenize_documents,
 )
 from lit_entrodrop.model.loading import load_tokenizer
-from tests.lit_entrodrop.data.conftest import PLAIN_TEMPLATE, build_tokenizer, texts
+from tests.helpers.tokenizer_habits import CHATML, make_tokenizer
+from tests.lit_entrodrop.data.conftest import build_tokenizer, texts
 
 MIXED = [
     Document("text", "acute fever"),
@@ -46,14 +47,11 @@ def test_only_the_completion_is_counted(tokenizer: PreTrainedTokenizerBase) -> N
     assert all(counted[boundary:])
 
 
-def test_chat_ends_with_an_uncounted_eos(chat_tokenizer: PreTrainedTokenizerBase) -> None:
-    chat = [{"role": "user", "content": "pain"}, {"role": "assistant", "content": "rest"}]
-    document = Document("messages", json.dumps(chat))
-    [(ids, counted)] = separate(tokenize_documents([document], chat_tokenizer))
-    learned = np.array(ids)[counted]
-    assert ids[-1] == chat_tokenizer.eos_token_id
-    assert not counted[-1]
-    assert chat_tokenizer.decode(learned) == "rest<|end|>\n"
+def test_error_names_file_and_row() -> None:
+    chat = [{"role": "system", "content": "pain"}, {"role": "assistant", "content": "rest"}]
+    document = Document("messages", json.dumps(chat), "a.jsonl line 3")
+    with pytest.raises(ValueError, match=r"^a\.jsonl line 3: .*System role not supported$"):
+        tokenize_documents([document], make_tokenizer("no_system"))
 
 
 def test_two_processes_give_the_same_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -90,7 +88,7 @@ def test_chats_need_a_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def test_digest_sees_what_changes_tokens_and_not_the_folder(tmp_path: Path) -> None:
-    variants: list[dict[str, Any]] = [{}, {"bos": False}, {"chat_template": PLAIN_TEMPLATE}]
+    variants: list[dict[str, Any]] = [{}, {"bos": False}, {"chat_template": CHATML}]
     digests = [
         digest_tokenizer(load_tokenizer(str(build_tokenizer(tmp_path / f"{n}", **variant))))
         for n, variant in enumerate([*variants, {}])

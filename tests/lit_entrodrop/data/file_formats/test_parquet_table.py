@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow  # type: ignore[import-untyped, unused-ignore]
 from pyarrow import parquet
 
-from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.documents import Document, document_from_row
 from lit_entrodrop.data.file_formats import read_file
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
@@ -20,6 +20,18 @@ def test_parquet_of_chats(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist([{"messages": chat}]), path)
     assert list(read_file(path, "text", alone=True)) == [Document("messages", json.dumps(chat))]
+
+
+def test_nulls_that_arrow_adds_are_removed(tmp_path: Path) -> None:
+    calls = [{"name": "w", "arguments": {"city": "X"}}, {"name": "t", "arguments": {"zone": 1}}]
+    rows: list[dict[str, object]] = [
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": call}]}]} for call in calls
+    ]
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert list(read_file(path, "text", alone=True)) == [
+        document_from_row(row, "text", "") for row in rows
+    ]
 
 
 def test_other_content_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""Check that a rendered chat says everything that the record says."""
+
+from collections.abc import Iterator, Mapping
+
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
+from lit_entrodrop.data.chats.rendering import Span, render, template_of
+from lit_entrodrop.data.chats.turns import OTHER, find_answer
+
+ROLES = ("system", "developer", "user", ASSISTANT, "tool")
+
+
+def check_roles(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a role that is neither common nor in the template, or that may be the assistant's.
+
+    Raises:
+        ValueError: If there is such a role.
+    """
+    roles = [message["role"] for message in chat.messages]
+    template = template_of(chat, tokenizer)
+    for number, role in enumerate(roles, start=1):
+        if role not in ROLES and (ASSISTANT not in roles or role not in template):
+            raise ValueError(
+                f"message {number}: expected one of the roles {', '.join(ROLES)}, got {role!r}. "
+                f"Rename it; the loss counts only messages of the role {ASSISTANT!r}."
+            )
+
+
+def check_complete(
+    chat: Chat, text: str, turns: Mapping[int, Span], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Check that a rendered chat contains its tools, messages, tool calls and final thoughts.
+
+    Args:
+        chat: The chat.
+        text: The rendered chat.
+        turns: Characters of each assistant's turn, by the index of its message.
+        tokenizer: Tokenizer with the template.
+
+    Raises:
+        ValueError: If the template leaves out any of these.
+    """
+    for part in _left_out(chat, text, turns, tokenizer):
+        raise ValueError(
+            f"the chat template of {tokenizer.name_or_path!r} leaves out {part}. Use a template "
+            "that renders it, or remove it from the corpus."
+        )
+
+
+def thoughts_left_out(chat: Chat, text: str, turns: Mapping[int, Span]) -> list[int]:
+    """Return the indices of the messages whose thoughts are not in a rendered chat."""
+    return [
+        turn
+        for turn, span in turns.items()
+        if _thoughts_of(chat.messages[turn]) not in text[slice(*span)]
+    ]
+
+
+def _left_out(
+    chat: Chat, text: str, turns: Mapping[int, Span], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[str]:
+    def ignores(changed: Chat) -> bool:
+        try:
+            return render(changed, tokenizer) == text
+        except ValueError:
+            return False
+
+    messages, place = chat.messages, 0
+    if chat.tools and ignores(Chat(messages)):
+        yield "the tools"
+    silent = [{**message, "tool_calls": []} for message in messages]
+    if any("tool_calls" in message for message in messages) and ignores(Chat(silent, chat.tools)):
+        yield "the tool calls"
+    for number, message in enumerate(messages):
+        following = [start for turn, (start, _) in turns.items() if turn > number]
+        start, end = turns.get(number, (place, min(following, default=len(text))))
+        found = find_answer(message, text, start, end)
+        place = max(found, end if number in turns else start)
+        if found < 0:
+            other = {**message, "content": OTHER}
+            # A template may also write a message elsewhere, or in other words.
+            if ignores(Chat([*messages[:number], other, *messages[number + 1 :]], chat.tools)):
+                yield f"message {number + 1}, of the role {message['role']!r}"
+    if len(messages) - 1 in thoughts_left_out(chat, text, turns):
+        yield "the thoughts of the last message"
+
+
+def _thoughts_of(message: Message) -> str:
+    inline = message["content"].rpartition("</think>")[0].rpartition("<think>")[2]
+    thoughts: str = next((message[key] for key in REASONING_KEYS if key in message), inline)
+    return thoughts.strip()

@@ -1,0 +1,75 @@
+"""Tokenize chats, and mark the tokens of the assistant's turns."""
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEFT_OUT
+from lit_entrodrop.data.chats.completeness import check_complete, check_roles, thoughts_left_out
+from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
+from lit_entrodrop.data.chats.rendering import Span, check_chat_template
+from lit_entrodrop.data.chats.turns import render_turns, special_tokens
+from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.model.loading import vocabulary_of
+
+
+def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Render a chat with the tokenizer's template, and mark the tokens of the assistant's turns.
+
+    A chat ends with EOS. If the template does not write it, the loss counts it only if no special
+    token ends the last answer, so that the model learns to stop. A chat without an assistant's turn
+    or with a blank one is skipped.
+
+    Raises:
+        ValueError: If the tokenizer has no chat template, or the template refuses or changes the
+            chat.
+    """
+    check_roles(chat, tokenizer)
+    answers = [message for message in chat.messages if message["role"] == ASSISTANT]
+    if not answers:
+        return Encoded([], [], {NO_ANSWER: 1})
+    if any(map(_is_blank, answers)):
+        return Encoded([], [], {BLANK_ANSWER: 1})
+    text, turns = render_turns(chat, tokenizer)
+    check_complete(chat, text, turns, tokenizer)
+    spans = [span for turn, span in turns.items() if chat.messages[turn].get("weight", 1)]
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids = encoded["input_ids"]
+    counted = _overlapping(encoded["offset_mapping"], spans)
+    if not ids or ids[-1] != tokenizer.eos_token_id:
+        ids.append(tokenizer.eos_token_id)
+        end = spans[-1][1] if spans else 0
+        ends_itself = text[:end].rstrip().endswith(special_tokens(tokenizer))
+        counted.append(bool(spans) and not text[end:].strip() and not ends_itself)
+    left_out = len(thoughts_left_out(chat, text, turns))
+    return Encoded(ids, counted, {THOUGHTS_LEFT_OUT: left_out} if left_out else {})
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the special token that ends an assistant's turn in the chat template.
+
+    None without a chat template, or if it ends turns in another way.
+    """
+    chat = Chat([{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}])
+    try:
+        check_chat_template(tokenizer)
+        ids, counted, _ = encode_chat(chat, tokenizer)
+    except ValueError:
+        return None
+    last = [token for token, count in zip(ids, counted, strict=True) if count][-1]
+    return last if last in vocabulary_of(tokenizer).special_ids else None
+
+
+def _is_blank(message: Message) -> bool:
+    said = (message.get(key) for key in ("content", "tool_calls", *REASONING_KEYS))
+    return message.get("weight", 1) != 0 and not any(
+        part.strip() if isinstance(part, str) else part for part in said
+    )
+
+
+def _overlapping(offsets: list[Span], spans: list[Span]) -> list[bool]:
+    """Return which tokens overlap with a span; spans are in order and apart."""
+    first, last = np.array(offsets, np.int64).reshape(-1, 2).T
+    starts = np.array([start for start, _ in spans] + [np.iinfo(np.int64).max])
+    following = np.searchsorted(np.array([end for _, end in spans]), first, side="right")
+    overlapping: list[bool] = (starts[following] < last).tolist()
+    return overlapping

@@ -1,0 +1,244 @@
+import json
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEFT_OUT
+from lit_entrodrop.data.chats.encoding import encode_chat, end_of_turn
+from lit_entrodrop.data.chats.record import Chat, read_chat
+from tests.helpers.tokenizer_habits import CHATML, HABITS, make_tokenizer
+
+HI = {"role": "user", "content": "hi"}
+YO = {"role": "assistant", "content": "yo"}
+WEATHER = {"type": "function", "function": {"name": "w", "description": "weather of a city"}}
+CALL = {"type": "function", "function": {"name": "w", "arguments": {"city": "X"}}}
+CALLED = '<tool_call>{"name": "w", "arguments": {"city": "X"}}</tool_call><|im_end|>'
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def learned(tokenizer: PreTrainedTokenizerBase, *messages: dict[str, Any], **row: Any) -> list[str]:
+    """Return the runs of tokens that the loss counts, as text."""
+    ids, counted, _ = encode_chat(read_chat({"messages": list(messages), **row}), tokenizer)
+    runs: list[list[int]] = [[]]
+    for token, count in zip(ids, counted, strict=True):
+        if count:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [tokenizer.decode(run) for run in runs if run]
+
+
+@pytest.mark.parametrize(
+    ("habit", "messages", "expected"),
+    [
+        ("chatml", [HI, YO], ["yo<|im_end|>"]),
+        ("chatml", [HI, YO, HI, assistant("no")], ["yo<|im_end|>", "no<|im_end|>"]),
+        ("chatml_other_eos", [HI, YO], ["yo<|im_end|>"]),
+        ("tagged", [HI, YO, HI, assistant("no\n")], ["yo<|im_end|>", "no\n<|im_end|>"]),
+        ("bos", [HI, YO], ["yo<|im_end|>"]),
+        # A system prompt of the template is not learned.
+        ("default_system", [HI, YO], ["yo<|im_end|>"]),
+        ("default_system", [assistant("Welcome!"), HI, YO], ["Welcome!<|im_end|>", "yo<|im_end|>"]),
+        ("tools", [assistant("Welcome!"), HI, YO], ["Welcome!<|im_end|>", "yo<|im_end|>"]),
+        ("no_system", [HI, assistant("  yo \n")], ["yo<|im_end|>"]),
+        # What the template writes only in the last turn does not shift the others.
+        (
+            "think",
+            [HI, assistant("<think>\nso\n</think>\n\nyo"), HI, assistant("no")],
+            ["yo<|im_end|>", "<think>\n\n</think>\n\nno<|im_end|>"],
+        ),
+        ("think", [HI, YO, HI, YO, HI], ["yo<|im_end|>", "yo<|im_end|>"]),
+        (
+            "think",
+            [assistant("Welcome!"), HI, YO],
+            ["Welcome!<|im_end|>", "<think>\n\n</think>\n\nyo<|im_end|>"],
+        ),
+        # Null content with a call, OpenAI's arguments as JSON.
+        ("tools", [HI, {"role": "assistant", "content": None, "tool_calls": [CALL]}], [CALLED]),
+        (
+            "tools",
+            [
+                HI,
+                assistant("", tool_calls=[{"id": "c1", "name": "w", "arguments": '{"city": "X"}'}]),
+            ],
+            [CALLED],
+        ),
+        (
+            "tools",
+            [HI, assistant("Hm. ", tool_calls=[CALL]), {"role": "tool", "content": "22"}, YO],
+            ["Hm. " + CALLED, "yo<|im_end|>"],
+        ),
+        # Parts of text.
+        (
+            "chatml",
+            [
+                HI,
+                {
+                    "role": "assistant",
+                    "content": [{"type": "text", "text": "y"}, {"type": "text", "text": "o"}],
+                },
+            ],
+            ["yo<|im_end|>"],
+        ),
+        # OpenAI's weight.
+        ("chatml", [HI, assistant("no", weight=0), HI, YO], ["yo<|im_end|>"]),
+        ("tagged", [HI, assistant("no", weight=0), HI, YO], ["yo<|im_end|>"]),
+    ],
+)
+def test_learned(habit: str, messages: list[dict[str, Any]], expected: list[str]) -> None:
+    assert learned(make_tokenizer(habit), *messages) == expected
+
+
+def test_tools_reach_the_template() -> None:
+    tokenizer = make_tokenizer("tools")
+    for tools in ([WEATHER], json.dumps([WEATHER])):
+        chat = read_chat({"messages": [HI, YO], "tools": tools})
+        ids = encode_chat(Chat.from_json(chat.to_json()), tokenizer).ids
+        assert "weather of a city" in tokenizer.decode(ids)
+    with pytest.raises(ValueError, match="leaves out the tools"):
+        encode_chat(chat, make_tokenizer("chatml"))
+
+
+ONLY_USERS = CHATML.replace(
+    "{% for m in messages %}", "{% for m in messages if m.role == 'user' %}"
+)
+ONLY_LAST = "{% set messages = messages[-2:] %}" + CHATML
+NO_SYSTEM_TEXT = CHATML.replace("in messages %}", "in messages if m.role != 'system' %}")
+WRONG_TAGS = CHATML.replace("{% for", "{% generation %}{% for", 1) + "{% endgeneration %}"
+NO_THOUGHTS = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]")
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "named"),
+    [
+        (
+            CHATML,
+            [user("hi"), {"role": "model", "content": "yo"}],
+            ["message 2", "'model'", "assistant"],
+        ),
+        (CHATML, [HI, YO, {"role": "narrator", "content": "x"}], ["message 3", "'narrator'"]),
+        (
+            CHATML,
+            [HI, assistant("I call w in X", tool_calls=[CALL])],
+            ["leaves out the tool calls"],
+        ),
+        (ONLY_USERS, [HI, YO], ["leaves out message 2, of the role 'assistant'"]),
+        (
+            NO_SYSTEM_TEXT,
+            [{"role": "system", "content": "Be brief."}, HI, YO],
+            ["message 1, of the role 'system'"],
+        ),
+        (NO_THOUGHTS, [HI, assistant("<think>so</think>yo")], ["the thoughts of the last message"]),
+        (
+            CHATML,
+            [HI, assistant("yo", reasoning_content="so")],
+            ["the thoughts of the last message"],
+        ),
+        (ONLY_LAST, [HI, YO, HI, YO], ["rewrites earlier turns, at message", "generation %}"]),
+        (WRONG_TAGS, [HI, YO, HI, YO], ["does not enclose each of 2 answers"]),
+        ("{{ messages[9].content }}", [HI, YO], ["refuses the chat", "has no element 9"]),
+        ("{{ messages", [HI, YO], ["refuses the chat", "unexpected end of template"]),
+        ("{{ messages[0].content + 1 }}", [HI, YO], ["can only concatenate str"]),
+    ],
+)
+def test_template_that_changes_a_chat_is_refused(
+    template: str, messages: list[dict[str, Any]], named: list[str]
+) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        encode_chat(read_chat({"messages": messages}), make_tokenizer(chat_template=template))
+    assert all(part in str(caught.value) for part in named), caught.value
+
+
+def test_template_says_why_it_refuses() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    with pytest.raises(ValueError, match=r"refuses the chat: System role not supported$"):
+        encode_chat(read_chat({"messages": [system, HI, YO]}), make_tokenizer("no_system"))
+
+
+def test_endless_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_entrodrop.data.chats.rendering.MOST_SECONDS", 0.2)
+    loop = "{% for a in range(99999) %}"
+    endless = f"{loop}{loop}x{{% endfor %}}{{% endfor %}}"
+    with pytest.raises(ValueError, match=r"refuses the chat: it did not end within 0\.2 s"):
+        encode_chat(Chat([HI, YO]), make_tokenizer(chat_template=endless))
+
+
+def test_tokenizer_without_a_template_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no chat template: expected one.*Use an instruction"):
+        encode_chat(Chat([HI, YO]), make_tokenizer("sentencepiece"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([HI], NO_ANSWER),
+        ([HI, assistant(" \n")], BLANK_ANSWER),
+        ([HI, {"role": "assistant", "content": None}], BLANK_ANSWER),
+        ([HI, assistant(""), HI, YO], BLANK_ANSWER),
+    ],
+)
+def test_chat_without_an_answer_is_skipped(messages: list[dict[str, Any]], reason: str) -> None:
+    chat = read_chat({"messages": messages})
+    assert encode_chat(chat, make_tokenizer("no_system")) == ([], [], {reason: 1})
+
+
+def test_thoughts_that_the_template_removes_are_counted() -> None:
+    thinking = assistant("<think>\nso\n</think>\n\nyo")
+    chat = Chat([HI, thinking, HI, thinking, HI, YO])
+    assert encode_chat(chat, make_tokenizer("think")).adjustments == {THOUGHTS_LEFT_OUT: 2}
+
+
+def test_message_may_move_or_be_written_as_json() -> None:
+    last = CHATML.replace("{% for", "{{ '' }}{% for", 1).replace(
+        "m['content']", "(m['content'] | tojson if m.role == 'tool' else m['content'])"
+    )
+    tool = {"role": "tool", "content": '{"temperature":\n "22"}'}
+    assert learned(make_tokenizer(chat_template=last), HI, YO, tool, YO) == ["yo<|im_end|>"] * 2
+
+
+def test_whole_text_is_rendered_once_with_one_bos() -> None:
+    tokenizer = make_tokenizer("bos")
+    ids = encode_chat(Chat([HI, YO]), tokenizer).ids
+    assert ids.count(tokenizer.bos_token_id) == 1
+    rendered = tokenizer.apply_chat_template([HI, YO], tokenize=False)
+    assert tokenizer.decode(ids) == f"{rendered}{tokenizer.eos_token}"
+
+
+PLAIN = "{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}" + (
+    "{% if add_generation_prompt %}### assistant:\n{% endif %}"
+)
+
+
+def test_eos_is_learned_where_no_special_token_ends_the_answer() -> None:
+    tokenizer = make_tokenizer("chatml_other_eos", chat_template=PLAIN)
+    assert learned(tokenizer, HI, YO) == ["yo\n\n<|endoftext|>"]
+    assert learned(tokenizer, HI, YO, HI) == ["yo\n\n"]
+    assert end_of_turn(tokenizer) == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("habit", [habit for habit in HABITS if habit != "sentencepiece"])
+def test_end_of_turn(habit: str) -> None:
+    tokenizer = make_tokenizer(habit)
+    assert end_of_turn(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_no_end_of_turn_without_a_template() -> None:
+    assert end_of_turn(make_tokenizer("sentencepiece")) is None
+
+
+def test_every_token_of_a_character_is_learned() -> None:
+    """Transformers' own mask leaves out all but the first token of a last character."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+        "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '\n' }}{% endfor %}"
+    )
+    tokenizer = make_tokenizer(chat_template=template)
+    assert learned(tokenizer, HI, assistant("🙂"))[0].startswith("🙂")

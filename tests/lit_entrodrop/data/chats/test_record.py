@@ -1,0 +1,72 @@
+import json
+from typing import Any
+
+import pytest
+
+from lit_entrodrop.data.chats.record import Chat, read_chat
+
+CALL = {"type": "function", "function": {"name": "w", "arguments": {"city": "X"}}}
+
+
+def message(**message: Any) -> dict[str, Any]:
+    return {"role": "assistant", **message}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        CALL,
+        {"function": {"name": "w", "arguments": '{"city": "X"}'}},
+        {"name": "w", "arguments": {"city": "X"}},
+    ],
+)
+def test_calls_have_one_form(call: dict[str, Any]) -> None:
+    for calls in ([call], json.dumps([call])):
+        [read] = read_chat({"messages": [message(tool_calls=calls)]}).messages
+        assert read == message(content="", tool_calls=[CALL])
+
+
+def test_chat_without_tools_is_a_list_as_before() -> None:
+    chat = [message(content="yo", name=None)]
+    assert read_chat({"messages": chat}).to_json() == '[{"role": "assistant", "content": "yo"}]'
+    assert read_chat({"messages": chat, "tools": []}).tools is None
+    with_tools = Chat([message(content="yo")], [{"name": "w"}])
+    assert Chat.from_json(with_tools.to_json()) == with_tools
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        (
+            {"messages": [message(content=[{"type": "image_url", "image_url": "x"}])]},
+            ["message 1", "'image_url'"],
+        ),
+        ({"messages": [message(content=3)]}, ["message 1", "'int'"]),
+        ({"messages": [message(content={"a": "b"})]}, ["'content'", "['a']"]),
+        (
+            {"messages": [message(parts=[{"text": "yo"}])]},
+            ["expected 'content'", "['parts', 'role']"],
+        ),
+        ({"messages": [message(tool_calls="w()")]}, ["'tool_calls' to be a list"]),
+        ({"messages": [message(tool_calls=[{"id": "c1"}])]}, ["'name' and 'arguments'"]),
+        (
+            {"messages": [message(tool_calls=[{"name": "w", "arguments": "{city"}])]},
+            ["'w'", "'{city'"],
+        ),
+        (
+            {"messages": [message(content="", function_call={"name": "w"})]},
+            ["'function_call'", "'tool_calls'"],
+        ),
+        ({"messages": [message(content="yo", weight=0.5)]}, ["'weight' of 0 or 1", "0.5"]),
+        ({"messages": [message(content="yo")], "tools": {"name": "w"}}, ["'tools'", "dict"]),
+        (
+            {"messages": [message(content="yo")], "system": "Be brief."},
+            ["'system'", "first message"],
+        ),
+        ({"messages": [message(content="yo")], "functions": [{}]}, ["'functions'", "'tools'"]),
+    ],
+)
+def test_what_would_be_lost_is_refused(row: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        read_chat(row)
+    assert all(part in str(caught.value) for part in named), caught.value
