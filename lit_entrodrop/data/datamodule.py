@@ -51,8 +51,8 @@ class TextDataModule(LightningDataModule):
             of its own, padded.
         text_column: Name of the column with plain text, in which every token counts in the loss.
             Records may instead have `prompt` and `completion`, where only the completion counts; or
-            `messages`, where only the assistant's turns count, rendered by the tokenizer's chat
-            template.
+            `messages`, where only the assistant's turns count, rendered with the `tools` of the
+            record by the tokenizer's chat template; see docs/chats.md.
         validation: Share of the documents, selected by a hash of their content so that exact
             duplicates share a split; or a separate corpus, named as in `corpus`. 0 for none.
         test: Share of the documents or a separate corpus, as `validation`. 0 for none.

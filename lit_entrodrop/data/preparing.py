@@ -22,7 +22,7 @@ from lit_entrodrop.data.splitting import read_and_split, split_documents
 from lit_entrodrop.data.tokenizing import digest_tokenizer, tokenize_documents
 
 # Increase it when the same text and settings give other blocks or files than before.
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
 
 

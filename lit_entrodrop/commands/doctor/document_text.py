@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.documents import Document
 
 SHOWN = 40  # characters of an excerpt
@@ -16,10 +17,11 @@ def text_of(document: Document) -> str:
     """
     if document.kind == "text":
         return document.content
-    parts = json.loads(document.content)
-    if document.kind == "messages":
-        parts = [turn.get("content") for turn in parts]
-    return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts if part)
+    if document.kind == "completion":
+        return " ".join(json.loads(document.content))
+    turns = Chat.from_json(document.content).messages
+    parts = (part for turn in turns for part in (turn["content"], turn.get("tool_calls")) if part)
+    return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
 
 
 def sample(documents: Sequence[Document], count: int) -> list[Document]:

@@ -1,12 +1,13 @@
 from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
-from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.documents import Document, document_from_row
 
 
 def test_chats_are_read_without_their_frame() -> None:
-    turns = '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": null}]'
-    assert text_of(Document("messages", turns)) == "Hi"
-    parts = '[{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]'
-    assert "Hi" in text_of(Document("messages", parts))
+    call = {"function": {"name": "weather", "arguments": {"city": "Rome"}}}
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}]
+    text = text_of(document_from_row({"messages": turns, "tools": [call]}, "text", ""))
+    assert text.startswith("Hi [")
+    assert "Rome" in text
 
 
 def test_sample_is_spread_and_holds_each_once() -> None:
