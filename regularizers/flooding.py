@@ -33,25 +33,6 @@ def flooded_loss(loss: Tensor, whole: Tensor, level: float) -> Tensor:
     return torch.where(whole < level, 2 * level - loss, loss)
 
 
-def mean_over_ranks(loss: Tensor, step: TrainingStep) -> Tensor:
-    """Average the mean losses of all ranks, weighted by their numbers of tokens with a label.
-
-    Args:
-        loss: Scalar, the mean loss of this rank.
-        step: The training step.
-
-    Returns:
-        A scalar without gradient, the same on all ranks; 0 if no rank has a token with a label.
-
-    >>> from regularizers.testing import make_step
-    >>> mean_over_ranks(torch.tensor(2.0), make_step())
-    tensor(2.)
-    """
-    count = step.valid.sum().to(loss.dtype)
-    sums = step.gather(torch.stack([loss.detach() * count, count])[None]).sum(0)
-    return sums[0] / sums[1].clamp(min=1)
-
-
 class Flooding(Regularizer):
     """Keep the training loss from falling below a level.
 
@@ -120,6 +101,7 @@ class Flooding(Regularizer):
         level = self._lowest if self.level is None else self.level
         if self.level is None and (self._evaluations < 2 or math.isinf(level)):
             return loss
-        whole = mean_over_ranks(loss, step)
+        count = step.valid.sum()
+        whole = step.mean_over_ranks(loss * count, count)
         step.log("flooded", (whole < level).float())
         return loss.lerp(flooded_loss(loss, whole, level), self.curriculum(step.progress))

@@ -81,7 +81,7 @@ class TrainingStep:
         reference: Function that runs the frozen reference model on the clean inputs; None if not
             required.
         teacher: Function that runs the model with the moving average of its weights on the clean
-            inputs, in eval mode and without gradient; None if not required.
+            inputs, in train mode and without gradient; None if not required.
         holdout_gain: Gains ``[B, T]`` fp32, in nats per token: how much the loss of a token's
             document falls, under the model before training, if similar holdout documents precede
             it. NaN where unknown; None if not required.
@@ -131,6 +131,23 @@ class TrainingStep:
         digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
         seed = int.from_bytes(digest, "little", signed=True)
         return torch.Generator(self.input_ids.device).manual_seed(seed)
+
+    def mean_over_ranks(self, total: Tensor, count: Tensor) -> Tensor:
+        """Divide the sum of the totals of all data-parallel ranks by the sum of their counts.
+
+        Args:
+            total: Scalar, a sum over the tokens of this rank.
+            count: Scalar, the number of these tokens or the sum of their weights.
+
+        Returns:
+            A scalar without gradient, the same on all ranks; 0 if all counts are 0.
+
+        >>> from regularizers.testing import make_step
+        >>> make_step().mean_over_ranks(torch.tensor(6.0), torch.tensor(3.0))
+        tensor(2.)
+        """
+        sums = self.gather(torch.stack([total, count]).detach()[None]).sum(0)
+        return sums[0] / sums[1].clamp(min=1e-8)
 
     def log(self, name: str, value: Tensor) -> None:
         """Report a scalar tensor to the loggers, averaged over micro-batches."""

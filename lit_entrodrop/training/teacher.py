@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
-from lit_entrodrop.model.clean_pass import Batch, score_clean
+from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.head.fused import FusedPredictions
 from lit_entrodrop.runtime.sharding import local_shard
 from regularizers import Outputs, Requirements
@@ -42,9 +42,12 @@ class Teacher:
         optimizer.register_step_post_hook(lambda *_: self._update())
 
     def __call__(self, batch: Batch, required: Requirements = NO_REQUIREMENTS) -> Outputs:
-        """Run the teacher on the uncorrupted tokens of a batch, in eval mode, without gradient."""
-        with self._in_place():
-            outputs = score_clean(self._causal_lm, batch, required)
+        """Run the teacher on the uncorrupted tokens of a batch, in train mode, without gradient.
+
+        Dropout inside the model thus affects the teacher as it affects the model.
+        """
+        with self._in_place(), torch.no_grad():
+            outputs = forward_clean(self._causal_lm, batch, required)
             if isinstance(outputs.predictions, FusedPredictions):
                 # It runs after the model's own head has its weights back.
                 head = copy.deepcopy(outputs.predictions.head).requires_grad_(False)

@@ -55,6 +55,14 @@ class ToyLM(nn.Module):
         return logits
 
 
+def make_teacher() -> ToyLM:
+    """Return a model with other weights than a :class:`ToyLM`, and a higher loss on any batch."""
+    teacher = ToyLM(seed=2)
+    with torch.no_grad():
+        teacher.head.mul_(2)
+    return teacher
+
+
 def positions(document_ids: Tensor) -> Tensor:
     """Number the tokens of each packed document from 0, ``[B, T]`` int64."""
     places = torch.arange(document_ids.shape[1]).expand_as(document_ids)
@@ -126,7 +134,7 @@ def provide(
 ) -> TrainingStep:
     """Return the step with everything that the regularizers require, and nothing else.
 
-    The teacher is a :class:`ToyLM` with different weights from model and reference.
+    The teacher is :func:`make_teacher`.
 
     Args:
         model: The trained model.
@@ -149,7 +157,7 @@ def provide(
 
     required = regularizers.requirements
     frozen = reference_model or ToyLM(seed=1).to(step.input_ids.device)
-    teacher = ToyLM(seed=2).to(step.input_ids.device)
+    teacher = make_teacher().to(step.input_ids.device)
     provided = replace(
         step,
         entropy=step.entropy if required.entropy else None,

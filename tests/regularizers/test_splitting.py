@@ -14,7 +14,7 @@ from regularizers.testing.steps import slice_rows
 from regularizers.testing.toy import first_forward, provide
 
 # Methods that compare a token, a document or the mean loss with the rest of the micro-batch.
-OF_THE_BATCH = {"Flooding", "LossReweighting", "Rho1"}
+OF_THE_BATCH = {"Flooding", "LossReweighting", "Rho1", "WaveBound"}
 
 
 def reduce(regularizer: Regularizer, step: TrainingStep) -> tuple[Tensor, Tensor, Tensor]:

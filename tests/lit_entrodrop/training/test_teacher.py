@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.clean_pass import score_clean
+from lit_entrodrop.model.clean_pass import forward_clean
 from lit_entrodrop.model.config import LoRAConfig
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
 from lit_entrodrop.training.module import LitCausalLM
@@ -24,6 +24,7 @@ class Taught(Regularizer):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Tensor] = []
+        self.random_state = torch.get_rng_state()
 
     @property
     def requirements(self) -> Requirements:
@@ -33,6 +34,7 @@ class Taught(Regularizer):
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
     ) -> TokenLoss:
         assert step.teacher is not None
+        self.random_state = torch.get_rng_state()
         taught = step.teacher()
         assert not taught.nll.requires_grad
         self.seen.append(taught.nll)
@@ -65,7 +67,9 @@ class Follow(L.Callback):
             for name, average in self.averages.items():
                 weights(pl_module)[name].copy_(average)
             with trainer.precision_plugin.forward_context():
-                expected = score_clean(pl_module.causal_lm, batch).nll
+                # In train mode, with the same dropout.
+                torch.set_rng_state(self.taught.random_state)
+                expected = forward_clean(pl_module.causal_lm, batch).nll
             for name, weight in after.items():
                 weights(pl_module)[name].copy_(weight)
         # Recent sums of float32 against float64.
