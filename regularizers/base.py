@@ -38,6 +38,8 @@ class Requirements:
             when its holdout gain is measured; None if no gain is needed.
         logits: Whether the full ``[B, T, V]`` logits are needed.
         entropy_gradient: Whether the entropies of the outputs need a gradient.
+        top_entropy: Number of most likely tokens among which entropies of the outputs are needed;
+            None if they are not.
         divergence: Whether :meth:`Outputs.kl_divergence` and :meth:`Outputs.kl_divergences` are
             needed; full logits are avoided where possible.
         evaluations: Whether validation is needed. Curricula that follow evaluations declare it
@@ -52,6 +54,7 @@ class Requirements:
     holdout_neighbors: int | None = None
     logits: bool = False
     entropy_gradient: bool = False
+    top_entropy: int | None = None
     divergence: bool = False
     evaluations: bool = False
 

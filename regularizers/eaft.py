@@ -1,84 +1,81 @@
 """Entropy-adaptive fine-tuning: reduce the loss of tokens with confident predictions."""
 
-import math
 from dataclasses import replace
-from typing import Literal
 
 from torch import Tensor
 
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
+from regularizers.functional import masked_mean
 from regularizers.outputs import Outputs, TokenLoss
-from regularizers.token_dropout import require_choice
 from regularizers.training_step import TrainingStep
 
-Normalizer = Literal["ln_20", "ln_vocabulary", "nat"]
+TOP_K = 20
+# Just above ln 20, the maximum of the entropy among 20 tokens.
+DIVISOR = 3.0
 
 
-def normalized_entropy(entropy: Tensor, normalizer: Normalizer, vocabulary_size: int) -> Tensor:
-    """Divide entropies by a unit.
+def entropy_weight(top_entropy: Tensor, strength: float) -> Tensor:
+    """Return the weight of each token, 1 + s·(H / 3.0 − 1).
 
     Args:
-        entropy: Entropies of any shape, in nats.
-        normalizer: ``ln_20`` caps at ln 20 and divides by it; ``ln_vocabulary`` does the same with
-            ln V; ``nat`` only caps at ln 20.
-        vocabulary_size: Vocabulary size, V.
+        top_entropy: Entropies among the 20 most likely tokens, any shape, in nats.
+        strength: Strength s in [0, 1].
 
     Returns:
-        Same shape, without gradient; in [0, 1] unless the normalizer is ``nat``.
+        Same shape, in [0, 1]; 1 where the entropy is NaN.
 
     >>> import torch
-    >>> normalized_entropy(torch.tensor([0.0, 1.0, 5.0]), "ln_20", 1000)
-    tensor([0.0000, 0.3338, 1.0000])
+    >>> entropy_weight(torch.tensor([0.0, 1.5, torch.nan]), 1.0)
+    tensor([0.0000, 0.5000, 1.0000])
     """
-    largest = math.log(vocabulary_size if normalizer == "ln_vocabulary" else 20)
-    return entropy.detach().clamp(max=largest) / (1.0 if normalizer == "nat" else largest)
+    return 1 + strength * ((top_entropy / DIVISOR).nan_to_num(1.0) - 1)
 
 
 class EAFT(Regularizer):
     """Scale the loss of each token by the entropy of the model's prediction.
 
     If a prediction is confident but the label differs, learning the label overwrites what the model
-    knows. The loss of such a token is reduced. The entropy H_t has no gradient:
+    knows. The loss of such a token is reduced. H_t is the entropy among the 20 most likely tokens,
+    whose probabilities are renormalized; it has no gradient:
 
-        L = Σ_t w_t · (−ln p_t) / n,  w_t = 1 + s · (min(H_t, ln 20) / ln 20 − 1)
+        L = Σ_t w_t · (−ln p_t) / n,  w_t = 1 + s · (H_t / 3.0 − 1)
 
-    As in the authors' code, n is the number of tokens with a label, not the sum of the w_t. The
-    loss is therefore smaller than in plain training.
+    As in the authors' code, the divisor is 3.0, where the paper has the maximum of H_t,
+    ln 20 = 2.996; and n is the number of tokens with a label, not the sum of the w_t. The loss is
+    therefore smaller than in plain training. The interpolation by s is an addition of this project.
 
-    The paper's H_t is the entropy among the 20 most likely tokens, divided by its maximum ln 20 (by
-    3.0 in the authors' code). Other code omits the division; this is ``nat`` here and triples the
-    loss. This implementation takes the entropy over the full vocabulary, which needs no logits, and
-    caps it.
+    Earlier versions capped the entropy over the whole vocabulary at ln 20. Most predictions of a
+    small model exceed that, so most weights were 1; results differ.
 
     Source:
         Diao et al. 2026, arXiv 2601.02151.
 
     Args:
         curriculum: Strength s in [0, 1], over training; a number is constant.
-        normalizer: Divisor of the entropy. ``ln_vocabulary`` divides by the maximum of the entropy
-            over the vocabulary, and thus does not cap it.
 
     Raises:
-        ValueError: If a setting is out of range.
+        ValueError: If the strength is out of range.
 
-    >>> EAFT().curriculum(0.5)
-    1.0
+    >>> EAFT().requirements.top_entropy
+    20
     """
 
-    def __init__(
-        self, curriculum: Curriculum | float = 1.0, normalizer: Normalizer = "ln_20"
-    ) -> None:
+    def __init__(self, curriculum: Curriculum | float = 1.0) -> None:
         super().__init__()
         self.curriculum = as_curriculum(curriculum)
         require_probability("EAFT curriculum", self.curriculum)
-        require_choice("EAFT normalizer", normalizer, Normalizer)
-        self.normalizer: Normalizer = normalizer
+
+    @property
+    def requirements(self) -> Requirements:
+        """Entropies among the most likely tokens."""
+        return Requirements(top_entropy=TOP_K)
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
     ) -> TokenLoss:
         """Scale the loss of each token."""
-        entropy = normalized_entropy(outputs.entropy, self.normalizer, step.vocabulary.size)
-        scale = 1 + self.curriculum(step.progress) * (entropy.nan_to_num(1.0) - 1)
-        return replace(token_loss, loss=scale * token_loss.loss)
+        assert outputs.top_entropy is not None, "it is required"
+        weight = entropy_weight(outputs.top_entropy, self.curriculum(step.progress))
+        step.log("weight", masked_mean(weight, step.valid))
+        return replace(token_loss, loss=weight * token_loss.loss)

@@ -38,6 +38,22 @@ def token_entropy(logits: Tensor) -> Tensor:
     return entropy
 
 
+def top_entropy(logits: Tensor, k: int) -> Tensor:
+    """Return the entropy among the k most likely tokens, whose probabilities are renormalized.
+
+    Args:
+        logits: Logits ``[..., V]``, any floating dtype.
+        k: Number of tokens; all if the vocabulary is smaller.
+
+    Returns:
+        ``[...]`` nats, fp32 (fp64 for fp64 input), in ``[0, ln k]``.
+
+    >>> top_entropy(torch.tensor([9.0, 9.0, 8.0, 7.0]), 2).item()  # ln 2
+    0.6931471824645996
+    """
+    return token_entropy(logits.topk(min(k, logits.shape[-1]), sorted=False).values)
+
+
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Compute KL(p ‖ q) = Σ_v p_v (ln p_v − ln q_v) in nats.
 
@@ -104,6 +120,17 @@ def is_unpredicted(document_ids: Tensor) -> Tensor:
     tensor([[ True, False,  True,  True]])
     """
     return is_document_start(document_ids) | (document_ids < 0)
+
+
+def document_positions(document_ids: Tensor) -> Tensor:
+    """Number the tokens of each packed document from 0, ``[B, T]`` int64.
+
+    >>> document_positions(torch.tensor([[0, 0, 1, 1]]))
+    tensor([[0, 1, 0, 1]])
+    """
+    places = torch.arange(document_ids.shape[1], device=document_ids.device)
+    starts = torch.where(is_document_start(document_ids), places, 0)
+    return places - starts.cummax(1).values
 
 
 def number_documents(document_ids: Tensor) -> Tensor:

@@ -73,14 +73,17 @@ class Goldfish(Regularizer):
     The hash differs from the published code: there the window includes the label itself, and the
     product of ids is 0 if one id is 0. The first h tokens of a document always count: most
     documents start similarly, and one hash would decide for all of them. So do the first h tokens
-    of a row that continues a document. An increasing rate only adds to the ignored labels.
+    of a row that continues a document. The realized share, ``goldfish/drop_rate``, is therefore
+    below the rate: about rate · (n − h) / (n − 1) for documents of n tokens. For documents of 58
+    tokens and a rate of 0.25, it is 0.20. A shorter context or a higher rate compensates for it. An
+    increasing rate only adds to the ignored labels.
 
     Source:
         Hans et al. 2024, arXiv 2406.10209, section 3.
 
     Args:
-        curriculum: Fraction of ignored labels, 1/k in the paper, over training; a number is
-            constant.
+        curriculum: Fraction of ignored labels after h tokens of a document, 1/k in the paper, over
+            training; a number is constant.
         context: Number of preceding tokens that determine whether a label is ignored, h.
 
     Raises:

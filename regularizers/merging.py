@@ -24,6 +24,9 @@ def merged_requirements(regularizers: list[Regularizer]) -> Requirements:
             "number of holdout neighbors",
             "the same neighbors",
         ),
+        top_entropy=_common(
+            regularizers, "top_entropy", "number of most likely tokens", "the same number"
+        ),
         evaluations=any(map(_follows_evaluations, regularizers)),
         **{
             name: any(getattr(each.requirements, name) for each in regularizers)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum
+from regularizers.functional import document_positions
 from regularizers.outputs import Outputs, TokenLoss
 from regularizers.replacement import (
     Replacement,
@@ -21,28 +22,33 @@ from regularizers.training_step import TrainingStep, Vocabulary
 
 
 def masked_inputs(
-    alterable: Tensor, max_share: float, kept_prefix: int, generator: torch.Generator
+    alterable: Tensor,
+    document_ids: Tensor,
+    max_share: float,
+    kept_prefix: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """Draw the tokens to mask: in each row with a probability of its own, r ~ U(0, max_share).
 
     Args:
         alterable: Mask ``[B, T]`` bool of the tokens that may be masked.
+        document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
         max_share: Largest mask probability.
-        kept_prefix: Number of tokens at the start of each row that are never masked.
+        kept_prefix: Number of tokens at the start of each packed document that are never masked.
         generator: Random number generator.
 
     Returns:
         ``[B, T]`` bool.
 
-    >>> alterable = torch.ones(1, 9, dtype=torch.bool)
-    >>> masked_inputs(alterable, 0.5, 8, torch.Generator().manual_seed(0))[0, :8].any()
+    >>> alterable, document_ids = torch.ones(1, 9, dtype=torch.bool), torch.zeros(1, 9).long()
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> masked_inputs(alterable, document_ids, 0.5, 8, draw)[0, :8].any()
     tensor(False)
     """
     rows, length = alterable.shape
     share = max_share * torch.rand((rows, 1), generator=generator, device=alterable.device)
     drawn = torch.rand((rows, length), generator=generator, device=alterable.device) < share
-    late = torch.arange(length, device=alterable.device) >= kept_prefix
-    return alterable & drawn & late
+    return alterable & drawn & (document_positions(document_ids) >= kept_prefix)
 
 
 class MIR(Regularizer):
@@ -56,8 +62,10 @@ class MIR(Regularizer):
 
     Both losses are of the same tokens, with the same weights: a token that another regularizer
     excludes is excluded from both. The paper masks by a new token; here a zero vector is the
-    default, because few tokenizers have a mask token. Special tokens are kept. A step takes about
-    twice as long; at strength 0 the second pass is skipped.
+    default, because few tokenizers have a mask token. Special tokens are kept, and so are the first
+    tokens of each packed document, which little or nothing precedes; documents of up to
+    ``kept_prefix`` tokens are never masked. ``mir/drop_rate`` is the realized share. A step takes
+    about twice as long; at strength 0 the second pass is skipped.
 
     Source:
         Xu et al. 2026, arXiv 2606.06888, masked-input regularization.
@@ -65,7 +73,7 @@ class MIR(Regularizer):
     Args:
         curriculum: Factor λ of the second loss, over training; a number is constant.
         max_share: Largest mask probability of a row, in (0, 1].
-        kept_prefix: Number of tokens at the start of each row that are never masked.
+        kept_prefix: Number of tokens at the start of each packed document that are never masked.
         replacement: Replacement of a masked token: a ``zero`` vector, the tokenizer's
             ``mask_token``, a ``random_token`` of the vocabulary without special tokens, or the
             ``mean_embedding`` of the tokens in the batch.
@@ -117,7 +125,9 @@ class MIR(Regularizer):
     def _masked_forward(self, step: TrainingStep) -> Outputs:
         assert step.second_forward is not None, "Regularizers refuses a step without it"
         generator, real = step.generator(), step.document_ids >= 0
-        masked = masked_inputs(step.alterable, self.max_share, self.kept_prefix, generator)
+        masked = masked_inputs(
+            step.alterable, step.document_ids, self.max_share, self.kept_prefix, generator
+        )
         step.log("drop_rate", masked.sum() / step.alterable.sum().clamp(min=1))
         perturb = partial(
             replace_embeddings, dropped=masked, replacement=self.replacement, present=real

@@ -16,6 +16,7 @@ from regularizers.functional import (
     predicted_labels,
     shift_right,
     token_entropy,
+    top_entropy,
 )
 
 
@@ -45,6 +46,8 @@ class Outputs:
             requires them, because they are the largest tensor of a step.
         weighted_loss: Scalar Σ weight·nll with gradient, if the weights were known before the pass.
             Then no other output has a gradient, which saves a quarter of the head's operations.
+        top_entropy: ``[B, T]`` fp32 nats, entropy among the most likely tokens, renormalized,
+            without gradient; NaN where nothing predicts x_t. Only if a regularizer requires it.
         predictions: Predictions for :meth:`kl_divergence` if there are no logits; only if a
             regularizer requires the divergence.
     """
@@ -56,6 +59,7 @@ class Outputs:
     correct: Tensor
     logits: Tensor | None = None
     weighted_loss: Tensor | None = None
+    top_entropy: Tensor | None = None
     predictions: Predictions | None = None
 
     def kl_divergence(self, other: "Outputs") -> Tensor:
@@ -119,6 +123,7 @@ class Outputs:
         labels: Tensor,
         document_ids: Tensor,
         entropy_gradient: bool = False,
+        top_k: int | None = None,
     ) -> "Outputs":
         """Compute the outputs from the logits of any causal LM.
 
@@ -128,6 +133,7 @@ class Outputs:
                 padding and the first token of a document.
             document_ids: Document numbers ``[B, T]`` int64, -1 for padding.
             entropy_gradient: Whether the entropy has a gradient.
+            top_k: Number of most likely tokens for ``top_entropy``; None for none.
 
         Returns:
             The outputs, aligned with the inputs, including logits.
@@ -142,10 +148,15 @@ class Outputs:
             aligned.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
         )
         entropy = token_entropy(aligned if entropy_gradient else aligned.detach())
-        entropy = entropy.masked_fill(is_unpredicted(document_ids), torch.nan)
+        unpredicted = is_unpredicted(document_ids)
+        entropy = entropy.masked_fill(unpredicted, torch.nan)
+        top = None
+        if top_k is not None:
+            top = top_entropy(aligned.detach(), top_k).masked_fill(unpredicted, torch.nan)
         label_logit = aligned.gather(-1, labels.clamp(min=0)[..., None]).squeeze(-1)
         correct = (labels != IGNORE_INDEX) & (label_logit >= aligned.amax(-1))
-        return cls(nll, entropy, aligned.logsumexp(-1), aligned.mean(-1), correct, aligned)
+        statistics = nll, entropy, aligned.logsumexp(-1), aligned.mean(-1), correct
+        return cls(*statistics, logits=aligned, top_entropy=top)
 
 
 @dataclass(frozen=True)

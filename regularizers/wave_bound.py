@@ -48,9 +48,9 @@ class WaveBound(Regularizer):
     is in train mode, as in the authors' code, so dropout inside the model affects both losses.
     The interpolation by s is an addition of this project.
 
-    L falls at most as fast as L̄, which lags by about 1/(1 − decay) steps: by about ε·(1 − decay)
-    nats per step. ε and decay thus limit the speed of learning. The authors start after 300 steps;
-    a ``warmup`` of the curriculum delays the bound.
+    If one step lowers L by more than ε, the next ones are reversed until the teacher has followed.
+    In fast training, the bound thus holds the model back. The authors start after 300 steps; a
+    ``warmup`` of the curriculum delays the bound.
 
     Source:
         Cho et al. 2022, arXiv 2210.14303, section 4.2; mean and teacher as in the authors' code.

@@ -52,5 +52,19 @@ def moved_path(message: str) -> str:
     return f": this class path is now lit_entrodrop.training.{found[1]}" if found else ""
 
 
+def removed_setting(message: str) -> str:
+    """Return a hint if a message quotes a setting that a class no longer has.
+
+    >>> removed_setting("class_path 'regularizers.EAFT': Option 'normalizer' is not accepted")
+    ': the entropy among the 20 most likely tokens is now always divided by 3.0: remove normalizer'
+    """
+    if "EAFT" in message and "Option 'normalizer'" in message:
+        return (
+            ": the entropy among the 20 most likely tokens is now always divided by 3.0: remove "
+            "normalizer"
+        )
+    return ""
+
+
 def _letters(name: str) -> str:
     return re.sub(r"[-_]", "", name).lower()

@@ -12,7 +12,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.cli.config_files import find_config
-from lit_entrodrop.cli.messages import did_you_mean, moved_path, one_line, usage_error
+from lit_entrodrop.cli.messages import (
+    did_you_mean,
+    moved_path,
+    one_line,
+    removed_setting,
+    usage_error,
+)
 from regularizers.discovery import installed_regularizers, own_regularizers
 
 
@@ -48,8 +54,9 @@ class Parser(OneLineErrors, LightningArgumentParser):
         return super().add_argument(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Report an error, with a hint for an unknown regularizer or a moved class path."""
-        super().error(message + _meant_regularizer(message) + moved_path(message), ex)
+        """Report an error, with a hint for an unknown name, a moved or a removed one."""
+        hints = _meant_regularizer(message), moved_path(message), removed_setting(message)
+        super().error(message + "".join(hints), ex)
 
 
 def call_with(function: Callable[..., object], name: str, arguments: Sequence[str]) -> None:

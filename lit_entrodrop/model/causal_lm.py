@@ -94,8 +94,8 @@ class CausalLM(nn.Module):
             perturb: Function that maps embeddings ``[B, T, D]`` to new ones.
             token_weight: Weights ``[B, T]`` of the tokens; if given, only the weighted loss of the
                 outputs may have a gradient.
-            required: Whether logits, a gradient through the entropies, or the divergence between
-                passes is required.
+            required: Whether logits, a gradient through the entropies, entropies among the most
+                likely tokens, or the divergence between passes are required.
 
         Returns:
             Loss and entropy of each token, aligned with the inputs.
@@ -112,6 +112,7 @@ class CausalLM(nn.Module):
                     labels,
                     document_ids,
                     required.entropy_gradient,
+                    required.top_entropy,
                 )
                 keeps = required.logits or required.divergence
                 return outputs if keeps else replace(outputs, logits=None)
@@ -126,11 +127,15 @@ class CausalLM(nn.Module):
             labels.masked_fill(unpredicted, IGNORE_INDEX).flatten(),
             token_weight=None if token_weight is None else token_weight.flatten(),
             entropy_gradient=required.entropy_gradient,
+            top_k=required.top_entropy,
             chunk_size=self.head_chunk_size,
             backend=self.head,
         )
         nll, entropy, logsumexp, mean_logit, correct = (row.view_as(labels) for row in rows[:5])
         entropy = entropy.masked_fill(unpredicted, torch.nan)
+        top_entropy = rows.top_entropy
+        if top_entropy is not None:
+            top_entropy = top_entropy.view_as(labels).masked_fill(unpredicted, torch.nan)
         predictions = None
         if required.divergence:
             predictions = FusedPredictions(
@@ -143,6 +148,7 @@ class CausalLM(nn.Module):
             mean_logit,
             correct,
             weighted_loss=rows.weighted_loss,
+            top_entropy=top_entropy,
             predictions=predictions,
         )
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from regularizers.base import Regularizer, Requirements
 from regularizers.compose import Regularizers, perturbed_embeddings
-from regularizers.functional import is_document_start
+from regularizers.functional import document_positions
 from regularizers.outputs import Outputs
 from regularizers.training_step import TrainingStep
 
@@ -63,20 +63,13 @@ def make_teacher() -> ToyLM:
     return teacher
 
 
-def positions(document_ids: Tensor) -> Tensor:
-    """Number the tokens of each packed document from 0, ``[B, T]`` int64."""
-    places = torch.arange(document_ids.shape[1]).expand_as(document_ids)
-    starts = torch.where(is_document_start(document_ids), places, 0).cummax(1).values
-    return places - starts
-
-
 def logits_of(model: nn.Module, input_ids: Tensor, document_ids: Tensor) -> Tensor:
     """Run the model on packed documents, ``[B, T, V]``."""
     if isinstance(model, ToyLM):
         return model.forward(input_ids)
     output = model(
         input_ids=input_ids,
-        position_ids=positions(document_ids),
+        position_ids=document_positions(document_ids),
         attention_mask=None,
         use_cache=False,
     )
@@ -106,7 +99,9 @@ def forward_with(
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     with perturbed_embeddings(embedding, perturb):
         logits = logits_of(model, input_ids, step.document_ids)
-    outputs = Outputs.from_logits(logits, step.labels, step.document_ids, required.entropy_gradient)
+    outputs = Outputs.from_logits(
+        logits, step.labels, step.document_ids, required.entropy_gradient, required.top_entropy
+    )
     if required.logits:
         return outputs
     return replace(

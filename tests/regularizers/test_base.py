@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from regularizers import Outputs, Regularizer, Requirements, TrainingStep
+from regularizers.functional import document_positions
 from regularizers.testing.steps import VOCABULARY, make_step
-from regularizers.testing.toy import logits_of, positions
+from regularizers.testing.toy import logits_of
 from tests.helpers.llama import make_llama
 
 
@@ -100,7 +101,7 @@ def test_packed_documents_score_as_they_do_alone() -> None:
 
 def test_positions_restart_in_each_document() -> None:
     document_ids = torch.tensor([[0, 0, 1, 1, 1, -1, -1]])
-    assert positions(document_ids).tolist() == [[0, 1, 0, 1, 2, 0, 1]]
+    assert document_positions(document_ids).tolist() == [[0, 1, 0, 1, 2, 0, 1]]
 
 
 def test_base_class_changes_nothing() -> None:

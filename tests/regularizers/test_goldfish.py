@@ -158,6 +158,17 @@ def test_logged_rate_is_that_of_the_labels() -> None:
     assert step.metrics["goldfish/drop_rate"].item() == pytest.approx(float(expected))
 
 
+def test_realized_rate_on_short_packed_documents_is_that_of_the_docs() -> None:
+    length = 58
+    ids = torch.randint(2, 60, (100, 4 * length), generator=torch.Generator().manual_seed(0))
+    document_ids = torch.arange(4).repeat_interleave(length).expand_as(ids)
+    step = make_step(input_ids=ids, labels=ids, document_ids=document_ids)
+    Regularizers([Goldfish()]).on_token_weight(step)
+    expected = 0.25 * (length - 13) / (length - 1)
+    assert step.metrics["goldfish/drop_rate"].item() == pytest.approx(expected, abs=0.01)
+    assert expected == pytest.approx(0.20, abs=0.005)
+
+
 def test_a_context_without_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="Goldfish context: expected at least 1 token, got 0"):
         Goldfish(context=0)

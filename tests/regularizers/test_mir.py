@@ -18,15 +18,14 @@ from tests.helpers.llama import make_llama
 def test_loss_against_float64(replacement: Any) -> None:
     model, step = make_llama(layers=2), make_step()
     generator = step.generator()
-    masked = masked_inputs(step.alterable, 0.5, 8, generator)
+    masked = masked_inputs(step.alterable, step.document_ids, 0.5, 2, generator)
     ids = replace_ids(step.input_ids, masked, replacement, step.vocabulary, generator)
     assert (ids != step.input_ids).sum() > 5
-    assert torch.equal(ids[:, :8], step.input_ids[:, :8])
     clean, noisy = (
         mean(list(losses(logits_of(model, each, step.document_ids), step).values()))
         for each in (step.input_ids, ids)
     )
-    actual = training_loss(MIR(0.4, replacement=replacement), model, step).item()
+    actual = training_loss(MIR(0.4, kept_prefix=2, replacement=replacement), model, step).item()
     assert actual == pytest.approx(clean + 0.4 * noisy, abs=1e-5)
     assert abs(noisy - clean) > 1e-3
 
@@ -46,17 +45,24 @@ def test_zero_masks_as_a_word_of_zero_embedding_would() -> None:
 
 def test_shares_are_uniform_over_rows() -> None:
     every = torch.ones(400, 500, dtype=torch.bool)
-    masked = masked_inputs(every, 0.5, 100, torch.Generator().manual_seed(0))
+    one_each = torch.zeros_like(every, dtype=torch.long)
+    masked = masked_inputs(every, one_each, 0.5, 100, torch.Generator().manual_seed(0))
     assert not masked[:, :100].any()
     assert masked[:, 100].any()
     shares = masked[:, 100:].double().mean(1)
     assert scipy.stats.kstest(shares, "uniform", args=(0, 0.5)).pvalue > 1e-4
 
 
-def test_rows_that_are_all_prefix_are_never_masked() -> None:
-    every = torch.ones(3, 8, dtype=torch.bool)
-    assert not masked_inputs(every, 1.0, 8, torch.Generator().manual_seed(0)).any()
-    assert masked_inputs(every, 1.0, 0, torch.Generator().manual_seed(0)).any()
+def test_the_start_of_each_packed_document_is_never_masked() -> None:
+    # Two documents in one row, one that is all prefix, and padding.
+    document_ids = torch.tensor([[0] * 12 + [1] * 12 + [2] * 8 + [-1] * 4]).expand(200, -1)
+    every, draw = document_ids >= 0, torch.Generator().manual_seed(0)
+    ever = masked_inputs(every, document_ids, 1.0, 8, draw).any(0)
+    assert ever.tolist() == ([False] * 8 + [True] * 4) * 2 + [False] * 12
+    assert (
+        masked_inputs(every, document_ids, 1.0, 0, draw).any(0).tolist()
+        == [True] * 32 + [False] * 4
+    )
 
 
 def test_what_does_not_count_does_not_count_in_the_second_pass() -> None:

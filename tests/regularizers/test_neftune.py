@@ -4,9 +4,9 @@ import scipy.stats
 import torch
 from torch.autograd import gradcheck
 
+from regularizers.functional import document_positions
 from regularizers.neftune import NEFTune, neftune_noise
 from regularizers.testing import make_step, training_loss
-from regularizers.testing.toy import positions
 from tests.helpers.float64 import losses, mean
 from tests.helpers.llama import make_llama
 
@@ -26,7 +26,7 @@ def test_loss_against_float64() -> None:
         embeddings[row, place] += alpha / np.sqrt(length * 16) * noise[row, place]
     logits = model.double()(
         inputs_embeds=torch.from_numpy(embeddings),
-        position_ids=positions(step.document_ids),
+        position_ids=document_positions(step.document_ids),
         attention_mask=None,
         use_cache=False,
     ).logits

@@ -27,6 +27,7 @@ NEEDS = {
     "holdout_neighbors": "{} holdout neighbors",
     "logits": "all logits",
     "entropy_gradient": "gradients through entropies",
+    "top_entropy": "entropies among the {} most likely tokens",
     "divergence": "divergences",
     "evaluations": "validation",
 }

@@ -5,6 +5,7 @@ N tokens, D hidden dimensions, V vocabulary size.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -89,7 +90,7 @@ class TokenStatistics(torch.autograd.Function):
         statistics, _ = evaluate_chunks(settings, labels, tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(labels, *tensors)
-        ctx.settings = settings
+        ctx.settings = replace(settings, top_entropy=None)
         ctx.mark_non_differentiable(statistics.correct)
         if not settings.entropy_gradient:
             ctx.mark_non_differentiable(statistics.entropy)

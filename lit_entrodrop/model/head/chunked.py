@@ -17,6 +17,7 @@ from lit_entrodrop.model.head.torch_kernel import (
     blank_statistics,
     block_rows,
 )
+from regularizers.functional import top_entropy
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class HeadSettings:
     softcap: float | None
     entropy_gradient: bool
     needs_gradient: bool
+    top_k: int = 0
+    top_entropy: Tensor | None = None  # memory for the entropies among the top_k, filled by a pass
 
 
 def evaluate_chunks(
@@ -63,6 +66,8 @@ def evaluate_chunks(
         for block in slices(rows.start, rows.stop, block_size):
             part = chunk[block.start - rows.start : block.stop - rows.start]
             damping = logits.cap(part, damped=differentiate is not None)
+            if settings.top_entropy is not None:
+                settings.top_entropy[block] = top_entropy(part, settings.top_k)
             statistics, state = kernel.evaluate(part, labels[block], scratch)
             # Keeping the tensors of each block would fragment memory.
             for total, value in zip(whole, statistics, strict=True):

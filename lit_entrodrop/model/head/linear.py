@@ -29,6 +29,8 @@ class HeadOutputs(NamedTuple):
             ``(1 − ε)·nll + ε·(logsumexp − mean_logit)``.
         correct: ``[N]`` bool, whether no token has a higher logit than the label.
         weighted_loss: Scalar Σ token_weight·nll; None without token weights.
+        top_entropy: ``[N]`` nats, entropy among the ``top_k`` most likely tokens, renormalized,
+            without gradient; None unless requested.
     """
 
     nll: Tensor
@@ -37,6 +39,7 @@ class HeadOutputs(NamedTuple):
     mean_logit: Tensor
     correct: Tensor
     weighted_loss: Tensor | None = None
+    top_entropy: Tensor | None = None
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -50,6 +53,7 @@ def linear_ce_entropy(
     softcap: float | None = None,
     token_weight: Tensor | None = None,
     entropy_gradient: bool = False,
+    top_k: int | None = None,
     chunk_size: int | None = None,
     backend: Backend = "auto",
 ) -> HeadOutputs:
@@ -78,6 +82,8 @@ def linear_ce_entropy(
         token_weight: Weights ``[N]`` that are known before this pass, without gradient. Ignored
             where the label is ignored.
         entropy_gradient: Whether the entropy has a gradient; only without ``token_weight``.
+        top_k: Number of most likely tokens for ``top_entropy``, computed in the forward pass; None
+            for none.
         chunk_size: Number of tokens per chunk; None for :func:`default_chunk_size`.
         backend: ``torch``, ``triton``, or ``auto``: the one that measures faster on the device.
 
@@ -105,6 +111,8 @@ def linear_ce_entropy(
     device = hidden.device.type
     autocast = torch.is_autocast_enabled(device)
     compute_dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+    wide_dtype = torch.promote_types(compute_dtype, torch.float32)
+    top_entropy = None if top_k is None else hidden.new_empty(len(hidden), dtype=wide_dtype)
     settings = HeadSettings(
         kernel=choose_kernel(backend, hidden.device, len(weight), compute_dtype),
         chunk_size=chunk_size or default_chunk_size(len(weight), sizing_device(hidden)),
@@ -112,20 +120,12 @@ def linear_ce_entropy(
         softcap=softcap,
         entropy_gradient=entropy_gradient,
         needs_gradient=torch.is_grad_enabled(),
+        top_k=top_k or 0,
+        top_entropy=top_entropy,
     )
     with torch.autocast(device, enabled=False):
-        # In fp16 the loss scale must be applied before gradients are rounded.
-        if token_weight is not None and compute_dtype != torch.float16:
-            loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
-                settings, labels, token_weight, *head.tensors
-            )
-            return HeadOutputs(*statistics)._replace(weighted_loss=loss)
-        statistics = TokenStatistics.apply(settings, labels, *head.tensors)  # type: ignore[no-untyped-call]
-        if token_weight is None:
-            return HeadOutputs(*statistics)
-        nll = statistics[0]
-        loss = (counted_weight(token_weight, labels, nll.dtype) * nll).sum()
-        return HeadOutputs(*(each.detach() for each in statistics))._replace(weighted_loss=loss)
+        outputs = _evaluate(settings, head, labels, token_weight)
+    return outputs._replace(top_entropy=top_entropy)
 
 
 def default_chunk_size(vocabulary_size: int, device: torch.device) -> int:
@@ -173,6 +173,23 @@ def check_head(function: str, head: LinearHead) -> None:
         )
     if softcap is not None and not (isfinite(softcap) and softcap > 0):
         raise ValueError(f"softcap: expected a finite number above 0 or None, got {softcap}")
+
+
+def _evaluate(
+    settings: HeadSettings, head: LinearHead, labels: Tensor, token_weight: Tensor | None
+) -> HeadOutputs:
+    # In fp16 the loss scale must be applied before gradients are rounded.
+    if token_weight is not None and settings.compute_dtype != torch.float16:
+        loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
+            settings, labels, token_weight, *head.tensors
+        )
+        return HeadOutputs(*statistics, weighted_loss=loss)
+    statistics = TokenStatistics.apply(settings, labels, *head.tensors)  # type: ignore[no-untyped-call]
+    if token_weight is None:
+        return HeadOutputs(*statistics)
+    nll = statistics[0]
+    loss = (counted_weight(token_weight, labels, nll.dtype) * nll).sum()
+    return HeadOutputs(*(each.detach() for each in statistics), weighted_loss=loss)
 
 
 def _check_tokens(head: LinearHead, labels: Tensor, token_weight: Tensor | None) -> None:

@@ -15,7 +15,7 @@ from lit_entrodrop.model.building import (
 )
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
-from regularizers.testing.toy import positions
+from regularizers.functional import document_positions
 from tests.helpers.architectures import HUB
 from tests.helpers.tiny import LLAMA, VOCABULARY_SIZE
 
@@ -181,7 +181,7 @@ def test_compiled_blocks_are_not_compiled_again_in_later_epochs(
             ids = torch.randint(VOCABULARY_SIZE, (rows, 16), generator=generator)
             cuts = torch.randint(1, 15, (rows, 1), generator=generator)
             document_ids = (torch.arange(16) >= cuts).long()
-            outputs = compiled(ids, ids, positions(document_ids), document_ids)
+            outputs = compiled(ids, ids, document_positions(document_ids), document_ids)
             outputs.nll.sum().backward()
 
     epoch(0)

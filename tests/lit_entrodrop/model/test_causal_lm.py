@@ -11,7 +11,7 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.probing import embedding_rows, leaks_between_documents
 from regularizers import Outputs, Requirements
-from regularizers.testing.toy import positions
+from regularizers.functional import document_positions
 from tests.helpers.architectures import ARCHITECTURES, MORE_THAN_LINEAR, WITHOUT_SDPA
 
 # Two packed documents and padding; a document of one token and no padding.
@@ -33,7 +33,7 @@ def arguments() -> dict[str, Tensor]:
     return {
         "input_ids": ids,
         "labels": labels,
-        "position_ids": positions(DOCUMENT_IDS),
+        "position_ids": document_positions(DOCUMENT_IDS),
         "document_ids": DOCUMENT_IDS,
     }
 
@@ -198,6 +198,17 @@ def test_gradient_through_the_entropy() -> None:
         outputs.entropy.nansum().backward()
         gradients.append([parameter.grad for parameter in fused.parameters()])
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
+
+
+def test_entropy_among_the_most_likely_tokens() -> None:
+    fused = build("gemma2")
+    required = Requirements(top_entropy=20)
+    actual, expected = (
+        model(**arguments(), required=required).top_entropy
+        for model in (fused, CausalLM(fused.hf_model, "naive"))
+    )
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert torch.equal(actual.isnan(), fused(**arguments()).entropy.isnan())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -402,7 +413,7 @@ def test_logits_are_returned_only_when_asked_for() -> None:
 
 def test_starts_and_padding_have_no_loss_and_no_entropy() -> None:
     outputs = build("llama")(**arguments())
-    unpredicted = (positions(DOCUMENT_IDS) == 0) | (DOCUMENT_IDS < 0)
+    unpredicted = (document_positions(DOCUMENT_IDS) == 0) | (DOCUMENT_IDS < 0)
     assert torch.equal(outputs.entropy.isnan(), unpredicted)
     assert not outputs.nll[unpredicted].any()
 

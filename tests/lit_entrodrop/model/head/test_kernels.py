@@ -79,9 +79,9 @@ def evaluate_head(backend: str, beforehand: bool, dtype: torch.dtype) -> list[Te
     labels = torch.randint(vocab, (tokens,), generator=generator).to(DEVICE)
     labels[3] = -100
     token_weight = torch.linspace(-1, 2, tokens, device=DEVICE)
-    options: dict[str, Any] = {"entropy_gradient": True}
+    options: dict[str, Any] = {"entropy_gradient": True, "top_k": 20}
     if beforehand:
-        options = {"token_weight": token_weight}
+        options = {"token_weight": token_weight, "top_k": 20}
     outputs = linear_ce_entropy(
         hidden,
         weight,
@@ -97,7 +97,8 @@ def evaluate_head(backend: str, beforehand: bool, dtype: torch.dtype) -> list[Te
     if loss is None:
         loss = (token_weight * torch.stack(outputs[:4])).sum()
     gradients = torch.autograd.grad(loss, (hidden, weight, bias, down, up))
-    return [tensor.detach() for tensor in (*outputs[:5], loss, *gradients)]
+    assert outputs.top_entropy is not None
+    return [each.detach() for each in (*outputs[:5], outputs.top_entropy, loss, *gradients)]
 
 
 @needs_triton

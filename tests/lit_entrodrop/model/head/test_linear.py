@@ -76,6 +76,36 @@ def test_large_vocabulary_in_fp32_agree_with_scipy() -> None:
     assert_equal(outputs, reference, 1e-5)
 
 
+@pytest.mark.parametrize("chunk_size", [7, None])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("top_k", [1, 4, V, 100])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 0.05)]
+)
+def test_entropy_among_the_most_likely_tokens_agrees_with_scipy(
+    dtype: torch.dtype, tolerance: float, top_k: int, weighted: bool, chunk_size: int | None
+) -> None:
+    hidden, weight, labels = draw(dtype)
+    token_weight = torch.ones(N) if weighted else None
+    settings: dict[str, Any] = {"token_weight": token_weight, "chunk_size": chunk_size}
+    outputs = linear_ce_entropy(
+        hidden.requires_grad_(), weight, labels, softcap=3.0, top_k=top_k, **settings
+    )
+    capped = 3 * np.tanh(hidden.detach().double().numpy() @ weight.double().numpy().T / 3)
+    likely = scipy.special.softmax(np.sort(capped, axis=-1)[:, -top_k:], axis=-1)
+    actual = outputs.top_entropy
+    assert actual is not None
+    assert actual.dtype == outputs.nll.dtype
+    assert not actual.requires_grad
+    np.testing.assert_allclose(
+        actual.double(), scipy.stats.entropy(likely, axis=-1), atol=tolerance
+    )
+    # Nothing else changes.
+    plain = linear_ce_entropy(hidden, weight, labels, softcap=3.0, **settings)
+    assert plain.top_entropy is None
+    assert all(map(torch.equal, outputs[:5], plain[:5]))
+
+
 def naive_loss(hidden: Tensor, weight: Tensor, labels: Tensor, mix: Tensor) -> Tensor:
     logits = hidden @ weight.T
     nll = nn.functional.cross_entropy(logits, labels, reduction="none")

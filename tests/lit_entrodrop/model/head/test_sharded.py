@@ -14,7 +14,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 
 from lit_entrodrop.model.causal_lm import CausalLM
 from regularizers import Requirements
-from regularizers.testing.toy import positions
+from regularizers.functional import document_positions
 from tests.helpers.llama import make_llama
 from tests.helpers.processes import run_ranks
 
@@ -26,7 +26,7 @@ def batch_of(rank: int) -> dict[str, Tensor]:
     return {
         "input_ids": ids,
         "labels": ids,
-        "position_ids": positions(DOCUMENT_IDS),
+        "position_ids": document_positions(DOCUMENT_IDS),
         "document_ids": DOCUMENT_IDS,
     }
 

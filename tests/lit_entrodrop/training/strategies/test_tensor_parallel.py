@@ -18,7 +18,7 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.runs.metrics_file import read_metrics
 from lit_entrodrop.training.strategies import FSDP2Strategy
-from regularizers.testing.toy import positions
+from regularizers.functional import document_positions
 from tests.helpers.architectures import ARCHITECTURES
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.runs import assert_same_curves, exported
@@ -82,7 +82,7 @@ def describe(model_type: str, **changes: Any) -> LMConfig:
 def loss_of(causal_lm: CausalLM) -> Tensor:
     ids = torch.randint(2, 64, (2, 12), generator=torch.Generator().manual_seed(0))
     document_ids = torch.tensor([[0] * 7 + [1] * 5, [0] + [1] * 11])
-    loss: Tensor = causal_lm(ids, ids, positions(document_ids), document_ids).nll.sum()
+    loss: Tensor = causal_lm(ids, ids, document_positions(document_ids), document_ids).nll.sum()
     return loss
 
 
