@@ -183,13 +183,13 @@ def _evaluate(
         loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
             settings, labels, token_weight, *head.tensors
         )
-        return HeadOutputs(*statistics, weighted_loss=loss)
+        return HeadOutputs(*statistics)._replace(weighted_loss=loss)
     statistics = TokenStatistics.apply(settings, labels, *head.tensors)  # type: ignore[no-untyped-call]
     if token_weight is None:
         return HeadOutputs(*statistics)
     nll = statistics[0]
     loss = (counted_weight(token_weight, labels, nll.dtype) * nll).sum()
-    return HeadOutputs(*(each.detach() for each in statistics), weighted_loss=loss)
+    return HeadOutputs(*(each.detach() for each in statistics))._replace(weighted_loss=loss)
 
 
 def _check_tokens(head: LinearHead, labels: Tensor, token_weight: Tensor | None) -> None:
