@@ -16,6 +16,7 @@ from lit_entrodrop.data.loaders import Batching, ordered_dataloader
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
 from lit_entrodrop.data.packed_splits import PackedSplits, check_split_name
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
+from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.data.splitting import SplitName, split_shares
 from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
 from lit_entrodrop.model.clean_pass import Batch
@@ -38,9 +39,9 @@ class TextDataModule(LightningDataModule):
     Args:
         corpus: Path to a file ({suffixes}) or to a folder of such files, `hub:org/name`,
             `hub:org/name:config`, `registry:NAME`, or a list of these. Each record is a document. A
-            .txt file is cut into documents at lines with only <|endoftext|>. Without such lines it
-            is one document; if it is the only file, it is cut into paragraph groups of about 4,000
-            characters.
+            .txt file is cut into documents at each <|endoftext|>. Without any it is one document;
+            if it is the only file, it is cut into paragraph groups of about 4,000 characters, or
+            of a twentieth of a shorter file. The summary lists files of a folder that are not read.
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a
@@ -201,8 +202,9 @@ class TextDataModule(LightningDataModule):
         return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
 
     def summary(self) -> str:
-        """Describe the size of each split, one line per split."""
-        return self.splits.describe()
+        """Describe the size of each split, one line per split, and the files that were not read."""
+        unread = describe_unread(self._preparation.sources)
+        return "\n".join(filter(None, (self.splits.describe(), unread)))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training blocks in the order of `order`."""

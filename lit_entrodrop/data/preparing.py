@@ -43,6 +43,12 @@ class Preparation:
     block_size: int
     packing: bool
 
+    @property
+    def sources(self) -> list[str]:
+        """All sources of text."""
+        separate = [source for source in self.split_sources.values() if isinstance(source, str)]
+        return [*self.corpus, *separate, *filter(None, [self.forgetting])]
+
     def cache_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """Hash the settings and the content of all corpora, 32 hexadecimal digits."""
         sources = [source for source in self.split_sources.values() if isinstance(source, str)]

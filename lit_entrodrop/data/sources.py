@@ -13,6 +13,7 @@ from lit_entrodrop.data.file_formats import read_file, supported_formats
 
 HUB, REGISTRY = "hub:", "registry:"
 PIECE = 2**20  # bytes
+MOST_SHOWN = 10  # files
 
 
 def read_corpus(sources: Sequence[str], text_column: str) -> Iterator[Document]:
@@ -38,7 +39,9 @@ def digest_corpus(sources: Sequence[str], text_column: str) -> str:
 
 
 def list_files(path: Path) -> list[Path]:
-    """List the supported files of a path, sorted; hidden entries of a folder are left out.
+    """List the supported files of a path, sorted; the suffix may be in upper case.
+
+    Hidden files of a folder and files in its hidden folders are left out.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -46,7 +49,7 @@ def list_files(path: Path) -> list[Path]:
     """
     known = ", ".join(supported_formats())
     if path.is_file():
-        if path.suffix in supported_formats():
+        if _is_supported(path):
             return [path]
         raise ValueError(
             f"{path}: expected one of the suffixes {known}, got {path.suffix!r}. "
@@ -57,15 +60,44 @@ def list_files(path: Path) -> list[Path]:
             f"{path} does not exist: expected a file, a folder, 'hub:org/name' or 'registry:NAME'. "
             "Check the path, which is relative to the working directory."
         )
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.suffix in supported_formats()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
+    files = [file for file in _visible_files(path) if _is_supported(file)]
     if not files:
         raise ValueError(f"{path} contains no supported file: expected one of {known}. Add one.")
     return files
+
+
+def describe_unread(sources: Sequence[str]) -> str:
+    """Describe the files of folders that are not read, one line per folder; empty for none.
+
+    Hidden files are not described.
+    """
+    lines = []
+    for source in sources:
+        folder = Path(source).expanduser()
+        if source.startswith((HUB, REGISTRY)) or not folder.is_dir():
+            continue
+        unread = [file for file in _visible_files(folder) if not _is_supported(file)]
+        if unread:
+            shown = ", ".join(str(file.relative_to(folder)) for file in unread[:MOST_SHOWN])
+            shown += ", ..." * (len(unread) > MOST_SHOWN)
+            lines.append(
+                f"{source}: {len(unread):,} files not read, because their suffix is none of "
+                f"{', '.join(supported_formats())}: {shown}"
+            )
+    return "\n".join(lines)
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+
+
+def _is_supported(file: Path) -> bool:
+    return file.suffix.lower() in supported_formats()
 
 
 def _read_source(source: str, text_column: str) -> Iterator[Document]:
@@ -109,7 +141,7 @@ def _digest_source(source: str, text_column: str) -> str:
         return digest_documents(_read_source(source, text_column))
     digest = hashlib.blake2b(digest_size=16)
     for file in list_files(Path(source).expanduser()):
-        digest.update(f"{file.suffix} {file.stat().st_size}\n".encode())
+        digest.update(f"{file.suffix.lower()} {file.stat().st_size}\n".encode())
         with file.open("rb") as stream:
             while content := stream.read(PIECE):
                 digest.update(content)

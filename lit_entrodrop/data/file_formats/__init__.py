@@ -29,7 +29,7 @@ def supported_formats() -> dict[str, FileFormat]:
 def read_file(path: Path, text_column: str, alone: bool) -> Iterator[Document]:
     """Read the documents of one file in order; `alone` is an attribute of `CorpusFile`."""
     record = None
-    for record in supported_formats()[path.suffix].read_records(CorpusFile(path, alone)):
+    for record in supported_formats()[path.suffix.lower()].read_records(CorpusFile(path, alone)):
         yield _document(record, text_column)
     if record is None:
         raise ValueError(f"{path} is empty: it contains no document. Remove the file or fill it.")

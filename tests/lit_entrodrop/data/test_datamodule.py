@@ -91,6 +91,18 @@ def test_summary_has_a_line_a_split(datamodule: DataModuleFactory) -> None:
     assert sum(int(line.split()[1]) for line in lines) == 80
 
 
+def test_summary_lists_files_that_are_not_read(
+    datamodule: DataModuleFactory, tmp_path: Path
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    write_jsonl(folder / "a.jsonl", [{"text": text} for text in texts(40)])
+    (folder / "notes.md").write_text("no")
+    for _ in ("written", "cached"):
+        summary = ready(datamodule(corpus=str(folder))).summary()
+        assert summary.splitlines()[-1].endswith(": notes.md")
+
+
 def test_command_line_sets_every_option_and_explains_it() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(TextDataModule, "data")

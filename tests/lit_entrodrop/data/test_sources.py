@@ -3,7 +3,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from lit_entrodrop.data.sources import digest_corpus, list_files, read_corpus
+from lit_entrodrop.data.sources import describe_unread, digest_corpus, list_files, read_corpus
 from tests.lit_entrodrop.data.conftest import write_jsonl
 
 
@@ -21,6 +21,23 @@ def test_folder_is_read_recursively_in_order(tmp_path: Path) -> None:
     (tmp_path / ".git" / "a.txt").write_text("no")
     assert contents(tmp_path) == ["first", "second", "third\n\nstill third"]
     assert contents(tmp_path / "b.txt", tmp_path / "a.jsonl") == ["second", "first"]
+
+
+def test_files_of_a_folder_that_are_not_read_are_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    (folder / "sub").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    (folder / "a.txt").write_text("one")
+    (folder / "B.TXT").write_text("two")
+    for name in ("c.jsonl.gz", "notes.md", "sub/paper.pdf", ".hidden", ".git/config"):
+        (folder / name).write_text("no")
+    assert contents(folder) == ["two", "one"]
+    described = describe_unread([str(folder), str(folder / "a.txt"), "registry:python"])
+    assert described.startswith(f"{folder}: 3 files not read, because their suffix is none of .csv")
+    assert described.endswith(": c.jsonl.gz, notes.md, sub/paper.pdf")
+    for number in range(20):
+        (folder / f"{number}.md").write_text("no")
+    assert describe_unread([str(folder)]).endswith(", ...")
 
 
 def test_hub_reads_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,14 @@ from tests.lit_entrodrop.data.conftest import sentence
 from tests.lit_entrodrop.data.file_formats.conftest import write
 
 
-def test_text_is_cut_at_separator_lines(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.txt", "one\n\ntwo\n<|endoftext|>\r\n\nthree <|endoftext|> four\n")
-    expected = ["one\n\ntwo\n", "\nthree <|endoftext|> four\n"]
-    assert [document.content for document in read_file(path, "text", alone=True)] == expected
+def test_text_is_cut_at_separators(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "one\n\ntwo\n<|endoftext|>\r\n\nthree <|endoftext|>four\n")
+    expected = ["one\n\ntwo\n", "\nthree", "four\n"]
+    for alone in (True, False):
+        assert [document.content for document in read_file(path, "text", alone)] == expected
+    within = write(tmp_path / "b.txt", "doc one<|endoftext|>doc two<|endoftext|>doc three")
+    parts = [document.content for document in read_file(within, "text", alone=True)]
+    assert parts == ["doc one", "doc two", "doc three"]
     assert list(split_at_separators(["plain"])) == ["plain"]
 
 
@@ -39,3 +43,16 @@ def test_groups_give_the_text_back_in_bounded_pieces(joint: str) -> None:
 def test_blank_lines_at_the_end_are_no_group_of_their_own() -> None:
     lines = ["one\n", "\n", "two\n", "\n", " \n", "\f\n"]
     assert list(split_into_groups(lines, characters=3)) == ["one\n\n", "two\n\n \n\f\n"]
+
+
+@pytest.mark.parametrize("joint", ["\n\n", "\n", " "])
+@pytest.mark.parametrize("sentences", [20, 100, 2000])
+def test_a_small_file_gives_enough_documents_to_split(
+    tmp_path: Path, joint: str, sentences: int
+) -> None:
+    random = Random(2)
+    text = joint.join(sentence(random, 15) for _ in range(sentences))
+    parts = [d.content for d in read_file(write(tmp_path / "a.txt", text), "text", alone=True)]
+    assert "".join(parts) == text
+    assert len(parts) >= 7
+    assert max(map(len, parts)) <= 3 * 4_000
