@@ -1,7 +1,8 @@
 """Generate text with any causal LM by the forward pass of training, sharded or not."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -92,10 +93,10 @@ def sample_tokens(logits: Tensor, temperature: float, generator: torch.Generator
     return torch.multinomial(shares, 1, generator=generator).flatten().tolist()
 
 
-def truncate_at(tokens: list[int], end: int | None) -> list[int]:
-    """Return the tokens before the first end-of-text token.
+def truncate_at(tokens: list[int], stop: Container[int]) -> list[int]:
+    """Return the tokens before the first one that ends the text.
 
-    >>> truncate_at([3, 0, 4], end=0)
+    >>> truncate_at([3, 0, 4], stop=[0, 9])
     [3]
     """
-    return tokens[: tokens.index(end)] if end in tokens else tokens
+    return list(takewhile(lambda token: token not in stop, tokens))

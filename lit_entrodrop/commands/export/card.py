@@ -95,12 +95,14 @@ def _summary(lm: LMConfig, facts: dict[str, Any], adapters: bool) -> str:
 
 
 def _use(name: str, lm: LMConfig, adapters: bool) -> str:
-    lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    imports = ["AutoModelForCausalLM", "AutoTokenizer", *(["GenerationConfig"] if adapters else [])]
+    lines = [f"from transformers import {', '.join(imports)}", ""]
     if adapters:
         base = public_name(lm.pretrained) if lm.pretrained else "the base model"
         lines[:0] = ["from peft import PeftModel"]
         lines += [f'base = AutoModelForCausalLM.from_pretrained("{base}", dtype="auto")']
         lines += [f'model = PeftModel.from_pretrained(base, "{name}")']
+        lines += [f'model.generation_config = GenerationConfig.from_pretrained("{name}")']
     else:
         lines += [f'model = AutoModelForCausalLM.from_pretrained("{name}", dtype="auto")']
     lines += [

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.export.card import write_card
 from lit_entrodrop.commands.export.weights import restore_model
+from lit_entrodrop.data.chats.encoding import stop_tokens
 from lit_entrodrop.model.config import DType, LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.model.transformers_compat import transformers_progress
@@ -82,6 +84,8 @@ def export(
         except SafetensorError as error:
             raise OSError(f"output: cannot write {folder}: {error}") from error
         tokenizer.save_pretrained(complete)
+        generation_config = _generation_config(lm, model, stop_tokens(tokenizer))
+        generation_config.save_pretrained(complete)
         write_card(complete, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
         _share(complete)
         complete.replace(folder)
@@ -111,7 +115,6 @@ def _whole_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
     model = causal_lm.hf_model
     if lm.lora is not None:
         model = cast(Any, model).merge_and_unload()
-    model.generation_config = _generation_config(lm) or model.generation_config
     return model
 
 
@@ -123,11 +126,14 @@ def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
     return model
 
 
-def _generation_config(lm: LMConfig) -> GenerationConfig | None:
-    """Return the generation config of the base model, None if it cannot be loaded."""
-    if lm.pretrained is None:
-        return None
-    try:
-        return GenerationConfig.from_pretrained(locate(lm.pretrained).name)
-    except (OSError, ValueError):
-        return None
+def _generation_config(lm: LMConfig, model: Any, stop: Sequence[int]) -> GenerationConfig:
+    """Return the generation config of the base model, if it has one, with more stop tokens."""
+    config: GenerationConfig = model.generation_config
+    if lm.pretrained is not None:
+        with suppress(OSError, ValueError):
+            config = GenerationConfig.from_pretrained(locate(lm.pretrained).name)
+    of_base = config.eos_token_id
+    known = of_base if isinstance(of_base, list) else [of_base]
+    stops = [token for token in dict.fromkeys([*known, *stop]) if token is not None]
+    config.eos_token_id = stops if len(stops) > 1 else stops[0]
+    return config

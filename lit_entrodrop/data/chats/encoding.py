@@ -44,19 +44,24 @@ def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     return Encoded(ids, counted, {THOUGHTS_LEFT_OUT: left_out} if left_out else {})
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the special token that ends an assistant's turn in the chat template.
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens at which generation stops, as trained.
 
-    None without a chat template, or if it ends turns in another way.
+    These are EOS, which ends documents, and the special token that ends an assistant's turn in the
+    chat template, if any.
     """
+    return list(dict.fromkeys([tokenizer.eos_token_id, *_ends_of_turn(tokenizer)]))
+
+
+def _ends_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     chat = Chat([{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}])
     try:
         check_chat_template(tokenizer)
         ids, counted, _ = encode_chat(chat, tokenizer)
     except ValueError:
-        return None
+        return []
     last = [token for token, count in zip(ids, counted, strict=True) if count][-1]
-    return last if last in vocabulary_of(tokenizer).special_ids else None
+    return [last] if last in vocabulary_of(tokenizer).special_ids else []
 
 
 def _is_blank(message: Message) -> bool:

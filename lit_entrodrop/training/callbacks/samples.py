@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.chats.encoding import stop_tokens
 from lit_entrodrop.model.generation import continue_prompts, sample_tokens, truncate_at
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.runtime.setting_checks import check_at_least
@@ -83,6 +84,7 @@ class Samples(L.Callback):
         if trainer.sanity_checking or not self._ends_epoch or epoch % self.every_n_epochs:
             return
         tokenizer = pl_module.tokenizer
+        stop = stop_tokens(tokenizer)
         prompts = self._prompts(pl_module)
         with trainer.precision_plugin.forward_context():
             choose = self._choose(trainer)
@@ -92,7 +94,7 @@ class Samples(L.Callback):
                 "step": trainer.global_step,
                 "epoch": epoch,
                 "prompt": tokenizer.decode(prompt),
-                "text": tokenizer.decode(truncate_at(tokens, tokenizer.eos_token_id)),
+                "text": tokenizer.decode(truncate_at(tokens, stop)),
             }
             for prompt, tokens in zip(prompts, written, strict=True)
         ]

@@ -15,6 +15,7 @@ from lit_entrodrop.model.config import LoRAConfig
 from lit_entrodrop.training.module import LitCausalLM
 from tests.helpers.processes import python
 from tests.helpers.tiny import CONFIGS, LLAMA, Tiny
+from tests.helpers.tokenizer_habits import make_tokenizer
 from tests.helpers.zero import write_zero
 
 IDS = torch.arange(2, 40).view(2, 19)
@@ -118,6 +119,7 @@ def test_lora_adapters_alone(tiny: Tiny, base: Path) -> None:
     folder = export(str(path), str(tiny.folder / "out"), merge_lora=False)
     assert (folder / "adapter_model.safetensors").exists()
     assert not (folder / "model.safetensors").exists()
+    assert GenerationConfig.from_pretrained(folder).eos_token_id == 0
     adapted = PeftModel.from_pretrained(open_plainly(base), str(folder)).eval()
     assert loss(adapted) == pytest.approx(loss(module.causal_lm.hf_model.eval()), abs=1e-5)
 
@@ -219,6 +221,28 @@ def test_folder_generates_offline_without_this_project(tiny: Tiny, base: Path) -
         patch.setenv("HF_HUB_OFFLINE", "1")
         result = python("-c", script, str(folder), cwd=tiny.folder)
     assert result.stdout.split() == ["3", "0.5"], result.stderr
+
+
+def test_model_stops_where_a_chat_taught_it(tiny: Tiny) -> None:
+    """The end of a turn is not the EOS token of this tokenizer."""
+    tokenizer = make_tokenizer("chatml_other_eos")
+    tokenizer.save_pretrained(tiny.folder / "chatml")
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    corpus = tiny.folder / "chat.jsonl"
+    corpus.write_text(json.dumps({"messages": chat}))
+    lm = {"tokenizer": str(tiny.folder / "chatml"), "architecture": {**LLAMA, "vocab_size": 4098}}
+    module = tiny.module(lm=lm)
+    trainer = tiny.trainer(max_steps=40, max_epochs=-1)
+    data = tiny.data(corpus=str(corpus), tokenizer=lm["tokenizer"], validation=0)
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tiny.folder / "trained.ckpt")
+    folder = export(str(tiny.folder / "trained.ckpt"), str(tiny.folder / "out"))
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), open_plainly(folder)
+    prompt = tokenizer.apply_chat_template(
+        chat[:1], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    written = model.generate(**prompt, max_new_tokens=9)[0, prompt["input_ids"].shape[1] :]
+    assert tokenizer.decode(written) == "yo<|im_end|>"
 
 
 @pytest.mark.parametrize("merge_lora", [True, False])

@@ -5,7 +5,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEFT_OUT
-from lit_entrodrop.data.chats.encoding import encode_chat, end_of_turn
+from lit_entrodrop.data.chats.encoding import encode_chat, stop_tokens
 from lit_entrodrop.data.chats.record import Chat, read_chat
 from tests.helpers.tokenizer_habits import CHATML, HABITS, make_tokenizer
 
@@ -221,17 +221,15 @@ def test_eos_is_learned_where_no_special_token_ends_the_answer() -> None:
     tokenizer = make_tokenizer("chatml_other_eos", chat_template=PLAIN)
     assert learned(tokenizer, HI, YO) == ["yo\n\n<|endoftext|>"]
     assert learned(tokenizer, HI, YO, HI) == ["yo\n\n"]
-    assert end_of_turn(tokenizer) == tokenizer.eos_token_id
+    assert stop_tokens(tokenizer) == [tokenizer.eos_token_id]
 
 
-@pytest.mark.parametrize("habit", [habit for habit in HABITS if habit != "sentencepiece"])
-def test_end_of_turn(habit: str) -> None:
+@pytest.mark.parametrize("habit", HABITS)
+def test_generation_stops_at_eos_and_at_the_end_of_a_turn(habit: str) -> None:
     tokenizer = make_tokenizer(habit)
-    assert end_of_turn(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
-
-
-def test_no_end_of_turn_without_a_template() -> None:
-    assert end_of_turn(make_tokenizer("sentencepiece")) is None
+    turns = set() if habit == "sentencepiece" else {"<|im_end|>"}
+    stops = tokenizer.convert_ids_to_tokens(stop_tokens(tokenizer))
+    assert set(stops) == {tokenizer.eos_token, *turns}
 
 
 def test_every_token_of_a_character_is_learned() -> None:
