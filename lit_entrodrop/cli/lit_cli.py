@@ -21,6 +21,7 @@ from lit_entrodrop.cli.commands import COMMANDS
 from lit_entrodrop.cli.evaluation_table import evaluation_table
 from lit_entrodrop.cli.parsing import Parser, load_regularizers
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
 from lit_entrodrop.runs.checkpoints.io import StreamingCheckpointIO
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.layout import find_checkpoint, holds_run, lock_run, refuse_used_folder
@@ -100,6 +101,9 @@ class LitCLI(LightningCLI):
         self._ckpt_path = find_checkpoint(ckpt_path, folder, may_be_new=subcommand == "fit")
         if self._ckpt_path is not None:
             read_checkpoint(self._ckpt_path)
+            # Other ranks have the same files.
+            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                verify_checkpoint(self._ckpt_path)
 
     def before_instantiate_classes(self) -> None:
         """For `fit`, lock the run folder and refuse that of another run; others save no config."""
@@ -179,8 +183,13 @@ def run_lightning(args: list[str]) -> LitCLI:
     """Run `fit`, `validate`, `test`, `predict` or `score` from a command line."""
     try:
         return LitCLI(only=args[0] if args[0] in PROVIDED else None, args=args)
-    except SIGTERMException:
-        sys.exit(128 + signal.SIGTERM)
+    except SIGTERMException as ended:
+        sys.exit(ended.code or 128 + signal.SIGTERM)
+    except SystemExit as ended:
+        # Lightning ends with status 1 after Ctrl-C.
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from ended
+        raise
 
 
 def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:

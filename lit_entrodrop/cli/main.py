@@ -13,6 +13,8 @@ from lit_entrodrop.cli.commands import check_command, overview
 from lit_entrodrop.cli.messages import one_line, usage_error
 from lit_entrodrop.cli.noise import silence_libraries
 
+INTERRUPTED = 130  # as a shell reports SIGINT
+
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; bad input ends with a one-line error and exit status 1 or 2.
@@ -39,6 +41,9 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     try:
         _run_command(arguments)
+    except KeyboardInterrupt:
+        print(f"lit-entrodrop {arguments[0]}: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get("LIT_ENTRODROP_TRACEBACK") or not _is_expected(error):
             raise

@@ -1,7 +1,6 @@
 """`lit-entrodrop compare`: train arms at matched seeds and report which is better."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
             _compare_existing(options, console)
     except KeyboardInterrupt:
         console.print("Stopped. Start the same command again to resume: finished runs are kept.")
-        sys.exit(130)
+        raise
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:

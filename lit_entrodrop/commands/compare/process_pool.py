@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
@@ -57,15 +58,21 @@ def start_process(task: Task, environment: dict[str, str]) -> BaseProcess:
     All processes are forked from one server that has imported the program once. The server runs
     nothing else, so neither threads nor CUDA are active when it forks.
     """
+    # The server must outlive its children, and ends with `compare`. A child that inherits the mask
+    # receives a signal that came while it was forked as soon as it unblocks it.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lit_entrodrop.commands.compare.fork_server"])
     arguments = (list(task.arguments), task.log, task.lock, environment)
     process = context.Process(target=run_command, args=arguments)
     # Otherwise the process would run the caller's script again, which may lack a `__main__` guard.
     script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    # It would unblock them when it starts.
+    resource_tracker.ensure_running()
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         process.start()
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         sys.modules["__main__"] = script
     return process
 
@@ -119,7 +126,7 @@ def run_tasks(tasks: Sequence[Task], workers: Workers, observer: TaskObserver) -
             if not received:
                 raise
         finally:
-            pool.end_all()
+            pool.end_all(received)
     if received:
         raise KeyboardInterrupt
     return pool.failed
@@ -150,14 +157,18 @@ class _Pool:
                 break
         self.observer.on_poll(list(self.running.values()), self.waiting)
 
-    def end_all(self) -> None:
+    def end_all(self, received: Sequence[int]) -> None:
+        """End all running processes; at once after a second signal to stop."""
         processes = [task.process for task in self.running.values() if task.process is not None]
         for process in processes:
             # The first rank forwards the signal to the others and saves a checkpoint.
             process.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
+        while any(process.exitcode is None for process in processes):
+            if len(received) > 1 or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
         for process in processes:
-            process.join(max(0.1, deadline - time.monotonic()))
             _kill_group(process)
 
     def _start_next(self, slot: int) -> bool:

@@ -20,6 +20,7 @@ from lit_entrodrop.data.chats.encoding import stop_tokens
 from lit_entrodrop.model.config import DType, LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.model.transformers_compat import transformers_progress
+from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.training.provenance import public_name
 
@@ -63,6 +64,7 @@ def export(
         raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
     _check_size(max_shard_size)
     checkpoint = read_checkpoint(Path(ckpt_path))
+    verify_checkpoint(Path(ckpt_path))
     lm = LMConfig.from_dict(checkpoint["lm"])
     if dtype is not None and lm.lora is None:
         lm = replace(lm, dtype=dtype)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
@@ -19,6 +20,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 
 from lit_entrodrop.runs.checkpoints.lazy_weights import LazyWeights
+from lit_entrodrop.runs.checkpoints.table_digest import TABLE, check_digest
 from lit_entrodrop.runs.checkpoints.zero import is_zero_folder, read_rank_files, read_zero_folder
 from lit_entrodrop.runtime.sharding import unsharded_shape
 
@@ -146,8 +148,9 @@ class SafeReader(FileSystemReader):
             ValueError: If the file is missing or damaged, or contains another type.
         """
         if self._contents is None:
-            path = self.fs.concat_path(self.path, ".metadata")
+            path = self.fs.concat_path(self.path, TABLE)
             try:
+                check_digest(Path(self.path))
                 with self.fs.create_stream(path, "rb") as file:
                     _KnownTypesOnly(file).load()
                 self._contents = super().read_metadata(*args, **kwargs)
@@ -222,7 +225,14 @@ def _lazy_weights(
 ) -> LazyWeights:
     def read(name: str, item: TensorStorageMetadata) -> Tensor:
         weight = torch.empty(item.size, dtype=item.properties.dtype)
-        load_shards({name: weight}, storage_reader=reader, no_dist=True)
+        try:
+            load_shards({name: weight}, storage_reader=reader, no_dist=True)
+        except CheckpointException as error:
+            reason = type(next(iter(error.failures.values()))[0]).__name__
+            raise ValueError(
+                f"ckpt_path: {name} in the shards of {reader.path} cannot be read ({reason}): use "
+                "another checkpoint, or copy it again"
+            ) from error
         return weight
 
     return LazyWeights(

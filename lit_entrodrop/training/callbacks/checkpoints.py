@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.checkpoint.api import CheckpointException
 
+from lit_entrodrop.runs.checkpoints.table_digest import write_digest
 from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED, UNFINISHED
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 from lit_entrodrop.runtime.lightning_compat import is_accumulating, validates_next
@@ -127,6 +128,7 @@ class Checkpoints(Checkpoint):
         try:
             trainer.save_checkpoint(unfinished, weights_only=False)
             if trainer.is_global_zero:
+                write_digest(unfinished)
                 _flush(unfinished)
                 unfinished.rename(path)
                 _flush_folder(self.folder)

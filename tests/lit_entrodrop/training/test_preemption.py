@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
+from lit_entrodrop.training import preemption
 from tests.helpers.processes import run_cli_ranks
 from tests.helpers.runs import exported
 from tests.helpers.tiny import Tiny
 
+STATUS = {"SIGTERM": 143, "SIGUSR1": 143, "SIGINT": 130}
 EVERYTHING = [
     "--trainer.accumulate_grad_batches=2",
     "--trainer.max_epochs=3",
@@ -36,15 +38,15 @@ def tell(rank: int, step: int, name: str = "SIGTERM") -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_ranks_end_together_after_one_was_told_to(tiny: Tiny, rank: int) -> None:
+@pytest.mark.parametrize(("rank", "name"), [(0, "SIGTERM"), (1, "SIGINT")])
+def test_ranks_end_together_after_one_was_told_to(tiny: Tiny, rank: int, name: str) -> None:
     ddp = "--trainer.strategy=ddp"
-    statuses, said = run_on(tiny, ddp, *tell(rank, 0), root="told", world_size=2)
-    assert statuses == [143, 143], said
+    statuses, said = run_on(tiny, ddp, *tell(rank, 0, name), root="told", world_size=2)
+    assert statuses == 2 * [STATUS[name]], said
     # Told before step 0, agreed on within it, heard within the next.
     for each in (0, 1):
         assert f"rank {each} ends after 2 steps: SIGTERMException" in said
-    assert re.search(r"SIGTERM: ended after step 2; last checkpoint: .*/step=2\.ckpt\. To ", said)
+    assert re.search(rf"{name}: ended after step 2; last checkpoint: .*/step=2\.ckpt\. To ", said)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def whole(tiny_module: Tiny) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("step", "name"), [(1, "SIGTERM"), (2, "SIGUSR1"), (4, "SIGTERM"), (7, "SIGUSR1")]
+    ("step", "name"), [(1, "SIGTERM"), (2, "SIGUSR1"), (4, "SIGINT"), (7, "SIGUSR1")]
 )
 def test_a_run_that_was_told_to_end_goes_on_with_the_same_bits(
     tiny_module: Tiny, whole: Path, step: int, name: str
@@ -63,7 +65,7 @@ def test_a_run_that_was_told_to_end_goes_on_with_the_same_bits(
     """Within an epoch of five steps, and in the last step of one."""
     root = f"told{step}"
     statuses, said = run_on(tiny_module, *tell(0, step, name), root=root)
-    assert statuses == [143], said
+    assert statuses == [STATUS[name]], said
     assert f"{name}: ended after step {step + 1}; last checkpoint: " in said
     assert f"/step={step + 1}.ckpt. To resume, run the same command with --ckpt_path last" in said
     statuses, said = run_on(tiny_module, root=root)
@@ -71,6 +73,16 @@ def test_a_run_that_was_told_to_end_goes_on_with_the_same_bits(
     told = tiny_module.folder / root
     assert (told / METRICS).read_text() == (whole / METRICS).read_text()
     torch.testing.assert_close(exported(told), exported(whole), atol=0, rtol=0)
+
+
+def test_second_interrupt_stops_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preemption, "REPEAT_SECONDS", -1.0)
+    twice = [*tell(0, 7, "SIGINT"), *tell(0, 7, "SIGINT")]
+    statuses, said = run_on(tiny, *twice, root="told")
+    assert statuses == [130], said
+    assert "SIGINT: the run ends after this step; Ctrl-C again stops it at once" in said
+    assert re.search(r"SIGINT: ended after step 7; last checkpoint: .*/step=5\.ckpt\. To", said)
+    assert said.endswith("lit-entrodrop fit: interrupted\n")
 
 
 def test_slurm_puts_the_job_back_in_the_queue(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

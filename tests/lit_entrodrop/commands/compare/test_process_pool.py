@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -166,7 +165,6 @@ def test_ignored_hangup_does_not_stop_tasks(tmp_path: Path) -> None:
 def test_signal_to_a_child_is_delivered_after_the_fork(tmp_path: Path) -> None:
     code = (
         "import multiprocessing, os, signal\n"
-        "import lit_entrodrop.commands.compare.fork_server\n"
         "from lit_entrodrop.commands.compare.child import run_command\n"
         "def child():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -204,10 +202,12 @@ def _wait_for(path: Path) -> None:
 
 
 # A user's script need not protect its code by `if __name__ == "__main__"`.
-SCRIPT = """
-import sys
+SCRIPT = r"""
+import multiprocessing, re, signal, sys
 from pathlib import Path
-from lit_entrodrop.commands.compare.process_pool import Task, TaskObserver, Workers, run_tasks
+from lit_entrodrop.commands.compare.process_pool import (
+    STOP_SIGNALS, Task, TaskObserver, Workers, run_tasks
+)
 
 with open("script.log", "a") as file:
     print("script", file=file)
@@ -215,13 +215,22 @@ good = Task("good", ["--version"], Path("a/good.log"), Path("a/lock"))
 bad = Task("bad", ["nonsense"], Path("b/bad.log"), Path("b/lock"))
 print([task.title for task in run_tasks([good, bad], Workers(2), TaskObserver())])
 print(Path(sys.modules["__main__"].__file__).name)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+server = multiprocessing.forkserver._forkserver._forkserver_pid
+[mask] = re.findall(r"SigBlk:\s*(\w+)", Path(f"/proc/{server}/status").read_text())
+print(*(int(mask, 16) >> signum - 1 & 1 for signum in STOP_SIGNALS))
 """
 
 
 def test_program_is_run_by_a_fork_server(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     ended = python("script.py", cwd=tmp_path)
-    assert ended.stdout.splitlines() == ["['bad']", "script.py"], ended.stderr
+    assert ended.stdout.splitlines() == [
+        "['bad']",
+        "script.py",
+        "set()",
+        "1 1 1",
+    ], ended.stderr
     assert (tmp_path / "script.log").read_text() == "script\n"
     assert last_lines(tmp_path / "a" / "good.log").startswith("lit-entrodrop ")
     assert "nonsense" in last_lines(tmp_path / "b" / "bad.log")
@@ -238,13 +247,3 @@ def test_fork_server_leaves_cuda_and_threads_alone(tmp_path: Path) -> None:
     )
     ended = python("-c", code, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-
-
-def test_only_the_fork_server_blocks_signals() -> None:
-    probe = (
-        "import signal, lit_entrodrop.commands.compare.fork_server;"
-        "print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-    )
-    command = [sys.executable, "-c", probe]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"

@@ -9,6 +9,7 @@ import torch
 
 from lit_entrodrop.commands.verify_resume.differences import Comparison
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
+from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
 from lit_entrodrop.runs.checkpoints.reading import read_all, shapes
 from lit_entrodrop.runs.checkpoints.zero import is_zero_folder, read_zero_folder
 from tests.helpers.tiny import LLAMA
@@ -165,3 +166,14 @@ def test_files_of_no_rank_are_looked_at_too(copied: Path) -> None:
     torch.save(Payload(copied / "trace"), copied / "checkpoint" / "expert_0_optim_states.pt")
     with pytest.raises(ValueError, match=r"expert_0_optim_states\.pt, which contains"):
         read_zero_folder(copied)
+
+
+@pytest.mark.parametrize("part", ["optim", "model"])
+def test_flipped_bit_is_named(copied: Path, part: str) -> None:
+    verify_checkpoint(copied)
+    file = file_of(copied, part)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file.name} is damaged: its record .+ differs"):
+        verify_checkpoint(copied)
