@@ -70,10 +70,12 @@ def tokenize_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
 
     from lit_entrodrop.data.preparing import prepare_split
     from lit_entrodrop.data.sources import read_corpus
+    from lit_entrodrop.data.stored_documents import store_documents
     from lit_entrodrop.model.loading import load_tokenizer
 
     harness.prepare(threads)
-    documents, tokenizer = list(read_corpus([corpus], "text")), load_tokenizer(TOKENIZER)
+    documents = store_documents(read_corpus([corpus], "text"), seed=0)
+    tokenizer = load_tokenizer(TOKENIZER)
     packed = []
     seconds = harness.stopwatch(
         lambda: packed.append(prepare_split(documents, tokenizer, block_size))

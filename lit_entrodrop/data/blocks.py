@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lit_entrodrop.data.array_files import pieces_of
 from lit_entrodrop.data.chunking import Integers, gather_chunks
 from regularizers.functional import IGNORE_INDEX
 
@@ -138,5 +139,6 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         chunks = (self.chunk_starts, self.block_starts, self.documents)
         for array in (self.tokens, self.counted, *chunks):
             digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(array.data)
+            for piece in pieces_of(array):
+                digest.update(piece.data)
         return digest.hexdigest()

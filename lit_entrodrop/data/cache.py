@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,33 @@ COUNTS = ("documents", "duplicates", "adjustments")
 INDEX = "index.json"
 
 
-def write_splits(folder: Path, splits: Mapping[str, PackedSplit]) -> None:
-    """Write splits to a folder, replacing its content; it appears complete or not at all.
+def write_splits(
+    folder: Path, prepare: Callable[[Path], Mapping[str, PackedSplit]]
+) -> PackedSplits:
+    """Let a function write splits to a folder, which appears complete or not at all.
+
+    Args:
+        folder: Path to the folder; earlier content is replaced.
+        prepare: Function that makes splits, with their arrays in folders of their names in the
+            given folder.
 
     Raises:
         WriteError: If the disk is full or read-only.
     """
-    arrays = [getattr(split.blocks, name) for split in splits.values() for name in ARRAYS]
     try:
-        with draft(folder, sum(array.nbytes for array in arrays)) as unfinished:
+        with draft(folder) as unfinished:
             unfinished.mkdir()
-            entries = {name: _write_split(unfinished / name, each) for name, each in splits.items()}
+            entries = {name: _describe_split(each) for name, each in prepare(unfinished).items()}
             index = {"splits": entries, "digest": _digest(entries)}
             (unfinished / INDEX).write_text(json.dumps(index, indent=2))
     except OSError:
         # Another process may have written the same content meanwhile.
-        if read_splits(folder) is None:
+        if (splits := read_splits(folder)) is None:
             raise
+        return splits
+    splits = read_splits(folder)
+    assert splits is not None, "just written"
+    return splits
 
 
 def read_splits(folder: Path) -> PackedSplits | None:
@@ -63,10 +73,7 @@ def _digest(entries: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(entries).encode(), digest_size=16).hexdigest()
 
 
-def _write_split(folder: Path, split: PackedSplit) -> dict[str, Any]:
-    folder.mkdir()
-    for name in ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(split.blocks, name))
+def _describe_split(split: PackedSplit) -> dict[str, Any]:
     blocks = split.blocks
     settings = {"block_size": blocks.block_size, "pad_id": blocks.pad_id}
     counts = {name: getattr(split, name) for name in COUNTS}

@@ -72,7 +72,8 @@ class TextDataModule(LightningDataModule):
         order: Order in which an epoch reads the training blocks; by default each once, shuffled.
             See docs/order.md for other orders and for writing one.
         seed: Seed of the order of training blocks.
-        num_proc: Number of processes for tokenizing.
+        num_proc: Maximum number of processes for tokenizing; small corpora use fewer. null for the
+            available CPUs, at most 16.
         num_workers: Number of processes for loading batches; 0 loads in the main process.
         cache_dir: Path to the folder that caches packed blocks.
         predict_split: Split that `predict_dataloader` reads.
@@ -99,7 +100,7 @@ class TextDataModule(LightningDataModule):
         forgetting_tokens: int = 20_000,
         order: BlockOrder = Shuffled(),  # noqa: B008
         seed: int = 0,
-        num_proc: int = 1,
+        num_proc: int | None = None,
         num_workers: int = 0,
         cache_dir: str = "~/.cache/lit-entrodrop",
         predict_split: SplitName = "validation",

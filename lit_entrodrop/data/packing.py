@@ -1,9 +1,16 @@
 """Pack tokenized documents into blocks."""
 
-import numpy as np
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lit_entrodrop.data.array_files import PIECE, release_pages, save_array
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import Integers, chunk_documents, gather_chunks
+from lit_entrodrop.data.chunking import Chunks, Flags, Integers, chunk_documents, gather_chunks
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 from lit_entrodrop.runtime.progress import track
 
@@ -13,27 +20,53 @@ def pack_documents(
 ) -> PackedBlocks:
     """Cut documents into chunks and pack the chunks into blocks.
 
-    Only the labels of a chunk are counted, not its context. Blocks have at least 2 tokens. Without
-    `packing`, each chunk gets a block of its own.
-
     >>> ids, everywhere = np.arange(8, dtype=np.uint16), np.ones(8, dtype=bool)
     >>> documents = TokenizedDocuments(ids, everywhere, np.array([3, 5]))
     >>> pack_documents(documents, block_size=8, pad_id=0)[0]["labels"].tolist()
     [-100, 1, 2, -100, 4, 5, 6, 7]
     """
     chunks = chunk_documents(documents.lengths, documents.counted, block_size)
+    return pack_chunks(chunks, documents.tokens, documents.counted, block_size, pad_id, packing)
+
+
+def pack_chunks(
+    chunks: Chunks,
+    tokens: NDArray[np.unsignedinteger],
+    counted: Flags,
+    block_size: int,
+    pad_id: int,
+    packing: bool = True,
+    dtype: DTypeLike | None = None,
+    folder: Path | None = None,
+) -> PackedBlocks:
+    """Pack chunks into blocks.
+
+    Only the labels of a chunk are counted, not its context. Blocks have at least 2 tokens.
+
+    Args:
+        chunks: The chunks.
+        tokens: Token ids to which the chunks refer, [tokens]; may be memory-mapped.
+        counted: Whether each token is counted, [tokens] bool; may be memory-mapped.
+        block_size: Number of tokens in a block, at least 2.
+        pad_id: Token that fills the tail of a block.
+        packing: Whether a block may have several chunks; if not, each chunk gets its own.
+        dtype: Type of the packed tokens; by default that of `tokens`.
+        folder: Path to a folder to write the arrays to; by default, they are in memory.
+    """
     sizes = chunks.lengths
     blocks = best_fit_decreasing(sizes, block_size) if packing else np.arange(len(sizes))
-    starts, lengths, first_labels, numbers = (
-        values[np.argsort(blocks, kind="stable")] for values in chunks
-    )
-    indices = gather_chunks(starts, lengths)
-    counted = documents.counted[indices] & (indices >= np.repeat(first_labels, lengths))
-    chunk_starts = np.append(0, np.cumsum(lengths))
+    chunks = Chunks(*(values[np.argsort(blocks, kind="stable")] for values in chunks))
+    chunk_starts = np.append(0, np.cumsum(chunks.lengths))
     block_starts = np.append(0, np.cumsum(np.bincount(blocks)))
-    return PackedBlocks(
-        documents.tokens[indices], counted, chunk_starts, block_starts, numbers, block_size, pad_id
-    )
+    arrays: dict[str, Iterable[NDArray[Any]]] = {
+        "tokens": _gather_tokens(tokens, chunks, np.dtype(dtype or tokens.dtype)),
+        "counted": _gather_counted(counted, chunks),
+        "chunk_starts": [chunk_starts],
+        "block_starts": [block_starts],
+        "documents": [chunks.documents],
+    }
+    saved = {name: save_array(pieces, name, folder) for name, pieces in arrays.items()}
+    return PackedBlocks(**saved, block_size=block_size, pad_id=pad_id)
 
 
 def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
@@ -73,3 +106,26 @@ def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
             free |= 1 << rest
         bins[item] = chosen
     return bins
+
+
+def _gather_tokens(
+    tokens: NDArray[np.unsignedinteger], chunks: Chunks, dtype: np.dtype[Any]
+) -> Iterator[NDArray[np.unsignedinteger]]:
+    for some in _in_pieces(chunks):
+        yield tokens[gather_chunks(some.starts, some.lengths)].astype(dtype)
+        release_pages(tokens)
+
+
+def _gather_counted(counted: Flags, chunks: Chunks) -> Iterator[Flags]:
+    for some in _in_pieces(chunks):
+        indices = gather_chunks(some.starts, some.lengths)
+        yield counted[indices] & (indices >= np.repeat(some.first_labels, some.lengths))
+        release_pages(counted)
+
+
+def _in_pieces(chunks: Chunks) -> Iterator[Chunks]:
+    """Yield some of the chunks at a time, with about `PIECE` tokens."""
+    ends = np.cumsum(chunks.lengths)
+    cuts = np.searchsorted(ends, np.arange(PIECE, int(ends[-1]), PIECE))
+    for first, last in pairwise([0, *cuts.tolist(), len(ends)]):
+        yield Chunks(*(values[first:last] for values in chunks))

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +15,17 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT, describe_adjustments
 from lit_entrodrop.data.cache import read_splits, write_splits
-from lit_entrodrop.data.chunking import count_cuts
-from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
-from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.sources import digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import read_and_split, split_documents
-from lit_entrodrop.data.tokenizing import digest_tokenizer, tokenize_documents
+from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
+from lit_entrodrop.data.token_files import TokenFiles
+from lit_entrodrop.data.tokenizing import check_tokenizer, digest_tokenizer, tokenize_documents
 
 # Increase it when the same text and settings give other blocks or files than before.
 CACHE_FORMAT = 4
+MOST_PROCESSES = 16
+BYTES_PER_PROCESS = 2**22
 KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
 
 
@@ -69,31 +72,47 @@ class Preparation:
 
 
 def load_or_prepare(
-    preparation: Preparation, tokenizer: PreTrainedTokenizerBase, cache_dir: str, num_proc: int
+    preparation: Preparation,
+    tokenizer: PreTrainedTokenizerBase,
+    cache_dir: str,
+    num_proc: int | None = None,
 ) -> PackedSplits:
     """Open the requested splits from the cache; prepare and cache them if need be."""
     folder = Path(cache_dir).expanduser() / preparation.cache_key(tokenizer)
     splits = read_splits(folder)
     if splits is None:
-        write_splits(folder, splits := prepare_splits(preparation, tokenizer, num_proc))
+        prepare = partial(prepare_splits, preparation, tokenizer, num_proc)
+        splits = write_splits(folder, prepare)
     return splits
 
 
 def prepare_splits(
-    preparation: Preparation, tokenizer: PreTrainedTokenizerBase, num_proc: int
+    preparation: Preparation,
+    tokenizer: PreTrainedTokenizerBase,
+    num_proc: int | None,
+    folder: Path,
 ) -> PackedSplits:
-    """Read, split, tokenize and pack the corpus, and the general corpus as "forgetting"."""
+    """Read, split, tokenize and pack the corpus, and the general corpus as "forgetting".
+
+    The arrays of each split are written to a folder of its name in `folder`.
+    """
     text_column, seed = preparation.text_column, preparation.split_seed
-    documents = read_and_split(preparation.corpus, preparation.split_sources, text_column, seed)
+    documents = read_and_split(
+        preparation.corpus, preparation.split_sources, text_column, seed, folder
+    )
     if preparation.forgetting is not None:
         general = read_corpus([preparation.forgetting], text_column)
-        documents["forgetting"] = split_documents(general, 0, 0, seed)["train"]
+        stored = store_documents(general, seed, folder)
+        documents["forgetting"] = split_documents(stored, 0, 0)["train"]
+    for split in documents.values():
+        check_tokenizer(tokenizer, split.kinds)
     prepare = partial(
         prepare_split,
         tokenizer=tokenizer,
         block_size=preparation.block_size,
         packing=preparation.packing,
         num_proc=num_proc,
+        folder=folder,
     )
     limits = {"train": preparation.max_train_tokens, "forgetting": preparation.forgetting_tokens}
     return PackedSplits(
@@ -105,44 +124,68 @@ def prepare_splits(
 
 
 def prepare_split(
-    documents: Sequence[Document],
+    documents: StoredDocuments,
     tokenizer: PreTrainedTokenizerBase,
     block_size: int,
     packing: bool = True,
     max_tokens: int | None = None,
-    num_proc: int = 1,
+    num_proc: int | None = None,
     name: str = "train",
+    folder: Path | None = None,
 ) -> PackedSplit:
     """Tokenize and pack the documents of one split; whole ones are kept up to `max_tokens`.
+
+    The arrays are written to the folder `name` in `folder`, or are in memory without it.
 
     Raises:
         ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
     """
-    tokenized = tokenize_documents(documents, tokenizer, num_proc, f"Tokenizing {name}")
-    usable, adjustments = tokenized.lengths > 0, Counter(tokenized.adjustments)
-    kept = [document for document, keep in zip(documents, usable, strict=True) if keep]
-    if not kept:
+    files, adjustments = TokenFiles(block_size, folder), Counter[str]()
+    limit, kept, seen = math.inf if max_tokens is None else max_tokens, [], 0
+    processes = count_processes(num_proc, int(documents.sizes.sum()))
+    for part in tokenize_documents(documents, tokenizer, processes, f"Tokenizing {name}"):
+        usable = part.lengths > 0
+        within = usable & (files.num_tokens + np.cumsum(part.lengths) <= limit)
+        adjustments.update(part.adjustments)
+        files.append(part.select(within))
+        kept.append(seen + np.flatnonzero(within))
+        seen += len(usable)
+        if beyond := int(usable.sum() - within.sum()):
+            if not files.num_documents:
+                setting = "max_train_tokens" if name == "train" else f"{name}_tokens"
+                raise ValueError(
+                    f"{setting}: expected room for a whole document, got {max_tokens}, but the "
+                    f"first has {part.lengths[usable][0]} tokens. Raise it or give shorter "
+                    "documents."
+                )
+            # The rest is not even tokenized.
+            adjustments[BEYOND_LIMIT] = beyond + len(documents) - seen
+            break
+    if not files.num_documents:
         raise ValueError(
             f"{name}: expected a document with a token to predict, got "
             f"{describe_adjustments(adjustments)}. Give documents of 2 tokens or more, with a "
             "completion or an assistant turn where these alone count."
         )
-    tokenized = tokenized.select(usable)
-    if max_tokens is not None:
-        within = np.cumsum(tokenized.lengths) <= max_tokens
-        count = int(within.sum())
-        if not count:
-            setting = "max_train_tokens" if name == "train" else f"{name}_tokens"
-            raise ValueError(
-                f"{setting}: expected room for a whole document, got {max_tokens}, but the "
-                f"first has {tokenized.lengths[0]} tokens. Raise it or give shorter documents."
-            )
-        adjustments[BEYOND_LIMIT] = len(kept) - count
-        tokenized, kept = tokenized.select(within), kept[:count]
+    adjustments.update(files.cuts)
+    duplicates = files.num_documents - len(np.unique(documents.digests[np.concatenate(kept)]))
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    adjustments.update(count_cuts(tokenized.lengths, tokenized.counted, block_size))
-    blocks = pack_documents(tokenized, block_size, pad_id, packing)
-    return PackedSplit(blocks, len(kept), len(kept) - len(set(kept)), adjustments)
+    blocks = files.pack(pad_id, packing, folder and folder / name)
+    return PackedSplit(blocks, files.num_documents, duplicates, adjustments)
+
+
+def count_processes(num_proc: int | None, size: int) -> int:
+    """Return how many processes tokenize text of some bytes.
+
+    A process takes about a second to start, or seconds where it imports everything again.
+
+    >>> count_processes(num_proc=4, size=1000), count_processes(num_proc=4, size=10**9)
+    (1, 4)
+    """
+    if num_proc is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        num_proc = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_PROCESSES)
+    return min(num_proc, 1 + size // BYTES_PER_PROCESS)
 
 
 def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:

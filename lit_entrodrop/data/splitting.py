@@ -1,15 +1,16 @@
 """Split a corpus by a hash of each document, so that equal documents share a split."""
 
-import hashlib
-from bisect import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 
-from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.sources import read_corpus
+from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
 
 SPLITS = ("train", "validation", "test", "holdout")
 SplitName = Literal["train", "validation", "test"]
@@ -41,7 +42,8 @@ def read_and_split(
     split_sources: Mapping[str, float | str],
     text_column: str,
     split_seed: int,
-) -> dict[str, list[Document]]:
+    folder: Path | None = None,
+) -> dict[str, StoredDocuments]:
     """Read the corpus, split it, and read the separate corpora of other splits.
 
     Args:
@@ -50,16 +52,18 @@ def read_and_split(
             source of a separate corpus; 0 for no such split.
         text_column: Name of the column with plain text.
         split_seed: Seed of the split.
+        folder: Path to the folder of temporary files; by default that of the system.
 
     Raises:
         ValueError: If a requested split has no document.
     """
     shares = split_shares(split_sources)
-    documents = list(read_corpus(corpus, text_column))
-    splits = split_documents(documents, **shares, seed=split_seed)
+    documents = store_documents(read_corpus(corpus, text_column), split_seed, folder)
+    splits = split_documents(documents, **shares)
     for name, source in split_sources.items():
         if isinstance(source, str):
-            splits[name] = list(read_corpus([source], text_column))
+            own = read_corpus([source], text_column)
+            splits[name] = store_documents(own, split_seed, folder)
             _drop_shared("train", name, splits)
     # Holdout text weights the training documents, so it must not contain evaluation text.
     for name in ("validation", "test"):
@@ -78,44 +82,44 @@ def read_and_split(
 
 
 def split_documents(
-    documents: Iterable[Document], validation: float, test: float, seed: int, holdout: float = 0.0
-) -> dict[str, list[Document]]:
-    """Assign documents to splits, and sort each split by the seeded hash.
+    documents: StoredDocuments, validation: float, test: float, holdout: float = 0.0
+) -> dict[str, StoredDocuments]:
+    """Assign documents to splits by their seeded hash, and sort each split by it.
 
     A document keeps its split when other documents are added or removed. Shares are expected ones;
     that of `holdout` is taken from training alone.
 
-    >>> splits = split_documents([Document("text", str(n)) for n in range(100)], 0.1, 0.1, seed=0)
+    >>> from lit_entrodrop.data.documents import Document
+    >>> numbers = store_documents([Document("text", str(n)) for n in range(100)], seed=0)
+    >>> splits = split_documents(numbers, validation=0.1, test=0.1)
     >>> [len(splits[name]) for name in SPLITS]
     [83, 9, 8, 0]
     """
-    placed = sorted((split_position(document, seed), document) for document in documents)
-    splits: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    order = np.argsort(documents.digests, kind="stable")
     ends = list(accumulate((validation, test, holdout)))
-    for position, document in placed:
-        name = ("validation", "test", "holdout", "train")[bisect(ends, position)]
-        splits[name].append(document)
-    return splits
+    cuts = np.searchsorted(positions(documents.digests[order]), ends)
+    parts = dict(
+        zip(("validation", "test", "holdout", "train"), np.split(order, cuts), strict=True)
+    )
+    return {name: documents.select(parts[name]) for name in SPLITS}
 
 
-def split_position(document: Document, seed: int) -> float:
-    """Map a document to [0, 1) by its content: blake2b(seed, kind, content) as a uniform number.
+def positions(digests: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Map digests to [0, 1), [documents] float64.
 
-    >>> round(split_position(Document("text", "Fever."), seed=0), 4)
-    0.5439
+    A float64 has 53 bits: more could round up to 1.
+
+    >>> positions(np.array([0, 2**64 - 1], dtype=np.uint64)).tolist()
+    [0.0, 0.9999999999999999]
     """
-    content = f"{seed}\n{document.kind}\n{document.content}".encode()
-    digest = hashlib.blake2b(content, digest_size=8).digest()
-    # A float64 has 53 bits: more could round up to 1.
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
+    return (digests >> np.uint64(11)) / 2**53
 
 
-def _drop_shared(name: str, other: str, splits: dict[str, list[Document]]) -> None:
-    others = set(splits[other])
-    kept = [document for document in splits[name] if document not in others]
-    if dropped := len(splits[name]) - len(kept):
+def _drop_shared(name: str, other: str, splits: dict[str, StoredDocuments]) -> None:
+    shared = splits[name].is_in(splits[other])
+    if dropped := int(shared.sum()):
         rank_zero_warn(
             f"{dropped} documents of {other} are in {name} too: they were left out of {name}, "
             f"because they would make results on {other} look better than they are."
         )
-    splits[name] = kept
+    splits[name] = splits[name].select(~shared)

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -21,11 +22,13 @@ from lit_entrodrop.data.adjustments import (
 from lit_entrodrop.data.chats.encoding import encode_chat
 from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.chats.rendering import check_chat_template
-from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.documents import Document, Kind
 from lit_entrodrop.data.encoded import Encoded
 from lit_entrodrop.runtime.progress import progress
 
-MOST_IN_A_BATCH = 1000  # documents
+# Limits of a batch; the backend of a tokenizer takes about 100 bytes for a character.
+MOST_DOCUMENTS = 1000
+MOST_CHARACTERS = 2**18
 
 
 @dataclass(frozen=True)
@@ -57,37 +60,38 @@ def tokenize_documents(
     tokenizer: PreTrainedTokenizerBase,
     num_proc: int = 1,
     desc: str = "Tokenizing",
-) -> TokenizedDocuments:
-    """Tokenize documents; each starts with the tokenizer's BOS token, if any, and ends with EOS.
+) -> Iterator[TokenizedDocuments]:
+    """Tokenize documents in batches; each document ends with EOS.
 
-    A prompt and its completion are tokenized separately, as at inference. Chats follow the chat
-    template; if it does not end with EOS, one is added that the loss does not count. A blank
-    document, or one without a token to predict, is skipped and counted.
+    Each starts with the tokenizer's BOS token, if any. A prompt and its completion are tokenized
+    separately, as at inference. Chats follow the chat template; if it does not end with EOS, one is
+    added that the loss does not count. A blank document, or one without a token to predict, is
+    skipped and counted. The result does not depend on the number of processes.
 
     Raises:
-        ValueError: If the tokenizer lacks an EOS token, or a chat cannot be tokenized.
+        ValueError: If a chat cannot be tokenized.
     """
-    _check_tokenizer(documents, tokenizer)
-    size = min(MOST_IN_A_BATCH, -(-len(documents) // num_proc))
-    batches = [documents[start : start + size] for start in range(0, len(documents), size)]
-    parts = []
     with progress(desc, len(documents), unit="documents") as advance:
-        for part in _encode_batches(batches, tokenizer, num_proc):
-            parts.append(part)
+        for part in _encode_batches(_batches(documents), tokenizer, num_proc):
+            yield part
             advance(len(part.lengths))
-    tokens = np.concatenate([part.tokens for part in parts])
-    return TokenizedDocuments(
-        tokens.astype(np.uint16) if tokens.max(initial=0) < 2**16 else tokens,
-        np.concatenate([part.counted for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-        sum_adjustments(part.adjustments for part in parts),
-    )
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, kinds: Collection[Kind]) -> None:
+    """Raise a ValueError if a tokenizer cannot tokenize documents of some kinds."""
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"tokenizer {tokenizer.name_or_path!r} has no EOS token: expected one to end each "
+            "document. Set eos_token in its tokenizer_config.json."
+        )
+    if "messages" in kinds:
+        check_chat_template(tokenizer)
 
 
 def encode_batch(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
 ) -> TokenizedDocuments:
-    """Tokenize documents of any kind in one process, to uint32."""
+    """Tokenize documents of any kind in one process."""
     plain = [document.content for document in documents if document.kind == "text"]
     texts = iter(_encode_texts(plain, tokenizer))
     rows = [
@@ -97,8 +101,9 @@ def encode_batch(
         )
         for document in documents
     ]
+    tokens = np.fromiter(chain.from_iterable(row.ids for row in rows), np.uint32)
     return TokenizedDocuments(
-        np.fromiter(chain.from_iterable(row.ids for row in rows), np.uint32),
+        tokens.astype(np.uint16) if tokens.max(initial=0) < 2**16 else tokens,
         np.fromiter(chain.from_iterable(row.counted for row in rows), np.bool_),
         np.array([len(row.ids) for row in rows], np.int64),
         sum_adjustments(row.adjustments for row in rows),
@@ -114,14 +119,36 @@ def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
 
 
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        characters += len(document.content)
+        if batch and (len(batch) == MOST_DOCUMENTS or characters > MOST_CHARACTERS):
+            yield batch
+            batch, characters = [], len(document.content)
+        batch.append(document)
+    if batch:
+        yield batch
+
+
 def _encode_batches(
-    batches: Sequence[Sequence[Document]], tokenizer: PreTrainedTokenizerBase, num_proc: int
+    batches: Iterable[list[Document]], tokenizer: PreTrainedTokenizerBase, num_proc: int
 ) -> Iterator[TokenizedDocuments]:
     if num_proc == 1:
         yield from (encode_batch(batch, tokenizer) for batch in batches)
         return
-    with multiprocessing.Pool(num_proc, _set_worker_tokenizer, (tokenizer,)) as pool:
-        yield from pool.imap(_encode_in_worker, batches)
+    with ProcessPoolExecutor(
+        num_proc, initializer=_set_worker_tokenizer, initargs=(tokenizer,)
+    ) as pool:
+        # Bounded, as batches are read faster than they are tokenized.
+        waiting: deque[Future[TokenizedDocuments]] = deque()
+        for batch in batches:
+            waiting.append(pool.submit(_encode_in_worker, batch))
+            if len(waiting) > 2 * num_proc:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 _worker_tokenizer: PreTrainedTokenizerBase | None = None
@@ -140,16 +167,6 @@ def _encode_in_worker(documents: Sequence[Document]) -> TokenizedDocuments:
     return encode_batch(documents, _worker_tokenizer)
 
 
-def _check_tokenizer(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase) -> None:
-    if tokenizer.eos_token_id is None:
-        raise ValueError(
-            f"tokenizer {tokenizer.name_or_path!r} has no EOS token: expected one to end each "
-            "document. Set eos_token in its tokenizer_config.json."
-        )
-    if any(document.kind == "messages" for document in documents):
-        check_chat_template(tokenizer)
-
-
 def _encode(document: Document, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     try:
         return _ENCODERS[document.kind](document.content, tokenizer)
@@ -159,7 +176,8 @@ def _encode(document: Document, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 
 def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     # verbose=False: a warning about length would mislead, as `chunking` cuts long documents later.
-    rows = tokenizer(texts, verbose=False)["input_ids"] if texts else []
+    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    rows = tokenizer(texts, **options)["input_ids"] if texts else []
     return [Encoded(ids, [True] * len(ids)) for ids in (_end(row, tokenizer) for row in rows)]
 
 

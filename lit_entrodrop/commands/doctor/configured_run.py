@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.splitting import read_and_split
+from lit_entrodrop.data.stored_documents import StoredDocuments
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.runtime.steps import batches_per_epoch, steps_per_epoch, total_steps
@@ -76,7 +77,7 @@ class ConfiguredRun:
         return self.data.blocks("train")
 
     @cached_property
-    def split_documents(self) -> dict[str, list[Document]]:
+    def split_documents(self) -> dict[str, StoredDocuments]:
         """Documents of each split, without the limit of ``data.max_train_tokens``."""
         settings = self.config["data"]
         corpus = settings["corpus"]
@@ -85,10 +86,11 @@ class ConfiguredRun:
             {name: settings[name] for name in ("validation", "test", "holdout")},
             settings["text_column"],
             settings["split_seed"],
+            Path(settings["cache_dir"]).expanduser(),
         )
 
     @cached_property
-    def documents(self) -> dict[str, list[Document]]:
+    def documents(self) -> dict[str, StoredDocuments]:
         """Documents of each split; for training, those within ``data.max_train_tokens``."""
         train = self.split_documents["train"]
         beyond = self.data.splits["train"].adjustments.get(BEYOND_LIMIT, 0)

@@ -50,9 +50,9 @@ def context_length(run: ConfiguredRun) -> CheckResult:
     block_size = run.data.block_size
     hf_config = build_hf_config(run.workload.lm)
     context: int | None = getattr(hf_config, "max_position_embeddings", None)
-    lengths = tokenize_documents(
-        sample(run.documents["train"], SAMPLED), run.data.tokenizer, desc="Sampling"
-    ).lengths
+    sampled = sample(run.documents["train"], SAMPLED)
+    tokenized = tokenize_documents(sampled, run.data.tokenizer, desc="Sampling")
+    lengths = np.concatenate([part.lengths for part in tokenized])
     cut = float((lengths > block_size).mean())
     found = (
         f"blocks of {block_size:,} tokens, model context of {f'{context:,}' if context else 'any'}"
@@ -152,7 +152,7 @@ def near_duplicates(run: ConfiguredRun) -> CheckResult:
     statements, copies, worst = [], 0, 0.0
     for name, split in held_out.items():
         sampled = sample(split, index.COMPARED)
-        exact = len(set(documents["train"]) & set(split))
+        exact = len(np.intersect1d(documents["train"].digests, split.digests))
         pairs = train.query(sampled, f"Comparing {name}")
         near = len({pair.queried for pair in pairs})
         copies, worst = copies + exact, max(worst, near / len(sampled))

@@ -5,23 +5,37 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.data.cache import ARRAYS, INDEX, read_splits, write_splits
+from lit_entrodrop.data.chunking import chunk_documents
 from lit_entrodrop.data.packed_splits import PackedSplit
-from lit_entrodrop.data.packing import pack_documents
+from lit_entrodrop.data.packing import pack_chunks
 from tests.lit_entrodrop.data.test_blocks import random_documents
 
 
-def split(seed: int) -> PackedSplit:
-    blocks = pack_documents(random_documents(seed), block_size=16, pad_id=0)
+def split(seed: int, folder: Path | None = None) -> PackedSplit:
+    documents = random_documents(seed)
+    chunks = chunk_documents(documents.lengths, documents.counted, 16)
+    blocks = pack_chunks(chunks, documents.tokens, documents.counted, 16, pad_id=0, folder=folder)
     return PackedSplit(blocks, documents=30, duplicates=0, adjustments={"blank": seed})
 
 
+def write_train(draft: Path) -> dict[str, PackedSplit]:
+    return {"train": split(1, draft / "train")}
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    written = {"train": split(1), "validation": split(2)}
-    write_splits(tmp_path / "key", written)
+    seeds = {"train": 1, "validation": 2}
+    write_splits(
+        tmp_path / "key",
+        lambda draft: {
+            "train": split(1, draft / "train"),
+            "validation": split(2, draft / "validation"),
+        },
+    )
     found = read_splits(tmp_path / "key")
     assert found is not None
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
-    for name, original in written.items():
+    for name, seed in seeds.items():
+        original = split(seed)
         assert found[name].blocks.fingerprint == original.blocks.fingerprint
         assert found[name].describe() == original.describe()
         assert all(
@@ -37,7 +51,7 @@ def test_absent_folder_reads_as_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["removed", "emptied", "torn", "altered"])
 def test_damage_is_noticed_and_repaired(tmp_path: Path, name: str, damage: str) -> None:
     folder = tmp_path / "key"
-    write_splits(folder, {"train": split(1)})
+    write_splits(folder, write_train)
     path = folder / name
     content = path.read_bytes()
     damaged = {
@@ -49,12 +63,12 @@ def test_damage_is_noticed_and_repaired(tmp_path: Path, name: str, damage: str) 
     path.unlink() if damaged is None else path.write_bytes(damaged)
     with pytest.warns(UserWarning, match=f"cache {folder} is damaged .*: .*: the corpus is"):
         assert read_splits(folder) is None
-    write_splits(folder, {"train": split(1)})
+    write_splits(folder, write_train)
     assert read_splits(folder) is not None
 
 
 def test_every_changed_byte_of_a_header_or_of_the_index_is_noticed(tmp_path: Path) -> None:
-    write_splits(tmp_path, {"train": split(1)})
+    write_splits(tmp_path, write_train)
     for path, length in ((tmp_path / "train" / "tokens.npy", 128), (tmp_path / INDEX, None)):
         content = path.read_bytes()
         for position in range(length or len(content)):
@@ -70,7 +84,7 @@ def test_every_changed_byte_of_a_header_or_of_the_index_is_noticed(tmp_path: Pat
 def test_files_and_folders_are_as_open_as_umask_allows(tmp_path: Path) -> None:
     earlier = os.umask(0o002)
     try:
-        write_splits(tmp_path / "new" / "key", {"train": split(1)})
+        write_splits(tmp_path / "new" / "key", write_train)
     finally:
         os.umask(earlier)
     modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
@@ -80,5 +94,5 @@ def test_files_and_folders_are_as_open_as_umask_allows(tmp_path: Path) -> None:
 def test_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
     broken = PackedSplit(split(1).blocks, documents=object(), duplicates=0)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        write_splits(tmp_path / "key", {"train": broken})
+        write_splits(tmp_path / "key", lambda _: {"train": broken})
     assert list(tmp_path.iterdir()) == []

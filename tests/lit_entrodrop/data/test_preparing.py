@@ -1,9 +1,13 @@
 import json
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data import packing, tokenizing
 from lit_entrodrop.data.adjustments import (
     BEYOND_LIMIT,
     BLANK,
@@ -12,21 +16,49 @@ from lit_entrodrop.data.adjustments import (
     NEAREST_CONTEXT,
 )
 from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.packed_splits import PackedSplit
+from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.preparing import prepare_split
+from lit_entrodrop.data.stored_documents import store_documents
+from lit_entrodrop.data.tokenizing import encode_batch
 from tests.helpers.tokenizer_habits import make_tokenizer
 from tests.lit_entrodrop.data.conftest import texts
 
 DOCUMENTS = [Document("text", text) for text in texts(50)]
 
 
+def prepare(
+    documents: list[Document], tokenizer: PreTrainedTokenizerBase, **settings: Any
+) -> PackedSplit:
+    return prepare_split(store_documents(documents, seed=0), tokenizer, **settings)
+
+
 def test_unusable_documents_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
     """With a BOS token, even a blank document has an EOS that could be learned."""
     blank = [Document("text", ""), Document("text", "  \n\n ")]
     unanswered = Document("completion", json.dumps(["acute", " "]))
-    split = prepare_split([*DOCUMENTS, *blank, unanswered], tokenizer, block_size=128)
+    split = prepare([*DOCUMENTS, *blank, unanswered], tokenizer, block_size=128)
     assert +Counter(split.adjustments) == {BLANK: 2, BLANK_COMPLETION: 1}
-    expected = prepare_split(DOCUMENTS, tokenizer, block_size=128)
+    expected = prepare(DOCUMENTS, tokenizer, block_size=128)
     assert split.blocks.fingerprint == expected.blocks.fingerprint
+
+
+def test_blocks_are_those_of_all_documents_in_memory(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [Document("completion", json.dumps([text, " yes" * 20])) for text in texts(20)]
+    documents = [*DOCUMENTS, *asked, Document("text", ""), *DOCUMENTS[:5]]
+    whole = encode_batch(documents, tokenizer)
+    usable = whole.lengths > 0
+    pad_id = tokenizer.eos_token_id
+    expected = pack_documents(whole.select(usable), block_size=16, pad_id=pad_id)
+    monkeypatch.setattr(tokenizing, "MOST_CHARACTERS", 500)
+    monkeypatch.setattr(packing, "PIECE", 100)
+    split = prepare(documents, tokenizer, block_size=16, folder=tmp_path)
+    assert isinstance(split.blocks.tokens, np.memmap)
+    assert split.blocks.tokens.dtype == np.uint16
+    assert split.blocks.fingerprint == expected.fingerprint
+    assert (split.documents, split.duplicates) == (usable.sum(), 5)
 
 
 def test_nothing_but_unusable_documents_is_refused() -> None:
@@ -34,24 +66,24 @@ def test_nothing_but_unusable_documents_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"train: .*got 2 chats skipped: no assistant.*Give documents"
     ):
-        prepare_split([chat, chat], make_tokenizer(), block_size=32)
+        prepare([chat, chat], make_tokenizer(), block_size=32)
 
 
 def test_limit_keeps_a_prefix_of_whole_documents(tokenizer: PreTrainedTokenizerBase) -> None:
-    whole = prepare_split(DOCUMENTS, tokenizer, block_size=32)
-    limited = prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=500)
-    first = prepare_split(DOCUMENTS[: limited.documents], tokenizer, block_size=32)
+    whole = prepare(DOCUMENTS, tokenizer, block_size=32)
+    limited = prepare(DOCUMENTS, tokenizer, block_size=32, max_tokens=500)
+    first = prepare(DOCUMENTS[: limited.documents], tokenizer, block_size=32)
     assert limited.blocks.fingerprint == first.blocks.fingerprint
     assert 400 < len(limited.blocks.tokens) <= 500
     for max_tokens, count in ((len(limited.blocks.tokens), 0), (len(limited.blocks.tokens) - 1, 1)):
-        exact = prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=max_tokens)
+        exact = prepare(DOCUMENTS, tokenizer, block_size=32, max_tokens=max_tokens)
         assert exact.documents == limited.documents - count
     assert limited.documents + limited.adjustments[BEYOND_LIMIT] == whole.documents
 
 
 def test_limit_below_the_first_document_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(ValueError, match=r"max_train_tokens.*got 2, but the first has .*Raise it"):
-        prepare_split(DOCUMENTS, tokenizer, block_size=32, max_tokens=2)
+        prepare(DOCUMENTS, tokenizer, block_size=32, max_tokens=2)
 
 
 def test_prompt_longer_than_a_block_stays_beside_its_completion(
@@ -59,7 +91,7 @@ def test_prompt_longer_than_a_block_stays_beside_its_completion(
 ) -> None:
     asked = Document("completion", json.dumps(["pain and rest " * 200, " yes"]))
     long = Document("text", "pain and rest " * 20)
-    split = prepare_split(
+    split = prepare(
         [long, asked, Document("text", "pain")], tokenizer, block_size=32, packing=False
     )
     assert +Counter(split.adjustments) == {CUT: 1, NEAREST_CONTEXT: 1}

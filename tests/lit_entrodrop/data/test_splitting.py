@@ -7,33 +7,39 @@ from scipy import stats
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.splitting import (
     SPLITS,
+    positions,
     read_and_split,
     split_documents,
-    split_position,
     split_shares,
 )
+from lit_entrodrop.data.stored_documents import store_documents
 from tests.lit_entrodrop.data.conftest import texts, write_jsonl
 
 DOCUMENTS = [Document("text", f"document {n}") for n in range(2_000)]
 
 
+def split(documents: list[Document], seed: int = 0) -> dict[str, list[Document]]:
+    sides = split_documents(store_documents(documents, seed), validation=0.2, test=0.1)
+    return {name: list(side) for name, side in sides.items()}
+
+
 def side_of(documents: list[Document], seed: int = 0) -> dict[Document, str]:
-    sides = split_documents(documents, validation=0.2, test=0.1, seed=seed)
+    sides = split(documents, seed)
     return {document: side for side in SPLITS for document in sides[side]}
 
 
 def test_positions_are_uniform() -> None:
-    positions = [split_position(document, seed=0) for document in DOCUMENTS]
-    assert stats.kstest(positions, "uniform").pvalue > 0.01
+    digests = store_documents(DOCUMENTS, seed=0).digests
+    assert stats.kstest(positions(digests), "uniform").pvalue > 0.01
 
 
 def test_seeds_are_independent() -> None:
-    pairs = [[split_position(document, seed) for document in DOCUMENTS] for seed in (0, 1)]
+    pairs = [positions(store_documents(DOCUMENTS, seed).digests) for seed in (0, 1)]
     assert abs(stats.pearsonr(*pairs).statistic) < 0.1
 
 
 def test_shares_are_met() -> None:
-    sides = split_documents(DOCUMENTS, validation=0.2, test=0.1, seed=0)
+    sides = split(DOCUMENTS)
     asked = {"train": 0.7, "validation": 0.2, "test": 0.1, "holdout": 0.0}
     shares = {split: len(sides[split]) / len(DOCUMENTS) for split in SPLITS}
     assert shares == pytest.approx(asked, abs=0.03)
@@ -42,7 +48,7 @@ def test_shares_are_met() -> None:
 def test_split_is_a_function_of_seed_and_content() -> None:
     shuffled = Random(0).sample(DOCUMENTS, len(DOCUMENTS))
     assert side_of(DOCUMENTS) == side_of(shuffled)
-    assert split_documents(DOCUMENTS, 0.2, 0.1, 0) == split_documents(shuffled, 0.2, 0.1, 0)
+    assert split(DOCUMENTS) == split(shuffled)
     assert side_of(DOCUMENTS) != side_of(DOCUMENTS, seed=1)
 
 
@@ -52,7 +58,7 @@ def test_documents_keep_their_side_when_others_are_added() -> None:
 
 
 def test_exact_duplicates_share_a_side() -> None:
-    sides = split_documents(DOCUMENTS * 2, validation=0.2, test=0.1, seed=0)
+    sides = split(DOCUMENTS * 2)
     for first in SPLITS:
         assert all(not set(sides[first]) & set(sides[other]) for other in SPLITS if other != first)
     assert sum(len(side) - len(set(side)) for side in sides.values()) == len(DOCUMENTS)
@@ -86,7 +92,7 @@ def test_holdout_is_neither_trained_nor_evaluated_on(tmp_path: Path) -> None:
     without = read_and_split([paths[0]], held_out, "text", 0)
     with pytest.warns(UserWarning, match="documents of .* left out of holdout"):
         sides = read_and_split([paths[0]], {**held_out, "holdout": paths[1]}, "text", 0)
-    assert all(sides[name] == without[name] for name in held_out)
+    assert all(list(sides[name]) == list(without[name]) for name in held_out)
     assert not set(sides["holdout"]) & {d for name in ("train", *held_out) for d in sides[name]}
     dealt = {document.content for side in sides.values() for document in side}
     assert dealt == set(train) | set(own)
@@ -95,9 +101,12 @@ def test_holdout_is_neither_trained_nor_evaluated_on(tmp_path: Path) -> None:
 def test_share_for_holdout_is_taken_from_training_alone(tmp_path: Path) -> None:
     path, held_out = corpus(tmp_path / "train.jsonl", texts(200)), {"validation": 0.2, "test": 0.1}
     without = read_and_split([path], held_out, "text", 0)
-    assert read_and_split([path], {**held_out, "holdout": 0.0}, "text", 0) == without
+    zero = read_and_split([path], {**held_out, "holdout": 0.0}, "text", 0)
+    assert {name: list(side) for name, side in zero.items()} == {
+        name: list(side) for name, side in without.items()
+    }
     sides = read_and_split([path], {**held_out, "holdout": 0.25}, "text", 0)
-    assert all(sides[name] == without[name] for name in held_out)
+    assert all(list(sides[name]) == list(without[name]) for name in held_out)
     assert set(sides["train"]) | set(sides["holdout"]) == set(without["train"])
     assert len(sides["holdout"]) == pytest.approx(50, abs=15)
 

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data import tokenizing
 from lit_entrodrop.data.adjustments import BLANK, BLANK_COMPLETION
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.tokenizing import (
     TokenizedDocuments,
+    check_tokenizer,
     digest_tokenizer,
+    encode_batch,
     tokenize_documents,
 )
 from lit_entrodrop.model.loading import load_tokenizer
@@ -33,14 +36,14 @@ def separate(documents: TokenizedDocuments) -> list[tuple[list[int], list[bool]]
 
 def test_text_keeps_bos_and_ends_with_eos(tokenizer: PreTrainedTokenizerBase) -> None:
     documents = [Document("text", text) for text in texts(30)]
-    rows = separate(tokenize_documents(documents, tokenizer))
+    rows = separate(encode_batch(documents, tokenizer))
     for document, (ids, counted) in zip(documents, rows, strict=True):
         assert tokenizer.decode(ids) == f"<s>{document.content}</s>"
         assert all(counted)
 
 
 def test_only_the_completion_is_counted(tokenizer: PreTrainedTokenizerBase) -> None:
-    ids, counted = separate(tokenize_documents(MIXED, tokenizer))[1]
+    ids, counted = separate(encode_batch(MIXED, tokenizer))[1]
     boundary = counted.index(True)
     assert tokenizer.decode(ids[:boundary]) == "<s>acute"
     assert tokenizer.decode(ids[boundary:]) == " renal pain</s>"
@@ -51,21 +54,32 @@ def test_error_names_file_and_row() -> None:
     chat = [{"role": "system", "content": "pain"}, {"role": "assistant", "content": "rest"}]
     document = Document("messages", json.dumps(chat), "a.jsonl line 3")
     with pytest.raises(ValueError, match=r"^a\.jsonl line 3: .*System role not supported$"):
-        tokenize_documents([document], make_tokenizer("no_system"))
+        encode_batch([document], make_tokenizer("no_system"))
 
 
 def test_two_processes_give_the_same_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    one, two = (tokenize_documents(MIXED, tokenizer, num_proc=n) for n in (1, 2))
-    assert separate(one) == separate(two)
+    many = [*MIXED, *(Document("text", text) for text in texts(2_500))]
+    one, two = (list(tokenize_documents(many, tokenizer, num_proc=n)) for n in (1, 2))
+    assert len(one) == 3
+    assert [separate(part) for part in one] == [separate(part) for part in two]
+    assert one[0].adjustments == two[0].adjustments
+
+
+def test_batches_are_bounded_by_characters(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizing, "MOST_CHARACTERS", 25)
+    sizes = [len(part.lengths) for part in tokenize_documents(MIXED * 2, tokenizer)]
+    assert sizes == [1, 2, 2, 2, 1]
 
 
 def test_documents_without_a_label_are_empty_and_counted(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    documents = tokenize_documents(MIXED, tokenizer)
+    documents = encode_batch(MIXED, tokenizer)
     assert (documents.lengths > 0).tolist() == [True, True, False, False]
     assert documents.adjustments == {BLANK: 1, BLANK_COMPLETION: 1}
-    assert tokenize_documents(MIXED[2:], tokenizer).tokens.tolist() == []
+    assert encode_batch(MIXED[2:], tokenizer).tokens.tolist() == []
 
 
 def test_selection_keeps_whole_documents() -> None:
@@ -79,12 +93,12 @@ def test_tokenizer_without_eos_is_refused(tokenizer_folder: Path) -> None:
     tokenizer = load_tokenizer(str(tokenizer_folder))
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match=r"no EOS token: expected one.*Set eos_token"):
-        tokenize_documents(MIXED, tokenizer)
+        check_tokenizer(tokenizer, {"text"})
 
 
 def test_chats_need_a_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(ValueError, match="no chat template"):
-        tokenize_documents([Document("messages", "[]")], tokenizer)
+        check_tokenizer(tokenizer, {"text", "messages"})
 
 
 def test_digest_sees_what_changes_tokens_and_not_the_folder(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_what_validation_shares_is_left_out_of_training_and_no_fault(tiny: Tiny)
 def test_only_training_text_within_the_limit_counts(tiny: Tiny) -> None:
     run = make_run(tiny, data={"max_train_tokens": 100})
     whole = make_run(tiny)
-    kept, everything = run.documents["train"], whole.documents["train"]
+    kept, everything = list(run.documents["train"]), list(whole.documents["train"])
     assert 0 < len(kept) < len(everything)
     assert kept == everything[: len(kept)]
     assert f"{len(kept)} documents" in run.data.summary()

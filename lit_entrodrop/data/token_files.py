@@ -1,0 +1,63 @@
+"""Tokens of documents in temporary files, between tokenizing and packing."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.chunking import Chunks, chunk_documents, count_cuts
+from lit_entrodrop.data.packing import pack_chunks
+from lit_entrodrop.data.tokenizing import TokenizedDocuments
+
+
+class TokenFiles:
+    """Chunks of documents; memory has their places, temporary files have their tokens.
+
+    Args:
+        block_size: Number of tokens in a block, at least 2.
+        folder: Path to the folder of the temporary files; by default that of the system.
+    """
+
+    def __init__(self, block_size: int, folder: Path | None = None) -> None:
+        self.block_size = block_size
+        self.num_documents = self.num_tokens = 0
+        self.cuts: Counter[str] = Counter()
+        self._tokens = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it is kept)
+        self._counted = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._dtype = np.dtype(np.uint16)
+        self._chunks: list[Chunks] = []
+
+    def append(self, documents: TokenizedDocuments) -> None:
+        """Append documents, each with at least one token."""
+        if not len(documents.lengths):
+            return
+        starts, lengths, first_labels, numbers = chunk_documents(
+            documents.lengths, documents.counted, self.block_size
+        )
+        first = self.num_tokens
+        self._chunks.append(
+            Chunks(starts + first, lengths, first_labels + first, numbers + self.num_documents)
+        )
+        self.cuts.update(count_cuts(documents.lengths, documents.counted, self.block_size))
+        self._tokens.write(documents.tokens.astype(np.uint32).data)
+        self._counted.write(documents.counted.data)
+        self._dtype = np.promote_types(self._dtype, np.min_scalar_type(documents.tokens.max()))
+        self.num_tokens += len(documents.tokens)
+        self.num_documents += len(documents.lengths)
+
+    def pack(self, pad_id: int, packing: bool = True, folder: Path | None = None) -> PackedBlocks:
+        """Pack all documents; the arguments are those of `pack_chunks`."""
+        for file in (self._tokens, self._counted):
+            file.flush()
+        return pack_chunks(
+            Chunks(*map(np.concatenate, zip(*self._chunks, strict=True))),
+            np.memmap(self._tokens, np.uint32, "r"),
+            np.memmap(self._counted, np.bool_, "r"),
+            self.block_size,
+            pad_id,
+            packing,
+            self._dtype,
+            folder,
+        )
