@@ -11,6 +11,10 @@ BLANK_COMPLETION = "documents skipped: blank completion"
 NO_ANSWER = "chats skipped: no assistant turn"
 BLANK_ANSWER = "chats skipped: blank assistant turn"
 THOUGHTS_LEFT_OUT = "thoughts left out: the chat template removes them from earlier turns"
+SPECIAL_IN_TEXT = (
+    "special tokens in the text of documents: kept (data.split_special_tokens makes them text)"
+)
+SPLIT_SPECIAL = "special tokens in the text of documents: tokenized as ordinary text"
 UNLABELED = "documents skipped: no token to predict"
 CUT = "documents longer than a block: cut into chunks"
 NEAREST_CONTEXT = (

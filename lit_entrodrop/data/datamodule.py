@@ -29,8 +29,7 @@ from lit_entrodrop.runtime.steps import epochs_begun, steps_per_epoch
 class TextDataModule(LightningDataModule):
     """Turn domain text into packed blocks in which documents do not attend to each other.
 
-    EOS ends each document. Documents without a token to predict are skipped; the summary reports
-    their number. `chunking` cuts documents longer than a block; `file_formats` has the formats.
+    EOS ends each document. The summary counts what is skipped, cut or changed; see docs/text.md.
 
     Batches consist of the rows of `PackedBlocks`, [batch_size, block_size]. They have no attention
     mask: pass none to the model, and `use_cache=False`, so that it isolates documents by
@@ -54,6 +53,9 @@ class TextDataModule(LightningDataModule):
             Records may instead have `prompt` and `completion`, where only the completion counts; or
             `messages`, where only the assistant's turns count, rendered with the `tools` of the
             record by the tokenizer's chat template; see docs/chats.md.
+        split_special_tokens: Whether a special token that a document spells out, such as
+            <|im_end|>, is ordinary text. By default it stays special, as texts with their own chat
+            markup need. The summary counts both. Tokens of a chat template are always special.
         validation: Share of the documents, selected by a hash of their content so that exact
             duplicates share a split; or a separate corpus, named as in `corpus`. 0 for none.
         test: Share of the documents or a separate corpus, as `validation`. 0 for none.
@@ -90,6 +92,7 @@ class TextDataModule(LightningDataModule):
         batch_size: int = 8,
         packing: bool = True,
         text_column: str = "text",
+        split_special_tokens: bool = False,
         validation: float | str = 0.1,
         test: float | str = 0.0,
         holdout: float | str = 0.0,
@@ -140,7 +143,9 @@ class TextDataModule(LightningDataModule):
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, loaded at first use."""
-        return load_tokenizer(self.hparams["tokenizer"])
+        tokenizer = load_tokenizer(self.hparams["tokenizer"])
+        tokenizer.split_special_tokens |= self.hparams["split_special_tokens"]
+        return tokenizer
 
     def prepare_data(self) -> None:
         """Read, split, tokenize and pack the corpus, unless the cache has the result."""

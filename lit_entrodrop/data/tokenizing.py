@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import (
     BLANK,
-    BLANK_COMPLETION,
+    SPECIAL_IN_TEXT,
+    SPLIT_SPECIAL,
     UNLABELED,
     sum_adjustments,
 )
@@ -24,6 +26,8 @@ from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.chats.rendering import check_chat_template
 from lit_entrodrop.data.documents import Document, Kind
 from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.data.special_tokens import any_of, special_tokens
+from lit_entrodrop.data.text_encoding import encode_completion, encode_texts, with_one_bos
 from lit_entrodrop.runtime.progress import progress
 
 # Limits of a batch; the backend of a tokenizer takes about 100 bytes for a character.
@@ -93,11 +97,14 @@ def encode_batch(
 ) -> TokenizedDocuments:
     """Tokenize documents of any kind in one process."""
     plain = [document.content for document in documents if document.kind == "text"]
-    texts = iter(_encode_texts(plain, tokenizer))
+    texts = iter(encode_texts(plain, tokenizer))
+    special = any_of(special_tokens(tokenizer))
     rows = [
-        _skip_unusable(
-            document.content,
+        _finish(
+            document,
             next(texts) if document.kind == "text" else _encode(document, tokenizer),
+            tokenizer,
+            special,
         )
         for document in documents
     ]
@@ -114,7 +121,12 @@ def digest_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash everything in a tokenizer that determines tokens, 32 hexadecimal digits."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend else sorted(tokenizer.get_vocab().items())
-    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    special = (
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        tokenizer.split_special_tokens,
+    )
     described = [type(tokenizer).__name__, vocabulary, special, tokenizer.chat_template]
     return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
 
@@ -174,46 +186,33 @@ def _encode(document: Document, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         raise ValueError(f"{document.where}: {error}") from error
 
 
-def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-    # verbose=False: a warning about length would mislead, as `chunking` cuts long documents later.
-    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-    rows = tokenizer(texts, **options)["input_ids"] if texts else []
-    return [Encoded(ids, [True] * len(ids)) for ids in (_end(row, tokenizer) for row in rows)]
-
-
-def _encode_completion(content: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    prompt, completion = json.loads(content)
-    if not completion.strip():
-        return Encoded([], [], {BLANK_COMPLETION: 1})
-    before = _without_end(tokenizer(prompt, verbose=False)["input_ids"], tokenizer)
-    after = _end(
-        tokenizer(completion, add_special_tokens=False, verbose=False)["input_ids"], tokenizer
-    )
-    return Encoded(before + after, [False] * len(before) + [True] * len(after))
-
-
 def _encode_messages(content: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     return encode_chat(Chat.from_json(content), tokenizer)
 
 
 _ENCODERS: dict[str, Callable[[str, PreTrainedTokenizerBase], Encoded]] = {
-    "completion": _encode_completion,
+    "completion": encode_completion,
     "messages": _encode_messages,
 }
 
 
-def _skip_unusable(content: str, row: Encoded) -> Encoded:
-    if not content.strip():
+def _finish(
+    document: Document,
+    row: Encoded,
+    tokenizer: PreTrainedTokenizerBase,
+    special: re.Pattern[str],
+) -> Encoded:
+    """Skip a document that is blank or has no label, and count the special tokens in its text."""
+    if not document.content.strip():
         return Encoded([], [], {BLANK: 1})
     if not row.ids:
         return row
+    row = with_one_bos(row, tokenizer)
     # The first token has no context that could predict it.
-    return row if any(row.counted[1:]) else Encoded([], [], {UNLABELED: 1})
-
-
-def _end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return [*_without_end(ids, tokenizer), tokenizer.eos_token_id]
-
-
-def _without_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+    if not any(row.counted[1:]):
+        return Encoded([], [], {UNLABELED: 1})
+    # A text may begin and end with the tokens that it gets anyway.
+    inner = document.content.removeprefix(tokenizer.bos_token or "")
+    count = len(special.findall(inner.removesuffix(tokenizer.eos_token)))
+    reason = SPLIT_SPECIAL if tokenizer.split_special_tokens else SPECIAL_IN_TEXT
+    return row._replace(adjustments={**row.adjustments, reason: count}) if count else row

@@ -83,7 +83,10 @@ def skipped_or_changed(run: ConfiguredRun) -> CheckResult:
     )
     if all(reason in CONFIGURED for adjustments in found.values() for reason in adjustments):
         return passed(statement or "nothing")
-    return warned(statement, "compare the text with what you meant to train on")
+    return warned(
+        statement,
+        "compare the text with what you meant to train on; docs/text.md explains the reasons",
+    )
 
 
 def padding(run: ConfiguredRun) -> CheckResult:

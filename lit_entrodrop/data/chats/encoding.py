@@ -7,8 +7,13 @@ from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEF
 from lit_entrodrop.data.chats.completeness import check_complete, check_roles, thoughts_left_out
 from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import Span, check_chat_template
-from lit_entrodrop.data.chats.turns import render_turns, special_tokens
+from lit_entrodrop.data.chats.turns import render_turns
 from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.data.special_tokens import (
+    encode_marked,
+    mark_special_tokens,
+    special_tokens,
+)
 from lit_entrodrop.model.loading import vocabulary_of
 
 
@@ -29,12 +34,16 @@ def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         return Encoded([], [], {NO_ANSWER: 1})
     if any(map(_is_blank, answers)):
         return Encoded([], [], {BLANK_ANSWER: 1})
+    if tokenizer.split_special_tokens:
+        chat = chat._replace(
+            messages=mark_special_tokens(chat.messages, tokenizer),
+            tools=mark_special_tokens(chat.tools, tokenizer),
+        )
     text, turns = render_turns(chat, tokenizer)
     check_complete(chat, text, turns, tokenizer)
     spans = [span for turn, span in turns.items() if chat.messages[turn].get("weight", 1)]
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids = encoded["input_ids"]
-    counted = _overlapping(encoded["offset_mapping"], spans)
+    ids, offsets = encode_marked(text, tokenizer)
+    counted = _overlapping(offsets, spans)
     if not ids or ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
         end = spans[-1][1] if spans else 0

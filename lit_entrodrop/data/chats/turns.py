@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import ASSISTANT, Chat, Message
 from lit_entrodrop.data.chats.rendering import Span, render, render_marked
-from lit_entrodrop.model.loading import vocabulary_of
+from lit_entrodrop.data.special_tokens import special_tokens
 
 # A private-use character, which no chat contains.
 OTHER = "\ue000"
@@ -57,11 +57,6 @@ def find_answer(message: Message, text: str, start: int, end: int) -> int:
         if (place := text.find(form, start, end)) >= 0:
             return place + len(form)
     return -1
-
-
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return the special tokens of a tokenizer as they appear in text."""
-    return tuple(tokenizer.convert_ids_to_tokens(list(vocabulary_of(tokenizer).special_ids)))
 
 
 def _locate(turn: int, text: str, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Span:

@@ -1,0 +1,67 @@
+"""Tokenize plain text, and prompts with completions."""
+
+import json
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from lit_entrodrop.data.adjustments import BLANK_COMPLETION
+from lit_entrodrop.data.encoded import Encoded
+
+
+def encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
+    """Tokenize plain texts, in which every token counts."""
+    # verbose=False: a warning about length would mislead, as `chunking` cuts long documents later.
+    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    rows = tokenizer(list(texts), **options)["input_ids"] if texts else []
+    return [Encoded(ids, [True] * len(ids)) for ids in (_with_end(row, tokenizer) for row in rows)]
+
+
+def encode_completion(content: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Tokenize a prompt and its completion; only the completion counts.
+
+    They are tokenized separately, as at inference. Their tokens decode to the joined text.
+
+    Args:
+        content: JSON of prompt and completion.
+        tokenizer: Tokenizer with an EOS token.
+    """
+    prompt, completion = json.loads(content)
+    if not completion.strip():
+        return Encoded([], [], {BLANK_COMPLETION: 1})
+    before = _without_end(tokenizer(prompt, verbose=False)["input_ids"], tokenizer)
+    after = _with_end(_continuation(prompt, completion, tokenizer), tokenizer)
+    return Encoded(before + after, [False] * len(before) + [True] * len(after))
+
+
+def with_one_bos(row: Encoded, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Drop the BOS token that the tokenizer adds to a text that already begins with it."""
+    repeated = row.ids[:2] == [tokenizer.bos_token_id] * 2
+    return row._replace(ids=row.ids[1:], counted=row.counted[1:]) if repeated else row
+
+
+def _continuation(prompt: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokenize a text that follows a prompt.
+
+    SentencePiece tokenizers begin each text with a space, which a continuation does not have.
+    """
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    if tokenizer.decode(2 * encode("a")) == "aa":
+        return encode(text)
+    for before in (prompt, "\n", "a"):
+        start, whole = encode(before), encode(before + text)
+        if whole[: len(start)] == start:
+            return whole[len(start) :]
+    return encode(text)
+
+
+def _with_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return [*_without_end(ids, tokenizer), tokenizer.eos_token_id]
+
+
+def _without_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
