@@ -69,12 +69,12 @@ def refused_flips(path: Path, file: Path) -> int:
 
 
 def test_no_flipped_bit_changes_a_checkpoint(whole: Path) -> None:
-    assert refused_flips(whole, whole) > 40
+    assert refused_flips(whole, whole) > 20
 
 
 @pytest.mark.parametrize("name", [".metadata", "meta.pt", "__0_0.distcp"])
 def test_no_flipped_bit_changes_shards(shards: Path, name: str) -> None:
-    assert refused_flips(shards, shards / name) > 40
+    assert refused_flips(shards, shards / name) > 20
 
 
 def test_file_and_record_are_named(whole: Path) -> None:
