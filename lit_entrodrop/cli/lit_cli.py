@@ -202,7 +202,7 @@ def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, A
     Raises:
         ArgumentError: If `fit` rejects an argument.
     """
-    parser = _fit_parser()
+    parser = _fit_cli().parser
     flags = [
         f"--config={yaml.safe_dump(dict(each))}" if isinstance(each, Mapping) else each
         for each in arguments
@@ -211,6 +211,19 @@ def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, A
     # As in config files, no value has a type of Python, such as an enumeration or a path.
     dumped = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
     return dict(json.loads(dumped)["fit"])
+
+
+def build_parts(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Build the parts of a complete config of `fit`, such as "model" and "data".
+
+    No weights are loaded and no text is read. ``trainer`` has settings, of which those with a class
+    are built.
+    """
+    cli = _fit_cli()
+    # Lightning records it as the hyperparameters of what is built.
+    cli.config = cli.parser.parse_args(["fit", f"--config={yaml.safe_dump(dict(config))}"])
+    parts: Mapping[str, Any] = cli.parser.instantiate_classes(cli.config)["fit"]
+    return parts
 
 
 class _LenientParser(Parser):
@@ -237,8 +250,8 @@ class _ParserOnly(LitCLI):
 
 
 @cache
-def _fit_parser() -> LightningArgumentParser:
-    return _ParserOnly(only="fit", parser_class=_LenientParser).parser
+def _fit_cli() -> LitCLI:
+    return _ParserOnly(only="fit", parser_class=_LenientParser)
 
 
 def _tokenizer_of(tokenizer: str | None, pretrained: str | None) -> str:

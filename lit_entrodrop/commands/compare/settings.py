@@ -173,10 +173,11 @@ def _contrasts(value: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 def _seeds(value: Any) -> tuple[int, ...]:
     seeds = value if isinstance(value, list) else [value]
-    whole = [isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds]
+    whole = [type(seed) is int and 0 <= seed < 2**32 for seed in seeds]
     if not seeds or not all(whole) or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"seeds: expected different integers >= 0, got {value}: write for example [0, 1, 2]"
+            f"seeds: expected different integers from 0 to 2**32 - 1, got {value}: write for "
+            "example [0, 1, 2]"
         )
     return tuple(seeds)
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from rich.console import Console
 
+from lit_entrodrop.commands.compare.arm_checks import check_arms
 from lit_entrodrop.commands.compare.measures import checkpoint_steps
 from lit_entrodrop.commands.compare.planning import PlannedRun
 from lit_entrodrop.commands.compare.process_pool import Task, Workers, last_lines, run_tasks
@@ -32,6 +33,7 @@ def train(runs: Sequence[PlannedRun], workers: Workers, console: Console) -> Non
     unfinished = [run for run in runs if not is_finished(run)]
     if len(unfinished) < len(runs):
         console.print(f"{len(runs) - len(unfinished)} of {len(runs)} runs are finished already.")
+    check_arms(unfinished)
     tasks = [_fit(run) for run in unfinished]
     _run_all(tasks, "runs trained", len(runs), workers, console)
 

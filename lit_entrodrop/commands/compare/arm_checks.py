@@ -1,0 +1,36 @@
+"""Checks of all arms before the first one trains."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lit_entrodrop.cli.lit_cli import build_parts
+from lit_entrodrop.cli.messages import one_line
+from lit_entrodrop.commands.compare.planning import PlannedRun, trial_name
+from lit_entrodrop.training.module import LitCausalLM
+from lit_entrodrop.training.optim import decay_groups
+from lit_entrodrop.training.preflight.config import check_order
+
+
+def check_arms(runs: Sequence[PlannedRun]) -> None:
+    """Build regularizers, optimizer, order and callbacks of every arm and strength, but no model.
+
+    Raises:
+        ValueError: If one is refused; the message names its arm.
+    """
+    # The seeds of an arm differ in nothing else.
+    for run in {(run.arm, trial_name(run.strength)): run for run in runs}.values():
+        _check(run)
+
+
+def _check(run: PlannedRun) -> None:
+    try:
+        parts = build_parts(run.config)
+        module: LitCausalLM = parts["model"]
+        # An optimizer checks its settings when it gets parameters.
+        module.optimizer(decay_groups(nn.Linear(2, 2)))
+        check_order(parts["data"].order, module.regularizers.requirements)
+    except Exception as error:  # of any plug-in
+        place = " at ".join(filter(None, [f"arms.{run.arm}", trial_name(run.strength)]))
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{place}: {kind}{one_line(error)}") from error
