@@ -216,8 +216,7 @@ def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, A
 def build_parts(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Build the parts of a complete config of `fit`, such as "model" and "data".
 
-    No weights are loaded and no text is read. ``trainer`` has settings, of which those with a class
-    are built.
+    No weights are loaded and no text is read.
     """
     cli = _fit_cli()
     # Lightning records it as the hyperparameters of what is built.
