@@ -48,6 +48,8 @@ class Outputs:
             Then no other output has a gradient, which saves a quarter of the head's operations.
         top_entropy: ``[B, T]`` fp32 nats, entropy among the most likely tokens, renormalized,
             without gradient; NaN where nothing predicts x_t. Only if a regularizer requires it.
+        auxiliary_loss: Scalar with gradient that the model itself adds to the mean loss, such as a
+            loss of its router; None for none.
         predictions: Predictions for :meth:`kl_divergence` if there are no logits; only if a
             regularizer requires the divergence.
     """
@@ -60,6 +62,7 @@ class Outputs:
     logits: Tensor | None = None
     weighted_loss: Tensor | None = None
     top_entropy: Tensor | None = None
+    auxiliary_loss: Tensor | None = None
     predictions: Predictions | None = None
 
     def kl_divergence(self, other: "Outputs") -> Tensor:

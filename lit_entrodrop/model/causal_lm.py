@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from lit_entrodrop.model.head.fused import FusedHead, FusedPredictions, fused_head_of, observe_head
 from lit_entrodrop.model.head.kernels import Backend, require_backend
 from lit_entrodrop.model.head.lora import UnsupportedHeadError
+from lit_entrodrop.model.own_loss import adds_own_loss, hidden_and_own_loss, logits_and_own_loss
 from lit_entrodrop.model.probing import eval_mode, is_close, model_arguments, probe_ids
 from regularizers import Outputs, Requirements, perturbed_embeddings
 from regularizers.functional import IGNORE_INDEX, is_unpredicted, shift_right
@@ -58,6 +59,9 @@ class CausalLM(nn.Module):
         self.head_chunk_size = head_chunk_size
         self._device: torch.device | None = None
         self.fused_head = None if head == "naive" else self._checked_fused_head()
+        # Without weights (on the meta device), the first rank decides.
+        has_weights = hf_model.device.type != "meta"
+        self.adds_loss = has_weights and adds_own_loss(self.unwrapped, bool(self.fused_head))
 
     @property
     def device(self) -> torch.device:
@@ -105,18 +109,28 @@ class CausalLM(nn.Module):
             perturbed_embeddings(embedding, perturb) if perturb else contextlib.nullcontext()
         )
         arguments = model_arguments(self.unwrapped, input_ids, position_ids)
+        auxiliary_loss = None
+        adds_loss = self.adds_loss and self.training and torch.is_grad_enabled()
         with perturbing:
             if self.fused_head is None or required.logits:
+                if adds_loss:
+                    logits, auxiliary_loss = logits_and_own_loss(self.unwrapped, arguments)
+                else:
+                    logits = self.unwrapped(**arguments).logits
                 outputs = Outputs.from_logits(
-                    self.unwrapped(**arguments).logits,
+                    logits,
                     labels,
                     document_ids,
                     required.entropy_gradient,
                     required.top_entropy,
                 )
                 keeps = required.logits or required.divergence
-                return outputs if keeps else replace(outputs, logits=None)
-            hidden = self.unwrapped.base_model(**arguments).last_hidden_state
+                kept = outputs.logits if keeps else None
+                return replace(outputs, logits=kept, auxiliary_loss=auxiliary_loss)
+            if adds_loss:
+                hidden, auxiliary_loss = hidden_and_own_loss(self.unwrapped, arguments)
+            else:
+                hidden = self.unwrapped.base_model(**arguments).last_hidden_state
         unpredicted = is_unpredicted(document_ids)
         # The hidden state at t predicts token t + 1.
         hidden = shift_right(hidden, 0.0).flatten(0, 1)
@@ -149,6 +163,7 @@ class CausalLM(nn.Module):
             correct,
             weighted_loss=rows.weighted_loss,
             top_entropy=top_entropy,
+            auxiliary_loss=auxiliary_loss,
             predictions=predictions,
         )
 

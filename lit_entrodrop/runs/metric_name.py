@@ -45,6 +45,7 @@ class MetricName:
 
 VALIDATION_LOSS = str(MetricName("val", "loss"))
 TRAIN_LOSS = str(MetricName("train", "loss"))
+AUXILIARY_LOSS = str(MetricName("train", "aux_loss"))
 SKIPPED_STEPS = str(MetricName("train", "skipped_steps"))
 
 

@@ -24,7 +24,7 @@ from lit_entrodrop.training import optim
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.metric_logging import MetricLogging
 from lit_entrodrop.training.models import Reference, build_model
-from lit_entrodrop.training.passes import forward, with_second_forward
+from lit_entrodrop.training.passes import forward, with_auxiliary_loss, with_second_forward
 from lit_entrodrop.training.preemption import Preemption
 from lit_entrodrop.training.preflight.checkpoint import check_checkpoint, check_optimizer
 from lit_entrodrop.training.preflight.config import check_config
@@ -117,8 +117,8 @@ class LitCausalLM(EvaluationModule):
         self.entropies.record(batch, outputs.entropy)
         self.data.record_losses(batch["block_id"], outputs.nll, step.valid)
         self.step_weight += weight.detach()
-        self.metrics.add_step(loss, weight.detach(), step.metrics)
-        return loss / batch["labels"].shape[1]
+        self.metrics.add_step(loss, weight.detach(), step.metrics, outputs.auxiliary_loss)
+        return with_auxiliary_loss(loss, weight, outputs) / batch["labels"].shape[1]
 
     def regularized_loss(
         self, batch: Batch, step: TrainingStep, regularizers: Regularizers

@@ -41,6 +41,16 @@ def forward(
     return outputs
 
 
+def with_auxiliary_loss(loss: Tensor, weight: Tensor, outputs: Outputs) -> Tensor:
+    """Add the loss of the model itself to the summed loss of a micro-batch.
+
+    It has the weight of its micro-batch, like a penalty. After the division by the weight of all
+    micro-batches and ranks, it is a weighted mean over them.
+    """
+    own = outputs.auxiliary_loss
+    return loss if own is None else loss + weight.detach() * own
+
+
 def with_second_forward(
     step: TrainingStep, causal_lm: CausalLM, regularizers: Regularizers, batch: Batch
 ) -> TrainingStep:

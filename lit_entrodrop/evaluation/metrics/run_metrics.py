@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from lit_entrodrop.evaluation.metrics.memorization import Memorization, MemorizationProbe
 from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
-from lit_entrodrop.runs.metric_name import SKIPPED_STEPS, TRAIN_LOSS, MetricName
+from lit_entrodrop.runs.metric_name import AUXILIARY_LOSS, SKIPPED_STEPS, TRAIN_LOSS, MetricName
 from regularizers import Outputs
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
@@ -40,12 +40,21 @@ class RunMetrics(nn.Module):
         probes = {split: Memorization(probe) for split in PREFIXES} if probe is not None else {}
         self.memorization = nn.ModuleDict(probes)
 
-    def add_step(self, loss: Tensor, weight: Tensor, others: Mapping[str, Tensor]) -> None:
+    def add_step(
+        self,
+        loss: Tensor,
+        weight: Tensor,
+        others: Mapping[str, Tensor],
+        auxiliary_loss: Tensor | None = None,
+    ) -> None:
         """Add a micro-batch: its summed loss, nats, with the sum of the weights of its tokens.
 
-        Other metrics, of regularizers, have a weight of 1.
+        The loss that the model itself adds to the mean is apart. Other metrics, of regularizers,
+        have a weight of 1.
         """
         self.training_means.add(TRAIN_LOSS, loss.detach(), weight)
+        if auxiliary_loss is not None:
+            self.training_means.add(AUXILIARY_LOSS, auxiliary_loss.detach() * weight, weight)
         one = torch.ones_like(weight, dtype=torch.float32)
         for name, value in others.items():
             self.training_means.add(name, value, one)

@@ -39,6 +39,7 @@ class ShardedInit:
         self._device = device
         self.causal_lm = build_on_meta(lm, description["hf_config"])
         self.causal_lm.fused_head = description["fused_head"]
+        self.causal_lm.adds_loss = description["adds_loss"]
         for parameter in self.causal_lm.parameters():
             parameter.data = parameter.data.to(dtype)
         self._names = {module: name for name, module in self.causal_lm.named_modules()}
@@ -97,7 +98,13 @@ def _build_on_first(build: Callable[[], CausalLM]) -> tuple[CausalLM | None, dic
     if dist.get_rank() == 0:
         try:
             whole = build()
-            message = [{"hf_config": whole.unwrapped.config, "fused_head": whole.fused_head}]
+            message = [
+                {
+                    "hf_config": whole.unwrapped.config,
+                    "fused_head": whole.fused_head,
+                    "adds_loss": whole.adds_loss,
+                }
+            ]
         except Exception as error:
             message = [error]
     dist.broadcast_object_list(message)
