@@ -32,6 +32,7 @@ class Requirements:
         dropout: Whether dropout inside the model is needed; without it, two passes over the same
             input are equal.
         reference: Whether a frozen reference model is needed.
+        other_reference: Whether the reference should be another model than the one before training.
         teacher: Decay per optimizer step, in [0, 1), of the moving average of the weights that
             forms the teacher; None for no teacher.
         holdout_neighbors: Number of similar holdout documents that precede a training document
@@ -50,6 +51,7 @@ class Requirements:
     second_forward: bool = False
     dropout: bool = False
     reference: bool = False
+    other_reference: bool = False
     teacher: float | None = None
     holdout_neighbors: int | None = None
     logits: bool = False

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Literal
 
+import torch
+
 from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import is_lowest_share
@@ -25,6 +27,10 @@ class Rho1(Regularizer):
 
     The excess is signed: tokens that the model predicts better than the reference are excluded
     first. By default, tokens are ranked within the micro-batch of a device, as in the paper.
+
+    The model before training is no useful reference: every excess is 0 at the first step, and later
+    the tokens that the model learned best are excluded. ``fit`` warns about it. While the excesses
+    of all tokens are equal, none is excluded.
 
     Source:
         Lin et al. 2024, arXiv 2404.07965, section 2.2.
@@ -51,8 +57,8 @@ class Rho1(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        """A reference model."""
-        return Requirements(reference=True)
+        """A reference model other than the initial one."""
+        return Requirements(reference=True, other_reference=True)
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
@@ -63,5 +69,8 @@ class Rho1(Regularizer):
         excess = outputs.nll.detach() - step.reference().nll
         groups = ranking_groups(step.document_ids, self.scope)
         left_out = is_lowest_share(excess, step.valid, groups, share)
+        lowest, highest = excess.where(step.valid, torch.inf), excess.where(step.valid, -torch.inf)
+        # If all are equal, places would decide.
+        left_out &= lowest.amin() < highest.amax()
         step.log("drop_rate", left_out.sum() / step.valid.sum().clamp(min=1))
         return replace(token_loss, weight=token_loss.weight.masked_fill(left_out, 0.0))

@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.entropy.store import EntropyStore
@@ -12,7 +13,7 @@ from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.model.config import LMConfig, frozen_config
-from lit_entrodrop.model.loading import load_tokenizer
+from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.preflight.model import check_model, check_reference
 from lit_entrodrop.training.strategies import hooks_of
@@ -84,6 +85,12 @@ class Reference:
                 f"model.reference: expected the vocabulary of {module.lm.tokenizer_source}, got "
                 f"{self.source} with another: name a model with the same tokens"
             )
+        if self._required.other_reference and _is_same(self.source, module.lm.pretrained):
+            rank_zero_warn(
+                "model.reference: expected a model of its own, because a regularizer excludes the "
+                "tokens that it predicts as well as the trained model, got the model before "
+                "training: name a model trained on text of the desired kind"
+            )
         model = build_model(module, frozen_lm, tokenizer).requires_grad_(False).eval()
         strategy = module.trainer.strategy
         model = hooks_of(strategy).prepare_frozen(model, strategy.root_device)
@@ -92,3 +99,9 @@ class Reference:
                 check_reference(module.causal_lm, model)
             self.score = partial(score_clean, model, required=self._required)
         return model
+
+
+def _is_same(reference: str | None, pretrained: str | None) -> bool:
+    if reference is None or pretrained is None:
+        return reference is None
+    return locate(reference) == locate(pretrained)

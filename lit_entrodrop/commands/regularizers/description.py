@@ -23,6 +23,7 @@ NEEDS = {
     "second_forward": "a second pass",
     "dropout": "dropout in the model",
     "reference": "a reference model",
+    "other_reference": "a reference other than the initial model",
     "teacher": "a teacher (decay {:g})",
     "holdout_neighbors": "{} holdout neighbors",
     "logits": "all logits",

@@ -1,5 +1,6 @@
 """The reference model of a run reads the words of the one that is trained."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,24 @@ def test_more_padding_serves_unless_all_predictions_are_compared(tiny: Tiny) -> 
     padded = save(tiny.folder / "padded", padding=64)
     data = tiny.data(tokenizer=BASE)
     trainer = tiny.trainer(max_steps=1)
-    trainer.fit(tiny.module(Rho1(), lm=LM, reference=padded), datamodule=data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "model.reference")
+        trainer.fit(tiny.module(Rho1(), lm=LM, reference=padded), datamodule=data)
     assert trainer.global_step == 1
     trainer = tiny.trainer(max_steps=1)
     module = tiny.module(ReferenceKL(), lm=LM, reference=padded)
     with pytest.raises(ValueError, match="4096, padding included, got 4160"):
         trainer.fit(module, datamodule=data)
     assert trainer.global_step == 0
+
+
+@pytest.mark.parametrize("reference", [None, BASE, "package:lit_entrodrop/tiny_base"])
+def test_a_reference_that_is_the_initial_model_is_reported(
+    tiny: Tiny, reference: str | None
+) -> None:
+    trainer = tiny.trainer(max_steps=1, logger=MetricsFile(tiny.folder / "run"))
+    module = tiny.module(Rho1(), lm=LM, reference=reference)
+    with pytest.warns(UserWarning, match=r"model.reference: expected a model of its own"):
+        trainer.fit(module, datamodule=tiny.data(tokenizer=BASE))
+    # All excesses are equal, and no token is excluded for its place.
+    assert read_metrics(tiny.folder / "run")["rho1/drop_rate"].dropna().tolist() == [0.0]

@@ -30,7 +30,7 @@ class Costly(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements("online", True, True, True, 0.99, 2, True, True, 20, True, True)
+        return Requirements("online", True, True, True, True, 0.99, 2, True, True, 20, True, True)
 
 
 def test_costs_and_needs_follow_from_the_requirements() -> None:
