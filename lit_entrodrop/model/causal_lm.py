@@ -25,6 +25,11 @@ HeadBackend = Literal[Backend, "naive"]
 
 NO_REQUIREMENTS = Requirements()
 
+# In PyTorch 2.11, FSDP2 gathers weights for the backward pass only if it finds the outputs that
+# need a gradient, and it looks for them in registered classes alone.
+for outputs_class in (Outputs, FusedPredictions):
+    torch.export.register_dataclass(outputs_class)
+
 
 class CausalLM(nn.Module):
     """A Hugging Face causal LM and its fused head, in one ``forward``.

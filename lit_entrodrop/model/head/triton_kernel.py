@@ -73,9 +73,9 @@ def evaluate(
             _evaluate_row[(count,)](
                 logits,
                 logits.stride(0),
-                vocabulary_size,
                 labels.contiguous(),
                 *statistics,
+                VOCABULARY_SIZE=vocabulary_size,
                 IGNORED=IGNORE_INDEX,
                 BLOCK=block,
                 num_warps=warps,
@@ -127,13 +127,13 @@ def _jit(function: Any) -> Any:
 def _evaluate_row(
     logits,
     stride,
-    vocabulary_size,
     labels,
     nll,
     entropy,
     logsumexp,
     mean_logit,
     correct,
+    VOCABULARY_SIZE: constexpr,
     IGNORED: constexpr,
     BLOCK: constexpr,
 ):
@@ -146,8 +146,9 @@ def _evaluate_row(
     exponentials = tl.zeros([BLOCK], tl.float32)
     weighted = tl.zeros([BLOCK], tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, vocabulary_size, BLOCK):
-        inside = start + lanes < vocabulary_size
+    # In Triton 3.6, the interpreter cannot count up to an argument under NumPy 2.4.
+    for start in range(0, VOCABULARY_SIZE, BLOCK):
+        inside = start + lanes < VOCABULARY_SIZE
         z = tl.load(logits + start + lanes, mask=inside, other=float("-inf")).to(tl.float32)
         total += tl.where(inside, z, 0.0)
         new_highest = tl.maximum(highest, tl.max(z, 0))
@@ -165,12 +166,12 @@ def _evaluate_row(
     expected = tl.sum(weighted, 0) / exponential_sum
     label = tl.load(labels + row)
     counted = label != IGNORED
-    known = (label >= 0) & (label < vocabulary_size)
+    known = (label >= 0) & (label < VOCABULARY_SIZE)
     label_logit = tl.load(logits + label, mask=known, other=float("nan")).to(tl.float32)
     tl.store(nll + row, tl.where(counted, (highest - label_logit) + log_sum, 0.0))
     tl.store(entropy + row, tl.maximum(log_sum - expected, 0.0, tl.PropagateNan.ALL))
     tl.store(logsumexp + row, highest + log_sum)
-    tl.store(mean_logit + row, tl.sum(total, 0) / vocabulary_size)
+    tl.store(mean_logit + row, tl.sum(total, 0) / VOCABULARY_SIZE)
     tl.store(correct + row, counted & (label_logit >= highest))
 
 
