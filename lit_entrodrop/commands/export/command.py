@@ -16,7 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.export.card import write_card
 from lit_entrodrop.commands.export.weights import restore_model
-from lit_entrodrop.data.chats.encoding import stop_tokens
+from lit_entrodrop.data.chats.stopping import stop_tokens
 from lit_entrodrop.model.config import DType, LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.model.transformers_compat import transformers_progress

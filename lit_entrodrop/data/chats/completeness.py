@@ -1,6 +1,6 @@
 """Check that a rendered chat says everything that the record says."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from transformers import PreTrainedTokenizerBase
 
@@ -27,10 +27,25 @@ def check_roles(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:
             )
 
 
-def check_complete(
+def check_tools(chat: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a rendered chat contains its tools and tool calls.
+
+    Raises:
+        ValueError: If the template leaves them out.
+    """
+    if chat.tools and _ignores(Chat(chat.messages), text, tokenizer):
+        raise _incomplete("the tools", tokenizer)
+    silent = [{**message, "tool_calls": []} for message in chat.messages]
+    if any("tool_calls" in message for message in chat.messages) and _ignores(
+        Chat(silent, chat.tools), text, tokenizer
+    ):
+        raise _incomplete("the tool calls", tokenizer)
+
+
+def check_messages(
     chat: Chat, text: str, turns: Mapping[int, Span], tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Check that a rendered chat contains its tools, messages, tool calls and final thoughts.
+    """Check that a rendered chat contains the text of its messages and the final thoughts.
 
     Args:
         chat: The chat.
@@ -41,11 +56,18 @@ def check_complete(
     Raises:
         ValueError: If the template leaves out any of these.
     """
-    for part in _left_out(chat, text, turns, tokenizer):
-        raise ValueError(
-            f"the chat template of {tokenizer.name_or_path!r} leaves out {part}. Use a template "
-            "that renders it, or remove it from the corpus."
-        )
+    place = 0
+    for number, message in enumerate(chat.messages):
+        following = [start for turn, (start, _) in turns.items() if turn > number]
+        start, end = turns.get(number, (place, min(following, default=len(text))))
+        found = find_answer(message, text, start, end)
+        place = max(found, end if number in turns else start)
+        # A template may also write a message elsewhere, or in other words.
+        if found < 0 and _ignores(_without_text(chat, number), text, tokenizer):
+            part = f"the text of message {number + 1}, of the role {message['role']!r}"
+            raise _incomplete(part, tokenizer)
+    if len(chat.messages) - 1 in thoughts_left_out(chat, text, turns):
+        raise _incomplete("the thoughts of the last message", tokenizer)
 
 
 def thoughts_left_out(chat: Chat, text: str, turns: Mapping[int, Span]) -> list[int]:
@@ -57,33 +79,25 @@ def thoughts_left_out(chat: Chat, text: str, turns: Mapping[int, Span]) -> list[
     ]
 
 
-def _left_out(
-    chat: Chat, text: str, turns: Mapping[int, Span], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[str]:
-    def ignores(changed: Chat) -> bool:
-        try:
-            return render(changed, tokenizer) == text
-        except ValueError:
-            return False
+def _ignores(changed: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a chat is rendered as before it was changed."""
+    try:
+        return render(changed, tokenizer) == text
+    except ValueError:
+        return False
 
-    messages, place = chat.messages, 0
-    if chat.tools and ignores(Chat(messages)):
-        yield "the tools"
-    silent = [{**message, "tool_calls": []} for message in messages]
-    if any("tool_calls" in message for message in messages) and ignores(Chat(silent, chat.tools)):
-        yield "the tool calls"
-    for number, message in enumerate(messages):
-        following = [start for turn, (start, _) in turns.items() if turn > number]
-        start, end = turns.get(number, (place, min(following, default=len(text))))
-        found = find_answer(message, text, start, end)
-        place = max(found, end if number in turns else start)
-        if found < 0:
-            other = {**message, "content": OTHER}
-            # A template may also write a message elsewhere, or in other words.
-            if ignores(Chat([*messages[:number], other, *messages[number + 1 :]], chat.tools)):
-                yield f"message {number + 1}, of the role {message['role']!r}"
-    if len(messages) - 1 in thoughts_left_out(chat, text, turns):
-        yield "the thoughts of the last message"
+
+def _without_text(chat: Chat, number: int) -> Chat:
+    messages = list(chat.messages)
+    messages[number] = {**messages[number], "content": OTHER}
+    return Chat(messages, chat.tools)
+
+
+def _incomplete(part: str, tokenizer: PreTrainedTokenizerBase) -> ValueError:
+    return ValueError(
+        f"the chat template of {tokenizer.name_or_path!r} leaves out {part}. Use a template that "
+        "renders it, or remove it from the corpus."
+    )
 
 
 def _thoughts_of(message: Message) -> str:

@@ -1,20 +1,22 @@
 """Tokenize chats, and mark the tokens of the assistant's turns."""
 
+from contextlib import suppress
+
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEFT_OUT
-from lit_entrodrop.data.chats.completeness import check_complete, check_roles, thoughts_left_out
-from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
-from lit_entrodrop.data.chats.rendering import Span, check_chat_template
-from lit_entrodrop.data.chats.turns import render_turns
-from lit_entrodrop.data.encoded import Encoded
-from lit_entrodrop.data.special_tokens import (
-    encode_marked,
-    mark_special_tokens,
-    special_tokens,
+from lit_entrodrop.data.chats.completeness import (
+    check_messages,
+    check_roles,
+    check_tools,
+    thoughts_left_out,
 )
-from lit_entrodrop.model.loading import vocabulary_of
+from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
+from lit_entrodrop.data.chats.rendering import Span, render_marked
+from lit_entrodrop.data.chats.turns import locate_turns
+from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.data.special_tokens import encode_marked, mark_special_tokens, special_tokens
 
 
 def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -39,8 +41,10 @@ def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
             messages=mark_special_tokens(chat.messages, tokenizer),
             tools=mark_special_tokens(chat.tools, tokenizer),
         )
-    text, turns = render_turns(chat, tokenizer)
-    check_complete(chat, text, turns, tokenizer)
+    chat, text, marked = _render(chat, tokenizer)
+    check_tools(chat, text, tokenizer)
+    turns = locate_turns(chat, text, marked, tokenizer)
+    check_messages(chat, text, turns, tokenizer)
     spans = [span for turn, span in turns.items() if chat.messages[turn].get("weight", 1)]
     ids, offsets = encode_marked(text, tokenizer)
     counted = _overlapping(offsets, spans)
@@ -53,24 +57,16 @@ def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     return Encoded(ids, counted, {THOUGHTS_LEFT_OUT: left_out} if left_out else {})
 
 
-def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the tokens at which generation stops, as trained.
-
-    These are EOS, which ends documents, and the special token that ends an assistant's turn in the
-    chat template, if any.
-    """
-    return list(dict.fromkeys([tokenizer.eos_token_id, *_ends_of_turn(tokenizer)]))
-
-
-def _ends_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    chat = Chat([{"role": "user", "content": "a"}, {"role": ASSISTANT, "content": "b"}])
+def _render(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[Chat, str, list[Span] | None]:
     try:
-        check_chat_template(tokenizer)
-        ids, counted, _ = encode_chat(chat, tokenizer)
+        return chat, *render_marked(chat, tokenizer)
     except ValueError:
-        return []
-    last = [token for token, count in zip(ids, counted, strict=True) if count][-1]
-    return [last] if last in vocabulary_of(tokenizer).special_ids else []
+        # Some templates append the arguments of tool calls as they are.
+        written = chat.with_written_arguments()
+        if written != chat:
+            with suppress(ValueError):
+                return written, *render_marked(written, tokenizer)
+        raise
 
 
 def _is_blank(message: Message) -> bool:

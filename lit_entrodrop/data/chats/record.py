@@ -46,6 +46,10 @@ class Chat(NamedTuple):
         value = json.loads(text)
         return cls(**value) if isinstance(value, dict) else cls(value)
 
+    def with_written_arguments(self) -> "Chat":
+        """Return the chat with the arguments of tool calls as JSON text."""
+        return self._replace(messages=[_with_written_arguments(turn) for turn in self.messages])
+
 
 def read_chat(row: Mapping[str, Any]) -> Chat:
     """Read the columns `messages` and `tools`.
@@ -138,6 +142,22 @@ def _tool_call(call: Any) -> dict[str, Any]:
         )
     call = call if function is not call else {}
     return {"type": "function", **call, "function": {**function, "arguments": arguments}}
+
+
+def _with_written_arguments(message: Message) -> Message:
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        {
+            **call,
+            "function": {
+                **call["function"],
+                "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+            },
+        }
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
 
 
 def _parsed(value: Any) -> Any:

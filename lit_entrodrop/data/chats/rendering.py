@@ -67,15 +67,14 @@ def render(chat: Chat, tokenizer: PreTrainedTokenizerBase, prompt: bool = False)
     return rendered
 
 
-def render_marked(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[Span]] | None:
-    """Render a chat whose template has `{% generation %}` tags; None if it has none.
+def render_marked(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[Span] | None]:
+    """Render a chat, and return the characters between each pair of `{% generation %}` tags.
 
-    Returns:
-        The text, and the characters between each pair of tags.
+    The tags mark what the assistant generates; None instead of spans without such tags.
     """
     template = template_of(chat, tokenizer)
     if not _GENERATION_TAG.search(template):
-        return None
+        return render(chat, tokenizer), None
     return _guard(
         lambda: render_with_generation_spans(chat.messages, chat.tools, template, tokenizer),
         tokenizer,

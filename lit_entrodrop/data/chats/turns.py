@@ -2,36 +2,44 @@
 
 import json
 import os
+import re
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import ASSISTANT, Chat, Message
-from lit_entrodrop.data.chats.rendering import Span, render, render_marked
-from lit_entrodrop.data.special_tokens import special_tokens
+from lit_entrodrop.data.chats.rendering import Span, render
+from lit_entrodrop.data.special_tokens import any_of, special_tokens
 
 # A private-use character, which no chat contains.
 OTHER = "\ue000"
 
 
-def render_turns(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[int, Span]]:
-    """Render a chat, and locate the turns of the assistant.
+def locate_turns(
+    chat: Chat, text: str, marked: list[Span] | None, tokenizer: PreTrainedTokenizerBase
+) -> dict[int, Span]:
+    """Locate the turns of the assistant in a rendered chat.
 
-    Templates with `{% generation %}` tags mark these turns. For other templates, a turn is the text
-    that the template adds to the messages before it, without the generation prompt and without
-    space after the special token that ends the turn.
+    Without marks, a turn is the text that the template adds to the messages before it, without the
+    generation prompt and without space after the special token that ends the turn.
+
+    Args:
+        chat: The chat.
+        text: The rendered chat.
+        marked: Characters that `{% generation %}` tags enclose, if the template has such tags.
+        tokenizer: Tokenizer with the template.
 
     Returns:
-        The text, and the characters of each turn by the index of its message.
+        The characters of each turn, by the index of its message.
 
     Raises:
-        ValueError: If the template refuses the chat, or its turns cannot be located.
+        ValueError: If the turns cannot be located.
     """
     turns = [n for n, message in enumerate(chat.messages) if message["role"] == ASSISTANT]
-    marked = render_marked(chat, tokenizer)
     if marked is None:
-        text = render(chat, tokenizer)
-        return text, {turn: _locate(turn, text, chat, tokenizer) for turn in turns}
-    text, spans = marked
+        locator = _TurnLocator(chat, tokenizer, text)
+        return {turn: locator.locate(turn) for turn in turns}
+    spans = _merged(marked)
     if len(spans) != len(turns) or not all(
         find_answer(chat.messages[turn], text, *span) >= 0
         for turn, span in zip(turns, spans, strict=True)
@@ -40,7 +48,7 @@ def render_turns(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, d
             f"the chat template of {tokenizer.name_or_path!r} does not enclose each of "
             f"{len(turns)} answers in {{% generation %}} and {{% endgeneration %}}. Correct it."
         )
-    return text, dict(zip(turns, spans, strict=True))
+    return dict(zip(turns, spans, strict=True))
 
 
 def find_answer(message: Message, text: str, start: int, end: int) -> int:
@@ -59,32 +67,78 @@ def find_answer(message: Message, text: str, start: int, end: int) -> int:
     return -1
 
 
-def _locate(turn: int, text: str, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Span:
-    through = render(Chat(chat.messages[: turn + 1], chat.tools), tokenizer)
-    start = _start(turn, text, chat, tokenizer)
-    end = len(through)
-    if not text.startswith(through):
-        # A template may write the last turn in another way, for example with its thoughts.
-        end = start + _overlap(through[start:], text[start:])
-        if end == start or find_answer(chat.messages[turn], text, start, end) < 0:
-            raise _rewritten(turn, chat, tokenizer)
-    without_space = text[start:end].rstrip()
-    if without_space.endswith(special_tokens(tokenizer)):
-        end = start + len(without_space)
-    return start, end
+@dataclass(frozen=True)
+class _TurnLocator:
+    """Locator of turns in a text, by rendering the first messages of the chat alone."""
+
+    chat: Chat
+    tokenizer: PreTrainedTokenizerBase
+    text: str
+
+    def locate(self, turn: int) -> Span:
+        """Return the characters of the turn of a message.
+
+        Raises:
+            ValueError: If the template refuses the first messages alone, or rewrites earlier turns.
+        """
+        start = self._start(turn)
+        end = None if start is None else self._end(turn, start)
+        if start is None or end is None:
+            raise ValueError(
+                f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns, at "
+                f"message {turn + 1}: {self.chat.messages[turn]!r:.80}. Mark the assistant's part "
+                "of the template with {% generation %} and {% endgeneration %}."
+            )
+        without_space = self.text[start:end].rstrip()
+        ends_itself = without_space.endswith(special_tokens(self.tokenizer))
+        return start, start + len(without_space) if ends_itself else end
+
+    def _start(self, turn: int) -> int | None:
+        if not turn:
+            # What precedes the first answer, such as the template's system prompt, is not learned.
+            other = [{"role": ASSISTANT, "content": OTHER}, *self.chat.messages[1:]]
+            return _shared(self.text, render(Chat(other, self.chat.tools), self.tokenizer))
+        prompt = self._render_first(turn, prompt=True)
+        start = _shared(self.text, prompt)
+        complete = start == len(prompt) or self.text.startswith(self._render_first(turn))
+        return start if complete else None
+
+    def _end(self, turn: int, start: int) -> int | None:
+        message = self.chat.messages[turn]
+        last = turn + 1 == len(self.chat.messages)
+        through = self.text if last else self._render_first(turn + 1)
+        if self.text.startswith(through):
+            return len(through)
+        # A template may write the last turn with more before the answer, such as thoughts ...
+        end = start + _overlap(through[start:], self.text[start:])
+        if end > start and find_answer(message, self.text, start, end) >= 0:
+            return end
+        # ... or end it with another token.
+        behind = find_answer(message, self.text, start, _shared(self.text, through))
+        end_token = any_of(special_tokens(self.tokenizer)).pattern
+        ended = re.compile(rf"\s*{end_token}").match(self.text, max(behind, 0))
+        plain = behind >= 0 and "tool_calls" not in message
+        return ended.end() if plain and ended else None
+
+    def _render_first(self, count: int, prompt: bool = False) -> str:
+        try:
+            first = Chat(self.chat.messages[:count], self.chat.tools)
+            return render(first, self.tokenizer, prompt)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (when its first {count} of {len(self.chat.messages)} messages were "
+                "rendered alone, to locate an answer)"
+            ) from error
 
 
-def _start(turn: int, text: str, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> int:
-    if not turn:
-        # What precedes the first answer, such as a system prompt of the template, is not learned.
-        other = [{"role": ASSISTANT, "content": OTHER}, *chat.messages[1:]]
-        return _shared(text, render(Chat(other, chat.tools), tokenizer))
-    earlier = Chat(chat.messages[:turn], chat.tools)
-    prompt = render(earlier, tokenizer, prompt=True)
-    start = _shared(text, prompt)
-    if start < len(prompt) and not text.startswith(render(earlier, tokenizer)):
-        raise _rewritten(turn, chat, tokenizer)
-    return start
+def _merged(spans: list[Span]) -> list[Span]:
+    """Merge adjacent spans; a turn may consist of several blocks."""
+    merged: list[Span] = []
+    for start, end in spans:
+        if merged and merged[-1][1] == start:
+            start = merged.pop()[0]
+        merged.append((start, end))
+    return merged
 
 
 def _shared(text: str, other: str) -> int:
@@ -95,11 +149,3 @@ def _overlap(text: str, following: str) -> int:
     """Return the length of the longest end of a text with which another one starts."""
     cuts = (cut for cut, character in enumerate(text) if character == following[:1])
     return next((len(text) - cut for cut in cuts if following.startswith(text[cut:])), 0)
-
-
-def _rewritten(turn: int, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> ValueError:
-    return ValueError(
-        f"the chat template of {tokenizer.name_or_path!r} rewrites earlier turns, at message "
-        f"{turn + 1}: {chat.messages[turn]!r:.80}. Mark the assistant's part of the template "
-        "with {% generation %} and {% endgeneration %}."
-    )

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chats.encoding import stop_tokens
+from lit_entrodrop.data.chats.stopping import stop_tokens
 from lit_entrodrop.model.generation import continue_prompts, sample_tokens, truncate_at
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.runtime.setting_checks import check_at_least

@@ -5,9 +5,9 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEFT_OUT
-from lit_entrodrop.data.chats.encoding import encode_chat, stop_tokens
+from lit_entrodrop.data.chats.encoding import encode_chat
 from lit_entrodrop.data.chats.record import Chat, read_chat
-from tests.helpers.tokenizer_habits import CHATML, HABITS, make_tokenizer
+from tests.helpers.tokenizer_habits import CHATML, TAGGED, TOOLS, make_tokenizer
 
 HI = {"role": "user", "content": "hi"}
 YO = {"role": "assistant", "content": "yo"}
@@ -130,7 +130,7 @@ NO_THOUGHTS = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]
             [HI, assistant("I call w in X", tool_calls=[CALL])],
             ["leaves out the tool calls"],
         ),
-        (ONLY_USERS, [HI, YO], ["leaves out message 2, of the role 'assistant'"]),
+        (ONLY_USERS, [HI, YO], ["leaves out the text of message 2, of the role 'assistant'"]),
         (
             NO_SYSTEM_TEXT,
             [{"role": "system", "content": "Be brief."}, HI, YO],
@@ -155,6 +155,47 @@ def test_template_that_changes_a_chat_is_refused(
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         encode_chat(read_chat({"messages": messages}), make_tokenizer(chat_template=template))
     assert all(part in str(caught.value) for part in named), caught.value
+
+
+# The last turn ends in another way: EOS follows, as in Phi-3, or another token, as in gpt-oss.
+EOS_AT_THE_END = CHATML + "{% if not add_generation_prompt %}{{ '<|endoftext|>' }}{% endif %}"
+OTHER_END = CHATML.replace(
+    "'<|im_end|>'", "('<|im_end|>' if add_generation_prompt or not loop.last else '<|pad|>')"
+)
+SEVERAL_BLOCKS = TAGGED.replace(
+    "{{ m.content + '<|im_end|>' }}",
+    "{{ m.content }}{% endgeneration %}{% generation %}{{ '<|im_end|>' }}",
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [
+        (EOS_AT_THE_END, ["<|im_end|>", "<|im_end|>\n<|endoftext|>"]),
+        (OTHER_END, ["<|im_end|>", "<|pad|>"]),
+        (SEVERAL_BLOCKS, ["<|im_end|>", "<|im_end|>"]),
+    ],
+)
+def test_turns_may_end_in_several_ways(template: str, ends: list[str]) -> None:
+    tokenizer = make_tokenizer("chatml_other_eos", chat_template=template)
+    assert learned(tokenizer, HI, YO, HI, YO) == [f"yo{end}" for end in ends]
+
+
+def test_template_may_append_arguments_as_text() -> None:
+    appending = TOOLS.replace(
+        "{{ {'name': f.name, 'arguments': f.arguments} | tojson }}", "{{ f.name + f.arguments }}"
+    )
+    tokenizer = make_tokenizer(chat_template=appending)
+    [turn] = learned(tokenizer, HI, assistant("", tool_calls=[CALL]))
+    assert turn == '<tool_call>w{"city": "X"}</tool_call><|im_end|>'
+
+
+def test_refusal_of_a_part_says_so() -> None:
+    asking = "{% if 'user' not in messages | map(attribute='role') %}" + (
+        "{{ raise_exception('No user query') }}{% endif %}" + CHATML
+    )
+    with pytest.raises(ValueError, match=r"No user query \(when its first 1 of 2 messages"):
+        encode_chat(Chat([YO, HI]), make_tokenizer(chat_template=asking))
 
 
 def test_template_says_why_it_refuses() -> None:
@@ -221,15 +262,6 @@ def test_eos_is_learned_where_no_special_token_ends_the_answer() -> None:
     tokenizer = make_tokenizer("chatml_other_eos", chat_template=PLAIN)
     assert learned(tokenizer, HI, YO) == ["yo\n\n<|endoftext|>"]
     assert learned(tokenizer, HI, YO, HI) == ["yo\n\n"]
-    assert stop_tokens(tokenizer) == [tokenizer.eos_token_id]
-
-
-@pytest.mark.parametrize("habit", HABITS)
-def test_generation_stops_at_eos_and_at_the_end_of_a_turn(habit: str) -> None:
-    tokenizer = make_tokenizer(habit)
-    turns = set() if habit == "sentencepiece" else {"<|im_end|>"}
-    stops = tokenizer.convert_ids_to_tokens(stop_tokens(tokenizer))
-    assert set(stops) == {tokenizer.eos_token, *turns}
 
 
 def test_every_token_of_a_character_is_learned() -> None:
