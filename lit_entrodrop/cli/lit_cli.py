@@ -1,18 +1,18 @@
 """`fit`, `validate`, `test`, `predict` and `score`: LightningCLI with this model and this data."""
 
-import json
 import signal
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
@@ -24,7 +24,14 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
 from lit_entrodrop.runs.checkpoints.io import StreamingCheckpointIO
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
-from lit_entrodrop.runs.layout import find_checkpoint, holds_run, lock_run, refuse_used_folder
+from lit_entrodrop.runs.layout import (
+    CONFIG,
+    find_checkpoint,
+    holds_run,
+    lock_run,
+    refuse_used_folder,
+)
+from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter
 from lit_entrodrop.training.loggers import loggers, remove_logs
 from lit_entrodrop.training.module import LitCausalLM
@@ -43,6 +50,15 @@ PROVIDED = {
 }
 
 
+class SaveConfig(SaveConfigCallback):
+    """Write ``config.yaml`` to the run folder, atomically."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write the file."""
+        config = self.parser.dump(self.config, skip_none=False)
+        write_whole(Path(trainer.default_root_dir) / CONFIG, config)
+
+
 class LitCLI(LightningCLI):
     """Build model, data and trainer from YAML files and flags, and run a subcommand.
 
@@ -59,7 +75,8 @@ class LitCLI(LightningCLI):
         defaults: dict[str, Any] = {
             "trainer_class": Trainer,
             "trainer_defaults": {"default_root_dir": "runs/default"},
-            "save_config_kwargs": {"overwrite": True},
+            "save_config_callback": SaveConfig,
+            "save_config_kwargs": {"save_to_log_dir": False},
             "seed_everything_default": 0,
             "parser_class": Parser,
             "parser_kwargs": {"prog": "lit-entrodrop", **descriptions},
@@ -190,67 +207,6 @@ def run_lightning(args: list[str]) -> LitCLI:
         if isinstance(ended.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from ended
         raise
-
-
-def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the config that `fit` would use, without building or running anything.
-
-    Args:
-        arguments: Arguments of `fit`; required ones may be missing. A mapping stands for a config
-            file with this content.
-
-    Raises:
-        ArgumentError: If `fit` rejects an argument.
-    """
-    parser = _fit_cli().parser
-    flags = [
-        f"--config={yaml.safe_dump(dict(each))}" if isinstance(each, Mapping) else each
-        for each in arguments
-    ]
-    config = parser.parse_args(["fit", *flags])
-    # As in config files, no value has a type of Python, such as an enumeration or a path.
-    dumped = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
-    return dict(json.loads(dumped)["fit"])
-
-
-def build_parts(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Build the parts of a complete config of `fit`, such as "model" and "data".
-
-    No weights are loaded and no text is read.
-    """
-    cli = _fit_cli()
-    # Lightning records it as the hyperparameters of what is built.
-    cli.config = cli.parser.parse_args(["fit", f"--config={yaml.safe_dump(dict(config))}"])
-    parts: Mapping[str, Any] = cli.parser.instantiate_classes(cli.config)["fit"]
-    return parts
-
-
-class _LenientParser(Parser):
-    """Parser that accepts missing arguments, and raises errors instead of exiting."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "exit_on_error": False})
-
-    def validate(self, *args: Any, **kwargs: Any) -> None:
-        super().validate(*args, **{**kwargs, "skip_required": True})
-
-
-class _ParserOnly(LitCLI):
-    """Build the parser of `fit`; parse, build and run nothing."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        self.config = {"subcommand": None}
-
-    def _set_seed(self) -> None: ...
-
-    def before_instantiate_classes(self) -> None: ...
-
-    def instantiate_classes(self) -> None: ...
-
-
-@cache
-def _fit_cli() -> LitCLI:
-    return _ParserOnly(only="fit", parser_class=_LenientParser)
 
 
 def _tokenizer_of(tokenizer: str | None, pretrained: str | None) -> str:

@@ -12,7 +12,8 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from lit_entrodrop.entropy.store import EntropyStore
-from lit_entrodrop.entropy.store_file import open_rows
+from lit_entrodrop.entropy.store_file import file_size, open_rows
+from lit_entrodrop.runs.writing import naming_path
 
 SUFFIX = ".partial"
 
@@ -21,16 +22,17 @@ class PartialScores:
     """The scores of an unfinished pass; `path` is the final file."""
 
     def __init__(self, path: Path, num_blocks: int, block_size: int, fingerprint: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        # The lock lasts as long as the file is open.
-        self._own_path, self._file = _locked_file(path)
-        try:
-            self.store = EntropyStore(num_blocks, block_size, fingerprint, self._file)
-        except OSError:
-            # The disk is full: free the space of the unfinished file.
-            self._own_path.unlink()
-            raise
+        with naming_path(path, file_size(num_blocks, block_size)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The lock lasts as long as the file is open.
+            self._own_path, self._file = _locked_file(path)
+            try:
+                self.store = EntropyStore(num_blocks, block_size, fingerprint, self._file)
+            except OSError:
+                # The disk is full: free the space of the unfinished file.
+                self._own_path.unlink()
+                raise
         self._absorb_others()
 
     def finish(self, first: bool) -> None:

@@ -9,14 +9,21 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
-from uuid import uuid4
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.entropy.store_file import MappedRows, create, open_rows, row_checksum, slabs
+from lit_entrodrop.entropy.store_file import (
+    MappedRows,
+    create,
+    file_size,
+    open_rows,
+    row_checksum,
+    slabs,
+)
+from lit_entrodrop.runs.writing import draft, naming_path
 from lit_entrodrop.runtime.ranks import exchange_rows
 
 
@@ -57,10 +64,15 @@ class EntropyStore:
     def temporary(
         cls, num_blocks: int, block_size: int, fingerprint: str, folder: Path
     ) -> "EntropyStore":
-        """Return an empty store in an unnamed file in a folder, which is created if needed."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return cls(num_blocks, block_size, fingerprint, file)
+        """Return an empty store in an unnamed file in a folder, which is created if needed.
+
+        Raises:
+            WriteError: If the disk is full or read-only.
+        """
+        with naming_path(folder / "unnamed", file_size(num_blocks, block_size)):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                return cls(num_blocks, block_size, fingerprint, file)
 
     @property
     def fingerprint(self) -> str:
@@ -158,18 +170,16 @@ class EntropyStore:
         self.fresh[:] = False
 
     def save(self, path: Path) -> None:
-        """Write a copy of the store to a file, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{uuid4().hex}.tmp")
-        try:
-            with open(temporary, "x+b") as file:
-                num_blocks, block_size = self._rows.values.shape
-                copy = EntropyStore(num_blocks, block_size, self.fingerprint, file)
-                copy.absorb(self._rows)
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write a copy of the store to a file, atomically.
+
+        Raises:
+            WriteError: If the disk is full or read-only.
+        """
+        size = num_blocks, block_size = self._rows.values.shape
+        with draft(path, file_size(*size)) as unfinished, open(unfinished, "x+b") as file:
+            copy = EntropyStore(num_blocks, block_size, self.fingerprint, file)
+            copy.absorb(self._rows)
+            os.fsync(file.fileno())
 
     @classmethod
     def load(cls, path: Path, fingerprint: str) -> "EntropyStore":

@@ -70,6 +70,15 @@ def slabs(num_blocks: int, block_size: int) -> Iterator[slice]:
     return (slice(start, start + height) for start in range(0, num_blocks, height))
 
 
+def file_size(num_blocks: int, block_size: int) -> int:
+    """Return the bytes of a file, without its short header.
+
+    >>> file_size(num_blocks=2, block_size=3)
+    20
+    """
+    return num_blocks * (4 + 2 * block_size)
+
+
 def create(file: BinaryIO, num_blocks: int, block_size: int, fingerprint: str) -> MappedRows:
     """Fill an empty file with unknown rows, and map it.
 

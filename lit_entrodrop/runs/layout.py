@@ -13,7 +13,6 @@ CHECKPOINTS = "checkpoints"
 # Of the process that trains in the folder.
 LOCK = "lock"
 LAST, BEST = "last.ckpt", "best.ckpt"
-UNFINISHED = ".part"
 # Copy of a DeepSpeed checkpoint for another number of devices.
 RESHARDED = ".resharded-"
 

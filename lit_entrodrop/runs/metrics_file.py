@@ -10,7 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_entrodrop.runs.metric_name import MetricName, by_entropy
-from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runs.writing import naming_path, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ class MetricsFile(Logger):
 
     def _append(self, row: Row) -> None:
         # One write, so that a line is complete or absent.
-        with self._path.open("a", newline="") as file:
+        with naming_path(self._path), self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
     def _write_all(self) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from platform import node
 from uuid import uuid4
 
-SUFFIX = ".part"
-DRAFT = re.compile(rf".+\.(.*)-[0-9a-f]{{8}}{re.escape(SUFFIX)}")
+UNFINISHED = ".part"
+DRAFT = re.compile(rf".+\.(.*)-[0-9a-f]{{8}}{re.escape(UNFINISHED)}")
 # Some file systems lock files on one machine only, so a draft of another machine may be in use.
 ABANDONED_SECONDS = 24 * 3600
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,7 +39,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically: even if the process is killed, it is complete or unchanged.
 
     Args:
-        path: Path to the file; missing folders are created.
+        path: Path to the file; missing folders are created. Links, devices and pipes are written
+            through, not atomically.
         content: Content; text is encoded as UTF-8, without translating line ends.
 
     Raises:
@@ -52,6 +53,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
     ['a.txt']
     """
     encoded = content.encode() if isinstance(content, str) else content
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        # A device or a pipe, such as /dev/stdout, cannot be replaced, and a link should stay.
+        with naming_path(path, len(encoded)):
+            path.write_bytes(encoded)
+        return
     with draft(path, len(encoded)) as unfinished, unfinished.open("xb") as file:
         file.write(encoded)
         file.flush()
@@ -126,7 +132,7 @@ def _free_bytes(path: Path) -> int:
 @contextmanager
 def _locked_folder(target: Path) -> Iterator[Path]:
     while True:
-        folder = target.with_name(f"{target.name}.{node()}-{uuid4().hex[:8]}{SUFFIX}")
+        folder = target.with_name(f"{target.name}.{node()}-{uuid4().hex[:8]}{UNFINISHED}")
         folder.mkdir()
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY)
@@ -144,7 +150,7 @@ def _locked_folder(target: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    for path in folder.glob(f"*{SUFFIX}"):
+    for path in folder.glob(f"*{UNFINISHED}"):
         if not (match := DRAFT.fullmatch(path.name)):
             continue
         with suppress(OSError):

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lit_entrodrop.runs.evaluations import RUN_INFO
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.runs.writing import naming_path
 from lit_entrodrop.runtime.lightning_compat import purge_after
 from lit_entrodrop.training.callbacks.samples import FILE_NAME as SAMPLES
 from lit_entrodrop.training.callbacks.throughput import FILE_NAME as THROUGHPUT
@@ -28,9 +29,16 @@ class TensorBoard(TensorBoardLogger):
         """Do nothing: ``config.yaml`` has the settings."""
 
     @rank_zero_only
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        """Log values; a thread writes them, so that its errors appear at a later call."""
+        with naming_path(Path(self.log_dir)):
+            super().log_metrics(*args, **kwargs)
+
+    @rank_zero_only
     def save(self) -> None:
         """Write buffered points to disk."""
-        self.experiment.flush()
+        with naming_path(Path(self.log_dir)):
+            self.experiment.flush()
 
     @rank_zero_only
     def continue_after(self, step: int) -> None:

@@ -5,7 +5,7 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.commands.doctor.check import CheckResult, passed, run_check
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from lit_entrodrop.cli.lit_cli import build_parts
+from lit_entrodrop.cli.fit_config import build_parts
 from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.planning import PlannedRun, trial_name
 from lit_entrodrop.training.module import LitCausalLM

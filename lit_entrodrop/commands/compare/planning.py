@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.commands.compare.settings import Arm, ComparisonSettings, Config, Strength
 
 # Settings that change neither training nor measurements.

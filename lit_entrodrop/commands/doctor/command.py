@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.doctor.check import (
     Checked,
@@ -34,6 +34,7 @@ from lit_entrodrop.commands.doctor.regularizer_checks import REGULARIZERS
 from lit_entrodrop.commands.doctor.regularizer_probe import RegularizerProbe
 from lit_entrodrop.commands.doctor.resource_checks import DEVICE, DISK, room_to_load
 from lit_entrodrop.commands.doctor.schedule_checks import SCHEDULE
+from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.runtime.progress import progress
 
 WIDTH = 120  # characters, if the output is not a terminal
@@ -77,7 +78,7 @@ def main(args: Sequence[str]) -> None:
             if result.status == status and result.remedy:
                 _show(console, status, f"{result.name} -> {result.remedy}")
     if own.json is not None:
-        own.json.write_text(report(found))
+        write_whole(own.json, report(found))
     if any(result.status == "fail" for result in results):
         sys.exit(1)
 

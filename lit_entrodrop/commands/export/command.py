@@ -1,7 +1,6 @@
 """`lit-entrodrop export`: convert a checkpoint to a Hugging Face model folder."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +21,7 @@ from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.model.transformers_compat import transformers_progress
 from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
+from lit_entrodrop.runs.writing import draft
 from lit_entrodrop.training.provenance import public_name
 
 
@@ -56,8 +56,7 @@ def export(
     Raises:
         ValueError: If the checkpoint is damaged or was not written by `fit`, or the folder is not
             empty.
-        OSError: If the folder cannot be written, for example on a full disk. No partial
-            folder is left.
+        WriteError: If the disk is full or read-only. No partial folder is left.
     """
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -74,25 +73,27 @@ def export(
     if dtype is not None:
         # After merging, which is done in the precision of the adapters.
         cast(Any, model).to(getattr(torch, dtype))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # The folder appears complete or not at all.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        complete = Path(temporary) / "model"
-        # peft would ask the hub whether the vocabulary was extended, which training never does.
-        options = {"max_shard_size": max_shard_size} if whole else {"save_embedding_layers": False}
+    # peft would ask the hub whether the vocabulary was extended, which training never does.
+    options = {"max_shard_size": max_shard_size} if whole else {"save_embedding_layers": False}
+    with draft(folder, _size(model)) as unfinished:
         try:
             with transformers_progress():
-                cast(Any, model).save_pretrained(complete, **options)
+                cast(Any, model).save_pretrained(unfinished, **options)
         except SafetensorError as error:
-            raise OSError(f"output: cannot write {folder}: {error}") from error
-        tokenizer.save_pretrained(complete)
+            # As other libraries report a full disk.
+            raise OSError(str(error)) from error
+        tokenizer.save_pretrained(unfinished)
         generation_config = _generation_config(lm, model, stop_tokens(tokenizer))
-        generation_config.save_pretrained(complete)
-        write_card(complete, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
-        _share(complete)
-        complete.replace(folder)
+        generation_config.save_pretrained(unfinished)
+        write_card(unfinished, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
+        _share(unfinished)
     print(f"model: {folder}")
     return folder
+
+
+def _size(model: PreTrainedModel) -> int:
+    """Return the bytes of the weights that are in memory; others are not written."""
+    return sum(weight.nbytes for weight in cast(Any, model).parameters() if not weight.is_meta)
 
 
 def _share(folder: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.plan.candidates import cheapest
 from lit_entrodrop.commands.plan.config_conversion import config_text, training_tokens, workload_of
@@ -12,6 +12,7 @@ from lit_entrodrop.commands.plan.planner import USUAL_HFU, Planner
 from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown, table
 from lit_entrodrop.commands.plan.speed import OVERLAP
 from lit_entrodrop.model.hardware import HARDWARE, find_hardware
+from lit_entrodrop.runs.writing import write_whole
 
 WORLD_SIZES = (1, 2, 4, 8, 16, 32, 64)
 WIDTH = 160  # characters, if the output is not a terminal
@@ -63,9 +64,7 @@ def main(args: Sequence[str]) -> None:
         raise ValueError(nothing_fits(found))
     console.print(recommendation(found))
     if own.output is not None:
-        own.output.parent.mkdir(parents=True, exist_ok=True)
-        with own.output.open("x") as file:
-            file.write(config_text(best, workload))
+        write_whole(own.output, config_text(best, workload))
         console.print(f"config: {own.output}")
 
 

@@ -24,6 +24,7 @@ from lit_entrodrop.commands.report.passages import palette
 from lit_entrodrop.commands.report.run_record import RunRecord, read_run
 from lit_entrodrop.commands.report.run_view import run_view
 from lit_entrodrop.evaluation.diagnosis import RULE
+from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.training.provenance import public_name
 
 FILE_NAME = "report.html"
@@ -81,7 +82,7 @@ def write_report(
         )
     )
     path = folder / FILE_NAME
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
-from io import StringIO
+from io import BytesIO, StringIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+
+from lit_entrodrop.runs.writing import write_whole
 
 INK, MUTED, RULE = "#1b1f24", "#5b6570", "#d9dee3"
 # Palette of Okabe and Ito, safe for color blindness.
@@ -92,13 +94,13 @@ def render_figure(
     folder: Path, name: str, draw: Callable[[Canvas], Figure], alt: str, caption: str
 ) -> FigureHtml:
     """Draw a figure with a text alternative, and write ``name.svg`` and ``name.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         wide = draw(Canvas(narrow=False))
-        wide.savefig(folder / f"{name}.png", dpi=150)
+        wide.savefig(png := BytesIO(), dpi=150, format="png")
         text = svg(wide, name)
         narrow = svg(draw(Canvas(narrow=True)), f"{name}-narrow")
-    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    write_whole(folder / f"{name}.png", png.getvalue())
+    write_whole(folder / f"{name}.svg", text)
     return FigureHtml(caption, _inline(text, alt), _inline(narrow, alt))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 import yaml
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.commands.verify_resume.differences import Comparison, without_root
 from lit_entrodrop.commands.verify_resume.short_run import KillSchedule, short_config
 from lit_entrodrop.runs.checkpoints.reading import read_all, read_checkpoint

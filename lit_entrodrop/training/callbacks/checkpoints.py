@@ -11,8 +11,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from lit_entrodrop.runs.checkpoints.table_digest import write_digest
-from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED, UNFINISHED
+from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
+from lit_entrodrop.runs.writing import UNFINISHED
 from lit_entrodrop.runtime.lightning_compat import is_accumulating, validates_next
 
 

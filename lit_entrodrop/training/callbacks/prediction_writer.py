@@ -1,5 +1,6 @@
 """Writer of predictions: loss and entropy of every token, in Parquet."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from lit_entrodrop.runs.writing import draft
 from lit_entrodrop.runtime.ranks import data_rank
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.folder = Path(folder)
         self._writer: ParquetWriter | None = None
+        self._unfinished = ExitStack()
 
     def write_on_batch_end(
         self, trainer: L.Trainer, pl_module: Any, prediction: Any, *_: Any
@@ -42,7 +45,8 @@ class PredictionWriter(BasePredictionWriter):
             return
         table = token_table(prediction, pl_module.tokenizer)
         if self._writer is None:
-            self._writer = ParquetWriter(self._path(trainer), table.schema)
+            unfinished = self._unfinished.enter_context(draft(self._path(trainer)))
+            self._writer = ParquetWriter(unfinished, table.schema)
         self._writer.write_table(table)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -50,10 +54,16 @@ class PredictionWriter(BasePredictionWriter):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            self._unfinished.close()
             rank_zero_info(f"predictions: {self._path(trainer)}")
 
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Remove the incomplete file."""
+        self._unfinished.__exit__(type(exception), exception, exception.__traceback__)
+
     def _path(self, trainer: L.Trainer) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f"predictions-{data_rank(trainer).rank}.parquet"
 
 

@@ -14,6 +14,7 @@ import torch
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.flops import peak_flops, training_flops_per_token
 from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.runs.writing import naming_path
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 
@@ -208,7 +209,7 @@ def peak_memory(device: torch.device) -> int:
 def append(path: Path, row: dict[str, float]) -> None:
     """Append a line to the file of a run; missing values stay empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
+    with naming_path(path), path.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if file.tell() == 0:
             writer.writeheader()

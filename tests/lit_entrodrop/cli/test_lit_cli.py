@@ -12,7 +12,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from lit_entrodrop.cli.lit_cli import resolved_config, run_lightning
+from lit_entrodrop.cli.fit_config import resolved_config
+from lit_entrodrop.cli.lit_cli import run_lightning
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.data.corpora.registry import CORPORA
 from lit_entrodrop.entropy.store_file import open_rows

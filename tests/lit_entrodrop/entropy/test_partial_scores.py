@@ -1,6 +1,4 @@
 import fcntl
-import resource
-import signal
 import time
 from collections.abc import Callable
 from itertools import count
@@ -18,6 +16,8 @@ from torch import Tensor
 from lit_entrodrop.entropy.partial_scores import PartialScores, partial_files
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.entropy.store_file import open_rows
+from lit_entrodrop.runs.writing import WriteError
+from tests.helpers.full_disk import files_of_at_most
 from tests.helpers.processes import fork, kill
 
 BLOCKS, TOKENS, FINGERPRINT = 400, 3000, "abc"
@@ -227,15 +227,9 @@ def test_torn_rows_of_a_finished_file_alone_are_missing(tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-        with pytest.raises(OSError, match="File too large"):
-            begin(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    needed = rf"{NAME}: could not be written \(File too large\): 2\.4 MB needed"
+    with files_of_at_most(50_000), pytest.raises(WriteError, match=needed):
+        begin(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

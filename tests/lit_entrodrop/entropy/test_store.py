@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.runs.writing import WriteError
+from tests.helpers.full_disk import files_of_at_most
 from tests.helpers.processes import run_ranks
 
 NAN = torch.nan
@@ -233,3 +235,14 @@ def test_row_that_another_process_is_writing_is_not_copied() -> None:
     own.absorb(other._rows)
     same(own.values[0], written[0].half())
     assert own.values[1].isnan().all()
+
+
+def test_full_disk_is_named_with_the_space_needed(tmp_path: Path) -> None:
+    store = EntropyStore(1000, 100, "abc")
+    needed = r"could not be written \(File too large\): 0\.2 MB needed, .* MB free"
+    with files_of_at_most(10_000):
+        with pytest.raises(WriteError, match=rf"{tmp_path}/a\.safetensors: {needed}"):
+            store.save(tmp_path / "a.safetensors")
+        with pytest.raises(WriteError, match=rf"{tmp_path}/unnamed: {needed}"):
+            EntropyStore.temporary(1000, 100, "abc", tmp_path)
+    assert not list(tmp_path.iterdir())

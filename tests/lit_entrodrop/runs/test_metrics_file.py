@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
+from lit_entrodrop.runs.writing import WriteError
+from tests.helpers.full_disk import files_of_at_most
 
 
 def log(folder: Path, rows: dict[int, dict[str, float]]) -> None:
@@ -20,6 +22,14 @@ def test_one_row_a_step(tmp_path: Path) -> None:
     assert frame.index.tolist() == [0, 5]
     assert frame["val/loss"].dropna().to_dict() == {0: 3.0}
     assert frame["train/loss"].dropna().to_dict() == {5: 2.5}
+
+
+def test_full_disk_is_named(tmp_path: Path) -> None:
+    logger = MetricsFile(tmp_path)
+    logger.log_metrics({"loss": 3.0}, 0)
+    named = rf"{tmp_path}/metrics\.csv: could not be written \(File too large\): .* MB free"
+    with files_of_at_most(20), pytest.raises(WriteError, match=named):
+        logger.log_metrics({"loss": 2.123456789}, 5)
 
 
 def test_evaluation_and_training_of_one_step_share_a_row(tmp_path: Path) -> None:

@@ -1,25 +1,12 @@
 import os
 import re
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from platform import node
 
 import pytest
 
 from lit_entrodrop.runs.writing import ABANDONED_SECONDS, WriteError, draft, write_whole
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let writes beyond a file size fail, as on a full disk."""
-    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, earlier[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+from tests.helpers.full_disk import files_of_at_most
 
 
 def leave_draft(target: Path, host: str) -> Path:
@@ -50,6 +37,19 @@ def test_file_stays_as_it_was_where_the_new_one_cannot_be_written(tmp_path: Path
         write_whole(path, bytes(2 * 10**6))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_link_and_pipe_are_written_through(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to("file")
+    write_whole(link, "found")
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_text() == "found"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, "found")
+    assert os.read(reader, 9) == b"found"
+    os.close(reader)
 
 
 def test_forbidden_path_is_named() -> None:

@@ -12,8 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lit_entrodrop.cli.lit_cli import loggers
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
+from lit_entrodrop.runs.writing import WriteError
 from lit_entrodrop.training.callbacks import Checkpoints, Samples
 from lit_entrodrop.training.loggers import TensorBoard
+from tests.helpers.full_disk import files_of_at_most
 from tests.helpers.tiny import CONFIGS, Tiny
 
 COMPARED = ("train/loss", "learning_rate", "val/loss", "val/loss_high_entropy")
@@ -179,3 +181,19 @@ def test_run_stops_early_by_the_loss_of_high_entropy_tokens(tiny: Tiny) -> None:
     assert len(losses) < 41
     # Lightning does not look at the validation before the first step.
     assert losses.iloc[1:].idxmin() == losses.index[-3]
+
+
+def test_full_disk_is_named_by_tensorboard(tmp_path: Path) -> None:
+    logger = TensorBoard(tmp_path)
+    logger.log_metrics({"loss": 1.0}, 0)
+    logger.save()
+    named = rf"{tmp_path}/tensorboard: could not be written \(File too large\)"
+    with files_of_at_most(10), pytest.raises(WriteError, match=named):
+        log_all(logger)
+
+
+def log_all(logger: TensorBoard) -> None:
+    # A thread writes the points, so that an error appears late.
+    for step in range(10):
+        logger.log_metrics({"loss": 1.0}, step)
+        logger.save()

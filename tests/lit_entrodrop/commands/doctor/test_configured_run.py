@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.commands.doctor.configured_run import configured_run, probing_config
 from tests.helpers.doctor import make_run
 from tests.helpers.tiny import CONFIGS, Tiny

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.plan.config_conversion import config_text, workload_of
 from lit_entrodrop.commands.plan.planner import Planner

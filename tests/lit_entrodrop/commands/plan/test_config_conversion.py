@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.plan.config_conversion import (
     data_parallel_size,

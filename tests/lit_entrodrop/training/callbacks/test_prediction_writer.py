@@ -1,3 +1,6 @@
+from typing import Any
+
+import lightning as L
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -82,3 +85,16 @@ def test_padding_and_dummy_blocks_are_left_out(tiny: Tiny) -> None:
     assert table["position"] == [0, 1]
     assert table["token_id"] == [5, 6]
     assert table["counted"] == [False, True]
+
+
+def test_interrupted_prediction_leaves_no_file(tiny: Tiny) -> None:
+    folder = tiny.folder / "predicted"
+    trainer = tiny.trainer(callbacks=[PredictionWriter(folder), Interrupt()])
+    with pytest.raises(RuntimeError, match="interrupted"):
+        trainer.predict(tiny.module(), datamodule=tiny.data(), return_predictions=False)
+    assert not list(folder.iterdir())
+
+
+class Interrupt(L.Callback):
+    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        raise RuntimeError("interrupted")

@@ -11,8 +11,10 @@ from lightning.pytorch.loggers import CSVLogger
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.flops import training_flops_per_token
 from lit_entrodrop.runs.metrics_file import MetricsFile
+from lit_entrodrop.runs.writing import WriteError
 from lit_entrodrop.training.callbacks import Checkpoints, Throughput, throughput
-from lit_entrodrop.training.callbacks.throughput import Clock, peak_memory, read_throughput
+from lit_entrodrop.training.callbacks.throughput import Clock, append, peak_memory, read_throughput
+from tests.helpers.full_disk import files_of_at_most
 from tests.helpers.tiny import Tiny
 
 PAUSE, STEP = 0.2, 0.01  # seconds of a clock that the test sets
@@ -146,3 +148,8 @@ def test_peak_must_be_positive() -> None:
 def test_folder_without_speed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected throughput\.csv in"):
         read_throughput(tmp_path)
+
+
+def test_full_disk_is_named(tmp_path: Path) -> None:
+    with files_of_at_most(9), pytest.raises(WriteError, match=r"throughput\.csv: could not be"):
+        append(tmp_path / "throughput.csv", {"step": 1.0})
