@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-PIECE = 2**20  # items
+PIECE = 2**18  # items
 
 
 def save_array(
@@ -46,7 +46,7 @@ def pieces_of(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield parts of an array; those of a memory-mapped one leave memory afterwards.
 
     >>> sum(len(piece) for piece in pieces_of(np.zeros(PIECE + 1)))
-    1048577
+    262145
     """
     for start in range(0, len(values), PIECE):
         yield values[start : start + PIECE]
