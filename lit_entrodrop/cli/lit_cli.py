@@ -32,7 +32,7 @@ from lit_entrodrop.runs.layout import (
     refuse_used_folder,
 )
 from lit_entrodrop.runs.writing import write_whole
-from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter
+from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter, StayStopped
 from lit_entrodrop.training.loggers import loggers, remove_logs
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.monitors import DEFAULTS as MONITORS
@@ -193,7 +193,7 @@ def default_callbacks(subcommand: str | None, folder: Path) -> list[L.Callback]:
     """Return the callbacks that a subcommand always has, apart from its checkpoints."""
     if subcommand == "predict":
         return [PredictionWriter(folder)]
-    return [NaNGuard()] if subcommand == "fit" else []
+    return [NaNGuard(), StayStopped()] if subcommand == "fit" else []
 
 
 def run_lightning(args: list[str]) -> LitCLI:

@@ -94,6 +94,14 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
             self.pad_id,
         )
 
+    def label_mask(self, rows: slice) -> NDArray[np.bool_]:
+        """Return which tokens of some consecutive blocks are labels, [blocks, block_size] bool."""
+        starts = self.block_starts[rows.start : rows.stop + 1]
+        ends = self.chunk_starts[starts]
+        mask = np.arange(self.block_size) < np.diff(ends)[:, None]
+        mask[mask] = self.counted[ends[0] : ends[-1]]
+        return mask
+
     def document_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
         """Return the document number, within the split, of each token.
 

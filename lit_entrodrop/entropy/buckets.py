@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.entropy.store import EntropyStore
 
 NAMES = {2: ("low", "high"), 3: ("low", "mid", "high")}
@@ -19,7 +20,7 @@ class EntropyBuckets:
     A token stays in its bucket while the model changes.
 
     Args:
-        quantiles: Boundaries as increasing quantiles over the validation tokens, in (0, 1).
+        quantiles: Boundaries as increasing quantiles over the validation labels, in (0, 1).
         edges: Boundaries as increasing entropies in nats; None to use the quantiles.
 
     Raises:
@@ -48,11 +49,16 @@ class EntropyBuckets:
         count = 1 + len(self.quantiles if self.edges is None else self.edges)
         return NAMES.get(count, tuple(f"bucket_{number}" for number in range(1, count + 1)))
 
-    def edges_in(self, store: EntropyStore) -> Tensor:
-        """Return the edges in nats, [buckets - 1] fp32; a token on an edge is below it."""
+    def edges_in(self, store: EntropyStore, blocks: PackedBlocks) -> Tensor:
+        """Return the edges in nats, [buckets - 1] fp32; a token on an edge is below it.
+
+        Args:
+            store: Entropies of the validation tokens.
+            blocks: The validation blocks; only their labels determine quantiles.
+        """
         if self.edges is not None:
             return torch.tensor(self.edges)
-        return store.quantiles_at(self.quantiles)
+        return store.quantiles_at(self.quantiles, blocks.label_mask)
 
 
 def bucket_of(entropy: Tensor, edges: Tensor) -> Tensor:

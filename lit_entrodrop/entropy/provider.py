@@ -137,7 +137,7 @@ class EntropyProvider:
 
     def _fix_edges(self, data: TextDataModule) -> None:
         if "validation" in self.stores:
-            edges = self.buckets.edges_in(self.stores["validation"])
+            edges = self.buckets.edges_in(self.stores["validation"], data.blocks("validation"))
             self.edges = edges.to(self.device)
             if (edges.diff() <= 0).any():
                 rank_zero_warn(

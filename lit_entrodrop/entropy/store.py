@@ -6,7 +6,7 @@ Entropies depend on packing, so a store has the fingerprint of its blocks and re
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -129,12 +129,27 @@ class EntropyStore:
         """Return evenly spaced quantiles of the known entropies, [count] fp32; NaN if none."""
         return self.quantiles_at(np.linspace(0, 1, count))
 
-    def quantiles_at(self, shares: Sequence[float] | NDArray[np.float64]) -> Tensor:
-        """Return the quantiles at shares in [0, 1], [shares] fp32; NaN if no entropy is known."""
+    def quantiles_at(
+        self,
+        shares: Sequence[float] | NDArray[np.float64],
+        mask: Callable[[slice], NDArray[np.bool_]] | None = None,
+    ) -> Tensor:
+        """Return quantiles of the known entropies.
+
+        Args:
+            shares: Shares of the entropies, in [0, 1].
+            mask: Function from a slice of the blocks to the mask of the tokens to use,
+                [blocks, T] bool; all tokens by default.
+
+        Returns:
+            Entropies, [shares] fp32; NaN if none is known.
+        """
         # Half precision has 2**16 values: count them instead of sorting.
         counts = np.zeros(2**16, dtype=np.int64)
         for slab in slabs(*self._rows.values.shape):
-            counts += np.bincount(self._rows.values[slab].ravel().view(np.uint16), minlength=2**16)
+            values = self._rows.values[slab]
+            chosen = values.ravel() if mask is None else values[mask(slab)]
+            counts += np.bincount(chosen.view(np.uint16), minlength=2**16)
         candidates = np.arange(2**16, dtype=np.uint16).view(np.float16)
         order = np.argsort(candidates, kind="stable")
         order = order[~np.isnan(candidates[order])]

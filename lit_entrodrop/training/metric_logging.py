@@ -13,6 +13,7 @@ from lit_entrodrop.runs.metric_name import SKIPPED_STEPS, TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
 from lit_entrodrop.training.loggers import TensorBoard
+from lit_entrodrop.training.monitored import check_monitored_values
 from regularizers import Regularizers
 
 
@@ -76,6 +77,7 @@ class MetricLogging:
         The metrics are equal on every rank.
         """
         self._print(trainer, metrics)
+        check_monitored_values(trainer, metrics)
         self._add_evaluation(metrics)
         self.last_evaluation = self._evaluations[-1]
         row = {**self.last_evaluation, "epoch": trainer.current_epoch}
@@ -87,6 +89,9 @@ class MetricLogging:
         """Log the evaluation of the initial model, where the curves start; not after a resume."""
         if trainer.global_step > 0:
             return
+        if trainer.num_sanity_val_steps == float("inf"):
+            # Otherwise, a part of the tokens was evaluated.
+            check_monitored_values(trainer, metrics)
         if not self._evaluations:
             self._add_evaluation(metrics)
         for logger in trainer.loggers:

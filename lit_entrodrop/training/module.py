@@ -84,7 +84,7 @@ class LitCausalLM(EvaluationModule):
         """Check the config, then build the model, once."""
         if hasattr(self, "causal_lm"):
             return
-        check_config(self.trainer, self.data, self.regularizers, self.vocabulary)
+        check_config(self.trainer, self.data, self.regularizers, self.vocabulary, self.metrics)
         self.causal_lm = build_model(self, self.lm, self.tokenizer, self.regularizers.requirements)
 
     def configure_callbacks(self) -> list[L.Callback]:

@@ -84,6 +84,22 @@ class RunMetrics(nn.Module):
             cast(Metric, self.memorization[split]).update(outputs.correct, valid, *ids)
         return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
+    def names(self, splits: Sequence[str]) -> list[str]:
+        """Return the names of the metrics that a callback can monitor if some splits are evaluated.
+
+        The memorized share is missing in a run whose documents are all short.
+        """
+        found = [TRAIN_LOSS]
+        for split in splits:
+            own = cast(TokenMetrics, self.tokens[split]).names()
+            own += ["memorized"] * (split in self.memorization)
+            found += [f"{PREFIXES[split]}/{name}" for name in own]
+        if "clean_train" in splits:
+            parsed = map(MetricName.parse, found)
+            gap = [n for n in parsed if (n.split, n.kind) == ("val", "loss")]
+            found += [str(replace(name, split="gap")) for name in gap]
+        return found
+
     def pop(self, splits: Sequence[str]) -> dict[str, Tensor]:
         """Return and reset the metrics of some splits over all ranks, by name.
 

@@ -64,6 +64,15 @@ class TokenMetrics(Metric):
                 # A product with the mask would keep NaN.
                 self.sums[number, group] += each.where(chosen, 0).sum()
 
+    def names(self) -> list[str]:
+        """Return the names of all metrics, without a split."""
+        found = product(self.token_metrics.values(), self.groups)
+        return [
+            str(MetricName("", metric.name, bucket))
+            for metric, bucket in found
+            if bucket is None or metric.by_bucket
+        ]
+
     def compute(self) -> dict[str, Tensor]:
         """Return the metrics by name, without a split; NaN if no token was counted."""
         means = self.sums / self.tokens

@@ -7,6 +7,7 @@ from lit_entrodrop.training.callbacks.overfitting_monitor import OverfittingMoni
 from lit_entrodrop.training.callbacks.prediction_writer import PredictionWriter
 from lit_entrodrop.training.callbacks.progress_bar import RunProgressBar
 from lit_entrodrop.training.callbacks.samples import Samples
+from lit_entrodrop.training.callbacks.stay_stopped import StayStopped
 from lit_entrodrop.training.callbacks.throughput import Throughput
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "PredictionWriter",
     "RunProgressBar",
     "Samples",
+    "StayStopped",
     "Throughput",
 ]

@@ -6,7 +6,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.orders import BlockOrder
+from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.runtime.steps import total_steps
+from lit_entrodrop.training.monitored import check_monitored_names
 from lit_entrodrop.training.strategies import check_strategy, hooks_of
 from regularizers import Regularizers, Requirements, Vocabulary
 
@@ -14,7 +16,11 @@ STEPS_PER_AVERAGE = 5  # length of a run, in time constants of a teacher, below 
 
 
 def check_config(
-    trainer: L.Trainer, data: TextDataModule, regularizers: Regularizers, vocabulary: Vocabulary
+    trainer: L.Trainer,
+    data: TextDataModule,
+    regularizers: Regularizers,
+    vocabulary: Vocabulary,
+    metrics: RunMetrics,
 ) -> None:
     """Check that trainer, data and regularizers of a run fit together.
 
@@ -28,6 +34,7 @@ def check_config(
     check_evaluations(trainer, data, required)
     if trainer.state.fn == TrainerFn.FITTING:
         check_trainer(trainer, required)
+        check_monitored_names(trainer, metrics.names(data.evaluated))
         per_epoch = data.steps_per_epoch()
         steps = total_steps(per_epoch, trainer.max_epochs, trainer.max_steps)
         warn_of_few_steps(required, steps, per_epoch)

@@ -136,3 +136,11 @@ def test_packed_loss_equals_unpacked_loss(attention: str) -> None:
     assert sum(float(nll.sum()) for nll in packed.values()) > 100
     for chunk, nll in packed.items():
         torch.testing.assert_close(nll, single[chunk], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_mask_of_the_labels_is_that_of_the_rows(packing: bool) -> None:
+    blocks = pack_documents(random_documents(3), 16, PAD, packing)
+    rows = [blocks[n]["labels"].numpy() != IGNORE_INDEX for n in range(len(blocks))]
+    masks = [blocks.label_mask(slice(start, start + 4)) for start in range(0, len(blocks), 4)]
+    assert np.array_equal(np.concatenate(masks), np.stack(rows))

@@ -1,3 +1,6 @@
+import json
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from lit_entrodrop.entropy.score_cache import cached_store_path
 from lit_entrodrop.model.building import build_causal_lm
 from regularizers import Requirements
 from tests.helpers.processes import run_ranks
-from tests.helpers.tiny import LLAMA, Tiny
+from tests.helpers.tiny import LLAMA, Tiny, texts
 from tests.lit_entrodrop.entropy.conftest import RankData, build
 
 
@@ -28,6 +31,23 @@ def test_edges_cut_the_validation_tokens_into_thirds(tiny: Tiny, data: TextDataM
     assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.1)
     assert set(entropies.stores) == {"validation", "clean_train"}
     assert entropies.of_inputs({}, build(tiny)) is None
+
+
+def test_edges_cut_the_labels_and_not_the_prompts(tiny: Tiny) -> None:
+    asked = zip(texts(40, seed=1), texts(40, seed=2), strict=True)
+    rows = [{"prompt": prompt, "completion": answer} for prompt, answer in asked]
+    path = tiny.folder / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = tiny.data(corpus=str(path), validation=0.5)
+    data.setup()
+    entropies = EntropyProvider(Requirements(), None, str(tiny.folder / "cache"))
+    spread = build_causal_lm(tiny.lm(architecture={**LLAMA, "initializer_range": 1.0}))
+    entropies.prepare(data, spread, None)
+    blocks, values = data.blocks("validation"), entropies.stores["validation"].values
+    labels = np.stack([blocks[n]["labels"].numpy() >= 0 for n in range(len(blocks))])
+    expected = np.quantile(values.numpy()[labels], [1 / 3, 2 / 3], method="nearest")
+    assert entropies.edges is not None
+    np.testing.assert_allclose(entropies.edges, expected, atol=0.05)
 
 
 def test_restored_entropies_of_other_blocks_are_refused(tiny: Tiny, data: TextDataModule) -> None:
