@@ -75,8 +75,8 @@ def read_and_split(
         if not split:
             raise ValueError(
                 f"no document for {name}: the split of {len(documents)} documents by {shares} left "
-                "none. Give more documents (lines with only <|endoftext|> cut a .txt file), "
-                f"another share or split_seed, or {name} its own path."
+                "none. Give more documents (<|endoftext|> cuts a .txt file), or set a share to 0 "
+                "or to a separate corpus."
             )
     return requested
 
@@ -87,7 +87,8 @@ def split_documents(
     """Assign documents to splits by their seeded hash, and sort each split by it.
 
     A document keeps its split when other documents are added or removed. Shares are expected ones;
-    that of `holdout` is taken from training alone.
+    that of `holdout` is taken from training alone. If there are so few documents that a share gets
+    none, it gets the next one in the order of the hash.
 
     >>> from lit_entrodrop.data.documents import Document
     >>> numbers = store_documents([Document("text", str(n)) for n in range(100)], seed=0)
@@ -96,10 +97,16 @@ def split_documents(
     [83, 9, 8, 0]
     """
     order = np.argsort(documents.digests, kind="stable")
-    ends = list(accumulate((validation, test, holdout)))
-    cuts = np.searchsorted(positions(documents.digests[order]), ends)
+    digests, shares = documents.digests[order], (validation, test, holdout)
+    ends = np.searchsorted(positions(digests), list(accumulate(shares))).tolist()
+    cuts = [0]
+    for share, end in zip(shares, ends, strict=True):
+        start = cuts[-1]
+        if share and end <= start < len(digests):
+            end = int(np.searchsorted(digests, digests[start], side="right"))
+        cuts.append(max(start, end))
     parts = dict(
-        zip(("validation", "test", "holdout", "train"), np.split(order, cuts), strict=True)
+        zip(("validation", "test", "holdout", "train"), np.split(order, cuts[1:]), strict=True)
     )
     return {name: documents.select(parts[name]) for name in SPLITS}
 

@@ -115,13 +115,11 @@ CORPORA = {
         ["--data.validation=0"],
         corpus='{"messages": [{"role": "user", "content": "hi"}]}\n' * 3,
     ),
-    "nothing left for validation": Bad(
-        ["no document for validation", "left none", "Give more documents"],
-        ["--data.validation=0.0001"],
+    "nothing left for training": Bad(
+        ["no document for train", "left none", "Give more documents"], ["--data.validation=0.9999"]
     ),
-    "nothing left for training": Bad(["no document for train"], ["--data.validation=0.9999"]),
     "documents too short": Bad(
-        ["none of the 1 documents has a token to predict", "shorter than 2 tokens", "Give longer"],
+        ["expected a document with a token to predict", "1 documents skipped: blank", "Give doc"],
         ["--data.validation=0"],
         corpus='{"text": ""}\n',
     ),

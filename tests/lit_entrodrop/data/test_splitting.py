@@ -116,9 +116,20 @@ def test_holdout_of_evaluated_documents_alone_is_refused(tmp_path: Path) -> None
     held_out = {"validation": own, "test": 0.0, "holdout": own}
     with (
         pytest.warns(UserWarning, match="1 documents of validation are in holdout"),
-        pytest.raises(ValueError, match=r"no document for holdout: .* or holdout its own path"),
+        pytest.raises(ValueError, match=r"no document for holdout: .* or to a separate corpus"),
     ):
         read_and_split([path], held_out, "text", 0)
+
+
+@pytest.mark.parametrize("count", [4, 5, 8])
+def test_each_share_of_a_few_documents_gets_one(count: int) -> None:
+    documents = [Document("text", f"{n}") for n in range(count)]
+    for seed in range(20):
+        stored = store_documents([*documents, *documents[:2]], seed)
+        sides = split_documents(stored, validation=0.1, test=0.1, holdout=0.1)
+        contents = [{d.content for d in side} for side in sides.values()]
+        assert all(contents)
+        assert sum(map(len, contents)) == count
 
 
 def test_split_without_documents_is_refused(tmp_path: Path) -> None:
