@@ -40,6 +40,7 @@ bench: $(VENV)/quickstart ## measure speed and memory on this CPU, and draw the 
 	$(BIN)/python -m benchmarks.monitors
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.checkpoints
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.peers # creates a separate environment for the peers
 	$(BIN)/python -m benchmarks.plots

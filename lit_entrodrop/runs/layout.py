@@ -1,17 +1,22 @@
 """Layout of a run folder, and checks of it before a command starts."""
 
+import time
 from pathlib import Path
+from platform import node
 
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_entrodrop.runs.locking import Lock, in_use, lock
+from lit_entrodrop.runs.locking import Lock, in_use, lock, owner_of
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 # Of the process that trains in the folder.
 LOCK = "lock"
+# A file server releases the lock of a failed host, whose job may start again elsewhere, after its
+# lease; 90 seconds are usual.
+LEASE_SECONDS, POLL_SECONDS = 120.0, 10.0
 LAST, BEST = "last.ckpt", "best.ckpt"
 # Copy of a DeepSpeed checkpoint for another number of devices.
 RESHARDED = ".resharded-"
@@ -24,11 +29,16 @@ def lock_run(folder: Path) -> Lock:
         ValueError: If another process trains in it.
         WriteError: If the disk is full or read-only.
     """
-    if (locked := lock(folder / LOCK)) is None:
-        raise ValueError(
-            f"trainer.default_root_dir: expected a folder in which nothing trains, got {folder}: "
-            f"{in_use(folder / LOCK)}"
-        )
+    path, deadline = folder / LOCK, time.monotonic() + LEASE_SECONDS
+    while (locked := lock(path)) is None:
+        owner = owner_of(path)
+        if owner is None or owner.host == node() or time.monotonic() > deadline:
+            raise ValueError(
+                f"trainer.default_root_dir: expected a folder in which nothing trains, got "
+                f"{folder}: {in_use(path)}"
+            )
+        rank_zero_info(f"{folder}: waiting for {owner}, which trains there or has just ended")
+        time.sleep(POLL_SECONDS)
     return locked
 
 

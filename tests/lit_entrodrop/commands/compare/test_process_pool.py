@@ -152,6 +152,21 @@ def test_signal_while_a_task_starts_ends_it(
     assert [process.exitcode is not None for process in started] == [True]
 
 
+def test_second_signal_ends_tasks_at_once(tmp_path: Path) -> None:
+    def start_and_stop(task: Task, environment: dict[str, str]) -> BaseProcess:
+        process = start(task, environment)
+        _wait_for(tmp_path / "run.started")
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return process
+
+    stubborn = PATIENT.replace("os._exit(0)", "time.sleep(60)")
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks([task(tmp_path, "run", stubborn)], Workers(start=start_and_stop), TaskObserver())
+    assert time.monotonic() - begun < process_pool.GRACE_SECONDS / 2
+
+
 def test_ignored_hangup_does_not_stop_tasks(tmp_path: Path) -> None:
     """As under `nohup`."""
     earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
