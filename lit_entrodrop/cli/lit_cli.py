@@ -51,11 +51,17 @@ PROVIDED = {
 
 
 class SaveConfig(SaveConfigCallback):
-    """Write ``config.yaml`` to the run folder, atomically."""
+    """Write ``config.yaml`` to the run folder, atomically.
+
+    It omits ``ckpt_path``: otherwise a command that reads it would load the checkpoint from which
+    the run was resumed, if it was.
+    """
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the file."""
-        config = self.parser.dump(self.config, skip_none=False)
+        settings = self.config.clone()
+        settings.pop("ckpt_path", None)
+        config = self.parser.dump(settings, skip_none=False)
         write_whole(Path(trainer.default_root_dir) / CONFIG, config)
 
 

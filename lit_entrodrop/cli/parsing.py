@@ -42,6 +42,9 @@ class ConfigFile(ActionConfigFile):
         with suppress(ValueError, OSError):
             values = str(find_config(values, Path()))
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+        # Configs printed by `fit` contain it unset. `score` has no such option.
+        if cfg.get("ckpt_path", "") is None and "ckpt_path" not in vars(parser.get_defaults()):
+            cfg.pop("ckpt_path")
 
 
 class Parser(OneLineErrors, LightningArgumentParser):

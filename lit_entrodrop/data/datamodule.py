@@ -23,7 +23,7 @@ from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.setting_checks import check_at_least
-from lit_entrodrop.runtime.steps import epochs_begun, steps_per_epoch
+from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per_epoch
 
 
 class TextDataModule(LightningDataModule):
@@ -206,6 +206,16 @@ class TextDataModule(LightningDataModule):
         assert self.trainer is not None, "the trainer attaches its data module"
         accumulate, limit = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
         return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
+
+    def evaluated_blocks(self, split: str) -> int:
+        """Count the first blocks of a split that the trainer's limits let evaluation read."""
+        count = self.num_blocks(split)
+        if self.trainer is None:
+            return count
+        test, validation = self.trainer.limit_test_batches, self.trainer.limit_val_batches
+        limit = test if split == "test" else validation
+        batches = limited_batches(self.batching.count(count), limit)
+        return min(count, batches * self.batching.blocks_per_batch)
 
     def summary(self) -> str:
         """Describe the size of each split, one line per split, and the files that were not read."""

@@ -64,10 +64,11 @@ class EntropyProvider:
         """
         self.device = initial.device
         for split in _evaluated(data):
-            self._provide_evaluated(split, data, initial)
+            if data.evaluated_blocks(split):
+                self._provide_evaluated(split, data, initial)
         self._fix_edges(data)
         if self.source == "reference":
-            self._provide("train", data, reference or initial)
+            self._provide_train(data, reference or initial)
         elif self.source == "last_epoch":
             store = self._restored_store("train", data) or self._empty_store("train", data)
             self.stores["train"], self._recording = store, HostQueue(store.record)
@@ -92,6 +93,8 @@ class EntropyProvider:
             if self.restored.get(split, {}).get("fingerprint") == data.fingerprint(split)
             and (store := self._restored_store(split, data))
         }
+        for split, store in self.stores.items():
+            _warn_of_unknown(split, data, store)
         self._fix_edges(data)
 
     def start_epoch(self) -> None:
@@ -148,22 +151,24 @@ class EntropyProvider:
 
     def _provide_evaluated(self, split: str, data: TextDataModule, initial: CausalLM) -> None:
         if not self.restored:
-            self._provide(split, data, initial)
+            first = data.evaluated_blocks(split)
+            self.stores[split] = score_split(split, data, initial, self.cache_dir, first)[0]
         elif store := self._restored_store(split, data):
             self.stores[split] = store
+            _warn_of_unknown(split, data, store)
         else:
             rank_zero_warn(
                 f"data: expected the {split} blocks of the checkpoint, got others, whose entropies "
                 "under the initial model are unknown: their loss is reported without buckets"
             )
 
-    def _provide(self, split: str, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
+    def _provide_train(self, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
         if isinstance(scorer, EntropyStore):
             store = scorer
         else:
-            restored = self._restored_store(split, data)
-            store = restored or score_split(split, data, scorer, self.cache_dir)[0]
-        self.stores[split] = store
+            restored = self._restored_store("train", data)
+            store = restored or score_split("train", data, scorer, self.cache_dir)[0]
+        self.stores["train"] = store
 
     def _restored_store(self, split: str, data: TextDataModule) -> EntropyStore | None:
         if self.restored.get(split) is None:
@@ -185,6 +190,16 @@ class EntropyProvider:
             self._recording.flush()
             if "train" in self.stores:
                 self.stores["train"].merge_ranks()
+
+
+def _warn_of_unknown(split: str, data: TextDataModule, store: EntropyStore) -> None:
+    needed = data.evaluated_blocks(split)
+    if unknown := int((~store.known[:needed]).sum()):
+        rank_zero_warn(
+            f"data: expected the entropies of {needed} {split} blocks under the initial model, but "
+            f"those of {unknown} are unknown, as the limits of the run excluded them: losses by "
+            "entropy bucket cover the others"
+        )
 
 
 def _evaluated(data: TextDataModule) -> list[str]:

@@ -21,10 +21,14 @@ Quantity = Literal["entropy", "nll"]
 
 
 def score_split(
-    split: str, data: TextDataModule, scorer: CausalLM, cache_dir: str | Path
+    split: str,
+    data: TextDataModule,
+    scorer: CausalLM,
+    cache_dir: str | Path,
+    first: int | None = None,
 ) -> tuple[EntropyStore, Path]:
     """Return the entropies of a split under a frozen model, as `score_blocks` does."""
-    return score_blocks(data, data.blocks(split), scorer, cache_dir, split)
+    return score_blocks(data, data.blocks(split), scorer, cache_dir, split, first=first)
 
 
 def score_blocks(
@@ -34,6 +38,7 @@ def score_blocks(
     cache_dir: str | Path,
     name: str,
     quantity: Quantity = "entropy",
+    first: int | None = None,
 ) -> tuple[EntropyStore, Path]:
     """Return a quantity of all tokens of some blocks under a frozen model, cached on disk.
 
@@ -47,6 +52,7 @@ def score_blocks(
         cache_dir: Path to the cache folder.
         name: Name of the blocks, for the progress bar.
         quantity: Output of the model to store for each token, in nats.
+        first: Number of first blocks to score; None for all. The others may be unknown.
 
     Returns:
         The store, and the path to its cache file.
@@ -54,12 +60,12 @@ def score_blocks(
     fingerprint = blocks.fingerprint
     path = cached_store_path(cache_dir, scorer, fingerprint, quantity)
     finished = _load_finished(path, fingerprint)
-    if all_agree(finished is not None and bool(finished.known.all())):
+    if all_agree(finished is not None and bool(finished.known[:first].all())):
         assert finished is not None, "all ranks have it"
         return finished, path
     scores = PartialScores(path, len(blocks), blocks.block_size, fingerprint)
     scores.store.merge_ranks()
-    _score_missing(data, blocks, scorer, scores.store, name, quantity)
+    _score_missing(data, blocks, scorer, scores.store, name, quantity, first)
     scores.finish(is_first())
     wait_for_all()
     # Ranks on other machines may not see the file.
@@ -73,9 +79,10 @@ def _score_missing(
     store: EntropyStore,
     name: str,
     quantity: Quantity,
+    first: int | None,
 ) -> None:
     # The known blocks of the store are the same on every rank.
-    loader, done = missing_dataloader(blocks, store.known, data.block_size, data.batching)
+    loader, done = missing_dataloader(blocks, store.known[:first], data.block_size, data.batching)
     queue = HostQueue(store.record)
     total = done + len(loader)
     for batch in track(loader, f"Scoring {name}", total, completed=done, unit="batches"):

@@ -168,7 +168,8 @@ class EntropyStore:
 
     def state_dict(self) -> dict[str, Tensor | str]:
         """Return the state for a checkpoint."""
-        return {"values": self.values, "fingerprint": self.fingerprint}
+        known = torch.from_numpy(self.known)
+        return {"values": self.values, "known": known, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Tensor | str]) -> None:
         """Restore the values of a checkpoint.
@@ -177,10 +178,10 @@ class EntropyStore:
             ValueError: If the state belongs to other blocks.
         """
         _check_fingerprint(str(state["fingerprint"]), self.fingerprint)
-        values = state["values"]
+        values, known = state["values"], state["known"]
         assert isinstance(values, Tensor), "state_dict returns a tensor of values"
-        known = (~values.isnan()).any(1).nonzero().flatten()
-        for blocks in known.split(1024):
+        assert isinstance(known, Tensor), "and of whether each block is known"
+        for blocks in known.nonzero().flatten().split(1024):
             self.record(blocks, values[blocks])
         self.fresh[:] = False
 

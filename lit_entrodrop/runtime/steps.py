@@ -21,22 +21,33 @@ def batches_per_epoch(blocks: int, ranks: int, batch_size: int) -> int:
     return math.ceil(math.ceil(blocks / ranks) / batch_size)
 
 
+def limited_batches(batches: int, limit: float | None) -> int:
+    """Return the number of batches that a ``limit_*_batches`` of the trainer leaves.
+
+    Args:
+        batches: Number of batches.
+        limit: A share if float, a number if int; None for no limit.
+
+    >>> limited_batches(7, 0.5), limited_batches(7, 9), limited_batches(7, None)
+    (3, 7, 7)
+    """
+    if isinstance(limit, float):
+        return int(batches * limit)
+    return batches if limit is None else min(batches, limit)
+
+
 def steps_per_epoch(batches: int, accumulate: int, limit: float | None = None) -> int:
     """Return the number of optimizer steps in one epoch.
 
     Args:
         batches: Number of batches of one rank in one epoch.
         accumulate: Number of batches in a step, ``trainer.accumulate_grad_batches``.
-        limit: Value of ``trainer.limit_train_batches``: a share if float, a number if int.
+        limit: Value of ``trainer.limit_train_batches``, see :func:`limited_batches`.
 
     >>> steps_per_epoch(100, 4), steps_per_epoch(100, 4, 0.5), steps_per_epoch(100, 4, 9)
     (25, 13, 3)
     """
-    if isinstance(limit, float):
-        batches = int(batches * limit)
-    elif limit is not None:
-        batches = min(batches, limit)
-    return math.ceil(batches / accumulate)
+    return math.ceil(limited_batches(batches, limit) / accumulate)
 
 
 def total_steps(

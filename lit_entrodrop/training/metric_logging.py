@@ -37,15 +37,25 @@ class MetricLogging:
         self.last_training: dict[str, float] = {}
         self.last_evaluation: dict[str, float] = {}
         self._unshown_loss: float | None = None
+        self._schedules: dict[str, float] = {}
 
-    def log_training_if_due(self, trainer: L.Trainer, progress: float) -> None:
+    def note_schedules(self, trainer: L.Trainer, progress: float) -> None:
+        """Keep the learning rate and the strengths of the step that is about to be taken.
+
+        After the step, the optimizer and the progress have those of the next one.
+        """
+        self._schedules = self._regularizers.strengths(progress)
+        # All parameter groups have the same rate. Some optimizers store a tensor.
+        self._schedules["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def log_training_if_due(self, trainer: L.Trainer) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and trainer.global_step % every == 0:
-            self.log_training(trainer, progress)
+            self.log_training(trainer)
 
-    def log_training(self, trainer: L.Trainer, progress: float) -> None:
-        """Log the training metrics since the last log, and the strengths at this progress."""
+    def log_training(self, trainer: L.Trainer) -> None:
+        """Log the training metrics since the last log, and the schedules at the last step."""
         reduce_sum = partial(trainer.strategy.reduce, reduce_op="sum")
         if not (means := self._metrics.training_means.pop(reduce_sum)):
             return
@@ -58,8 +68,7 @@ class MetricLogging:
                 f"the weights unchanged ({SKIPPED_STEPS} in the log has their share): raise "
                 "data.batch_size or trainer.accumulate_grad_batches, or weaken the regularizers"
             )
-        means |= self._regularizers.strengths(progress)
-        means["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        means |= self._schedules
         means["epoch"] = trainer.current_epoch
         self.last_training = means
         for logger in trainer.loggers:

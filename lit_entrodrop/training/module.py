@@ -174,6 +174,7 @@ class LitCausalLM(EvaluationModule):
         optim.skip_step_if(optimizer, weight == 0)
         self.metrics.add_skipped(weight == 0)
         self.step_weight.zero_()
+        self.metric_logging.note_schedules(self.trainer, self.progress)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -207,12 +208,12 @@ class LitCausalLM(EvaluationModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.metric_logging.log_training_if_due(self.trainer, self.progress)
+            self.metric_logging.log_training_if_due(self.trainer)
             self.metric_logging.show_loss(self.log)
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the last steps."""
-        self.metric_logging.log_training(self.trainer, self.progress)
+        self.metric_logging.log_training(self.trainer)
         self.metric_logging.show_loss(self.log)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -235,7 +236,7 @@ class LitCausalLM(EvaluationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state that resuming, evaluating and exporting need."""
         # A callback may save a checkpoint before this module has logged the step.
-        self.metric_logging.log_training_if_due(self.trainer, self.progress)
+        self.metric_logging.log_training_if_due(self.trainer)
         checkpoint |= {
             **self.metric_logging.state_dict(self.trainer),
             "optimizer_class": self._optimizer_settings.class_name,

@@ -27,7 +27,7 @@ class Trainer(StageTrainer):
     ) -> None:
         """Compute the entropy of every token under the initial model, and save the entropies.
 
-        An interrupted scoring resumes.
+        Every block is scored, whatever the limits of the trainer. An interrupted scoring resumes.
 
         Args:
             model: Frozen scorer.

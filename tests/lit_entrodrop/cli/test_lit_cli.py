@@ -12,8 +12,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from lit_entrodrop.cli.fit_config import resolved_config
-from lit_entrodrop.cli.lit_cli import run_lightning
+from lit_entrodrop.cli.fit_config import _LenientParser, _ParserOnly, resolved_config
+from lit_entrodrop.cli.lit_cli import PROVIDED, run_lightning
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.data.corpora.registry import CORPORA
 from lit_entrodrop.entropy.store_file import open_rows
@@ -87,6 +87,21 @@ def test_saved_config_reproduces_the_run(tiny: Tiny, run: Path) -> None:
         atol=0,
         rtol=0,
     )
+
+
+def test_saved_config_serves_every_command(tiny: Tiny, run: Path) -> None:
+    tiny.run("fit", "--ckpt_path=last", "--trainer.max_steps=11")
+    saved = run / "config.yaml"
+    # Otherwise other commands would load the checkpoint from which the run was resumed.
+    assert "ckpt_path" not in yaml.safe_load(saved.read_text())
+    printed = tiny.folder / "printed.yaml"
+    printed.write_text(f"{saved.read_text()}ckpt_path: null\n")
+    for command in PROVIDED:
+        for config in (saved, printed):
+            parser = _ParserOnly(only=command, parser_class=_LenientParser).parser
+            settings = parser.parse_args([command, f"--config={config}"])[command]
+            assert settings.trainer.max_steps == 11
+    assert resolved_config([f"--config={saved}"])["trainer"]["max_steps"] == 11
 
 
 def test_seed_changes_the_run(tiny: Tiny, run: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def last_epoch(tiny: Tiny) -> EntropyProvider:
 
 def test_edges_cut_the_validation_tokens_into_thirds(tiny: Tiny, data: TextDataModule) -> None:
     entropies = EntropyProvider(Requirements(), None, str(tiny.folder / "cache"))
-    # Weights this large spread the entropies, so that half precision makes few ties.
+    # Weights this large spread the entropies, so that data precision makes few ties.
     spread = build_causal_lm(tiny.lm(architecture={**LLAMA, "initializer_range": 1.0}))
     entropies.prepare(data, spread, None)
     known = entropies.stores["validation"].values
@@ -61,6 +63,33 @@ def test_restored_entropies_of_other_blocks_are_refused(tiny: Tiny, data: TextDa
     resumed.load_state_dict(entropies.state_dict())
     with pytest.raises(ValueError, match="entropies: expected those of the blocks"):
         resumed.prepare(other, build(tiny), None)
+
+
+def test_limits_of_evaluation_apply_to_its_scoring(tiny: Tiny) -> None:
+    settings = {"test": 0.3, "batch_size": 2}
+
+    def fitted(**limits: Any) -> dict[str, int]:
+        module, data = tiny.module(), tiny.data(**settings)
+        trainer = tiny.trainer(max_epochs=1, limit_train_batches=1, **limits)
+        trainer.fit(module, datamodule=data)
+        assert ("val/loss_low_entropy" in trainer.callback_metrics) == bool(module.entropies.stores)
+        trainer.save_checkpoint(tiny.folder / "limited.ckpt")
+        return {split: int(store.known.sum()) for split, store in module.entropies.stores.items()}
+
+    # Lightning rounds a share of the batches down.
+    assert fitted(limit_val_batches=0, limit_test_batches=0) == {}
+    limited = fitted(limit_val_batches=1, limit_test_batches=0.5)
+    data = tiny.data(**settings)
+    data.setup()
+    batches = math.ceil(data.num_blocks("test") / 2)
+    assert limited == {"validation": 2, "clean_train": 2, "test": batches // 2 * 2}
+    with pytest.warns(UserWarning, match=r"entropies of \d+ validation blocks .* are unknown"):
+        tiny.trainer().validate(
+            tiny.module(), tiny.data(**settings), tiny.folder / "limited.ckpt", weights_only=True
+        )
+    # What was scored is kept, and completed.
+    whole = fitted()
+    assert whole["validation"] == data.num_blocks("validation") > 2
 
 
 def record_on_rank(rank: int, tiny: Tiny, data: TextDataModule) -> None:

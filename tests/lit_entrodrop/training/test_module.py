@@ -439,19 +439,31 @@ def test_matrices_decay_and_norms_do_not(tiny: Tiny) -> None:
 
 
 def test_learning_rate_follows_the_schedule(tiny: Tiny) -> None:
-    rates: list[float] = []
+    rates: list[list[float]] = []
 
-    class Rates(L.Callback):
-        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-            rates.append(optimizer.param_groups[0]["lr"])
+    class Watched(AdamW):
+        def step(self, closure: Any = None) -> Any:
+            rates.append([group["lr"] for group in self.param_groups])
+            return super().step(closure)
 
-    module = tiny.module(lr_schedule=LRSchedule(warmup=4, decay="linear", final=0.1))
-    tiny.trainer(max_epochs=3, callbacks=[Rates()]).fit(module, datamodule=tiny.data())
+    module = tiny.module(
+        EmbeddingDropout(Linear(end=0.5)),
+        optimizer=lambda params: Watched(params, lr=0.01),
+        lr_schedule=LRSchedule(warmup=4, decay="linear", final=0.1),
+    )
+    logged = metrics(tiny, module, max_epochs=3).dropna(subset="learning_rate")
     total = 3 * tiny_batches(tiny)
-    assert len(rates) == total
-    np.testing.assert_allclose(rates[:4], [0.0025, 0.005, 0.0075, 0.01])
+    used = np.array(rates)
+    assert used.shape == (total, 2)
+    np.testing.assert_array_equal(used[:, 0], used[:, 1])
+    np.testing.assert_allclose(used[:4, 0], [0.0025, 0.005, 0.0075, 0.01])
     progress = (np.arange(4, total) - 4) / (total - 4)
-    np.testing.assert_allclose(rates[4:], 0.01 * (0.1 + 0.9 * (1 - progress)))
+    np.testing.assert_allclose(used[4:, 0], 0.01 * (0.1 + 0.9 * (1 - progress)))
+    # The log has the values that each step used, counted from 1.
+    assert logged.index.tolist() == list(range(1, total + 1))
+    np.testing.assert_array_equal(logged["learning_rate"], used[:, 0])
+    expected = 0.5 * np.arange(total) / total
+    np.testing.assert_allclose(logged["embedding_dropout/strength"], expected)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -523,7 +535,8 @@ def test_strength_of_each_regularizer_is_logged(tiny: Tiny) -> None:
     logged = metrics(tiny, tiny.module(EntroDrop(curriculum=Linear(end=0.8))), max_epochs=2)
     strengths = logged["entro_drop/strength"].dropna()
     assert strengths.is_monotonic_increasing
-    assert strengths.iloc[-1] == pytest.approx(0.8)
+    last = strengths.index[-1]
+    assert strengths.iloc[-1] == pytest.approx(0.8 * (last - 1) / last)
 
 
 def test_prediction_returns_nll_and_entropy(tiny: Tiny) -> None:
