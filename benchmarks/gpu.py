@@ -101,7 +101,7 @@ def gpu(
         compiled: Whether transformer blocks are compiled.
         tokens_per_step: Tokens per step, which determine the number of blocks in a batch.
         steps: Steps per timed block.
-        checkpointing: Whether activations are recomputed, as in the configs of these models.
+        checkpointing: Whether activations are recomputed.
         precision: Precision of the trainer.
         peak_tflops: Peak of the GPU for the MFU, dense bf16, TFLOP/s; 989 for H100 and H200.
         head_vocab_size: Vocabulary size V of the head.

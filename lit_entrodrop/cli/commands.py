@@ -14,9 +14,10 @@ Settings come from YAML files and flags: later ones override earlier ones, `regu
 """
 EXAMPLES = """examples:
   lit-entrodrop quickstart
-  lit-entrodrop doctor --config configs/base.yaml --data.corpus notes.jsonl
-  lit-entrodrop fit --config configs/base.yaml --config configs/regularizers/entrodrop.yaml \\
+  lit-entrodrop doctor --config configs/base.yaml --config configs/model/tiny_base.yaml \\
       --data.corpus notes.jsonl
+  lit-entrodrop fit --config configs/base.yaml --config configs/model/tiny_base.yaml \\
+      --config configs/regularizers/entrodrop.yaml --data.corpus notes.jsonl
   lit-entrodrop COMMAND --help
 
 Bundled configs, such as configs/base.yaml, are found from any folder."""

@@ -25,6 +25,12 @@ from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per_epoch
 
+# By function of the trainer, the split that it evaluates.
+EVALUATED_SPLITS: dict[TrainerFn, SplitName] = {
+    TrainerFn.TESTING: "test",
+    TrainerFn.VALIDATING: "validation",
+}
+
 
 class TextDataModule(LightningDataModule):
     """Turn domain text into packed blocks in which documents do not attend to each other.
@@ -148,8 +154,21 @@ class TextDataModule(LightningDataModule):
         return tokenizer
 
     def prepare_data(self) -> None:
-        """Read, split, tokenize and pack the corpus, unless the cache has the result."""
+        """Read, split, tokenize and pack the corpus, unless the cache has the result.
+
+        Raises:
+            ValueError: If the trainer evaluates a split that was not requested.
+        """
+        # Preparing the corpus may take long.
+        for stage, split in EVALUATED_SPLITS.items():
+            if self.trainer is not None and self.trainer.state.fn == stage:
+                self.check_requested(split)
         self._load_or_prepare()
+
+    def check_requested(self, split: SplitName) -> None:
+        """Raise a ValueError if the settings request no such split."""
+        if split != "train" and not self.hparams[split]:
+            PackedSplits()[split]
 
     def setup(self, stage: str | None = None) -> None:
         """Open the packed blocks of all splits, once and for every stage, and log their sizes.

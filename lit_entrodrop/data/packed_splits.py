@@ -42,7 +42,11 @@ class PackedSplits(dict[str, PackedSplit]):
 
     def __missing__(self, split: str) -> PackedSplit:
         check_split_name(split)
-        raise ValueError(f"there is no {split} split: set {split} to a share above 0 or a path.")
+        raise ValueError(
+            f"data.{split}: expected the share or corpus of a {split} split, got none: set "
+            f"--data.{split}. A model that was trained without this split has seen any share of "
+            f"its corpus: name a separate corpus, or train again with --data.{split} 0.1"
+        )
 
     @property
     def evaluated(self) -> list[str]:

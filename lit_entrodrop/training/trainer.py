@@ -38,6 +38,7 @@ class Trainer(StageTrainer):
                 the same initial model finds them there.
         """
         _check_output(output)
+        datamodule.check_requested(split)
         self.stage = partial(self._write_scores, model, datamodule, split, output)
         try:
             self.predict(model, datamodule=datamodule, return_predictions=False)

@@ -1,6 +1,9 @@
 """Every config under ``configs/`` is parsed and built through the command line."""
 
+import re
+import shlex
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -9,14 +12,19 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_entrodrop.cli.lit_cli import LitCLI
+from lit_entrodrop.cli.lit_cli import LitCLI, resolved_config
 from lit_entrodrop.cli.main import main
+from lit_entrodrop.commands.plan.candidates import TrainingSetup
+from lit_entrodrop.commands.plan.config_conversion import workload_of
+from lit_entrodrop.commands.plan.planner import Planner
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.corpora.registry import CORPORA
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.hardware import find_hardware
 from lit_entrodrop.model.loading import locate
 from lit_entrodrop.training.module import LitCausalLM
 from regularizers import Regularizer, Sigmoid
+from tests.helpers.architectures import HUB
 from tests.helpers.tiny import CONFIGS
 
 # Those of `compare` are built where it is tested.
@@ -164,8 +172,69 @@ def test_hub_model_is_named(name: str) -> None:
     lm = build(CONFIGS / "model" / f"{name}.yaml").model.lm
     assert lm.pretrained == HUB_MODELS[name]
     assert locate(lm.pretrained).name == HUB_MODELS[name]
-    assert lm.activation_checkpointing
     assert lm.dtype == "float32"
+
+
+# Devices, and strategy, that the first comment of each model config and docs/recipes.md name.
+RECIPES = {
+    "tiny_base": (1, "ddp", "l4"),
+    "smollm2_135m": (1, "ddp", "l4"),
+    "qwen3_0.6b": (1, "ddp", "h100"),
+    "qwen3_1.7b": (1, "ddp", "h100"),
+    "qwen3_8b": (8, "fsdp2", "h100"),
+    "llama3.1_8b": (8, "fsdp2", "h100"),
+}
+
+
+# Without access to the hub; reading that of a GGUF file takes long.
+ARCHITECTURES = {
+    "smollm2_135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+    },
+    **{
+        name: HUB[source.rpartition("/")[2].removesuffix("-Base")][0]
+        for name, source in HUB_MODELS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_commands_of_the_readme_get_a_recipe_that_fits(name: str) -> None:
+    world_size, strategy, device = RECIPES[name]
+    readme = (CONFIGS.parent / "README.md").read_text()
+    [command] = re.findall(r"lit-entrodrop (fit .*?) --trainer.default_root_dir", readme, re.DOTALL)
+    given = shlex.split(command.replace("\\\n", " ").replace("qwen3_0.6b", name))
+    config = resolved_config(given[1:])
+
+    recipe = yaml.safe_load((CONFIGS / "model" / f"{name}.yaml").read_text())
+    assert recipe["data"].keys() == {"block_size", "batch_size"}
+    assert recipe["model"].keys() == {"lm", "optimizer", "lr_schedule"}
+    assert recipe["model"]["optimizer"]["init_args"].keys() == {"lr", "weight_decay"}
+    assert all(holds(config[section], recipe[section]) for section in recipe)
+
+    if name != "tiny_base":
+        config["model"]["lm"] |= {"pretrained": None, "architecture": ARCHITECTURES[name]}
+    on_one = workload_of(config)
+    workload = replace(on_one, global_batch_size=world_size * on_one.global_batch_size)
+    recompute = workload.lm.activation_checkpointing
+    size, accumulate = workload.batch_size, config["trainer"]["accumulate_grad_batches"]
+    setup = TrainingSetup(strategy, world_size, 1, size, accumulate, recompute)
+    estimate = Planner(workload, find_hardware(device))._estimate(setup)
+    assert estimate.fits
+    assert not recompute
+    table = (CONFIGS.parent / "docs/recipes.md").read_text()
+    [row] = [line for line in table.splitlines() if line.startswith("|") and f"`{name}`" in line]
+    assert f"{estimate.tokens_per_step:,}" in row
+    first_lines = (CONFIGS / "model" / f"{name}.yaml").read_text().partition("\ntrainer")[0]
+    assert f"{estimate.tokens_per_step:,} tokens in a step" in first_lines
 
 
 def test_every_model_config_is_of_a_known_kind() -> None:

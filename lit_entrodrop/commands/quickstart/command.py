@@ -60,9 +60,9 @@ def compare_and_export(
     comparison = compare(settings, folder, workers, console)
     best = best_arm(comparison)
     run = folder / comparison["arms"][best]["runs"][0]["folder"]
-    model = export(str(run / "checkpoints" / "best.ckpt"), str(folder / "best_model"))
+    export(str(run / "checkpoints" / "best.ckpt"), str(folder / "best_model"))
     console.print("The arm `random` is a control: it drops as many tokens as EntroDrop, at random.")
-    console.print(f"best model: {model} ({best})", soft_wrap=True)
+    console.print(f"The exported model is of the arm `{best}`, whose validation loss is lowest.")
 
 
 def best_arm(comparison: dict[str, Any]) -> str:

@@ -163,6 +163,10 @@ class RunProgressBar(RichProgressBar):
         logs = getattr(pl_module, "metric_logging", None)
         training = logs.last_training if logs else {}
         evaluation = logs.last_evaluation if logs else {}
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if logs and not training and every:
+            # Earlier, a read would make the step wait for its device.
+            yield TRAIN_LOSS, f"from step {(trainer.global_step // every + 1) * every}"
         strengths = [name for name in training if name.endswith("/strength")]
         for name in [TRAIN_LOSS, *strengths]:
             if name in training:

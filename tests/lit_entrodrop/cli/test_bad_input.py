@@ -286,9 +286,9 @@ MODELS = {
         command="validate",
     ),
     "missing split to predict": Bad(
-        ["no test split", "share above 0"], ["--data.predict_split=test"], command="predict"
+        ["data.test: expected", "--data.test 0.1"], ["--data.predict_split=test"], command="predict"
     ),
-    "missing test split": Bad(["no test split", "share above 0"], command="test"),
+    "missing test split": Bad(["data.test: expected", "--data.test 0.1"], command="test"),
 }
 
 TABLE = {**CORPORA, **SETTINGS, **MODELS}

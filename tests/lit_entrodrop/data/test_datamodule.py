@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.sources import digest_corpus
 from lit_entrodrop.data.tokenizing import digest_tokenizer
+from tests.helpers.tiny import Tiny
 from tests.lit_entrodrop.data.conftest import (
     DataModuleFactory,
     build_tokenizer,
@@ -163,7 +164,7 @@ def test_holdout_has_blocks_and_is_not_evaluated(datamodule: DataModuleFactory) 
     assert "holdout" not in module.evaluated
     assert module.summary().splitlines()[-1].startswith("holdout: ")
     assert ready(datamodule()).fingerprint("validation") == module.fingerprint("validation")
-    with pytest.raises(ValueError, match="no holdout split: set holdout to a share above 0 or a"):
+    with pytest.raises(ValueError, match=r"data\.holdout: expected .* set --data.holdout"):
         ready(datamodule()).blocks("holdout")
 
 
@@ -269,7 +270,7 @@ def test_fit_without_validation(datamodule: DataModuleFactory, tmp_path: Path) -
     module = datamodule(validation=0.0)
     trainer(tmp_path, max_epochs=1).fit(Recorder(tmp_path), datamodule=module)
     assert module.num_blocks("validation") == 0
-    with pytest.raises(ValueError, match=r"no validation split: set validation"):
+    with pytest.raises(ValueError, match=r"data.validation: expected .* set --data.validation"):
         module.fingerprint("validation")
 
 
@@ -308,3 +309,12 @@ def test_use_before_setup_is_refused(datamodule: DataModuleFactory) -> None:
 def test_missing_corpus_is_refused(datamodule: DataModuleFactory) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.txt does not exist"):
         datamodule(corpus="absent.txt").setup()
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_missing_split_is_an_error_before_the_corpus_is_read(tiny: Tiny, split: str) -> None:
+    data = tiny.data(corpus="no/such/corpus", validation=0.0)
+    trainer = tiny.trainer()
+    evaluate = {"test": trainer.test, "validation": trainer.validate}[split]
+    with pytest.raises(ValueError, match=rf"data\.{split}: expected .* --data\.{split} 0\.1"):
+        evaluate(tiny.module(), datamodule=data)

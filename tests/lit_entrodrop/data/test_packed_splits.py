@@ -17,7 +17,7 @@ def test_description_tells_what_was_left_out() -> None:
 
 def test_only_names_of_splits_are_counted() -> None:
     assert PackedSplits().num_blocks("test") == 0
-    with pytest.raises(ValueError, match="there is no test split: set test to a share"):
+    with pytest.raises(ValueError, match=r"data\.test: expected .*, got none: set --data.test"):
         PackedSplits()["test"]
     with pytest.raises(ValueError, match=r"split: expected one of train, .*, got 'dev'"):
         PackedSplits().num_blocks("dev")

@@ -79,7 +79,7 @@ def assert_learning(run: Path) -> None:
     """Require that averages and evaluations were at work in a run."""
     metrics = read_metrics(run)
     assert metrics["wave_bound/below_bound"].max() > 0
-    assert metrics["random_token_dropout/strength"].nunique() > 2
+    assert metrics["random_token_dropout/strength"].nunique() > 1
 
 
 @pytest.fixture(scope="module")

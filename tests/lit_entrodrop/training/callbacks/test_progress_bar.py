@@ -43,6 +43,8 @@ def test_bar_shows_losses_strength_speed_and_time_left(tiny: Tiny) -> None:
     trainer = fit(tiny, Throughput(), bar, shown, logger=metrics)
     names = set(shown.after[trainer.global_step - 1])
     assert {"train/loss", "entro_drop/strength", "val/loss", "tokens/s", "left"} == names
+    # Nothing is known before the first step that logs.
+    assert shown.after[0]["train/loss"] == "from step 2"
     late = shown.after[12]
     assert late["entro_drop/strength"] == "0.250"
     [epoch] = [row for row in metrics.rows if row["step"] == 10 and "val/loss" in row]
