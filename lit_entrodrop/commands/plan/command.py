@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="SHARE",
         help="MFU of the configured run on one device, from its throughput.csv "
-        f"(default: that at {USUAL_HFU:.0%} HFU, the share of the peak with recomputation).",
+        f"(default: that at an HFU of {USUAL_HFU}, the share of the peak with recomputation).",
     )
     add(
         "--corpus_tokens",
