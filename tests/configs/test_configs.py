@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_entrodrop.cli.lit_cli import LitCLI, resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
+from lit_entrodrop.cli.lit_cli import LitCLI
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.plan.candidates import TrainingSetup
 from lit_entrodrop.commands.plan.config_conversion import workload_of
