@@ -1,5 +1,6 @@
 import json
 import math
+import runpy
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import interleaved, prepare, provenance, ratio, save, summary
+from tests.helpers.processes import run_forked
 
 
 def test_every_round_runs_each_case_once_in_an_order_that_changes():
@@ -68,9 +70,11 @@ def test_a_file_that_git_does_not_know_changes_nothing(tmp_path, monkeypatch):
     assert provenance()["dirty"] is True
 
 
-def test_help_names_the_command():
-    command = [sys.executable, "-m", "benchmarks.peers", "--help"]
-    shown = subprocess.run(command, cwd=harness.ROOT, capture_output=True, text=True, check=True)
+def test_help_names_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["__main__.py", "--help"])
+    arguments = ("benchmarks.peers", None, "__main__", True)
+    shown = run_forked(runpy.run_module, *arguments, cwd=harness.ROOT)
+    assert shown.returncode == 0, shown.stdout
     assert "usage: python -m benchmarks.peers " in " ".join(shown.stdout.split())
     assert "--out" in shown.stdout
 

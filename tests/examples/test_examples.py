@@ -1,13 +1,14 @@
 """The examples run offline, each in its own process."""
 
-import os
 import re
-import subprocess
+import runpy
 import sys
 from math import log
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.processes import run_forked
 
 ROOT = Path(__file__).parents[2]
 # "loss 4.746" of the bare loop, "'loss': '4.764'" of the Trainer.
@@ -15,25 +16,9 @@ NUMBER = r"\W+(\d+(?:\.\d+)?)"
 
 
 def run_example(name: str, folder: Path) -> str:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        # Transformers imports it if installed.
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    path = str(ROOT / "examples" / name)
+    done = run_forked(runpy.run_path, path, None, "__main__", cwd=folder)
+    assert done.returncode == 0, done.stdout
     return done.stdout
 
 

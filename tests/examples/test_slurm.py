@@ -1,38 +1,28 @@
 """The batch script with real ranks, and a fake SLURM that starts and requeues them."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
+from lit_entrodrop.cli.main import main
 from lit_entrodrop.runs.metrics_file import read_metrics
+from tests.helpers.processes import fork, kill
 from tests.helpers.tiny import CONFIGS, Tiny, build_tokenizer, texts, write_corpus
 
 SCRIPT = CONFIGS.parent / "examples" / "slurm" / "fit.sbatch"
-# One node with two tasks, which are forked because imports take most of the time.
-SRUN = f"""#!{sys.executable}
-import multiprocessing, os, sys
-# A package may have installed a folder of the same name.
-sys.path.insert(0, os.getcwd())
-from lit_entrodrop.cli.main import main
-
-def run(task):
-    os.environ |= {{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_NODEID": "0"}}
-    from lightning.pytorch.utilities import rank_zero_only
-    rank_zero_only.rank = task
-    main(sys.argv[2:])
-
-assert sys.argv[1] == "lit-entrodrop"
-context = multiprocessing.get_context("fork")
-tasks = [context.Process(target=run, args=(task,)) for task in (0, 1)]
-for task in tasks:
-    task.start()
-for task in tasks:
-    task.join()
-# A task ended by a signal has a negative status.
-sys.exit(max(abs(task.exitcode) for task in tasks))
+# It hands its words and its environment over to the test, which runs the tasks.
+SRUN = f"""#!{sys.executable} -S
+import json, os, sys
+folder = os.path.dirname(sys.argv[0])
+with open(folder + "/job", "w") as job:
+    json.dump([sys.argv[1:], dict(os.environ)], job)
+with open(folder + "/status") as status:
+    sys.exit(int(status.read()))
 """
 JOB = {
     "SLURM_JOB_ID": "4711",
@@ -42,6 +32,26 @@ JOB = {
     "SLURM_NNODES": "1",
     "SLURM_NODELIST": "127.0.0.1",
 }
+
+
+def run_tasks(words: list[str], environment: dict[str, str]) -> int:
+    """Run one node with two tasks, and return the status that `srun` would end with."""
+    tasks = [fork(_run_task, task, words, environment) for task in (0, 1)]
+    for task in tasks:
+        task.join(timeout=150)
+        if task.exitcode is None:
+            kill(task)
+    # A task ended by a signal has a negative status.
+    return max(abs(task.exitcode or 0) for task in tasks)
+
+
+def _run_task(task: int, words: list[str], environment: dict[str, str]) -> None:
+    os.environ |= environment
+    os.environ |= {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_NODEID": "0"}
+    os.chdir(CONFIGS.parent)
+    # Lightning reads it from the environment when it is imported.
+    rank_zero_only.rank = task  # type: ignore[attr-defined]
+    main(words)
 
 
 def write_program(path: Path, text: str) -> None:
@@ -64,23 +74,23 @@ def test_a_job_whose_time_is_over_queues_again_and_goes_on(tiny: Tiny) -> None:
     settings = [*tiny.config(), "--config", str(CONFIGS / "strategy" / "fsdp2.yaml")]
     settings += ["--trainer.max_epochs=1", f"--trainer.default_root_dir={run}"]
 
-    def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    for pipe in ("job", "status"):
+        os.mkfifo(programs / pipe)
+
+    def submit(*arguments: str) -> int:
+        script = subprocess.Popen(
             ["bash", str(SCRIPT), *settings, *arguments],
-            cwd=CONFIGS.parent,
             env={**os.environ, **JOB, "PATH": f"{programs}:{os.environ['PATH']}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=150,
-            check=False,
         )
+        (program, *words), environment = json.loads((programs / "job").read_text())
+        assert program == "lit-entrodrop"
+        (programs / "status").write_text(str(run_tasks(words, environment)))
+        return script.wait(timeout=60)
 
     over = ["--trainer.callbacks+=tests.helpers.plugins.TellToEnd", "--trainer.callbacks.rank=1"]
     ended = submit(*over, "--trainer.callbacks.step=1", "--trainer.callbacks.name=SIGUSR1")
-    assert ended.returncode == 143, ended.stdout
+    assert ended == 143
     assert requeued.read_text() == "requeue 4711\n"
     assert (run / "checkpoints" / "last.ckpt").readlink().name == "step=3.ckpt"
-    resumed = submit()
-    assert resumed.returncode == 0, resumed.stdout
-    assert read_metrics(run).index[-1] == 5, resumed.stdout
+    assert submit() == 0
+    assert read_metrics(run).index[-1] == 5

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -170,6 +171,34 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+def run_forked(
+    function: Callable[..., object], *arguments: Any, cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """Call a function in a fork of this process, and return how it ended and all it said.
+
+    A fresh interpreter would take seconds to import what this one has imported.
+    """
+    with tempfile.TemporaryFile("w+") as said:
+        child = fork(_run_apart, function, arguments, cwd, said.fileno())
+        child.join(timeout=240)
+        if child.exitcode is None:
+            kill(child)
+        assert child.exitcode is not None
+        said.seek(0)
+        return subprocess.CompletedProcess(arguments, child.exitcode, said.read())
+
+
+def _run_apart(
+    function: Callable[..., object], arguments: tuple[Any, ...], cwd: Path, said: int
+) -> None:
+    os.chdir(cwd)
+    for descriptor in (1, 2):
+        os.dup2(said, descriptor)
+    # pytest replaces both by files of its own.
+    sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    function(*arguments)
 
 
 def fork(function: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:

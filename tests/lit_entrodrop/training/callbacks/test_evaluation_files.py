@@ -1,3 +1,4 @@
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_information_tells_buckets_data_and_settings(run: Path) -> None:
     assert info["buckets"]["names"] == ["low", "mid", "high"]
     assert info["buckets"]["edges"] == sorted(info["buckets"]["edges"])
     assert set(info["fingerprints"]) == {"train", "validation", "clean_train"}
-    assert info["provenance"]["versions"]["torch"] == torch.__version__
+    assert info["provenance"]["versions"]["torch"] == version("torch")
 
 
 def test_evaluating_a_checkpoint_finds_what_the_run_has_found(tiny_module: Tiny, run: Path) -> None:
