@@ -23,7 +23,7 @@ def wave_bound(loss: Tensor, teacher_loss: Tensor, excess: Tensor, epsilon: floa
     Returns:
         Same shape: the losses themselves if ``excess`` is at least −ε. Otherwise each loss is
         reflected at its bound, which reverses the gradient; the mean L of the batch becomes
-        |L − b| + b, with the mean bound b.
+        ``|L − b| + b``, with the mean bound b.
 
     >>> loss, teacher_loss = torch.tensor([3.0, 1.0]), torch.tensor([2.5, 2.5])
     >>> wave_bound(loss, teacher_loss, (loss - teacher_loss).mean(), 0.1)
