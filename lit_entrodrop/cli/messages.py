@@ -26,19 +26,20 @@ def usage_error(program: str, message: object) -> str:
     return f"{program}: error: {one_line(message)} (see {program} --help)"
 
 
-def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
+def did_you_mean(given: str, known: Iterable[str], otherwise: str, similarity: float = 0.6) -> str:
     """Suggest the known name that is most similar to a given one.
 
     Args:
         given: Name that the user gave.
         known: Valid names.
         otherwise: Text to return if no name is similar.
+        similarity: Lowest share of equal letters.
 
     >>> did_you_mean("entro_drop", ["EntroDrop", "ZLoss"], "see --help")
     'did you mean EntroDrop?'
     """
     spelled = {_letters(each): each for each in known}
-    similar = get_close_matches(_letters(given), spelled, n=1)
+    similar = get_close_matches(_letters(given), spelled, 1, similarity)
     return f"did you mean {spelled[similar[0]]}?" if similar else otherwise
 
 

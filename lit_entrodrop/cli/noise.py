@@ -24,6 +24,8 @@ WARNINGS = (
     ".*torch.distributed.*_tensor` is deprecated",
     # DeepSpeed clips by the norm that the trainer sets.
     "Since DeepSpeed handles gradient clipping",
+    # The file is refused, or read without running code.
+    "Detected pickle protocol",
     # `export` merges the files of a checkpoint.
     "When saving the DeepSpeed Stage 3 checkpoint",
 )

@@ -1,16 +1,28 @@
-"""Parsers that report errors on one line and suggest names for misspelled ones."""
+"""Parsers that build nothing but classes, and report errors on one line."""
 
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
+from inspect import isclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser, auto_cli  # type: ignore[attr-defined]
+import yaml
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentParser,
+    Namespace,
+    auto_cli,
+    get_loader,
+    set_loader,
+    set_parsing_settings,
+)
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_entrodrop.cli.commands import COMMANDS
 from lit_entrodrop.cli.config_files import find_config
 from lit_entrodrop.cli.messages import (
     did_you_mean,
@@ -19,18 +31,54 @@ from lit_entrodrop.cli.messages import (
     removed_setting,
     usage_error,
 )
+from lit_entrodrop.cli.plain_errors import plain_error
+from lit_entrodrop.cli.yaml_text import refuse_repeated_keys
 from regularizers.discovery import installed_regularizers, own_regularizers
+
+# A config is data. It names classes, of which jsonargparse checks that they are of the type of the
+# setting. It must not name what runs programs or changes files, nor build anything for a setting
+# without a type.
+set_parsing_settings(import_path_denylist=[], instantiate_subclass_spec_in_any=False)
+
+_load_value = get_loader("yaml")
+
+
+def _load_without_repeated_keys(text: str) -> Any:
+    value = _load_value(text)
+    if isinstance(value, dict | list):
+        refuse_repeated_keys(text)
+    return value
+
+
+set_loader("yaml", _load_without_repeated_keys, (yaml.YAMLError,))
 
 
 class OneLineErrors(ArgumentParser):
-    """A parser that reports an error on one line, without the usage."""
+    """A parser that refuses to call functions, and reports an error on one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
+        """Check values before anything is built from them.
+
+        Raises:
+            TypeError: If a value is wrong, or a ``class_path`` names a function.
+        """
+        super().validate(namespace, *args, **kwargs)
+        _refuse_functions(namespace)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line to stderr and exit with status 2."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        message = plain_error(message, parser.get_defaults(skip_validation=True).keys())
         if not self.exit_on_error:
             super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
         program = parser.prog.replace(" [options]", "")
+        missing = re.match(r"(the following arguments are required: )(\w+)\.", message)
+        if missing and missing[2] in COMMANDS:
+            # The parser of all subcommands checks the arguments of each.
+            program, message = f"{program} {missing[2]}", message.replace(missing[0], missing[1])
         self.exit(2, f"{usage_error(program, message)}\n")
 
 
@@ -59,7 +107,22 @@ class Parser(OneLineErrors, LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Report an error, with a hint for an unknown name, a moved or a removed one."""
         hints = _meant_regularizer(message), moved_path(message), removed_setting(message)
-        super().error(message + "".join(hints), ex)
+        super().error(message + "".join(each for each in hints if each not in message), ex)
+
+
+def _refuse_functions(value: object) -> None:
+    """Raise a TypeError if a ``class_path`` within a value names no class, but a function."""
+    if isinstance(value, Namespace):
+        value = vars(value)
+        # The class is imported already, to check its settings.
+        path = value.get("class_path")
+        if isinstance(path, str) and not isclass(resolve_name(path)):
+            raise TypeError(f"class_path: expected a class, got {path}, which is a function")
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            _refuse_functions(each)
 
 
 def call_with(function: Callable[..., object], name: str, arguments: Sequence[str]) -> None:

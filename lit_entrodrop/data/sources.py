@@ -10,6 +10,7 @@ from typing import Any
 from lit_entrodrop.data.arrow_rows import without_added_nulls
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
 from lit_entrodrop.data.file_formats import read_file, supported_formats
+from lit_entrodrop.model.hub import use_cache_if_unreachable
 
 HUB, REGISTRY = "hub:", "registry:"
 PIECE = 2**20  # bytes
@@ -132,7 +133,15 @@ def _load_dataset(name: str) -> Iterable[Mapping[str, Any]]:
     from datasets import load_dataset
 
     path, _, config = name.partition(":")
-    rows: Iterable[Mapping[str, Any]] = load_dataset(path, config or None, split="train")
+    unreachable = use_cache_if_unreachable()
+    try:
+        rows: Iterable[Mapping[str, Any]] = load_dataset(path, config or None, split="train")
+    except Exception as error:  # the files of a dataset can fail anywhere in its readers
+        reason = f": {unreachable}" if unreachable else ""
+        raise ValueError(
+            f"data.corpus: cannot load {HUB}{name}: {error}{reason}. Correct the name, or download "
+            "its files and name their folder."
+        ) from error
     return rows
 
 

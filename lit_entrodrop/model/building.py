@@ -1,15 +1,22 @@
 """Build the model that a config describes."""
 
 import importlib.util
+from difflib import get_close_matches
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.dropout import set_dropout
-from lit_entrodrop.model.loading import load_config, load_weights, override_config, require_known
+from lit_entrodrop.model.loading import load_config, load_weights, override_config
 from lit_entrodrop.model.transformers_compat import checkpoint_activations
 
 
@@ -57,10 +64,18 @@ def build_hf_config(config: LMConfig) -> PretrainedConfig:
             "lm.architecture: expected an entry model_type (e.g. llama), "
             f"got {sorted(config.architecture)}"
         )
-    defaults = AutoConfig.for_model(config.architecture["model_type"])
+    entries = dict(config.architecture)
+    kind = entries.pop("model_type")
+    if kind not in CONFIG_MAPPING:
+        similar = get_close_matches(str(kind), CONFIG_MAPPING.keys(), n=1)
+        raise ValueError(
+            f"lm.architecture.model_type: expected a model type of Transformers, got {kind}: "
+            f"{f'did you mean {similar[0]}?' if similar else 'write for example llama'}"
+        )
     # Transformers ignores a misspelled entry silently and uses the default.
-    require_known("lm.architecture", defaults, config.architecture)
-    return override_config(AutoConfig.for_model(**config.architecture), config.config_overrides)
+    override_config(AutoConfig.for_model(kind), entries, "lm.architecture")
+    hf_config = AutoConfig.for_model(kind, **entries)
+    return override_config(hf_config, config.config_overrides)
 
 
 def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
@@ -103,8 +118,9 @@ def _random_weights(config: LMConfig, hf_config: PretrainedConfig) -> PreTrained
             hf_config,
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
+            trust_remote_code=False,
         )
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # sizes that do not fit each other can fail anywhere in a model
         name = "lm.architecture" if config.pretrained is None else "lm.pretrained"
         raise ValueError(f"{name}: cannot build the model: {error}") from error
     return hf_model

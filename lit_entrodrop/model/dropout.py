@@ -126,7 +126,9 @@ def _own_places(
             if hasattr(config, name):
                 setattr(config, name, MARKS[part])
     with torch.device("meta"):
-        marked = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        marked = AutoModelForCausalLM.from_config(
+            config, attn_implementation="eager", trust_remote_code=False
+        )
     within = {module for block in blocks for module in block.modules()}
     places: dict[str, list[DropoutAttribute]] = {part: [] for part in MARKS}
     for path, twin in marked.named_modules():

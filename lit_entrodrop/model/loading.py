@@ -1,13 +1,16 @@
 """Load pretrained models and tokenizers from the hub, a folder, a Python package or a GGUF file."""
 
 import importlib.util
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,10 +21,22 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lit_entrodrop.model.hub import use_cache_if_unreachable
 from lit_entrodrop.model.transformers_compat import transformers_progress
 from regularizers import Vocabulary
 
 PACKAGE_PREFIX = "package:"
+# Entries of a configuration by name, lower bound and upper bound, which is excluded. Outside,
+# Transformers would build a useless model, or one whose first step fails.
+RANGES = (
+    (r".*drop.*", 0.0, 1.0),
+    (r"(num|n)_(hidden_)?layers?", 1, math.inf),
+    (r"(num|n)_(attention_|key_value_)?heads?", 1, math.inf),
+    (r"(hidden|intermediate|vocab)_size|n_embd|n_positions|head_dim", 1, math.inf),
+    (r"max_position_embeddings", 2, math.inf),
+    (r"rope_theta|.*_eps(ilon)?", 1e-30, math.inf),
+    (r"initializer_range", 0.0, math.inf),
+)
 
 
 @dataclass(frozen=True)
@@ -32,9 +47,10 @@ class PretrainedLocation:
     gguf_file: str | None = None
 
     @property
-    def kwargs(self) -> dict[str, str]:
-        """Extra arguments for ``from_pretrained``."""
-        return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+    def kwargs(self) -> dict[str, Any]:
+        """Extra arguments for ``from_pretrained``, which must not run code that a model brings."""
+        file = {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+        return {"trust_remote_code": False, **file}
 
 
 def locate(source: str) -> PretrainedLocation:
@@ -76,11 +92,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: If the tokenizer cannot be loaded.
     """
-    place = locate(source)
-    try:
+    with _loading("tokenizer: cannot load", source) as place:
         return AutoTokenizer.from_pretrained(place.name, **place.kwargs)
-    except (OSError, KeyError, ImportError) as error:
-        raise ValueError(f"tokenizer: cannot load {source!r}: {error}") from error
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
@@ -104,23 +117,45 @@ def load_config(source: str) -> PretrainedConfig:
     Raises:
         ValueError: If the configuration cannot be loaded.
     """
-    place = locate(source)
-    try:
+    with _loading("pretrained: cannot load the config of", source) as place:
         config: PretrainedConfig = AutoConfig.from_pretrained(place.name, **place.kwargs)
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"pretrained: cannot load the config of {source!r}: {error}") from error
     return config
 
 
-def override_config(config: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedConfig:
+def override_config(
+    config: PretrainedConfig, overrides: dict[str, Any], setting: str = "lm.config_overrides"
+) -> PretrainedConfig:
     """Change entries of a configuration in place.
 
+    Args:
+        config: Configuration of a model.
+        overrides: New values, by entry.
+        setting: Name of the setting, for error messages.
+
     Raises:
-        ValueError: If an override names an unknown entry.
+        ValueError: If an entry is unknown, or its value is of the wrong type or out of range.
     """
-    require_known("lm.config_overrides", config, overrides)
-    config.update(overrides)
+    require_known(setting, config, overrides)
+    for entry, value in overrides.items():
+        default = getattr(config, entry)
+        try:
+            setattr(config, entry, value)
+            valid = _is_in_range(entry, value)
+        except Exception:  # each configuration has checks of its own
+            valid = False
+        if not valid:
+            raise ValueError(
+                f"{setting}.{entry}: expected a value of the type and range of {default!r}, the "
+                f"value of {config.model_type}, got {value!r}: correct it"
+            )
     return config
+
+
+def _is_in_range(entry: str, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    bounds = [(low, high) for name, low, high in RANGES if re.fullmatch(name, entry)]
+    return math.isfinite(value) and all(low <= value < high for low, high in bounds)
 
 
 def require_known(name: str, config: PretrainedConfig, entries: Iterable[str]) -> None:
@@ -147,21 +182,17 @@ def load_weights(
     Raises:
         ValueError: If the model cannot be loaded, or weights are missing.
     """
-    place = locate(source)
-    quantization = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
-    try:
-        with transformers_progress():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                place.name,
-                config=config,
-                dtype=dtype,
-                attn_implementation=attention,
-                output_loading_info=True,
-                **place.kwargs,
-                **quantization,
-            )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"pretrained: cannot load {source!r}: {error}") from error
+    with _loading("pretrained: cannot load", source) as place, transformers_progress():
+        gguf = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place.name,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+            **place.kwargs,
+            **gguf,
+        )
     hf_model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
         # Transformers initializes missing weights randomly.
@@ -172,8 +203,47 @@ def load_weights(
     return hf_model
 
 
+@contextmanager
+def _loading(failure: str, source: str) -> Iterator[PretrainedLocation]:
+    """Yield the location of a source; within the context, every error is one of the source.
+
+    Args:
+        failure: Start of the message, before the source.
+        source: Location, see :func:`locate`.
+
+    Raises:
+        ValueError: If the source cannot be loaded.
+    """
+    place = locate(source)
+    unreachable = None if Path(place.name).exists() else use_cache_if_unreachable()
+    try:
+        yield place
+    except Exception as error:  # the content of a source can fail anywhere in Transformers
+        reason = str(error)
+        if "custom code" in reason:
+            reason = "it needs code of its own, which is never run: name a model of Transformers"
+        elif isinstance(error, UnpicklingError):
+            # The message of torch.load suggests to allow pickled code.
+            reason = (
+                "its weights are damaged or contain pickled code, which is never run: name a model "
+                "with .safetensors files"
+            )
+        elif isinstance(error, OSError) and unreachable:
+            reason = (
+                f"it is not in the cache, and {unreachable}: connect to the network, or name a "
+                "folder"
+            )
+        raise ValueError(f"{failure} {source!r}: {reason}") from error
+
+
 def _package_path(source: str) -> Path:
     name, _, inner = source.removeprefix(PACKAGE_PREFIX).partition("/")
+    if not name.isidentifier():
+        # To find a module within a package, Python would import the package.
+        raise ValueError(
+            f"pretrained: expected package:NAME or package:NAME/PATH, with the name of a Python "
+            f"package, got {source!r}: write a slash before the path within the package"
+        )
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.commands.compare.analysis import ArmTrial
 from lit_entrodrop.commands.compare.measures import are_tested, measure
 from lit_entrodrop.commands.compare.planning import difference_beyond_arm, digest
@@ -106,7 +107,7 @@ def plain_or_first(trials: Sequence[ArmTrial], runs: Sequence[ExistingRun]) -> s
 
 def _config(path: Path) -> Mapping[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text())
+        config = load_yaml(path.read_text())
         if isinstance(config["model"], Mapping) and isinstance(config["data"], Mapping):
             int(config["seed_everything"])
             return dict(config)

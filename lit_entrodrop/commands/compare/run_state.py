@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import yaml
 
+from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.commands.compare.planning import PlannedRun, digest, first_difference
 from lit_entrodrop.runs.layout import holds_run
 from lit_entrodrop.runs.writing import write_whole
@@ -74,7 +75,7 @@ def check_claim(run: PlannedRun) -> None:
         )
     if state is not None and state.digest != digest(run.config):
         try:
-            earlier = yaml.safe_load(config_file(run).read_text())
+            earlier = load_yaml(config_file(run).read_text())
             difference = first_difference(run.config, earlier) or "the config differs"
         except (OSError, yaml.YAMLError):
             difference = f"the config differs, and {config_file(run)} cannot be read"

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from lit_entrodrop.cli.config_files import find_config
+from lit_entrodrop.cli.yaml_text import load_yaml
 
 Config = str | Mapping[str, Any]
 Strength = dict[str, Any]
@@ -64,7 +65,7 @@ def read_settings(path: Path) -> ComparisonSettings:
     """Read and check a comparison's config: a YAML file, or the name of a bundled config."""
     file = find_config(str(path), Path())
     try:
-        content = yaml.safe_load(file.read_text())
+        content = load_yaml(file.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"config: expected YAML in {file}, got something else: {error}") from error
     return parse_settings(content, file.parent)

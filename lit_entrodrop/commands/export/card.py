@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
@@ -176,7 +177,7 @@ def _regularizers(facts: dict[str, Any]) -> str | None:
 def _config(file: Path) -> str | None:
     if not file.is_file():
         return None
-    text = _yaml(settings_of(yaml.safe_load(file.read_text())))
+    text = _yaml(settings_of(load_yaml(file.read_text())))
     return f"Paths are shown without their folders.\n\n<details>\n\n{text}\n\n</details>"
 
 

@@ -47,7 +47,10 @@ def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
     with init_empty_weights(include_buffers=False):
         # A checkpoint must not choose an attention that Transformers would download.
         hf_model = AutoModelForCausalLM.from_config(
-            config, dtype=getattr(torch, lm.dtype), attn_implementation="eager"
+            config,
+            dtype=getattr(torch, lm.dtype),
+            attn_implementation="eager",
+            trust_remote_code=False,
         )
         # The model is never run.
         idle = replace(

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from lit_entrodrop import __version__
 from lit_entrodrop.cli.config_files import config_path
+from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.commands.regularizers.description import Description, describe
 from regularizers.base import Regularizer
 from regularizers.discovery import Installed, installed_regularizers, own_regularizers
@@ -46,7 +45,7 @@ def find_all() -> Catalog:
 def _companions(kind: type[Regularizer]) -> dict[str, Any]:
     # Each built-in regularizer has a bundled config with the name of its file.
     config = config_path(f"regularizers/{kind.__module__.rpartition('.')[2]}.yaml")
-    companions: dict[str, Any] = yaml.safe_load(config.read_text("utf-8"))
+    companions: dict[str, Any] = load_yaml(config.read_text("utf-8"))
     del companions["model"]["regularizers+"]
     return companions
 

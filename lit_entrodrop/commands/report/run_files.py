@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 import yaml
 
 from lit_entrodrop.cli.messages import one_line
+from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.training.provenance import settings_of
 
@@ -69,7 +70,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 def read_config(folder: Path) -> str:
     """Read all settings as YAML, without folders of the machine."""
-    found = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    found = load_yaml((folder / CONFIG).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError(f"expected the settings of `fit`, got {one_line(found)[:80]}")
     text: str = yaml.safe_dump(settings_of(found), sort_keys=False, width=88, allow_unicode=True)

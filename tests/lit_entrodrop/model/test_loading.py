@@ -1,3 +1,5 @@
+import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -72,7 +74,7 @@ def test_inside_a_package(package: str, inner: str, folder: str, file: str | Non
     place = locate(f"package:{package}{inner}")
     assert Path(place.name).parts[-1] == (folder or "my_models")
     assert place.gguf_file == file
-    assert place.kwargs == ({} if file is None else {"gguf_file": file})
+    assert place.kwargs.get("gguf_file") == file
     assert package not in sys.modules
 
 
@@ -101,6 +103,67 @@ def test_missing_package_is_refused_with_the_remedy() -> None:
         ValueError, match="'no_such_pkg', which is not installed: pip install no-such"
     ):
         locate("package:no_such_pkg/model")
+
+
+@pytest.mark.parametrize("name", ["my_models.one", "my_models.one/a.gguf", "", "my-models"])
+def test_dotted_package_is_refused_and_not_imported(package: str, name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected package:NAME or package:NAME/PATH"):
+        locate(f"package:{name}")
+
+
+class LeavesFile:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_code_within_a_model_folder_is_never_run(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A question to the user would be an error.
+    monkeypatch.setattr("sys.stdin", None)
+    run = tmp_path / "run"
+    (model_folder / "own.py").write_text(f"open({str(run)!r}, 'w')\nclass Own: ...\n")
+    own = {"AutoConfig": "own.Own", "AutoTokenizer": ["own.Own", None]}
+    (model_folder / "config.json").write_text(json.dumps({"model_type": "x", "auto_map": own}))
+    (model_folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": own}))
+    for load in (load_config, load_tokenizer):
+        with pytest.raises(ValueError, match="needs code of its own, which is never run") as raised:
+            load(str(model_folder))
+        assert "trust_remote_code" not in str(raised.value)
+    assert not run.exists()
+
+
+def test_pickled_code_is_refused_and_not_recommended(model_folder: Path, tmp_path: Path) -> None:
+    config = load_config(str(model_folder))
+    (model_folder / "model.safetensors").unlink()
+    torch.save({"weight": LeavesFile(tmp_path / "run")}, model_folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="contain pickled code, which is never run") as raised:
+        load_weights(str(model_folder), config, torch.float32, "sdpa")
+    assert "weights_only" not in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("attention_dropout", "abc"),
+        ("attention_dropout", 1.5),
+        ("attention_dropout", math.nan),
+        ("hidden_size", 0),
+        ("num_hidden_layers", -1),
+        ("num_attention_heads", 2.5),
+        ("max_position_embeddings", None),
+        ("rms_norm_eps", -1.0),
+    ],
+)
+def test_override_out_of_range_is_refused(entry: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"config_overrides\.{entry}: expected .*, got {value!r}"):
+        override_config(LlamaConfig(), {entry: value})
 
 
 def test_bundled_tokenizer() -> None:

@@ -85,7 +85,7 @@ def test_strengths_are_set(runs: list[PlannedRun]) -> None:
         ),
         (
             [{"model": {"regularizers": ["Entrodrop"]}}],
-            "import path string: Entrodrop: did you mean EntroDrop? (see lit-entrodrop fit --help)",
+            "got Entrodrop: did you mean EntroDrop? (see lit-entrodrop fit --help)",
         ),
         ({"strengths": {"quantile": [0.5]}}, "the arm's last regularizer, but it has none"),
         (
@@ -93,7 +93,10 @@ def test_strengths_are_set(runs: list[PlannedRun]) -> None:
             "expected an existing setting (quantile, curriculum",
         ),
         ({**ENTRODROP, "strengths": {"quantile.x": [1]}}, "(there are none), got quantile.x"),
-        ({**ENTRODROP, "strengths": {"quantile": ["x"]}}, "arms.a.strengths: Parser key"),
+        (
+            {**ENTRODROP, "strengths": {"quantile": ["x"]}},
+            "arms.a.strengths: model.regularizers.quantile: expected a n",
+        ),
     ],
 )
 def test_bad_arms_are_refused(arm: Any, message: str) -> None:

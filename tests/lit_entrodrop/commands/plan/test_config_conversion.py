@@ -80,7 +80,8 @@ def test_wrong_flag_is_reported_as_in_fit(tiny: Tiny, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         main(["plan", *tiny.config(), "--data.blok_size=3"])
     assert ended.value.code == 2
-    line = "unrecognized arguments: --data.blok_size=3 (see lit-entrodrop fit --help)"
+    meant = "did you mean data.block_size? (see lit-entrodrop fit --help)"
+    line = f"unrecognized arguments: --data.blok_size=3: {meant}"
     assert capsys.readouterr().err == f"lit-entrodrop fit: error: {line}\n"
 
 

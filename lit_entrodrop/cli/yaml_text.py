@@ -1,0 +1,59 @@
+"""YAML without repeated keys; other readers keep the last one silently."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+
+def load_yaml(text: str) -> Any:
+    """Return the content of YAML text.
+
+    Raises:
+        yaml.YAMLError: If the text is no YAML, or a mapping has a key twice.
+
+    >>> load_yaml("a: {b: 1}")
+    {'a': {'b': 1}}
+    """
+    refuse_repeated_keys(text)
+    return yaml.safe_load(text)
+
+
+def refuse_repeated_keys(text: str) -> None:
+    r"""Refuse YAML text in which a mapping has a key twice.
+
+    Raises:
+        yaml.YAMLError: If there is one; the message has its line.
+
+    >>> refuse_repeated_keys("a: 1\nb: 2\na: 3")
+    Traceback (most recent call last):
+    ...
+    yaml.constructor.ConstructorError: expected each key once, got 'a' again
+      in "<unicode string>", line 3, column 1:
+        a: 3
+        ^
+    """
+    for node in _mappings(yaml.compose(text, Loader=yaml.SafeLoader)):
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"expected each key once, got {key.value!r} again", key.start_mark
+                )
+            seen.add(name)
+
+
+def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+    # Each node once, however often an alias repeats it.
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            waiting += [each for pair in node.value for each in pair]
+        else:
+            waiting += node.value
