@@ -10,6 +10,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from lit_entrodrop.cli.lit_cli import LitCLI
 from lit_entrodrop.cli.parsing import Parser
+from lit_entrodrop.training.preflight.ranges import check_ranges
 
 
 def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, A
 
     Raises:
         ArgumentError: If `fit` rejects an argument.
+        ValueError: If a setting is out of its range.
     """
     parser = _fit_cli().parser
     flags = [
@@ -28,6 +30,7 @@ def resolved_config(arguments: Sequence[str | Mapping[str, Any]]) -> dict[str, A
         for each in arguments
     ]
     config = parser.parse_args(["fit", *flags])
+    check_ranges(config["fit"].get)
     # As in config files, no value has a type of Python, such as an enumeration or a path.
     dumped = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
     return dict(json.loads(dumped)["fit"])
@@ -66,6 +69,8 @@ class _ParserOnly(LitCLI):
     def before_instantiate_classes(self) -> None: ...
 
     def instantiate_classes(self) -> None: ...
+
+    def after_instantiate_classes(self) -> None: ...
 
 
 @cache

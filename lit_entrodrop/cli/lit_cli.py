@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.cli import (
+    ArgsType,
     LightningArgumentParser,
     LightningCLI,
     SaveConfigCallback,
@@ -21,6 +22,7 @@ from lit_entrodrop.cli.commands import COMMANDS
 from lit_entrodrop.cli.evaluation_table import evaluation_table
 from lit_entrodrop.cli.parsing import Parser, load_regularizers
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
 from lit_entrodrop.runs.checkpoints.io import StreamingCheckpointIO
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
@@ -37,6 +39,9 @@ from lit_entrodrop.training.loggers import loggers, remove_logs
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.monitors import DEFAULTS as MONITORS
 from lit_entrodrop.training.monitors import Monitors, shows_progress
+from lit_entrodrop.training.optim import check_optimizer
+from lit_entrodrop.training.preflight.model import check_context
+from lit_entrodrop.training.preflight.ranges import check_ranges
 from lit_entrodrop.training.strategies import check_strategy
 from lit_entrodrop.training.trainer import Trainer
 
@@ -114,6 +119,11 @@ class LitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the command line, and check the ranges of settings."""
+        super().parse_arguments(parser, args)
+        check_ranges(self.config.get(str(self.config.get("subcommand")), self.config).get)
+
     def _parse_ckpt_path(self) -> None:
         # Lightning would let settings in a checkpoint override those that the user gives.
         subcommand = self.config.get("subcommand")
@@ -141,6 +151,11 @@ class LitCLI(LightningCLI):
         else:
             self.save_config_callback = None
 
+    def after_instantiate_classes(self) -> None:
+        """Check the optimizer and the configuration of the model, before the text is read."""
+        check_optimizer(self.model.optimizer)
+        check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer; all files of a run go into its folder."""
         strategy = self._get(self.config, "trainer")["strategy"]
@@ -166,7 +181,10 @@ class LitCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, StreamingCheckpointIO()]
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # by which Lightning refuses some values
+            raise ValueError(f"trainer: {error}") from error
 
     @property
     def _run_folder(self) -> Path:

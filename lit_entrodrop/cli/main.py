@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from lit_entrodrop import __version__
 from lit_entrodrop.cli.commands import check_command, overview
-from lit_entrodrop.cli.messages import one_line, usage_error
+from lit_entrodrop.cli.messages import moved_path, one_line, usage_error
 from lit_entrodrop.cli.noise import silence_libraries
 
 INTERRUPTED = 130  # as a shell reports SIGINT
@@ -51,7 +51,8 @@ def _run(arguments: list[str]) -> None:
             # Of `fit`, whose arguments other commands take too.
             print(usage_error("lit-entrodrop fit", error), file=sys.stderr)
             sys.exit(2)
-        sys.exit(f"lit-entrodrop: error: {one_line(error)}")
+        message = one_line(error)
+        sys.exit(f"lit-entrodrop: error: {message}{moved_path(message)}")
 
 
 def _run_command(arguments: list[str]) -> None:

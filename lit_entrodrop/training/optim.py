@@ -126,6 +126,37 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+def check_optimizer(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
+    """Refuse an optimizer that cannot take a step on a matrix and a vector.
+
+    Args:
+        optimizer: Function that makes the optimizer of some parameter groups.
+
+    Raises:
+        ValueError: If it fails, or a small step makes a parameter infinite.
+
+    >>> check_optimizer(torch.optim.SGD)
+    """
+    layer = nn.Linear(2, 2)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    try:
+        made = optimizer(decay_groups(layer))
+        # Optimizers of other packages may need a GPU to step.
+        if type(made).__module__.startswith(("torch.", "lit_entrodrop.")):
+            made.step(lambda: 0.0)
+    except Exception as error:
+        raise ValueError(
+            f"model.optimizer: expected one that trains dense parameters, got {error}: choose "
+            "another class or other settings"
+        ) from error
+    if not all(parameter.isfinite().all() for parameter in layer.parameters()):
+        raise ValueError(
+            "model.optimizer: expected finite settings, got parameters that are infinite or NaN "
+            "after a step: correct lr and the other settings"
+        )
+
+
 def with_schedule(optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> Any:
     """Return an optimizer and its schedule, a factor of its peak, as Lightning expects them."""
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from lit_entrodrop.cli.fit_config import build_parts
 from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.planning import PlannedRun, trial_name
+from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.training.module import LitCausalLM
-from lit_entrodrop.training.optim import decay_groups
+from lit_entrodrop.training.optim import check_optimizer
 from lit_entrodrop.training.preflight.config import check_order
+from lit_entrodrop.training.preflight.model import check_context
 
 
 def check_arms(runs: Sequence[PlannedRun]) -> None:
@@ -27,8 +27,8 @@ def _check(run: PlannedRun) -> None:
     try:
         parts = build_parts(run.config)
         module: LitCausalLM = parts["model"]
-        # An optimizer checks its settings when it gets parameters.
-        module.optimizer(decay_groups(nn.Linear(2, 2)))
+        check_optimizer(module.optimizer)
+        check_context(build_hf_config(module.lm), parts["data"].block_size)
         check_order(parts["data"].order, module.regularizers.requirements)
     except Exception as error:  # of any plug-in
         place = " at ".join(filter(None, [f"arms.{run.arm}", trial_name(run.strength)]))

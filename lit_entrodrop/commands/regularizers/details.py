@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import ArgumentError
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Any
@@ -10,10 +11,13 @@ from rich.console import Console
 from rich.text import Text
 
 from lit_entrodrop.cli.messages import did_you_mean
+from lit_entrodrop.cli.parsing import OneLineErrors
 from lit_entrodrop.commands.regularizers.catalog import Catalog, find_all
 from lit_entrodrop.commands.regularizers.combinations import refusals
-from lit_entrodrop.commands.regularizers.description import Description
+from lit_entrodrop.commands.regularizers.description import Description, describe
 from lit_entrodrop.commands.regularizers.showing import show_explanation, show_refusals, to_json
+from regularizers import Regularizer
+from regularizers.discovery import is_complete
 
 
 def show(console: Console, explain: str | None) -> None:
@@ -60,5 +64,26 @@ def _named(name: str, catalog: Catalog) -> Description:
     named = {**catalog.descriptions, **by_path}
     if name in named:
         return named[name]
-    remedy = did_you_mean(name, named, "see lit-entrodrop regularizers")
-    raise ValueError(f"explain: expected the name of a regularizer, got {name}: {remedy}")
+    remedy = did_you_mean(name, named, "")
+    if "." in name and not remedy:
+        return _of_module(name)
+    raise ValueError(
+        f"explain: expected the name of a regularizer, got {name}: "
+        f"{remedy or 'see lit-entrodrop regularizers'}"
+    )
+
+
+def _of_module(path: str) -> Description:
+    """Describe a regularizer of a module of the user, by the path of its class."""
+    parser = OneLineErrors(exit_on_error=False)
+    parser.add_argument("--explain", type=type[Regularizer])
+    try:
+        kind = parser.parse_args([f"--explain={path}"]).explain
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
+    if not is_complete(kind):
+        raise ValueError(
+            f"explain: expected a regularizer whose settings all have defaults, got {path}: give "
+            "each a default"
+        )
+    return describe(kind, path, kind.__module__, "")

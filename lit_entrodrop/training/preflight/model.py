@@ -3,7 +3,7 @@
 import math
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
@@ -48,6 +48,16 @@ def check_model(
         )
 
 
+def check_context(config: PretrainedConfig, block_size: int) -> None:
+    """Refuse blocks that are longer than the context of a model, if that is bounded."""
+    context = getattr(config, "max_position_embeddings", None) or math.inf
+    if block_size > context:
+        raise ValueError(
+            f"data.block_size: expected at most the context of {config.model_type}, {context} "
+            f"tokens, got {block_size}: lower data.block_size"
+        )
+
+
 def check_reference(causal_lm: CausalLM, reference: CausalLM) -> None:
     """Refuse a reference model of another vocabulary size than the trained model."""
     configs = (each.unwrapped.config.get_text_config() for each in (causal_lm, reference))
@@ -63,13 +73,7 @@ def check_reference(causal_lm: CausalLM, reference: CausalLM) -> None:
 def _check_sizes(
     causal_lm: CausalLM, tokenizer: PreTrainedTokenizerBase, data: TextDataModule
 ) -> None:
-    config = causal_lm.unwrapped.config
-    context = getattr(config, "max_position_embeddings", None) or math.inf
-    if data.block_size > context:
-        raise ValueError(
-            f"data.block_size: expected at most the context of {config.model_type}, {context} "
-            f"tokens, got {data.block_size}: lower data.block_size"
-        )
+    check_context(causal_lm.unwrapped.config, data.block_size)
     rows = embedding_rows(causal_lm.unwrapped)
     if len(tokenizer) > rows:
         raise ValueError(

@@ -1,8 +1,10 @@
 """The strategies that a run can use."""
 
 import re
+from inspect import isclass
+from pkgutil import resolve_name
 
-from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.strategies import Strategy, StrategyRegistry
 
 from lit_entrodrop.training.strategies.base import StrategyHooks
 
@@ -25,7 +27,7 @@ def strategy_names() -> list[str]:
 
 
 def check_strategy(name: str) -> None:
-    """Refuse FSDP1, and the sharding strategies of Lightning that this package replaces.
+    """Refuse unknown names, FSDP1, and strategies of Lightning that this package replaces.
 
     A strategy is named as in Lightning's registry, or by the full name of its class.
 
@@ -41,3 +43,16 @@ def check_strategy(name: str) -> None:
             f"trainer.strategy: expected {', '.join(strategy_names())}, got {name}, under which "
             "the loss is not divided by all tokens of a step: add a file of configs/strategy"
         )
+    if name not in ("auto", *StrategyRegistry.available_strategies()) and not _is_strategy(name):
+        raise ValueError(
+            f"trainer.strategy: expected {', '.join(strategy_names())}, or the path of a class, "
+            f"got {name}: correct it, or add a file of configs/strategy"
+        )
+
+
+def _is_strategy(path: str) -> bool:
+    try:
+        kind = resolve_name(path)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    return isclass(kind) and issubclass(kind, Strategy)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.parsing import Parser
 
 # Settings that take a class, and their value for CLASS.

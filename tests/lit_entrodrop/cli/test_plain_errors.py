@@ -5,7 +5,7 @@ from argparse import ArgumentError
 
 import pytest
 
-from lit_entrodrop.cli.lit_cli import resolved_config
+from lit_entrodrop.cli.fit_config import resolved_config
 
 LINES = {
     "--trainer.max_epochs=many": "trainer.max_epochs: expected a whole number or null, got many",
