@@ -183,7 +183,7 @@ class LitCLI(LightningCLI):
         self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
         try:
             return super().instantiate_trainer(**kwargs)
-        except TypeError as error:  # by which Lightning refuses some values
+        except (TypeError, ImportError) as error:  # by which Lightning refuses some values
             raise ValueError(f"trainer: {error}") from error
 
     @property

@@ -12,6 +12,7 @@ from lit_entrodrop import __version__
 from lit_entrodrop.cli.commands import check_command, overview
 from lit_entrodrop.cli.messages import moved_path, one_line, usage_error
 from lit_entrodrop.cli.noise import silence_libraries
+from lit_entrodrop.cli.plain_errors import plain_error
 
 INTERRUPTED = 130  # as a shell reports SIGINT
 
@@ -51,7 +52,8 @@ def _run(arguments: list[str]) -> None:
             # Of `fit`, whose arguments other commands take too.
             print(usage_error("lit-entrodrop fit", error), file=sys.stderr)
             sys.exit(2)
-        message = one_line(error)
+        # A class that a setting names may have raised it, within the parser.
+        message = one_line(plain_error(str(error)))
         sys.exit(f"lit-entrodrop: error: {message}{moved_path(message)}")
 
 

@@ -35,9 +35,8 @@ from lit_entrodrop.cli.plain_errors import plain_error
 from lit_entrodrop.cli.yaml_text import refuse_repeated_keys
 from regularizers.discovery import installed_regularizers, own_regularizers
 
-# A config is data. It names classes, of which jsonargparse checks that they are of the type of the
-# setting. It must not name what runs programs or changes files, nor build anything for a setting
-# without a type.
+# A config is data. It may name classes, and jsonargparse checks that they are of the right type.
+# Whatever runs programs or changes files is refused, and settings without a type build nothing.
 set_parsing_settings(import_path_denylist=[], instantiate_subclass_spec_in_any=False)
 
 _load_value = get_loader("yaml")

@@ -15,6 +15,7 @@ LAYERS = (
     r"()Type \S*Callable.*? expects a function or a callable class: (.+?)"
     r"(?:\.? Got value: (?:Namespace|NestedArg)\(.*)?",
     r"()Problem with given class_path '[^']*':\s*((?:[a-z_][\w.]*:|Option|Importing) .+)",
+    r"--([\w.]+): (Importing .+)",
     r"()Call to compute_fn of link .*? failed: (.+)",
 )
 UNION = (
@@ -30,6 +31,10 @@ CLASS = "the path of a class, as module.Class"
 # Causes: what was given, and what was expected.
 CAUSES = (
     (r"Expected an? (?P<type><.*?>|\S*Literal\[.*?\])(?:\. Got value: (?P<got>.*))?", ""),
+    (
+        r"Problem with given class_path '[^']*':\s*'(?P<got>\w+)' object has no attribute 'keys'",
+        "a mapping of settings for init_args",
+    ),
     (r"Problem with given class_path '(?P<got>[^']*)':\s*(?P<reason>.*)", CLASS),
     (
         r"Importing '(?P<got>.+?)' is not allowed, .*",
@@ -38,7 +43,7 @@ CAUSES = (
     (r"Import path (?P<got>\S+) does not correspond to a subclass of (\w+)", r"a subclass of \2"),
     (r"Expected '(?P<got>.+?)' to be .*<class '(\w+)'>\.*", r"a subclass of \2"),
     (r"Not a valid subclass of (\w+)\. Got value: (?P<got>.*?)\s+Subclass types .*", r"a \1"),
-    (r"Expected a dot import path string: (?P<got>.*)", CLASS),
+    (r"Expected a dot import path string:\s*(?P<got>.*)", CLASS),
     (r"Unexpected import path format: (?P<got>.*)", CLASS),
     (r"argument of type '\w+' is not .*", CLASS),
     (r"Expected an import path or a subclass spec, but got (?P<got>.*)", "the path of a function"),

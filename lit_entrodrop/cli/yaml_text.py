@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+MAX_NODES = 1_000_000
+
 
 def load_yaml(text: str) -> Any:
     """Return the content of YAML text.
@@ -20,7 +22,7 @@ def load_yaml(text: str) -> Any:
 
 
 def refuse_repeated_keys(text: str) -> None:
-    r"""Refuse YAML text in which a mapping has a key twice.
+    r"""Refuse YAML text in which a mapping has a key twice, or aliases multiply.
 
     Raises:
         yaml.YAMLError: If there is one; the message has its line.
@@ -33,7 +35,10 @@ def refuse_repeated_keys(text: str) -> None:
         a: 3
         ^
     """
-    for node in _mappings(yaml.compose(text, Loader=yaml.SafeLoader)):
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if _count(root, {}) > MAX_NODES:
+        raise yaml.YAMLError(f"expected at most {MAX_NODES} values, got more by repeated aliases")
+    for node in _mappings(root):
         seen = set()
         for key, _ in node.value:
             name = (key.tag, str(key.value))
@@ -42,6 +47,18 @@ def refuse_repeated_keys(text: str) -> None:
                     None, None, f"expected each key once, got {key.value!r} again", key.start_mark
                 )
             seen.add(name)
+
+
+def _count(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Count the values of a node, those of an alias each time."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MAX_NODES  # of a node within itself
+        pairs = isinstance(node, yaml.MappingNode)
+        children = [value for _, value in node.value] if pairs else node.value
+        known[id(node)] = 1 + sum(_count(each, known) for each in children)
+    return known[id(node)]
 
 
 def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:

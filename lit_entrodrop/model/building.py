@@ -122,7 +122,11 @@ def _random_weights(config: LMConfig, hf_config: PretrainedConfig) -> PreTrained
         )
     except Exception as error:  # sizes that do not fit each other can fail anywhere in a model
         name = "lm.architecture" if config.pretrained is None else "lm.pretrained"
-        raise ValueError(f"{name}: cannot build the model: {error}") from error
+        reason = str(error)
+        if "Unrecognized configuration class" in reason:
+            # Transformers lists all others.
+            reason = f"{hf_config.model_type} is no causal LM: name another model"
+        raise ValueError(f"{name}: cannot build the model: {reason}") from error
     return hf_model
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -73,7 +74,8 @@ def locate(source: str) -> PretrainedLocation:
     if source.startswith(PACKAGE_PREFIX):
         path = _package_path(source)
     else:
-        path = Path(source).expanduser()
+        # Unlike Path.expanduser, it leaves the name of an unknown user as it is.
+        path = Path(os.path.expanduser(source))
         is_hub_name = source.count("/") <= 1 and not source.startswith((".", "/", "~"))
         if not path.exists() and is_hub_name and path.suffix != ".gguf":
             return PretrainedLocation(source)
@@ -220,7 +222,10 @@ def _loading(failure: str, source: str) -> Iterator[PretrainedLocation]:
         yield place
     except Exception as error:  # the content of a source can fail anywhere in Transformers
         reason = str(error)
-        if "custom code" in reason:
+        if "Unrecognized configuration class" in reason:
+            # Transformers lists all others.
+            reason = "it is no causal LM: name another model"
+        elif "custom code" in reason:
             reason = "it needs code of its own, which is never run: name a model of Transformers"
         elif isinstance(error, UnpicklingError):
             # The message of torch.load suggests to allow pickled code.

@@ -79,8 +79,8 @@ def _of_module(path: str) -> Description:
     parser.add_argument("--explain", type=type[Regularizer])
     try:
         kind = parser.parse_args([f"--explain={path}"]).explain
-    except ArgumentError as error:
-        raise ValueError(str(error)) from error
+    except (ArgumentError, ImportError, AttributeError) as error:
+        raise ValueError(f"explain: cannot import {path}: {error}: correct the path") from error
     if not is_complete(kind):
         raise ValueError(
             f"explain: expected a regularizer whose settings all have defaults, got {path}: give "

@@ -40,6 +40,10 @@ def _is_part(value: Any) -> bool:
     return value >= 1 if _is_whole(value) else isinstance(value, float) and 0 < value <= 1
 
 
+def _is_bound(value: Any) -> bool:
+    return _is_whole(value) and (value == -1 or value >= 1)
+
+
 def _is_interval(value: Any) -> bool:
     # Lightning also accepts durations, and checks them.
     return not isinstance(value, int | float) or _is_part(value)
@@ -80,7 +84,7 @@ RANGES = {
     ),
     "trainer.num_nodes": whole(1),
     "trainer.max_epochs": whole(-1),
-    "trainer.max_steps": whole(-1),
+    "trainer.max_steps": Range("-1 or a whole number of at least 1", _is_bound),
     "trainer.min_epochs": whole(0),
     "trainer.min_steps": whole(0),
     "trainer.limit_train_batches": PART,

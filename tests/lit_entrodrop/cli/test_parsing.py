@@ -106,3 +106,10 @@ def test_alias_repeats_no_key() -> None:
     text = yaml.safe_dump({"data": {"batch_size": 2}})
     config = resolved_config([f"--config=trainer: &a {{max_epochs: 3}}\n{text}"])
     assert config["trainer"]["max_epochs"] == 3
+
+
+def test_aliases_cannot_exhaust_the_memory() -> None:
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    text = "\n".join(["a0: &a0 x", *lines])
+    with pytest.raises(ArgumentError, match="got more by repeated aliases"):
+        resolved_config([f"--config={text}"])
