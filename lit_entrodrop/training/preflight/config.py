@@ -106,6 +106,6 @@ def warn_of_few_steps(required: Requirements, steps: int, per_epoch: int) -> Non
         rank_zero_warn(
             f"regularizers: the teacher averages the weights of about "
             f"{1 / (1 - required.teacher):.0f} steps, and this run has {steps}: the teacher "
-            "lags behind and may hold the model back; set decay to "
-            f"{max(0.0, 1 - 10 / steps):.2g}, or train longer"
+            "stays close to the initial model, and a bound by its loss holds the model back, at a "
+            "lower decay too; set a warmup of the curriculum or a larger epsilon, or train longer"
         )

@@ -33,7 +33,7 @@ def test_too_few_steps_are_reported_with_the_remedy(recwarn: pytest.WarningsReco
     warn_of_few_steps(teacher, 1000, 100)
     warn_of_few_steps(entropies, 200, 100)
     assert not recwarn.list
-    with pytest.warns(UserWarning, match=r"about 100 steps, and this run has 40: .* decay to 0.75"):
+    with pytest.warns(UserWarning, match=r"about 100 steps, and this run has 40: .* set a warmup"):
         warn_of_few_steps(teacher, 40, 10)
     with pytest.warns(UserWarning, match="no token will be dropped"):
         warn_of_few_steps(entropies, 100, 100)
