@@ -65,8 +65,8 @@ class MIR(Regularizer):
     default, because few tokenizers have a mask token. Special tokens are kept, and so are the first
     tokens of each packed document, which little or nothing precedes; documents of up to
     ``kept_prefix`` tokens are never masked. ``mir/drop_rate`` is the realized share. A step takes
-    about twice as long; at strength 0 the second pass is skipped. In the authors' code, a row is one
-    sequence, and its first tokens are kept.
+    about twice as long; at strength 0 the second pass is skipped. In the authors' code, a row is
+    one sequence, and its first tokens are kept.
 
     Source:
         Xu et al. 2026, arXiv 2606.06888, masked-input regularization.

@@ -4,7 +4,7 @@ B rows in the batch, T tokens in a row, D hidden dimensions, V vocabulary size.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal, cast
 
@@ -114,33 +114,19 @@ class CausalLM(nn.Module):
             perturbed_embeddings(embedding, perturb) if perturb else contextlib.nullcontext()
         )
         arguments = model_arguments(self.unwrapped, input_ids, position_ids)
-        auxiliary_loss = None
-        adds_loss = self.adds_loss and self.training and torch.is_grad_enabled()
+        fused_head = None if required.logits else self.fused_head
         with perturbing:
-            if self.fused_head is None or required.logits:
-                if adds_loss:
-                    logits, auxiliary_loss = logits_and_own_loss(self.unwrapped, arguments)
-                else:
-                    logits = self.unwrapped(**arguments).logits
-                outputs = Outputs.from_logits(
-                    logits,
-                    labels,
-                    document_ids,
-                    required.entropy_gradient,
-                    required.top_entropy,
-                )
-                keeps = required.logits or required.divergence
-                kept = outputs.logits if keeps else None
-                return replace(outputs, logits=kept, auxiliary_loss=auxiliary_loss)
-            if adds_loss:
-                hidden, auxiliary_loss = hidden_and_own_loss(self.unwrapped, arguments)
-            else:
-                hidden = self.unwrapped.base_model(**arguments).last_hidden_state
+            states, auxiliary_loss = self._run(arguments, without_head=fused_head is not None)
+        if fused_head is None:
+            gradient, top_k = required.entropy_gradient, required.top_entropy
+            outputs = Outputs.from_logits(states, labels, document_ids, gradient, top_k)
+            kept = outputs.logits if required.logits or required.divergence else None
+            return replace(outputs, logits=kept, auxiliary_loss=auxiliary_loss)
         unpredicted = is_unpredicted(document_ids)
         # The hidden state at t predicts token t + 1.
-        hidden = shift_right(hidden, 0.0).flatten(0, 1)
+        hidden = shift_right(states, 0.0).flatten(0, 1)
         head = self.unwrapped.get_output_embeddings()
-        rows = self.fused_head.evaluate(
+        rows = fused_head.evaluate(
             head,
             hidden,
             labels.masked_fill(unpredicted, IGNORE_INDEX).flatten(),
@@ -158,7 +144,7 @@ class CausalLM(nn.Module):
         predictions = None
         if required.divergence:
             predictions = FusedPredictions(
-                self.fused_head, head, hidden, unpredicted, self.head_chunk_size
+                fused_head, head, hidden, unpredicted, self.head_chunk_size
             )
         return Outputs(
             nll,
@@ -171,6 +157,17 @@ class CausalLM(nn.Module):
             auxiliary_loss=auxiliary_loss,
             predictions=predictions,
         )
+
+    def _run(
+        self, arguments: Mapping[str, Tensor | bool], without_head: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return hidden states or logits, and the loss that the model adds itself in training."""
+        if self.adds_loss and self.training and torch.is_grad_enabled():
+            run = hidden_and_own_loss if without_head else logits_and_own_loss
+            return run(self.unwrapped, arguments)
+        if without_head:
+            return self.unwrapped.base_model(**arguments).last_hidden_state, None
+        return self.unwrapped(**arguments).logits, None
 
     def require_head(self, device: torch.device) -> None:
         """Raise a ValueError if the backend of the head cannot run on a device."""
