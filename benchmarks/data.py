@@ -11,10 +11,12 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import harness
 from benchmarks.live_fit import TOKENIZER
+
+T = TypeVar("T")
 
 CASES = ("tokenize and pack", "cold start", "cached start")
 
@@ -94,7 +96,7 @@ def cold_start(corpus: str, block_size: int, cache_dir: str, threads: int) -> tu
     return seconds, sum(counts)
 
 
-def in_fresh_process(function: Callable[..., tuple[float, int]], *args: Any) -> tuple[float, int]:
+def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
     """Return the result of a function, computed in a fresh process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:

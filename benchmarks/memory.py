@@ -60,7 +60,7 @@ def _measure_peak(
     if on_gpu:
         function(*make(*args))
     inputs = make(*args)
-    now, peak = (_gpu_now, _gpu_peak) if on_gpu else (_reset_rss_peak, rss_peak)
+    now, peak = (_gpu_now, _gpu_peak) if on_gpu else (reset_rss_peak, rss_peak)
     before = now()
     result = function(*inputs)
     after = peak()
@@ -79,7 +79,8 @@ def _gpu_peak() -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def _reset_rss_peak() -> int:
+def reset_rss_peak() -> int:
+    """Reset the peak of the resident set to its present size, where possible, and return it."""
     with contextlib.suppress(OSError):
         # On Linux, this resets the peak to the present size.
         Path("/proc/self/clear_refs").write_text("5")
