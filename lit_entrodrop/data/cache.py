@@ -19,7 +19,7 @@ INDEX = "index.json"
 
 
 def write_splits(
-    folder: Path, prepare: Callable[[Path], Mapping[str, PackedSplit]]
+    folder: Path, prepare: Callable[[Path], Mapping[str, PackedSplit]], room: int | None = None
 ) -> PackedSplits:
     """Let a function write splits to a folder, which appears complete or not at all.
 
@@ -27,12 +27,13 @@ def write_splits(
         folder: Path to the folder; earlier content is replaced.
         prepare: Function that makes splits, with their arrays in folders of their names in the
             given folder.
+        room: Bytes that it writes, as an estimate; None if unknown.
 
     Raises:
-        WriteError: If the disk is full or read-only.
+        WriteError: If the disk is full, has less room or is read-only.
     """
     try:
-        with draft(folder) as unfinished:
+        with draft(folder, room) as unfinished:
             unfinished.mkdir()
             entries = {name: _describe_split(each) for name, each in prepare(unfinished).items()}
             index = {"splits": entries, "digest": _digest(entries)}

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT, describe_adjustments
 from lit_entrodrop.data.cache import read_splits, write_splits
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
-from lit_entrodrop.data.sources import digest_corpus, read_corpus
+from lit_entrodrop.data.sources import count_bytes, digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import read_and_split, split_documents
 from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
 from lit_entrodrop.data.token_files import TokenFiles
@@ -24,6 +24,8 @@ from lit_entrodrop.data.tokenizing import check_tokenizer, digest_tokenizer, tok
 
 # Increase it when the same text and settings give other blocks or files than before.
 CACHE_FORMAT = 4
+# Bytes on disk for a byte of text: the text, tokens of 5 bytes for about 4 of text, and blocks.
+ROOM = 1 + 5 / 4 + 3 / 4
 MOST_PROCESSES = 16
 BYTES_PER_PROCESS = 2**22
 KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
@@ -82,7 +84,8 @@ def load_or_prepare(
     splits = read_splits(folder)
     if splits is None:
         prepare = partial(prepare_splits, preparation, tokenizer, num_proc)
-        splits = write_splits(folder, prepare)
+        room = int(count_bytes(preparation.sources) * ROOM)
+        splits = write_splits(folder, prepare, room)
     return splits
 
 

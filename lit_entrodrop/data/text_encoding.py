@@ -7,13 +7,14 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import BLANK_COMPLETION
 from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.data.long_texts import encode_long_text
 
 
 def encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     """Tokenize plain texts, in which every token counts."""
-    # verbose=False: a warning about length would mislead, as `chunking` cuts long documents later.
-    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-    rows = tokenizer(list(texts), **options)["input_ids"] if texts else []
+    # Batches are bounded, so that a long text is alone.
+    long = encode_long_text(texts[0], tokenizer) if len(texts) == 1 else None
+    rows = [long] if long else _encode_whole(texts, tokenizer)
     return [Encoded(ids, [True] * len(ids)) for ids in (_with_end(row, tokenizer) for row in rows)]
 
 
@@ -38,6 +39,13 @@ def with_one_bos(row: Encoded, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     """Drop the BOS token that the tokenizer adds to a text that already begins with it."""
     repeated = row.ids[:2] == [tokenizer.bos_token_id] * 2
     return row._replace(ids=row.ids[1:], counted=row.counted[1:]) if repeated else row
+
+
+def _encode_whole(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    # verbose=False: a warning about length would mislead, as `chunking` cuts long documents later.
+    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    rows: list[list[int]] = tokenizer(list(texts), **options)["input_ids"] if texts else []
+    return rows
 
 
 def _continuation(prompt: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -73,15 +73,17 @@ def draft(target: Path, size: int | None = None) -> Iterator[Path]:
 
     Args:
         target: Path to the file or folder; missing parents are created, an earlier one is replaced.
-        size: Bytes that will be written, for the error message; None if unknown.
+        size: Bytes that will be written; None if unknown.
 
     Raises:
-        WriteError: If the disk is full or read-only.
+        WriteError: If the disk is full, has less room than ``size``, or is read-only.
     """
     with naming_path(target, size):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target.parent)
         with _locked_folder(target) as folder:
+            if size is not None and size > _free_bytes(target):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             new = folder / target.name
             yield new
             if new.is_dir() and target.is_dir():

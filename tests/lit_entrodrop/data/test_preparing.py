@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data import packing, tokenizing
+from lit_entrodrop.data import packing, preparing, tokenizing
 from lit_entrodrop.data.adjustments import (
     BEYOND_LIMIT,
     BLANK,
@@ -21,8 +21,9 @@ from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.preparing import prepare_split
 from lit_entrodrop.data.stored_documents import store_documents
 from lit_entrodrop.data.tokenizing import encode_batch
+from lit_entrodrop.runs.writing import WriteError
 from tests.helpers.tokenizer_habits import make_tokenizer
-from tests.lit_entrodrop.data.conftest import texts
+from tests.lit_entrodrop.data.conftest import DataModuleFactory, texts
 
 DOCUMENTS = [Document("text", text) for text in texts(50)]
 
@@ -100,3 +101,12 @@ def test_prompt_longer_than_a_block_stays_beside_its_completion(
     [answer] = [row for row in rows if tokenizer.decode(row["input_ids"]).endswith(" yes</s>")]
     assert "rest pain and rest  yes" in tokenizer.decode(answer["input_ids"])
     assert tokenizer.decode(answer["labels"][answer["labels"] != -100]) == " yes</s>"
+
+
+def test_too_little_room_is_refused_before_reading(
+    datamodule: DataModuleFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "ROOM", 1e12)
+    with pytest.raises(WriteError, match=r"cache/.* MB needed, .* MB free: free disk space$"):
+        datamodule().setup()
+    assert not list((tmp_path / "cache").glob("*"))
