@@ -12,6 +12,7 @@ from lit_entrodrop.cli.config_files import config_path
 from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import ComparisonSettings, read_settings
 from lit_entrodrop.runs.writing import free_folder
+from lit_entrodrop.runtime.setting_checks import check_at_least
 
 COMPARISON = "comparisons/quickstart.yaml"
 
@@ -40,6 +41,8 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | Non
         epochs: Number of passes over the data. Default: that of
             ``configs/experiments/quickstart``.
     """
+    check_at_least(0, seed=seed)
+    check_at_least(1, epochs=epochs)
     settings = replace(read_settings(config_path(COMPARISON)), seeds=(seed,))
     if epochs is not None:
         shorter = {"trainer": {"max_epochs": epochs}}

@@ -1,5 +1,7 @@
 import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch.distributed.tensor import Replicate, distribute_tensor
 from lit_entrodrop.training.optim import (
     AdamW,
     LRSchedule,
+    check_optimizer,
     clip_gradient_norm,
     decay_groups,
     local_gradients,
@@ -155,3 +158,17 @@ def test_a_skipped_step_leaves_the_weights(
     assert not torch.equal(values[1], values[2])
     if kind is AdamW:
         assert optimizer.state[parameter]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (torch.optim.SparseAdam, {}),
+        (torch.optim.Muon, {}),
+        (torch.optim.AdamW, {"lr": -1.0}),
+        (torch.optim.SGD, {"lr": float("inf")}),
+    ],
+)
+def test_optimizer_that_cannot_step_is_refused(kind: Any, settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"model\.optimizer: expected"):
+        check_optimizer(partial(kind, **settings))
