@@ -33,7 +33,8 @@ def data_sizes(
 
     Args:
         megabytes: Sizes of corpora with documents of 2,000 characters on average.
-        small_documents: Number of documents of 200 characters on average, in another corpus.
+        small_documents: Expected number of documents in another corpus, of 200 characters on
+            average; there are fewer, as each is filled up with whole sentences.
         long_document: Size of a corpus with a single document, in MB.
         num_proc: Maximum number of processes for tokenizing.
         block_size: Tokens per block.
@@ -43,7 +44,10 @@ def data_sizes(
     settings = {**locals()}
     cases = {f"{size} MB": (size * 10**6, MEDIUM) for size in megabytes}
     if small_documents:
-        cases[f"{small_documents:,} small documents"] = (small_documents * SMALL, SMALL)
+        cases[f"{small_documents * SMALL / 1e6:.0f} MB of small documents"] = (
+            small_documents * SMALL,
+            SMALL,
+        )
     if long_document:
         cases[f"one document of {long_document} MB"] = (long_document * 10**6, 0)
     rows = []
