@@ -60,7 +60,7 @@ def run_ranks(
 
 
 def run_cli_ranks(
-    *arguments: str, folder: Path, world_size: int = 2, timeout: float = 120
+    *arguments: str, folder: Path, world_size: int = 2, timeout: float = 240
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run the program on several ranks, each in the environment that torchrun would give it.
 
@@ -168,7 +168,7 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=cwd,
         env={**os.environ, "COLUMNS": "100"},
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

@@ -1,5 +1,4 @@
-import subprocess
-import sys
+import ctypes
 import weakref
 from collections.abc import Callable
 from math import log
@@ -16,8 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_entrodrop.model.head import HeadOutputs, linear_ce_entropy
+from tests.helpers.processes import run_forked
 
 N, D, V = 11, 5, 17
+M_MMAP_THRESHOLD = -3  # of the C library
 
 
 def draw(
@@ -739,50 +740,45 @@ def test_memory_is_little_more_than_a_chunk(
     assert memory.peak < chunks * chunk_size * vocab * dtype.itemsize
 
 
-PEAK = """
-import os, sys, torch
-from pathlib import Path
-from lit_entrodrop.model.head import linear_ce_entropy
-torch.set_num_threads(1)
-tokens, dimensions, vocab = 2048, 16, 32768
-hidden = torch.randn(tokens, dimensions, requires_grad=True)
-weight = torch.randn(vocab, dimensions, requires_grad=True)
-labels = torch.zeros(tokens, dtype=torch.long)
-
-def naive(hidden, weight, labels):
+def naive_pass(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     logits = hidden @ weight.T
     with torch.no_grad():
         log_p = logits.log_softmax(-1)
-        entropy = -(log_p.exp() * log_p).sum(-1)
-    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), entropy
+        -(log_p.exp() * log_p).sum(-1)
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
 
-def fused(hidden, weight, labels):
+
+def fused_pass(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     outputs = linear_ce_entropy(hidden, weight, labels, token_weight=torch.ones(len(labels)))
-    return outputs.weighted_loss, outputs.entropy
+    assert outputs.weighted_loss is not None
+    return outputs.weighted_loss
 
-def peak():
+
+def peak() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
-# In separate processes, because the second could reuse memory that the first freed.
-for head in (naive, fused):
-    if os.fork() == 0:
-        head(hidden[:32], weight[:64], labels[:32])[0].backward()
-        # Otherwise the peak would include the process that this one was forked from.
-        Path("/proc/self/clear_refs").write_text("5")
-        before = peak()
-        head(hidden, weight, labels)[0].backward()
-        print(peak() - before, flush=True)
-        os._exit(0)
-    assert os.wait()[1] == 0
-"""
+
+def print_growth(head: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    # Large tensors must not reuse what this process has freed.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 64 * 1024)
+    hidden = torch.randn(2048, 16, requires_grad=True)
+    weight = torch.randn(32768, 16, requires_grad=True)
+    labels = torch.zeros(2048, dtype=torch.long)
+    head(hidden[:32], weight[:64], labels[:32]).backward()
+    # Otherwise the peak would include the process that this one was forked from.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
+    head(hidden, weight, labels).backward()
+    print("grew by", peak() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 def test_peak_memory_is_a_small_share_of_the_naive_head() -> None:
-    command = [sys.executable, "-c", PEAK]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    naive, fused = map(int, said.split())
+    naive, fused = (
+        int(run_forked(print_growth, head, cwd=Path()).stdout.split()[-1])
+        for head in (naive_pass, fused_pass)
+    )
     logits = 2048 * 32768 * 4 // 1024
     assert naive > logits
     assert fused < 0.08 * naive
