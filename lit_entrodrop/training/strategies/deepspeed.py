@@ -104,7 +104,9 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
     def setup(self, trainer: L.Trainer) -> None:
         """Let the engine step after each backward pass outside :meth:`block_backward_sync`."""
         super().setup(trainer)
-        self.deepspeed_engine.set_gradient_accumulation_boundary(True)
+        # Before 0.19.8, DeepSpeed fails where no optimizer is, in an evaluation.
+        if self.deepspeed_engine.optimizer is not None:
+            self.deepspeed_engine.set_gradient_accumulation_boundary(True)
 
     @contextlib.contextmanager
     def block_backward_sync(self) -> Iterator[None]:
