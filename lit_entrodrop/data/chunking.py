@@ -55,6 +55,9 @@ def chunk_documents(lengths: Integers, counted: Flags, block_size: int) -> Chunk
     # Tokens of windowed documents before each chunk.
     skipped = np.cumsum(lengths * windowed)[documents]
     places = np.cumsum(pieces) - pieces + skipped
+    # Blocks of 2: the last token of an odd number repeats the one before it, which predicts it.
+    alone = (pieces == 1) & (lengths[documents] > 1)
+    places, pieces = places - alone, pieces + alone
     windows = [
         (start + first, size, start + label, document)
         for document in np.flatnonzero(windowed)
@@ -126,7 +129,7 @@ def _chunk_lengths(lengths: Integers, block_size: int) -> Integers:
     """Return the lengths of consecutive chunks.
 
     A final chunk of a single token could have no label, as no token precedes it. The chunk before
-    it therefore gives up its last token; with blocks of 2, that would only move the problem.
+    it therefore gives up its last token, unless that would leave it a single token too.
     """
     counts = -(-lengths // block_size)
     chunks = np.full(int(counts.sum()), block_size, dtype=np.int64)

@@ -11,6 +11,9 @@ from lit_entrodrop.data.unread_forms import conversion_of, is_chat
 
 Kind = Literal["text", "completion", "messages"]
 
+# Besides the text column.
+_COLUMNS = ("prompt", "completion", "messages")
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Document:
@@ -69,14 +72,21 @@ def _read(row: Mapping[str, Any], text_column: str) -> tuple[Kind, str]:
     if text_column in present:
         return "text", _string(present, text_column)
     if "prompt" in present and "completion" in present:
+        if unread := [name for name in ("system", "tools") if present.get(name)]:
+            raise ValueError(
+                f"the column {unread[0]!r} is not read beside 'prompt' and 'completion'. Write it "
+                "at the start of 'prompt', or remove the column."
+            )
         pair = [_string(present, "prompt"), _string(present, "completion")]
         return "completion", json.dumps(pair, ensure_ascii=False)
     if "messages" in present:
         return "messages", read_chat(present).to_json()
     got = sorted(name if name in present else f"{name} (null)" for name in row)
+    null = [repr(name) for name in (text_column, *_COLUMNS) if name in row and name not in present]
+    remedy = f"Fill {' or '.join(null)}, or remove the row." if null else conversion_of(present)
     raise ValueError(
         f"expected a column {text_column!r}, or 'prompt' and 'completion', or 'messages', got "
-        f"{got}. {conversion_of(present)}"
+        f"{got}. {remedy}"
     )
 
 

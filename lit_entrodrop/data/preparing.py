@@ -23,7 +23,7 @@ from lit_entrodrop.data.token_files import TokenFiles
 from lit_entrodrop.data.tokenizing import check_tokenizer, digest_tokenizer, tokenize_documents
 
 # Increase it when the same text and settings give other blocks or files than before.
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 # Bytes on disk for a byte of text: the text, tokens of 5 bytes for about 4 of text, and blocks.
 ROOM = 1 + 5 / 4 + 3 / 4
 MOST_PROCESSES = 16

@@ -30,7 +30,10 @@ def encode_completion(content: str, tokenizer: PreTrainedTokenizerBase) -> Encod
     prompt, completion = json.loads(content)
     if not completion.strip():
         return Encoded([], [], {BLANK_COMPLETION: 1})
-    before = _without_end(tokenizer(prompt, verbose=False)["input_ids"], tokenizer)
+    before: list[int] = tokenizer(prompt, verbose=False)["input_ids"]
+    # A prompt may itself end with EOS, as a turn of a chat does.
+    if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
+        before = before[:-1]
     after = _with_end(_continuation(prompt, completion, tokenizer), tokenizer)
     return Encoded(before + after, [False] * len(before) + [True] * len(after))
 
@@ -68,8 +71,5 @@ def _continuation(prompt: str, text: str, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _with_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return [*_without_end(ids, tokenizer), tokenizer.eos_token_id]
-
-
-def _without_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+    end = tokenizer.eos_token_id
+    return ids if ids and ids[-1] == end else [*ids, end]

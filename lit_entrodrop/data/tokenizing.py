@@ -203,7 +203,11 @@ def _finish(
     special: re.Pattern[str],
 ) -> Encoded:
     """Skip a document that is blank or has no label, and count the special tokens in its text."""
-    if not document.content.strip():
+    inner = document.content
+    if not tokenizer.split_special_tokens:
+        # A text may begin and end with the tokens that it gets anyway.
+        inner = inner.removeprefix(tokenizer.bos_token or "").removesuffix(tokenizer.eos_token)
+    if not inner.strip():
         return Encoded([], [], {BLANK: 1})
     if not row.ids:
         return row
@@ -211,8 +215,6 @@ def _finish(
     # The first token has no context that could predict it.
     if not any(row.counted[1:]):
         return Encoded([], [], {UNLABELED: 1})
-    # A text may begin and end with the tokens that it gets anyway.
-    inner = document.content.removeprefix(tokenizer.bos_token or "")
-    count = len(special.findall(inner.removesuffix(tokenizer.eos_token)))
+    count = len(special.findall(inner))
     reason = SPLIT_SPECIAL if tokenizer.split_special_tokens else SPECIAL_IN_TEXT
     return row._replace(adjustments={**row.adjustments, reason: count}) if count else row

@@ -1,6 +1,7 @@
 """Check that a rendered chat says everything that the record says."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -35,11 +36,11 @@ def check_tools(chat: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> No
     """
     if chat.tools and _ignores(Chat(chat.messages), text, tokenizer):
         raise _incomplete("the tools", tokenizer)
-    silent = [{**message, "tool_calls": []} for message in chat.messages]
-    if any("tool_calls" in message for message in chat.messages) and _ignores(
-        Chat(silent, chat.tools), text, tokenizer
-    ):
-        raise _incomplete("the tool calls", tokenizer)
+    for number, message in enumerate(chat.messages):
+        for call in message.get("tool_calls", ()):
+            if _ignores(_with_other_arguments(chat, number, call), text, tokenizer):
+                name = call["function"]["name"]
+                raise _incomplete(f"the tool call {name!r} or its arguments", tokenizer)
 
 
 def check_messages(
@@ -90,6 +91,16 @@ def _ignores(changed: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> bo
 def _without_text(chat: Chat, number: int) -> Chat:
     messages = list(chat.messages)
     messages[number] = {**messages[number], "content": OTHER}
+    return Chat(messages, chat.tools)
+
+
+def _with_other_arguments(chat: Chat, number: int, call: dict[str, Any]) -> Chat:
+    function = call["function"]
+    is_text = isinstance(function["arguments"], str)
+    other = {**call, "function": {**function, "arguments": OTHER if is_text else {OTHER: OTHER}}}
+    messages = list(chat.messages)
+    calls = [other if each is call else each for each in messages[number]["tool_calls"]]
+    messages[number] = {**messages[number], "tool_calls": calls}
     return Chat(messages, chat.tools)
 
 

@@ -74,7 +74,7 @@ def read_chat(row: Mapping[str, Any]) -> Chat:
         got = messages[0] if isinstance(messages, list) and messages else messages
         raise ValueError(
             "expected 'messages' to be a non-empty list of records with a 'role', got "
-            f"{sorted(got) if isinstance(got, dict) else type(got).__name__}. Write it as "
+            f"{sorted(got) if isinstance(got, dict) else repr(got)[:80]}. Write it as "
             '[{"role": "user", "content": "..."}, ...].'
         )
     if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
@@ -166,7 +166,7 @@ def _parsed(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return value
 
 

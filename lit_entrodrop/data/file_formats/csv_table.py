@@ -15,12 +15,14 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
     csv.field_size_limit(sys.maxsize)
     # Rows may also end with a lone carriage return.
     lines = (part for line in file.read_lines() for part in io.StringIO(line, newline=""))
-    reader = csv.DictReader(lines, restkey="", strict=True)
+    reader = csv.DictReader(lines, strict=True)
     try:
+        columns = list(reader.fieldnames or ())
+        if repeated := {name for name in columns if columns.count(name) > 1}:
+            raise csv.Error(f"several columns of the name {min(repeated)!r}")
         for number, row in enumerate(reader, start=1):
-            if "" in row or None in row.values():
-                columns = len(reader.fieldnames or ())
-                raise csv.Error(f"a row without exactly {columns} columns")
+            if None in row or None in row.values():
+                raise csv.Error(f"a row without exactly {len(columns)} columns")
             yield Record(f"{file.path} row {number}", row)
     except csv.Error as error:
         raise ValueError(

@@ -60,6 +60,8 @@ class _ArrayParser:
                     self._position = error.pos
                     raise self._error(error.msg) from error
                 continue
+            except (ValueError, RecursionError) as error:  # as in a line
+                raise self._error(str(error)) from error
             # What looks like a whole number may be the start of a longer one.
             if end < len(self._text) or not self._read():
                 self._position = end

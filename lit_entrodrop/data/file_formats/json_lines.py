@@ -24,6 +24,8 @@ def parse_json(text: str, path: Path, line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise json_error(error.msg, path, line, error.colno) from error
+    except (ValueError, RecursionError) as error:  # a huge number, or thousands of brackets
+        raise json_error(str(error), path, line, 1) from error
 
 
 def json_error(reason: str, path: Path, line: int, column: int) -> ValueError:

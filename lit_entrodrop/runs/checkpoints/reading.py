@@ -178,7 +178,8 @@ def _load(file: Path | io.BytesIO, subject: str) -> Any:
         # The message of torch.load suggests to allow pickled code.
         raise ValueError(
             f"ckpt_path: expected a checkpoint written by `fit`, got {subject} cannot be read "
-            f"({type(error).__name__})"
+            f"({type(error).__name__}): if `fit` wrote it, it is damaged: use another checkpoint, "
+            "or copy it again"
         ) from error
 
 

@@ -37,7 +37,7 @@ def test_every_token_is_in_one_place(seed: int, packing: bool) -> None:
     documents = replace(
         random_documents(seed), counted=np.ones_like(random_documents(seed).counted)
     )
-    block_size = 2 + seed
+    block_size = 3 + seed
     blocks = pack_documents(documents, block_size, PAD, packing)
     chunks = [chunk for n in range(len(blocks)) for chunk in chunks_of(blocks[n])]
     packed = sorted(token for chunk in chunks for token in chunk["input_ids"].tolist())

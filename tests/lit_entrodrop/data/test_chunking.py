@@ -7,7 +7,7 @@ from lit_entrodrop.data.chunking import chunk_documents, gather_chunks
 @pytest.mark.parametrize("seed", range(20))
 def test_chunks_of_plain_text_partition_it(seed: int) -> None:
     random = np.random.default_rng(seed)
-    block_size = int(random.integers(2, 20))
+    block_size = int(random.integers(3, 20))
     lengths = random.integers(1, 70, size=50)
     chunks = chunk_documents(lengths, np.ones(lengths.sum(), bool), block_size)
     ends = set(np.cumsum(chunks.lengths).tolist())
@@ -43,6 +43,13 @@ def test_every_label_of_a_prompt_or_chat_is_in_one_chunk_after_its_context(seed:
             assert length == block_size or start == starts[document]
         labels.extend(own)
     assert labels == np.flatnonzero(counted).tolist()
+
+
+def test_blocks_of_two_have_a_label_each() -> None:
+    chunks = chunk_documents(np.array([5, 2, 3]), np.ones(10, bool), 2)
+    assert chunks.starts.tolist() == [0, 2, 3, 5, 7, 8]
+    assert chunks.lengths.tolist() == [2] * 6
+    assert chunks.first_labels.tolist() == [1, 3, 4, 6, 8, 9]
 
 
 def test_prompt_is_cut_on_the_left_beside_its_completion() -> None:

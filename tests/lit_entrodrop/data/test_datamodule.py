@@ -146,7 +146,7 @@ def test_cache_key_of_data_without_holdout_is_unchanged(
     module = datamodule(validation=0.2, test=0.1)
     named = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
     key = {
-        "format": 4,
+        "format": 5,
         "corpus": digest_corpus([module.hparams["corpus"]], "text"),
         "own": digest_corpus([], "text"),
         "held_out": [0.2, 0.1],

@@ -32,12 +32,18 @@ def test_absent_keys_of_a_message_are_dropped() -> None:
     ("row", "named"),
     [
         ({"body": "x", "id": 1}, ["a.csv row 2", "['body', 'id']", "Set text_column"]),
-        ({"text": None, "messages": None}, ["['messages (null)', 'text (null)']"]),
+        (
+            {"text": None, "messages": None},
+            ["['messages (null)', 'text (null)']", "Fill 'text' or 'messages', or remove the row"],
+        ),
+        ({"prompt": "Q", "completion": None}, ["Fill 'completion', or remove the row"]),
+        ({"prompt": "Q", "completion": "A", "system": "Be brief."}, ["'system'", "of 'prompt'"]),
+        ({"messages": "[" * 100_000}, ["'messages'", "got '[[["]),
         ({"text": 3}, ["a.csv row 2: ", "'text'", "int", "Convert"]),
         ({"prompt": "Q", "completion": ["A"]}, ["'completion'", "list"]),
-        ({"messages": "Hello"}, ["'messages'", "str", "Write it as"]),
+        ({"messages": "Hello"}, ["'messages'", "got 'Hello'", "Write it as"]),
         ({"messages": [{"content": "Hello"}]}, ["'role'"]),
-        ({"messages": []}, ["non-empty"]),
+        ({"messages": []}, ["non-empty", "got []"]),
         ({"text": "a \ud800"}, ["lone surrogate", "ud800", "remove the row"]),
     ],
 )

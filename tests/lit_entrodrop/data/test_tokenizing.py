@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import processors
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import tokenizing
@@ -152,6 +153,33 @@ def test_completion_continues_its_prompt(habit: str, prompt: str, completion: st
     assert counted == [False] * len(start) + [True] * (len(ids) - len(start))
     added = re.compile(r"<s> ?|</s>|<\|begin_of_text\|>|<\|end_of_text\|>|<\|im_end\|>")
     assert added.sub("", tokenizer.decode(ids)) == prompt + completion
+
+
+def test_prompt_keeps_the_eos_that_ends_it() -> None:
+    tokenizer = make_tokenizer("chatml")
+    prompt = "<|im_start|>user\nhi<|im_end|>"
+    document = Document("completion", json.dumps([prompt, "\nyo"]))
+    [(ids, _)] = separate(encode_batch([document], tokenizer))
+    assert tokenizer.decode(ids) == f"{prompt}\nyo<|im_end|>"
+
+
+def test_eos_that_the_tokenizer_adds_to_a_prompt_is_removed() -> None:
+    tokenizer = make_tokenizer("bos")
+    ending = processors.TemplateProcessing(
+        single="$A <|end_of_text|>", special_tokens=[("<|end_of_text|>", tokenizer.eos_token_id)]
+    )
+    tokenizer.backend_tokenizer.post_processor = ending
+    document = Document("completion", json.dumps(["hi", " yo"]))
+    [(ids, _)] = separate(encode_batch([document], tokenizer))
+    assert tokenizer.decode(ids) == "hi yo<|end_of_text|>"
+
+
+@pytest.mark.parametrize("text", ["<|begin_of_text|>", "<|end_of_text|>", " \n<|end_of_text|>"])
+def test_text_of_bos_and_eos_alone_is_blank_unless_they_are_ordinary_text(text: str) -> None:
+    tokenizer = make_tokenizer("bos")
+    assert encode_batch([Document("text", text)], tokenizer).adjustments == {BLANK: 1}
+    tokenizer.split_special_tokens = True
+    assert encode_batch([Document("text", text)], tokenizer).adjustments == {SPLIT_SPECIAL: 1}
 
 
 SPELLED = [

@@ -128,7 +128,17 @@ NO_THOUGHTS = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]
         (
             CHATML,
             [HI, assistant("I call w in X", tool_calls=[CALL])],
-            ["leaves out the tool calls"],
+            ["leaves out the tool call 'w'"],
+        ),
+        (
+            TOOLS.replace("in m.tool_calls", "in m.tool_calls[:1]"),
+            [HI, assistant("", tool_calls=[CALL, {"name": "v", "arguments": {}}])],
+            ["leaves out the tool call 'v'"],
+        ),
+        (
+            TOOLS.replace("f.arguments", "{}"),
+            [HI, assistant("", tool_calls=[CALL])],
+            ["leaves out the tool call 'w' or its arguments"],
         ),
         (ONLY_USERS, [HI, YO], ["leaves out the text of message 2, of the role 'assistant'"]),
         (

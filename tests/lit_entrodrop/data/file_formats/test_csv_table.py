@@ -12,10 +12,17 @@ def test_csv(tmp_path: Path) -> None:
     assert list(read_file(path, "text", alone=True)) == DOCUMENTS
 
 
+def test_first_column_may_have_no_name(tmp_path: Path) -> None:
+    # As pandas writes the index.
+    path = write(tmp_path / "a.csv", ",text\n0,One\n")
+    assert [document.content for document in read_file(path, "text", alone=True)] == ["One"]
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
         ("text,id\nx\n", ["a.csv line 2", "exactly 2 columns", "Quote"]),
+        ("text,id,text\nx,1,y\n", ["a.csv line 1", "several columns of the name 'text'"]),
         ("text,id\nx,1,2\n", ["a.csv line 2", "exactly 2 columns"]),
         ('text\n"x\n', ["a.csv", "unexpected end of data"]),
         ("body\nx\n", ["a.csv row 1", "['body']", "text_column"]),

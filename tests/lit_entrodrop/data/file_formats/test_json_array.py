@@ -24,6 +24,11 @@ def test_broken_array_is_refused(tmp_path: Path) -> None:
     refuse(path, ["a.json line 2", "JSON"])
 
 
+def test_what_the_json_module_cannot_read_is_refused(tmp_path: Path) -> None:
+    refuse(write(tmp_path / "a.json", '[{"n": ' + "9" * 5000 + "}]"), ["a.json line 1", "digits"])
+    refuse(write(tmp_path / "a.json", '[{"n": ' + "[" * 100_000), ["a.json line 1", "recursion"])
+
+
 def test_row_that_is_no_object_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", '[{"text": "x"}, 7]')
     refuse(path, ["a.json row 2", "JSON object", "int"])
