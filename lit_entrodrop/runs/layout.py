@@ -50,7 +50,7 @@ def holds_run(folder: Path) -> bool:
     if any(path.exists() for path in (folder / CHECKPOINTS).glob("*.ckpt")):
         return True
     try:
-        settings = yaml.safe_load((folder / CONFIG).read_text())["trainer"]
+        settings = dict(yaml.safe_load((folder / CONFIG).read_text())["trainer"])
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
         return False
     return (folder / METRICS).exists() and settings.get("enable_checkpointing") is False

@@ -72,12 +72,15 @@ def draft(target: Path, size: int | None = None) -> Iterator[Path]:
     process left in the same folder are removed first.
 
     Args:
-        target: Path to the file or folder; missing parents are created, an earlier one is replaced.
+        target: Path to the file or folder, or a link to it; missing parents are created, an
+            earlier one is replaced.
         size: Bytes that will be written; None if unknown.
 
     Raises:
         WriteError: If the disk is full, has less room than ``size``, or is read-only.
     """
+    # A link to a folder on another disk stays one.
+    target = target.resolve() if target.is_symlink() else target
     with naming_path(target, size):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target.parent)

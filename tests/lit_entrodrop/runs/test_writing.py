@@ -52,6 +52,16 @@ def test_link_and_pipe_are_written_through(tmp_path: Path) -> None:
     os.close(reader)
 
 
+def test_folder_is_written_where_a_link_points(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "model"
+    link.symlink_to("disk")
+    with draft(link) as unfinished:
+        write_whole(unfinished / "a.txt", "found")
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "a.txt").read_text() == "found"
+
+
 def test_forbidden_path_is_named() -> None:
     # Not even the superuser may create a file there.
     with pytest.raises(WriteError, match=r"/sys/a\.txt: could not be written .* may write to"):
