@@ -95,7 +95,7 @@ CORPORA = {
         ["line 2: expected text in column 'text', got int", "Convert it"],
         corpus=GOOD_LINE + '{"text": 7}\n',
     ),
-    "text that is null": Bad(["line 1: .*got NoneType"], corpus='{"text": null}\n'),
+    "text that is null": Bad(["line 1: .*got .*text .null"], corpus='{"text": null}\n'),
     "ragged csv": Bad(
         ["corpus.csv line 3: expected CSV with a header", "Quote fields"],
         corpus="text,n\na,1\nb\n",
@@ -129,7 +129,7 @@ CORPORA = {
 }
 
 SETTINGS = {
-    "block size of 1": Bad(["block_size", "at least 2", "got 1"], ["--data.block_size=1"]),
+    "block size of 1": Bad(["block_size", "from 2 to", "got 1"], ["--data.block_size=1"]),
     "block size over the context": Bad(
         ["block_size", "context of llama, 64", "got 65", "lower"], ["--data.block_size=65"]
     ),
@@ -169,7 +169,9 @@ SETTINGS = {
     ),
     "unknown regularizer": Bad(["EntropyDrop"], ["--model.regularizers+=regularizers.EntropyDrop"]),
     "class other than a regularizer": Bad(["Linear"], ["--model.regularizers+=torch.nn.Linear"]),
-    "text for a number": Bad(["data.block_size", "int", "many"], ["--data.block_size=many"]),
+    "text for a number": Bad(
+        ["data.block_size", "whole number, got many"], ["--data.block_size=many"]
+    ),
     "missing config file": Bad(["does not exist", "absent.yaml"], ["--config=absent.yaml"]),
 }
 
