@@ -5,7 +5,7 @@ takes the arguments. Nothing is imported before its command runs, so that help a
 once.
 """
 
-from lit_entrodrop.cli.messages import did_you_mean
+from lit_entrodrop.runtime.spelling import did_you_mean
 
 USAGE = """usage: lit-entrodrop COMMAND [options]
 

@@ -39,7 +39,7 @@ from lit_entrodrop.training.loggers import loggers, remove_logs
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.monitors import DEFAULTS as MONITORS
 from lit_entrodrop.training.monitors import Monitors, shows_progress
-from lit_entrodrop.training.optim import check_optimizer
+from lit_entrodrop.training.optim import check_can_step
 from lit_entrodrop.training.preflight.model import check_context
 from lit_entrodrop.training.preflight.ranges import check_ranges
 from lit_entrodrop.training.strategies import check_strategy
@@ -153,7 +153,7 @@ class LitCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Check the optimizer and the configuration of the model, before the text is read."""
-        check_optimizer(self.model.optimizer)
+        check_can_step(self.model.optimizer)
         check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

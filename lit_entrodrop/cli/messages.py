@@ -1,8 +1,6 @@
-"""Messages on one line, and suggestions for misspelled names."""
+"""Messages on one line, and hints about names of earlier versions."""
 
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
 
 # Modules that configs named before version 0.1.0.
 MOVED = re.compile(r"\blit_entrodrop\.(optim|callbacks|strategies|loggers|monitors|module)\b")
@@ -24,23 +22,6 @@ def usage_error(program: str, message: object) -> str:
     'lit-entrodrop fit: error: unrecognized arguments: --x (see lit-entrodrop fit --help)'
     """
     return f"{program}: error: {one_line(message)} (see {program} --help)"
-
-
-def did_you_mean(given: str, known: Iterable[str], otherwise: str, similarity: float = 0.6) -> str:
-    """Suggest the known name that is most similar to a given one.
-
-    Args:
-        given: Name that the user gave.
-        known: Valid names.
-        otherwise: Text to return if no name is similar.
-        similarity: Lowest share of equal letters.
-
-    >>> did_you_mean("entro_drop", ["EntroDrop", "ZLoss"], "see --help")
-    'did you mean EntroDrop?'
-    """
-    spelled = {_letters(each): each for each in known}
-    similar = get_close_matches(_letters(given), spelled, 1, similarity)
-    return f"did you mean {spelled[similar[0]]}?" if similar else otherwise
 
 
 def moved_path(message: str) -> str:
@@ -65,7 +46,3 @@ def removed_setting(message: str) -> str:
             "normalizer"
         )
     return ""
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[-_]", "", name).lower()

@@ -25,7 +25,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lit_entrodrop.cli.commands import COMMANDS
 from lit_entrodrop.cli.config_files import find_config
 from lit_entrodrop.cli.messages import (
-    did_you_mean,
     moved_path,
     one_line,
     removed_setting,
@@ -33,6 +32,7 @@ from lit_entrodrop.cli.messages import (
 )
 from lit_entrodrop.cli.plain_errors import plain_error
 from lit_entrodrop.cli.yaml_text import refuse_repeated_keys
+from lit_entrodrop.runtime.spelling import did_you_mean
 from regularizers.discovery import installed_regularizers, own_regularizers
 
 # A config is data. It may name classes, and jsonargparse checks that they are of the right type.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+Span = tuple[int, int]  # of characters: start and end
+
 
 class Encoded(NamedTuple):
     """Tokens of one document.

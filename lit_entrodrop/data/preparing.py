@@ -49,23 +49,30 @@ class Preparation:
     packing: bool
 
     @property
+    def separate(self) -> list[str]:
+        """Separate corpora of splits."""
+        return [source for source in self.split_sources.values() if isinstance(source, str)]
+
+    @property
+    def general(self) -> list[str]:
+        """The general corpus, if any."""
+        return [] if self.forgetting is None else [self.forgetting]
+
+    @property
     def sources(self) -> list[str]:
         """All sources of text."""
-        separate = [source for source in self.split_sources.values() if isinstance(source, str)]
-        return [*self.corpus, *separate, *filter(None, [self.forgetting])]
+        return [*self.corpus, *self.separate, *self.general]
 
     def cache_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """Hash the settings and the content of all corpora, 32 hexadecimal digits."""
-        sources = [source for source in self.split_sources.values() if isinstance(source, str)]
-        general = [] if self.forgetting is None else [self.forgetting]
         key = {
             "format": CACHE_FORMAT,
             "corpus": digest_corpus(self.corpus, self.text_column),
-            "own": digest_corpus(sources, self.text_column),
+            "own": digest_corpus(self.separate, self.text_column),
             "held_out": [isinstance(of, str) or of for of in self.split_sources.values()],
             "forgetting": [
                 (digest_corpus([source], self.text_column), self.forgetting_tokens)
-                for source in general
+                for source in self.general
             ],
             "tokenizer": digest_tokenizer(tokenizer),
             **{name: getattr(self, name) for name in KEYED_SETTINGS},

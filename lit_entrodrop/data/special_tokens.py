@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.encoded import Span
 from lit_entrodrop.model.loading import vocabulary_of
 
-Span = tuple[int, int]
 Value = TypeVar("Value")
 
 # A private-use character, which no document contains.

@@ -1,7 +1,6 @@
 """Build the model that a config describes."""
 
 import importlib.util
-from difflib import get_close_matches
 
 import torch
 from torch import nn
@@ -17,7 +16,8 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.dropout import set_dropout
 from lit_entrodrop.model.loading import load_config, load_weights, override_config
-from lit_entrodrop.model.transformers_compat import checkpoint_activations
+from lit_entrodrop.model.transformers_compat import checkpoint_activations, reason_of
+from lit_entrodrop.runtime.spelling import did_you_mean
 
 
 def build_causal_lm(config: LMConfig) -> CausalLM:
@@ -67,10 +67,9 @@ def build_hf_config(config: LMConfig) -> PretrainedConfig:
     entries = dict(config.architecture)
     kind = entries.pop("model_type")
     if kind not in CONFIG_MAPPING:
-        similar = get_close_matches(str(kind), CONFIG_MAPPING.keys(), n=1)
         raise ValueError(
             f"lm.architecture.model_type: expected a model type of Transformers, got {kind}: "
-            f"{f'did you mean {similar[0]}?' if similar else 'write for example llama'}"
+            f"{did_you_mean(str(kind), CONFIG_MAPPING.keys(), 'write for example llama')}"
         )
     # Transformers ignores a misspelled entry silently and uses the default.
     override_config(AutoConfig.for_model(kind), entries, "lm.architecture")
@@ -122,10 +121,7 @@ def _random_weights(config: LMConfig, hf_config: PretrainedConfig) -> PreTrained
         )
     except Exception as error:  # sizes that do not fit each other can fail anywhere in a model
         name = "lm.architecture" if config.pretrained is None else "lm.pretrained"
-        reason = str(error)
-        if "Unrecognized configuration class" in reason:
-            # Transformers lists all others.
-            reason = f"{hf_config.model_type} is no causal LM: name another model"
+        reason = reason_of(error, hf_config.model_type)
         raise ValueError(f"{name}: cannot build the model: {reason}") from error
     return hf_model
 

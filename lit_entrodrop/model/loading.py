@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from lit_entrodrop.model.hub import use_cache_if_unreachable
-from lit_entrodrop.model.transformers_compat import transformers_progress
+from lit_entrodrop.model.transformers_compat import reason_of, transformers_progress
 from regularizers import Vocabulary
 
 PACKAGE_PREFIX = "package:"
@@ -221,11 +221,8 @@ def _loading(failure: str, source: str) -> Iterator[PretrainedLocation]:
     try:
         yield place
     except Exception as error:  # the content of a source can fail anywhere in Transformers
-        reason = str(error)
-        if "Unrecognized configuration class" in reason:
-            # Transformers lists all others.
-            reason = "it is no causal LM: name another model"
-        elif "custom code" in reason:
+        reason = reason_of(error, "it")
+        if "custom code" in reason:
             reason = "it needs code of its own, which is never run: name a model of Transformers"
         elif isinstance(error, UnpicklingError):
             # The message of torch.load suggests to allow pickled code.

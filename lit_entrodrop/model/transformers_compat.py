@@ -68,3 +68,14 @@ def render_with_generation_spans(
         **tokenizer.special_tokens_map,
     )
     return texts[0], spans[0]
+
+
+def reason_of(error: Exception, model: str) -> str:
+    """Return the message of an error, without the list of all causal LMs.
+
+    >>> reason_of(ValueError("Unrecognized configuration class <class 'A'> for ..."), "a_model")
+    'a_model is no causal LM: name another model'
+    """
+    if "Unrecognized configuration class" in str(error):
+        return f"{model} is no causal LM: name another model"
+    return str(error)

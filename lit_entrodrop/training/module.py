@@ -267,10 +267,9 @@ class LitCausalLM(EvaluationModule):
 
     def _provide_entropies(self) -> None:
         # Not earlier: every strategy has restored the checkpoint by now.
-        if self.entropies.ready:
-            return
-        scorer = self.reference.load(self)
-        # Lightning enters the precision context for steps only.
-        with self.trainer.precision_plugin.forward_context():
-            self.entropies.prepare(self.data, self.causal_lm, scorer)
-            self.holdout_gains.prepare(self.data, self.causal_lm)
+        if not self.entropies.ready:
+            scorer = self.reference.load(self)
+            # Lightning enters the precision context for steps only.
+            with self.trainer.precision_plugin.forward_context():
+                self.entropies.prepare(self.data, self.causal_lm, scorer)
+                self.holdout_gains.prepare(self.data, self.causal_lm)

@@ -126,7 +126,7 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def check_optimizer(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
+def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
     """Refuse an optimizer that cannot take a step on a matrix and a vector.
 
     Args:
@@ -135,7 +135,7 @@ def check_optimizer(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
     Raises:
         ValueError: If it fails, or a small step makes a parameter infinite.
 
-    >>> check_optimizer(torch.optim.SGD)
+    >>> check_can_step(torch.optim.SGD)
     """
     layer = nn.Linear(2, 2)
     for parameter in layer.parameters():

@@ -7,7 +7,7 @@ from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.planning import PlannedRun, trial_name
 from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.training.module import LitCausalLM
-from lit_entrodrop.training.optim import check_optimizer
+from lit_entrodrop.training.optim import check_can_step
 from lit_entrodrop.training.preflight.config import check_order
 from lit_entrodrop.training.preflight.model import check_context
 
@@ -27,7 +27,7 @@ def _check(run: PlannedRun) -> None:
     try:
         parts = build_parts(run.config)
         module: LitCausalLM = parts["model"]
-        check_optimizer(module.optimizer)
+        check_can_step(module.optimizer)
         check_context(build_hf_config(module.lm), parts["data"].block_size)
         check_order(parts["data"].order, module.regularizers.requirements)
     except Exception as error:  # of any plug-in

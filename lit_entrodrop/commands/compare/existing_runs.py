@@ -13,6 +13,7 @@ from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.commands.compare.analysis import ArmTrial
 from lit_entrodrop.commands.compare.measures import are_tested, measure
 from lit_entrodrop.commands.compare.planning import difference_beyond_arm, digest
+from lit_entrodrop.runs.layout import CONFIG
 
 SEED_FOLDER = re.compile(r"[-_. ]?seed[=_-]?\d+$", re.IGNORECASE)
 
@@ -52,7 +53,7 @@ def read_existing_run(argument: str) -> ExistingRun:
     # A folder may have a name such as seed=0.
     if not equals or Path(argument).is_dir():
         name, folder = "", argument
-    path = Path(folder) / "config.yaml"
+    path = Path(folder) / CONFIG
     if not path.is_file():
         raise ValueError(
             f"runs: expected folders that `fit` wrote, found no config.yaml in {folder}: correct it"

@@ -10,11 +10,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.runs.layout import CONFIG
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
 
 LOSS = "val/loss"
-CONFIG = "config.yaml"
 LIMITATIONS = (
     "This card was written from the files of the run. The origin of the corpus and the licenses of "
     "corpus and base model are unknown. The model was evaluated only on predicting held-out text, "

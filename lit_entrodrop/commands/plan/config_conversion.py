@@ -13,7 +13,7 @@ from lit_entrodrop.commands.plan.model_memory import FP32, optimizer_bytes
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
 from lit_entrodrop.runtime.setting_checks import check_at_least
-from lit_entrodrop.training.optim import check_optimizer
+from lit_entrodrop.training.optim import check_can_step
 
 
 def workload_of(config: dict[str, Any]) -> Workload:
@@ -28,7 +28,7 @@ def workload_of(config: dict[str, Any]) -> Workload:
     reference, optimizer = config["model"]["reference"], config["model"]["optimizer"]
     settings = optimizer.get("init_args") or {}
     make_optimizer = partial(resolve_name(optimizer["class_path"]), **settings)
-    check_optimizer(make_optimizer)
+    check_can_step(make_optimizer)
     return Workload(
         lm=lm,
         batch_size=data["batch_size"],

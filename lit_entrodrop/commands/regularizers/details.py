@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lit_entrodrop.cli.messages import did_you_mean
 from lit_entrodrop.cli.parsing import OneLineErrors
 from lit_entrodrop.commands.regularizers.catalog import Catalog, find_all
 from lit_entrodrop.commands.regularizers.combinations import refusals
 from lit_entrodrop.commands.regularizers.description import Description, describe
 from lit_entrodrop.commands.regularizers.showing import show_explanation, show_refusals, to_json
+from lit_entrodrop.runtime.spelling import did_you_mean
 from regularizers import Regularizer
 from regularizers.discovery import is_complete
 

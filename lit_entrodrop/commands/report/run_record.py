@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lit_entrodrop.commands.report.run_files import (
-    CONFIG,
     DAMAGE,
-    SAMPLES,
     RunFiles,
     read_config,
     read_info,
@@ -18,6 +16,7 @@ from lit_entrodrop.commands.report.run_files import (
 from lit_entrodrop.evaluation.diagnosis import ALL, Diagnosis, OverfittingVerdict, diagnose
 from lit_entrodrop.runs.evaluations import FOLDER as EVALUATIONS
 from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, read_evaluations, validations
+from lit_entrodrop.runs.layout import CONFIG
 from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import (
@@ -26,6 +25,7 @@ from lit_entrodrop.runs.metrics_file import (
     read_metrics,
     whole_rows,
 )
+from lit_entrodrop.training.callbacks.samples import FILE_NAME as SAMPLES
 from lit_entrodrop.training.callbacks.throughput import FILE_NAME as THROUGHPUT
 from lit_entrodrop.training.callbacks.throughput import read_throughput
 from lit_entrodrop.training.provenance import public_name

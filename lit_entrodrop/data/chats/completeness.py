@@ -6,8 +6,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
-from lit_entrodrop.data.chats.rendering import Span, render, template_of
+from lit_entrodrop.data.chats.rendering import render, template_of
 from lit_entrodrop.data.chats.turns import OTHER, find_answer
+from lit_entrodrop.data.encoded import Span
 
 ROLES = ("system", "developer", "user", ASSISTANT, "tool")
 

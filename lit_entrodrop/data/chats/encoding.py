@@ -13,9 +13,9 @@ from lit_entrodrop.data.chats.completeness import (
     thoughts_left_out,
 )
 from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
-from lit_entrodrop.data.chats.rendering import Span, render_marked
+from lit_entrodrop.data.chats.rendering import render_marked
 from lit_entrodrop.data.chats.turns import locate_turns
-from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.data.encoded import Encoded, Span
 from lit_entrodrop.data.special_tokens import encode_marked, mark_special_tokens, special_tokens
 
 

@@ -10,11 +10,11 @@ from typing import Any, TypeVar, cast
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import Chat
+from lit_entrodrop.data.encoded import Span
 from lit_entrodrop.model.transformers_compat import render_with_generation_spans
 
 MOST_SECONDS = 2  # of processor time, to render one chat
 
-Span = tuple[int, int]
 Rendered = TypeVar("Rendered")
 
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
