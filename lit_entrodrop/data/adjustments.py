@@ -10,7 +10,9 @@ BLANK = "documents skipped: blank"
 BLANK_COMPLETION = "documents skipped: blank completion"
 NO_ANSWER = "chats skipped: no assistant turn"
 BLANK_ANSWER = "chats skipped: blank assistant turn"
-THOUGHTS_LEFT_OUT = "thoughts left out: the chat template removes them from earlier turns"
+REASONING_LEFT_OUT = (
+    "turns without their reasoning: the chat template leaves it out of earlier turns"
+)
 SPECIAL_IN_TEXT = (
     "special tokens in the text of documents: kept (data.split_special_tokens makes them text)"
 )

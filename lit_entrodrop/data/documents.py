@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lit_entrodrop.data.chats.record import read_chat
-from lit_entrodrop.data.unread_forms import conversion_of, is_chat
+from lit_entrodrop.data.record_conversion import conversion_of, is_chat
 
 Kind = Literal["text", "completion", "messages"]
 

@@ -47,7 +47,7 @@ TOOLS = (
     "{{ {'name': f.name, 'arguments': f.arguments} | tojson }}{{ '</tool_call>' }}{% endfor %}"
     "{% endif %}{{ '<|im_end|>\n' }}"
 )
-# Strips the thoughts of earlier turns, and adds empty ones to the last, as Qwen3 does.
+# Strips the reasoning of earlier turns, and adds an empty one to the last, as Qwen3 does.
 THINK = _loop(
     "{% set c = m.content %}{% if m.role == 'assistant' %}"
     "{% if '</think>' in c %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}"

@@ -47,7 +47,8 @@ def check_tools(chat: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> No
 def check_messages(
     chat: Chat, text: str, turns: Mapping[int, Span], tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Check that a rendered chat contains the text of its messages and the final thoughts.
+    """Check that a rendered chat contains the text of its messages and the reasoning of the last
+    one.
 
     Args:
         chat: The chat.
@@ -68,16 +69,16 @@ def check_messages(
         if found < 0 and _ignores(_without_text(chat, number), text, tokenizer):
             part = f"the text of message {number + 1}, of the role {message['role']!r}"
             raise _incomplete(part, tokenizer)
-    if len(chat.messages) - 1 in thoughts_left_out(chat, text, turns):
-        raise _incomplete("the thoughts of the last message", tokenizer)
+    if len(chat.messages) - 1 in reasoning_left_out(chat, text, turns):
+        raise _incomplete("the reasoning of the last message", tokenizer)
 
 
-def thoughts_left_out(chat: Chat, text: str, turns: Mapping[int, Span]) -> list[int]:
-    """Return the indices of the messages whose thoughts are not in a rendered chat."""
+def reasoning_left_out(chat: Chat, text: str, turns: Mapping[int, Span]) -> list[int]:
+    """Return the indices of the messages whose reasoning is not in a rendered chat."""
     return [
         turn
         for turn, span in turns.items()
-        if _thoughts_of(chat.messages[turn]) not in text[slice(*span)]
+        if _reasoning_of(chat.messages[turn]) not in text[slice(*span)]
     ]
 
 
@@ -112,7 +113,7 @@ def _incomplete(part: str, tokenizer: PreTrainedTokenizerBase) -> ValueError:
     )
 
 
-def _thoughts_of(message: Message) -> str:
+def _reasoning_of(message: Message) -> str:
     inline = message["content"].rpartition("</think>")[0].rpartition("<think>")[2]
-    thoughts: str = next((message[key] for key in REASONING_KEYS if key in message), inline)
-    return thoughts.strip()
+    reasoning: str = next((message[key] for key in REASONING_KEYS if key in message), inline)
+    return reasoning.strip()

@@ -5,12 +5,12 @@ from contextlib import suppress
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEFT_OUT
+from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, REASONING_LEFT_OUT
 from lit_entrodrop.data.chats.completeness import (
     check_messages,
     check_roles,
     check_tools,
-    thoughts_left_out,
+    reasoning_left_out,
 )
 from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import render_marked
@@ -53,8 +53,8 @@ def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         end = spans[-1][1] if spans else 0
         ends_itself = text[:end].rstrip().endswith(special_tokens(tokenizer))
         counted.append(bool(spans) and not text[end:].strip() and not ends_itself)
-    left_out = len(thoughts_left_out(chat, text, turns))
-    return Encoded(ids, counted, {THOUGHTS_LEFT_OUT: left_out} if left_out else {})
+    left_out = len(reasoning_left_out(chat, text, turns))
+    return Encoded(ids, counted, {REASONING_LEFT_OUT: left_out} if left_out else {})
 
 
 def _render(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[Chat, str, list[Span] | None]:

@@ -31,7 +31,7 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """
     special, turns = special_tokens(tokenizer), list(_turns(tokenizer))
     ends = {token for turn in turns for token in special if turn.endswith(token)}
-    # Some templates write such a token also within a turn, for example after thoughts.
+    # Some templates write such a token also within a turn, for example after reasoning.
     marks = any_of(special)
     within = {
         end for end in ends for turn in turns if marks.sub("", turn.partition(end)[2]).strip()

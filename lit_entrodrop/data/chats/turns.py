@@ -53,10 +53,10 @@ def locate_turns(
 
 
 def find_answer(message: Message, text: str, start: int, end: int) -> int:
-    """Find the text of a message, apart from its thoughts, in a part of a rendered chat.
+    """Find the text of a message, without its reasoning, in a part of a rendered chat.
 
     Returns:
-        The place behind it, or -1. Templates may write it as JSON.
+        The index after it, or -1. Templates may write it as JSON.
 
     >>> find_answer({"content": "<think>Well.</think> Yes."}, "<think></think>Yes.", 0, 19)
     19
@@ -110,7 +110,7 @@ class _TurnLocator:
         through = self.text if last else self._render_first(turn + 1)
         if self.text.startswith(through):
             return len(through)
-        # A template may write the last turn with more before the answer, such as thoughts ...
+        # A template may write the last turn with more before the answer, such as reasoning ...
         end = start + _overlap(through[start:], self.text[start:])
         if end > start and find_answer(message, self.text, start, end) >= 0:
             return end

@@ -113,7 +113,7 @@ ONLY_USERS = CHATML.replace(
 ONLY_LAST = "{% set messages = messages[-2:] %}" + CHATML
 NO_SYSTEM_TEXT = CHATML.replace("in messages %}", "in messages if m.role != 'system' %}")
 WRONG_TAGS = CHATML.replace("{% for", "{% generation %}{% for", 1) + "{% endgeneration %}"
-NO_THOUGHTS = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]")
+NO_REASONING = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]")
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,15 @@ NO_THOUGHTS = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]
             [{"role": "system", "content": "Be brief."}, HI, YO],
             ["message 1, of the role 'system'"],
         ),
-        (NO_THOUGHTS, [HI, assistant("<think>so</think>yo")], ["the thoughts of the last message"]),
+        (
+            NO_REASONING,
+            [HI, assistant("<think>so</think>yo")],
+            ["the reasoning of the last message"],
+        ),
         (
             CHATML,
             [HI, assistant("yo", reasoning_content="so")],
-            ["the thoughts of the last message"],
+            ["the reasoning of the last message"],
         ),
         (ONLY_LAST, [HI, YO, HI, YO], ["rewrites earlier turns, at message", "generation %}"]),
         (WRONG_TAGS, [HI, YO, HI, YO], ["does not enclose each of 2 answers"]),
@@ -241,7 +245,7 @@ def test_chat_without_an_answer_is_skipped(messages: list[dict[str, Any]], reaso
     assert encode_chat(chat, make_tokenizer("no_system")) == ([], [], {reason: 1})
 
 
-def test_thoughts_that_the_template_removes_are_counted() -> None:
+def test_reasoning_that_the_template_removes_is_counted() -> None:
     thinking = assistant("<think>\nso\n</think>\n\nyo")
     chat = Chat([HI, thinking, HI, thinking, HI, YO])
     assert encode_chat(chat, make_tokenizer("think")).adjustments == {THOUGHTS_LEFT_OUT: 2}

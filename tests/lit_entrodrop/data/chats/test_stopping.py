@@ -38,8 +38,8 @@ def test_turns_may_end_in_several_ways(template: str, expected: set[str]) -> Non
     assert stops(make_tokenizer("chatml_other_eos", chat_template=template)) == expected
 
 
-def test_end_of_thoughts_is_no_stop() -> None:
-    """As in gpt-oss, where one token ends thoughts and earlier answers."""
+def test_end_of_reasoning_is_no_stop() -> None:
+    """As in gpt-oss, where one token ends reasoning and earlier answers."""
     template = CHATML.replace(
         "m['content'] + '<|im_end|>'",
         "(m.thinking + '<|im_end|>' if m.thinking else '') + m.content"

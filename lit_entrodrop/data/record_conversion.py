@@ -1,4 +1,4 @@
-"""Recognize records of forms that are not read, to name what they must be converted to."""
+"""Recognize records in unsupported formats, and say how to convert them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ ANSWERS = ("completion", "output", "response", "answer", "solution", "target")
 
 
 def conversion_of(row: Mapping[str, Any]) -> str:
-    """Return what a record without readable columns is, and how to convert it.
+    """Return how to convert a record that has none of the supported columns.
 
     >>> conversion_of({"question": "Two and two?", "answer": "Four."})
     "Rename 'question' to 'prompt' and 'answer' to 'completion'."
@@ -22,13 +22,13 @@ def conversion_of(row: Mapping[str, Any]) -> str:
         return (
             f"The column {chats[0]!r} is a chat. Convert it to 'messages', a list such as "
             '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]; '
-            "in ShareGPT's form, 'human' is 'user' and 'gpt' is 'assistant'."
+            "in the format of ShareGPT, 'human' is 'user' and 'gpt' is 'assistant'."
         )
     question = next((name for name in QUESTIONS if name in row), None)
     answer = next((name for name in ANSWERS if name in row), None)
     if question == "instruction" and answer:
         return (
-            f"Convert Alpaca's form to 'prompt' (the instruction, then the input, if any) and "
+            f"Convert the format of Alpaca to 'prompt' (the instruction, then the input, if any) and "
             f"'completion' (the {answer})."
         )
     if question and answer:
@@ -39,7 +39,7 @@ def conversion_of(row: Mapping[str, Any]) -> str:
 
 
 def is_chat(value: object) -> bool:
-    """Return whether a value is a list of messages, of whatever form.
+    """Return whether a value is a list of messages, in any format.
 
     >>> is_chat([{"from": "human", "value": "Why?"}])
     True
