@@ -10,9 +10,7 @@ BLANK = "documents skipped: blank"
 BLANK_COMPLETION = "documents skipped: blank completion"
 NO_ANSWER = "chats skipped: no assistant turn"
 BLANK_ANSWER = "chats skipped: blank assistant turn"
-REASONING_LEFT_OUT = (
-    "turns without their reasoning: the chat template leaves it out of earlier turns"
-)
+REASONING_LEFT_OUT = "earlier turns without their reasoning: the chat template leaves it out"
 SPECIAL_IN_TEXT = (
     "special tokens in the text of documents: kept (data.split_special_tokens makes them text)"
 )

@@ -3,17 +3,15 @@
 from functools import cached_property
 from typing import Any
 
-from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.file_formats import supported_formats
-from lit_entrodrop.data.loaders import Batching, ordered_dataloader
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
+from lit_entrodrop.data.packed_datamodule import PackedDataModule
 from lit_entrodrop.data.packed_splits import PackedSplits, check_split_name
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
 from lit_entrodrop.data.sources import describe_unread
@@ -21,9 +19,7 @@ from lit_entrodrop.data.splitting import SplitName, split_shares
 from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.loading import load_tokenizer
-from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.setting_checks import check_at_least
-from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per_epoch
 
 # By function of the trainer, the split that it evaluates.
 EVALUATED_SPLITS: dict[TrainerFn, SplitName] = {
@@ -32,7 +28,7 @@ EVALUATED_SPLITS: dict[TrainerFn, SplitName] = {
 }
 
 
-class TextDataModule(LightningDataModule):
+class TextDataModule(PackedDataModule):
     """Turn domain text into packed blocks in which documents do not attend to each other.
 
     EOS ends each document. The summary counts what is skipped, cut or changed; see docs/text.md.
@@ -142,7 +138,6 @@ class TextDataModule(LightningDataModule):
             block_size,
             packing,
         )
-        self._splits: PackedSplits | None = None
         self._training: TrainingBatches | None = None
         self._restored: dict[str, Any] = {}
 
@@ -186,56 +181,6 @@ class TextDataModule(LightningDataModule):
             self._splits = splits
             rank_zero_info(self.summary())
 
-    @property
-    def splits(self) -> PackedSplits:
-        """The packed splits: of the corpus, "clean_train" and "forgetting"."""
-        if self._splits is None:
-            raise RuntimeError("the data is not set up: call setup() first.")
-        return self._splits
-
-    @property
-    def evaluated(self) -> list[str]:
-        """Names of the splits on which a model is evaluated during training, in order."""
-        return self.splits.evaluated
-
-    def blocks(self, split: str) -> PackedBlocks:
-        """Return the blocks of a split; a ValueError if the split was not requested."""
-        return self.splits[split].blocks
-
-    def fingerprint(self, split: str) -> str:
-        """Hash the blocks of a split, 32 hexadecimal digits, equal for equal blocks."""
-        return self.blocks(split).fingerprint
-
-    def num_blocks(self, split: str) -> int:
-        """Count the blocks of a split over all ranks; 0 for a split that was not requested."""
-        return self.splits.num_blocks(split)
-
-    @property
-    def batching(self) -> Batching:
-        """How blocks are divided into batches on this rank."""
-        batch_size, num_workers = self.hparams["batch_size"], self.hparams["num_workers"]
-        return Batching(batch_size, num_workers, *data_rank(self.trainer)[:2])
-
-    def batches_per_epoch(self) -> int:
-        """Count the training batches of one rank in one epoch."""
-        return self.batching.count(self.num_blocks("train"))
-
-    def steps_per_epoch(self) -> int:
-        """Count the optimizer steps of one epoch under the trainer."""
-        assert self.trainer is not None, "the trainer attaches its data module"
-        accumulate, limit = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
-        return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
-
-    def evaluated_blocks(self, split: str) -> int:
-        """Count the first blocks of a split that the trainer's limits let evaluation read."""
-        count = self.num_blocks(split)
-        if self.trainer is None:
-            return count
-        test, validation = self.trainer.limit_test_batches, self.trainer.limit_val_batches
-        limit = test if split == "test" else validation
-        batches = limited_batches(self.batching.count(count), limit)
-        return min(count, batches * self.batching.blocks_per_batch)
-
     def summary(self) -> str:
         """Describe the size of each split, one line per split, and the files that were not read."""
         unread = describe_unread(self._preparation.sources)
@@ -256,22 +201,6 @@ class TextDataModule(LightningDataModule):
         if self._training:
             self._training.order.record(block_id, nll, valid)
 
-    def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """Load the blocks of each split in `evaluated`, in order."""
-        return [self.ordered_dataloader(split) for split in self.evaluated]
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Load the test blocks in order."""
-        return self.ordered_dataloader("test")
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Load the blocks of `predict_split` in order."""
-        return self.ordered_dataloader(self.predict_split)
-
-    def ordered_dataloader(self, split: str) -> DataLoader[Batch]:
-        """Load the blocks of any split in order, each once over all ranks."""
-        return ordered_dataloader(self.blocks(split), self.batching)
-
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the training loader for a checkpoint; empty before training."""
         return self._training.state_dict() if self._training else {}
@@ -291,11 +220,6 @@ class TextDataModule(LightningDataModule):
     def _load_or_prepare(self) -> PackedSplits:
         cache_dir, num_proc = self.hparams["cache_dir"], self.hparams["num_proc"]
         return load_or_prepare(self._preparation, self.tokenizer, cache_dir, num_proc)
-
-    def _count_epochs(self) -> int:
-        if self.trainer is None:
-            return 0
-        return epochs_begun(self.steps_per_epoch(), self.trainer.max_epochs, self.trainer.max_steps)
 
 
 # A new file format appears in the help text without an edit here.

@@ -28,8 +28,8 @@ def conversion_of(row: Mapping[str, Any]) -> str:
     answer = next((name for name in ANSWERS if name in row), None)
     if question == "instruction" and answer:
         return (
-            f"Convert the format of Alpaca to 'prompt' (the instruction, then the input, if any) and "
-            f"'completion' (the {answer})."
+            "Convert the format of Alpaca to 'prompt' (the instruction, then the input, if any) "
+            f"and 'completion' (the {answer})."
         )
     if question and answer:
         pairs = ((question, "prompt"), (answer, "completion"))

@@ -47,8 +47,7 @@ def check_tools(chat: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> No
 def check_messages(
     chat: Chat, text: str, turns: Mapping[int, Span], tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Check that a rendered chat contains the text of its messages and the reasoning of the last
-    one.
+    """Check that a rendered chat contains its messages and the reasoning of the last one.
 
     Args:
         chat: The chat.

@@ -14,7 +14,7 @@ from torch.distributed.tensor import Replicate, distribute_tensor
 from lit_entrodrop.training.optim import (
     AdamW,
     LRSchedule,
-    check_optimizer,
+    check_can_step,
     clip_gradient_norm,
     decay_groups,
     local_gradients,
@@ -171,4 +171,4 @@ def test_a_skipped_step_leaves_the_weights(
 )
 def test_optimizer_that_cannot_step_is_refused(kind: Any, settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"model\.optimizer: expected"):
-        check_optimizer(partial(kind, **settings))
+        check_can_step(partial(kind, **settings))

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, THOUGHTS_LEFT_OUT
+from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, REASONING_LEFT_OUT
 from lit_entrodrop.data.chats.encoding import encode_chat
 from lit_entrodrop.data.chats.record import Chat, read_chat
 from tests.helpers.tokenizer_habits import CHATML, TAGGED, TOOLS, make_tokenizer
@@ -248,7 +248,7 @@ def test_chat_without_an_answer_is_skipped(messages: list[dict[str, Any]], reaso
 def test_reasoning_that_the_template_removes_is_counted() -> None:
     thinking = assistant("<think>\nso\n</think>\n\nyo")
     chat = Chat([HI, thinking, HI, thinking, HI, YO])
-    assert encode_chat(chat, make_tokenizer("think")).adjustments == {THOUGHTS_LEFT_OUT: 2}
+    assert encode_chat(chat, make_tokenizer("think")).adjustments == {REASONING_LEFT_OUT: 2}
 
 
 def test_message_may_move_or_be_written_as_json() -> None:
