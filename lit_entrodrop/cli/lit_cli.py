@@ -58,8 +58,8 @@ PROVIDED = {
 class SaveConfig(SaveConfigCallback):
     """Write ``config.yaml`` to the run folder, atomically.
 
-    It omits ``ckpt_path``: otherwise a command that reads it would load the checkpoint from which
-    the run was resumed, if it was.
+    It omits ``ckpt_path``: otherwise, a command that reads the file of a resumed run would load the
+    checkpoint from which the run was resumed.
     """
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -139,7 +139,7 @@ class LitCLI(LightningCLI):
                 verify_checkpoint(self._ckpt_path)
 
     def before_instantiate_classes(self) -> None:
-        """For `fit`, lock the run folder and refuse that of another run; others save no config."""
+        """Lock the run folder of `fit`, and refuse that of another run; others save no config."""
         if self.subcommand == "fit":
             ckpt_path = self._get(self.config, "ckpt_path")
             # When later ranks start, the first one may already have written files.

@@ -19,8 +19,8 @@ def save_array(
     Args:
         pieces: Parts of the array, at least one, all of the same type.
         name: Name of the array.
-        folder: Path to a folder, made if need be, for a new file `NAME.npy`; by default, the array
-            is in memory.
+        folder: Path to a folder for a new file `NAME.npy`, created if needed; by default, the
+            array is in memory.
 
     Returns:
         The array, memory-mapped if it is in a file.
@@ -43,7 +43,7 @@ def save_array(
 
 
 def pieces_of(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield parts of an array; those of a memory-mapped one leave memory afterwards.
+    """Yield parts of an array; the pages of a memory-mapped one are released afterwards.
 
     >>> sum(len(piece) for piece in pieces_of(np.zeros(PIECE + 1)))
     262145
@@ -54,7 +54,7 @@ def pieces_of(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def release_pages(values: NDArray[Any]) -> None:
-    """Let the pages of a memory-mapped array leave the memory of this process."""
+    """Release the pages of a memory-mapped array from the memory of this process."""
     if isinstance(values.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         values.base.madvise(mmap.MADV_DONTNEED)
 

@@ -6,7 +6,6 @@ from torch.utils.data import DataLoader
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.loaders import Batching, ordered_dataloader
 from lit_entrodrop.data.packed_splits import PackedSplits
-from lit_entrodrop.data.splitting import SplitName
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per_epoch
@@ -19,7 +18,7 @@ class PackedDataModule(LightningDataModule):
     ``num_workers``, and load the training blocks.
     """
 
-    predict_split: SplitName
+    predict_split: str
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +65,7 @@ class PackedDataModule(LightningDataModule):
         return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
 
     def evaluated_blocks(self, split: str) -> int:
-        """Count the first blocks of a split that the trainer's limits let evaluation read."""
+        """Count the blocks, from the first, that evaluation reads under the trainer's limits."""
         count = self.num_blocks(split)
         if self.trainer is None:
             return count

@@ -21,7 +21,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def any_of(tokens: tuple[str, ...]) -> re.Pattern[str]:
-    """Return a pattern that matches each of some tokens, as its only group.
+    """Return a pattern that matches any of the given tokens, as its only group.
 
     >>> any_of(("<s>", "|")).findall("a|b<s>")
     ['|', '<s>']

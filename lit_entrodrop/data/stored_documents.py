@@ -19,10 +19,10 @@ from lit_entrodrop.runtime.progress import track
 
 @dataclass(frozen=True, eq=False)
 class StoredDocuments(Sequence[Document]):
-    """Documents of a temporary file, in any order; memory has 24 bytes for each.
+    """Documents in a temporary file, in any order; each takes 24 bytes of memory.
 
     Attributes:
-        file: The temporary file, which disappears with the last object that has it.
+        file: The temporary file, which is deleted with the last reference to it.
         starts: Offset of each document in the file, [documents] int64.
         sizes: Bytes of each document in the file, [documents] int64.
         digests: Seeded hash of the kind and content of each document, [documents] uint64.

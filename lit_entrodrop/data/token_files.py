@@ -13,7 +13,7 @@ from lit_entrodrop.data.tokenizing import TokenizedDocuments
 
 
 class TokenFiles:
-    """Chunks of documents; memory has their places, temporary files have their tokens.
+    """Chunks of documents: their positions in memory, their tokens in temporary files.
 
     Args:
         block_size: Number of tokens in a block, at least 2.

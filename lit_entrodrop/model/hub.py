@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be reached, found out once and in seconds."""
+"""Check, once and within seconds, whether the Hugging Face hub can be reached."""
 
 from functools import cache
 

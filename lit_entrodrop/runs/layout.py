@@ -7,7 +7,7 @@ from platform import node
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
-from lit_entrodrop.runs.locking import Lock, in_use, lock, owner_of
+from lit_entrodrop.runs.locking import Lock, describe_owner, lock, owner_of
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 
 CONFIG = "config.yaml"
@@ -35,7 +35,7 @@ def lock_run(folder: Path) -> Lock:
         if owner is None or owner.host == node() or time.monotonic() > deadline:
             raise ValueError(
                 f"trainer.default_root_dir: expected a folder in which nothing trains, got "
-                f"{folder}: {in_use(path)}"
+                f"{folder}: {describe_owner(path)}"
             )
         rank_zero_info(f"{folder}: waiting for {owner}, which trains there or has just ended")
         time.sleep(POLL_SECONDS)

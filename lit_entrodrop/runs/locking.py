@@ -101,8 +101,8 @@ def owner_of(path: Path) -> Owner | None:
         return None
 
 
-def in_use(path: Path) -> str:
-    """Describe who uses the folder of a locked file and what to do, for an error message."""
+def describe_owner(path: Path) -> str:
+    """Describe the process that has locked a file and what to do, for an error message."""
     return (
         f"{owner_of(path) or 'another process'} uses it: wait until that ends, or choose another "
         f"folder; if no such process runs, remove {path}"

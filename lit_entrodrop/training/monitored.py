@@ -21,7 +21,7 @@ def check_monitored_names(trainer: L.Trainer, names: Sequence[str]) -> None:
         names: Metrics of the run.
 
     Raises:
-        ValueError: If a callback monitors another metric, and no foreign callback may log it.
+        ValueError: If a callback monitors another metric, and all callbacks are of known packages.
     """
     sources = [trainer.lightning_module, *trainer.callbacks]  # type: ignore[attr-defined]
     if any(type(each).__module__.partition(".")[0] not in KNOWN_PACKAGES for each in sources):

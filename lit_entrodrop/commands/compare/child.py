@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.runs.locking import in_use, lock
+from lit_entrodrop.runs.locking import describe_owner, lock
 
 
 def run_command(
@@ -29,7 +29,7 @@ def run_command(
             os.dup2(file.fileno(), descriptor)
     locked = lock(lock_file)
     if locked is None:
-        sys.exit(f"{lock_file.parent.parent}: {in_use(lock_file)}")
+        sys.exit(f"{lock_file.parent.parent}: {describe_owner(lock_file)}")
     os.environ.update(environment)
     # Lightning starts further ranks of DDP by these.
     sys.argv[1:] = arguments

@@ -24,7 +24,7 @@ from lit_entrodrop.commands.compare.tables import show
 from lit_entrodrop.commands.compare.training import test, train
 from lit_entrodrop.commands.report import write_report
 from lit_entrodrop.runs.layout import LOCK
-from lit_entrodrop.runs.locking import in_use, lock
+from lit_entrodrop.runs.locking import describe_owner, lock
 from lit_entrodrop.runs.writing import write_whole
 
 
@@ -42,7 +42,7 @@ def compare(
     if locked is None:
         raise ValueError(
             f"output: expected a folder that no comparison uses, got {output}: "
-            f"{in_use(output / LOCK)}"
+            f"{describe_owner(output / LOCK)}"
         )
     with locked:
         console.print(

@@ -1,1 +1,1 @@
-"""Chats: what a record says, how a template renders it, and which tokens the loss counts."""
+"""Chats: their records, their rendering by a template, and the tokens that the loss counts."""

@@ -1,4 +1,4 @@
-"""Check that a rendered chat says everything that the record says."""
+"""Check that a rendered chat contains everything in its record."""
 
 from collections.abc import Mapping
 from typing import Any

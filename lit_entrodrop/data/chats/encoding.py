@@ -70,9 +70,9 @@ def _render(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[Chat, str, 
 
 
 def _is_blank(message: Message) -> bool:
-    said = (message.get(key) for key in ("content", "tool_calls", *REASONING_KEYS))
+    parts = (message.get(key) for key in ("content", "tool_calls", *REASONING_KEYS))
     return message.get("weight", 1) != 0 and not any(
-        part.strip() if isinstance(part, str) else part for part in said
+        part.strip() if isinstance(part, str) else part for part in parts
     )
 
 

@@ -1,4 +1,4 @@
-"""Read a chat from a record, in the one form that chat templates expect."""
+"""Read a chat from a record, in the format that chat templates expect."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ ASSISTANT = "assistant"
 # Keys of a message that have no text which a template could render.
 _SIDE_KEYS = {"role", "name", "id", "tool_call_id", "weight", "type"}
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-# Columns and keys that change what a chat says, but that chat templates do not read.
+# Columns and keys that belong to a chat, but that chat templates do not read.
 _UNREAD_COLUMNS = {
     "system": "Write it as the first message, with the role 'system', or remove the column.",
     "functions": "Write them as 'tools'.",

@@ -1,4 +1,4 @@
-"""Render chats with the chat template of a tokenizer, which is foreign code."""
+"""Render chats with the chat template of a tokenizer, which is untrusted code."""
 
 import re
 import signal

@@ -37,7 +37,7 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
 def split_at_separators(lines: Iterable[str]) -> Iterator[str]:
     r"""Cut lines at each `<|endoftext|>` into non-blank parts.
 
-    The spaces around a separator, and a line end behind it, are part of it.
+    The spaces around a separator, and a line end after it, are part of it.
 
     >>> list(split_at_separators(["a\n", "<|endoftext|>\n", "b <|endoftext|> c\n"]))
     ['a\n', 'b', 'c\n']
@@ -57,7 +57,7 @@ def split_into_groups(lines: Iterable[str], characters: int = GROUP_CHARACTERS) 
     r"""Cut the lines of a long text into groups of paragraphs.
 
     A group ends at the first blank line after `characters`, or at the first line end after twice
-    as many; a longer line is cut behind a space. Text appended at the end therefore changes only
+    as many; a longer line is cut after a space. Text appended at the end therefore changes only
     the last group.
 
     >>> list(split_into_groups(["one\n", "\n", "two\n", "\n", "three"], characters=6))
@@ -85,7 +85,7 @@ def split_into_groups(lines: Iterable[str], characters: int = GROUP_CHARACTERS) 
 
 
 def break_long_lines(lines: Iterable[str], characters: int) -> Iterator[str]:
-    """Cut lines behind the first space after `characters`, or there if no space is near.
+    """Cut lines after the first space beyond `characters`, or there if no space is near.
 
     >>> list(break_long_lines(["one two three"], characters=5))
     ['one two ', 'three']

@@ -8,7 +8,7 @@ from platform import node
 
 import pytest
 
-from lit_entrodrop.runs.locking import in_use, lock, owner_of
+from lit_entrodrop.runs.locking import describe_owner, lock, owner_of
 from tests.helpers.processes import fork
 
 
@@ -32,7 +32,7 @@ def test_second_lock_is_refused_and_names_the_owner(tmp_path: Path) -> None:
     assert locked is not None
     assert lock(path) is None
     expected = f"process {os.getpid()} on {node()} uses it: wait until that ends"
-    assert in_use(path).startswith(expected)
+    assert describe_owner(path).startswith(expected)
     locked.release()
     assert not path.exists()
     assert lock(path) is not None
@@ -74,4 +74,4 @@ def test_without_locks_the_text_decides(tmp_path: Path, monkeypatch: pytest.Monk
     locked.release()
     path.write_text("node-7 12\n")
     assert lock(path) is None
-    assert in_use(path).endswith(f"if no such process runs, remove {path}")
+    assert describe_owner(path).endswith(f"if no such process runs, remove {path}")
