@@ -11,6 +11,8 @@ from lit_entrodrop.data.chats.turns import OTHER, find_answer
 from lit_entrodrop.data.encoded import Span
 
 ROLES = ("system", "developer", "user", ASSISTANT, "tool")
+# Names of the assistant that the loss would not count; some templates contain them.
+OTHER_ASSISTANTS = ("model", "gpt", "bot", "chatbot", "ai")
 
 
 def check_roles(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -22,7 +24,9 @@ def check_roles(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:
     roles = [message["role"] for message in chat.messages]
     template = template_of(chat, tokenizer)
     for number, role in enumerate(roles, start=1):
-        if role not in ROLES and (ASSISTANT not in roles or role not in template):
+        is_in_template = f"'{role}'" in template or f'"{role}"' in template
+        is_other = ASSISTANT in roles and is_in_template and role not in OTHER_ASSISTANTS
+        if role not in ROLES and not is_other:
             raise ValueError(
                 f"message {number}: expected one of the roles {', '.join(ROLES)}, got {role!r}. "
                 f"Rename it; the loss counts only messages of the role {ASSISTANT!r}."

@@ -125,6 +125,8 @@ NO_REASONING = CHATML.replace("m['content']", "m['content'].split('</think>')[-1
             ["message 2", "'model'", "assistant"],
         ),
         (CHATML, [HI, YO, {"role": "narrator", "content": "x"}], ["message 3", "'narrator'"]),
+        ("{# 'model' #}" + CHATML, [HI, {"role": "model", "content": "yo"}, YO], ["'model'"]),
+        ("{# main #}" + CHATML, [HI, YO, {"role": "main", "content": "x"}], ["'main'"]),
         (
             CHATML,
             [HI, assistant("I call w in X", tool_calls=[CALL])],
