@@ -74,7 +74,7 @@ def _read(row: Mapping[str, Any], text_column: str) -> tuple[Kind, str]:
     if "prompt" in present and "completion" in present:
         if unread := [name for name in ("system", "tools") if present.get(name)]:
             raise ValueError(
-                f"the column {unread[0]!r} is not read beside 'prompt' and 'completion'. Write it "
+                f"the column {unread[0]!r} is not read next to 'prompt' and 'completion'. Write it "
                 "at the start of 'prompt', or remove the column."
             )
         pair = [_string(present, "prompt"), _string(present, "completion")]

@@ -24,7 +24,8 @@ from lit_entrodrop.data.tokenizing import check_tokenizer, digest_tokenizer, tok
 
 # Increase it when the same text and settings give other blocks or files than before.
 CACHE_FORMAT = 5
-# Bytes on disk for a byte of text: the text, tokens of 5 bytes for about 4 of text, and blocks.
+# Bytes on disk for each byte of text: the text itself, its tokens, and its blocks. A token takes 5
+# bytes until it is packed, then 3, and stands for about 4 bytes of text.
 ROOM = 1 + 5 / 4 + 3 / 4
 MOST_PROCESSES = 16
 BYTES_PER_PROCESS = 2**22
@@ -49,30 +50,30 @@ class Preparation:
     packing: bool
 
     @property
-    def separate(self) -> list[str]:
-        """Separate corpora of splits."""
+    def separate_corpora(self) -> list[str]:
+        """Corpora of splits that are no share of `corpus`."""
         return [source for source in self.split_sources.values() if isinstance(source, str)]
 
     @property
-    def general(self) -> list[str]:
-        """The general corpus, if any."""
+    def general_corpora(self) -> list[str]:
+        """The corpus that measures forgetting, if any."""
         return [] if self.forgetting is None else [self.forgetting]
 
     @property
     def sources(self) -> list[str]:
         """All sources of text."""
-        return [*self.corpus, *self.separate, *self.general]
+        return [*self.corpus, *self.separate_corpora, *self.general_corpora]
 
     def cache_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """Hash the settings and the content of all corpora, 32 hexadecimal digits."""
         key = {
             "format": CACHE_FORMAT,
             "corpus": digest_corpus(self.corpus, self.text_column),
-            "own": digest_corpus(self.separate, self.text_column),
+            "own": digest_corpus(self.separate_corpora, self.text_column),
             "held_out": [isinstance(of, str) or of for of in self.split_sources.values()],
             "forgetting": [
                 (digest_corpus([source], self.text_column), self.forgetting_tokens)
-                for source in self.general
+                for source in self.general_corpora
             ],
             "tokenizer": digest_tokenizer(tokenizer),
             **{name: getattr(self, name) for name in KEYED_SETTINGS},

@@ -40,7 +40,7 @@ def digest_corpus(sources: Sequence[str], text_column: str) -> str:
 
 
 def count_bytes(sources: Sequence[str]) -> int:
-    """Count the bytes of all files of the sources; those that are no path count as 0."""
+    """Count the bytes of the files of all sources; `hub:` and `registry:` count as 0."""
     paths = [each for each in sources if not each.startswith((REGISTRY, HUB))]
     files = chain.from_iterable(list_files(Path(path).expanduser()) for path in paths)
     return sum(file.stat().st_size for file in files)

@@ -29,7 +29,7 @@ from regularizers import Vocabulary
 PACKAGE_PREFIX = "package:"
 # Entries of a configuration by name, lower bound and upper bound, which is excluded. Outside,
 # Transformers would build a useless model, or one whose first step fails.
-RANGES = (
+ENTRY_RANGES = (
     (r".*drop.*", 0.0, 1.0),
     (r"(num|n)_(hidden_)?layers?", 1, math.inf),
     (r"(num|n)_(attention_|key_value_)?heads?", 1, math.inf),
@@ -156,7 +156,7 @@ def override_config(
 def _is_in_range(entry: str, value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
-    bounds = [(low, high) for name, low, high in RANGES if re.fullmatch(name, entry)]
+    bounds = [(low, high) for name, low, high in ENTRY_RANGES if re.fullmatch(name, entry)]
     return math.isfinite(value) and all(low <= value < high for low, high in bounds)
 
 
