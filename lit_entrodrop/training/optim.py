@@ -137,8 +137,10 @@ def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
 
     >>> check_can_step(torch.optim.SGD)
     """
-    layer = nn.Linear(2, 2)
+    # Initialized without the generator, whose numbers belong to the run.
+    layer = nn.utils.skip_init(nn.Linear, 2, 2)
     for parameter in layer.parameters():
+        nn.init.ones_(parameter)
         parameter.grad = torch.ones_like(parameter)
     try:
         made = optimizer(decay_groups(layer))
