@@ -129,7 +129,8 @@ def attention_flops_per_token(config: Any, block_size: int) -> float:
 
 
 def _mean_keys(config: Any, kind: str, block_size: int) -> float:
-    if "attention" not in kind or kind.startswith("linear"):
+    # A hybrid layer has attention too.
+    if kind.startswith("linear") or not ("attention" in kind or kind == "hybrid"):
         return 0.0
     window = getattr(config, WINDOWS.get(kind, ""), None) or block_size
     window = min(window, block_size)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_entrodrop.model.probing import eval_mode, model_arguments, probe_ids
+from regularizers.functional import IGNORE_INDEX
 
 Arguments = Mapping[str, Tensor | bool]
 
@@ -65,6 +66,14 @@ def adds_own_loss(hf_model: PreTrainedModel, fused: bool) -> bool:
             )
         if not outputs.loss.any():
             return False
+        # The cross-entropy of no label is NaN; a loss of routers needs no labels.
+        ignored = torch.full((1, 8), IGNORE_INDEX, device=hf_model.device)
+        if not _forward(hf_model, arguments, ignored).loss.allclose(outputs.loss):
+            rank_zero_warn(
+                f"lm: {name} computes the loss of its labels itself, so a loss that it adds is "
+                "unknown, and none is added"
+            )
+            return False
         if fused and not hidden_and_own_loss(hf_model, arguments)[1].allclose(outputs.loss, 1e-3):
             raise ValueError(
                 f"lm: {name} adds a loss of its own that depends on its logits, which head "
@@ -84,9 +93,9 @@ class _StandIn(nn.Module):
         return hidden[..., :1]
 
 
-def _forward(hf_model: PreTrainedModel, arguments: Arguments) -> Any:
+def _forward(hf_model: PreTrainedModel, arguments: Arguments, labels: Tensor | None = None) -> Any:
     with _zero_cross_entropy(hf_model):
-        return hf_model(**arguments, labels=arguments["input_ids"])
+        return hf_model(**arguments, labels=arguments["input_ids"] if labels is None else labels)
 
 
 @contextmanager

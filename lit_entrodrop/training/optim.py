@@ -45,11 +45,12 @@ class AdamW(torch.optim.AdamW):
 
 
 def skip_step_if(optimizer: torch.optim.Optimizer, condition: Tensor) -> None:
-    """Let the coming step leave the weights unchanged if a condition holds.
+    """Let the coming step leave weights and momentum unchanged if a condition holds.
 
     A step with a zero gradient would still apply momentum and weight decay. The fused AdamW decides
-    on the device; for other optimizers, the host reads the condition, and sets the learning rate to
-    zero until its schedule sets the next one.
+    on the device; for other optimizers, the host reads the condition and removes the gradients. If
+    DeepSpeed holds them, the host sets the learning rate to zero until its schedule sets the next
+    one; then the momentum decays.
 
     Args:
         optimizer: Optimizer that is about to step.
@@ -68,6 +69,8 @@ def skip_step_if(optimizer: torch.optim.Optimizer, condition: Tensor) -> None:
     if isinstance(inner, AdamW):
         # As a gradient scaler does when a gradient is not finite.
         inner.found_inf = condition.float()
+    elif condition and inner is optimizer:
+        optimizer.zero_grad()
     elif condition:
         for group in optimizer.param_groups:
             group["lr"] = 0.0

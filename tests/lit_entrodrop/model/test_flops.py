@@ -118,6 +118,14 @@ def test_recurrent_layers_have_no_attention() -> None:
         assert attention_flops_per_token(built, T) == 0
 
 
+def test_hybrid_layers_have_attention_too() -> None:
+    built = build_hf_config(config("falcon_h1", {**GATED, "num_hidden_layers": 3}))
+    llama = build_hf_config(config("llama", {**GATED, "num_hidden_layers": 3}))
+    assert built.layer_types == ["hybrid"] * 3
+    expected = attention_flops_per_token(llama, T)
+    assert attention_flops_per_token(built, T) == pytest.approx(expected)
+
+
 def test_weights_in_half_precision_have_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA A100-SXM4-80GB")
     monkeypatch.setattr(flops, "get_available_flops", lambda _, dtype: 19.5e12)

@@ -112,3 +112,14 @@ def test_a_loss_of_the_logits_is_refused_by_the_fused_head_alone() -> None:
     outputs = run(causal_lm)
     mean = outputs.nll.sum() / outputs.nll.count_nonzero()
     torch.testing.assert_close(mean + outputs.auxiliary_loss, own)
+
+
+@pytest.mark.parametrize("head", ["torch", "naive"])
+def test_a_cross_entropy_that_the_model_computes_itself_is_not_added(head: Any) -> None:
+    sizes = {"vocab_size": 64, "d_model": 8, "decoder_layers": 1, "decoder_ffn_dim": 8}
+    more = {"decoder_attention_heads": 2, "max_position_embeddings": 64}
+    with pytest.warns(UserWarning, match="bart computes the loss of its labels itself"):
+        causal_lm = build("bart", {**sizes, **more}, head=head)
+    outputs = run(causal_lm)
+    assert outputs.auxiliary_loss is None
+    assert outputs.nll.sum() > 0

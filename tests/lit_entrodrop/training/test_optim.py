@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,29 +137,35 @@ def test_adamw_is_fused_and_equals_torchs() -> None:
     torch.testing.assert_close(weights[0], weights[1])
 
 
-@pytest.mark.parametrize("kind", [AdamW, torch.optim.AdamW, torch.optim.SGD])
+SGD = partial(torch.optim.SGD, momentum=0.9)
+
+
+@pytest.mark.parametrize("kind", [AdamW, torch.optim.AdamW, SGD])
 @pytest.mark.parametrize("mesh", [False, True])
-def test_a_skipped_step_leaves_the_weights(
-    single_rank: None, kind: type[torch.optim.Optimizer], mesh: bool
+def test_a_skipped_step_leaves_weights_and_momentum(
+    single_rank: None, kind: Callable[..., torch.optim.Optimizer], mesh: bool
 ) -> None:
     """Momentum and weight decay would move them without a gradient."""
     weight = torch.ones(2, 2)
     if mesh:
         weight = distribute_tensor(weight, init_device_mesh("cpu", (1,)), [Replicate()])
     parameter = nn.Parameter(weight)
-    optimizer = kind([parameter], lr=0.1, weight_decay=0.3)  # type: ignore[call-arg]
+    optimizer = kind([parameter], lr=0.1, weight_decay=0.3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-    values = []
+    values, states = [], []
     for skipped in (False, True, False):
         parameter.grad = torch.zeros_like(weight) if skipped else torch.ones_like(weight)
         skip_step_if(optimizer, torch.tensor(skipped))
+        clip_gradient_norm(optimizer, 1.0)
         optimizer.step()
         schedule.step()
         values.append(parameter.detach().clone())
+        states.append(deepcopy(optimizer.state[parameter]))
     assert torch.equal(values[0], values[1])
     assert not torch.equal(values[1], values[2])
-    if kind is AdamW:
-        assert optimizer.state[parameter]["step"] == 2
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value)
+        assert not torch.equal(states[2][name], value)
 
 
 @pytest.mark.parametrize(
