@@ -32,6 +32,11 @@ def require_well_formed(regularizer: object) -> None:
             f"{kind}: expected a module, got one that was not initialized: "
             "call super().__init__() first in its __init__"
         )
+    if type(regularizer) is Regularizer:
+        raise ValueError(
+            "regularizers: expected a subclass of Regularizer, got the base class, which does "
+            "nothing: name a regularizer that `lit-entrodrop regularizers` lists"
+        )
     for name in dir(type(regularizer)):
         if name.startswith("on_") and name not in HOOKS and callable(getattr(regularizer, name)):
             [guess] = get_close_matches(name, HOOKS, 1, cutoff=0.0)

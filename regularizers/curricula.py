@@ -5,12 +5,13 @@ curriculum is what it derives from evaluations, so a resumed run continues exact
 """
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 
-class Curriculum:
+class Curriculum(ABC):
     """A strength over training: a warm-up, a ramp, and a hold.
 
     Subclasses override :meth:`ramp`. A subclass that follows validation also overrides
@@ -39,9 +40,9 @@ class Curriculum:
             return 0.0
         return self.ramp(min((progress - self.warmup) / (1 - self.warmup - self.hold), 1.0))
 
+    @abstractmethod
     def ramp(self, progress: float) -> float:
         """Return the strength at ``progress`` in [0, 1] of the ramp."""
-        raise NotImplementedError
 
     def at_most(self, progress: float) -> float:
         """Return the largest possible strength at ``progress`` in [0, 1], over all evaluations."""
@@ -51,7 +52,7 @@ class Curriculum:
         """Return the values of progress at which to look for extreme strengths."""
         return [percent / 100 for percent in range(101)]
 
-    def on_evaluation(self, metrics: Mapping[str, float]) -> None:
+    def on_evaluation(self, metrics: Mapping[str, float]) -> None:  # noqa: B027
         """Adapt to an evaluation; a resumed run repeats all of them, so no other state is allowed.
 
         Args:

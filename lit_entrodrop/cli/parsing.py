@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
-from inspect import isclass
+from inspect import isclass, signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NoReturn
@@ -58,13 +58,19 @@ class OneLineErrors(ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
-    def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
+    def validate(self, namespace: Namespace, skip_unset: bool = True, **kwargs: Any) -> None:
         """Check values before anything is built from them.
 
         Raises:
             TypeError: If a value is wrong, or a ``class_path`` names a function.
         """
-        super().validate(namespace, *args, **kwargs)
+        # jsonargparse would take null for any setting. It only stands for a default of null, or
+        # for a required setting, which is looked for below.
+        given, defaults = namespace.clone(), self.get_defaults(skip_validation=True)
+        for name, value in namespace.items():
+            if value is None and defaults.get(name) is None and ".init_args." not in name:
+                given.pop(name)
+        super().validate(given, skip_unset=False, **kwargs)
         _refuse_functions(namespace)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -110,18 +116,29 @@ class Parser(OneLineErrors, LightningArgumentParser):
 
 
 def _refuse_functions(value: object) -> None:
-    """Raise a TypeError if a ``class_path`` within a value names no class, but a function."""
+    """Raise a TypeError if a ``class_path`` names a function, or gets ``dict_kwargs`` in vain."""
     if isinstance(value, Namespace):
         value = vars(value)
         # The class is imported already, to check its settings.
         path = value.get("class_path")
-        if isinstance(path, str) and not isclass(resolve_name(path)):
-            raise TypeError(f"class_path: expected a class, got {path}, which is a function")
+        if isinstance(path, str):
+            named = resolve_name(path)
+            if not isclass(named):
+                raise TypeError(f"class_path: expected a class, got {path}, which is a function")
+            if (others := value.get("dict_kwargs")) and not _takes_keywords(named):
+                raise TypeError(
+                    f"dict_kwargs: expected none for {path}, got {', '.join(others)}: use init_args"
+                )
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for each in value:
             _refuse_functions(each)
+
+
+def _takes_keywords(named: type) -> bool:
+    """Return whether a class accepts arguments that its signature does not name."""
+    return any(each.kind == each.VAR_KEYWORD for each in signature(named).parameters.values())
 
 
 def call_with(function: Callable[..., object], name: str, arguments: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ UNKNOWN = (
 CLASS = "the path of a class, as module.Class"
 # Causes: what was given, and what was expected.
 CAUSES = (
-    (r"Expected an? (?P<type><.*?>|\S*Literal\[.*?\])(?:\. Got value: (?P<got>.*))?", ""),
+    (r"Expected an? (?P<type><.*?>|\S*Literal\[.*?\])(?:\. Got value: ?(?P<got>.*))?", ""),
     (
         r"Problem with given class_path '[^']*':\s*'(?P<got>\w+)' object has no attribute 'keys'",
         "a mapping of settings for init_args",
@@ -49,7 +49,11 @@ CAUSES = (
     (r"argument of type '\w+' is not .*", CLASS),
     (r"Expected an import path or a subclass spec, but got (?P<got>.*)", "the path of a function"),
     (r"Unable to load config '(?P<got>.*?)'.*", "a mapping of settings"),
-    (r"Unexpected config: (?P<got>.*)", "a mapping of settings"),
+    (r"Unexpected config:(?P<got>.*)", "a mapping of settings"),
+    (
+        r"Subclasses are disabled for (\w+), thus '(?P<got>.+?)' is not accepted as class_path.*",
+        r"the settings of \1",
+    ),
     (r'Key "(\w+)\..*" not found in namespace\.', r"a mapping of settings for \1"),
 )
 # Words for types; the others are named by their class.
@@ -65,6 +69,12 @@ WORDS = (
     (r"\S*Literal\[(.*)\]", r"one of \1"),
     (r"<class '(?:\w+\.)*(\w+)'>", r"a \1"),
 )
+REPLACED: dict[str | None, str] = {
+    None: "another value",
+    "": "nothing",
+    "None": "null",
+    "NoneType": "null",
+}
 LONGEST = 160  # characters of a value that a message repeats
 
 
@@ -117,7 +127,7 @@ def _cause(errors: str) -> str | None:
 
 
 def _expected(expected: str, got: str | None) -> str:
-    value = one_line(got or "another value")
+    value = one_line(REPLACED.get(got, got))
     shown = value if len(value) <= LONGEST else f"{value[:LONGEST]} ..."
     return f"expected {expected}, got {shown}"
 

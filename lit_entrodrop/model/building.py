@@ -14,8 +14,9 @@ from transformers import (
 
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
+from lit_entrodrop.model.config_values import override_config, require_usable
 from lit_entrodrop.model.dropout import set_dropout
-from lit_entrodrop.model.loading import load_config, load_weights, override_config
+from lit_entrodrop.model.loading import load_config, load_weights
 from lit_entrodrop.model.transformers_compat import checkpoint_activations, reason_of
 from lit_entrodrop.runtime.spelling import did_you_mean
 
@@ -54,10 +55,18 @@ def build_hf_config(config: LMConfig) -> PretrainedConfig:
     """Return the Transformers configuration of the model, including overrides.
 
     Raises:
-        ValueError: If the configuration cannot be loaded, or an entry is unknown.
+        ValueError: If the configuration cannot be loaded, an entry is unknown, or a value is bad.
     """
     if config.pretrained is not None:
-        return override_config(load_config(config.pretrained), config.config_overrides)
+        hf_config = load_config(config.pretrained)
+    else:
+        hf_config = _own_config(config)
+    override_config(hf_config, config.config_overrides)
+    require_usable(hf_config)
+    return hf_config
+
+
+def _own_config(config: LMConfig) -> PretrainedConfig:
     assert config.architecture is not None, "LMConfig requires one of them"
     if "model_type" not in config.architecture:
         raise ValueError(
@@ -73,8 +82,8 @@ def build_hf_config(config: LMConfig) -> PretrainedConfig:
         )
     # Transformers ignores a misspelled entry silently and uses the default.
     override_config(AutoConfig.for_model(kind), entries, "lm.architecture")
-    hf_config = AutoConfig.for_model(kind, **entries)
-    return override_config(hf_config, config.config_overrides)
+    hf_config: PretrainedConfig = AutoConfig.for_model(kind, **entries)
+    return hf_config
 
 
 def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:

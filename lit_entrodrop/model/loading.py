@@ -1,10 +1,8 @@
 """Load pretrained models and tokenizers from the hub, a folder, a Python package or a GGUF file."""
 
 import importlib.util
-import math
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +20,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lit_entrodrop.model.config_values import require_known_quantization
 from lit_entrodrop.model.hub import use_cache_if_unreachable
 from lit_entrodrop.model.transformers_compat import reason_of, transformers_progress
 from regularizers import Vocabulary
 
 PACKAGE_PREFIX = "package:"
-# Entries of a configuration by name, lower bound and upper bound, which is excluded. Outside,
-# Transformers would build a useless model, or one whose first step fails.
-ENTRY_RANGES = (
-    (r".*drop.*", 0.0, 1.0),
-    (r"(num|n)_(hidden_)?layers?", 1, math.inf),
-    (r"(num|n)_(attention_|key_value_)?heads?", 1, math.inf),
-    (r"(hidden|intermediate|vocab)_size|n_embd|n_positions|head_dim", 1, math.inf),
-    (r"max_position_embeddings", 2, math.inf),
-    (r"rope_theta|.*_eps(ilon)?", 1e-30, math.inf),
-    (r"initializer_range", 0.0, math.inf),
-)
 
 
 @dataclass(frozen=True)
@@ -121,53 +109,8 @@ def load_config(source: str) -> PretrainedConfig:
     """
     with _loading("pretrained: cannot load the config of", source) as place:
         config: PretrainedConfig = AutoConfig.from_pretrained(place.name, **place.kwargs)
+        require_known_quantization(config)
     return config
-
-
-def override_config(
-    config: PretrainedConfig, overrides: dict[str, Any], setting: str = "lm.config_overrides"
-) -> PretrainedConfig:
-    """Change entries of a configuration in place.
-
-    Args:
-        config: Configuration of a model.
-        overrides: New values, by entry.
-        setting: Name of the setting, for error messages.
-
-    Raises:
-        ValueError: If an entry is unknown, or its value is of the wrong type or out of range.
-    """
-    require_known(setting, config, overrides)
-    for entry, value in overrides.items():
-        default = getattr(config, entry)
-        try:
-            setattr(config, entry, value)
-            valid = _is_in_range(entry, value)
-        except Exception:  # each configuration has checks of its own
-            valid = False
-        if not valid:
-            raise ValueError(
-                f"{setting}.{entry}: expected a value of the type and range of {default!r}, the "
-                f"value of {config.model_type}, got {value!r}: correct it"
-            )
-    return config
-
-
-def _is_in_range(entry: str, value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return True
-    bounds = [(low, high) for name, low, high in ENTRY_RANGES if re.fullmatch(name, entry)]
-    return math.isfinite(value) and all(low <= value < high for low, high in bounds)
-
-
-def require_known(name: str, config: PretrainedConfig, entries: Iterable[str]) -> None:
-    """Raise a ValueError if a configuration lacks some of the given entries."""
-    unknown = sorted(entry for entry in entries if not hasattr(config, entry))
-    if unknown:
-        raise ValueError(
-            f"{name}: {config.model_type} has no {', '.join(unknown)}; expected some of "
-            f"{', '.join(sorted(config.to_dict()))}"
-        )
 
 
 def load_weights(
@@ -224,6 +167,8 @@ def _loading(failure: str, source: str) -> Iterator[PretrainedLocation]:
         reason = reason_of(error, "it")
         if "custom code" in reason:
             reason = "it needs code of its own, which is never run: name a model of Transformers"
+        elif isinstance(error, AttributeError | TypeError | KeyError):
+            reason = "its files are damaged, or hold values of another type: name another model"
         elif isinstance(error, UnpicklingError):
             # The message of torch.load suggests to allow pickled code.
             reason = (

@@ -14,6 +14,11 @@ def test_what_is_no_regularizer_is_refused() -> None:
         Regularizers([EntroDrop(), nn.Dropout()])  # type: ignore[list-item]
 
 
+def test_base_class_which_does_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a subclass of Regularizer, got the base class"):
+        Regularizers([Regularizer()])
+
+
 class Misspelt(Regularizer):
     def on_tokens_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
         return token_weight / 2

@@ -88,6 +88,11 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
     names = [arm.name for arm in arms]
     if len(arms) < 2:
         raise ValueError(f"arms: expected at least two, got {names}: add an arm to compare with")
+    if len({name.casefold() for name in names}) < len(names):
+        raise ValueError(
+            f"arms: expected names that differ by more than case, got {', '.join(names)}: each arm "
+            "has a folder of its name, and some file systems ignore case"
+        )
     _require_equal_grids(arms)
     base = _configs(given.get("base"), "base", folder)
     if not base:
@@ -100,7 +105,7 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
     return ComparisonSettings(
         base,
         arms,
-        _seeds(given.get("seeds", [0])),
+        parse_seeds(given.get("seeds", [0])),
         _known(given.get("baseline", default), names, "baseline"),
         _contrasts(given.get("contrasts") or [], names),
         str(given.get("title") or "comparison"),
@@ -172,7 +177,15 @@ def _contrasts(value: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _seeds(value: Any) -> tuple[int, ...]:
+def parse_seeds(value: Any) -> tuple[int, ...]:
+    """Return one seed or a list of them as a tuple.
+
+    Raises:
+        ValueError: If one is no seed, or they are not different.
+
+    >>> parse_seeds(3)
+    (3,)
+    """
     seeds = value if isinstance(value, list) else [value]
     whole = [type(seed) is int and 0 <= seed < 2**32 for seed in seeds]
     if not seeds or not all(whole) or len(set(seeds)) < len(seeds):

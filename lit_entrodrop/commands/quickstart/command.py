@@ -10,7 +10,11 @@ from rich.console import Console
 
 from lit_entrodrop.cli.config_files import config_path
 from lit_entrodrop.commands.compare.process_pool import Workers
-from lit_entrodrop.commands.compare.settings import ComparisonSettings, read_settings
+from lit_entrodrop.commands.compare.settings import (
+    ComparisonSettings,
+    parse_seeds,
+    read_settings,
+)
 from lit_entrodrop.runs.writing import free_folder
 from lit_entrodrop.runtime.setting_checks import check_at_least
 
@@ -41,9 +45,8 @@ def quickstart(output: str = "runs/quickstart", seed: int = 0, epochs: int | Non
         epochs: Number of passes over the data. Default: that of
             ``configs/experiments/quickstart``.
     """
-    check_at_least(0, seed=seed)
     check_at_least(1, epochs=epochs)
-    settings = replace(read_settings(config_path(COMPARISON)), seeds=(seed,))
+    settings = replace(read_settings(config_path(COMPARISON)), seeds=parse_seeds(seed))
     if epochs is not None:
         shorter = {"trainer": {"max_epochs": epochs}}
         settings = replace(settings, base=(*settings.base, shorter))

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 MAX_SEED = 2**32 - 1  # of NumPy
 MAX_BLOCK = 2**24  # tokens, beyond the context of any model
 MAX_PROCESSES = 1024  # on one machine
+MAX_NODES = 2**16
+MAX_RANK = 2**16  # of an adapter, beyond the width of any model
 
 
 class Range(NamedTuple):
@@ -82,7 +84,7 @@ RANGES = {
     "trainer.devices": Range(
         "auto, the number of devices or a list of their indices", _are_devices
     ),
-    "trainer.num_nodes": whole(1),
+    "trainer.num_nodes": whole(1, MAX_NODES),
     "trainer.max_epochs": whole(-1),
     "trainer.max_steps": Range("-1 or a whole number of at least 1", _is_bound),
     "trainer.min_epochs": whole(0),
@@ -101,7 +103,7 @@ RANGES = {
     "data.num_workers": whole(0, MAX_PROCESSES),
     "data.cache_dir": FOLDER,
     "model.cache_dir": FOLDER,
-    "model.lm.lora.rank": whole(1),
+    "model.lm.lora.rank": whole(1, MAX_RANK),
     "model.lm.lora.alpha": whole(1),
     "model.lm.lora.dropout": Range("a probability below 1", lambda value: 0 <= value < 1),
 }
@@ -130,3 +132,10 @@ def check_ranges(value_of: Callable[[str], Any]) -> None:
             continue
         if not expected.accepts(value):
             raise ValueError(f"{name}: expected {expected.words}, got {value!r}: correct it")
+    for unit in ("epochs", "steps"):
+        least, most = value_of(f"trainer.min_{unit}"), value_of(f"trainer.max_{unit}")
+        if least is not None and most is not None and -1 < most < least:
+            raise ValueError(
+                f"trainer.min_{unit}: expected at most trainer.max_{unit}, which is {most}, got "
+                f"{least}: correct one of them"
+            )

@@ -42,6 +42,23 @@ LINES = {
         "lit_entrodrop.callbacks.NaNGuard: module 'lit_entrodrop' has no attribute 'callbacks': "
         "this class path is now lit_entrodrop.training.callbacks"
     ),
+    "--data.batch_size=null": "data.batch_size: expected a whole number, got null",
+    "--model.optimizer.betas=null": "model.optimizer.betas: expected a list, got null",
+    "--model.lr_schedule.decay=null": (
+        "model.lr_schedule.decay: expected one of 'cosine', 'linear', 'constant', got null"
+    ),
+    "--model.regularizers=[{class_path: EntroDrop, init_args: {curriculum: null}}]": (
+        "model.regularizers.curriculum: expected a Curriculum or a number, got null"
+    ),
+    "--model.regularizers=[{class_path: EntroDrop, init_args: null}]": (
+        "model.regularizers: expected a mapping of settings for init_args, got null"
+    ),
+    "--model.regularizers=[{class_path: ZLoss, dict_kwargs: {a: 1}}]": (
+        "dict_kwargs: expected none for regularizers.ZLoss, got a: use init_args"
+    ),
+    "--model.lr_schedule={class_path: regularizers.ZLoss}": (
+        "model.lr_schedule: expected the settings of LRSchedule, got regularizers.ZLoss"
+    ),
     "--config=[1, 2]": "expected a mapping of settings, got [1, 2]",
     "--config={data: 3}": "expected a mapping of settings for data, got another value",
 }
@@ -52,6 +69,11 @@ def test_line_names_setting_expectation_and_value(flag: str) -> None:
     with pytest.raises(ArgumentError) as raised:
         resolved_config([flag])
     assert re.sub(r"\s+", " ", str(raised.value)) == LINES[flag]
+
+
+def test_null_is_accepted_where_it_means_something() -> None:
+    flags = ["--trainer.gradient_clip_val=null", "--data.cache_dir=null", "--model.lm.lora=null"]
+    assert resolved_config(flags)["trainer"]["gradient_clip_val"] is None
 
 
 def test_long_value_is_cut() -> None:

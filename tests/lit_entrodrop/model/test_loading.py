@@ -10,13 +10,15 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lit_entrodrop.model import transformers_compat
+from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.config_values import override_config
 from lit_entrodrop.model.loading import (
     PretrainedLocation,
     load_config,
     load_tokenizer,
     load_weights,
     locate,
-    override_config,
     vocabulary_of,
 )
 from tests.helpers.tiny import LLAMA, Tiny
@@ -164,6 +166,38 @@ def test_pickled_code_is_refused_and_not_recommended(model_folder: Path, tmp_pat
 def test_override_out_of_range_is_refused(entry: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"config_overrides\.{entry}: expected .*, got {value!r}"):
         override_config(LlamaConfig(), {entry: value})
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
+        ({"attention_dropout": 3}, "attention_dropout 3"),
+        ({"num_attention_heads": 4, "num_key_value_heads": 3}, "4 attention heads for 3 key-value"),
+    ],
+)
+def test_config_of_a_useless_model_is_refused(
+    model_folder: Path, entries: dict[str, int], named: str
+) -> None:
+    file = model_folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
+    with pytest.raises(ValueError, match=rf"that can be trained, got {named}"):
+        build_hf_config(LMConfig(pretrained=str(model_folder)))
+
+
+@pytest.mark.parametrize(
+    ("quantization", "reason"),
+    [({"quant_method": "own"}, "quantized by own"), ([1], "its files are damaged")],
+)
+def test_unknown_quantization_is_refused(
+    model_folder: Path, quantization: object, reason: str
+) -> None:
+    file = model_folder / "config.json"
+    file.write_text(
+        json.dumps({**json.loads(file.read_text()), "quantization_config": quantization})
+    )
+    with pytest.raises(ValueError, match=rf"cannot load the config of .*{reason}"):
+        load_config(str(model_folder))
 
 
 def test_bundled_tokenizer() -> None:

@@ -41,6 +41,8 @@ def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
         ({"arms": {"..": [], "c": []}}, "arms: expected a name that is valid for a folder"),
         ({"arms": {"lock": [], "c": []}}, "files of the comparison, got lock: rename the arm"),
         ({"arms": {"Report.html": [], "c": []}}, "files of the comparison, got Report.html"),
+        ({"arms": {"A": [], "a": []}}, "arms: expected names that differ by more than case"),
+        ({"arms": {"1": [], 1: []}}, "arms: expected names that differ by more than case"),
         ({"arms": {"a": {"model": {}}, "b": []}}, "arms.a: expected a list of config files"),
         ({"arms": {"a": [3], "b": []}}, "arms.a: expected config files or mappings, got 3"),
         ({"arms": {"a": ["no.yaml"], "b": []}}, "config: expected a file, found no no.yaml"),

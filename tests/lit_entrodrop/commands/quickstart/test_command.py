@@ -9,7 +9,12 @@ from transformers import AutoModelForCausalLM
 from lit_entrodrop.cli.config_files import config_path
 from lit_entrodrop.commands.compare.process_pool import Workers
 from lit_entrodrop.commands.compare.settings import read_settings
-from lit_entrodrop.commands.quickstart.command import COMPARISON, best_arm, compare_and_export
+from lit_entrodrop.commands.quickstart.command import (
+    COMPARISON,
+    best_arm,
+    compare_and_export,
+    quickstart,
+)
 from lit_entrodrop.runs.writing import free_folder
 from tests.helpers.comparing import start_forked
 
@@ -51,3 +56,8 @@ def test_it_ends_with_a_report(folder: Path) -> None:
 def test_a_second_quickstart_gets_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     assert free_folder(tmp_path / "runs") == tmp_path / "runs-2"
+
+
+def test_seed_beyond_those_of_numpy_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"seeds: expected .* got 99999999999"):
+        quickstart(seed=99_999_999_999)

@@ -11,6 +11,8 @@ BAD = {
     "seed_everything": [-1, 2**32, True, None],
     "trainer.devices": [-4, 0, "x", "0,0", [], [0, 0], 1.5, 100_000],
     "trainer.max_steps": [0, -2],
+    "trainer.num_nodes": [0, 10**11],
+    "model.lm.lora.rank": [0, 10**9],
     "trainer.limit_train_batches": [0, 0.0, 1.5, -1, float("nan")],
     "trainer.val_check_interval": [0, 0.0, -1, 1.5],
     "trainer.check_val_every_n_epoch": [0],
@@ -46,6 +48,13 @@ def test_values_in_range_are_accepted() -> None:
     for name, values in GOOD.items():
         for value in values:  # type: ignore[attr-defined]
             check_ranges({**VALID, name: value}.get)
+
+
+def test_lower_bound_above_the_upper_one_is_refused() -> None:
+    given = {**VALID, "trainer.min_steps": 5, "trainer.max_steps": 3}
+    with pytest.raises(ValueError, match=r"min_steps: expected at most trainer\.max_steps.*got 5"):
+        check_ranges(given.get)
+    check_ranges({**given, "trainer.max_steps": -1}.get)
 
 
 def test_link_to_itself_is_no_folder(tmp_path: Path) -> None:
