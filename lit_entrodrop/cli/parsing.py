@@ -116,7 +116,7 @@ class Parser(OneLineErrors, LightningArgumentParser):
 
 
 def _refuse_functions(value: object) -> None:
-    """Raise a TypeError if a ``class_path`` names a function, or gets ``dict_kwargs`` in vain."""
+    """Raise a TypeError if a ``class_path`` names a function, or has unused ``dict_kwargs``."""
     if isinstance(value, Namespace):
         value = vars(value)
         # The class is imported already, to check its settings.

@@ -71,7 +71,7 @@ def require_known(name: str, config: PretrainedConfig, entries: Iterable[str]) -
 
 
 def require_usable(config: PretrainedConfig) -> None:
-    """Refuse a configuration of which Transformers would build a useless or broken model.
+    """Refuse a configuration that makes a useless or broken model.
 
     Raises:
         ValueError: If a value is out of range, or the heads do not form equal groups.
