@@ -151,11 +151,6 @@ class LitCLI(LightningCLI):
         else:
             self.save_config_callback = None
 
-    def after_instantiate_classes(self) -> None:
-        """Check the optimizer and the configuration of the model, before the text is read."""
-        check_can_step(self.model.optimizer)
-        check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
-
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer; all files of a run go into its folder."""
         strategy = self._get(self.config, "trainer")["strategy"]
@@ -189,6 +184,13 @@ class LitCLI(LightningCLI):
     @property
     def _run_folder(self) -> Path:
         return Path(self._get(self.config, "trainer")["default_root_dir"])
+
+    def before_fit(self) -> None:
+        """Check the optimizer and the configuration of the model, before the text is read."""
+        check_can_step(self.model.optimizer)
+        check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
+
+    before_validate = before_test = before_predict = before_score = before_fit
 
     def after_validate(self) -> None:
         """Print the metrics as a table."""
