@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.checkpoints.reading import SafeReader
+from lit_entrodrop.runs.checkpoints.table_digest import write_digest
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit
 from tests.helpers.processes import run_cli_ranks, run_ranks
 from tests.helpers.tiny import CONFIGS, Tiny
@@ -115,6 +116,7 @@ def poison(shards: Path, trace: Path) -> None:
     file.write_bytes(content + code)
     place.offset, place.length = len(content), len(code)
     (shards / ".metadata").write_bytes(pickle.dumps(contents))
+    write_digest(shards)
 
 
 def test_a_run_is_resumed_only_under_the_strategy_that_wrote_it(tiny: Tiny) -> None:
