@@ -153,6 +153,9 @@ def test_signal_while_a_task_starts_ends_it(
 
 
 def test_second_signal_ends_tasks_at_once(tmp_path: Path) -> None:
+    # A shell lets the jobs that it starts in the background ignore this signal.
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def start_and_stop(task: Task, environment: dict[str, str]) -> BaseProcess:
         process = start(task, environment)
         _wait_for(tmp_path / "run.started")
@@ -161,9 +164,13 @@ def test_second_signal_ends_tasks_at_once(tmp_path: Path) -> None:
         return process
 
     stubborn = PATIENT.replace("os._exit(0)", "time.sleep(60)")
+    tasks = [task(tmp_path, "run", stubborn)]
     begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        run_tasks([task(tmp_path, "run", stubborn)], Workers(start=start_and_stop), TaskObserver())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_tasks(tasks, Workers(start=start_and_stop), TaskObserver())
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     assert time.monotonic() - begun < process_pool.GRACE_SECONDS / 2
 
 

@@ -75,9 +75,9 @@ def test_strategy_that_fit_refuses_fails(tiny_module: Tiny) -> None:
 
 
 def test_folder_of_another_run_fails(tiny: Tiny) -> None:
-    used = tiny.folder / "run"
-    used.mkdir()
-    (used / "metrics.csv").write_text("")
+    checkpoints = tiny.folder / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "last.ckpt").write_text("")
     run = make_run(tiny)
     check = run_check(run_folder, run)
     assert check.status == "fail"
