@@ -17,7 +17,7 @@ from lit_entrodrop.runs.checkpoints.reading import METADATA, SafeReader
 from lit_entrodrop.runs.checkpoints.zero import TAG, is_zero_folder
 from lit_entrodrop.runtime.progress import track
 
-CHUNK = 2**22
+CHUNK = 2**18
 
 
 class Archive(NamedTuple):
