@@ -34,6 +34,7 @@ from lit_entrodrop.runs.layout import (
     refuse_used_folder,
 )
 from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runtime.lightning_compat import parse_counts_as_integers
 from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter, StayStopped
 from lit_entrodrop.training.loggers import loggers, remove_logs
 from lit_entrodrop.training.module import LitCausalLM
@@ -93,6 +94,7 @@ class LitCLI(LightningCLI):
             "parser_kwargs": {"prog": "lit-entrodrop", **descriptions},
             "auto_configure_optimizers": False,
         }
+        parse_counts_as_integers()
         with ExitStack() as self._locks:
             super().__init__(LitCausalLM, TextDataModule, **{**defaults, **kwargs})
 

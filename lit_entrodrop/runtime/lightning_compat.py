@@ -6,7 +6,7 @@ fails when one is renamed, or when a patch is no longer needed.
 
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import torch
@@ -120,3 +120,15 @@ def set_device(module: L.LightningModule, device: torch.device) -> None:
     ``LightningModule.to`` would move them from host memory, where CPU offloading keeps them.
     """
     _update_properties(module, device=device)
+
+
+def parse_counts_as_integers() -> None:
+    """Let the settings of the trainer that are a count or a share parse whole numbers as counts.
+
+    Their type is ``int | float | None``, tried in this order. `typing.Optional` returns an equal
+    union that another library made before, and PyTorch 2.11 makes one with ``float`` first.
+    """
+    annotations = L.Trainer.__init__.__annotations__
+    for name, annotation in annotations.items():
+        if set(get_args(annotation)) == {int, float, type(None)}:
+            annotations[name] = int | float | None

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -175,3 +176,13 @@ def test_device_is_set_without_moving_parameters() -> None:
     set_device(module, torch.device("meta"))
     assert module.device.type == "meta"
     assert module.layer.weight.device.type == "cpu"
+
+
+def test_whole_numbers_of_the_trainer_are_parsed_as_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations = L.Trainer.__init__.__annotations__
+    monkeypatch.setitem(annotations, "limit_train_batches", float | int | None)
+    lightning_compat.parse_counts_as_integers()
+    parser = ArgumentParser()
+    parser.add_class_arguments(L.Trainer, "trainer")
+    parsed = parser.parse_args(["--trainer.limit_train_batches=4"]).trainer.limit_train_batches
+    assert isinstance(parsed, int)
