@@ -72,8 +72,8 @@ def test_ranks_compare_the_mean_of_the_whole_batch() -> None:
     first, second = (everything[:, 0] / everything[:, 1]).tolist()
     assert abs(first - second) > 0.1
     for rows, part in zip((slice(0, 1), slice(1, 4)), parts, strict=True):
-        told = replace(part, gather=lambda own: everything)
-        actual, _ = token_loss(WaveBound(epsilon=teacher - student - 0.01), told)
+        gathered = replace(part, gather=lambda own: everything)
+        actual, _ = token_loss(WaveBound(epsilon=teacher - student - 0.01), gathered)
         torch.testing.assert_close(actual.loss, whole.loss[rows])
 
 

@@ -25,7 +25,7 @@ from lit_entrodrop.runtime.ranks import data_rank
 
 SCHEMA = 1
 # Tokenizers decode part of a character to this.
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
 @final
@@ -189,7 +189,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     found, done = [], 0
     for count in range(1, len(ids) + 1):
         text = str(tokenizer.decode(ids[:count]))
-        whole = count == len(ids) or not text.endswith(UNFINISHED)
+        whole = count == len(ids) or not text.endswith(INCOMPLETE)
         found.append(text[done:] if whole else "")
         done = len(text) if whole else done
     return found

@@ -1,4 +1,4 @@
-"""Real processes that are told to end."""
+"""Real processes that receive a signal to end."""
 
 import re
 from pathlib import Path
@@ -29,8 +29,8 @@ def run_on(tiny: Tiny, *arguments: str, root: str, world_size: int = 1) -> tuple
     return [rank.returncode for rank in ranks], "".join(rank.stdout for rank in ranks)
 
 
-def tell(rank: int, step: int, name: str = "SIGTERM") -> list[str]:
-    """Return the arguments with which a rank is told to end before a step."""
+def signal_before(rank: int, step: int, name: str = "SIGTERM") -> list[str]:
+    """Return the arguments with which a rank receives a signal before a step."""
     given = {"rank": rank, "step": step, "name": name}
     return [
         "--trainer.callbacks+=tests.helpers.plugins.TellToEnd",
@@ -39,9 +39,9 @@ def tell(rank: int, step: int, name: str = "SIGTERM") -> list[str]:
 
 
 @pytest.mark.parametrize(("rank", "name"), [(0, "SIGTERM"), (1, "SIGINT")])
-def test_ranks_end_together_after_one_was_told_to(tiny: Tiny, rank: int, name: str) -> None:
+def test_ranks_end_together_after_a_signal_to_one(tiny: Tiny, rank: int, name: str) -> None:
     ddp = "--trainer.strategy=ddp"
-    statuses, said = run_on(tiny, ddp, *tell(rank, 0, name), root="told", world_size=2)
+    statuses, said = run_on(tiny, ddp, *signal_before(rank, 0, name), root="signaled", world_size=2)
     assert statuses == 2 * [STATUS[name]], said
     # Told before step 0, agreed on within it, heard within the next.
     for each in (0, 1):
@@ -59,26 +59,26 @@ def whole(tiny_module: Tiny) -> Path:
 @pytest.mark.parametrize(
     ("step", "name"), [(1, "SIGTERM"), (2, "SIGUSR1"), (4, "SIGINT"), (7, "SIGUSR1")]
 )
-def test_a_run_that_was_told_to_end_goes_on_with_the_same_bits(
+def test_a_run_that_a_signal_ends_resumes_with_the_same_bits(
     tiny_module: Tiny, whole: Path, step: int, name: str
 ) -> None:
     """Within an epoch of five steps, and in the last step of one."""
-    root = f"told{step}"
-    statuses, said = run_on(tiny_module, *tell(0, step, name), root=root)
+    root = f"signaled{step}"
+    statuses, said = run_on(tiny_module, *signal_before(0, step, name), root=root)
     assert statuses == [STATUS[name]], said
     assert f"{name}: ended after step {step + 1}; last checkpoint: " in said
     assert f"/step={step + 1}.ckpt. To resume, run the same command with --ckpt_path last" in said
     statuses, said = run_on(tiny_module, root=root)
     assert statuses == [0], said
-    told = tiny_module.folder / root
-    assert (told / METRICS).read_text() == (whole / METRICS).read_text()
-    torch.testing.assert_close(exported(told), exported(whole), atol=0, rtol=0)
+    signaled = tiny_module.folder / root
+    assert (signaled / METRICS).read_text() == (whole / METRICS).read_text()
+    torch.testing.assert_close(exported(signaled), exported(whole), atol=0, rtol=0)
 
 
 def test_second_interrupt_stops_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preemption, "REPEAT_SECONDS", -1.0)
-    twice = [*tell(0, 7, "SIGINT"), *tell(0, 7, "SIGINT")]
-    statuses, said = run_on(tiny, *twice, root="told")
+    twice = [*signal_before(0, 7, "SIGINT"), *signal_before(0, 7, "SIGINT")]
+    statuses, said = run_on(tiny, *twice, root="signaled")
     assert statuses == [130], said
     assert "SIGINT: the run ends after this step; Ctrl-C again stops it at once" in said
     assert re.search(r"SIGINT: ended after step 7; last checkpoint: .*/step=5\.ckpt\. To", said)
@@ -92,20 +92,20 @@ def test_slurm_puts_the_job_back_in_the_queue(tiny: Tiny, monkeypatch: pytest.Mo
     (programs / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    statuses, said = run_on(tiny, *tell(0, 1, "SIGTERM"), root="ended")
+    statuses, said = run_on(tiny, *signal_before(0, 1, "SIGTERM"), root="ended")
     assert statuses == [143], said
     assert not calls.exists()
-    statuses, said = run_on(tiny, *tell(0, 3, "SIGUSR1"), root="ended")
+    statuses, said = run_on(tiny, *signal_before(0, 3, "SIGUSR1"), root="ended")
     assert calls.read_text() == "requeue 12\n", said
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "3")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
-    run_on(tiny, *tell(0, 5, "SIGUSR1"), root="ended")
+    run_on(tiny, *signal_before(0, 5, "SIGUSR1"), root="ended")
     assert calls.read_text() == "requeue 12\nrequeue 3_4\n"
 
 
-def test_a_queue_that_refuses_is_told(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_refuses_is_reported(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tiny.folder))
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    statuses, said = run_on(tiny, *tell(0, 1, "SIGUSR1"), root="ended")
+    statuses, said = run_on(tiny, *signal_before(0, 1, "SIGUSR1"), root="ended")
     assert statuses == [143]
     assert "SLURM job 12 could not be requeued" in said
