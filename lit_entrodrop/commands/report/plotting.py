@@ -97,6 +97,8 @@ def render_figure(
     with matplotlib.rc_context(STYLE):
         wide = draw(Canvas(narrow=False))
         wide.savefig(png := BytesIO(), dpi=150, format="png")
+        # The layout is computed once.
+        wide.set_layout_engine("none")
         text = svg(wide, name)
         narrow = svg(draw(Canvas(narrow=True)), f"{name}-narrow")
     write_whole(folder / f"{name}.png", png.getvalue())

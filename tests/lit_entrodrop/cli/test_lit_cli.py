@@ -19,7 +19,7 @@ from lit_entrodrop.data.corpora.registry import CORPORA
 from lit_entrodrop.entropy.store_file import open_rows
 from lit_entrodrop.runs.evaluations import Evaluation
 from lit_entrodrop.runs.metrics_file import read_metrics
-from tests.helpers.processes import python
+from tests.helpers.processes import python, run_forked
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 ENTRODROP = "--model.regularizers+=regularizers.EntroDrop"
@@ -382,6 +382,7 @@ def test_two_ranks_share_a_run(tiny: Tiny) -> None:
         "-m", "lit_entrodrop", "fit", *tiny.config(), *ranks, *place, cwd=CONFIGS.parent
     )
     assert result.returncode == 0, result.stderr
+    assert_quiet(result.stdout + result.stderr)
     two = read_metrics(folder)
     one = read_metrics(tiny.run("fit", "--data.batch_size", 8, root="one"))
     for name in ("val/loss", "train/loss"):
@@ -429,21 +430,18 @@ def test_resolved_config_equals_print_config(
     assert resolved_config([])["data"].get("corpus") is None
 
 
-# One interpreter for both, because importing PyTorch and Lightning takes seconds.
-FIT_AND_VALIDATE = """
-import sys
-from lit_entrodrop.cli.main import main
-main(["fit", *sys.argv[1:], "--trainer.max_steps=1"])
-main(["validate", *sys.argv[1:], "--ckpt_path=last"])
-"""
+def assert_quiet(output: str) -> None:
+    for line in ("Seed set to", "GPU available: False", "TPU available: False", "Tip:"):
+        assert line not in output
+    for warning in ("dirpath", "no logger configured", "callbacks used to create"):
+        assert warning not in output
 
 
 def test_lines_that_need_no_action_are_hidden(tiny: Tiny) -> None:
-    place = f"--trainer.default_root_dir={tiny.folder / 'quiet'}"
-    result = python("-c", FIT_AND_VALIDATE, *tiny.config(), place, cwd=CONFIGS.parent)
-    assert result.returncode == 0, result.stderr
+    run = tiny.run("fit", "--trainer.max_steps=1")
+    place = f"--trainer.default_root_dir={run}"
+    arguments = ["validate", *tiny.config(), place, "--ckpt_path=last"]
+    result = run_forked(main, arguments, cwd=CONFIGS.parent)
+    assert result.returncode == 0, result.stdout
     assert "validation" in result.stdout
-    for line in ("Seed set to", "GPU available: False", "TPU available: False", "Tip:"):
-        assert line not in result.stderr + result.stdout
-    for warning in ("dirpath", "no logger configured", "callbacks used to create"):
-        assert warning not in result.stderr
+    assert_quiet(result.stdout)

@@ -20,7 +20,12 @@ from tests.helpers.tiny import CONFIGS
 LESS: dict[str, Any] = {
     "trainer": {"max_epochs": 1, "log_every_n_steps": 1, "enable_progress_bar": False},
     "model": {"memorization": None},
-    "data": {"max_train_tokens": 5_000, "validation": 0.002, "clean_train_blocks": 1},
+    "data": {
+        "max_train_tokens": 3_000,
+        "batch_size": 2,
+        "validation": 0.002,
+        "clean_train_blocks": 1,
+    },
 }
 FILES = [
     *sorted((CONFIGS / "regularizers").glob("*.yaml")),

@@ -14,7 +14,7 @@ ONE = ["--data.batch_size=8"]
 
 @pytest.fixture
 def larger(tiny: Tiny) -> Tiny:
-    write_corpus(tiny.corpus, texts(90))
+    write_corpus(tiny.corpus, texts(60))
     return tiny
 
 

@@ -33,7 +33,7 @@ EVERYTHING = [
     "--model.regularizers+=regularizers.WaveBound",
     "--trainer.accumulate_grad_batches=2",
     "--trainer.gradient_clip_val=0.1",
-    "--trainer.max_epochs=3",
+    "--trainer.max_epochs=2",
     "--trainer.log_every_n_steps=1",
 ]
 
