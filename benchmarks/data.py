@@ -71,12 +71,13 @@ def tokenize_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
     import datasets  # noqa: F401 (so that its import is not timed)
 
     from lit_entrodrop.data.preparing import prepare_split
+    from lit_entrodrop.data.reading import Reading
     from lit_entrodrop.data.sources import read_corpus
     from lit_entrodrop.data.stored_documents import store_documents
     from lit_entrodrop.model.loading import load_tokenizer
 
     harness.prepare(threads)
-    documents = store_documents(read_corpus([corpus], "text"), seed=0)
+    documents = store_documents(read_corpus([corpus], Reading()), seed=0)
     tokenizer = load_tokenizer(TOKENIZER)
     packed = []
     seconds = harness.stopwatch(

@@ -14,6 +14,7 @@ from lit_entrodrop.data.orders import BlockOrder, Shuffled
 from lit_entrodrop.data.packed_datamodule import PackedDataModule
 from lit_entrodrop.data.packed_splits import PackedSplits, check_split_name
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
+from lit_entrodrop.data.reading import reading_of
 from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.data.splitting import SplitName, split_shares
 from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
@@ -133,7 +134,7 @@ class TextDataModule(PackedDataModule):
             forgetting,
             forgetting_tokens,
             max_train_tokens,
-            text_column,
+            reading_of(self.hparams),
             split_seed,
             block_size,
             packing,

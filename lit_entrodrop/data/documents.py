@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lit_entrodrop.data.chats.record import read_chat
+from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.record_conversion import conversion_of, is_chat
 
 Kind = Literal["text", "completion", "messages"]
@@ -31,17 +32,17 @@ class Document:
     where: str = field(default="", compare=False, repr=False)
 
 
-def document_from_row(row: Mapping[str, Any], text_column: str, where: str) -> Document:
+def document_from_row(row: Mapping[str, Any], reading: Reading, where: str) -> Document:
     """Turn a record into a document; errors begin with `where`.
 
-    `text_column` takes precedence, then `prompt` and `completion`, then `messages`, which may have
-    `tools`. Other columns are ignored. A column that is null counts as absent.
+    The text column takes precedence, then `prompt` and `completion`, then `messages`, which may
+    have `tools`. Other columns are ignored. A column that is null counts as absent.
 
-    >>> document_from_row({"text": "Fever."}, "text", "notes.jsonl line 1")
+    >>> document_from_row({"text": "Fever."}, Reading(), "notes.jsonl line 1")
     Document(kind='text', content='Fever.')
     """
     try:
-        kind, content = _read(row, text_column)
+        kind, content = _read(row, reading.text_column)
         content.encode()
     except UnicodeEncodeError as error:
         raise ValueError(

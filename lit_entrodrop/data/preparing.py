@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT, describe_adjustments
 from lit_entrodrop.data.cache import read_splits, write_splits
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
+from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.sources import count_bytes, digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import read_and_split, split_documents
 from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
@@ -23,13 +24,13 @@ from lit_entrodrop.data.token_files import TokenFiles
 from lit_entrodrop.data.tokenizing import check_tokenizer, digest_tokenizer, tokenize_documents
 
 # Increase it when the same text and settings give other blocks or files than before.
-CACHE_FORMAT = 5
+CACHE_FORMAT = 6
 # Bytes on disk for each byte of text: the text itself, its tokens, and its blocks. A token takes 5
 # bytes until it is packed, then 3, and stands for about 4 bytes of text.
 ROOM = 1 + 5 / 4 + 3 / 4
 MOST_PROCESSES = 16
 BYTES_PER_PROCESS = 2**22
-KEYED_SETTINGS = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
+KEYED_SETTINGS = ("block_size", "packing", "max_train_tokens", "split_seed")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Preparation:
     forgetting: str | None
     forgetting_tokens: int
     max_train_tokens: int | None
-    text_column: str
+    reading: Reading
     split_seed: int
     block_size: int
     packing: bool
@@ -68,11 +69,11 @@ class Preparation:
         """Hash the settings and the content of all corpora, 32 hexadecimal digits."""
         key = {
             "format": CACHE_FORMAT,
-            "corpus": digest_corpus(self.corpus, self.text_column),
-            "own": digest_corpus(self.separate_corpora, self.text_column),
+            "corpus": digest_corpus(self.corpus, self.reading),
+            "own": digest_corpus(self.separate_corpora, self.reading),
             "held_out": [isinstance(of, str) or of for of in self.split_sources.values()],
             "forgetting": [
-                (digest_corpus([source], self.text_column), self.forgetting_tokens)
+                (digest_corpus([source], self.reading), self.forgetting_tokens)
                 for source in self.general_corpora
             ],
             "tokenizer": digest_tokenizer(tokenizer),
@@ -107,12 +108,10 @@ def prepare_splits(
 
     The arrays of each split are written to a folder of its name in `folder`.
     """
-    text_column, seed = preparation.text_column, preparation.split_seed
-    documents = read_and_split(
-        preparation.corpus, preparation.split_sources, text_column, seed, folder
-    )
+    reading, seed = preparation.reading, preparation.split_seed
+    documents = read_and_split(preparation.corpus, preparation.split_sources, reading, seed, folder)
     if preparation.forgetting is not None:
-        general = read_corpus([preparation.forgetting], text_column)
+        general = read_corpus([preparation.forgetting], reading)
         stored = store_documents(general, seed, folder)
         documents["forgetting"] = split_documents(stored, 0, 0)["train"]
     for split in documents.values():

@@ -9,7 +9,8 @@ from typing import Any
 
 from lit_entrodrop.data.arrow_rows import without_added_nulls
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
-from lit_entrodrop.data.file_formats import read_file, supported_formats
+from lit_entrodrop.data.file_formats import CorpusFile, read_file, supported_formats
+from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.model.hub import use_cache_if_unreachable
 
 HUB, REGISTRY = "hub:", "registry:"
@@ -17,7 +18,7 @@ PIECE = 2**20  # bytes
 MOST_SHOWN = 10  # files
 
 
-def read_corpus(sources: Sequence[str], text_column: str) -> Iterator[Document]:
+def read_corpus(sources: Sequence[str], reading: Reading) -> Iterator[Document]:
     """Yield the documents of files, folders, `hub:org/name[:config]` or `registry:NAME`, in order.
 
     Raises:
@@ -25,17 +26,17 @@ def read_corpus(sources: Sequence[str], text_column: str) -> Iterator[Document]:
         ValueError: If a source cannot be read; the message names the place and the remedy.
     """
     for source in sources:
-        yield from _read_source(source, text_column)
+        yield from _read_source(source, reading)
 
 
-def digest_corpus(sources: Sequence[str], text_column: str) -> str:
-    """Hash the content of all sources, without parsing local files, 32 hexadecimal digits.
+def digest_corpus(sources: Sequence[str], reading: Reading) -> str:
+    """Hash the options and the content of all sources, 32 hexadecimal digits.
 
-    The hash depends on the bytes and order of files, not on their names.
+    Local files are not parsed: the hash depends on their bytes and order, not on their names.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(repr(reading).encode(), digest_size=16)
     for source in sources:
-        digest.update(_digest_source(source, text_column).encode())
+        digest.update(_digest_source(source, reading).encode())
     return digest.hexdigest()
 
 
@@ -108,23 +109,23 @@ def _is_supported(file: Path) -> bool:
     return file.suffix.lower() in supported_formats()
 
 
-def _read_source(source: str, text_column: str) -> Iterator[Document]:
+def _read_source(source: str, reading: Reading) -> Iterator[Document]:
     if source.startswith(REGISTRY):
         return _read_registry(source.removeprefix(REGISTRY))
     if source.startswith(HUB):
-        return _read_hub(source.removeprefix(HUB), text_column)
+        return _read_hub(source.removeprefix(HUB), reading)
     files = list_files(Path(source).expanduser())
     alone = len(files) == 1
-    return chain.from_iterable(read_file(file, text_column, alone) for file in files)
+    return chain.from_iterable(read_file(CorpusFile(file, reading, alone)) for file in files)
 
 
 def _read_registry(name: str) -> Iterator[Document]:
     return (Document("text", text) for text in _load_corpus(name))
 
 
-def _read_hub(name: str, text_column: str) -> Iterator[Document]:
+def _read_hub(name: str, reading: Reading) -> Iterator[Document]:
     for number, row in enumerate(_load_dataset(name), start=1):
-        yield document_from_row(without_added_nulls(row), text_column, f"{HUB}{name} row {number}")
+        yield document_from_row(without_added_nulls(row), reading, f"{HUB}{name} row {number}")
 
 
 # Cached because the corpus is read twice: to hash it, then to pack it.
@@ -152,9 +153,9 @@ def _load_dataset(name: str) -> Iterable[Mapping[str, Any]]:
     return rows
 
 
-def _digest_source(source: str, text_column: str) -> str:
+def _digest_source(source: str, reading: Reading) -> str:
     if source.startswith((REGISTRY, HUB)):
-        return digest_documents(_read_source(source, text_column))
+        return digest_documents(_read_source(source, reading))
     digest = hashlib.blake2b(digest_size=16)
     for file in list_files(Path(source).expanduser()):
         digest.update(f"{file.suffix.lower()} {file.stat().st_size}\n".encode())

@@ -9,6 +9,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
+from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.sources import read_corpus
 from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
 
@@ -40,7 +41,7 @@ def split_shares(split_sources: Mapping[str, float | str]) -> dict[str, float]:
 def read_and_split(
     corpus: Sequence[str],
     split_sources: Mapping[str, float | str],
-    text_column: str,
+    reading: Reading,
     split_seed: int,
     folder: Path | None = None,
 ) -> dict[str, StoredDocuments]:
@@ -50,7 +51,7 @@ def read_and_split(
         corpus: Sources of the corpus, as for `read_corpus`.
         split_sources: For "validation", "test" and "holdout", a share of the documents or the
             source of a separate corpus; 0 for no such split.
-        text_column: Name of the column with plain text.
+        reading: Options of reading.
         split_seed: Seed of the split.
         folder: Path to the folder of temporary files; by default that of the system.
 
@@ -58,11 +59,11 @@ def read_and_split(
         ValueError: If a requested split has no document.
     """
     shares = split_shares(split_sources)
-    documents = store_documents(read_corpus(corpus, text_column), split_seed, folder)
+    documents = store_documents(read_corpus(corpus, reading), split_seed, folder)
     splits = split_documents(documents, **shares)
     for name, source in split_sources.items():
         if isinstance(source, str):
-            own = read_corpus([source], text_column)
+            own = read_corpus([source], reading)
             splits[name] = store_documents(own, split_seed, folder)
             _drop_shared("train", name, splits)
     # Holdout text weights the training documents, so it must not contain evaluation text.

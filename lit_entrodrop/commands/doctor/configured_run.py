@@ -20,6 +20,7 @@ from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT
 from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.reading import reading_of
 from lit_entrodrop.data.splitting import read_and_split
 from lit_entrodrop.data.stored_documents import StoredDocuments
 from lit_entrodrop.model.building import build_on_meta
@@ -84,7 +85,7 @@ class ConfiguredRun:
         return read_and_split(
             [corpus] if isinstance(corpus, str) else corpus,
             {name: settings[name] for name in ("validation", "test", "holdout")},
-            settings["text_column"],
+            reading_of(settings),
             settings["split_seed"],
             Path(settings["cache_dir"]).expanduser(),
         )

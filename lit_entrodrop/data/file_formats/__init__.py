@@ -6,11 +6,11 @@ test. The module is found by its presence; error messages and the help text list
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 from lit_entrodrop.data.discovery import modules_with
 from lit_entrodrop.data.documents import Document, document_from_row
 from lit_entrodrop.data.file_formats.base import CorpusFile, FileFormat, Record
+from lit_entrodrop.data.reading import Reading
 
 __all__ = ["CorpusFile", "FileFormat", "Record", "read_file", "supported_formats"]
 
@@ -26,16 +26,18 @@ def supported_formats() -> dict[str, FileFormat]:
     return dict(sorted((suffix, module) for module in formats for suffix in module.SUFFIXES))
 
 
-def read_file(path: Path, text_column: str, alone: bool) -> Iterator[Document]:
-    """Read the documents of one file in order; `alone` is an attribute of `CorpusFile`."""
+def read_file(file: CorpusFile) -> Iterator[Document]:
+    """Read the documents of one file in order."""
     record = None
-    for record in supported_formats()[path.suffix.lower()].read_records(CorpusFile(path, alone)):
-        yield _document(record, text_column)
+    for record in supported_formats()[file.path.suffix.lower()].read_records(file):
+        yield _document(record, file.reading)
     if record is None:
-        raise ValueError(f"{path} is empty: it contains no document. Remove the file or fill it.")
+        raise ValueError(
+            f"{file.path} is empty: it contains no document. Remove the file or fill it."
+        )
 
 
-def _document(record: Record, text_column: str) -> Document:
+def _document(record: Record, reading: Reading) -> Document:
     if isinstance(record.content, str):
         return Document("text", record.content, record.where)
-    return document_from_row(record.content, text_column, record.where)
+    return document_from_row(record.content, reading, record.where)

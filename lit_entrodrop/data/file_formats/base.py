@@ -2,9 +2,11 @@
 
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from lit_entrodrop.data.reading import Reading
 
 
 class Record(NamedTuple):
@@ -25,11 +27,13 @@ class CorpusFile:
 
     Args:
         path: Path to the file.
+        reading: Options of reading.
         alone: Whether it is the only file of its source; only then is a plain text without
             separators cut into groups of paragraphs.
     """
 
     path: Path
+    reading: Reading = field(default_factory=Reading)
     alone: bool = True
 
     def open(self) -> BinaryIO:

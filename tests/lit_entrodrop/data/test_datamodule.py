@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.sources import digest_corpus
 from lit_entrodrop.data.tokenizing import digest_tokenizer
 from tests.helpers.tiny import Tiny
@@ -144,11 +145,11 @@ def test_cache_key_of_data_without_holdout_is_unchanged(
     datamodule: DataModuleFactory, tmp_path: Path
 ) -> None:
     module = datamodule(validation=0.2, test=0.1)
-    named = ("block_size", "packing", "text_column", "max_train_tokens", "split_seed")
+    named = ("block_size", "packing", "max_train_tokens", "split_seed")
     key = {
-        "format": 5,
-        "corpus": digest_corpus([module.hparams["corpus"]], "text"),
-        "own": digest_corpus([], "text"),
+        "format": 6,
+        "corpus": digest_corpus([module.hparams["corpus"]], Reading()),
+        "own": digest_corpus([], Reading()),
         "held_out": [0.2, 0.1],
         "forgetting": [],
         "tokenizer": digest_tokenizer(module.tokenizer),

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
+from lit_entrodrop.data.reading import Reading
 
 CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Fever."}]
 
@@ -17,15 +18,15 @@ CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "F
     ],
 )
 def test_columns_tell_the_kind(row: dict[str, Any], kind: str, content: str) -> None:
-    document = document_from_row(row, "text", "here")
+    document = document_from_row(row, Reading(), "here")
     assert (document.kind, document.content, document.where) == (kind, content, "here")
-    assert document == document_from_row(row, "text", "elsewhere")
+    assert document == document_from_row(row, Reading(), "elsewhere")
 
 
 def test_absent_keys_of_a_message_are_dropped() -> None:
     parquet = [{**turn, "tool_calls": None} for turn in CHAT]
-    expected = document_from_row({"messages": CHAT}, "text", "here")
-    assert document_from_row({"messages": parquet}, "text", "here") == expected
+    expected = document_from_row({"messages": CHAT}, Reading(), "here")
+    assert document_from_row({"messages": parquet}, Reading(), "here") == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_absent_keys_of_a_message_are_dropped() -> None:
 )
 def test_bad_row_is_refused(row: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        document_from_row(row, "text", "a.csv row 2")
+        document_from_row(row, Reading(), "a.csv row 2")
     assert all(part in str(caught.value) for part in named), caught.value
 
 
@@ -72,7 +73,7 @@ SHAREGPT = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]
 )
 def test_other_forms_are_recognized(row: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(ValueError, match=r"^a\.jsonl line 2: ") as caught:
-        document_from_row(row, "text", "a.jsonl line 2")
+        document_from_row(row, Reading(), "a.jsonl line 2")
     assert all(part in str(caught.value) for part in named), caught.value
     assert "text_column" not in str(caught.value)
 

@@ -3,12 +3,13 @@ from pathlib import Path
 import datasets
 import pytest
 
+from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.sources import describe_unread, digest_corpus, list_files, read_corpus
 from tests.lit_entrodrop.data.conftest import write_jsonl
 
 
 def contents(*sources: str | Path) -> list[str]:
-    return [document.content for document in read_corpus([str(s) for s in sources], "text")]
+    return [document.content for document in read_corpus([str(s) for s in sources], Reading())]
 
 
 def test_folder_is_read_recursively_in_order(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_hub_reads_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     source = f"hub:{tmp_path / 'org'}"
     assert contents(source) == ["one", "two"]
     assert contents(f"{source}:default") == ["one", "two"]
-    assert digest_corpus([source], "text") == digest_corpus([source], "text")
+    assert digest_corpus([source], Reading()) == digest_corpus([source], Reading())
 
 
 def test_registry_reads_a_named_corpus() -> None:
@@ -80,6 +81,6 @@ def test_digest_sees_content_and_not_names(tmp_path: Path) -> None:
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     first.write_text("one")
     second.write_text("one")
-    assert digest_corpus([str(first)], "text") == digest_corpus([str(second)], "text")
+    assert digest_corpus([str(first)], Reading()) == digest_corpus([str(second)], Reading())
     second.write_text("two")
-    assert digest_corpus([str(first)], "text") != digest_corpus([str(second)], "text")
+    assert digest_corpus([str(first)], Reading()) != digest_corpus([str(second)], Reading())

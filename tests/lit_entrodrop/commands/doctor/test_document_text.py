@@ -1,11 +1,12 @@
 from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
 from lit_entrodrop.data.documents import Document, document_from_row
+from lit_entrodrop.data.reading import Reading
 
 
 def test_chats_are_read_without_their_frame() -> None:
     call = {"function": {"name": "weather", "arguments": {"city": "Rome"}}}
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}]
-    text = text_of(document_from_row({"messages": turns, "tools": [call]}, "text", ""))
+    text = text_of(document_from_row({"messages": turns, "tools": [call]}, Reading(), ""))
     assert text.startswith("Hi [")
     assert "Rome" in text
 

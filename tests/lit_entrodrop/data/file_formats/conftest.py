@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.data.documents import Document
-from lit_entrodrop.data.file_formats import read_file
+from lit_entrodrop.data.file_formats import CorpusFile, read_file
 
 ROWS = [{"text": 'One, "two"\nlines\u2028here.'}, {"text": "Zweitens: größer."}]
 DOCUMENTS = [Document("text", row["text"]) for row in ROWS]
@@ -19,5 +19,5 @@ def write(path: Path, content: str | bytes) -> Path:
 def refuse(path: Path, named: list[str]) -> None:
     """Check that reading a file raises an error with all of the named parts."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        list(read_file(path, "text", alone=True))
+        list(read_file(CorpusFile(path)))
     assert all(part in str(caught.value) for part in named), caught.value

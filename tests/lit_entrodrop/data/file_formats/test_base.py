@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.data.file_formats import read_file
+from lit_entrodrop.data.file_formats import CorpusFile, read_file
 from tests.lit_entrodrop.data.file_formats.conftest import refuse, write
 
 
@@ -46,7 +46,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, suffix: str) -> None
     )
     characters = sum(len(row["text"]) for row in rows)
     tracemalloc.start()
-    read = sum(len(document.content) for document in read_file(path, "text", alone=True))
+    read = sum(len(document.content) for document in read_file(CorpusFile(path)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert read >= characters

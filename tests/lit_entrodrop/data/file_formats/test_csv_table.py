@@ -2,20 +2,20 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.data.file_formats import read_file
+from lit_entrodrop.data.file_formats import CorpusFile, read_file
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
 
 def test_csv(tmp_path: Path) -> None:
     quoted = ['"' + row["text"].replace('"', '""') + '"' for row in ROWS]
     path = write(tmp_path / "a.csv", "\ufeffid,text\r\n" + "".join(f"7,{q}\r\n" for q in quoted))
-    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
+    assert list(read_file(CorpusFile(path))) == DOCUMENTS
 
 
 def test_first_column_may_have_no_name(tmp_path: Path) -> None:
     # As pandas writes the index.
     path = write(tmp_path / "a.csv", ",text\n0,One\n")
-    assert [document.content for document in read_file(path, "text", alone=True)] == ["One"]
+    assert [document.content for document in read_file(CorpusFile(path))] == ["One"]
 
 
 @pytest.mark.parametrize(

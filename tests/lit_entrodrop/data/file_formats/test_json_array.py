@@ -11,12 +11,12 @@ from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refu
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_array(tmp_path: Path, indent: int | None) -> None:
     path = write(tmp_path / "a.json", json.dumps(ROWS, indent=indent))
-    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
+    assert list(read_file(CorpusFile(path))) == DOCUMENTS
 
 
 def test_json_with_a_record_a_line(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.json", ROWS)
-    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
+    assert list(read_file(CorpusFile(path))) == DOCUMENTS
 
 
 def test_broken_array_is_refused(tmp_path: Path) -> None:

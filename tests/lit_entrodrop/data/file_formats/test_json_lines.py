@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.data.file_formats import read_file
+from lit_entrodrop.data.file_formats import CorpusFile, read_file
 from tests.lit_entrodrop.data.conftest import write_jsonl
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
 
 def test_json_lines(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ROWS)
-    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
+    assert list(read_file(CorpusFile(path))) == DOCUMENTS
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ import pyarrow  # type: ignore[import-untyped, unused-ignore]
 from pyarrow import parquet
 
 from lit_entrodrop.data.documents import Document, document_from_row
-from lit_entrodrop.data.file_formats import read_file
+from lit_entrodrop.data.file_formats import CorpusFile, read_file
+from lit_entrodrop.data.reading import Reading
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
 
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
-    assert list(read_file(path, "text", alone=True)) == DOCUMENTS
+    assert list(read_file(CorpusFile(path))) == DOCUMENTS
 
 
 def test_parquet_of_chats(tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_parquet_of_chats(tmp_path: Path) -> None:
     chat = [{"content": "Why?", "role": "user"}, {"content": "Fever.", "role": "assistant"}]
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist([{"messages": chat}]), path)
-    assert list(read_file(path, "text", alone=True)) == [Document("messages", json.dumps(chat))]
+    assert list(read_file(CorpusFile(path))) == [Document("messages", json.dumps(chat))]
 
 
 def test_nulls_that_arrow_adds_are_removed(tmp_path: Path) -> None:
@@ -30,8 +31,8 @@ def test_nulls_that_arrow_adds_are_removed(tmp_path: Path) -> None:
     ]
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    assert list(read_file(path, "text", alone=True)) == [
-        document_from_row(row, "text", "") for row in rows
+    assert list(read_file(CorpusFile(path))) == [
+        document_from_row(row, Reading(), "") for row in rows
     ]
 
 
