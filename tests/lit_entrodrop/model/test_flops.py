@@ -60,7 +60,9 @@ def test_they_are_those_that_torch_counts(model_type: str, tied: bool) -> None:
         causal_lm.unwrapped(ids, labels=ids, use_cache=False).loss.backward()
     # Eager attention also computes the half that the mask hides.
     hidden = 3 * attention_flops_per_token(causal_lm.unwrapped.config, T)
-    assert counter.get_total_flops() / T == training_flops_per_token(causal_lm, T) + hidden
+    expected = training_flops_per_token(causal_lm, T) + hidden
+    # Transformers before 5.23 computes the rotary angles by a matrix product.
+    assert counter.get_total_flops() / T == pytest.approx(expected, rel=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,10 @@ def test_micro_batches_share_the_loss_by_their_weights() -> None:
 
 def test_a_router_without_a_loss_is_refused_by_name() -> None:
     # Transformers has the setting, and no loss.
-    glm = {**GATED, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
-    more = {"first_k_dense_replace": 0, "output_router_logits": True}
-    with pytest.raises(ValueError, match=r"output_router_logits, got glm4_moe, .* \{output_router"):
-        build("glm4_moe", {**glm, **more})
+    afmoe = {**GATED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
+    more = {"num_dense_layers": 0, "output_router_logits": True}
+    with pytest.raises(ValueError, match=r"output_router_logits, got afmoe, .* \{output_router"):
+        build("afmoe", {**afmoe, **more})
 
 
 def test_a_loss_of_the_logits_is_refused_by_the_fused_head_alone() -> None:
