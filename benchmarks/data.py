@@ -83,7 +83,7 @@ def tokenize_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
     seconds = harness.stopwatch(
         lambda: packed.append(prepare_split(documents, tokenizer, block_size))
     )
-    return seconds, len(packed[0].blocks.tokens)
+    return seconds, packed[0].blocks.num_tokens
 
 
 def cold_start(corpus: str, block_size: int, cache_dir: str, threads: int) -> tuple[float, int]:
@@ -93,7 +93,7 @@ def cold_start(corpus: str, block_size: int, cache_dir: str, threads: int) -> tu
     harness.prepare(threads)
     module = TextDataModule(corpus, TOKENIZER, block_size, validation=0.015, cache_dir=cache_dir)
     seconds = harness.stopwatch(module.setup)
-    counts = [len(module.blocks(split).tokens) for split in ("train", "validation")]
+    counts = [module.blocks(split).num_tokens for split in ("train", "validation")]
     return seconds, sum(counts)
 
 

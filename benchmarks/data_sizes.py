@@ -104,7 +104,7 @@ def prepare_corpus(corpus: str, block_size: int, num_proc: int, threads: int) ->
         return {
             "megabytes": size,
             "documents": module.splits["train"].documents,
-            "tokens": len(module.blocks("train").tokens),
+            "tokens": module.blocks("train").num_tokens,
             "seconds": seconds,
             "cpu_seconds": cpu,
             "mb_per_cpu_s": size / cpu,

@@ -10,10 +10,11 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.chunking import Chunks
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.runs.writing import draft
 
-ARRAYS = ("tokens", "counted", "chunk_starts", "block_starts", "documents")
+ARRAYS = ("tokens", "counted", "block_starts", *Chunks._fields)
 COUNTS = ("documents", "duplicates", "adjustments")
 INDEX = "index.json"
 
@@ -83,7 +84,9 @@ def _describe_split(split: PackedSplit) -> dict[str, Any]:
 
 def _read_split(folder: Path, entry: dict[str, Any]) -> PackedSplit:
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    blocks = PackedBlocks(**arrays, **entry["settings"])
+    # Slices of plain arrays are faster than those of memory-mapped ones.
+    chunks = Chunks(*(np.asarray(arrays.pop(name)) for name in Chunks._fields))
+    blocks = PackedBlocks(**arrays, chunks=chunks, **entry["settings"])
     if blocks.fingerprint != entry["fingerprint"]:
         raise ValueError(f"the arrays in {folder.name} differ from what was written")
     return PackedSplit(blocks, **entry["counts"])

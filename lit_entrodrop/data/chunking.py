@@ -12,7 +12,7 @@ Flags = NDArray[np.bool_]
 
 
 class Chunks(NamedTuple):
-    """Chunks of documents, in the order of the documents.
+    """Chunks of documents.
 
     Attributes:
         starts: Index of the first token of each chunk, [chunks] int64.
@@ -25,6 +25,10 @@ class Chunks(NamedTuple):
     lengths: Integers
     first_labels: Integers
     documents: Integers
+
+    def select(self, chosen: slice | Integers) -> "Chunks":
+        """Return some chunks, by a slice or their indices."""
+        return Chunks(*(values[chosen] for values in self))
 
 
 def chunk_documents(lengths: Integers, counted: Flags, block_size: int) -> Chunks:

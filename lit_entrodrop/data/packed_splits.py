@@ -31,7 +31,7 @@ class PackedSplit:
         """Describe the size of the split in one line, without its name."""
         line = (
             f"{self.documents:,} documents ({self.duplicates:,} exact duplicates), "
-            f"{len(self.blocks.tokens):,} tokens in {len(self.blocks):,} blocks of "
+            f"{self.blocks.num_tokens:,} tokens in {len(self.blocks):,} blocks of "
             f"{self.blocks.block_size:,}, {self.blocks.padding:.1%} padding"
         )
         return "; ".join(filter(None, (line, describe_adjustments(self.adjustments))))

@@ -1,16 +1,10 @@
 """Pack tokenized documents into blocks."""
 
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from lit_entrodrop.data.array_files import PIECE, release_pages, save_array
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import Chunks, Flags, Integers, chunk_documents, gather_chunks
+from lit_entrodrop.data.chunking import Chunks, Flags, Integers, chunk_documents
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 from lit_entrodrop.runtime.progress import track
 
@@ -36,10 +30,8 @@ def pack_chunks(
     block_size: int,
     pad_id: int,
     packing: bool = True,
-    dtype: DTypeLike | None = None,
-    folder: Path | None = None,
 ) -> PackedBlocks:
-    """Pack chunks into blocks.
+    """Pack chunks into blocks, which share their tokens.
 
     Only the labels of a chunk are counted, not its context. Blocks have at least 2 tokens.
 
@@ -50,23 +42,12 @@ def pack_chunks(
         block_size: Number of tokens in a block, at least 2.
         pad_id: Token that fills the tail of a block.
         packing: Whether a block may have several chunks; if not, each chunk gets its own.
-        dtype: Type of the packed tokens; by default that of `tokens`.
-        folder: Path to a folder to write the arrays to; by default, they are in memory.
     """
     sizes = chunks.lengths
     blocks = best_fit_decreasing(sizes, block_size) if packing else np.arange(len(sizes))
-    chunks = Chunks(*(values[np.argsort(blocks, kind="stable")] for values in chunks))
-    chunk_starts = np.append(0, np.cumsum(chunks.lengths))
     block_starts = np.append(0, np.cumsum(np.bincount(blocks)))
-    arrays: dict[str, Iterable[NDArray[Any]]] = {
-        "tokens": _gather_tokens(tokens, chunks, np.dtype(dtype or tokens.dtype)),
-        "counted": _gather_counted(counted, chunks),
-        "chunk_starts": [chunk_starts],
-        "block_starts": [block_starts],
-        "documents": [chunks.documents],
-    }
-    saved = {name: save_array(pieces, name, folder) for name, pieces in arrays.items()}
-    return PackedBlocks(**saved, block_size=block_size, pad_id=pad_id)
+    ordered = chunks.select(np.argsort(blocks, kind="stable"))
+    return PackedBlocks(tokens, counted, ordered, block_starts, block_size, pad_id)
 
 
 def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
@@ -106,26 +87,3 @@ def best_fit_decreasing(lengths: Integers, capacity: int) -> Integers:
             free |= 1 << rest
         bins[item] = chosen
     return bins
-
-
-def _gather_tokens(
-    tokens: NDArray[np.unsignedinteger], chunks: Chunks, dtype: np.dtype[Any]
-) -> Iterator[NDArray[np.unsignedinteger]]:
-    for some in _in_pieces(chunks):
-        yield tokens[gather_chunks(some.starts, some.lengths)].astype(dtype)
-        release_pages(tokens)
-
-
-def _gather_counted(counted: Flags, chunks: Chunks) -> Iterator[Flags]:
-    for some in _in_pieces(chunks):
-        indices = gather_chunks(some.starts, some.lengths)
-        yield counted[indices] & (indices >= np.repeat(some.first_labels, some.lengths))
-        release_pages(counted)
-
-
-def _in_pieces(chunks: Chunks) -> Iterator[Chunks]:
-    """Yield some of the chunks at a time, with about `PIECE` tokens."""
-    ends = np.cumsum(chunks.lengths)
-    cuts = np.searchsorted(ends, np.arange(PIECE, int(ends[-1]), PIECE))
-    for first, last in pairwise([0, *cuts.tolist(), len(ends)]):
-        yield Chunks(*(values[first:last] for values in chunks))

@@ -203,4 +203,4 @@ def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
     random, size = np.random.default_rng(seed), len(split.blocks)
     chosen = random.choice(size, min(count, size), replace=False)
     sample = split.blocks.select(np.sort(chosen))
-    return PackedSplit(sample, len(np.unique(sample.documents)), duplicates=0)
+    return PackedSplit(sample, len(np.unique(sample.chunks.documents)), duplicates=0)

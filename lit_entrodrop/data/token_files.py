@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lit_entrodrop.data.array_files import pieces_of, save_array
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.chunking import Chunks, chunk_documents, count_cuts
 from lit_entrodrop.data.packing import pack_chunks
@@ -48,16 +49,23 @@ class TokenFiles:
         self.num_documents += len(documents.lengths)
 
     def pack(self, pad_id: int, packing: bool = True, folder: Path | None = None) -> PackedBlocks:
-        """Pack all documents; the arguments are those of `pack_chunks`."""
+        """Pack all documents; their arrays are in memory, or in files of a folder.
+
+        The other arguments are those of `pack_chunks`.
+        """
         for file in (self._tokens, self._counted):
             file.flush()
-        return pack_chunks(
+        tokens = pieces_of(np.memmap(self._tokens, np.uint32, "r"))
+        packed = pack_chunks(
             Chunks(*map(np.concatenate, zip(*self._chunks, strict=True))),
-            np.memmap(self._tokens, np.uint32, "r"),
-            np.memmap(self._counted, np.bool_, "r"),
+            save_array((piece.astype(self._dtype) for piece in tokens), "tokens", folder),
+            save_array(pieces_of(np.memmap(self._counted, np.bool_, "r")), "counted", folder),
             self.block_size,
             pad_id,
             packing,
-            self._dtype,
-            folder,
         )
+        if folder:
+            chunks = packed.chunks._asdict()
+            for name, values in {**chunks, "block_starts": packed.block_starts}.items():
+                save_array([values], name, folder)
+        return packed

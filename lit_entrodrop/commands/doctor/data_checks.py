@@ -109,7 +109,7 @@ def validation_size(run: ConfiguredRun) -> CheckResult:
             "set data.validation to a share such as 0.1, or to a separate corpus",
         )
     documents = len(run.documents["validation"])
-    found = f"{documents:,} documents, {len(blocks.tokens):,} tokens"
+    found = f"{documents:,} documents, {blocks.num_tokens:,} tokens"
     if documents < FEW_DOCUMENTS:
         return warned(
             f"{found}: the validation loss depends on few documents",
@@ -129,7 +129,7 @@ def split_shares(run: ConfiguredRun) -> CheckResult:
     # A limit on training text changes the token shares, but not the split.
     if run.config["data"]["max_train_tokens"] is None:
         blocks = {name: run.blocks(name) for name in own}
-        got["tokens"] = shares_of({name: len(b.tokens) if b else 0 for name, b in blocks.items()})
+        got["tokens"] = shares_of({name: b.num_tokens if b else 0 for name, b in blocks.items()})
     found = ", ".join(
         f"{name} {' and '.join(f'{of[name]:.1%} of {what}' for what, of in got.items())} "
         f"({share:.1%} configured)"

@@ -153,8 +153,8 @@ def loss_bytes(run: ConfiguredRun) -> int:
     if neighbors is None or holdout is None:
         return 0
     # Each training chunk is scored alone, and again after its neighbors.
-    context = train.num_chunks * neighbors * len(holdout.tokens) / holdout.num_chunks
-    return HALF_BYTES * round(2 * len(train.tokens) + context)
+    context = train.num_chunks * neighbors * holdout.num_tokens / holdout.num_chunks
+    return HALF_BYTES * round(2 * train.num_tokens + context)
 
 
 def free_bytes(folder: Path) -> int:

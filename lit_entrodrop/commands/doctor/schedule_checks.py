@@ -21,7 +21,7 @@ UNMONITORED = "without a validation split, overfitting cannot be detected"
 def epochs(run: ConfiguredRun) -> CheckResult:
     """Compare the number of epochs with the number after which models usually overfit."""
     passes = run.steps / run.steps_per_epoch
-    tokens = len(run.train_blocks.tokens)
+    tokens = run.train_blocks.num_tokens
     per_parameter = passes * tokens / run.sizes.trainable
     names = [type(regularizer).__name__ for regularizer in run.module.regularizers.ordered]
     found = (

@@ -51,16 +51,16 @@ def with_context(
     kept = np.minimum(own, length - given.sum(1))
 
     starts = np.column_stack(
-        [holdout.chunk_starts[neighbors], len(holdout.tokens) + train.chunk_starts[:-1]]
+        [holdout.chunk_starts[neighbors], holdout.num_tokens + train.chunk_starts[:-1]]
     )
     lengths = np.column_stack([given, kept])
     places = gather_chunks(starts.ravel(), lengths.ravel())
-    uncounted = np.zeros(len(holdout.tokens), np.bool_)
+    (before, _), (tokens, counted) = holdout.gather(), train.gather()
     documents = TokenizedDocuments(
-        np.concatenate([holdout.tokens, train.tokens])[places],
-        np.concatenate([uncounted, train.counted])[places],
+        np.concatenate([before, tokens])[places],
+        np.concatenate([np.zeros(len(before), np.bool_), counted])[places],
         lengths.sum(1),
     )
     blocks = pack_documents(documents, length, train.pad_id, packing)
-    within = np.arange(len(train.tokens)) - np.repeat(train.chunk_starts[:-1], own)
-    return blocks, train.counted & (within < np.repeat(kept, own))
+    within = np.arange(len(tokens)) - np.repeat(train.chunk_starts[:-1], own)
+    return blocks, counted & (within < np.repeat(kept, own))

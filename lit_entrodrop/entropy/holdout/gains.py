@@ -108,7 +108,7 @@ def measure_gains(
     alone = chunk_losses(score(train, "train"), train, counted)
     in_context = np.empty_like(alone)
     scored = score(joined, "train after holdout")
-    in_context[joined.documents] = chunk_losses(scored, joined, joined.counted)
+    in_context[joined.chunks.documents] = chunk_losses(scored, joined, joined.gather()[1])
     return (alone - in_context).astype(np.float32)
 
 

@@ -44,9 +44,9 @@ def nearest_chunks(train: PackedBlocks, holdout: PackedBlocks, count: int) -> In
 
 def token_counts(blocks: PackedBlocks, size: int) -> "csr_array":
     """Count the tokens of each chunk by id, a sparse matrix [chunks, size] float32."""
-    chunks, ones = blocks.num_chunks, np.ones(len(blocks.tokens), np.float32)
-    ids = np.asarray(blocks.tokens).astype(np.int32)
+    ids = blocks.gather()[0].astype(np.int32)
+    values = np.ones(len(ids), np.float32), ids, blocks.chunk_starts.copy()
     # Copied because sum_duplicates sorts in place.
-    counts = csr_array((ones, ids, np.array(blocks.chunk_starts)), shape=(chunks, size))
+    counts = csr_array(values, shape=(blocks.num_chunks, size))
     counts.sum_duplicates()
     return counts

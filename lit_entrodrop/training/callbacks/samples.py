@@ -150,12 +150,13 @@ def first_tokens(blocks: PackedBlocks, count: int, length: int) -> list[list[int
 
     Each chunk of a long document counts as a document. The last token of each is left out.
 
-    >>> chunks, block = np.array([0, 4, 9]), np.array([0, 2])
-    >>> blocks = PackedBlocks(np.arange(9), np.ones(9, bool), chunks, block, np.arange(2), 9, 0)
-    >>> first_tokens(blocks, 2, 3)
+    >>> from lit_entrodrop.data.packing import pack_documents
+    >>> from lit_entrodrop.data.tokenizing import TokenizedDocuments
+    >>> documents = TokenizedDocuments(np.arange(9), np.ones(9, bool), np.array([4, 5]))
+    >>> first_tokens(pack_documents(documents, block_size=9, pad_id=0), 2, 3)
     [[0, 1, 2], [4, 5, 6]]
     """
-    starts, ends = blocks.chunk_starts[:-1], blocks.chunk_starts[1:]
+    starts = blocks.chunks.starts
     chosen = np.unique(np.linspace(0, len(starts) - 1, count).astype(int))
-    stops = np.clip(ends - 1, starts + 1, starts + length)
+    stops = starts + np.clip(blocks.chunks.lengths - 1, 1, length)
     return [blocks.tokens[starts[each] : stops[each]].tolist() for each in chosen]

@@ -144,3 +144,8 @@ def test_mask_of_the_labels_is_that_of_the_rows(packing: bool) -> None:
     rows = [blocks[n]["labels"].numpy() != IGNORE_INDEX for n in range(len(blocks))]
     masks = [blocks.label_mask(slice(start, start + 4)) for start in range(0, len(blocks), 4)]
     assert np.array_equal(np.concatenate(masks), np.stack(rows))
+
+
+def test_fingerprint_is_that_of_checkpoints_of_earlier_versions() -> None:
+    blocks = pack_documents(random_documents(0), block_size=16, pad_id=PAD)
+    assert blocks.fingerprint == "6d3d66f415ea76047849437d1d805952"

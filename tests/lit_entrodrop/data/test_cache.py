@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.data.cache import ARRAYS, INDEX, read_splits, write_splits
-from lit_entrodrop.data.chunking import chunk_documents
 from lit_entrodrop.data.packed_splits import PackedSplit
-from lit_entrodrop.data.packing import pack_chunks
+from lit_entrodrop.data.token_files import TokenFiles
 from tests.lit_entrodrop.data.test_blocks import random_documents
 
 
 def split(seed: int, folder: Path | None = None) -> PackedSplit:
     documents = random_documents(seed)
-    chunks = chunk_documents(documents.lengths, documents.counted, 16)
-    blocks = pack_chunks(chunks, documents.tokens, documents.counted, 16, pad_id=0, folder=folder)
-    return PackedSplit(blocks, documents=30, duplicates=0, adjustments={"blank": seed})
+    files = TokenFiles(block_size=16)
+    files.append(documents)
+    return PackedSplit(
+        files.pack(pad_id=0, folder=folder), documents=30, duplicates=0, adjustments={"blank": seed}
+    )
 
 
 def write_train(draft: Path) -> dict[str, PackedSplit]:

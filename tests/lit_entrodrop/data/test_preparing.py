@@ -75,8 +75,8 @@ def test_limit_keeps_a_prefix_of_whole_documents(tokenizer: PreTrainedTokenizerB
     limited = prepare(DOCUMENTS, tokenizer, block_size=32, max_tokens=500)
     first = prepare(DOCUMENTS[: limited.documents], tokenizer, block_size=32)
     assert limited.blocks.fingerprint == first.blocks.fingerprint
-    assert 400 < len(limited.blocks.tokens) <= 500
-    for max_tokens, count in ((len(limited.blocks.tokens), 0), (len(limited.blocks.tokens) - 1, 1)):
+    assert 400 < limited.blocks.num_tokens <= 500
+    for max_tokens, count in ((limited.blocks.num_tokens, 0), (limited.blocks.num_tokens - 1, 1)):
         exact = prepare(DOCUMENTS, tokenizer, block_size=32, max_tokens=max_tokens)
         assert exact.documents == limited.documents - count
     assert limited.documents + limited.adjustments[BEYOND_LIMIT] == whole.documents

@@ -56,7 +56,7 @@ def test_every_block_is_scored(tiny: Tiny, data: TextDataModule) -> None:
         )
     known = ~store.lookup(torch.arange(len(blocks))).isnan()
     assert known.any(1).all()
-    assert known.sum() == len(blocks.tokens) - (len(blocks.chunk_starts) - 1)
+    assert known.sum() == blocks.num_tokens - blocks.num_chunks
 
 
 def test_scores_are_read_from_the_cache(tiny: Tiny, data: TextDataModule) -> None:

@@ -22,7 +22,7 @@ def random_blocks(count: int) -> PackedBlocks:
 
 def pieces(blocks: PackedBlocks) -> list[list[tuple[int, bool]]]:
     """Return token and whether it counts, of each chunk."""
-    pairs = list(zip(blocks.tokens.tolist(), blocks.counted.tolist(), strict=True))
+    pairs = list(zip(*(values.tolist() for values in blocks.gather()), strict=True))
     return [pairs[start:end] for start, end in pairwise(blocks.chunk_starts)]
 
 
@@ -37,7 +37,7 @@ def test_neighbors_stand_before_their_chunk(length: int, packing: bool) -> None:
     assert packing or len(joined) == len(own)
     assert not packing or length < 96 or len(joined) < len(own)
     alone = np.split(counted, train.chunk_starts[1:-1])
-    numbers = joined.documents.tolist()
+    numbers = joined.chunks.documents.tolist()
     assert sorted(numbers) == list(range(len(own)))
     for number, row in zip(numbers, pieces(joined), strict=True):
         chunk = own[number]

@@ -90,14 +90,13 @@ def test_gains_are_those_of_a_slow_reference(
     length = min(context, (neighbors + 1) * block_size)
     exact = build(tiny).unwrapped.double().eval()
     nearest, pool = nearest_chunks(train, holdout, neighbors), spans(holdout)
+    (tokens, labels), (others, _) = train.gather(), holdout.gather()
     expected = []
     for number, span in enumerate(spans(train)):
-        chunk, counted = train.tokens[span].tolist(), train.counted[span].tolist()
+        chunk, counted = tokens[span].tolist(), labels[span].tolist()
         room = max(length - len(chunk), length // 2) // neighbors
         before = [
-            token
-            for each in nearest[number][::-1]
-            for token in holdout.tokens[pool[each]][:room].tolist()
+            token for each in nearest[number][::-1] for token in others[pool[each]][:room].tolist()
         ]
         kept = length - len(before)
         expected.append(slow_gain(exact, before, chunk[:kept], counted[:kept]))
@@ -127,7 +126,8 @@ def test_text_that_resembles_holdout_text_gains_more_than_noise(tiny: Tiny) -> N
     model = build_causal_lm(LMConfig(pretrained=base))
     gains = measure_gains(data, model, 3, str(tiny.folder / "cache"))
     train = data.blocks("train")
-    texts_of_chunks = [data.tokenizer.decode(train.tokens[span].tolist()) for span in spans(train)]
+    tokens = train.gather()[0]
+    texts_of_chunks = [data.tokenizer.decode(tokens[span].tolist()) for span in spans(train)]
     is_noise = np.array(["#" in text for text in texts_of_chunks])
     assert is_noise.sum() == 12
     better = gains[~is_noise][:, None] > gains[is_noise]

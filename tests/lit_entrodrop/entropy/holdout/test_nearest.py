@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,11 +22,8 @@ def blocks_of(documents: list[list[int]], block_size: int = 16) -> PackedBlocks:
 
 
 def chunks_of(blocks: PackedBlocks) -> list[list[int]]:
-    ends = blocks.chunk_starts[1:]
-    return [
-        blocks.tokens[start:end].tolist()
-        for start, end in zip(blocks.chunk_starts[:-1], ends, strict=True)
-    ]
+    tokens = blocks.gather()[0].tolist()
+    return [tokens[start:end] for start, end in pairwise(blocks.chunk_starts)]
 
 
 def random_blocks(count: int) -> PackedBlocks:

@@ -38,8 +38,8 @@ def test_one_row_a_token_with_the_models_values(tiny: Tiny, split: str) -> None:
         "counted",
     }
     blocks = data.blocks(split)
-    assert len(table) == len(blocks.tokens)
-    np.testing.assert_array_equal(table["token_id"], blocks.tokens)
+    assert len(table) == blocks.num_tokens
+    np.testing.assert_array_equal(table["token_id"], blocks.gather()[0])
     model = module.causal_lm.unwrapped.double().eval()
     for (block, document), rows in table.groupby(["block_id", "document"]):
         if block % 7:
