@@ -12,21 +12,15 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
 from lit_entrodrop.data.packed_datamodule import PackedDataModule
-from lit_entrodrop.data.packed_splits import PackedSplits, check_split_name
+from lit_entrodrop.data.packed_splits import PackedSplits, check_evaluation_sets, check_split_name
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
 from lit_entrodrop.data.reading import reading_of
 from lit_entrodrop.data.sources import describe_unread
-from lit_entrodrop.data.splitting import SplitName, split_shares
+from lit_entrodrop.data.splitting import split_shares
 from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runtime.setting_checks import check_at_least
-
-# By function of the trainer, the split that it evaluates.
-EVALUATED_SPLITS: dict[TrainerFn, SplitName] = {
-    TrainerFn.TESTING: "test",
-    TrainerFn.VALIDATING: "validation",
-}
 
 
 class TextDataModule(PackedDataModule):
@@ -65,6 +59,10 @@ class TextDataModule(PackedDataModule):
         holdout: Share of the documents or a separate corpus, as `validation`, that resembles the
             target text. Regularizers use it to weight training documents; it is neither trained nor
             evaluated on. 0 for none.
+        evaluate: Further evaluation sets by name, each a separate corpus named as in `corpus`. Each
+            validation logs their metrics, such as `exam/loss`; documents that they share with the
+            training text are not trained on. Without `validation`, the first set fixes the entropy
+            buckets, but overfitting is not diagnosed. null for none.
         max_train_tokens: Maximum number of training tokens, for experiments with scarce data. Whole
             documents are kept, in the order of the seeded hash. null for no limit.
         split_seed: Seed of the split; runs to be compared must share it.
@@ -81,7 +79,7 @@ class TextDataModule(PackedDataModule):
             available CPUs, at most 16.
         num_workers: Number of processes for loading batches; 0 loads in the main process.
         cache_dir: Path to the folder that caches packed blocks.
-        predict_split: Split that `predict_dataloader` reads.
+        predict_split: Split or evaluation set that `predict_dataloader` reads.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -99,6 +97,7 @@ class TextDataModule(PackedDataModule):
         validation: float | str = 0.1,
         test: float | str = 0.0,
         holdout: float | str = 0.0,
+        evaluate: dict[str, float | str] | None = None,
         max_train_tokens: int | None = None,
         split_seed: int = 0,
         clean_train_blocks: int = 32,
@@ -109,7 +108,7 @@ class TextDataModule(PackedDataModule):
         num_proc: int | None = None,
         num_workers: int = 0,
         cache_dir: str = "~/.cache/lit-entrodrop",
-        predict_split: SplitName = "validation",
+        predict_split: str = "validation",
     ) -> None:
         super().__init__()
         check_at_least(2, block_size=block_size, max_train_tokens=max_train_tokens)
@@ -117,7 +116,8 @@ class TextDataModule(PackedDataModule):
         check_at_least(1, batch_size=batch_size, num_proc=num_proc)
         check_at_least(0, num_workers=num_workers, split_seed=split_seed, seed=seed)
         check_at_least(0, clean_train_blocks=clean_train_blocks)
-        split_sources = {"validation": validation, "test": test}
+        sets = check_evaluation_sets(evaluate or {})
+        split_sources = {"validation": validation, "test": test, **sets}
         if holdout:
             # Omitted without holdout, so that the cache key of such data does not change.
             split_sources["holdout"] = holdout
@@ -127,7 +127,7 @@ class TextDataModule(PackedDataModule):
         self.order = order
         self.block_size = block_size
         self.packing = packing
-        self.predict_split = check_split_name(predict_split)
+        self.predict_split = check_split_name(predict_split, sets)
         self._preparation = Preparation(
             [corpus] if isinstance(corpus, str) else list(corpus),
             split_sources,
@@ -156,14 +156,18 @@ class TextDataModule(PackedDataModule):
             ValueError: If the trainer evaluates a split that was not requested.
         """
         # Preparing the corpus may take long.
-        for stage, split in EVALUATED_SPLITS.items():
-            if self.trainer is not None and self.trainer.state.fn == stage:
-                self.check_requested(split)
+        stage = self.trainer.state.fn if self.trainer else None
+        if stage == TrainerFn.TESTING:
+            self.check_requested("test")
+        if stage == TrainerFn.VALIDATING and not self.hparams["evaluate"]:
+            self.check_requested("validation")
         self._load_or_prepare()
 
-    def check_requested(self, split: SplitName) -> None:
-        """Raise a ValueError if the settings request no such split."""
-        if split != "train" and not self.hparams[split]:
+    def check_requested(self, split: str) -> None:
+        """Raise a ValueError if the settings request no such split or evaluation set."""
+        requested = {"train": True, "forgetting": self.hparams["forgetting"]}
+        requested |= self._preparation.split_sources
+        if not requested.get(check_split_name(split, requested)):
             PackedSplits()[split]
 
     def setup(self, stage: str | None = None) -> None:

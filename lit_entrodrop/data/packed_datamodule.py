@@ -26,10 +26,15 @@ class PackedDataModule(LightningDataModule):
 
     @property
     def splits(self) -> PackedSplits:
-        """The packed splits: of the corpus, "clean_train" and "forgetting"."""
+        """The packed splits: of the corpus, the evaluation sets, "clean_train" and "forgetting"."""
         if self._splits is None:
             raise RuntimeError("the data is not set up: call setup() first.")
         return self._splits
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names of "validation" and of the named evaluation sets, as far as there are any."""
+        return self.splits.held_out
 
     @property
     def evaluated(self) -> list[str]:

@@ -18,7 +18,7 @@ from lit_entrodrop.data.cache import read_splits, write_splits
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.sources import count_bytes, digest_corpus, read_corpus
-from lit_entrodrop.data.splitting import read_and_split, split_documents
+from lit_entrodrop.data.splitting import SPLITS, read_and_split, split_documents
 from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
 from lit_entrodrop.data.token_files import TokenFiles
 from lit_entrodrop.data.tokenizing import check_tokenizer, digest_tokenizer, tokenize_documents
@@ -37,7 +37,8 @@ KEYED_SETTINGS = ("block_size", "packing", "max_train_tokens", "split_seed")
 class Preparation:
     """Settings of the data module that, with the tokenizer, determine the packed splits.
 
-    `split_sources` has the share or the separate corpus of each split other than training.
+    `split_sources` has the share or the separate corpus of each split other than training, and the
+    corpora of the named evaluation sets.
     """
 
     corpus: Sequence[str]
@@ -79,6 +80,8 @@ class Preparation:
             "tokenizer": digest_tokenizer(tokenizer),
             **{name: getattr(self, name) for name in KEYED_SETTINGS},
         }
+        if sets := [name for name in self.split_sources if name not in SPLITS]:
+            key["evaluate"] = sets
         return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
@@ -14,7 +13,6 @@ from lit_entrodrop.data.sources import read_corpus
 from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
 
 SPLITS = ("train", "validation", "test", "holdout")
-SplitName = Literal["train", "validation", "test"]
 
 
 def split_shares(split_sources: Mapping[str, float | str]) -> dict[str, float]:
@@ -50,7 +48,7 @@ def read_and_split(
     Args:
         corpus: Sources of the corpus, as for `read_corpus`.
         split_sources: For "validation", "test" and "holdout", a share of the documents or the
-            source of a separate corpus; 0 for no such split.
+            source of a separate corpus; 0 for no such split. For an evaluation set, its source.
         reading: Options of reading.
         split_seed: Seed of the split.
         folder: Path to the folder of temporary files; by default that of the system.
@@ -60,14 +58,14 @@ def read_and_split(
     """
     shares = split_shares(split_sources)
     documents = store_documents(read_corpus(corpus, reading), split_seed, folder)
-    splits = split_documents(documents, **shares)
+    splits = split_documents(documents, **{n: of for n, of in shares.items() if n in SPLITS})
     for name, source in split_sources.items():
         if isinstance(source, str):
             own = read_corpus([source], reading)
             splits[name] = store_documents(own, split_seed, folder)
             _drop_shared("train", name, splits)
     # Holdout text weights the training documents, so it must not contain evaluation text.
-    for name in ("validation", "test"):
+    for name in splits.keys() - {"train", "holdout"}:
         _drop_shared("holdout", name, splits)
     requested = {
         name: split for name, split in splits.items() if split_sources.get(name, name == "train")

@@ -139,8 +139,9 @@ class EntropyProvider:
         self.restored = {name: kept for name, kept in state.items() if name not in of_training}
 
     def _fix_edges(self, data: TextDataModule) -> None:
-        if "validation" in self.stores:
-            edges = self.buckets.edges_in(self.stores["validation"], data.blocks("validation"))
+        # The validation split if there is one.
+        if (first := next(iter(data.evaluated), None)) in self.stores:
+            edges = self.buckets.edges_in(self.stores[first], data.blocks(first))
             self.edges = edges.to(self.device)
             if (edges.diff() <= 0).any():
                 rank_zero_warn(

@@ -1,11 +1,12 @@
 """Evaluations in a run folder: losses by document, entropy histogram and passage scores.
 
-`fit` writes ``evaluations/step=N.npz`` at each validation, and shared values to ``run.json``.
+`fit` writes ``evaluations/step=N.npz`` at each validation, ``evaluations/NAME/step=N.npz`` for each
+named evaluation set, and shared values to ``run.json``.
 """
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "evaluations"
+FILES = "step=*.npz"  # of validations during `fit`
 RUN_INFO = "run.json"
 SHARED = {"buckets", "passages", "provenance", "fingerprints"}
 # Exceptions from reading a truncated, altered or unrelated file.
@@ -88,18 +90,25 @@ class Evaluation:
             ) from error
 
 
-def evaluation_path(folder: str | Path, step: int, split: str | None = None) -> Path:
+def evaluation_path(
+    folder: str | Path, step: int, split: str | None = None, evaluation_set: str = ""
+) -> Path:
     """Return the path of an evaluation.
 
     ``split`` is the split that `validate` or `test` evaluated; None for validations during `fit`.
+    ``evaluation_set`` is the name of an evaluation set; empty for the split itself.
     """
     name = f"step={step}.npz" if split is None else f"{split}-step={step}.npz"
-    return Path(folder) / FOLDER / name
+    return Path(folder) / FOLDER / evaluation_set / name
 
 
-def read_evaluations(folder: str | Path) -> list[Evaluation]:
-    """Read the validations during `fit` from a run folder, ordered by step."""
-    return [Evaluation.load(path) for _, path in sorted(_validation_files(folder).items())]
+def read_evaluations(folder: str | Path, evaluation_set: str = "") -> list[Evaluation]:
+    """Read the validations during `fit` from a run folder, ordered by step.
+
+    ``evaluation_set`` is the name of an evaluation set; empty for the validation split.
+    """
+    files = (Path(folder) / FOLDER / evaluation_set).glob(FILES)
+    return [Evaluation.load(path) for _, path in sorted(_steps(files))]
 
 
 def validations(folder: str | Path, metrics: "pd.DataFrame") -> "pd.DataFrame":
@@ -133,15 +142,15 @@ def passes_done(rows: "pd.DataFrame") -> "pd.Series":
 
 def remove_evaluations_after(folder: str | Path, step: int) -> None:
     """Delete the validations after a step, which a run resumed there repeats."""
-    for done, path in _validation_files(folder).items():
+    for done, path in _steps((Path(folder) / FOLDER).rglob(FILES)):
         if done > step:
             path.unlink()
 
 
-def _validation_files(folder: str | Path) -> dict[int, Path]:
-    files = (Path(folder) / FOLDER).glob("step=*.npz")
-    by_step = {path.stem.removeprefix("step="): path for path in files}
-    return {int(step): path for step, path in by_step.items() if step.isdecimal()}
+def _steps(files: Iterable[Path]) -> Iterator[tuple[int, Path]]:
+    for path in files:
+        if (step := path.stem.removeprefix("step=")).isdecimal():
+            yield int(step), path
 
 
 def write_run_info(folder: str | Path, info: Mapping[str, Any]) -> None:

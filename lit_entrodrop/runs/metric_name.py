@@ -12,8 +12,8 @@ class MetricName:
     """Name of a metric: its split, its kind, and the bucket of its tokens.
 
     Args:
-        split: Prefix of the name: "val", "test", "clean_train", "forgetting", "gap" or "train"; in
-            a comparison "best" or "last"; empty for none.
+        split: Prefix of the name: "gap", "train", or that of a split, by :func:`prefix_of`; in a
+            comparison "best" or "last"; empty for none.
         kind: Name of the metric, such as "loss".
         bucket: Name of the entropy bucket; None for all tokens. Default: None.
 
@@ -41,6 +41,15 @@ class MetricName:
         split, _, rest = name.rpartition("/")
         kind, bucket = match.groups() if (match := BUCKET.fullmatch(rest)) else (rest, None)
         return cls(split, kind, bucket)
+
+
+def prefix_of(split: str) -> str:
+    """Return the prefix of the metrics of a split.
+
+    >>> prefix_of("validation"), prefix_of("exam")
+    ('val', 'exam')
+    """
+    return {"validation": "val"}.get(split, split)
 
 
 VALIDATION_LOSS = str(MetricName("val", "loss"))

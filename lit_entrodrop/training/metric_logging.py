@@ -141,9 +141,12 @@ class MetricLogging:
 
     def _print(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
         parsed = {name: MetricName.parse(name) for name in metrics}
-        names = [n for n, each in parsed.items() if (each.split, each.kind) == ("val", "loss")]
-        names += [name for name in ("gap/loss", "forgetting/loss") if name in metrics]
-        losses = ", ".join(f"{name} {metrics[name]:.3f}" for name in names)
+        losses = ", ".join(
+            f"{name} {metrics[name]:.3f}"
+            for name, each in parsed.items()
+            if each.kind == "loss"
+            and (each.split == "val" or (not each.bucket and each.split != "clean_train"))
+        )
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
         rank_zero_info(f"{where}: {losses}")
 

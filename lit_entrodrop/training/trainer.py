@@ -7,7 +7,6 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.splitting import SplitName
 from lit_entrodrop.entropy.scoring import score_split
 from lit_entrodrop.entropy.store_file import open_rows
 from lit_entrodrop.runtime.lightning_compat import StageTrainer
@@ -22,7 +21,7 @@ class Trainer(StageTrainer):
         self,
         model: LitCausalLM,
         datamodule: TextDataModule,
-        split: SplitName = "train",
+        split: str = "train",
         output: str | None = None,
     ) -> None:
         """Compute the entropy of every token under the initial model, and save the entropies.
@@ -32,7 +31,7 @@ class Trainer(StageTrainer):
         Args:
             model: Frozen scorer.
             datamodule: Corpus.
-            split: Split to score: train, validation or test.
+            split: Split to score: train, validation, test or the name of an evaluation set.
             output: Path to a ``.safetensors`` file to write, for ``model.reference`` of a later
                 fit. The entropies are also cached; a fit with ``entropy_source: reference`` and
                 the same initial model finds them there.
@@ -46,7 +45,7 @@ class Trainer(StageTrainer):
             self.stage = None
 
     def _write_scores(
-        self, model: LitCausalLM, data: TextDataModule, split: SplitName, output: str | None
+        self, model: LitCausalLM, data: TextDataModule, split: str, output: str | None
     ) -> None:
         with self.precision_plugin.forward_context():
             store, path = score_split(split, data, model.causal_lm, model.entropies.cache_dir)

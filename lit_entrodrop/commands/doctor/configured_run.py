@@ -84,7 +84,8 @@ class ConfiguredRun:
         corpus = settings["corpus"]
         return read_and_split(
             [corpus] if isinstance(corpus, str) else corpus,
-            {name: settings[name] for name in ("validation", "test", "holdout")},
+            {name: settings[name] for name in ("validation", "test", "holdout")}
+            | (settings["evaluate"] or {}),
             reading_of(settings),
             settings["split_seed"],
             Path(settings["cache_dir"]).expanduser(),

@@ -146,9 +146,9 @@ def split_shares(run: ConfiguredRun) -> CheckResult:
 
 
 def near_duplicates(run: ConfiguredRun) -> CheckResult:
-    """Look for training documents that are also in validation or test, nearly or exactly."""
+    """Look for training documents that are also in text to evaluate on, nearly or exactly."""
     documents = run.documents
-    held_out = {name: documents[name] for name in ("validation", "test") if name in documents}
+    held_out = {name: of for name, of in documents.items() if name not in ("train", "holdout")}
     if not held_out:
         return passed("there is no split besides training")
     train = run.train_index

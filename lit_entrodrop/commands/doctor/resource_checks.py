@@ -14,7 +14,6 @@ from lit_entrodrop.commands.plan.activations import dry_run
 from lit_entrodrop.commands.plan.candidates import MARGIN
 from lit_entrodrop.commands.plan.config_conversion import data_parallel_size
 from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory, model_memory
-from lit_entrodrop.data.packed_splits import EVALUATED
 from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.config import AUTOCAST_DTYPES
@@ -142,7 +141,7 @@ def strategy_of(setting: str | dict[str, Any]) -> tuple[str, int]:
 
 def entropy_bytes(run: ConfiguredRun) -> int:
     """Return the size of the entropies of all tokens, in bytes."""
-    blocks = sum(run.data.num_blocks(split) for split in ("train", *EVALUATED))
+    blocks = sum(run.data.num_blocks(split) for split in ("train", *run.data.evaluated))
     return HALF_BYTES * blocks * run.data.block_size
 
 

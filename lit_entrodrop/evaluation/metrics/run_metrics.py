@@ -2,26 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from lit_entrodrop.evaluation.metrics.memorization import Memorization, MemorizationProbe
 from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
-from lit_entrodrop.runs.metric_name import AUXILIARY_LOSS, SKIPPED_STEPS, TRAIN_LOSS, MetricName
+from lit_entrodrop.runs.metric_name import (
+    AUXILIARY_LOSS,
+    SKIPPED_STEPS,
+    TRAIN_LOSS,
+    MetricName,
+    prefix_of,
+)
 from regularizers import Outputs
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
-# Prefix of a split's metrics.
-PREFIXES = {
-    "validation": "val",
-    "clean_train": "clean_train",
-    "forgetting": "forgetting",
-    "test": "test",
-}
 Scores = dict[str, Tensor]
 
 
@@ -36,9 +33,10 @@ class RunMetrics(nn.Module):
     def __init__(self, buckets: Sequence[str], probe: MemorizationProbe | None) -> None:
         super().__init__()
         self.training_means = WeightedMeans()
-        self.tokens = nn.ModuleDict({split: TokenMetrics(buckets) for split in PREFIXES})
-        probes = {split: Memorization(probe) for split in PREFIXES} if probe is not None else {}
-        self.memorization = nn.ModuleDict(probes)
+        self.buckets, self.probe = list(buckets), probe
+        # By split, from its first batch on.
+        self.tokens: dict[str, TokenMetrics] = {}
+        self.memorization: dict[str, Memorization] = {}
 
     def add_step(
         self,
@@ -78,10 +76,14 @@ class RunMetrics(nn.Module):
             ``nll`` and ``entropy`` of each token, nats, and whether it is ``valid``, ``[B, T]``.
         """
         valid = predicted_labels(batch["labels"], batch["document_ids"]) != IGNORE_INDEX
-        cast(Metric, self.tokens[split]).update(outputs, valid, batch.get("entropy"), edges)
+        if split not in self.tokens:
+            self.tokens[split] = TokenMetrics(self.buckets).to(valid.device)
+            if self.probe:
+                self.memorization[split] = Memorization(self.probe).to(valid.device)
+        self.tokens[split].update(outputs, valid, batch.get("entropy"), edges)
         if split in self.memorization:
             ids = batch["position_ids"], batch["document_ids"]
-            cast(Metric, self.memorization[split]).update(outputs.correct, valid, *ids)
+            self.memorization[split].update(outputs.correct, valid, *ids)
         return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
     def names(self, splits: Sequence[str]) -> list[str]:
@@ -89,11 +91,8 @@ class RunMetrics(nn.Module):
 
         The memorized share is missing in a run whose documents are all short.
         """
-        found = [TRAIN_LOSS]
-        for split in splits:
-            own = cast(TokenMetrics, self.tokens[split]).names()
-            own += ["memorized"] * (split in self.memorization)
-            found += [f"{PREFIXES[split]}/{name}" for name in own]
+        own = TokenMetrics(self.buckets).names() + ["memorized"] * bool(self.probe)
+        found = [TRAIN_LOSS, *(f"{prefix_of(split)}/{name}" for split in splits for name in own)]
         if "clean_train" in splits:
             parsed = map(MetricName.parse, found)
             gap = [n for n in parsed if (n.split, n.kind) == ("val", "loss")]
@@ -106,7 +105,7 @@ class RunMetrics(nn.Module):
         ``gap/loss`` is the loss on held-out text minus the loss on training text.
         """
         found = {
-            MetricName.parse(f"{PREFIXES[split]}/{name}"): value
+            MetricName.parse(f"{prefix_of(split)}/{name}"): value
             for split in splits
             for name, value in self._pop(split).items()
         }
@@ -117,13 +116,11 @@ class RunMetrics(nn.Module):
         return {str(name): value for name, value in found.items()}
 
     def _pop(self, split: str) -> dict[str, Tensor]:
-        tokens = cast(Metric, self.tokens[split])
-        metrics: dict[str, Tensor] = tokens.compute()
-        tokens.reset()
+        metrics = self.tokens[split].compute()
+        self.tokens[split].reset()
         if split in self.memorization:
-            memorization = cast(Metric, self.memorization[split])
-            share = memorization.compute()
-            memorization.reset()
+            share = self.memorization[split].compute()
+            self.memorization[split].reset()
             # NaN if no document is long enough.
             metrics |= {} if torch.isnan(share) else {"memorized": share}
         return metrics

@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
@@ -18,18 +18,26 @@ from lit_entrodrop.runtime.lightning_compat import is_accumulating, validates_ne
 
 
 class Checkpoints(Checkpoint):
-    """Keep the last checkpoints of a run, and the one of the lowest validation loss.
+    """Keep the last checkpoints of a run, and the one of the best evaluation.
 
     Each is written under another name, flushed to the disk and then renamed to ``step=N.ckpt``.
     ``last.ckpt`` and ``best.ckpt`` are links to two of them. A checkpoint is written at the end of
-    each epoch, after each better validation within an epoch, and after a signal to stop.
+    each epoch, after each better evaluation within an epoch, and after a signal to stop.
 
     Args:
         every_n_train_steps: Number of optimizer steps between further checkpoints; null for none.
         keep_last: Number of last checkpoints to keep, in addition to the best.
+        monitor: Metric that selects the best checkpoint, such as `exam/loss`; null for `val/loss`.
+        mode: Whether its lowest or its highest value is the best.
     """
 
-    def __init__(self, every_n_train_steps: int | None = None, keep_last: int = 2) -> None:
+    def __init__(
+        self,
+        every_n_train_steps: int | None = None,
+        keep_last: int = 2,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "min",
+    ) -> None:
         if keep_last < 1 or (every_n_train_steps is not None and every_n_train_steps < 1):
             raise ValueError(
                 "checkpoints: expected keep_last >= 1 and every_n_train_steps >= 1 or null, got "
@@ -37,6 +45,7 @@ class Checkpoints(Checkpoint):
             )
         self.every_n_train_steps = every_n_train_steps
         self.keep_last = keep_last
+        self.monitor, self.mode = monitor, mode
         self.best_score = float("inf")
         self.best_model_path = self.last_model_path = ""
         self._saved_step = 0
@@ -71,12 +80,12 @@ class Checkpoints(Checkpoint):
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save a checkpoint within an epoch if one is due, or the loss is the lowest so far."""
+        """Save a checkpoint within an epoch if one is due, or the evaluation is the best so far."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         # Accumulated gradients would be lost.
         if not fitting or self._is_last_batch or is_accumulating(trainer):
             return
-        if self._is_due or trainer.received_sigterm or _score(trainer) < self.best_score:
+        if self._is_due or trainer.received_sigterm or self._score(trainer) < self.best_score:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -91,7 +100,7 @@ class Checkpoints(Checkpoint):
         """
         is_written = self._saved_step == trainer.global_step and bool(self.last_model_path)
         path = Path(self.last_model_path) if is_written else self._new_path(trainer)
-        is_best = (score := _score(trainer)) < self.best_score
+        is_best = (score := self._score(trainer)) < self.best_score
         if is_best:
             self.best_score, self.best_model_path = score, str(path)
         if not is_written:
@@ -106,13 +115,21 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best checkpoint, which may be this one."""
-        return {"best_score": self.best_score, "best": Path(self.best_model_path).name}
+        best = Path(self.best_model_path).name
+        return {"best_score": self.best_score, "best": best, "monitor": self.monitor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best checkpoint, if it is in the run folder."""
-        best = self.folder / state_dict["best"]
-        if state_dict["best"] and best.exists():
+        """Restore the best checkpoint, if it is in the run folder and of the same metric."""
+        best, same = self.folder / state_dict["best"], state_dict.get("monitor") == self.monitor
+        if same and state_dict["best"] and best.exists():
             self.best_score, self.best_model_path = state_dict["best_score"], str(best)
+
+    def _score(self, trainer: L.Trainer) -> float:
+        """Return the monitored value, negative if higher is better: a lower score is better."""
+        value = trainer.callback_metrics.get(self.monitor or VALIDATION_LOSS)
+        if value is None:
+            return float("inf")
+        return -float(value) if self.mode == "max" else float(value)
 
     def _new_path(self, trainer: L.Trainer) -> Path:
         path = self.folder / f"step={trainer.global_step}.ckpt"
@@ -172,10 +189,6 @@ def _is_of_the_disk(error: BaseException) -> bool:
     # Collectives raise RuntimeError too, when another rank has died.
     of_torch = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container"))
     return isinstance(error, OSError | CheckpointException) or of_torch
-
-
-def _score(trainer: L.Trainer) -> float:
-    return float(trainer.callback_metrics.get(VALIDATION_LOSS, float("inf")))
 
 
 def _point(link: Path, target: Path) -> None:

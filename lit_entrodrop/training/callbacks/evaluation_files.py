@@ -1,6 +1,7 @@
 """Evaluation files: the results of each validation by document, in the run folder."""
 
 import platform
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any, final
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.splitting import SPLITS
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
 from lit_entrodrop.evaluation.metrics.entropy_histogram import EntropyHistogram
 from lit_entrodrop.evaluation.metrics.passage_scores import Passage, PassageScores, choose_passages
@@ -32,8 +35,9 @@ INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 class EvaluationFiles(L.Callback):
     """Write the loss of every validation document, an entropy histogram, and some passages.
 
-    Each validation writes one small file into ``evaluations/``. The diagnosis of overfitting, the
-    report and comparisons read these files. ``run.json`` has the settings that they share.
+    Each validation writes one small file into ``evaluations/``, and one for each evaluation set
+    into a folder of its name there. The diagnosis of overfitting, the report and comparisons read
+    these files. ``run.json`` has the settings that they share.
 
     Args:
         passages: Number of validation passages whose loss and entropy are kept by token.
@@ -47,7 +51,7 @@ class EvaluationFiles(L.Callback):
                 f"{passages} and {passage_tokens}: take for example 4 and 160"
             )
         self.passages, self.passage_tokens = passages, passage_tokens
-        self._losses: DocumentLosses | None = None
+        self._scores: dict[str, _SplitScores] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Set the run folder."""
@@ -58,13 +62,13 @@ class EvaluationFiles(L.Callback):
         if trainer.is_global_zero:
             remove_evaluations_after(self.folder, trainer.global_step)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Reset the accumulators."""
-        self._start("validation", pl_module)
+        self._start(pl_module.data.held_out, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reset the accumulators."""
-        self._start("test", pl_module)
+        self._start(["test"], pl_module)
 
     def on_validation_batch_end(
         self,
@@ -75,18 +79,17 @@ class EvaluationFiles(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Accumulate a batch of validation text."""
-        if pl_module.data.evaluated[dataloader_idx] == "validation":
-            self._count(trainer, pl_module, outputs, batch)
+        """Accumulate a batch of held-out text."""
+        self._count(pl_module.data.evaluated[dataloader_idx], trainer, pl_module, outputs, batch)
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Accumulate a batch."""
-        self._count(trainer, pl_module, outputs, batch)
+        self._count("test", trainer, pl_module, outputs, batch)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the evaluation of this step."""
+        """Write the evaluations of this step."""
         fitting = trainer.state.fn == TrainerFn.FITTING
         whole = trainer.num_sanity_val_steps == float("inf")
         if not trainer.sanity_checking or (whole and not trainer.global_step):
@@ -96,61 +99,75 @@ class EvaluationFiles(L.Callback):
         """Write the evaluation of the checkpoint."""
         self._write(trainer, pl_module, "test")
 
-    def _start(self, split: str, pl_module: Any) -> None:
-        blocks, device = pl_module.data.blocks(split), pl_module.device
+    def _start(self, splits: Sequence[str], pl_module: Any) -> None:
         size = (self.passages, self.passage_tokens)
-        chosen = choose_passages(blocks, *size, seed=pl_module.data.hparams["split_seed"])
-        names = pl_module.entropies.buckets.names
-        self._split = split
-        self._losses = DocumentLosses(blocks.num_documents, names).to(device)
-        self._histogram = EntropyHistogram(pl_module.vocabulary.size).to(device)
-        self._scores = PassageScores(chosen).to(device)
+        self._scores = {split: _SplitScores(split, pl_module, size) for split in splits}
 
-    def _count(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
+    def _count(
+        self, split: str, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any
+    ) -> None:
         # Ranks that share a batch count it once.
-        if self._losses is None or not data_rank(trainer).first:
-            return
-        nll, entropy, valid = outputs["nll"], outputs["entropy"], outputs["valid"]
-        block_id, document_ids = batch["block_id"].cpu(), batch["document_ids"].cpu()
-        document = pl_module.data.blocks(self._split).document_numbers(block_id, document_ids)
-        edges = pl_module.entropies.edges
-        self._losses.update(nll, valid, document.to(nll.device), batch.get("entropy"), edges)
-        self._histogram.update(entropy[valid])
-        self._scores.update(nll, entropy, valid, block_id)
+        if split in self._scores and data_rank(trainer).first:
+            self._scores[split].update(outputs, batch, pl_module.entropies.edges)
 
     def _write(self, trainer: L.Trainer, pl_module: Any, split: str | None) -> None:
-        if self._losses is None:
-            return
-        nll, tokens = self._losses.compute()
-        histogram = self._histogram.compute()
-        passage_nll, passage_entropy = (each.cpu().numpy() for each in self._scores.compute())
         step, epoch = _position(trainer, pl_module)
-        evaluation = Evaluation(
+        for name, scores in self._scores.items():
+            evaluation = scores.compute(step, epoch, edges_of(pl_module))
+            evaluation_set = "" if name in SPLITS else name
+            if trainer.is_global_zero:
+                evaluation.save(evaluation_path(self.folder, step, split, evaluation_set))
+        if trainer.is_global_zero and split is None and self._scores:
+            first, scores = next(iter(self._scores.items()))
+            write_run_info(self.folder, run_info(pl_module, first, scores.passages))
+        self._scores = {}
+
+
+class _SplitScores:
+    """Losses by document, entropies and passages of one evaluation of a split."""
+
+    def __init__(self, split: str, module: Any, size: tuple[int, int]) -> None:
+        self.blocks, device = module.data.blocks(split), module.device
+        seed, names = module.data.hparams["split_seed"], module.entropies.buckets.names
+        self.passages = choose_passages(self.blocks, *size, seed=seed)
+        self.losses = DocumentLosses(self.blocks.num_documents, names).to(device)
+        self.histogram = EntropyHistogram(module.vocabulary.size).to(device)
+        self.of_passages = PassageScores(self.passages).to(device)
+
+    def update(self, outputs: Any, batch: Any, edges: Tensor | None) -> None:
+        nll, entropy, valid = outputs["nll"], outputs["entropy"], outputs["valid"]
+        block_id, document_ids = batch["block_id"].cpu(), batch["document_ids"].cpu()
+        document = self.blocks.document_numbers(block_id, document_ids).to(nll.device)
+        self.losses.update(nll, valid, document, batch.get("entropy"), edges)
+        self.histogram.update(entropy[valid])
+        self.of_passages.update(nll, entropy, valid, block_id)
+
+    def compute(self, step: int, epoch: float, edges: NDArray[np.float64]) -> Evaluation:
+        """Combine all ranks, each of which calls this."""
+        nll, tokens = self.losses.compute()
+        histogram = self.histogram.compute()
+        passage_nll, passage_entropy = (each.cpu().numpy() for each in self.of_passages.compute())
+        return Evaluation(
             step,
             epoch,
             nll.cpu().double().numpy(),
             tokens.cpu().numpy(),
             histogram.cpu().numpy(),
-            self._histogram.edges.numpy(),
+            self.histogram.edges.numpy(),
             passage_nll,
             passage_entropy,
-            edges_of(pl_module),
+            edges,
         )
-        self._losses = None
-        if trainer.is_global_zero:
-            evaluation.save(evaluation_path(self.folder, step, split))
-            if split is None:
-                write_run_info(self.folder, run_info(pl_module, self._scores.passages))
 
 
-def run_info(module: Any, passages: list[Passage]) -> dict[str, Any]:
-    """Return the properties that all evaluations of a fit share, as plain values."""
+def run_info(module: Any, split: str, passages: list[Passage]) -> dict[str, Any]:
+    """Return what all evaluations of a fit share, with passages of a split, as plain values."""
     data, entropies = module.data, module.entropies
     rows = [
-        data.blocks("validation")[passage.block]["input_ids"][passage.start : passage.stop]
+        data.blocks(split)[passage.block]["input_ids"][passage.start : passage.stop]
         for passage in passages
     ]
-    store = entropies.stores.get("validation")
+    store = entropies.stores.get(split)
     known = [
         [] if store is None else store.lookup(torch.tensor([passage.block]))[0].tolist()
         for passage in passages

@@ -113,7 +113,7 @@ class Samples(L.Callback):
 
     def _prompts(self, pl_module: Any) -> list[list[int]]:
         if self.prompts is None:
-            blocks = pl_module.data.blocks("validation")
+            blocks = pl_module.data.blocks(pl_module.data.held_out[0])
             found = first_tokens(blocks, self.count, self.prompt_tokens)
         else:
             found = [pl_module.tokenizer(prompt)["input_ids"] for prompt in self.prompts]

@@ -63,7 +63,7 @@ def check_order(order: BlockOrder, required: Requirements) -> None:
 def check_evaluations(trainer: L.Trainer, data: TextDataModule, required: Requirements) -> None:
     """Refuse a run without validation if a regularizer or its curriculum follows it."""
     limit: float = trainer.limit_val_batches
-    if required.evaluations and not (data.evaluated and limit):
+    if required.evaluations and not ("validation" in data.evaluated and limit):
         raise ValueError(
             "regularizers: expected validation, which a regularizer or its curriculum follows, got "
             "none: set data.validation to a share such as 0.1, and trainer.limit_val_batches to 1.0"

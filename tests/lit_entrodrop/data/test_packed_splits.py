@@ -1,7 +1,7 @@
 import pytest
 
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT, BLANK, UNLABELED
-from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
+from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits, check_evaluation_sets
 from lit_entrodrop.data.packing import pack_documents
 from tests.lit_entrodrop.data.test_blocks import random_documents
 
@@ -23,10 +23,31 @@ def test_only_names_of_splits_are_counted() -> None:
         PackedSplits().num_blocks("dev")
 
 
-def test_nothing_is_evaluated_without_validation() -> None:
+def test_only_held_out_splits_let_others_be_evaluated() -> None:
     split = PackedSplit(pack_documents(random_documents(1), 16, 0), documents=30, duplicates=0)
-    assert PackedSplits(clean_train=split).evaluated == []
-    assert PackedSplits(clean_train=split, validation=split).evaluated == [
-        "validation",
-        "clean_train",
-    ]
+    assert PackedSplits(train=split, clean_train=split, forgetting=split).evaluated == []
+    named = ("train", "validation", "test", "exam", "forgetting", "clean_train")
+    splits = PackedSplits(dict.fromkeys(named, split))
+    assert splits.evaluated == ["validation", "exam", "clean_train", "forgetting"]
+    assert splits.held_out == ["validation", "exam"]
+    assert splits.num_blocks("exam") == len(split.blocks)
+    without = PackedSplits(exam=split, clean_train=split)
+    assert without.evaluated == ["exam", "clean_train"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ({"my exam": "a"}, "a name of letters, digits, _ and -, got 'my exam': rename the set"),
+        ({"": "a"}, "a name of letters, digits, _ and -, got ''"),
+        ({"a/b": "a"}, "a name of letters, digits, _ and -, got 'a/b'"),
+        ({"val": "a"}, "a name that no other data or metric has, got 'val'"),
+        ({"Test": "a"}, "a name that no other data or metric has, got 'Test'"),
+        ({"loss": "a"}, "a name that no other data or metric has, got 'loss'"),
+        ({"exam": "a", "Exam": "b"}, "names that differ by more than case, got 'Exam'"),
+        ({"exam": 0.1}, "a separate corpus, named as in data.corpus, got 0.1: for a share of"),
+    ],
+)
+def test_bad_evaluation_set_is_refused(sets: dict[str, str | float], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^data\.evaluate.*: expected {message}"):
+        check_evaluation_sets(sets)

@@ -88,6 +88,19 @@ def test_documents_shared_with_an_own_corpus_leave_training(tmp_path: Path) -> N
     assert {document.content for document in sides["train"]} == set(train) - set(own)
 
 
+def test_documents_shared_with_an_evaluation_set_leave_training_and_holdout(tmp_path: Path) -> None:
+    train, exam, holdout = texts(40), texts(9), texts(30)
+    contents = {"train": train, "exam": exam, "holdout": holdout}
+    paths = {name: corpus(tmp_path / f"{name}.jsonl", rows) for name, rows in contents.items()}
+    sources = {"validation": 0.2, "test": 0.0, "holdout": paths["holdout"], "exam": paths["exam"]}
+    with pytest.warns(UserWarning, match=r"documents of exam are in (train|holdout) too"):
+        sides = read_and_split([paths["train"]], sources, Reading(), 0)
+    assert list(sides) == ["train", "validation", "holdout", "exam"]
+    assert [document.content for document in sides["exam"]] == exam
+    seen = {document.content for name in ("train", "holdout") for document in sides[name]}
+    assert not seen & set(exam)
+
+
 def test_holdout_is_neither_trained_nor_evaluated_on(tmp_path: Path) -> None:
     train, own = texts(40), texts(30)
     paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
