@@ -143,7 +143,7 @@ class _SplitScores:
         self.of_passages.update(nll, entropy, valid, block_id)
 
     def compute(self, step: int, epoch: float, edges: NDArray[np.float64]) -> Evaluation:
-        """Combine all ranks, each of which calls this."""
+        """Combine all ranks; call it on every rank."""
         nll, tokens = self.losses.compute()
         histogram = self.histogram.compute()
         passage_nll, passage_entropy = (each.cpu().numpy() for each in self.of_passages.compute())
