@@ -117,6 +117,7 @@ class LitCLI(LightningCLI):
             "data.tokenizer",
             compute_fn=_tokenizer_of,
         )
+        parser.link_arguments("model.lm.add_tokens", "data.add_tokens")
         parser.link_arguments("data.cache_dir", "model.cache_dir")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)

@@ -39,6 +39,7 @@ class TextDataModule(PackedDataModule):
             if it is the only file, it is cut into paragraph groups of about 4,000 characters, or
             of a twentieth of a shorter file. The summary lists files of a folder that are not read.
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
+        add_tokens: New tokens of the tokenizer, as `model.lm.add_tokens`.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a
             chunk does not count in the loss. A longer prompt or chat is cut so that each label
@@ -89,6 +90,7 @@ class TextDataModule(PackedDataModule):
         self,
         corpus: str | list[str],
         tokenizer: str,
+        add_tokens: list[str] | str | None = None,
         block_size: int = 512,
         batch_size: int = 8,
         packing: bool = True,
@@ -145,7 +147,7 @@ class TextDataModule(PackedDataModule):
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, loaded at first use."""
-        tokenizer = load_tokenizer(self.hparams["tokenizer"])
+        tokenizer = load_tokenizer(self.hparams["tokenizer"], self.hparams["add_tokens"])
         tokenizer.split_special_tokens |= self.hparams["split_special_tokens"]
         return tokenizer
 

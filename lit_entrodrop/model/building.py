@@ -12,11 +12,12 @@ from transformers import (
     PreTrainedModel,
 )
 
+from lit_entrodrop.model.added_tokens import embedding_rows, extend_embeddings, read_tokens
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.config_values import override_config, require_usable
 from lit_entrodrop.model.dropout import set_dropout
-from lit_entrodrop.model.loading import load_config, load_weights
+from lit_entrodrop.model.loading import load_config, load_tokenizer, load_weights
 from lit_entrodrop.model.transformers_compat import checkpoint_activations, reason_of
 from lit_entrodrop.runtime.spelling import did_you_mean
 
@@ -87,11 +88,17 @@ def _own_config(config: LMConfig) -> PretrainedConfig:
 
 
 def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
-    """Add dropout, adapters, activation checkpointing, compilation and the head to a model."""
+    """Add tokens, dropout, adapters, activation checkpointing, compilation and the head."""
+    if config.add_tokens:
+        tokens = read_tokens(config.add_tokens)
+        extend_embeddings(hf_model, load_tokenizer(config.tokenizer_source), tokens)
     if config.dropout is not None:
         set_dropout(hf_model, transformer_blocks(hf_model), config.dropout)
     if config.lora is not None:
         hf_model = _add_lora(hf_model, config.lora)
+        if config.add_tokens:
+            for rows in embedding_rows(hf_model):
+                rows.requires_grad_(True)
     if config.activation_checkpointing:
         checkpoint_activations(hf_model)
     causal_lm = CausalLM(hf_model, config.head, config.head_chunk_size)

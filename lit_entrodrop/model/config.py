@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from lit_entrodrop.model.added_tokens import read_tokens
 from lit_entrodrop.model.causal_lm import HeadBackend
 from lit_entrodrop.model.dropout import DropoutConfig
 from lit_entrodrop.model.head.linear import check_chunk_size
@@ -43,6 +44,9 @@ class LMConfig:
         architecture: Transformers configuration for random weights, e.g.
             ``{model_type: llama, hidden_size: 192, ...}``; null if ``pretrained`` is set.
         tokenizer: Hub name, folder or package of the tokenizer; null for ``pretrained``.
+        add_tokens: Text that becomes new tokens, such as terms of the domain: a list, or the path
+            to a text file with one per line. Embeddings start as the mean of those of its pieces,
+            and are trained with LoRA too.
         config_overrides: Entries of the model's configuration to change, e.g.
             ``{attention_dropout: 0.1}``.
         dtype: Dtype of the stored weights; keep float32 for ``trainer.precision: bf16-mixed``.
@@ -64,6 +68,7 @@ class LMConfig:
     pretrained: str | None = "package:lit_entrodrop/model/tiny_base"
     architecture: dict[str, Any] | None = None
     tokenizer: str | None = None
+    add_tokens: list[str] | str | None = None
     config_overrides: dict[str, Any] = field(default_factory=dict)
     dtype: DType = "float32"
     attention: Attention = "sdpa"
@@ -82,6 +87,8 @@ class LMConfig:
                 f"got pretrained={self.pretrained!r} and architecture={self.architecture!r}"
             )
         check_chunk_size(self.head_chunk_size, "lm.head_chunk_size")
+        # A checkpoint has the tokens, not the path to their file.
+        self.add_tokens = read_tokens(self.add_tokens) or None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LMConfig":
@@ -113,5 +120,7 @@ def frozen_config(lm: LMConfig, reference: str | None) -> LMConfig:
     True
     """
     if reference is not None:
-        lm = replace(lm, pretrained=reference, architecture=None)
+        # Its vocabulary must be the same.
+        own = lm.tokenizer_source
+        lm = replace(lm, pretrained=reference, architecture=None, tokenizer=own)
     return replace(lm, lora=None, dropout=None, activation_checkpointing=False)

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lit_entrodrop.model.added_tokens import add_tokens, read_tokens
 from lit_entrodrop.model.config_values import require_known_quantization
 from lit_entrodrop.model.hub import use_cache_if_unreachable
 from lit_entrodrop.model.transformers_compat import reason_of, transformers_progress
@@ -76,14 +77,25 @@ def locate(source: str) -> PretrainedLocation:
     return _locate_in_folder(path)
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    source: str, added: str | Sequence[str] | None = None
+) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a source that :func:`locate` accepts.
 
+    Args:
+        source: Location of the tokenizer.
+        added: New tokens, as ``lm.add_tokens``.
+
     Raises:
-        ValueError: If the tokenizer cannot be loaded.
+        ValueError: If the tokenizer cannot be loaded, or a new token is one already.
     """
     with _loading("tokenizer: cannot load", source) as place:
-        return AutoTokenizer.from_pretrained(place.name, **place.kwargs)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            place.name, **place.kwargs
+        )
+    if tokens := read_tokens(added):
+        add_tokens(tokenizer, tokens)
+    return tokenizer
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:

@@ -90,7 +90,7 @@ def read_metrics(folder: str | Path) -> "pd.DataFrame":
     if not path.exists():
         raise ValueError(f"run: expected {FILE_NAME} in {folder}, found none: use a run folder")
     try:
-        return pd.read_csv(path, float_precision="round_trip").groupby("step").last()
+        return pd.read_csv(path).groupby("step").last()
     except (ValueError, LookupError) as error:
         raise ValueError(
             f"run: expected metrics by step in {path}, got a file that cannot be read "

@@ -53,7 +53,7 @@ class EvaluationModule(L.LightningModule):
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the model."""
-        return load_tokenizer(self.lm.tokenizer_source)
+        return load_tokenizer(self.lm.tokenizer_source, self.lm.add_tokens)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -79,7 +79,7 @@ class Reference:
         if self.source is not None:
             # A model without a tokenizer of its own uses that of the trained model.
             with suppress(ValueError):
-                tokenizer = load_tokenizer(self.source)
+                tokenizer = load_tokenizer(self.source, module.lm.add_tokens)
         if tokenizer.get_vocab() != module.tokenizer.get_vocab():
             raise ValueError(
                 f"model.reference: expected the vocabulary of {module.lm.tokenizer_source}, got "

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import AutoConfig
 
 from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.model.config import LMConfig
@@ -42,7 +43,7 @@ def write_card(
         [
             f"# {name}",
             _summary(lm, facts, adapters),
-            *_section("Use", _use(name, lm, adapters)),
+            *_section("Use", _use(name, lm, adapters, checkpoint["hf_config"])),
             *_section("Evaluation", _evaluation(losses, ckpt_path)),
             *_section("Training", _training(checkpoint, lm, facts)),
             *_section("Regularizers", _regularizers(facts)),
@@ -95,13 +96,16 @@ def _summary(lm: LMConfig, facts: dict[str, Any], adapters: bool) -> str:
     return f"{what} {start}{with_which}, by lit-entrodrop."
 
 
-def _use(name: str, lm: LMConfig, adapters: bool) -> str:
+def _use(name: str, lm: LMConfig, adapters: bool, hf_config: dict[str, Any]) -> str:
     imports = ["AutoModelForCausalLM", "AutoTokenizer", *(["GenerationConfig"] if adapters else [])]
     lines = [f"from transformers import {', '.join(imports)}", ""]
     if adapters:
         base = public_name(lm.pretrained) if lm.pretrained else "the base model"
         lines[:0] = ["from peft import PeftModel"]
         lines += [f'base = AutoModelForCausalLM.from_pretrained("{base}", dtype="auto")']
+        if lm.add_tokens:
+            rows = AutoConfig.for_model(**hf_config).get_text_config().vocab_size
+            lines += [f"base.resize_token_embeddings({rows})"]
         lines += [f'model = PeftModel.from_pretrained(base, "{name}")']
         lines += [f'model.generation_config = GenerationConfig.from_pretrained("{name}")']
     else:

@@ -67,14 +67,16 @@ def export(
     lm = LMConfig.from_dict(checkpoint["lm"])
     if dtype is not None and lm.lora is None:
         lm = replace(lm, dtype=dtype)
-    tokenizer = load_tokenizer(lm.tokenizer_source)
+    tokenizer = load_tokenizer(lm.tokenizer_source, lm.add_tokens)
     whole = lm.lora is None or merge_lora
     model = _whole_model(checkpoint, lm) if whole else _adapters(checkpoint, lm)
     if dtype is not None:
         # After merging, which is done in the precision of the adapters.
         cast(Any, model).to(getattr(torch, dtype))
-    # peft would ask the hub whether the vocabulary was extended, which training never does.
-    options = {"max_shard_size": max_shard_size} if whole else {"save_embedding_layers": False}
+    options: dict[str, Any] = {"max_shard_size": max_shard_size}
+    if not whole:
+        # By default, peft asks the hub whether the vocabulary was extended.
+        options = {"save_embedding_layers": bool(lm.add_tokens)}
     with draft(folder, _size(model)) as unfinished:
         try:
             with transformers_progress():
@@ -122,7 +124,7 @@ def _whole_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
 
 
 def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
-    model = restore_model(checkpoint, lm, wanted=lambda name: "lora_" in name).hf_model
+    model = restore_model(checkpoint, lm, trained_only=True).hf_model
     if lm.pretrained is not None:
         config = cast(Any, model).peft_config["default"]
         config.base_model_name_or_path = public_name(lm.pretrained)

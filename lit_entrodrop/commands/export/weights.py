@@ -1,6 +1,6 @@
 """Model of a checkpoint, built around at most one copy of its weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,23 +17,21 @@ from lit_entrodrop.runtime.progress import track
 PREFIX = "causal_lm."
 
 
-def restore_model(
-    checkpoint: dict[str, Any], lm: LMConfig, wanted: Callable[[str], bool] = lambda name: True
-) -> CausalLM:
+def restore_model(checkpoint: dict[str, Any], lm: LMConfig, trained_only: bool = False) -> CausalLM:
     """Build the model of a checkpoint in eval mode and load its weights one by one.
 
-    Each weight has the dtype in which it was trained. ``wanted`` is called with the name of each
-    weight; if it returns False, the weight stays on the meta device.
+    Each weight has the dtype in which it was trained. With ``trained_only``, the frozen weights
+    around adapters stay on the meta device.
 
     Raises:
-        ValueError: If the checkpoint lacks a wanted weight or has weights that the model lacks.
+        ValueError: If the checkpoint lacks a weight or has weights that the model lacks.
     """
     causal_lm = _build_empty(checkpoint["hf_config"], lm)
     weights: Mapping[str, Tensor] = checkpoint["state_dict"]
     _refuse_surplus(weights, causal_lm)
     tensors = _own_tensors(causal_lm)
     for name, own in track(tensors.items(), "Restoring weights", unit="tensors"):
-        if wanted(name):
+        if own.requires_grad or not trained_only:
             place, _, leaf = name.rpartition(".")
             weight = {leaf: _find(weights, name, own)}
             causal_lm.get_submodule(place).load_state_dict(weight, strict=False, assign=True)

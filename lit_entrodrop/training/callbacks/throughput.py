@@ -226,4 +226,4 @@ def read_throughput(folder: str | Path) -> "pd.DataFrame":
             f"run: expected {FILE_NAME} in {folder}, found none: is it the folder of a run with "
             "monitors.throughput?"
         )
-    return pd.read_csv(path, float_precision="round_trip").groupby("step").last()
+    return pd.read_csv(path).groupby("step").last()

@@ -461,7 +461,8 @@ def test_learning_rate_follows_the_schedule(tiny: Tiny) -> None:
     np.testing.assert_allclose(used[4:, 0], 0.01 * (0.1 + 0.9 * (1 - progress)))
     # The log has the values that each step used, counted from 1.
     assert logged.index.tolist() == list(range(1, total + 1))
-    np.testing.assert_array_equal(logged["learning_rate"], used[:, 0])
+    # Older pandas rounds the last digit of a number in a file.
+    np.testing.assert_allclose(logged["learning_rate"], used[:, 0], rtol=1e-12)
     expected = 0.5 * np.arange(total) / total
     np.testing.assert_allclose(logged["embedding_dropout/strength"], expected)
 
