@@ -39,7 +39,6 @@ class TextDataModule(PackedDataModule):
             if it is the only file, it is cut into paragraph groups of about 4,000 characters, or
             of a twentieth of a shorter file. The summary lists files of a folder that are not read.
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
-        add_tokens: New tokens of the tokenizer, as `model.lm.add_tokens`.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a
             chunk does not count in the loss. A longer prompt or chat is cut so that each label
@@ -51,6 +50,7 @@ class TextDataModule(PackedDataModule):
             Records may instead have `prompt` and `completion`, where only the completion counts; or
             `messages`, where only the assistant's turns count, rendered with the `tools` of the
             record by the tokenizer's chat template; see docs/chats.md.
+        add_tokens: New tokens of the tokenizer, as `model.lm.add_tokens`.
         split_special_tokens: Whether a special token that a document spells out, such as
             <|im_end|>, is ordinary text. By default it stays special, as texts with their own chat
             markup need. The summary counts both. Tokens of a chat template are always special.
@@ -90,11 +90,11 @@ class TextDataModule(PackedDataModule):
         self,
         corpus: str | list[str],
         tokenizer: str,
-        add_tokens: list[str] | str | None = None,
         block_size: int = 512,
         batch_size: int = 8,
         packing: bool = True,
         text_column: str = "text",
+        add_tokens: list[str] | str | None = None,
         split_special_tokens: bool = False,
         validation: float | str = 0.1,
         test: float | str = 0.0,

@@ -48,7 +48,8 @@ def add_tokens(
             f"tokens, got {', '.join(known[:5])}, a token already: remove it from the list"
         )
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
-    return tokenizer.convert_tokens_to_ids(list(tokens)), pieces
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[token] for token in tokens], pieces
 
 
 def extend_embeddings(
@@ -65,7 +66,7 @@ def extend_embeddings(
         tokens: The tokens.
     """
     added, pieces = add_tokens(tokenizer, tokens)
-    if hf_model.get_input_embeddings().num_embeddings <= max(added):
+    if len(embedding_rows(hf_model)[0]) <= max(added):
         hf_model.resize_token_embeddings(max(added) + 1, mean_resizing=False)
     for rows in embedding_rows(hf_model):
         if not rows.is_meta:
