@@ -20,7 +20,13 @@ from tests.helpers.comparing import start_forked
 
 LESS = {
     "trainer": {"max_epochs": 1, "accelerator": "cpu"},
-    "data": {"max_train_tokens": 8_000, "validation": 0.003, "test": 0.003},
+    "data": {
+        "max_train_tokens": 8_000,
+        "validation": 0.003,
+        "test": 0.003,
+        "clean_train_blocks": 4,
+        "forgetting_tokens": 2_000,
+    },
 }
 
 
