@@ -20,6 +20,12 @@ CUT = "documents longer than a block: cut into chunks"
 NEAREST_CONTEXT = (
     "prompts or chats longer than a block: labels keep only the nearest context in their block"
 )
+CONTINUED = (
+    "prompts or chats longer than a block: answers continue in further chunks, without the start "
+    "of their prompt"
+)
+TOO_FAR = "tokens of long prompts or chats left out: too far from any label"
+DROPPED = "prompts or chats longer than a block: dropped (data.long_pairs)"
 BEYOND_LIMIT = "documents left out: beyond the token limit"
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_entrodrop.data.adjustments import CUT, NEAREST_CONTEXT
+from lit_entrodrop.data.adjustments import CONTINUED, CUT, NEAREST_CONTEXT, TOO_FAR
 
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -31,20 +31,24 @@ class Chunks(NamedTuple):
         return Chunks(*(values[chosen] for values in self))
 
 
-def chunk_documents(lengths: Integers, counted: Flags, block_size: int) -> Chunks:
+def chunk_documents(
+    lengths: Integers, counted: Flags, block_size: int, least_context: int | None = None
+) -> Chunks:
     """Cut every document into chunks of at most `block_size` tokens.
 
     A document in which every token is counted, plain text, is cut into consecutive chunks. The
     first token of a chunk is no label, as nothing in the chunk predicts it.
 
     In other documents, prompts and chats, each label is in one chunk, after as much of its nearest
-    context as fits: at least half a block if the document has it. Chunks may share context. Text
-    too far from any label is left out, so that every chunk has a label.
+    context as fits: at least `least_context` tokens if the document has them. Chunks may share
+    context. Text too far from any label is left out, so that every chunk has a label.
 
     Args:
         lengths: Number of tokens in each document, [documents] int64, at least 1.
         counted: Whether each token is counted, [tokens] bool.
         block_size: Number of tokens in a block, at least 2.
+        least_context: Number of tokens before a label, from 1 to below `block_size`; by default
+            half a block.
 
     >>> counted = np.array([True] * 9 + [False] * 7 + [True] * 2)
     >>> chunks = chunk_documents(np.array([9, 9]), counted, block_size=4)
@@ -66,19 +70,23 @@ def chunk_documents(lengths: Integers, counted: Flags, block_size: int) -> Chunk
         (start + first, size, start + label, document)
         for document in np.flatnonzero(windowed)
         for start, end in [(starts[document], starts[document] + lengths[document])]
-        for first, size, label in label_windows(counted[start:end], block_size)
+        for first, size, label in label_windows(counted[start:end], block_size, least_context)
     ]
     rows = np.array(windows, np.int64).reshape(-1, 4)
     chunks = np.concatenate([np.stack([places, pieces, places + 1, documents], axis=1), rows])
     return Chunks(*chunks[np.argsort(chunks[:, 3], kind="stable")].T)
 
 
-def label_windows(counted: Flags, block_size: int) -> list[tuple[int, int, int]]:
+def label_windows(
+    counted: Flags, block_size: int, least_context: int | None = None
+) -> list[tuple[int, int, int]]:
     """Cover the labels of a document with windows that begin with context.
 
     Args:
         counted: Whether each token of the document is counted, [tokens] bool.
         block_size: Maximum number of tokens in a window, at least 2.
+        least_context: Number of tokens before a label, if the document has them; by default half a
+            block.
 
     Returns:
         Start, length and first label of each window; its labels end with the window.
@@ -86,11 +94,12 @@ def label_windows(counted: Flags, block_size: int) -> list[tuple[int, int, int]]
     >>> label_windows(np.arange(10) >= 8, block_size=4)
     [(6, 4, 8)]
     """
+    context = block_size // 2 if least_context is None else least_context
     labels = 1 + np.flatnonzero(counted[1:])
     windows, done = [], 0
     while done < len(labels):
         first = int(labels[done])
-        limit = max(0, first - block_size // 2) + block_size
+        limit = max(0, first - context) + block_size
         done = int(np.searchsorted(labels, limit))
         end = int(labels[done - 1]) + 1
         start = max(0, end - block_size)
@@ -109,14 +118,28 @@ def in_windows(lengths: Integers, counted: Flags, block_size: int) -> Flags:
     return np.asarray((lengths > block_size) & (before[ends] > before[ends - lengths]))
 
 
-def count_cuts(lengths: Integers, counted: Flags, block_size: int) -> dict[str, int]:
-    """Count the documents that `chunk_documents` cuts, by reason; arguments are the same.
+def count_cuts(
+    chunks: Chunks, lengths: Integers, counted: Flags, block_size: int
+) -> dict[str, int]:
+    """Count what `chunk_documents` cut, by reason.
 
-    >>> count_cuts(np.array([3, 5]), np.ones(8, bool), block_size=4) == {CUT: 1, NEAREST_CONTEXT: 0}
-    True
+    >>> lengths, counted = np.array([3, 5]), np.ones(8, bool)
+    >>> chunks = chunk_documents(lengths, counted, block_size=4)
+    >>> count_cuts(chunks, lengths, counted, block_size=4)[CUT]
+    1
     """
-    windowed = int(in_windows(lengths, counted, block_size).sum())
-    return {CUT: int((lengths > block_size).sum()) - windowed, NEAREST_CONTEXT: windowed}
+    windowed = in_windows(lengths, counted, block_size)
+    starts, sizes, _, documents = (values[windowed[chunks.documents]] for values in chunks)
+    # Windows of a document overlap only with their neighbors.
+    again = documents[1:] == documents[:-1]
+    shared = (starts[:-1] + sizes[:-1] - starts[1:])[again]
+    covered = int(sizes.sum() - np.maximum(shared, 0).sum())
+    return {
+        CUT: int((lengths > block_size).sum() - windowed.sum()),
+        NEAREST_CONTEXT: int(windowed.sum()),
+        CONTINUED: len(np.unique(documents[1:][again])),
+        TOO_FAR: int(lengths[windowed].sum()) - covered,
+    }
 
 
 def gather_chunks(starts: Integers, lengths: Integers) -> Integers:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.file_formats import supported_formats
+from lit_entrodrop.data.label_settings import LabelSettings, LongPairs, TrainOn
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
 from lit_entrodrop.data.packed_datamodule import PackedDataModule
 from lit_entrodrop.data.packed_splits import PackedSplits, check_evaluation_sets, check_split_name
@@ -41,16 +42,23 @@ class TextDataModule(PackedDataModule):
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a
-            chunk does not count in the loss. A longer prompt or chat is cut so that each label
-            keeps as much of the context before it as fits, at least half a block.
+            chunk does not count in the loss. `long_pairs` sets how a longer prompt or chat is cut.
         batch_size: Number of blocks in a batch of one rank.
         packing: Whether to fill blocks with several documents or chunks. If not, each gets a block
             of its own, padded.
         text_column: Name of the column with plain text, in which every token counts in the loss.
-            Records may instead have `prompt` and `completion`, where only the completion counts; or
-            `messages`, where only the assistant's turns count, rendered with the `tools` of the
-            record by the tokenizer's chat template; see docs/chats.md.
+            Records may instead have `prompt` and `completion`, or `messages`, which the chat
+            template renders with the `tools` of the record; `train_on` sets what counts in these.
         add_tokens: New tokens of the tokenizer, as `model.lm.add_tokens`.
+        train_on: Part of prompts and chats that counts in the loss. `completions`: completions and
+            the assistant's turns. `last_turn`: completions and the last turn of the assistant.
+            `all`: prompts too, and the text of every message except system prompts. Role headers
+            and system prompts of chats never count, and all plain text does. A `train` flag or a
+            `weight` of a message takes precedence; see docs/chats.md.
+        long_pairs: Treatment of prompts and chats that are longer than a block. `truncate_prompt`
+            cuts the context of labels on the left and keeps at least half a block of it. `split`
+            makes fewer chunks, which share a single token. `drop` leaves such documents out.
+            `error` refuses the first one. The summary counts all of these; see docs/text.md.
         split_special_tokens: Whether a special token that a document spells out, such as
             <|im_end|>, is ordinary text. By default it stays special, as texts with their own chat
             markup need. The summary counts both. Tokens of a chat template are always special.
@@ -95,6 +103,8 @@ class TextDataModule(PackedDataModule):
         packing: bool = True,
         text_column: str = "text",
         add_tokens: list[str] | str | None = None,
+        train_on: TrainOn = "completions",
+        long_pairs: LongPairs = "truncate_prompt",
         split_special_tokens: bool = False,
         validation: float | str = 0.1,
         test: float | str = 0.0,
@@ -140,6 +150,7 @@ class TextDataModule(PackedDataModule):
             split_seed,
             block_size,
             packing,
+            LabelSettings(train_on, long_pairs),
         )
         self._training: TrainingBatches | None = None
         self._restored: dict[str, Any] = {}

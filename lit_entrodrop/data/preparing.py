@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.adjustments import BEYOND_LIMIT, describe_adjustments
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT, DROPPED, describe_adjustments
 from lit_entrodrop.data.cache import read_splits, write_splits
+from lit_entrodrop.data.label_settings import DEFAULT_LABELS, LabelSettings
+from lit_entrodrop.data.long_pairs import find_dropped
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.sources import count_bytes, digest_corpus, read_corpus
@@ -50,6 +52,7 @@ class Preparation:
     split_seed: int
     block_size: int
     packing: bool
+    labels: LabelSettings = DEFAULT_LABELS
 
     @property
     def separate_corpora(self) -> list[str]:
@@ -79,6 +82,8 @@ class Preparation:
             ],
             "tokenizer": digest_tokenizer(tokenizer),
             **{name: getattr(self, name) for name in KEYED_SETTINGS},
+            # Omitted by default, so that the cache key of such data does not change.
+            **self.labels.key(),
         }
         if sets := [name for name in self.split_sources if name not in SPLITS]:
             key["evaluate"] = sets
@@ -126,6 +131,7 @@ def prepare_splits(
         packing=preparation.packing,
         num_proc=num_proc,
         folder=folder,
+        labels=preparation.labels,
     )
     limits = {"train": preparation.max_train_tokens, "forgetting": preparation.forgetting_tokens}
     return PackedSplits(
@@ -145,6 +151,7 @@ def prepare_split(
     num_proc: int | None = None,
     name: str = "train",
     folder: Path | None = None,
+    labels: LabelSettings = DEFAULT_LABELS,
 ) -> PackedSplit:
     """Tokenize and pack the documents of one split; whole ones are kept up to `max_tokens`.
 
@@ -153,12 +160,19 @@ def prepare_split(
     Raises:
         ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
     """
-    files, adjustments = TokenFiles(block_size, folder), Counter[str]()
+    files = TokenFiles(block_size, folder, labels.least_context(block_size))
+    adjustments = Counter[str]()
     limit, kept, seen = math.inf if max_tokens is None else max_tokens, [], 0
     processes = count_processes(num_proc, int(documents.sizes.sum()))
-    for part in tokenize_documents(documents, tokenizer, processes, f"Tokenizing {name}"):
-        usable = part.lengths > 0
-        within = usable & (files.num_tokens + np.cumsum(part.lengths) <= limit)
+    parts = tokenize_documents(
+        documents, tokenizer, processes, f"Tokenizing {name}", labels.train_on
+    )
+    for part in parts:
+        at = slice(seen, seen + len(part.lengths))
+        dropped = find_dropped(part, documents[at], block_size, labels.long_pairs)
+        adjustments[DROPPED] += int(dropped.sum())
+        usable = (part.lengths > 0) & ~dropped
+        within = usable & (files.num_tokens + np.cumsum(part.lengths * usable) <= limit)
         adjustments.update(part.adjustments)
         files.append(part.select(within))
         kept.append(seen + np.flatnonzero(within))

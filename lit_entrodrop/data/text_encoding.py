@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import BLANK_COMPLETION
 from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.data.label_settings import TrainOn
 from lit_entrodrop.data.long_texts import encode_long_text
 
 
@@ -18,14 +19,17 @@ def encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
     return [Encoded(ids, [True] * len(ids)) for ids in (_with_end(row, tokenizer) for row in rows)]
 
 
-def encode_completion(content: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Tokenize a prompt and its completion; only the completion counts.
+def encode_completion(
+    content: str, tokenizer: PreTrainedTokenizerBase, train_on: TrainOn = "completions"
+) -> Encoded:
+    """Tokenize a prompt and its completion; the prompt counts only if all text does.
 
     They are tokenized separately, as at inference. Their tokens decode to the joined text.
 
     Args:
         content: JSON of prompt and completion.
         tokenizer: Tokenizer with an EOS token.
+        train_on: Which part counts in the loss.
     """
     prompt, completion = json.loads(content)
     if not completion.strip():
@@ -35,7 +39,7 @@ def encode_completion(content: str, tokenizer: PreTrainedTokenizerBase) -> Encod
     if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
         before = before[:-1]
     after = _with_end(_continuation(prompt, completion, tokenizer), tokenizer)
-    return Encoded(before + after, [False] * len(before) + [True] * len(after))
+    return Encoded(before + after, [train_on == "all"] * len(before) + [True] * len(after))
 
 
 def with_one_bos(row: Encoded, tokenizer: PreTrainedTokenizerBase) -> Encoded:

@@ -19,10 +19,15 @@ class TokenFiles:
     Args:
         block_size: Number of tokens in a block, at least 2.
         folder: Path to the folder of the temporary files; by default that of the system.
+        least_context: Number of tokens before a label of a long prompt or chat; by default half a
+            block.
     """
 
-    def __init__(self, block_size: int, folder: Path | None = None) -> None:
+    def __init__(
+        self, block_size: int, folder: Path | None = None, least_context: int | None = None
+    ) -> None:
         self.block_size = block_size
+        self.least_context = least_context
         self.num_documents = self.num_tokens = 0
         self.cuts: Counter[str] = Counter()
         self._tokens = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it is kept)
@@ -34,14 +39,15 @@ class TokenFiles:
         """Append documents, each with at least one token."""
         if not len(documents.lengths):
             return
-        starts, lengths, first_labels, numbers = chunk_documents(
-            documents.lengths, documents.counted, self.block_size
+        chunks = chunk_documents(
+            documents.lengths, documents.counted, self.block_size, self.least_context
         )
+        starts, lengths, first_labels, numbers = chunks
         first = self.num_tokens
         self._chunks.append(
             Chunks(starts + first, lengths, first_labels + first, numbers + self.num_documents)
         )
-        self.cuts.update(count_cuts(documents.lengths, documents.counted, self.block_size))
+        self.cuts.update(count_cuts(chunks, documents.lengths, documents.counted, self.block_size))
         self._tokens.write(documents.tokens.astype(np.uint32).data)
         self._counted.write(documents.counted.data)
         self._dtype = np.promote_types(self._dtype, np.min_scalar_type(documents.tokens.max()))

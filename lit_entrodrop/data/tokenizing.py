@@ -26,6 +26,7 @@ from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.chats.rendering import check_chat_template
 from lit_entrodrop.data.documents import Document, Kind
 from lit_entrodrop.data.encoded import Encoded
+from lit_entrodrop.data.label_settings import TrainOn
 from lit_entrodrop.data.special_tokens import any_of, special_tokens
 from lit_entrodrop.data.text_encoding import encode_completion, encode_texts, with_one_bos
 from lit_entrodrop.runtime.progress import progress
@@ -64,19 +65,21 @@ def tokenize_documents(
     tokenizer: PreTrainedTokenizerBase,
     num_proc: int = 1,
     desc: str = "Tokenizing",
+    train_on: TrainOn = "completions",
 ) -> Iterator[TokenizedDocuments]:
     """Tokenize documents in batches; each document ends with EOS.
 
     Each starts with the tokenizer's BOS token, if any. A prompt and its completion are tokenized
     separately, as at inference. Chats follow the chat template; if it does not end with EOS, one is
-    added that the loss does not count. A blank document, or one without a token to predict, is
-    skipped and counted. The result does not depend on the number of processes.
+    added. `train_on` selects the part of these that the loss counts. A blank document, or one
+    without a token to predict, is skipped and counted. The result does not depend on the number of
+    processes.
 
     Raises:
         ValueError: If a chat cannot be tokenized.
     """
     with progress(desc, len(documents), unit="documents") as advance:
-        for part in _encode_batches(_batches(documents), tokenizer, num_proc):
+        for part in _encode_batches(_batches(documents), tokenizer, num_proc, train_on):
             yield part
             advance(len(part.lengths))
 
@@ -93,7 +96,9 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, kinds: Collection[Kind])
 
 
 def encode_batch(
-    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase
+    documents: Sequence[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    train_on: TrainOn = "completions",
 ) -> TokenizedDocuments:
     """Tokenize documents of any kind in one process."""
     plain = [document.content for document in documents if document.kind == "text"]
@@ -102,7 +107,7 @@ def encode_batch(
     rows = [
         _finish(
             document,
-            next(texts) if document.kind == "text" else _encode(document, tokenizer),
+            next(texts) if document.kind == "text" else _encode(document, tokenizer, train_on),
             tokenizer,
             special,
         )
@@ -145,10 +150,13 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _encode_batches(
-    batches: Iterable[list[Document]], tokenizer: PreTrainedTokenizerBase, num_proc: int
+    batches: Iterable[list[Document]],
+    tokenizer: PreTrainedTokenizerBase,
+    num_proc: int,
+    train_on: TrainOn,
 ) -> Iterator[TokenizedDocuments]:
     if num_proc == 1:
-        yield from (encode_batch(batch, tokenizer) for batch in batches)
+        yield from (encode_batch(batch, tokenizer, train_on) for batch in batches)
         return
     with ProcessPoolExecutor(
         num_proc, initializer=_set_worker_tokenizer, initargs=(tokenizer,)
@@ -156,7 +164,7 @@ def _encode_batches(
         # Bounded, as batches are read faster than they are tokenized.
         waiting: deque[Future[TokenizedDocuments]] = deque()
         for batch in batches:
-            waiting.append(pool.submit(_encode_in_worker, batch))
+            waiting.append(pool.submit(_encode_in_worker, batch, train_on))
             if len(waiting) > 2 * num_proc:
                 yield waiting.popleft().result()
         while waiting:
@@ -174,23 +182,25 @@ def _set_worker_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def _encode_in_worker(documents: Sequence[Document]) -> TokenizedDocuments:
+def _encode_in_worker(documents: Sequence[Document], train_on: TrainOn) -> TokenizedDocuments:
     assert _worker_tokenizer is not None, "set when the process starts"
-    return encode_batch(documents, _worker_tokenizer)
+    return encode_batch(documents, _worker_tokenizer, train_on)
 
 
-def _encode(document: Document, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+def _encode(document: Document, tokenizer: PreTrainedTokenizerBase, train_on: TrainOn) -> Encoded:
     try:
-        return _ENCODERS[document.kind](document.content, tokenizer)
+        return _ENCODERS[document.kind](document.content, tokenizer, train_on)
     except ValueError as error:
         raise ValueError(f"{document.where}: {error}") from error
 
 
-def _encode_messages(content: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    return encode_chat(Chat.from_json(content), tokenizer)
+def _encode_messages(
+    content: str, tokenizer: PreTrainedTokenizerBase, train_on: TrainOn
+) -> Encoded:
+    return encode_chat(Chat.from_json(content), tokenizer, train_on)
 
 
-_ENCODERS: dict[str, Callable[[str, PreTrainedTokenizerBase], Encoded]] = {
+_ENCODERS: dict[str, Callable[[str, PreTrainedTokenizerBase, TrainOn], Encoded]] = {
     "completion": encode_completion,
     "messages": _encode_messages,
 }

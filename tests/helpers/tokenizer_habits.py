@@ -4,10 +4,15 @@
 """
 
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 
 from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lit_entrodrop.data.chats.encoding import encode_chat
+from lit_entrodrop.data.chats.record import Chat
+from lit_entrodrop.data.label_settings import TrainOn
 from lit_entrodrop.model.loading import load_tokenizer
 
 BUNDLED = "package:lit_entrodrop/model/tiny_base"
@@ -93,6 +98,20 @@ def make_tokenizer(
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def learned(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, train_on: TrainOn = "completions"
+) -> list[str]:
+    """Return the runs of tokens of a chat that the loss counts, as text."""
+    ids, counted, _ = encode_chat(chat, tokenizer, train_on)
+    return runs(tokenizer, ids, counted)
+
+
+def runs(tokenizer: PreTrainedTokenizerBase, ids: list[int], counted: list[bool]) -> list[str]:
+    """Return the runs of tokens that the loss counts, as text."""
+    groups = groupby(zip(counted, ids, strict=True), key=itemgetter(0))
+    return [tokenizer.decode([token for _, token in group]) for counts, group in groups if counts]
 
 
 def _with_turns() -> PreTrainedTokenizerBase:

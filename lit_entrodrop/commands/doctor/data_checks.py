@@ -6,12 +6,12 @@ from lit_entrodrop.commands.doctor import near_duplicates as index
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
-from lit_entrodrop.data.adjustments import BEYOND_LIMIT, CUT, describe_adjustments
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT, CUT, DROPPED, describe_adjustments
 from lit_entrodrop.data.splitting import SPLITS
 from lit_entrodrop.data.tokenizing import tokenize_documents
 from lit_entrodrop.model.building import build_hf_config
 
-CONFIGURED = {BEYOND_LIMIT, CUT}  # adjustments that a setting asks for
+CONFIGURED = {BEYOND_LIMIT, CUT, DROPPED}  # adjustments that a setting asks for
 SAMPLED = 500  # documents to tokenize again
 MUCH_PADDING = 0.2  # share of the positions of a split
 MANY_CUT = 0.5  # share of the documents

@@ -39,7 +39,7 @@ def check_tools(chat: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> No
     Raises:
         ValueError: If the template leaves them out.
     """
-    if chat.tools and _ignores(Chat(chat.messages), text, tokenizer):
+    if chat.tools and _ignores(chat._replace(tools=None), text, tokenizer):
         raise _incomplete("the tools", tokenizer)
     for number, message in enumerate(chat.messages):
         for call in message.get("tool_calls", ()):
@@ -96,7 +96,7 @@ def _ignores(changed: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> bo
 def _without_text(chat: Chat, number: int) -> Chat:
     messages = list(chat.messages)
     messages[number] = {**messages[number], "content": OTHER}
-    return Chat(messages, chat.tools)
+    return chat._replace(messages=messages)
 
 
 def _with_other_arguments(chat: Chat, number: int, call: dict[str, Any]) -> Chat:
@@ -106,7 +106,7 @@ def _with_other_arguments(chat: Chat, number: int, call: dict[str, Any]) -> Chat
     messages = list(chat.messages)
     calls = [other if each is call else each for each in messages[number]["tool_calls"]]
     messages[number] = {**messages[number], "tool_calls": calls}
-    return Chat(messages, chat.tools)
+    return chat._replace(messages=messages)
 
 
 def _incomplete(part: str, tokenizer: PreTrainedTokenizerBase) -> ValueError:

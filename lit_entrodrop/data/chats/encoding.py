@@ -1,6 +1,7 @@
-"""Tokenize chats, and mark the tokens of the assistant's turns."""
+"""Tokenize chats, and mark the tokens that the loss counts."""
 
 from contextlib import suppress
+from itertools import compress
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -12,29 +13,38 @@ from lit_entrodrop.data.chats.completeness import (
     check_tools,
     reasoning_left_out,
 )
+from lit_entrodrop.data.chats.counting import counted_messages, counted_spans
 from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import render_marked
 from lit_entrodrop.data.chats.turns import locate_turns
 from lit_entrodrop.data.encoded import Encoded, Span
+from lit_entrodrop.data.label_settings import TrainOn
 from lit_entrodrop.data.special_tokens import encode_marked, mark_special_tokens, special_tokens
 
 
-def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Render a chat with the tokenizer's template, and mark the tokens of the assistant's turns.
+def encode_chat(
+    chat: Chat, tokenizer: PreTrainedTokenizerBase, train_on: TrainOn = "completions"
+) -> Encoded:
+    """Render a chat with the tokenizer's template, and mark the tokens that the loss counts.
 
-    A chat ends with EOS. If the template does not write it, the loss counts it only if no special
-    token ends the last answer, so that the model learns to stop. A chat without an assistant's turn
-    or with a blank one is skipped.
+    A chat ends with EOS. If the template does not write it, the loss counts it only if it counts
+    the last answer and no special token ends that, so that the model learns to stop. A chat without
+    an assistant's turn, or with a blank one that counts, is skipped.
+
+    Args:
+        chat: The chat.
+        tokenizer: Tokenizer with the template.
+        train_on: Which messages count that have no weight.
 
     Raises:
         ValueError: If the tokenizer has no chat template, or the template refuses or changes the
             chat.
     """
     check_roles(chat, tokenizer)
-    answers = [message for message in chat.messages if message["role"] == ASSISTANT]
-    if not answers:
+    if not any(message["role"] == ASSISTANT for message in chat.messages):
         return Encoded([], [], {NO_ANSWER: 1})
-    if any(map(_is_blank, answers)):
+    counts = counted_messages(chat, train_on)
+    if any(map(_is_blank, compress(chat.messages, counts))):
         return Encoded([], [], {BLANK_ANSWER: 1})
     if tokenizer.split_special_tokens:
         chat = chat._replace(
@@ -45,14 +55,14 @@ def encode_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     check_tools(chat, text, tokenizer)
     turns = locate_turns(chat, text, marked, tokenizer)
     check_messages(chat, text, turns, tokenizer)
-    spans = [span for turn, span in turns.items() if chat.messages[turn].get("weight", 1)]
+    spans = counted_spans(chat, text, turns, train_on, tokenizer)
     ids, offsets = encode_marked(text, tokenizer)
     counted = _overlapping(offsets, spans)
     if not ids or ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
-        end = spans[-1][1] if spans else 0
-        ends_itself = text[:end].rstrip().endswith(special_tokens(tokenizer))
-        counted.append(bool(spans) and not text[end:].strip() and not ends_itself)
+        last = len(chat.messages) - 1
+        ends_itself = text[: max(turns.values())[1]].rstrip().endswith(special_tokens(tokenizer))
+        counted.append(last in turns and counts[last] and not ends_itself)
     left_out = len(reasoning_left_out(chat, text, turns))
     return Encoded(ids, counted, {REASONING_LEFT_OUT: left_out} if left_out else {})
 
@@ -71,7 +81,7 @@ def _render(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[Chat, str, 
 
 def _is_blank(message: Message) -> bool:
     parts = (message.get(key) for key in ("content", "tool_calls", *REASONING_KEYS))
-    return message.get("weight", 1) != 0 and not any(
+    return message["role"] == ASSISTANT and not any(
         part.strip() if isinstance(part, str) else part for part in parts
     )
 

@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lit_entrodrop.data.chats.flags import DETAIL, with_flags
+
 Message = dict[str, Any]
 
 ASSISTANT = "assistant"
 # Keys of a message that have no text which a template could render.
-_SIDE_KEYS = {"role", "name", "id", "tool_call_id", "weight", "type"}
+_SIDE_KEYS = {"role", "name", "id", "tool_call_id", "type", "weight", DETAIL}
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 # Columns and keys that belong to a chat, but that chat templates do not read.
 _UNREAD_COLUMNS = {
@@ -24,17 +26,19 @@ class Chat(NamedTuple):
 
     Attributes:
         messages: Messages with a role and a text; an assistant's may have tool calls, whose
-            arguments are objects, and a weight of 0 if the loss must not count it.
+            arguments are objects. A weight of 0 or 1 says whether the loss counts a message.
         tools: JSON schemas of the tools that the assistant may call.
+        prompt_messages: Number of messages, from the first, that are the prompt of a completion.
     """
 
     messages: list[Message]
     tools: list[dict[str, Any]] | None = None
+    prompt_messages: int = 0
 
     def to_json(self) -> str:
-        """Write the chat as JSON; without tools, only its messages."""
-        value = self.messages if self.tools is None else self._asdict()
-        return json.dumps(value, ensure_ascii=False)
+        """Write the chat as JSON: what is not the default, or only its messages."""
+        value = {name: value for name, value in self._asdict().items() if value}
+        return json.dumps(self.messages if len(value) == 1 else value, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Chat":
@@ -95,7 +99,7 @@ def _numbered(number: int, turn: Message) -> Message:
 
 def _message(turn: Message) -> Message:
     # Templates test for the presence of keys.
-    message = {key: value for key, value in turn.items() if value is not None}
+    message = with_flags({key: value for key, value in turn.items() if value is not None})
     _refuse_unread("key", message, _UNREAD_KEYS)
     calls = _parsed(message.pop("tool_calls", None))
     if calls:
@@ -107,8 +111,6 @@ def _message(turn: Message) -> Message:
     message.setdefault("content", "")
     for key in message.keys() & {"content", *REASONING_KEYS}:
         message[key] = _text(message[key])
-    if message.get("weight", 1) not in (0, 1):
-        raise ValueError(f"expected a 'weight' of 0 or 1, got {message['weight']!r}.")
     return message
 
 

@@ -68,6 +68,25 @@ def find_answer(message: Message, text: str, start: int, end: int) -> int:
     return -1
 
 
+def locate_body(chat: Chat, number: int, text: str, tokenizer: PreTrainedTokenizerBase) -> Span:
+    """Locate the text of a message in a rendered chat: what changes with it.
+
+    Raises:
+        ValueError: If it cannot be located.
+    """
+    messages = list(chat.messages)
+    messages[number] = {**messages[number], "content": OTHER}
+    before, found, after = render(chat._replace(messages=messages), tokenizer).partition(OTHER)
+    end = len(text) - len(after)
+    if not (found and text.startswith(before) and text.endswith(after) and len(before) <= end):
+        raise ValueError(
+            f"the chat template of {tokenizer.name_or_path!r} does not write the text of message "
+            f"{number + 1}, of the role {messages[number]['role']!r}, once. It is needed to count "
+            "it in the loss. Use another template, or exclude the message."
+        )
+    return len(before), end
+
+
 @dataclass(frozen=True)
 class _TurnLocator:
     """Locator of turns in a text, by rendering the first messages of the chat alone."""
@@ -98,7 +117,7 @@ class _TurnLocator:
         if not turn:
             # What precedes the first answer, such as the template's system prompt, is not learned.
             other = [{"role": ASSISTANT, "content": OTHER}, *self.chat.messages[1:]]
-            return _shared(self.text, render(Chat(other, self.chat.tools), self.tokenizer))
+            return _shared(self.text, render(self.chat._replace(messages=other), self.tokenizer))
         prompt = self._render_first(turn, prompt=True)
         start = _shared(self.text, prompt)
         complete = start == len(prompt) or self.text.startswith(self._render_first(turn))
@@ -123,7 +142,7 @@ class _TurnLocator:
 
     def _render_first(self, count: int, prompt: bool = False) -> str:
         try:
-            first = Chat(self.chat.messages[:count], self.chat.tools)
+            first = self.chat._replace(messages=self.chat.messages[:count])
             return render(first, self.tokenizer, prompt)
         except ValueError as error:
             raise ValueError(

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data import packing, preparing, tokenizing
+from lit_entrodrop.data import blocks, preparing, tokenizing
 from lit_entrodrop.data.adjustments import (
     BEYOND_LIMIT,
     BLANK,
     BLANK_COMPLETION,
     CUT,
     NEAREST_CONTEXT,
+    TOO_FAR,
 )
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.packed_splits import PackedSplit
@@ -54,7 +55,7 @@ def test_blocks_are_those_of_all_documents_in_memory(
     pad_id = tokenizer.eos_token_id
     expected = pack_documents(whole.select(usable), block_size=16, pad_id=pad_id)
     monkeypatch.setattr(tokenizing, "MOST_CHARACTERS", 500)
-    monkeypatch.setattr(packing, "PIECE", 100)
+    monkeypatch.setattr(blocks, "PIECE", 100)
     split = prepare(documents, tokenizer, block_size=16, folder=tmp_path)
     assert isinstance(split.blocks.tokens, np.memmap)
     assert split.blocks.tokens.dtype == np.uint16
@@ -95,7 +96,8 @@ def test_prompt_longer_than_a_block_stays_beside_its_completion(
     split = prepare(
         [long, asked, Document("text", "pain")], tokenizer, block_size=32, packing=False
     )
-    assert +Counter(split.adjustments) == {CUT: 1, NEAREST_CONTEXT: 1}
+    left_out = len(tokenizer("pain and rest " * 200 + " yes</s>")["input_ids"]) - 32
+    assert +Counter(split.adjustments) == {CUT: 1, NEAREST_CONTEXT: 1, TOO_FAR: left_out}
     rows = [split.blocks[n] for n in range(len(split.blocks))]
     assert all((row["labels"] != -100).any() for row in rows)
     [answer] = [row for row in rows if tokenizer.decode(row["input_ids"]).endswith(" yes</s>")]

@@ -8,6 +8,7 @@ from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER, REASONING_LE
 from lit_entrodrop.data.chats.encoding import encode_chat
 from lit_entrodrop.data.chats.record import Chat, read_chat
 from tests.helpers.tokenizer_habits import CHATML, TAGGED, TOOLS, make_tokenizer
+from tests.helpers.tokenizer_habits import learned as learned_of
 
 HI = {"role": "user", "content": "hi"}
 YO = {"role": "assistant", "content": "yo"}
@@ -26,14 +27,7 @@ def assistant(text: str, **more: Any) -> dict[str, Any]:
 
 def learned(tokenizer: PreTrainedTokenizerBase, *messages: dict[str, Any], **row: Any) -> list[str]:
     """Return the runs of tokens that the loss counts, as text."""
-    ids, counted, _ = encode_chat(read_chat({"messages": list(messages), **row}), tokenizer)
-    runs: list[list[int]] = [[]]
-    for token, count in zip(ids, counted, strict=True):
-        if count:
-            runs[-1].append(token)
-        elif runs[-1]:
-            runs.append([])
-    return [tokenizer.decode(run) for run in runs if run]
+    return learned_of(tokenizer, read_chat({"messages": list(messages), **row}))
 
 
 @pytest.mark.parametrize(

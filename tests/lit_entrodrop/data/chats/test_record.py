@@ -57,7 +57,6 @@ def test_chat_without_tools_is_a_list_as_before() -> None:
             {"messages": [message(content="", function_call={"name": "w"})]},
             ["'function_call'", "'tool_calls'"],
         ),
-        ({"messages": [message(content="yo", weight=0.5)]}, ["'weight' of 0 or 1", "0.5"]),
         ({"messages": [message(content="yo")], "tools": {"name": "w"}}, ["'tools'", "dict"]),
         (
             {"messages": [message(content="yo")], "system": "Be brief."},
