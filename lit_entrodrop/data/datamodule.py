@@ -174,6 +174,8 @@ class TextDataModule(PackedDataModule):
             self.check_requested("test")
         if stage == TrainerFn.VALIDATING and not self.hparams["evaluate"]:
             self.check_requested("validation")
+        if stage == TrainerFn.PREDICTING and self.predict_split != "clean_train":
+            self.check_requested(self.predict_split)
         self._load_or_prepare()
 
     def check_requested(self, split: str) -> None:

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -158,17 +159,23 @@ def _encode_batches(
     if num_proc == 1:
         yield from (encode_batch(batch, tokenizer, train_on) for batch in batches)
         return
-    with ProcessPoolExecutor(
-        num_proc, initializer=_set_worker_tokenizer, initargs=(tokenizer,)
-    ) as pool:
-        # Bounded, as batches are read faster than they are tokenized.
-        waiting: deque[Future[TokenizedDocuments]] = deque()
-        for batch in batches:
-            waiting.append(pool.submit(_encode_in_worker, batch, train_on))
-            if len(waiting) > 2 * num_proc:
+    try:
+        with ProcessPoolExecutor(
+            num_proc, initializer=_set_worker_tokenizer, initargs=(tokenizer,)
+        ) as pool:
+            # Bounded, as batches are read faster than they are tokenized.
+            waiting: deque[Future[TokenizedDocuments]] = deque()
+            for batch in batches:
+                waiting.append(pool.submit(_encode_in_worker, batch, train_on))
+                if len(waiting) > 2 * num_proc:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ValueError(
+            f"data.num_proc: expected {num_proc} processes to tokenize, but one was killed, "
+            "perhaps because memory ran out: set fewer, or 1"
+        ) from error
 
 
 _worker_tokenizer: PreTrainedTokenizerBase | None = None

@@ -39,7 +39,9 @@ def override_config(
         default = getattr(config, entry)
         try:
             setattr(config, entry, value)
-            valid = _is_in_range(entry, value)
+            # Some configurations accept null for a number, and fail at the first step.
+            is_missing = value is None and isinstance(default, float)
+            valid = _is_in_range(entry, value) and not is_missing
         except Exception:  # each configuration has checks of its own
             valid = False
         if not valid:

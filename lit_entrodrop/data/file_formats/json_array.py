@@ -54,7 +54,7 @@ class _ArrayParser:
         self._next_character()
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self._text, self._position)
+                value, end = json_lines.DECODER.raw_decode(self._text, self._position)
             except json.JSONDecodeError as error:
                 if not self._read():
                     self._position = error.pos

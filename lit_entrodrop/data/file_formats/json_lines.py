@@ -18,10 +18,21 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
             yield object_record(value, f"{file.path} line {number}")
 
 
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} twice in one object")
+    return value
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_with_unique_keys)
+
+
 def parse_json(text: str, path: Path, line: int) -> Any:
     """Parse a line of a file; an error names the file and the line."""
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise json_error(error.msg, path, line, error.colno) from error
     except (ValueError, RecursionError) as error:  # a huge number, or thousands of brackets

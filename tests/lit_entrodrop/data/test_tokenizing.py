@@ -19,6 +19,7 @@ from lit_entrodrop.data.tokenizing import (
     tokenize_documents,
 )
 from lit_entrodrop.model.loading import load_tokenizer
+from tests.helpers.killing import kill
 from tests.helpers.tokenizer_habits import CHATML, make_tokenizer
 from tests.lit_entrodrop.data.conftest import build_tokenizer, texts
 
@@ -65,6 +66,14 @@ def test_two_processes_give_the_same_tokens(tokenizer: PreTrainedTokenizerBase) 
     assert len(one) == 3
     assert [separate(part) for part in one] == [separate(part) for part in two]
     assert one[0].adjustments == two[0].adjustments
+
+
+def test_a_killed_process_is_reported(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizing, "encode_batch", kill)
+    with pytest.raises(ValueError, match=r"data\.num_proc: expected 2 .* one was killed, .* or 1$"):
+        list(tokenize_documents(MIXED, tokenizer, num_proc=2))
 
 
 def test_batches_are_bounded_by_characters(

@@ -156,6 +156,7 @@ def test_pickled_code_is_refused_and_not_recommended(model_folder: Path, tmp_pat
         ("attention_dropout", "abc"),
         ("attention_dropout", 1.5),
         ("attention_dropout", math.nan),
+        ("attention_dropout", None),
         ("hidden_size", 0),
         ("num_hidden_layers", -1),
         ("num_attention_heads", 2.5),

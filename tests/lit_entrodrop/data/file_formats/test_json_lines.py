@@ -19,6 +19,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ('"just text"\n', ["a.jsonl line 1", "JSON object", "str", "Write one"]),
         ('{"n": ' + "9" * 5000 + "}\n", ["a.jsonl line 1", "4300 digits", "Repair"]),
         ('{"n": ' + "[" * 100_000, ["a.jsonl line 1", "recursion", "Repair"]),
+        ('{"text": "x", "text": "y"}', ["a.jsonl line 1", "key 'text' twice", "Repair"]),
         ('{"text": "x"}\n{"text": 5}\n', ["a.jsonl line 2", "'text'", "int"]),
     ],
 )
