@@ -39,7 +39,11 @@ def removed_setting(message: str) -> str:
 
     >>> removed_setting("class_path 'regularizers.EAFT': Option 'normalizer' is not accepted")
     ': the entropy among the 20 most likely tokens is now always divided by 3.0: remove normalizer'
+    >>> removed_setting("Key 'text_column' is not expected")
+    ': data.columns now names columns, for example {text: body}'
     """
+    if "text_column" in message:
+        return ": data.columns now names columns, for example {text: body}"
     if "EAFT" in message and "Option 'normalizer'" in message:
         return (
             ": the entropy among the 20 most likely tokens is now always divided by 3.0: remove "

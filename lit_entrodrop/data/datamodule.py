@@ -16,6 +16,7 @@ from lit_entrodrop.data.packed_datamodule import PackedDataModule
 from lit_entrodrop.data.packed_splits import PackedSplits, check_evaluation_sets, check_split_name
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
 from lit_entrodrop.data.reading import reading_of
+from lit_entrodrop.data.records import check_shape, supported_shapes
 from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.data.splitting import split_shares
 from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
@@ -46,9 +47,10 @@ class TextDataModule(PackedDataModule):
         batch_size: Number of blocks in a batch of one rank.
         packing: Whether to fill blocks with several documents or chunks. If not, each gets a block
             of its own, padded.
-        text_column: Name of the column with plain text, in which every token counts in the loss.
-            Records may instead have `prompt` and `completion`, or `messages`, which the chat
-            template renders with the `tools` of the record; `train_on` sets what counts in these.
+        format: Shape of the records ({shapes}). By default, the columns of each record determine
+            it. docs/formats.md has a table of them, and of the tokens that count in the loss.
+        columns: Own names of columns, by standard name, such as `prompt: question`. null for the
+            standard names.
         add_tokens: New tokens of the tokenizer, as `model.lm.add_tokens`.
         train_on: Part of prompts and chats that counts in the loss. `completions`: completions and
             the assistant's turns. `last_turn`: completions and the last turn of the assistant.
@@ -101,7 +103,8 @@ class TextDataModule(PackedDataModule):
         block_size: int = 512,
         batch_size: int = 8,
         packing: bool = True,
-        text_column: str = "text",
+        format: str = "auto",
+        columns: dict[str, str] | None = None,
         add_tokens: list[str] | str | None = None,
         train_on: TrainOn = "completions",
         long_pairs: LongPairs = "truncate_prompt",
@@ -152,6 +155,7 @@ class TextDataModule(PackedDataModule):
             packing,
             LabelSettings(train_on, long_pairs),
         )
+        check_shape(self._preparation.reading)
         self._training: TrainingBatches | None = None
         self._restored: dict[str, Any] = {}
 
@@ -242,7 +246,8 @@ class TextDataModule(PackedDataModule):
         return load_or_prepare(self._preparation, self.tokenizer, cache_dir, num_proc)
 
 
-# A new file format appears in the help text without an edit here.
+# A new file format or shape appears in the help text without an edit here.
 if TextDataModule.__doc__:
-    _SUFFIXES = ", ".join(supported_formats())
+    _SUFFIXES, _SHAPES = ", ".join(supported_formats()), ", ".join(supported_shapes())
     TextDataModule.__doc__ = TextDataModule.__doc__.replace("{suffixes}", _SUFFIXES)
+    TextDataModule.__doc__ = TextDataModule.__doc__.replace("{shapes}", _SHAPES)

@@ -28,17 +28,21 @@ class PackedSplit:
         documents: Number of documents in the blocks.
         duplicates: Number of documents that repeat an earlier one exactly.
         adjustments: How often text was skipped, cut or changed, by reason.
+        shapes: Number of documents by the shape of their records.
     """
 
     blocks: PackedBlocks
     documents: int
     duplicates: int
     adjustments: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Describe the size of the split in one line, without its name."""
+        shapes = ", ".join(f"{count:,} {name}" for name, count in self.shapes.items())
+        counts = "; ".join(filter(None, (shapes, f"{self.duplicates:,} exact duplicates")))
         line = (
-            f"{self.documents:,} documents ({self.duplicates:,} exact duplicates), "
+            f"{self.documents:,} documents ({counts}), "
             f"{self.blocks.num_tokens:,} tokens in {len(self.blocks):,} blocks of "
             f"{self.blocks.block_size:,}, {self.blocks.padding:.1%} padding"
         )

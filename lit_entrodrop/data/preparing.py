@@ -19,6 +19,7 @@ from lit_entrodrop.data.label_settings import DEFAULT_LABELS, LabelSettings
 from lit_entrodrop.data.long_pairs import find_dropped
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.records import check_columns_seen
 from lit_entrodrop.data.sources import count_bytes, digest_corpus, read_corpus
 from lit_entrodrop.data.splitting import SPLITS, read_and_split, split_documents
 from lit_entrodrop.data.stored_documents import StoredDocuments, store_documents
@@ -122,6 +123,7 @@ def prepare_splits(
         general = read_corpus([preparation.forgetting], reading)
         stored = store_documents(general, seed, folder)
         documents["forgetting"] = split_documents(stored, 0, 0)["train"]
+    check_columns_seen(reading)
     for split in documents.values():
         check_tokenizer(tokenizer, split.kinds)
     prepare = partial(
@@ -195,10 +197,12 @@ def prepare_split(
             "completion or an assistant turn where these alone count."
         )
     adjustments.update(files.cuts)
-    duplicates = files.num_documents - len(np.unique(documents.digests[np.concatenate(kept)]))
+    packed = documents.select(np.concatenate(kept))
+    duplicates = files.num_documents - len(np.unique(packed.digests))
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     blocks = files.pack(pad_id, packing, folder and folder / name)
-    return PackedSplit(blocks, files.num_documents, duplicates, adjustments)
+    shapes = packed.count_shapes()
+    return PackedSplit(blocks, files.num_documents, duplicates, adjustments, shapes)
 
 
 def count_processes(num_proc: int | None, size: int) -> int:

@@ -1,7 +1,7 @@
 """Options that determine how the files and rows of a corpus are read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -10,16 +10,27 @@ class Reading:
     """Options of reading; each has the name of a setting of `TextDataModule`.
 
     Args:
-        text_column: Name of the column with plain text.
+        format: Name of the shape of all records, or "auto".
+        columns: Own names of columns, by standard column.
+
+    Attributes:
+        seen: Names of the columns of the records that were read.
     """
 
-    text_column: str = "text"
+    format: str = "auto"
+    columns: Mapping[str, str] | None = None
+    seen: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
+
+    @property
+    def own_names(self) -> Mapping[str, str]:
+        """Own names of columns; empty without any."""
+        return self.columns or {}
 
 
 def reading_of(settings: Mapping[str, Any]) -> Reading:
     """Return the options of reading among the settings of a data module.
 
-    >>> reading_of({"text_column": "body", "block_size": 512})
-    Reading(text_column='body')
+    >>> reading_of({"format": "text", "columns": None, "block_size": 512})
+    Reading(format='text', columns=None)
     """
-    return Reading(**{field.name: settings[field.name] for field in fields(Reading)})
+    return Reading(**{each.name: settings[each.name] for each in fields(Reading) if each.init})

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lit_entrodrop.data.arrow_rows import without_added_nulls
-from lit_entrodrop.data.documents import Document, digest_documents, document_from_row
+from lit_entrodrop.data.documents import Document, digest_documents
 from lit_entrodrop.data.file_formats import CorpusFile, read_file, supported_formats
 from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.records import document_from_row
 from lit_entrodrop.model.hub import use_cache_if_unreachable
 
 HUB, REGISTRY = "hub:", "registry:"

@@ -19,7 +19,7 @@ from lit_entrodrop.runtime.progress import track
 
 @dataclass(frozen=True, eq=False)
 class StoredDocuments(Sequence[Document]):
-    """Documents in a temporary file, in any order; each takes 24 bytes of memory.
+    """Documents in a temporary file, in any order; each takes 25 bytes of memory.
 
     Attributes:
         file: The temporary file, which is deleted with the last reference to it.
@@ -27,6 +27,8 @@ class StoredDocuments(Sequence[Document]):
         sizes: Bytes of each document in the file, [documents] int64.
         digests: Seeded hash of the kind and content of each document, [documents] uint64.
         kinds: Kinds of the documents, and perhaps of others in the file.
+        shapes: Number of the shape of each document in `shape_names`, [documents] uint8.
+        shape_names: Names of the shapes.
     """
 
     file: FileIO
@@ -34,6 +36,8 @@ class StoredDocuments(Sequence[Document]):
     sizes: NDArray[np.int64]
     digests: NDArray[np.uint64]
     kinds: frozenset[Kind]
+    shapes: NDArray[np.uint8]
+    shape_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -50,8 +54,14 @@ class StoredDocuments(Sequence[Document]):
 
     def select(self, chosen: slice | NDArray[np.integer] | NDArray[np.bool_]) -> "StoredDocuments":
         """Return some documents, by a slice, their indices or a mask."""
-        starts, sizes, digests = self.starts[chosen], self.sizes[chosen], self.digests[chosen]
-        return replace(self, starts=starts, sizes=sizes, digests=digests)
+        arrays = ("starts", "sizes", "digests", "shapes")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
+
+    def count_shapes(self) -> dict[str, int]:
+        """Count the documents by the shape of their records."""
+        counts = np.bincount(self.shapes, minlength=len(self.shape_names)).tolist()
+        named = zip(self.shape_names, counts, strict=True)
+        return {name: count for name, count in sorted(named) if count}
 
     def is_in(self, others: "StoredDocuments") -> NDArray[np.bool_]:
         """Return which documents equal one of others that have the same seed, [documents] bool."""
@@ -74,11 +84,13 @@ def store_documents(
     """
     file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (it is kept)
     writer, sizes, digests, kinds = BufferedWriter(file), array("q"), array("Q"), set[Kind]()
+    shapes, numbers = array("B"), dict[str, int]()
     for document in track(documents, "Reading", unit="documents"):
-        content = (document.kind, document.content, document.where)
+        content = (document.kind, document.content, document.where, document.shape)
         sizes.append(writer.write(pickle.dumps(content, pickle.HIGHEST_PROTOCOL)))
         digests.append(digest_document(document, seed))
         kinds.add(document.kind)
+        shapes.append(numbers.setdefault(document.shape, len(numbers)))
     writer.detach()
     bytes_of = np.array(sizes, dtype=np.int64)
     return StoredDocuments(
@@ -87,6 +99,8 @@ def store_documents(
         bytes_of,
         np.array(digests, dtype=np.uint64),
         frozenset(kinds),
+        np.array(shapes, dtype=np.uint8),
+        tuple(numbers),
     )
 
 

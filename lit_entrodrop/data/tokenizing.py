@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -28,6 +28,7 @@ from lit_entrodrop.data.chats.rendering import check_chat_template
 from lit_entrodrop.data.documents import Document, Kind
 from lit_entrodrop.data.encoded import Encoded
 from lit_entrodrop.data.label_settings import TrainOn
+from lit_entrodrop.data.records.alpaca import Instruction
 from lit_entrodrop.data.special_tokens import any_of, special_tokens
 from lit_entrodrop.data.text_encoding import encode_completion, encode_texts, with_one_bos
 from lit_entrodrop.runtime.progress import progress
@@ -92,7 +93,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, kinds: Collection[Kind])
             f"tokenizer {tokenizer.name_or_path!r} has no EOS token: expected one to end each "
             "document. Set eos_token in its tokenizer_config.json."
         )
-    if "messages" in kinds:
+    if "messages" in kinds or ("instruction" in kinds and tokenizer.chat_template):
         check_chat_template(tokenizer)
 
 
@@ -102,6 +103,7 @@ def encode_batch(
     train_on: TrainOn = "completions",
 ) -> TokenizedDocuments:
     """Tokenize documents of any kind in one process."""
+    documents = [as_asked(document, tokenizer) for document in documents]
     plain = [document.content for document in documents if document.kind == "text"]
     texts = iter(encode_texts(plain, tokenizer))
     special = any_of(special_tokens(tokenizer))
@@ -192,6 +194,23 @@ def _set_worker_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 def _encode_in_worker(documents: Sequence[Document], train_on: TrainOn) -> TokenizedDocuments:
     assert _worker_tokenizer is not None, "set when the process starts"
     return encode_batch(documents, _worker_tokenizer, train_on)
+
+
+def as_asked(document: Document, tokenizer: PreTrainedTokenizerBase) -> Document:
+    """Return an instruction as a chat if the tokenizer has a template, else as a completion.
+
+    Other documents are returned as they are.
+    """
+    if document.kind != "instruction":
+        return document
+    instruction = Instruction.from_json(document.content)
+    if tokenizer.chat_template:
+        return replace(document, kind="messages", content=instruction.to_chat().to_json())
+    try:
+        pair = instruction.to_pair()
+    except ValueError as error:
+        raise ValueError(f"{document.where}: {error}") from error
+    return replace(document, kind="completion", content=json.dumps(pair, ensure_ascii=False))
 
 
 def _encode(document: Document, tokenizer: PreTrainedTokenizerBase, train_on: TrainOn) -> Encoded:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.records.alpaca import Instruction
 
 SHOWN = 40  # characters of an excerpt
 
@@ -19,7 +20,10 @@ def text_of(document: Document) -> str:
         return document.content
     if document.kind == "completion":
         return " ".join(json.loads(document.content))
-    turns = Chat.from_json(document.content).messages
+    if document.kind == "instruction":
+        turns = Instruction.from_json(document.content).to_chat().messages
+    else:
+        turns = Chat.from_json(document.content).messages
     parts = (part for turn in turns for part in (turn["content"], turn.get("tool_calls")) if part)
     return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
 

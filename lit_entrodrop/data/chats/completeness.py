@@ -5,18 +5,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
+from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import render, template_of
+from lit_entrodrop.data.chats.roles import ASSISTANT, ROLES
 from lit_entrodrop.data.chats.turns import OTHER, find_answer
 from lit_entrodrop.data.encoded import Span
 
-ROLES = ("system", "developer", "user", ASSISTANT, "tool")
-# Names of the assistant that the loss would not count; some templates contain them.
-OTHER_ASSISTANTS = ("model", "gpt", "bot", "chatbot", "ai")
-
 
 def check_roles(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a role that is neither common nor in the template, or that may be the assistant's.
+    """Refuse a role that is neither common nor in the template.
 
     Raises:
         ValueError: If there is such a role.
@@ -25,8 +22,7 @@ def check_roles(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:
     template = template_of(chat, tokenizer)
     for number, role in enumerate(roles, start=1):
         is_in_template = f"'{role}'" in template or f'"{role}"' in template
-        is_other = ASSISTANT in roles and is_in_template and role not in OTHER_ASSISTANTS
-        if role not in ROLES and not is_other:
+        if role not in ROLES and not (ASSISTANT in roles and is_in_template):
             raise ValueError(
                 f"message {number}: expected one of the roles {', '.join(ROLES)}, got {role!r}. "
                 f"Rename it; the loss counts only messages of the role {ASSISTANT!r}."

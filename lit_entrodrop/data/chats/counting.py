@@ -7,7 +7,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.flags import DETAIL
-from lit_entrodrop.data.chats.record import ASSISTANT, Chat
+from lit_entrodrop.data.chats.record import Chat
+from lit_entrodrop.data.chats.roles import ASSISTANT
 from lit_entrodrop.data.chats.turns import locate_body
 from lit_entrodrop.data.encoded import Span
 from lit_entrodrop.data.label_settings import TrainOn

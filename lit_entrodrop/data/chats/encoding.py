@@ -14,8 +14,9 @@ from lit_entrodrop.data.chats.completeness import (
     reasoning_left_out,
 )
 from lit_entrodrop.data.chats.counting import counted_messages, counted_spans
-from lit_entrodrop.data.chats.record import ASSISTANT, REASONING_KEYS, Chat, Message
-from lit_entrodrop.data.chats.rendering import render_marked
+from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
+from lit_entrodrop.data.chats.rendering import render_marked, template_of
+from lit_entrodrop.data.chats.roles import ASSISTANT, with_known_roles
 from lit_entrodrop.data.chats.turns import locate_turns
 from lit_entrodrop.data.encoded import Encoded, Span
 from lit_entrodrop.data.label_settings import TrainOn
@@ -40,6 +41,8 @@ def encode_chat(
         ValueError: If the tokenizer has no chat template, or the template refuses or changes the
             chat.
     """
+    known = with_known_roles(chat.messages, template_of(chat, tokenizer))
+    chat = chat._replace(messages=known)
     check_roles(chat, tokenizer)
     if not any(message["role"] == ASSISTANT for message in chat.messages):
         return Encoded([], [], {NO_ANSWER: 1})

@@ -5,20 +5,22 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lit_entrodrop.data.chats.flags import DETAIL, with_flags
+from lit_entrodrop.data.chats.roles import CALLS, standard_role
+from lit_entrodrop.data.chats.tools import (
+    parsed,
+    tool_call,
+    tool_schemas,
+    with_written_arguments,
+)
 
 Message = dict[str, Any]
 
-ASSISTANT = "assistant"
 # Keys of a message that have no text which a template could render.
 _SIDE_KEYS = {"role", "name", "id", "tool_call_id", "type", "weight", DETAIL}
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-# Columns and keys that belong to a chat, but that chat templates do not read.
-_UNREAD_COLUMNS = {
-    "system": "Write it as the first message, with the role 'system', or remove the column.",
-    "functions": "Write them as 'tools'.",
-    "documents": "Write their text in a message, or remove the column.",
-}
-_UNREAD_KEYS = {"function_call": "Write it in 'tool_calls'.", "refusal": "Write it as 'content'."}
+# In the formats of OpenAI and ShareGPT.
+ROLE_KEYS = ("role", "from")
+_OPENAI_KEYS = {"from": "role", "value": "content"}
 
 
 class Chat(NamedTuple):
@@ -55,39 +57,54 @@ class Chat(NamedTuple):
         return self._replace(messages=[_with_written_arguments(turn) for turn in self.messages])
 
 
-def read_chat(row: Mapping[str, Any]) -> Chat:
-    """Read the columns `messages` and `tools`.
+def read_chat(row: Mapping[str, Any], column: str = "messages") -> Chat:
+    """Read a column of messages, with the columns `system`, `tools` and `functions`.
 
     Text parts are joined, null content is empty text, and JSON strings are parsed where a list or
-    an object is expected.
+    an object is expected. Keys and roles of ShareGPT become those of OpenAI.
+
+    Args:
+        row: A record without nulls.
+        column: Name of the column with messages.
 
     Raises:
         ValueError: If something in the chat is not text, or would not reach the template.
 
     >>> parts = [{"type": "text", "text": "Why"}, {"type": "text", "text": "?"}]
-    >>> read_chat({"messages": [{"role": "user", "content": parts}]}).messages
+    >>> read_chat({"messages": [{"from": "human", "value": parts}]}).messages
     [{'role': 'user', 'content': 'Why?'}]
     """
-    _refuse_unread("column", row, _UNREAD_COLUMNS)
-    messages, tools = _parsed(row["messages"]), _parsed(row.get("tools"))
-    if not (
-        isinstance(messages, list)
-        and messages
-        and all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in messages)
-    ):
+    messages = parsed(row[column])
+    if not (isinstance(messages, list) and messages and all(map(_has_role, messages))):
         got = messages[0] if isinstance(messages, list) and messages else messages
         raise ValueError(
-            "expected 'messages' to be a non-empty list of records with a 'role', got "
+            f"expected {column!r} to be a non-empty list of records with a 'role', got "
             f"{sorted(got) if isinstance(got, dict) else repr(got)[:80]}. Write it as "
             '[{"role": "user", "content": "..."}, ...].'
         )
-    if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise ValueError(
-            "expected 'tools' to be a list of JSON schemas, got "
-            f"{type(tools).__name__}. Write one record for each tool."
-        )
     read = [_numbered(number, turn) for number, turn in enumerate(messages, start=1)]
+    if system := row.get("system"):
+        if read[0]["role"] == "system":
+            raise ValueError(
+                f"expected one system prompt, got one in 'system' and one in {column!r}. Remove "
+                "one."
+            )
+        read.insert(0, {"role": "system", "content": _text(system)})
+    tools = [*tool_schemas(row, "tools"), *tool_schemas(row, "functions")]
     return Chat(read, tools or None)
+
+
+def is_chat(value: object) -> bool:
+    """Return whether a value is a list of messages, in any format.
+
+    >>> is_chat([{"from": "human", "value": "Why?"}])
+    True
+    """
+    return isinstance(value, list) and bool(value) and all(map(_has_role, value))
+
+
+def _has_role(turn: object) -> bool:
+    return isinstance(turn, dict) and any(isinstance(turn.get(key), str) for key in ROLE_KEYS)
 
 
 def _numbered(number: int, turn: Message) -> Message:
@@ -99,19 +116,35 @@ def _numbered(number: int, turn: Message) -> Message:
 
 def _message(turn: Message) -> Message:
     # Templates test for the presence of keys.
-    message = with_flags({key: value for key, value in turn.items() if value is not None})
-    _refuse_unread("key", message, _UNREAD_KEYS)
-    calls = _parsed(message.pop("tool_calls", None))
-    if calls:
-        if not isinstance(calls, list):
-            raise ValueError(f"expected 'tool_calls' to be a list, got {type(calls).__name__}.")
-        message["tool_calls"] = [_tool_call(call) for call in calls]
+    message = {_OPENAI_KEYS.get(key, key): turn[key] for key in turn if turn[key] is not None}
+    role = message["role"]
+    # OpenAI's former name of a result. In the format of ShareGPT it may also be a call.
+    message["role"] = "tool" if turn.get("role") == "function" else standard_role(role)
+    message = with_flags(message)
+    if message.get("refusal"):
+        raise ValueError("the key 'refusal' is not read. Write it as 'content'.")
+    if calls := _calls(message, role):
+        message["tool_calls"] = [tool_call(call) for call in calls]
     elif "content" not in message and message.keys() - _SIDE_KEYS - set(REASONING_KEYS):
         raise ValueError(f"expected 'content' or 'tool_calls', got {sorted(message)}. Rename it.")
     message.setdefault("content", "")
     for key in message.keys() & {"content", *REASONING_KEYS}:
         message[key] = _text(message[key])
     return message
+
+
+def _calls(message: Message, role: str) -> list[Any]:
+    """Take the tool calls out of a message."""
+    single = message.pop("function_call", None)
+    calls = parsed(message.pop("tool_calls", None)) or single or []
+    if role in CALLS:
+        content = parsed(message.pop("content", None))
+        calls = content if isinstance(content, list) else [content]
+    if isinstance(calls, dict):
+        return [calls]
+    if not isinstance(calls, list):
+        raise ValueError(f"expected 'tool_calls' to be a list, got {type(calls).__name__}.")
+    return calls
 
 
 def _text(content: object) -> str:
@@ -129,50 +162,7 @@ def _text(content: object) -> str:
     return "".join(texts)
 
 
-def _tool_call(call: Any) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise ValueError(
-            f"expected a tool call with a 'name' and 'arguments', got {call!r:.80}. Write it as "
-            '{"type": "function", "function": {"name": "...", "arguments": {...}}}.'
-        )
-    arguments = _parsed(function.get("arguments")) or {}
-    if not isinstance(arguments, dict):
-        raise ValueError(
-            f"expected the arguments of the tool call {function['name']!r} to be an object, got "
-            f"{arguments!r:.80}. Write them as a JSON object."
-        )
-    call = call if function is not call else {}
-    return {"type": "function", **call, "function": {**function, "arguments": arguments}}
-
-
 def _with_written_arguments(message: Message) -> Message:
     if "tool_calls" not in message:
         return message
-    calls = [
-        {
-            **call,
-            "function": {
-                **call["function"],
-                "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
-            },
-        }
-        for call in message["tool_calls"]
-    ]
-    return {**message, "tool_calls": calls}
-
-
-def _parsed(value: Any) -> Any:
-    """Parse a value that some data sets store as JSON text; other text is returned as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
-def _refuse_unread(what: str, record: Mapping[str, Any], unread: Mapping[str, str]) -> None:
-    for name, remedy in unread.items():
-        if record.get(name):
-            raise ValueError(f"the {what} {name!r} is part of the chat, but not read. {remedy}")
+    return {**message, "tool_calls": [with_written_arguments(c) for c in message["tool_calls"]]}

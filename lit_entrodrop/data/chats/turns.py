@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.chats.record import ASSISTANT, Chat, Message
+from lit_entrodrop.data.chats.record import Chat, Message
 from lit_entrodrop.data.chats.rendering import render
+from lit_entrodrop.data.chats.roles import ASSISTANT
 from lit_entrodrop.data.encoded import Span
 from lit_entrodrop.data.special_tokens import any_of, special_tokens
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from functools import cache
 
 from lit_entrodrop.data.discovery import modules_with
-from lit_entrodrop.data.documents import Document, document_from_row
+from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.file_formats.base import CorpusFile, FileFormat, Record
 from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.records import document_from_row
 
 __all__ = ["CorpusFile", "FileFormat", "Record", "read_file", "supported_formats"]
 

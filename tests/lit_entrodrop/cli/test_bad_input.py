@@ -88,7 +88,7 @@ CORPORA = {
         ["line 2: expected a JSON object", "got list"], corpus=GOOD_LINE + "[1]\n"
     ),
     "missing column": Bad(
-        ["line 1: expected a column 'text'", r"got \['body'\]", "Set text_column"],
+        ["line 1: expected .* or 'text', ", r"got \['body'\]", "data.columns to {text: body}"],
         corpus='{"body": "acute"}\n',
     ),
     "text that is a number": Bad(

@@ -1,6 +1,7 @@
 from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
-from lit_entrodrop.data.documents import Document, document_from_row
+from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.records import document_from_row
 
 
 def test_chats_are_read_without_their_frame() -> None:

@@ -113,13 +113,7 @@ NO_REASONING = CHATML.replace("m['content']", "m['content'].split('</think>')[-1
 @pytest.mark.parametrize(
     ("template", "messages", "named"),
     [
-        (
-            CHATML,
-            [user("hi"), {"role": "model", "content": "yo"}],
-            ["message 2", "'model'", "assistant"],
-        ),
         (CHATML, [HI, YO, {"role": "narrator", "content": "x"}], ["message 3", "'narrator'"]),
-        ("{# 'model' #}" + CHATML, [HI, {"role": "model", "content": "yo"}, YO], ["'model'"]),
         ("{# main #}" + CHATML, [HI, YO, {"role": "main", "content": "x"}], ["'main'"]),
         (
             CHATML,

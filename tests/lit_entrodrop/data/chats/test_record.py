@@ -21,9 +21,40 @@ def message(**message: Any) -> dict[str, Any]:
     ],
 )
 def test_calls_have_one_form(call: dict[str, Any]) -> None:
-    for calls in ([call], json.dumps([call])):
-        [read] = read_chat({"messages": [message(tool_calls=calls)]}).messages
+    for turn in (
+        message(tool_calls=[call]),
+        message(tool_calls=json.dumps([call])),
+        message(content=None, function_call=call),
+        {"from": "function_call", "value": json.dumps(call)},
+        {"from": "tool_call", "value": json.dumps([call])},
+    ):
+        [read] = read_chat({"messages": [turn]}).messages
         assert read == message(content="", tool_calls=[CALL])
+
+
+WEATHER = {"name": "w", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "function", "function": WEATHER},
+        {"type": "function", **WEATHER},
+        {**WEATHER, "parameters": '{"type": "object"}'},
+        json.dumps(WEATHER),
+    ],
+)
+def test_tools_have_one_form(tool: Any) -> None:
+    row = {"messages": [message(content="yo")], "tools": [tool]}
+    assert read_chat(row).tools == [{"type": "function", "function": WEATHER}]
+    assert read_chat({**row, "tools": json.dumps([tool])}) == read_chat(row)
+
+
+def test_result_of_a_function_is_a_tool_in_the_format_of_openai_alone() -> None:
+    result = {"name": "w", "content": "22"}
+    roles = [{"role": "function", **result}, {"from": "function", **result}]
+    read = read_chat({"messages": roles}).messages
+    assert [turn["role"] for turn in read] == ["tool", "function"]
 
 
 def test_chat_without_tools_is_a_list_as_before() -> None:
@@ -53,16 +84,10 @@ def test_chat_without_tools_is_a_list_as_before() -> None:
             {"messages": [message(tool_calls=[{"name": "w", "arguments": "{city"}])]},
             ["'w'", "'{city'"],
         ),
-        (
-            {"messages": [message(content="", function_call={"name": "w"})]},
-            ["'function_call'", "'tool_calls'"],
-        ),
+        ({"messages": [{"from": "function_call", "value": "w()"}]}, ["a tool call", "'w()'"]),
+        ({"messages": [message(content=None, refusal="No.")]}, ["'refusal'", "'content'"]),
         ({"messages": [message(content="yo")], "tools": {"name": "w"}}, ["'tools'", "dict"]),
-        (
-            {"messages": [message(content="yo")], "system": "Be brief."},
-            ["'system'", "first message"],
-        ),
-        ({"messages": [message(content="yo")], "functions": [{}]}, ["'functions'", "'tools'"]),
+        ({"messages": [message(content="yo")], "functions": 3}, ["'functions'", "int"]),
     ],
 )
 def test_what_would_be_lost_is_refused(row: dict[str, Any], named: list[str]) -> None:

@@ -25,7 +25,7 @@ def test_first_column_may_have_no_name(tmp_path: Path) -> None:
         ("text,id,text\nx,1,y\n", ["a.csv line 1", "several columns of the name 'text'"]),
         ("text,id\nx,1,2\n", ["a.csv line 2", "exactly 2 columns"]),
         ('text\n"x\n', ["a.csv", "unexpected end of data"]),
-        ("body\nx\n", ["a.csv row 1", "['body']", "text_column"]),
+        ("body\nx\n", ["a.csv row 1", "['body']", "{text: body}"]),
     ],
 )
 def test_broken_table_is_refused(tmp_path: Path, content: str, named: list[str]) -> None:

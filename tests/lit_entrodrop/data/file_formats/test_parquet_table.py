@@ -4,9 +4,10 @@ from pathlib import Path
 import pyarrow  # type: ignore[import-untyped, unused-ignore]
 from pyarrow import parquet
 
-from lit_entrodrop.data.documents import Document, document_from_row
+from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.file_formats import CorpusFile, read_file
 from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.records import document_from_row
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
 

@@ -1,0 +1,48 @@
+"""The contract of a shape of records."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from lit_entrodrop.data.documents import Kind
+
+Row = Mapping[str, Any]  # the values of a record that are not null, by standard column
+
+
+class Shape(Protocol):
+    """A module that reads records of one shape.
+
+    Attributes:
+        SHAPE: Name of the shape, a value of `data.format`.
+        REQUIRED: Standard columns that a record of this shape has.
+        OPTIONAL: Further standard columns that it may have.
+    """
+
+    SHAPE: str
+    REQUIRED: tuple[str, ...]
+    OPTIONAL: tuple[str, ...]
+
+    @staticmethod
+    def read(row: Row) -> tuple[Kind, str]:
+        """Return the kind and the content of the document of a record.
+
+        Raises:
+            ValueError: If a column does not have what the shape expects.
+        """
+        ...
+
+
+def text_in(row: Row, column: str) -> str:
+    """Return the text of a column; empty text without the column.
+
+    Raises:
+        ValueError: If the column has another type.
+
+    >>> text_in({"input": "1 2"}, "input"), text_in({}, "input")
+    ('1 2', '')
+    """
+    value = row.get(column, "")
+    if isinstance(value, str):
+        return value
+    raise ValueError(
+        f"expected text in column {column!r}, got {type(value).__name__}. Convert it to a string."
+    )
