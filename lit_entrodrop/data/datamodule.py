@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from lit_entrodrop.data.chats.template import read_chat_template, set_chat_template
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.label_settings import LabelSettings, LongPairs, TrainOn
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
@@ -52,6 +53,8 @@ class TextDataModule(PackedDataModule):
         columns: Own names of columns, by standard name, such as `prompt: question`. null for the
             standard names.
         add_tokens: New tokens of the tokenizer, as `model.lm.add_tokens`.
+        chat_template: Path to a .jinja file, or the text of a chat template, which replaces that of
+            the tokenizer. `export` writes it beside the model. null for that of the tokenizer.
         train_on: Part of prompts and chats that counts in the loss. `completions`: completions and
             the assistant's turns. `last_turn`: completions and the last turn of the assistant.
             `all`: prompts too, and the text of every message except system prompts. Role headers
@@ -106,6 +109,7 @@ class TextDataModule(PackedDataModule):
         format: str = "auto",
         columns: dict[str, str] | None = None,
         add_tokens: list[str] | str | None = None,
+        chat_template: str | None = None,
         train_on: TrainOn = "completions",
         long_pairs: LongPairs = "truncate_prompt",
         split_special_tokens: bool = False,
@@ -137,7 +141,8 @@ class TextDataModule(PackedDataModule):
             # Omitted without holdout, so that the cache key of such data does not change.
             split_sources["holdout"] = holdout
         split_shares(split_sources)
-        # A checkpoint stores only plain values.
+        # A checkpoint stores only plain values, and the text of the template, not its path.
+        chat_template = read_chat_template(chat_template)
         self.save_hyperparameters(logger=False, ignore=["order"])
         self.order = order
         self.block_size = block_size
@@ -163,6 +168,7 @@ class TextDataModule(PackedDataModule):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, loaded at first use."""
         tokenizer = load_tokenizer(self.hparams["tokenizer"], self.hparams["add_tokens"])
+        set_chat_template(tokenizer, self.hparams["chat_template"])
         tokenizer.split_special_tokens |= self.hparams["split_special_tokens"]
         return tokenizer
 

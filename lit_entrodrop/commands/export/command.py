@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
+from lightning import LightningDataModule
 from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -16,6 +17,7 @@ from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.export.card import write_card
 from lit_entrodrop.commands.export.weights import restore_model
 from lit_entrodrop.data.chats.stopping import stop_tokens
+from lit_entrodrop.data.chats.template import set_chat_template
 from lit_entrodrop.model.config import DType, LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.model.transformers_compat import transformers_progress
@@ -68,6 +70,8 @@ def export(
     if dtype is not None and lm.lora is None:
         lm = replace(lm, dtype=dtype)
     tokenizer = load_tokenizer(lm.tokenizer_source, lm.add_tokens)
+    data = checkpoint.get(LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+    set_chat_template(tokenizer, data.get("chat_template"))
     whole = lm.lora is None or merge_lora
     model = _whole_model(checkpoint, lm) if whole else _adapters(checkpoint, lm)
     if dtype is not None:

@@ -30,8 +30,8 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.chat_template:
         raise ValueError(
             f"tokenizer {name!r} has no chat template: expected one, because the corpus has "
-            "'messages'. Use an instruction-tuned model's tokenizer, or a 'prompt'/'completion' or "
-            "text corpus."
+            "'messages'. Set data.chat_template, use an instruction-tuned model's tokenizer, or a "
+            "'prompt'/'completion' or text corpus."
         )
     if not tokenizer.is_fast:
         raise ValueError(

@@ -84,7 +84,8 @@ class Samples(L.Callback):
         if trainer.sanity_checking or not self._ends_epoch or epoch % self.every_n_epochs:
             return
         tokenizer = pl_module.tokenizer
-        stop = stop_tokens(tokenizer)
+        # The data module may replace the chat template.
+        stop = stop_tokens(pl_module.data.tokenizer)
         prompts = self._prompts(pl_module)
         with trainer.precision_plugin.forward_context():
             choose = self._choose(trainer)

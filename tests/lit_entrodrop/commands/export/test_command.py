@@ -16,7 +16,7 @@ from lit_entrodrop.model.config import LoRAConfig
 from lit_entrodrop.training.module import LitCausalLM
 from tests.helpers.processes import python
 from tests.helpers.tiny import CONFIGS, LLAMA, Tiny
-from tests.helpers.tokenizer_habits import make_tokenizer
+from tests.helpers.tokenizer_habits import CHATML, make_tokenizer
 from tests.helpers.zero import write_zero
 
 IDS = torch.arange(2, 40).view(2, 19)
@@ -225,8 +225,8 @@ def test_folder_generates_offline_without_this_project(tiny: Tiny, base: Path) -
 
 
 def test_model_stops_where_a_chat_taught_it(tiny: Tiny) -> None:
-    """The end of a turn is not the EOS token of this tokenizer."""
-    tokenizer = make_tokenizer("chatml_other_eos")
+    """The end of a turn is not the EOS token of this tokenizer, which has another template."""
+    tokenizer = make_tokenizer("chatml_other_eos", chat_template=TEMPLATE)
     tokenizer.save_pretrained(tiny.folder / "chatml")
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
     corpus = tiny.folder / "chat.jsonl"
@@ -234,11 +234,21 @@ def test_model_stops_where_a_chat_taught_it(tiny: Tiny) -> None:
     lm = {"tokenizer": str(tiny.folder / "chatml"), "architecture": {**LLAMA, "vocab_size": 4098}}
     module = tiny.module(lm=lm)
     trainer = tiny.trainer(max_steps=40, max_epochs=-1)
-    data = tiny.data(corpus=str(corpus), tokenizer=lm["tokenizer"], validation=0)
+    template = tiny.folder / "chat.jinja"
+    template.write_text(CHATML)
+    data = tiny.data(
+        corpus=str(corpus),
+        tokenizer=lm["tokenizer"],
+        validation=0,
+        chat_template=str(template),
+        train_on="all",
+    )
     trainer.fit(module, datamodule=data)
     trainer.save_checkpoint(tiny.folder / "trained.ckpt")
+    template.unlink()
     folder = export(str(tiny.folder / "trained.ckpt"), str(tiny.folder / "out"))
     tokenizer, model = AutoTokenizer.from_pretrained(folder), open_plainly(folder)
+    assert tokenizer.chat_template == CHATML
     prompt = tokenizer.apply_chat_template(
         chat[:1], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
