@@ -16,8 +16,7 @@ from tests.helpers.plugins import MeanTeacher
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.tiny import Tiny
 
-# Entropies of the epoch before are known in the second one.
-STEPS = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 1}
+STEPS = {"limit_train_batches": 2, "limit_val_batches": 1}
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": FSDP2Strategy}
 KINDS: dict[str, Callable[..., Regularizer]] = {**own_regularizers(), "MeanTeacher": MeanTeacher}
 
@@ -34,11 +33,14 @@ class Losses(L.Callback):
 
 def train(tiny: Tiny, regularizer: Regularizer, strategy: str) -> list[float]:
     losses = Losses()
+    # Entropies of the epoch before are known in the second one.
+    epochs = 2 if regularizer.requirements.entropy == "last_epoch" else 1
     trainer = tiny.trainer(
         strategy=STRATEGIES[strategy](),
         devices=2,
         callbacks=[losses],
         num_sanity_val_steps=1,
+        max_epochs=epochs,
         **STEPS,
     )
     lm = {
@@ -74,6 +76,6 @@ def losses(tiny_module: Tiny) -> list[dict[tuple[str, str], list[float]]]:
 @pytest.mark.parametrize("name", KINDS)
 def test_shards_train_as_replicas_do(name: str, losses: Any) -> None:
     for of_rank in losses:
-        assert len(of_rank[name, "ddp"]) == 4
+        assert len(of_rank[name, "ddp"]) in (2, 4)
         assert of_rank[name, "fsdp2"] == pytest.approx(of_rank[name, "ddp"], rel=1e-5)
     assert losses[0][name, "ddp"] != losses[1][name, "ddp"]
