@@ -21,8 +21,9 @@ LESS: dict[str, Any] = {
     "trainer": {"max_epochs": 1, "log_every_n_steps": 1, "enable_progress_bar": False},
     "model": {"memorization": None},
     "data": {
-        "max_train_tokens": 3_000,
-        "batch_size": 2,
+        "max_train_tokens": 1_500,
+        "block_size": 64,
+        "batch_size": 4,
         "validation": 0.002,
         "clean_train_blocks": 1,
     },
