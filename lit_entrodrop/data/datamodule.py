@@ -36,11 +36,13 @@ class TextDataModule(PackedDataModule):
     `position_ids`.
 
     Args:
-        corpus: Path to a file ({suffixes}) or to a folder of such files, `hub:org/name`,
-            `hub:org/name:config`, `registry:NAME`, or a list of these. Each record is a document. A
-            .txt file is cut into documents at each <|endoftext|>. Without any it is one document;
-            if it is the only file, it is cut into paragraph groups of about 4,000 characters, or
-            of a twentieth of a shorter file. The summary lists files of a folder that are not read.
+        corpus: Path to a file ({suffixes}) or to a folder of such files, which may be compressed
+            (.gz, .bz2, .xz, .zst); to a folder that `save_to_disk` wrote, `folder[split]` if it has
+            splits; `hub:org/name:config@revision[split]`, where all after the name is optional;
+            `registry:NAME`; or a list of these. Each record is a document. A .txt or .md file is
+            cut into documents at each <|endoftext|>. Without any it is one document; if it is the
+            only file, it is cut into paragraph groups of about 4,000 characters, or of a twentieth
+            of a shorter file. The summary lists files of a folder that are not read.
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a
@@ -52,6 +54,10 @@ class TextDataModule(PackedDataModule):
             it. docs/formats.md has a table of them, and of the tokens that count in the loss.
         columns: Own names of columns, by standard name, such as `prompt: question`. null for the
             standard names.
+        encoding: Encoding of text files, JSON and tables among them; the name of a Python codec,
+            such as utf-16 or cp1252.
+        delimiter: Character between the columns of .csv and .tsv files, such as ";". null for a
+            comma in .csv and a tab in .tsv.
         add_tokens: New tokens of the tokenizer, as `model.lm.add_tokens`.
         chat_template: Path to a .jinja file, or the text of a chat template, which replaces that of
             the tokenizer. `export` writes it beside the model. null for that of the tokenizer.
@@ -108,6 +114,8 @@ class TextDataModule(PackedDataModule):
         packing: bool = True,
         format: str = "auto",
         columns: dict[str, str] | None = None,
+        encoding: str = "utf-8",
+        delimiter: str | None = None,
         add_tokens: list[str] | str | None = None,
         chat_template: str | None = None,
         train_on: TrainOn = "completions",

@@ -30,7 +30,7 @@ def supported_formats() -> dict[str, FileFormat]:
 def read_file(file: CorpusFile) -> Iterator[Document]:
     """Read the documents of one file in order."""
     record = None
-    for record in supported_formats()[file.path.suffix.lower()].read_records(file):
+    for record in supported_formats()[file.suffix].read_records(file):
         yield _document(record, file.reading)
     if record is None:
         raise ValueError(

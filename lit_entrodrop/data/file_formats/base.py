@@ -2,11 +2,18 @@
 
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
+from io import BufferedReader, StringIO
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from lit_entrodrop.data.file_formats.compression import open_decompressed, split_suffix
 from lit_entrodrop.data.reading import Reading
+
+PIECE = 2**16  # bytes
 
 
 class Record(NamedTuple):
@@ -26,7 +33,7 @@ class CorpusFile:
     """A file of a corpus.
 
     Args:
-        path: Path to the file.
+        path: Path to the file, which may be compressed.
         reading: Options of reading.
         alone: Whether it is the only file of its source; only then is a plain text without
             separators cut into groups of paragraphs.
@@ -36,47 +43,73 @@ class CorpusFile:
     reading: Reading = field(default_factory=Reading)
     alone: bool = True
 
-    def open(self) -> BinaryIO:
-        """Open the content as a stream of bytes; every format reads through this method."""
-        return self.path.open("rb")
+    @property
+    def suffix(self) -> str:
+        """Suffix of the format, in lower case, without that of a compression."""
+        return split_suffix(self.path)[0]
 
-    def read_lines(self, most_bytes: int = -1) -> Iterator[str]:
-        """Read the content as UTF-8 without a byte order mark, line by line.
+    @property
+    def compressed(self) -> bool:
+        """Whether the file is compressed as a whole."""
+        return bool(split_suffix(self.path)[1])
 
-        Lines keep their end, a line feed. Memory grows with the longest line, not with the file.
+    def open(self) -> AbstractContextManager[BufferedReader]:
+        """Open the content, decompressed; every format reads through this method."""
+        return open_decompressed(self.path)
 
-        Args:
-            most_bytes: Number of bytes after which a longer line is cut; -1 for no limit.
+    def read_pieces(self, size: int = PIECE) -> Iterator[str]:
+        """Read the content as text without a byte order mark, some bytes at a time.
 
         Raises:
             ValueError: If the file is empty, binary or in another encoding.
         """
-        decoder, offset, blank = getincrementaldecoder("utf-8-sig")(), 0, True
+        decoder, offset, blank = getincrementaldecoder(self.reading.encoding)(), 0, True
         with self.open() as stream:
-            while content := stream.readline(most_bytes):
-                if line := self._decode(decoder, content, offset):
-                    yield line
-                offset, blank = offset + len(content), blank and content.isspace()
+            for content in chain(iter(partial(stream.read, size), b""), [b""]):
+                piece = self._decode(decoder, content, offset)
+                if blank:
+                    piece = piece.removeprefix("\ufeff")
+                    blank = not piece.strip()
+                yield piece
+                offset += len(content)
         if blank:
             raise ValueError(f"{self.path} is empty: expected text. Remove the file or fill it.")
-        self._decode(decoder, b"", offset)
+
+    def read_lines(self) -> Iterator[str]:
+        """Read the content line by line, as `read_pieces` does.
+
+        Lines keep their end, a line feed. Memory grows with the longest line, not with the file.
+        """
+        parts: list[str] = []
+        for piece in self.read_pieces():
+            for part in StringIO(piece):
+                parts.append(part)
+                if part.endswith("\n"):
+                    yield "".join(parts)
+                    parts.clear()
+        if parts:
+            yield "".join(parts)
 
     def read_text(self) -> str:
-        """Read the whole content as `read_lines` does."""
-        return "".join(self.read_lines())
+        """Read the whole content as `read_pieces` does."""
+        return "".join(self.read_pieces())
 
     def _decode(self, decoder: IncrementalDecoder, content: bytes, offset: int) -> str:
         try:
             text = decoder.decode(content, final=not content)
-            invalid, place = content, content.find(b"\0")
+            if "\0" not in text:
+                return text
+            problem = f"byte 0x00 at offset {offset + content.find(0)}"
         except UnicodeDecodeError as error:
-            invalid, place = error.object, error.start
-        if place < 0:
-            return text
-        offset += len(content) - len(invalid) + place
+            # The decoder may keep the start of a character from earlier content.
+            offset += len(content) - len(error.object) + error.start
+            problem = f"byte 0x{error.object[error.start]:02x} at offset {offset}"
+        except UnicodeError as error:
+            problem = str(error)
         raise ValueError(
-            f"{self.path}: expected UTF-8 text, got byte 0x{invalid[place]:02x} at offset "
-            f"{offset}. Convert the file (for example with iconv -t utf-8) or remove it."
+            f"{self.path}: expected {self.reading.encoding.upper()} text, got {problem}. Set "
+            "data.encoding (for example to utf-16 or cp1252), convert the file (for example with "
+            "iconv -t utf-8) or remove it."
         )
 
 

@@ -1,4 +1,4 @@
-"""CSV (.csv) with a header row."""
+"""CSV (.csv) and TSV (.tsv) with a header row."""
 
 import csv
 import io
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from lit_entrodrop.data.file_formats.base import CorpusFile, Record
 
-SUFFIXES = (".csv",)
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = tuple(DELIMITERS)
+# A header of one column with one of these probably has another delimiter.
+USUAL = ",;\t|"
 
 
 def read_records(file: CorpusFile) -> Iterator[Record]:
@@ -15,9 +18,12 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
     csv.field_size_limit(sys.maxsize)
     # Rows may also end with a lone carriage return.
     lines = (part for line in file.read_lines() for part in io.StringIO(line, newline=""))
-    reader = csv.DictReader(lines, strict=True)
+    delimiter = file.reading.delimiter or DELIMITERS[file.suffix]
+    reader = csv.DictReader(lines, strict=True, delimiter=delimiter)
     try:
         columns = list(reader.fieldnames or ())
+        if file.reading.delimiter is None and len(columns) == 1:
+            _check_single_column(columns[0], delimiter, file)
         if repeated := {name for name in columns if columns.count(name) > 1}:
             raise csv.Error(f"several columns of the name {min(repeated)!r}")
         for number, row in enumerate(reader, start=1):
@@ -26,6 +32,15 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
             yield Record(f"{file.path} row {number}", row)
     except csv.Error as error:
         raise ValueError(
-            f"{file.path} line {reader.line_num}: expected CSV with a header, got {error}. "
-            "Quote fields that contain commas or line ends."
+            f"{file.path} line {reader.line_num}: expected columns separated by {delimiter!r} with "
+            f"a header, got {error}. Quote fields that contain it or line ends, or set "
+            "data.delimiter."
         ) from error
+
+
+def _check_single_column(column: str, delimiter: str, file: CorpusFile) -> None:
+    if found := next((character for character in USUAL if character in column), None):
+        raise ValueError(
+            f"{file.path} line 1: expected columns separated by {delimiter!r}, got the single "
+            f"column {column!r}. Set data.delimiter to {found!r}."
+        )

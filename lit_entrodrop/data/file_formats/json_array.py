@@ -16,7 +16,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 def read_records(file: CorpusFile) -> Iterator[Record]:
     """Read one record per object of the array."""
-    first = next((line for line in file.read_lines(PIECE) if line.strip()), "")
+    first = next((piece for piece in file.read_pieces(PIECE) if piece.strip()), "")
     if not first.lstrip().startswith("["):
         yield from json_lines.read_records(file)
         return
@@ -29,7 +29,7 @@ class _ArrayParser:
 
     def __init__(self, file: CorpusFile) -> None:
         self._path = file.path
-        self._pieces = file.read_lines(PIECE)
+        self._pieces = file.read_pieces(PIECE)
         self._text, self._position = "", 0
         # Where the text starts in the file, from 0.
         self._line = self._column = 0

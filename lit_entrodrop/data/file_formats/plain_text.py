@@ -1,4 +1,4 @@
-"""Plain text (.txt), cut into documents at `<|endoftext|>`."""
+"""Plain text (.txt) and Markdown (.md), cut into documents at `<|endoftext|>`."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from itertools import chain
 
 from lit_entrodrop.data.file_formats.base import CorpusFile, Record
 
-SUFFIXES = (".txt",)
+SUFFIXES = (".md", ".txt")
 SEPARATOR = "<|endoftext|>"
 GROUP_CHARACTERS = 4_000
 # A shorter text has smaller groups, so that each split can get some of them.

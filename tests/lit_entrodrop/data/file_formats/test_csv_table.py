@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.file_formats import CorpusFile, read_file
+from lit_entrodrop.data.reading import Reading
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
 
@@ -30,3 +32,24 @@ def test_first_column_may_have_no_name(tmp_path: Path) -> None:
 )
 def test_broken_table_is_refused(tmp_path: Path, content: str, named: list[str]) -> None:
     refuse(write(tmp_path / "a.csv", content), named)
+
+
+def test_other_delimiter_is_read_by_setting(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.tsv"):
+        path = write(tmp_path / name, 'id;text\n7;"One; two, three"\n')
+        file = CorpusFile(path, Reading(delimiter=";"))
+        assert list(read_file(file)) == [Document("text", "One; two, three")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.csv", "id;text\n1;x, y\n", ["a.csv line 1", "the single column 'id;text'", "to ';'"]),
+        ("a.csv", "id\ttext\n1\tx\n", ["separated by ','", r"Set data.delimiter to '\t'"]),
+        ("a.tsv", "id,text\n1,x\n", [r"separated by '\t'", "Set data.delimiter to ','"]),
+    ],
+)
+def test_header_with_another_delimiter_names_the_setting(
+    tmp_path: Path, name: str, content: str, named: list[str]
+) -> None:
+    refuse(write(tmp_path / name, content), named)

@@ -47,7 +47,7 @@ def test_a_module_in_the_package_is_a_format(fortunes: Path, datamodule: DataMod
     data.setup()
     assert data.splits["train"].documents + data.splits["validation"].documents == 60
     (fortunes / "a.fortune").rename(fortunes / "a.other")
-    with pytest.raises(ValueError, match=r"expected one of \.csv, \.fortune, \.json, .*\. Add one"):
+    with pytest.raises(ValueError, match=r"one of \.arrow, \.csv, \.fortune, .*\. Add one"):
         list_files(fortunes)
 
 

@@ -1,0 +1,93 @@
+"""Sources of a corpus: a file, a folder, `hub:…` or `registry:…`."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+from lit_entrodrop.data.documents import Document, digest_documents
+from lit_entrodrop.data.file_formats import CorpusFile, read_file
+from lit_entrodrop.data.file_formats.compression import split_suffix
+from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.records import document_from_row
+from lit_entrodrop.data.sources.hub import HUB, read_hub
+from lit_entrodrop.data.sources.local_files import describe_unread_files, list_files, text_bytes
+
+__all__ = ["count_bytes", "describe_unread", "digest_corpus", "list_files", "read_corpus"]
+
+REGISTRY = "registry:"
+PIECE = 2**20  # bytes
+
+
+def read_corpus(sources: Sequence[str], reading: Reading) -> Iterator[Document]:
+    """Yield the documents of sources in order; docs/text.md describes the sources.
+
+    Raises:
+        FileNotFoundError: If a path does not exist.
+        ValueError: If a source cannot be read; the message names the place and the remedy.
+    """
+    for source in sources:
+        yield from _read_source(source, reading)
+
+
+def digest_corpus(sources: Sequence[str], reading: Reading) -> str:
+    """Hash the options and the content of all sources, 32 hexadecimal digits.
+
+    Local files are not parsed: the hash depends on their bytes and order, not on their names.
+    """
+    digest = hashlib.blake2b(repr(reading).encode(), digest_size=16)
+    for source in sources:
+        digest.update(_digest_source(source, reading).encode())
+    return digest.hexdigest()
+
+
+def count_bytes(sources: Sequence[str]) -> int:
+    """Estimate the bytes of text in the files of all sources; 0 for `hub:` and `registry:`."""
+    files = chain.from_iterable(list_files(path) for path in _local_paths(sources))
+    return sum(map(text_bytes, files))
+
+
+def describe_unread(sources: Sequence[str]) -> str:
+    """Describe what is not read of folders, one line per folder and reason; empty for nothing."""
+    return "\n".join(chain.from_iterable(map(describe_unread_files, _local_paths(sources))))
+
+
+def _local_paths(sources: Sequence[str]) -> list[Path]:
+    return [_local_path(each) for each in sources if not each.startswith((REGISTRY, HUB))]
+
+
+def _local_path(source: str) -> Path:
+    return Path(source).expanduser()
+
+
+def _read_source(source: str, reading: Reading) -> Iterator[Document]:
+    if source.startswith(REGISTRY):
+        return (Document("text", text) for text in _load_corpus(source.removeprefix(REGISTRY)))
+    if source.startswith(HUB):
+        rows = enumerate(read_hub(source), start=1)
+        return (document_from_row(row, reading, f"{source} row {number}") for number, row in rows)
+    files = list_files(_local_path(source))
+    alone = len(files) == 1
+    return chain.from_iterable(read_file(CorpusFile(file, reading, alone)) for file in files)
+
+
+# Cached because the corpus is read twice: to hash it, then to pack it.
+@cache
+def _load_corpus(name: str) -> list[str]:
+    from lit_entrodrop.data.corpora.registry import load_corpus
+
+    return load_corpus(name)
+
+
+def _digest_source(source: str, reading: Reading) -> str:
+    if source.startswith((REGISTRY, HUB)):
+        return digest_documents(_read_source(source, reading))
+    digest = hashlib.blake2b(digest_size=16)
+    for file in list_files(_local_path(source)):
+        suffix = "".join(split_suffix(file))
+        digest.update(f"{suffix} {file.stat().st_size}\n".encode())
+        with file.open("rb") as stream:
+            while content := stream.read(PIECE):
+                digest.update(content)
+    return digest.hexdigest()

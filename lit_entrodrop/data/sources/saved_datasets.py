@@ -1,0 +1,59 @@
+"""Folders that `save_to_disk` of `datasets` wrote, with one data set or several splits."""
+
+import json
+import re
+from pathlib import Path
+
+SPLITS, STATE = "dataset_dict.json", "state.json"
+DEFAULT_SPLIT = "train"
+
+_WITH_SPLIT = re.compile(r"(.+)\[([^\[\]]+)\]")
+
+
+def saved_files(path: Path) -> list[Path] | None:
+    """Return the files of a saved data set in order; None if a path names no such data set.
+
+    Args:
+        path: Path to a folder; for one with splits, it may end with the name of a split, as in
+            `folder[test]`. The default split is "train".
+
+    Raises:
+        ValueError: If there is no such split.
+    """
+    folder, split = _parse(path)
+    if splits := saved_splits(folder):
+        chosen = split or DEFAULT_SPLIT
+        if chosen not in splits:
+            raise ValueError(
+                f"{folder}: expected one of the splits {', '.join(splits)}, got {chosen!r}. "
+                f"Name one, for example {folder}[{splits[0]}]."
+            )
+        folder /= chosen
+    elif split:
+        if not folder.exists():
+            return None
+        raise ValueError(
+            f"{path}: expected a folder with splits, which save_to_disk wrote with {SPLITS}, got "
+            f"{folder} without it. Remove [{split}]."
+        )
+    if not (folder / STATE).is_file():
+        return None
+    state = json.loads((folder / STATE).read_text())
+    return [folder / file["filename"] for file in state["_data_files"]]
+
+
+def saved_splits(folder: Path) -> list[str]:
+    """Return the names of the splits of a saved data set; none for any other folder."""
+    file = folder / SPLITS
+    return list(json.loads(file.read_text())["splits"]) if file.is_file() else []
+
+
+def unread_splits(path: Path) -> list[str]:
+    """Return the splits of a saved data set that a path does not name."""
+    folder, split = _parse(path)
+    return [name for name in saved_splits(folder) if name != (split or DEFAULT_SPLIT)]
+
+
+def _parse(path: Path) -> tuple[Path, str | None]:
+    match = None if path.exists() else _WITH_SPLIT.fullmatch(str(path))
+    return (Path(match[1]), match[2]) if match else (path, None)

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pyarrow  # type: ignore[import-untyped, unused-ignore]
+import pytest
+from datasets import Dataset
+
+from lit_entrodrop.data.file_formats import CorpusFile, arrow_table, parquet_table
+from tests.lit_entrodrop.data.file_formats.conftest import refuse, write
+
+
+def test_objects_that_datasets_stores_as_json_are_parsed(tmp_path: Path) -> None:
+    """Tools have different arguments, some null: `datasets` stores them as JSON."""
+    arguments: list[dict[str, object]] = [{"city": "X", "zone": None}, {"at": [1, {"b": 2}]}]
+    rows = [{"turns": [{"role": "assistant", "tool_calls": [each]}]} for each in arguments]
+    dataset = Dataset.from_list(rows, on_mixed_types="use_json")
+    dataset.save_to_disk(tmp_path)
+    [path] = tmp_path.glob("*.arrow")
+    assert [record.content for record in arrow_table.read_records(CorpusFile(path))] == rows
+    dataset.to_parquet(tmp_path / "a.parquet")
+    file = CorpusFile(tmp_path / "a.parquet")
+    assert [record.content for record in parquet_table.read_records(file)] == rows
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_other_or_cut_content_is_refused(tmp_path: Path, cut: float) -> None:
+    refuse(write(tmp_path / "a.arrow", "no table"), ["a.arrow", "Arrow", "Write it again"])
+    table = pyarrow.table({"text": [100 * "acute "]})
+    with pyarrow.ipc.new_stream(tmp_path / "b.arrow", table.schema) as writer:
+        writer.write_table(table)
+    content = (tmp_path / "b.arrow").read_bytes()
+    refuse(write(tmp_path / "b.arrow", content[: int(cut * len(content))]), ["b.arrow", "Arrow"])

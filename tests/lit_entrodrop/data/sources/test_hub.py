@@ -1,0 +1,81 @@
+"""Data sets in the layout of the hub, in local folders."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+
+from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.sources import digest_corpus
+from lit_entrodrop.data.sources.hub import HubDataset, parse_hub
+from tests.lit_entrodrop.data.conftest import write_jsonl
+from tests.lit_entrodrop.data.sources.test_sources import contents
+
+CARD = """---
+configs:
+- {config_name: plain, data_files: [{split: train, path: a.jsonl}, {split: test, path: b.jsonl}]}
+- {config_name: exam, data_files: [{split: test, path: b.jsonl}]}
+---
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A data set with two configs."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "org"
+    folder.mkdir()
+    (folder / "README.md").write_text(CARD)
+    write_jsonl(folder / "a.jsonl", [{"text": "one"}, {"text": "two"}])
+    write_jsonl(folder / "b.jsonl", [{"text": "three"}, {"text": "four"}])
+    return f"hub:{folder}"
+
+
+def test_config_and_split_are_chosen(source: str) -> None:
+    assert contents(f"{source}:plain") == ["one", "two"]
+    assert contents(f"{source}:plain[test]") == ["three", "four"]
+    assert contents(f"{source}:exam[test[:1]]") == ["three"]
+    plain = digest_corpus([f"{source}:plain"], Reading())
+    assert plain == digest_corpus([f"{source}:plain[train]"], Reading())
+    assert plain != digest_corpus([f"{source}:plain[test]"], Reading())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "problem"),
+    [
+        (":exam", r"Should be one of \['test'\]"),
+        (":none", r"Available: \['plain', 'exam'\]"),
+        ("", r"pick one among the available configs: \['plain', 'exam'\]"),
+    ],
+)
+def test_unknown_choice_lists_what_there_is(source: str, suffix: str, problem: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"cannot load hub:.*{problem}.*:config@revision"
+    ) as caught:
+        contents(source + suffix)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_of_a_dataset_never_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ValueError, match="scripts are no longer supported"):
+        contents(f"hub:{folder}")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_name_is_parsed() -> None:
+    assert parse_hub("hub:org/name@main") == HubDataset("org/name", revision="main")
+    assert parse_hub("hub:a/b:en@refs/convert/parquet[train+test]") == HubDataset(
+        "a/b", "en", "refs/convert/parquet", "train+test"
+    )
+    assert parse_hub("hub:name[dev]") == HubDataset("name", split="dev")
+
+
+@pytest.mark.parametrize(
+    "source", ["hub:", "hub::en", "hub:a/b:", "hub:a/b@", "hub:a/b[]", "hub:a/b[x"]
+)
+def test_incomplete_name_is_refused(source: str) -> None:
+    with pytest.raises(ValueError, match=r"expected hub:org/name:config@revision\[split\], where"):
+        parse_hub(source)
