@@ -11,6 +11,7 @@ BLANK_COMPLETION = "documents skipped: blank completion"
 NO_ANSWER = "chats skipped: no assistant turn"
 BLANK_ANSWER = "chats skipped: blank assistant turn"
 REASONING_LEFT_OUT = "earlier turns without their reasoning: the chat template leaves it out"
+ALPACA_PROMPT = "instructions in the published prompt of Alpaca: there is no chat template"
 SPECIAL_IN_TEXT = (
     "special tokens in the text of documents: kept (data.split_special_tokens makes them text)"
 )

@@ -16,8 +16,8 @@ class Document:
         kind: What the loss counts: every token of a "text", the completion of a "completion", or
             the assistant's turns of "messages". An "instruction" becomes messages if the tokenizer
             has a chat template, else a completion.
-        content: The text; for the other kinds, JSON of `[prompt, completion]`, of the messages, or
-            of the fields of an `Instruction`.
+        content: The text; for the other kinds, JSON of `[prompt, completion, ...]`, of the
+            messages, or of the fields of an `Instruction`.
         where: File and line or row, for error messages.
         shape: Name of the shape of its record, as in `data.format`.
     """

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -27,19 +28,23 @@ def encode_completion(
     They are tokenized separately, as at inference. Their tokens decode to the joined text.
 
     Args:
-        content: JSON of prompt and completion.
+        content: JSON of prompt and completion; further prompts and completions may follow.
         tokenizer: Tokenizer with an EOS token.
         train_on: Which part counts in the loss.
     """
-    prompt, completion = json.loads(content)
-    if not completion.strip():
+    texts: list[str] = json.loads(content)
+    if not any(text.strip() for text in texts[1::2]):
         return Encoded([], [], {BLANK_COMPLETION: 1})
-    before: list[int] = tokenizer(prompt, verbose=False)["input_ids"]
+    ids: list[int] = tokenizer(texts[0], verbose=False)["input_ids"]
     # A prompt may itself end with EOS, as a turn of a chat does.
     if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
-        before = before[:-1]
-    after = _with_end(_continuation(prompt, completion, tokenizer), tokenizer)
-    return Encoded(before + after, [train_on == "all"] * len(before) + [True] * len(after))
+        ids = ids[:-1]
+    counted = [train_on == "all"] * len(ids)
+    for number, (before, text) in enumerate(pairwise(texts), start=1):
+        ids += _continuation(before, text, tokenizer)
+        counted += [number % 2 == 1 or train_on == "all"] * (len(ids) - len(counted))
+    ids = _with_end(ids, tokenizer)
+    return Encoded(ids, counted + counted[-1:] * (len(ids) - len(counted)))
 
 
 def with_one_bos(row: Encoded, tokenizer: PreTrainedTokenizerBase) -> Encoded:

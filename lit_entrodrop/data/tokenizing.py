@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import (
+    ALPACA_PROMPT,
     BLANK,
     SPECIAL_IN_TEXT,
     SPLIT_SPECIAL,
@@ -28,7 +29,7 @@ from lit_entrodrop.data.chats.rendering import check_chat_template
 from lit_entrodrop.data.documents import Document, Kind
 from lit_entrodrop.data.encoded import Encoded
 from lit_entrodrop.data.label_settings import TrainOn
-from lit_entrodrop.data.records.alpaca import Instruction
+from lit_entrodrop.data.records.alpaca import with_prompt
 from lit_entrodrop.data.special_tokens import any_of, special_tokens
 from lit_entrodrop.data.text_encoding import encode_completion, encode_texts, with_one_bos
 from lit_entrodrop.runtime.progress import progress
@@ -103,7 +104,10 @@ def encode_batch(
     train_on: TrainOn = "completions",
 ) -> TokenizedDocuments:
     """Tokenize documents of any kind in one process."""
-    documents = [as_asked(document, tokenizer) for document in documents]
+    has_template = bool(tokenizer.chat_template)
+    instructions = sum(document.kind == "instruction" for document in documents)
+    prompts = {ALPACA_PROMPT: instructions} if instructions and not has_template else {}
+    documents = [with_prompt(document, has_template) for document in documents]
     plain = [document.content for document in documents if document.kind == "text"]
     texts = iter(encode_texts(plain, tokenizer))
     special = any_of(special_tokens(tokenizer))
@@ -121,7 +125,7 @@ def encode_batch(
         tokens.astype(np.uint16) if tokens.max(initial=0) < 2**16 else tokens,
         np.fromiter(chain.from_iterable(row.counted for row in rows), np.bool_),
         np.array([len(row.ids) for row in rows], np.int64),
-        sum_adjustments(row.adjustments for row in rows),
+        sum_adjustments([*(row.adjustments for row in rows), prompts]),
     )
 
 
@@ -194,23 +198,6 @@ def _set_worker_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 def _encode_in_worker(documents: Sequence[Document], train_on: TrainOn) -> TokenizedDocuments:
     assert _worker_tokenizer is not None, "set when the process starts"
     return encode_batch(documents, _worker_tokenizer, train_on)
-
-
-def as_asked(document: Document, tokenizer: PreTrainedTokenizerBase) -> Document:
-    """Return an instruction as a chat if the tokenizer has a template, else as a completion.
-
-    Other documents are returned as they are.
-    """
-    if document.kind != "instruction":
-        return document
-    instruction = Instruction.from_json(document.content)
-    if tokenizer.chat_template:
-        return replace(document, kind="messages", content=instruction.to_chat().to_json())
-    try:
-        pair = instruction.to_pair()
-    except ValueError as error:
-        raise ValueError(f"{document.where}: {error}") from error
-    return replace(document, kind="completion", content=json.dumps(pair, ensure_ascii=False))
 
 
 def _encode(document: Document, tokenizer: PreTrainedTokenizerBase, train_on: TrainOn) -> Encoded:

@@ -4,9 +4,8 @@ To add a shape, add a module with `SHAPE`, `REQUIRED`, `OPTIONAL` and `read`, as
 and its test. The module is found by its presence; error messages and the help text name it.
 """
 
-from collections.abc import Mapping
-from functools import cache
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from lit_entrodrop.data.discovery import modules_with
@@ -31,7 +30,7 @@ def supported_shapes() -> dict[str, Shape]:
     """Return the shapes of records by name, sorted.
 
     >>> list(supported_shapes())
-    ['alpaca', 'messages', 'prompt_completion', 'sharegpt', 'text']
+    ['alpaca', 'messages', 'prompt_completion', 'segments', 'sharegpt', 'text']
     """
     shapes = modules_with("SHAPE", __name__, __path__)
     return dict(sorted((module.SHAPE, module) for module in shapes))
@@ -86,11 +85,7 @@ def document_from_row(row: Mapping[str, Any], reading: Reading, where: str) -> D
 
 def _shape_of(present: Row, row: Mapping[str, Any], reading: Reading) -> Shape:
     """Return the shape of a record."""
-    shapes = supported_shapes()
-    if reading.format != TEXT:
-        refuse_other_training(present)
-    possible = shapes.values() if reading.format == AUTO else [shapes[reading.format]]
-    fitting = [shape for shape in possible if all(name in present for name in shape.REQUIRED)]
+    fitting: Sequence[Shape] = fitting_shapes(tuple(present), reading.format)
     if len(fitting) > 1:
         # A table has every column in each row, perhaps without text.
         fitting = [shape for shape in fitting if not _is_blank(present, shape)] or fitting[:1]
@@ -102,13 +97,32 @@ def _shape_of(present: Row, row: Mapping[str, Any], reading: Reading) -> Shape:
             f"expected a record of one shape, got the columns of {' and '.join(names)}. Set "
             f"data.format to one of them, or remove the columns of the others."
         )
+    required = [shape.REQUIRED for shape in _possible_shapes(reading.format)]
+    wanted = ", or ".join(" and ".join(map(repr, columns)) for columns in required)
     got = sorted(name if row[name] is not None else f"{name} (null)" for name in row)
-    wanted = ", or ".join(" and ".join(map(repr, shape.REQUIRED)) for shape in possible)
-    named = chain.from_iterable(shape.REQUIRED for shape in possible)
-    own = (reading.own_names.get(name, name) for name in named)
-    null = [repr(name) for name in dict.fromkeys(own) if name in row and row[name] is None]
+    own = (reading.own_names.get(name, name) for columns in required for name in columns)
+    null = [repr(name) for name in own if name in row and row[name] is None]
     remedy = f"Fill {' or '.join(null)}, or remove the row." if null else advice_for(present)
     raise ValueError(f"expected the columns {wanted}, got {got}. {remedy}")
+
+
+# Cached, as the records of a file have few sets of columns.
+@lru_cache
+def fitting_shapes(columns: tuple[str, ...], format: str) -> tuple[Shape, ...]:
+    """Return the shapes that have a set of columns.
+
+    Raises:
+        ValueError: If the columns are those of another way of training.
+    """
+    if format != TEXT:
+        refuse_other_training(columns)
+    possible = _possible_shapes(format)
+    return tuple(shape for shape in possible if set(shape.REQUIRED) <= set(columns))
+
+
+def _possible_shapes(format: str) -> Sequence[Shape]:
+    shapes = supported_shapes()
+    return list(shapes.values()) if format == AUTO else [shapes[format]]
 
 
 def _is_blank(row: Row, shape: Shape) -> bool:

@@ -1,11 +1,12 @@
 """Instructions in the format of Alpaca."""
 
 import json
+from dataclasses import replace
 from typing import NamedTuple
 
 from lit_entrodrop.data.chats.record import Chat, Message
 from lit_entrodrop.data.chats.tools import parsed
-from lit_entrodrop.data.documents import Kind
+from lit_entrodrop.data.documents import Document, Kind
 from lit_entrodrop.data.records.base import Row, text_in
 
 SHAPE = "alpaca"
@@ -84,6 +85,27 @@ class Instruction(NamedTuple):
         if self.input:
             parts.append(f"### Input:\n{self.input}")
         return "\n\n".join([*parts, "### Response:\n"]), self.output
+
+
+def with_prompt(document: Document, has_template: bool) -> Document:
+    """Return an instruction as a chat, or as a completion without a chat template.
+
+    Other documents are returned as they are.
+
+    >>> chat = Document("instruction", '["Why?", "", "Fever.", "", []]')
+    >>> with_prompt(chat, has_template=True).kind, with_prompt(chat, has_template=False).kind
+    ('messages', 'completion')
+    """
+    if document.kind != "instruction":
+        return document
+    instruction = Instruction.from_json(document.content)
+    if has_template:
+        return replace(document, kind="messages", content=instruction.to_chat().to_json())
+    try:
+        pair = instruction.to_pair()
+    except ValueError as error:
+        raise ValueError(f"{document.where}: {error}") from error
+    return replace(document, kind="completion", content=json.dumps(pair, ensure_ascii=False))
 
 
 def read(row: Row) -> tuple[Kind, str]:

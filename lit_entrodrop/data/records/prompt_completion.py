@@ -5,6 +5,7 @@ import json
 from lit_entrodrop.data.chats.record import is_chat, read_chat
 from lit_entrodrop.data.documents import Kind
 from lit_entrodrop.data.records.base import Row, text_in
+from lit_entrodrop.data.records.unsupported import refuse_judged
 
 SHAPE = "prompt_completion"
 REQUIRED = ("prompt", "completion")
@@ -19,6 +20,7 @@ def read(row: Row) -> tuple[Kind, str]:
     >>> read({"prompt": "Why?", "completion": " Fever.", "system": "Be brief."})
     ('completion', '["Be brief.\\n\\nWhy?", " Fever."]')
     """
+    refuse_judged(row)
     prompt, completion = row["prompt"], row["completion"]
     if is_chat(prompt) and is_chat(completion):
         messages = {**row, "messages": [*prompt, *completion]}

@@ -1,6 +1,6 @@
 """Refuse records that training cannot use, and say how to name the columns of others."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lit_entrodrop.data.chats.record import is_chat
@@ -35,18 +35,28 @@ _CONTEXT = {
 }
 
 
-def refuse_other_training(row: Row) -> None:
-    """Refuse a record that is made for another way of training.
+def refuse_other_training(columns: Collection[str]) -> None:
+    """Refuse columns that are made for another way of training.
 
     Raises:
-        ValueError: If it is a preference, has judged steps or judged answers.
+        ValueError: If they are those of preferences, of judged steps or of judged answers.
 
-    >>> refuse_other_training({"prompt": "The sky is", "completion": " green.", "label": 3})
+    >>> refuse_other_training(["prompt", "completion", "label"])
     """
-    for columns, remedy in _OTHER_TRAINING.items():
-        if all(column in row for column in columns):
-            raise ValueError(f"got the columns {' and '.join(map(repr, columns))}. {remedy}")
-    if "completion" in row and str(row.get("label")).lower() in ("true", "false"):
+    for others, remedy in _OTHER_TRAINING.items():
+        if set(others) <= set(columns):
+            raise ValueError(f"got the columns {' and '.join(map(repr, others))}. {remedy}")
+
+
+def refuse_judged(row: Row) -> None:
+    """Refuse an answer whose label says whether it is good.
+
+    Raises:
+        ValueError: If the label is true or false.
+
+    >>> refuse_judged({"prompt": "The sky is", "completion": " green.", "label": 3})
+    """
+    if str(row.get("label")).lower() in ("true", "false"):
         raise ValueError(
             f"got a 'completion' with the 'label' {row['label']!r}. Answers with a judgement are "
             "not learned. Keep the records with good answers, and remove the column 'label'."

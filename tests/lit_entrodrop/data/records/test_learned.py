@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.adjustments import BLANK_ANSWER, NO_ANSWER
+from lit_entrodrop.data.adjustments import ALPACA_PROMPT, BLANK_ANSWER, NO_ANSWER
 from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.records import document_from_row
 from lit_entrodrop.data.tokenizing import encode_batch
@@ -193,6 +193,13 @@ def test_completions_are_learned(name: str) -> None:
     tokenizer = make_tokenizer("chatml", chat_template="")
     expected = [(False, prompt), (True, f"{completion}<|im_end|>")]
     assert runs(row, tokenizer, columns) == expected
+
+
+def test_published_prompt_is_counted() -> None:
+    document = document_from_row({"instruction": "Sum", "output": "3"}, Reading(), "")
+    for template, adjustments in (("", {ALPACA_PROMPT: 2}), (None, {})):
+        tokenizer = make_tokenizer("chatml", chat_template=template)
+        assert encode_batch([document] * 2, tokenizer).adjustments == adjustments
 
 
 def test_text_is_learned() -> None:

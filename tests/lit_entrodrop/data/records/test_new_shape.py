@@ -8,7 +8,7 @@ import pytest
 
 from lit_entrodrop.data import TextDataModule, records
 from lit_entrodrop.data.reading import Reading
-from lit_entrodrop.data.records import document_from_row, supported_shapes
+from lit_entrodrop.data.records import document_from_row, fitting_shapes, supported_shapes
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, texts, write_jsonl
 
 MODULE = '''
@@ -31,9 +31,11 @@ def faq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package.mkdir()
     (package / "faq.py").write_text(MODULE)
     monkeypatch.setattr(records, "__path__", [*records.__path__, str(package)])
-    supported_shapes.cache_clear()
+    for cached in (supported_shapes, fitting_shapes):
+        cached.cache_clear()
     yield
-    supported_shapes.cache_clear()
+    for cached in (supported_shapes, fitting_shapes):
+        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("faq")

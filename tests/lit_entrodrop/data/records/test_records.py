@@ -84,6 +84,7 @@ def test_absent_keys_of_a_message_are_dropped() -> None:
         ),
         ({**ALPACA, "history": ["Hi"]}, ["'history'", "pairs of texts", "['Hi']"]),
         ({**ALPACA, "input": 3}, ["'input'", "int"]),
+        ({"segments": [{"text": "a"}]}, ["'segments'", "[{'text': 'a'}]", "Write it as"]),
         ({"text": "a \ud800"}, ["lone surrogate", "ud800", "remove the row"]),
     ],
 )
