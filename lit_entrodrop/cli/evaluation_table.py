@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
-from lit_entrodrop.runs.metric_name import MetricName, by_entropy, title_of_bucket
+from lit_entrodrop.runs.metric_name import TASK, MetricName, by_entropy, title_of_bucket
 
 # Of other splits, the prefix of their metrics is their title.
 TITLES = {"val": "validation", "clean_train": "clean train", "forgetting": "general"}
@@ -34,6 +34,9 @@ def evaluation_table(metrics: Mapping[str, float]) -> Table:
                     title,
                     *(_formatted(metrics.get(name)) for name in names),
                 )
+    for name, value in metrics.items():
+        if (parsed := MetricName.parse(name)).split == TASK:
+            table.add_row(TASK, parsed.kind.replace("_", " "), _formatted(value))
     return table
 
 

@@ -18,17 +18,21 @@ def continue_prompts(
     prompts: Sequence[Sequence[int]],
     new_tokens: int,
     choose: Callable[[Tensor], Sequence[int]],
+    done: Callable[[list[list[int]]], bool] = lambda continuations: False,
 ) -> list[list[int]]:
     """Continue a batch of prompts, with one full forward pass per token.
 
-    A key-value cache would be faster, but not every strategy supports one. All ranks must call this
-    function with the same arguments, because each runs the same passes.
+    A key-value cache would be faster, but not every strategy supports one. Sharded models gather
+    weights in each pass, so all ranks must run equally many passes: they must call this function
+    with equal `new_tokens`, and with prompts that are the same or leave room for these.
 
     Args:
         causal_lm: The model, on the device of the computation.
         prompts: Token ids of each prompt, at least one.
         new_tokens: Number of tokens per prompt; fewer where the model's context ends.
         choose: Function that maps the logits ``[B, V]`` of the next tokens to token ids.
+        done: Function that returns, given the new tokens of each prompt so far, whether to stop; it
+            must return the same on all ranks. By default none stops early.
 
     Returns:
         The new tokens of each prompt.
@@ -47,12 +51,16 @@ def continue_prompts(
     for row, prompt in zip(ids, prompts, strict=True):
         row[: min(len(prompt), width)] = torch.tensor(prompt[:width])
     rows, ends = torch.arange(len(prompts)), torch.tensor(lengths)
+    continuations: list[list[int]] = [[] for _ in prompts]
     for _ in range(min(new_tokens, width - max(lengths))):
-        ids[rows, ends] = torch.tensor(choose(next_logits(causal_lm, ids, ends)))
+        chosen = choose(next_logits(causal_lm, ids, ends))
+        ids[rows, ends] = torch.tensor(chosen)
         ends = ends + 1
-    return [
-        row[start:end].tolist() for row, start, end in zip(ids, lengths, ends.tolist(), strict=True)
-    ]
+        for continuation, token in zip(continuations, chosen, strict=True):
+            continuation.append(token)
+        if done(continuations):
+            break
+    return continuations
 
 
 def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ def prefix_of(split: str) -> str:
 VALIDATION_LOSS = str(MetricName("val", "loss"))
 TRAIN_LOSS = str(MetricName("train", "loss"))
 AUXILIARY_LOSS = str(MetricName("train", "aux_loss"))
+TASK = "task"  # prefix of scores on a task
 SKIPPED_STEPS = str(MetricName("train", "skipped_steps"))
 
 

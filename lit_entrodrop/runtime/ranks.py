@@ -1,7 +1,7 @@
 """Communication between the ranks of a run; a single process is its only rank."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import lightning as L
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SLAB = 2**22
+
+T = TypeVar("T")
 
 
 class DataRank(NamedTuple):
@@ -60,6 +62,17 @@ def gather(value: Any) -> list[Any]:
         values *= dist.get_world_size()
         dist.all_gather_object(values, value)
     return values
+
+
+def of_group(value: T, ranks: DataRank) -> T:
+    """Return the value of the first rank of this rank's tensor-parallel group.
+
+    Call it on every rank. Without tensor parallelism, each rank is a group.
+    """
+    if not _several() or dist.get_world_size() == ranks.size:
+        return value
+    values: list[T] = gather(value)
+    return values[ranks.rank * (len(values) // ranks.size)]
 
 
 def gather_rows(rows: Tensor, trainer: L.Trainer) -> Tensor:

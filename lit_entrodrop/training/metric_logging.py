@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
-from lit_entrodrop.runs.metric_name import SKIPPED_STEPS, TRAIN_LOSS, MetricName
+from lit_entrodrop.runs.metric_name import SKIPPED_STEPS, TASK, TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
 from lit_entrodrop.training.loggers import TensorBoard
@@ -141,14 +141,15 @@ class MetricLogging:
 
     def _print(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
         parsed = {name: MetricName.parse(name) for name in metrics}
-        losses = ", ".join(
+        shown = ", ".join(
             f"{name} {metrics[name]:.3f}"
             for name, each in parsed.items()
-            if each.kind == "loss"
+            if each.split == TASK
+            or each.kind == "loss"
             and (each.split == "val" or (not each.bucket and each.split != "clean_train"))
         )
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
-        rank_zero_info(f"{where}: {losses}")
+        rank_zero_info(f"{where}: {shown}")
 
 
 def _metrics_files(trainer: L.Trainer) -> list[MetricsFile]:

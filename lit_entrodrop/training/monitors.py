@@ -10,6 +10,7 @@ from lit_entrodrop.training.callbacks import (
     OverfittingMonitor,
     RunProgressBar,
     Samples,
+    TaskScores,
     Throughput,
 )
 
@@ -33,6 +34,7 @@ class Monitors:
         throughput: Speed and memory.
         samples: Texts that the model generates. Disabled by default, as each token takes a forward
             pass.
+        task: Scores on a task of your own; null for none. See docs/task.md.
         progress_bar: Progress bar, or lines without a terminal.
     """
 
@@ -42,12 +44,14 @@ class Monitors:
         overfitting: OverfittingMonitor | None = None,
         throughput: Throughput | None = None,
         samples: Samples | None = None,
+        task: TaskScores | None = None,
         progress_bar: RunProgressBar | None = None,
     ) -> None:
         self.evaluations = evaluations
         self.overfitting = overfitting
         self.throughput = throughput
         self.samples = samples
+        self.task = task
         self.progress_bar = progress_bar
 
     @classmethod
@@ -64,7 +68,7 @@ class Monitors:
         """
         given: list[L.Callback | None] = []
         if subcommand in ("fit", "validate", "test"):
-            given = [self.evaluations]
+            given = [self.evaluations, self.task]
         if subcommand == "fit":
             # The diagnosis reads the file of the evaluation.
             given += [self.overfitting, self.throughput, self.samples]

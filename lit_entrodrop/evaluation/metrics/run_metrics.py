@@ -37,6 +37,7 @@ class RunMetrics(nn.Module):
         # By split, from its first batch on.
         self.tokens: dict[str, TokenMetrics] = {}
         self.memorization: dict[str, Memorization] = {}
+        self._scores: dict[str, Tensor] = {}
 
     def add_step(
         self,
@@ -86,6 +87,10 @@ class RunMetrics(nn.Module):
             self.memorization[split].update(outputs.correct, valid, *ids)
         return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
+    def add_scores(self, scores: Mapping[str, Tensor]) -> None:
+        """Add metrics that a callback has computed, equal on all ranks, to the next evaluation."""
+        self._scores |= scores
+
     def names(self, splits: Sequence[str]) -> list[str]:
         """Return the names of the metrics that a callback can monitor if some splits are evaluated.
 
@@ -113,7 +118,8 @@ class RunMetrics(nn.Module):
             clean = found.get(replace(name, split="clean_train"))
             if name.split == "val" and name.kind == "loss" and clean is not None:
                 found[replace(name, split="gap")] = value - clean
-        return {str(name): value for name, value in found.items()}
+        scores, self._scores = self._scores, {}
+        return {str(name): value for name, value in found.items()} | scores
 
     def _pop(self, split: str) -> dict[str, Tensor]:
         metrics = self.tokens[split].compute()

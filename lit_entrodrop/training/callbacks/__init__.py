@@ -8,6 +8,7 @@ from lit_entrodrop.training.callbacks.prediction_writer import PredictionWriter
 from lit_entrodrop.training.callbacks.progress_bar import RunProgressBar
 from lit_entrodrop.training.callbacks.samples import Samples
 from lit_entrodrop.training.callbacks.stay_stopped import StayStopped
+from lit_entrodrop.training.callbacks.task_scores import TaskScores
 from lit_entrodrop.training.callbacks.throughput import Throughput
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "RunProgressBar",
     "Samples",
     "StayStopped",
+    "TaskScores",
     "Throughput",
 ]

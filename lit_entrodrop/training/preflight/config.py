@@ -8,6 +8,7 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.runtime.steps import total_steps
+from lit_entrodrop.training.callbacks.task_scores import TaskScores
 from lit_entrodrop.training.monitored import check_monitored_names
 from lit_entrodrop.training.strategies import check_strategy, hooks_of
 from regularizers import Regularizers, Requirements, Vocabulary
@@ -34,7 +35,9 @@ def check_config(
     check_evaluations(trainer, data, required)
     if trainer.state.fn == TrainerFn.FITTING:
         check_trainer(trainer, required)
-        check_monitored_names(trainer, metrics.names(data.evaluated))
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        tasks = [each.metric_name for each in callbacks if isinstance(each, TaskScores)]
+        check_monitored_names(trainer, [*metrics.names(data.evaluated), *tasks])
         per_epoch = data.steps_per_epoch()
         steps = total_steps(per_epoch, trainer.max_epochs, trainer.max_steps)
         warn_of_few_steps(required, steps, per_epoch)
