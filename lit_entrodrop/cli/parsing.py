@@ -141,9 +141,9 @@ def _takes_keywords(named: type) -> bool:
     return any(each.kind == each.VAR_KEYWORD for each in signature(named).parameters.values())
 
 
-def call_with(function: Callable[..., object], name: str, arguments: Sequence[str]) -> None:
+def call_with(function: Callable[..., object], name: str, arguments: Sequence[str]) -> object:
     """Call a function as a command: its arguments are flags, and its docstring is the help."""
-    auto_cli(
+    return auto_cli(
         function,
         args=list(arguments),
         as_positional=False,

@@ -29,7 +29,7 @@ from lit_entrodrop.training.provenance import public_name
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    call_with(export, "export", arguments)
+    print(f"model: {call_with(export, 'export', arguments)}")
 
 
 def export(
@@ -93,7 +93,6 @@ def export(
         generation_config.save_pretrained(unfinished)
         write_card(unfinished, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
         _share(unfinished)
-    print(f"model: {folder}")
     return folder
 
 

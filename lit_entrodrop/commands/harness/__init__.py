@@ -1,0 +1,1 @@
+"""Run tasks of lm-evaluation-harness on a checkpoint."""
