@@ -34,9 +34,9 @@ def evaluation_table(metrics: Mapping[str, float]) -> Table:
                     title,
                     *(_formatted(metrics.get(name)) for name in names),
                 )
-    for name, value in metrics.items():
-        if (parsed := MetricName.parse(name)).split == TASK:
-            table.add_row(TASK, parsed.kind.replace("_", " "), _formatted(value))
+    for name, value in zip(parsed, metrics.values(), strict=True):
+        if name.split == TASK:
+            table.add_row(TASK, name.kind.replace("_", " "), _formatted(value))
     return table
 
 

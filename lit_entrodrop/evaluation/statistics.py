@@ -1,7 +1,7 @@
 """Confidence intervals and tests of the difference between two ways of training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ BATCH_ELEMENTS = 4_000_000
 SAME = 1e-12  # a smaller relative difference is rounding
 OVER_SEEDS = "paired t over seeds"
 OVER_DOCUMENTS = "bootstrap over documents"
+OVER_ITEMS = "bootstrap over items"
 
 DifferenceVerdict = Literal["better", "worse", "no difference shown", "not tested"]
 
@@ -30,7 +31,7 @@ class Estimate:
         high: Upper end of the confidence interval; None if it could not be computed.
         p_value: Two-sided p value of no difference, uncorrected; None if nothing was tested.
         method: Method of the interval and the p value.
-        samples: Number of seeds or documents.
+        samples: Number of seeds, documents or items.
     """
 
     difference: float
@@ -125,6 +126,44 @@ def paired_over_documents(
     )
     low, high = map(float, drawn.confidence_interval)
     return Estimate(difference, low, high, float(swapped.pvalue), OVER_DOCUMENTS, count)
+
+
+def paired_over_items(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Estimate the difference of two mean scores, generalized to similar items of a task.
+
+    The method is that of :func:`paired_over_documents`, with one score per item.
+
+    Args:
+        first: Score of each item under the first model, [n], n ≥ 2.
+        second: Score of the same items under the second model, [n].
+
+    >>> estimate = paired_over_items([1, 1, 1, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 0, 1, 0])
+    >>> estimate.difference, estimate.low > 0, estimate.method
+    (0.625, True, 'bootstrap over items')
+    """
+    return replace(
+        paired_over_documents(first, second, np.ones_like(first, dtype=float)), method=OVER_ITEMS
+    )
+
+
+def score_interval(mean: float, count: int) -> tuple[float, float]:
+    """Return the 95% interval of a mean score in [0, 1], generalized to similar items.
+
+    Of scores that are 0 or 1, it is the interval of Wilson 1927, which holds for few items and for
+    means of 0 and 1 too. Of other scores, whose variance is lower, it is wider than needed.
+
+    Args:
+        mean: Mean over the items.
+        count: Number of items, n ≥ 1.
+
+    >>> [round(end, 3) for end in score_interval(0.9, 50)]
+    [0.786, 0.957]
+    """
+    squared = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) ** 2
+    middle = (mean + squared / (2 * count)) / (1 + squared / count)
+    spread = squared * mean * (1 - mean) / count + (squared / (2 * count)) ** 2
+    half = spread**0.5 / (1 + squared / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def loss_difference(first: Any, second: Any, tokens: Any, axis: int = -1) -> Any:

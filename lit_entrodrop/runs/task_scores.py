@@ -51,8 +51,9 @@ def read_task_scores(path: Path) -> list[ItemScore]:
         ValueError: If the file is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [ItemScore(**json.loads(line)) for line in lines]
+        # A text can contain other line separators of Unicode, which JSON does not escape.
+        with path.open(encoding="utf-8", newline="\n") as file:
+            return [ItemScore(**json.loads(line)) for line in file]
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path}: expected the scores of a task, got something else ({error}): remove the "
@@ -60,9 +61,24 @@ def read_task_scores(path: Path) -> list[ItemScore]:
         ) from error
 
 
+def read_all_task_scores(folder: str | Path) -> dict[int, list[ItemScore]]:
+    """Read the scores during `fit` from a run folder, by step."""
+    return {step: read_task_scores(path) for step, path in sorted(_files(folder).items())}
+
+
 def remove_task_scores_after(folder: str | Path, step: int) -> None:
     """Delete the scores of a fit after a step, which a run resumed there repeats."""
-    for path in (Path(folder) / FOLDER).glob(f"{TASK}-step=*.jsonl"):
-        done = path.stem.rpartition("=")[2]
-        if done.isdecimal() and int(done) > step:
+    for done, path in _files(folder).items():
+        if done > step:
             path.unlink()
+
+
+def mean_score(scores: Sequence[ItemScore]) -> float:
+    """Return the mean score of the items, at least one."""
+    return sum(each.score for each in scores) / len(scores)
+
+
+def _files(folder: str | Path) -> dict[int, Path]:
+    files = (Path(folder) / FOLDER).glob(f"{TASK}-step=*.jsonl")
+    by_step = {path.stem.rpartition("=")[2]: path for path in files}
+    return {int(step): path for step, path in by_step.items() if step.isdecimal()}

@@ -145,8 +145,10 @@ class MetricLogging:
             f"{name} {metrics[name]:.3f}"
             for name, each in parsed.items()
             if each.split == TASK
-            or each.kind == "loss"
-            and (each.split == "val" or (not each.bucket and each.split != "clean_train"))
+            or (
+                each.kind == "loss"
+                and (each.split == "val" or (not each.bucket and each.split != "clean_train"))
+            )
         )
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
         rank_zero_info(f"{where}: {shown}")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, write_run_info
+from lit_entrodrop.runs.task_scores import ItemScore, task_scores_path, write_task_scores
 
 BUCKETS = ("low", "mid", "high")
 EDGES = (1.5, 3.5)
@@ -25,7 +26,7 @@ def write_run(folder: Path, epochs: int = 8, seed: int = 0, without: Sequence[st
         epochs: evaluations after the one before training.
         seed: of the noise.
         without: optional parts to leave out: "clean_train", "forgetting", "memorized",
-            "regularizer", "samples", "evaluations", "run.json", "config", "throughput".
+            "regularizer", "samples", "task", "evaluations", "run.json", "config", "throughput".
     """
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -35,6 +36,7 @@ def write_run(folder: Path, epochs: int = 8, seed: int = 0, without: Sequence[st
         "evaluations": lambda: _write_evaluations(folder, losses, random),
         "run.json": lambda: _write_info(folder, random),
         "samples": lambda: _write_samples(folder, epochs),
+        "task": lambda: _write_task(folder, epochs),
         "config": lambda: (folder / "config.yaml").write_text("seed_everything: 0\n"),
         "throughput": lambda: (folder / "throughput.csv").write_text(
             "step,seconds_per_step,tokens_per_second,mfu,memory_gb\n10,0.5,2100,,1.2\n"
@@ -146,3 +148,12 @@ def _write_samples(folder: Path, epochs: int) -> None:
         for prompt in ("The heart", "A mild")
     ]
     (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _write_task(folder: Path, epochs: int) -> None:
+    for epoch in range(epochs + 1):
+        scores = [
+            ItemScore(f"exam line {n}", f"question {n}?", ["<i>a</i>"], f"output {n}", n < epoch)
+            for n in range(20)
+        ]
+        write_task_scores(task_scores_path(folder, STEPS * epoch), scores)

@@ -15,10 +15,11 @@ from lit_entrodrop.evaluation.statistics import (
     Estimate,
     holm,
     paired_over_documents,
+    paired_over_items,
     paired_over_seeds,
     verdict,
 )
-from lit_entrodrop.runs.metric_name import MetricName
+from lit_entrodrop.runs.metric_name import TASK, MetricName
 
 # Metrics whose lower value is neither better nor worse.
 WITHOUT_VERDICT = ("best_epoch", "drop_rate", "gap", "clean_train_loss")
@@ -124,7 +125,7 @@ def pair_trials(
 
 
 def estimate(pair: ArmPair, metric: str) -> Estimate:
-    """Estimate a difference over seeds, or over documents if there is one seed."""
+    """Estimate a difference over seeds; with one seed, over documents or the items of a task."""
     first, second = (trial.values(metric, pair.seeds) for trial in (pair.first, pair.second))
     if len(pair.seeds) > 1:
         return paired_over_seeds(first, second)
@@ -135,6 +136,10 @@ def estimate(pair: ArmPair, metric: str) -> Estimate:
         # Losses of different buckets or documents cannot be paired.
         if np.array_equal(first_tokens, second_tokens) and (first_tokens > 0).sum() > 1:
             return paired_over_documents(first_nll, second_nll, first_tokens)
+    items = [trial.results[seed].items.get(metric, []) for trial in (pair.first, pair.second)]
+    asked = [[(each.prompt, each.answers) for each in scores] for scores in items]
+    if asked[0] == asked[1] and len(asked[0]) > 1:
+        return paired_over_items(*([each.score for each in scores] for scores in items))
     return Estimate(first[0] - second[0])
 
 
@@ -185,5 +190,5 @@ def _judge(metric: str, found: Estimate, p_value: float | None) -> DifferenceVer
     if kind in WITHOUT_VERDICT:
         return None
     known = all_token_metrics().get(kind)
-    better_if_lower = known is None or known.lower_is_better
+    better_if_lower = known.lower_is_better if known else not kind.startswith(f"{TASK}_")
     return verdict(found.difference if better_if_lower else -found.difference, p_value)

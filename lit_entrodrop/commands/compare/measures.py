@@ -1,7 +1,7 @@
 """Metrics of a finished run."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,14 @@ from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, read_run_info, validations
 from lit_entrodrop.runs.layout import find_checkpoint
-from lit_entrodrop.runs.metric_name import MetricName
+from lit_entrodrop.runs.metric_name import TASK, MetricName
 from lit_entrodrop.runs.metrics_file import bucket_names, mean_drop_rate, read_metrics, whole_rows
+from lit_entrodrop.runs.task_scores import (
+    ItemScore,
+    mean_score,
+    read_task_scores,
+    task_scores_path,
+)
 from lit_entrodrop.training.callbacks.throughput import read_throughput
 
 BEST_VALIDATION = "best/validation_loss"
@@ -40,12 +46,14 @@ class RunResult:
         documents: Summed loss in nats and number of tokens of each document, ``[D]`` each, by the
             name of the loss; empty if the run has saved none.
         total_steps: Number of optimizer steps done.
+        items: Scores of the items of a task, by the name of the mean score; empty without a task.
     """
 
     folder: Path
     values: dict[str, float]
     documents: dict[str, Documents]
     total_steps: int
+    items: dict[str, list[ItemScore]] = field(default_factory=dict)
 
 
 def measure(folder: Path, split: str = "validation") -> RunResult:
@@ -62,6 +70,7 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
         steps = checkpoint_steps(folder)
     values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
     documents: dict[str, Documents] = {}
+    items: dict[str, list[ItemScore]] = {}
     for moment, row in rows.items():
         path = evaluation_path(folder, steps[moment], "test" if split == "test" else None)
         found = Evaluation.load(path) if path.exists() else None
@@ -71,10 +80,12 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
         values |= _further_values(moment, row, metrics, split)
+        items |= _items(moment, row, folder, steps[moment], split)
+    values |= {name: mean_score(scores) for name, scores in items.items()}
     values |= {"best_epoch": float(rows["best"]["passes"])}
     values |= {"drop_rate": mean_drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
-    return RunResult(folder, finite, documents, int(metrics.index[-1]))
+    return RunResult(folder, finite, documents, int(metrics.index[-1]), items)
 
 
 def checkpoint_steps(folder: Path) -> dict[str, int]:
@@ -192,3 +203,14 @@ def _further_values(
         before = metrics.loc[0, "forgetting/loss"]
         values[f"{moment}/forgetting"] = float(row["forgetting/loss"] - before)
     return values
+
+
+def _items(
+    moment: str, row: pd.Series, folder: Path, step: int, split: str
+) -> dict[str, list[ItemScore]]:
+    """Return the scores of a task by item, which the checkpoint or the evaluation has."""
+    path = task_scores_path(folder, step, "test" if split == "test" else None)
+    scored = [n for n in map(MetricName.parse, map(str, row.index)) if n.split == TASK]
+    if not scored or not path.exists():
+        return {}
+    return {f"{moment}/{TASK}_{scored[0].kind}": read_task_scores(path)}

@@ -21,7 +21,7 @@ def metrics_by_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str
     groups = formatting.by_group(name for arm in arms for name in arm["metrics"])
     best = [name for name in groups["buckets"] if name.startswith("best/")]
     losses = [*groups["loss"], *best]
-    others = [*groups["buckets"], *groups["others"]]
+    others = [*groups["task"], *groups["buckets"], *groups["others"]]
     return losses, [name for name in others if name not in losses]
 
 

@@ -4,38 +4,51 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
-from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
+from lit_entrodrop.evaluation.task.scoring import SCORES
+from lit_entrodrop.runs.metric_name import TASK, MetricName, title_of_bucket
 
 LOSS, LAST = "best/loss", "last/loss"
 
+# Scores on a task, by name: their titles.
+TASKS = {f"{TASK}_{name}": f"task ({name.replace('_', ' ')})" for name in SCORES}
 # Values that no token metric gives, in the order of the tables.
 KINDS = {
     "gap": "gap",
     "clean_train_loss": "clean-train loss",
     "forgetting": "forgetting",
     "memorized": "memorized",
+    **TASKS,
     "drop_rate": "drop rate",
     "seconds_per_step": "seconds per step",
     "best_epoch": "best epoch",
 }
-FORMS = {"memorized": ".1%", "drop_rate": ".1%", "seconds_per_step": ".3g", "best_epoch": ".3g"}
+FORMS = {
+    **dict.fromkeys(("memorized", "drop_rate", *TASKS), ".1%"),
+    "seconds_per_step": ".3g",
+    "best_epoch": ".3g",
+}
 NOTHING = "–"
 
 
 def by_group(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group values of ``comparison.json`` into losses over all tokens, of buckets, and others.
+    """Group values of ``comparison.json``: losses of all tokens and of buckets, scores, others.
 
     >>> by_group(["best/loss", "best/loss_low_entropy", "drop_rate", "last/gap", "last/loss"])
-    {'loss': ['best/loss', 'last/loss'], 'buckets': ['best/loss_low_entropy'], \
+    {'loss': ['best/loss', 'last/loss'], 'buckets': ['best/loss_low_entropy'], 'task': [], \
 'others': ['last/gap', 'drop_rate']}
     """
     known = {name: MetricName.parse(name) for name in dict.fromkeys(names)}
     order = [*all_token_metrics(), *KINDS]
+    task = [name for name, each in known.items() if each.kind in TASKS]
     others = [n for n, each in known.items() if each.kind != "loss" and each.kind in order]
     return {
         "loss": [name for name in (LOSS, LAST) if name in known],
         "buckets": [n for n, each in known.items() if each.kind == "loss" and each.bucket],
-        "others": sorted(others, key=lambda name: order.index(known[name].kind)),
+        "task": task,
+        "others": sorted(
+            (name for name in others if name not in task),
+            key=lambda name: order.index(known[name].kind),
+        ),
     }
 
 

@@ -25,6 +25,7 @@ from lit_entrodrop.runs.metrics_file import (
     read_metrics,
     whole_rows,
 )
+from lit_entrodrop.runs.task_scores import ItemScore, read_all_task_scores
 from lit_entrodrop.training.callbacks.samples import FILE_NAME as SAMPLES
 from lit_entrodrop.training.callbacks.throughput import FILE_NAME as THROUGHPUT
 from lit_entrodrop.training.callbacks.throughput import read_throughput
@@ -47,6 +48,7 @@ class RunRecord:
         diagnosis: Whether and where the run overfits; None if unknown.
         undiagnosed: Why there is no diagnosis, without a final period.
         samples: Generated texts, one mapping each.
+        task: Scores of the items of a task, by passes over the data.
         speed: Throughput measured during training.
         config: All settings, as YAML.
         drop_rate: Mean share of the alterable tokens that were dropped; NaN if unknown.
@@ -64,6 +66,7 @@ class RunRecord:
     diagnosis: Diagnosis | None
     undiagnosed: str
     samples: list[dict[str, Any]]
+    task: dict[float, list[ItemScore]]
     speed: pd.DataFrame
     config: str
     drop_rate: float
@@ -114,6 +117,7 @@ def read_run(name: str, folder: Path) -> RunRecord:
     metrics = metrics.set_axis(positions(metrics, passes))
     info: dict[str, Any] = files.read(RUN_INFO, read_info, {})
     buckets = info.get("buckets", {})
+    scored = files.read(EVALUATIONS, read_all_task_scores, {})
     diagnosis, undiagnosed = _diagnosis(files)
     return RunRecord(
         name=name,
@@ -127,6 +131,7 @@ def read_run(name: str, folder: Path) -> RunRecord:
         diagnosis=diagnosis,
         undiagnosed=undiagnosed,
         samples=files.read(SAMPLES, files.samples, []),
+        task={float(passes[step]): scores for step, scores in scored.items() if step in passes},
         speed=whole_rows(files.read(THROUGHPUT, read_throughput, pd.DataFrame())),
         config=files.read(CONFIG, read_config, ""),
         drop_rate=mean_drop_rate(metrics),

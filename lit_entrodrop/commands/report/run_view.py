@@ -13,6 +13,7 @@ from lit_entrodrop.commands.report.plotting import FigureHtml
 from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.commands.report.schedules import schedule
 from lit_entrodrop.commands.report.settings_tables import setting_tables
+from lit_entrodrop.commands.report.task import answers, task_curve
 from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 
 SHOWN_SAMPLES = 3
@@ -23,6 +24,7 @@ FIGURES: dict[str, Callable[[RunRecord, Path, str], FigureHtml | None]] = {
     "entropies": entropy_ridges,
     "schedule": schedule,
     "forgetting": forgetting_curves,
+    "task": task_curve,
 }
 Texts = list[tuple[str, str]]  # time and text of samples
 
@@ -42,6 +44,7 @@ def run_view(run: RunRecord, figures: Path, key: str) -> dict[str, Any]:
         "figures": {name: draw(run, figures, key + name) for name, draw in FIGURES.items()},
         "metrics": list(_metric_rows(run)),
         "samples": _samples(run),
+        "answers": answers(run),
         "passages": passage_view(run),
         "tables": setting_tables(run),
     }

@@ -14,6 +14,7 @@ from lit_entrodrop.evaluation.task.task import Task
 from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.runs.metric_name import TASK, MetricName
 from lit_entrodrop.runs.task_scores import (
+    mean_score,
     remove_task_scores_after,
     task_scores_path,
     write_task_scores,
@@ -122,7 +123,6 @@ class TaskScores(TaskSettings, L.Callback):
         assert self._task is not None, "setup has read it"
         with trainer.precision_plugin.forward_context():
             scores = self._task.score(pl_module.causal_lm, data_rank(trainer))
-        mean = sum(each.score for each in scores) / len(scores)
-        pl_module.metrics.add_scores({self.metric_name: torch.tensor(mean)})
+        pl_module.metrics.add_scores({self.metric_name: torch.tensor(mean_score(scores))})
         if trainer.is_global_zero:
             write_task_scores(task_scores_path(self._folder, step, split), scores)

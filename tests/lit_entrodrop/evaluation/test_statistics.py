@@ -13,6 +13,7 @@ from lit_entrodrop.evaluation.statistics import (
     loss_difference,
     paired_over_documents,
     paired_over_seeds,
+    score_interval,
     verdict,
 )
 
@@ -215,3 +216,9 @@ def test_what_cannot_be_paired_is_refused() -> None:
         paired_over_documents([1, 2, 3], [1, 2], [1, 1, 1])
     with pytest.raises(ValueError, match="at least 2 with counted tokens, got 1"):
         paired_over_documents([1, 2], [1, 3], [1, 0])
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 5), (3, 7), (200, 200)])
+def test_interval_of_a_score_is_that_of_wilson(right: int, count: int) -> None:
+    expected = stats.binomtest(right, count).proportion_ci(method="wilson")
+    assert score_interval(right / count, count) == pytest.approx(tuple(expected), abs=1e-12)

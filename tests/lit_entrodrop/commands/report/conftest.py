@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ OPTIONAL = (
     "memorized",
     "regularizer",
     "samples",
+    "task",
     "evaluations",
     "run.json",
     "config",
@@ -51,7 +53,11 @@ def comparison(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -
     folder = tmp_path_factory.mktemp("comparison")
     tiny = Tiny(folder, tiny_tokenizer, write_corpus(folder / "corpus.jsonl", texts(60)))
     arms = {name: [f"configs/regularizers/{file}.yaml"] for name, file in ARMS.items()}
-    data = {"data": {"test": 0.3, "forgetting": str(tiny.corpus)}}
+    data: dict[str, Any] = {"data": {"test": 0.3, "forgetting": str(tiny.corpus)}}
+    exam = folder / "exam.jsonl"
+    items = [{"prompt": text, "choices": ["a", "of"], "answer": 0} for text in texts(4)]
+    exam.write_text("".join(json.dumps(item) + "\n" for item in items))
+    data["monitors"] = {"task": {"file": str(exam), "metric": "choice"}}
     settings: dict[str, Any] = {
         "arms": {"plain": [], **arms},
         "seeds": [0],

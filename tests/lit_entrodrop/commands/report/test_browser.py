@@ -71,7 +71,7 @@ def test_page_fits_its_screen(
 def test_one_drawing_of_each_figure_is_shown(browser: Any, full: Path, width: int) -> None:
     opened(browser, full / "report.html", width)
     shown = "return [...document.querySelectorAll('svg')].filter(e => e.checkVisibility()).length"
-    assert browser.execute_script(shown) == 5
+    assert browser.execute_script(shown) == 6
     heights = """
         return [...document.querySelectorAll('svg text')].filter(e => e.checkVisibility())
             .map(e => e.getBoundingClientRect().height)

@@ -8,10 +8,12 @@ from pathlib import Path
 import matplotlib.image
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.compare.results import FILE_NAME
 from lit_entrodrop.commands.report import formatting, write_report
+from lit_entrodrop.evaluation.statistics import OVER_ITEMS
 from tests.helpers.run_folder import write_run
 
 VOID = {"meta", "link", "input", "br"}
@@ -87,7 +89,7 @@ def test_full_page_leads_with_the_verdict(full: Path) -> None:
     page = Page(full / "report.html")
     assert page.text.index("The model overfits from epoch 6") < page.text.index("Loss over")
     assert "is missing" not in page.text
-    assert len(page.pictures) == 2 * 5
+    assert len(page.pictures) == 2 * 6
 
 
 def test_text_of_the_run_is_shown_as_it_is(full: Path) -> None:
@@ -119,11 +121,21 @@ def test_tokens_tell_their_numbers(full: Path) -> None:
         "Verbatim memorization was not measured",
         "There are no passages",
         "There are no samples",
+        "There are no scores: set monitors.task",
         "Settings and hashes are missing",
     ],
 )
 def test_bare_page_says_what_is_missing(bare: Path, told: str) -> None:
     assert told in Page(bare / "report.html").text
+
+
+def test_scores_on_the_task_are_shown_with_their_interval(full: Path) -> None:
+    page = Page(full / "report.html")
+    low, high = binomtest(8, 20).proportion_ci(method="wilson")
+    assert f"40.0% at the end (95% interval {low:.1%} to {high:.1%}), 0.0% at the" in page.text
+    # The lowest scores come first.
+    assert page.text.index("output 8") < page.text.index("output 0")
+    assert "<i>a</i>" in page.text
 
 
 def test_no_folder_of_the_machine_is_told(bare: Path) -> None:
@@ -146,6 +158,8 @@ def test_page_of_a_comparison_tells_all_that_was_found(comparison: Path) -> None
         assert formatting.title(name) in page.text
         told = [formatting.number(name, value["mean"]), *formatting.difference(name, value)]
         assert all(text.replace("-", "−") in page.text for text in told)
+    score = dropped["best/task_choice"]
+    assert (score["method"], score["samples"]) == (OVER_ITEMS, 4)
     asked = found["contrasts"][-1]
     assert (asked["arm"], asked["against"], asked["is_contrast"]) == ("entrodrop", "random", True)
     for name, value in asked["metrics"].items():
@@ -159,7 +173,7 @@ def test_page_of_a_comparison_tells_all_that_was_found(comparison: Path) -> None
 
 
 def test_figures_are_files_too(full: Path, comparison: Path) -> None:
-    names = {"losses", "gaps", "entropies", "schedule", "forgetting"}
+    names = {"losses", "gaps", "entropies", "schedule", "forgetting", "task"}
     assert {path.stem for path in (full / "figures").glob("*.svg")} == names
     assert {path.stem for path in (full / "figures").glob("*.png")} == names
     assert matplotlib.image.imread(full / "figures" / "losses.png").shape[1] > 1500
