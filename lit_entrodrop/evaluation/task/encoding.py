@@ -5,8 +5,9 @@ from itertools import compress
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.chats.record import Chat
-from lit_entrodrop.data.chats.rendering import render
+from lit_entrodrop.data.chats.record import Chat, Message
+from lit_entrodrop.data.chats.rendering import render, template_of
+from lit_entrodrop.data.chats.roles import with_known_roles
 from lit_entrodrop.data.encoded import Encoded
 from lit_entrodrop.data.text_encoding import encode_completion, with_one_bos
 from lit_entrodrop.evaluation.task.items import Prompt
@@ -21,7 +22,7 @@ def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[in
     if isinstance(prompt, str):
         pair = _pair(prompt, "a", tokenizer)
         return list(compress(pair.ids, (not counts for counts in pair.counted)))
-    text = render(Chat(prompt), tokenizer, prompt=True)
+    text = _rendered(prompt, tokenizer)
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
@@ -35,10 +36,16 @@ def encode_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBas
     >>> tokenizer.decode(encode_answer("The capital is", " Paris", tokenizer))
     ' Paris'
     """
-    before = prompt if isinstance(prompt, str) else render(Chat(prompt), tokenizer, prompt=True)
+    before = prompt if isinstance(prompt, str) else _rendered(prompt, tokenizer)
     pair = _pair(before, answer, tokenizer)
     # Training ends the completion with EOS.
     return list(compress(pair.ids, pair.counted))[:-1]
+
+
+def _rendered(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+    chat = Chat(messages)
+    known = with_known_roles(messages, template_of(chat, tokenizer))
+    return render(chat._replace(messages=known), tokenizer, prompt=True)
 
 
 def _pair(prompt: str, completion: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:

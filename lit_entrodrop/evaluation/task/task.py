@@ -1,6 +1,7 @@
 """A task: its items as tokens, and their scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedTokenizerBase
@@ -8,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.chats.stopping import stop_tokens
 from lit_entrodrop.evaluation.task.answering import generate, log_likelihoods
 from lit_entrodrop.evaluation.task.encoding import encode_answer, encode_prompt
-from lit_entrodrop.evaluation.task.items import read_items
+from lit_entrodrop.evaluation.task.items import TaskItem, read_items
 from lit_entrodrop.evaluation.task.scoring import SCORES
 from lit_entrodrop.evaluation.task.settings import TaskSettings
 from lit_entrodrop.model.causal_lm import CausalLM
@@ -42,11 +43,13 @@ class Task:
         self.items = read_items(settings)
         self._tokenizer = tokenizer
         self._stop = stop_tokens(tokenizer)
-        self._choices = [
-            [encode_answer(item.prompt, choice, tokenizer) for choice in item.choices]
-            for item in self.items
-        ]
-        self._prompts = [encode_prompt(item.prompt, tokenizer) for item in self.items]
+        self._prompts: list[list[int]] = []
+        self._choices: list[list[list[int]]] = []
+        for item in self.items:
+            with _naming(item):
+                self._prompts.append(encode_prompt(item.prompt, tokenizer))
+                choices = [encode_answer(item.prompt, each, tokenizer) for each in item.choices]
+                self._choices.append(choices)
         self._check_answers()
         self._truncate_prompts(context)
 
@@ -125,3 +128,12 @@ class Task:
                 f"because prompt and answer have at most {context} tokens: shorten the prompts, or "
                 "lower monitors.task.max_new_tokens"
             )
+
+
+@contextmanager
+def _naming(item: TaskItem) -> Iterator[None]:
+    """Name the item in an error, such as that of a chat template."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"monitors.task: {item.where}: {error}") from error

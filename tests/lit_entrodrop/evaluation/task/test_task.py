@@ -61,6 +61,11 @@ def test_a_chat_ends_with_the_start_of_the_answer(tokenizer: Any) -> None:
     assert tokenizer.eos_token_id in ids
 
 
+def test_a_chat_without_a_template_is_refused_by_its_row(tmp_path: Path, tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match=r"exam\.jsonl line 1: tokenizer .* has no chat template"):
+        task(tmp_path, tokenizer, {"prompt": "why", "answer": "a"}, chat=True)
+
+
 def test_long_prompts_keep_their_end(tmp_path: Path, tokenizer: Any, tiny: Tiny) -> None:
     rows = [{"prompt": "two weeks " * 20, "answer": "a"}, {"prompt": "two", "answer": "a"}]
     with pytest.warns(UserWarning, match="1 of 2 prompts lost their beginning"):
