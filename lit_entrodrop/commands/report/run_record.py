@@ -117,7 +117,7 @@ def read_run(name: str, folder: Path) -> RunRecord:
     metrics = metrics.set_axis(positions(metrics, passes))
     info: dict[str, Any] = files.read(RUN_INFO, read_info, {})
     buckets = info.get("buckets", {})
-    scored = files.read(EVALUATIONS, read_all_task_scores, {})
+    scored: dict[int, list[ItemScore]] = files.read(EVALUATIONS, read_all_task_scores, {})
     diagnosis, undiagnosed = _diagnosis(files)
     return RunRecord(
         name=name,

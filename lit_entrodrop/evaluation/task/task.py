@@ -91,7 +91,7 @@ class Task:
         return min((text.partition(stop)[0] for stop in self.settings.stop), key=len, default=text)
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        return str(self._tokenizer.decode([*tokens], skip_special_tokens=True))
 
     def _check_answers(self) -> None:
         most = self.settings.max_new_tokens
