@@ -54,7 +54,7 @@ class Task:
         self._truncate_prompts(context)
 
     def score(self, causal_lm: CausalLM, ranks: DataRank) -> list[ItemScore]:
-        """Score every item; call it on every rank, each of which gets all scores."""
+        """Score every item; call it on every rank, and each one returns all scores."""
         outputs = (self._choose if self.settings.metric == "choice" else self._write)(
             causal_lm, ranks
         )
