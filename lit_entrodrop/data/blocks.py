@@ -59,9 +59,10 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         Returns:
             int64 tensors of shape [block_size]: `input_ids`; `labels`, not shifted, -100 where not
             counted; `position_ids`, from 0 in each document and in the padded tail; `document_ids`,
-            from 0 in each row and -1 for padding. Also `block_id`, a scalar: the index.
+            from 0 in each row and -1 for padding. Also `block_id`, a scalar: the index. For a
+            `Block`, also `token_index`: the index in `tokens`, -1 for padding.
         """
-        number, chunks = index if isinstance(index, Block) else self.block(index)
+        number, chunks = block = index if isinstance(index, Block) else self.block(index)
         places, counts = self._places(chunks)
         runs = np.append(chunks.lengths, self.block_size - len(places))
         filled = slice(0, len(places))
@@ -78,6 +79,8 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
             "document_ids": document_ids,
             "block_id": np.array(number),
         }
+        if block is index:
+            row["token_index"] = np.pad(places, (0, int(runs[-1])), constant_values=-1)
         return {name: torch.from_numpy(values) for name, values in row.items()}
 
     def block(self, number: int) -> Block:
@@ -93,6 +96,11 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         chunks = self.chunks.select(gather_chunks(self.block_starts[indices], sizes))
         starts = np.append(0, np.cumsum(sizes))
         return PackedBlocks(self.tokens, self.counted, chunks, starts, self.block_size, self.pad_id)
+
+    def token_indices(self, numbers: Tensor) -> Tensor:
+        """Return the index of each token of some blocks, [blocks, block_size]; -1 for padding."""
+        rows = [self[self.block(number)]["token_index"] for number in numbers.tolist()]
+        return torch.stack(rows)
 
     def label_mask(self, rows: slice) -> Flags:
         """Return which tokens of some consecutive blocks are labels, [blocks, block_size] bool."""
@@ -128,6 +136,20 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         """
         first = torch.from_numpy(np.asarray(self.block_starts[block_id.clamp(min=0).numpy()]))
         return (first[:, None] + document_ids).masked_fill(document_ids < 0, -1)
+
+    def chunks_of_labels(self, token_index: Tensor) -> Tensor:
+        """Return the number of the chunk in which each token is a label, of the same shape.
+
+        For other tokens it is that of the last label before; -1 if there is none, and for padding.
+        """
+        order, firsts = self._by_first_label
+        places = np.searchsorted(firsts, token_index.numpy(), side="right")
+        return torch.from_numpy(order[places])
+
+    @cached_property
+    def _by_first_label(self) -> tuple[Integers, Integers]:
+        order = np.argsort(self.chunks.first_labels)
+        return np.append(-1, order), self.chunks.first_labels[order]
 
     @cached_property
     def chunk_starts(self) -> Integers:

@@ -26,8 +26,8 @@ class Chunks(NamedTuple):
     first_labels: Integers
     documents: Integers
 
-    def select(self, chosen: slice | Integers) -> "Chunks":
-        """Return some chunks, by a slice or their indices."""
+    def select(self, chosen: slice | Integers | Flags) -> "Chunks":
+        """Return some chunks, by a slice, their indices or a mask."""
         return Chunks(*(values[chosen] for values in self))
 
 
@@ -58,7 +58,7 @@ def chunk_documents(
     starts = np.cumsum(lengths) - lengths
     windowed = in_windows(lengths, counted, block_size)
     plain = np.flatnonzero(~windowed)
-    pieces = _chunk_lengths(lengths[plain], block_size)
+    pieces = chunk_lengths(lengths[plain], block_size)
     documents = np.repeat(plain, -(-lengths[plain] // block_size))
     # Tokens of windowed documents before each chunk.
     skipped = np.cumsum(lengths * windowed)[documents]
@@ -152,7 +152,7 @@ def gather_chunks(starts: Integers, lengths: Integers) -> Integers:
     return np.repeat(starts - ends + lengths, lengths) + np.arange(int(lengths.sum()))
 
 
-def _chunk_lengths(lengths: Integers, block_size: int) -> Integers:
+def chunk_lengths(lengths: Integers, block_size: int) -> Integers:
     """Return the lengths of consecutive chunks.
 
     A final chunk of a single token could have no label, as no token precedes it. The chunk before

@@ -18,6 +18,7 @@ from lit_entrodrop.data.packed_splits import PackedSplits, check_evaluation_sets
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
 from lit_entrodrop.data.reading import reading_of
 from lit_entrodrop.data.records import check_shape, supported_shapes
+from lit_entrodrop.data.repacking import Repack, check_repack
 from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.data.splitting import split_shares
 from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
@@ -92,6 +93,8 @@ class TextDataModule(PackedDataModule):
         forgetting: General corpus, named as in `corpus`, whose rising loss measures forgetting.
             null for none.
         forgetting_tokens: Maximum number of tokens of that corpus; whole documents are kept.
+        repack: `epoch` to cut long documents of plain text at new places, and to pack all chunks
+            anew, in each epoch; `never` for the same blocks in all epochs. See docs/text.md.
         order: Order in which an epoch reads the training blocks; by default each once, shuffled.
             See docs/order.md for other orders and for writing one.
         seed: Seed of the order of training blocks.
@@ -130,6 +133,7 @@ class TextDataModule(PackedDataModule):
         clean_train_blocks: int = 32,
         forgetting: str | None = None,
         forgetting_tokens: int = 20_000,
+        repack: Repack = "never",
         order: BlockOrder = Shuffled(),  # noqa: B008
         seed: int = 0,
         num_proc: int | None = None,
@@ -149,6 +153,7 @@ class TextDataModule(PackedDataModule):
             # Omitted without holdout, so that the cache key of such data does not change.
             split_sources["holdout"] = holdout
         split_shares(split_sources)
+        check_repack(repack, order)
         # A checkpoint stores only plain values, and the text of the template, not its path.
         chat_template = read_chat_template(chat_template)
         self.save_hyperparameters(logger=False, ignore=["order"])
@@ -226,10 +231,9 @@ class TextDataModule(PackedDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training blocks in the order of `order`."""
-        blocks, seed = self.blocks("train"), self.hparams["seed"]
-        self._training = TrainingBatches(
-            blocks, self.order, seed, self._count_epochs, self.batching
-        )
+        fixed = self.order, self.hparams["seed"], self._count_epochs, self.batching
+        repacked = self.repacking, self.readings_per_epoch()
+        self._training = TrainingBatches(self.blocks("train"), *fixed, *repacked)
         self._training.load_state_dict(self._restored)
         self._restored = {}
         return self._training.loader
@@ -249,7 +253,7 @@ class TextDataModule(PackedDataModule):
         Lightning restores loaders too, but not after `estimated_stepping_batches` was read.
         """
         if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
-            check_same_batches(state_dict, self.batching, self.order)
+            check_same_batches(state_dict, self.batching, self.order, self.hparams["repack"])
         if self._training:
             self._training.load_state_dict(state_dict)
         else:

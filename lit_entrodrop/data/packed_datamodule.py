@@ -1,11 +1,14 @@
 """The LightningDataModule of packed splits: their blocks, their loaders and their length."""
 
+from functools import cached_property
+
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.loaders import Batching, ordered_dataloader
 from lit_entrodrop.data.packed_splits import PackedSplits
+from lit_entrodrop.data.repacking import Repacking
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per_epoch
@@ -14,8 +17,8 @@ from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per
 class PackedDataModule(LightningDataModule):
     """Load packed splits in order, and count blocks, batches and steps under the trainer.
 
-    Subclasses set the attribute below and the splits, have the hyperparameters ``batch_size`` and
-    ``num_workers``, and load the training blocks.
+    Subclasses set the attribute below and the splits, have the hyperparameters ``batch_size``,
+    ``num_workers``, ``packing``, ``repack`` and ``seed``, and load the training blocks.
     """
 
     predict_split: str
@@ -59,15 +62,35 @@ class PackedDataModule(LightningDataModule):
         batch_size, num_workers = self.hparams["batch_size"], self.hparams["num_workers"]
         return Batching(batch_size, num_workers, *data_rank(self.trainer)[:2])
 
+    @cached_property
+    def repacking(self) -> Repacking | None:
+        """The training blocks of each epoch, if each cuts them anew."""
+        if self.hparams["repack"] == "never":
+            return None
+        return Repacking(self.blocks("train"), self.hparams["seed"], self.hparams["packing"])
+
+    def readings_per_epoch(self) -> int:
+        """Count the blocks that an epoch of training reads over all ranks.
+
+        If epochs differ, it is their maximum; the others read blocks of padding too.
+        """
+        repacking = self.repacking
+        return repacking.most_blocks(self._count_epochs) if repacking else self.num_blocks("train")
+
     def batches_per_epoch(self) -> int:
         """Count the training batches of one rank in one epoch."""
-        return self.batching.count(self.num_blocks("train"))
+        return self.batching.count(self.readings_per_epoch())
 
-    def steps_per_epoch(self) -> int:
-        """Count the optimizer steps of one epoch under the trainer."""
+    def steps_per_epoch(self, readings: int | None = None) -> int:
+        """Count the optimizer steps of one epoch under the trainer.
+
+        Args:
+            readings: Number of blocks that an epoch reads, if not `readings_per_epoch`.
+        """
+        readings = self.readings_per_epoch() if readings is None else readings
         assert self.trainer is not None, "the trainer attaches its data module"
         accumulate, limit = self.trainer.accumulate_grad_batches, self.trainer.limit_train_batches
-        return steps_per_epoch(self.batches_per_epoch(), accumulate, limit)
+        return steps_per_epoch(self.batching.count(readings), accumulate, limit)
 
     def evaluated_blocks(self, split: str) -> int:
         """Count the blocks, from the first, that evaluation reads under the trainer's limits."""
@@ -95,7 +118,8 @@ class PackedDataModule(LightningDataModule):
         """Load the blocks of any split in order, each once over all ranks."""
         return ordered_dataloader(self.blocks(split), self.batching)
 
-    def _count_epochs(self) -> int:
+    def _count_epochs(self, readings: int | None = None) -> int:
         if self.trainer is None:
             return 0
-        return epochs_begun(self.steps_per_epoch(), self.trainer.max_epochs, self.trainer.max_steps)
+        bounds = self.trainer.max_epochs, self.trainer.max_steps
+        return epochs_begun(self.steps_per_epoch(readings), *bounds)

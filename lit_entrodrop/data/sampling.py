@@ -1,13 +1,15 @@
 """Sharding of blocks over ranks."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DistributedSampler
 
-from lit_entrodrop.data.blocks import PADDING_BLOCK, PackedBlocks
+from lit_entrodrop.data.blocks import PADDING_BLOCK, Block, PackedBlocks
+from lit_entrodrop.data.repacking import Repacking
 from lit_entrodrop.model.clean_pass import Batch
 
 
@@ -19,7 +21,7 @@ class OrderedSampler(DistributedSampler[Batch]):
     it and sets its epoch.
 
     Args:
-        blocks: The blocks.
+        blocks: The blocks, or any other sequence of their number.
         num_replicas: Number of data-parallel ranks.
         rank: This rank, from 0.
         order: Function from an epoch to its N block numbers; by default the identity.
@@ -30,17 +32,45 @@ class OrderedSampler(DistributedSampler[Batch]):
 
     def __init__(
         self,
-        blocks: PackedBlocks,
+        blocks: Sized,
         num_replicas: int,
         rank: int,
         order: Callable[[int], NDArray[np.int64]] | None = None,
     ) -> None:
-        super().__init__(blocks, num_replicas, rank, shuffle=False)
+        # It uses their number alone.
+        super().__init__(cast(PackedBlocks, blocks), num_replicas, rank, shuffle=False)
         self.order = order or (lambda _: np.arange(len(blocks)))
 
-    def __iter__(self) -> Iterator[int]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[int | Block]:  # type: ignore[override]
         own = self.order(self.epoch)[self.rank :: self.num_replicas].tolist()
         return iter(own + [PADDING_BLOCK] * (len(self) - len(own)))
+
+
+class RepackedSampler(OrderedSampler):
+    """Yield the blocks of each epoch themselves, so that worker processes need not pack them.
+
+    Args:
+        repacking: The blocks of each epoch.
+        num_blocks: Number of blocks that an epoch reads, N, padding included.
+        num_replicas: Number of data-parallel ranks.
+        rank: This rank, from 0.
+        order: Function from an epoch to its N block numbers.
+    """
+
+    def __init__(
+        self,
+        repacking: Repacking,
+        num_blocks: int,
+        num_replicas: int,
+        rank: int,
+        order: Callable[[int], NDArray[np.int64]],
+    ) -> None:
+        super().__init__(range(num_blocks), num_replicas, rank, order)
+        self.repacking = repacking
+
+    def __iter__(self) -> Iterator[Block]:  # type: ignore[override]
+        blocks = self.repacking.blocks(self.epoch)
+        return (blocks.block(cast(int, number)) for number in super().__iter__())
 
 
 def missing_batches(

@@ -7,13 +7,21 @@ from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.loaders import Batching, ResumableDataLoader
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.data.orders.training_order import TrainingOrder
-from lit_entrodrop.data.sampling import OrderedSampler
+from lit_entrodrop.data.repacking import Repack, Repacking
+from lit_entrodrop.data.sampling import OrderedSampler, RepackedSampler
 
 
 class TrainingBatches:
     """Loader of the training blocks, in the order of each epoch, with its state.
 
-    `count_epochs` returns the number of epochs of the run; 0 if it has no end.
+    Args:
+        blocks: Blocks of the first epoch.
+        order: Order of the blocks.
+        seed: Seed of the order.
+        count_epochs: Function that returns the number of epochs of the run; 0 if it has no end.
+        batching: How blocks are divided into batches.
+        repacking: Blocks of each epoch; None if all epochs have the same.
+        num_blocks: Number of blocks that an epoch reads; by default those of the first epoch.
     """
 
     def __init__(
@@ -23,10 +31,17 @@ class TrainingBatches:
         seed: int,
         count_epochs: Callable[[], int],
         batching: Batching,
+        repacking: Repacking | None = None,
+        num_blocks: int | None = None,
     ) -> None:
         self.batching = batching
-        self.order = TrainingOrder(order, len(blocks), seed, count_epochs)
-        sampler = OrderedSampler(blocks, batching.num_replicas, batching.rank, self.order)
+        self.repack: Repack = "epoch" if repacking else "never"
+        count, ranks = num_blocks or len(blocks), (batching.num_replicas, batching.rank)
+        count_blocks = repacking.count if repacking else None
+        self.order = TrainingOrder(order, count, seed, count_epochs, count_blocks)
+        sampler = OrderedSampler(range(count), *ranks, self.order)
+        if repacking:
+            sampler = RepackedSampler(repacking, count, *ranks, self.order)
         self.loader = ResumableDataLoader(blocks, sampler=sampler, **batching.loader_options())
 
     def state_dict(self) -> dict[str, Any]:
@@ -37,6 +52,7 @@ class TrainingBatches:
             "is_within_epoch": position["batches"] < len(self.loader),
             "blocks_per_batch": self.batching.blocks_per_batch,
             "order": repr(self.order.order),
+            "repack": self.repack,
             "ordering": self.order.state_dict(),
         }
 
@@ -46,16 +62,28 @@ class TrainingBatches:
         self.order.load_state_dict(state.get("ordering", {}))
 
 
-def check_same_batches(state: dict[str, Any], batching: Batching, order: BlockOrder) -> None:
+def check_same_batches(
+    state: dict[str, Any], batching: Batching, order: BlockOrder, repack: Repack
+) -> None:
     """Raise a ValueError if a run resumes within an epoch with other batches or another order.
+
+    A run that cuts blocks anew in each epoch is not resumed without, or the other way around.
 
     Args:
         state: State of `TrainingBatches` in a checkpoint.
         batching: How blocks are divided into batches now.
         order: Order of the blocks now.
+        repack: When blocks are cut anew now.
     """
     saved = state.get("blocks_per_batch")
-    if saved is None or not state["is_within_epoch"]:
+    if saved is None:
+        return
+    if (saved_repack := state.get("repack", "never")) != repack:
+        raise ValueError(
+            f"data.repack: expected {saved_repack}, as in the run of the checkpoint, got {repack}: "
+            "restore it, or start a new run from the exported model"
+        )
+    if not state["is_within_epoch"]:
         return
     if (current := batching.blocks_per_batch) != saved:
         raise ValueError(

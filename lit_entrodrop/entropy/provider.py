@@ -11,10 +11,13 @@ from lit_entrodrop.entropy.buckets import EntropyBuckets
 from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.scoring import score_split
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.entropy.token_store import TokenEntropyStore
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.runtime.async_copy import HostQueue
 from regularizers import Requirements
+
+Store = EntropyStore | TokenEntropyStore
 
 
 class EntropyProvider:
@@ -41,7 +44,7 @@ class EntropyProvider:
         self.buckets = buckets
         self.origin = f"{self.source} {reference}"
         self.cache_dir = cache_dir
-        self.stores: dict[str, EntropyStore] = {}
+        self.stores: dict[str, Store] = {}
         self._recording: HostQueue | None = None
         self.restored: dict[str, Any] = {}
         self.corpus_quantiles: Tensor | None = None
@@ -99,8 +102,10 @@ class EntropyProvider:
 
     def start_epoch(self) -> None:
         """Switch to the entropies that the last epoch recorded."""
+        if self._recording:
+            self._recording.flush()
+            self.stores["train"].start_epoch()
         if "train" in self.stores:
-            self._merge_recorded()
             self.corpus_quantiles = self.stores["train"].quantiles().to(self.device)
 
     def attach(self, batch: Batch, split: str) -> Batch:
@@ -110,7 +115,7 @@ class EntropyProvider:
         """
         if split not in self.stores:
             return batch
-        return {**batch, "entropy": self.stores[split].lookup(batch["block_id"])}
+        return {**batch, "entropy": self.stores[split].lookup(_places(batch))}
 
     def of_inputs(self, batch: Batch, causal_lm: CausalLM) -> Tensor | None:
         """Return the entropies of a training batch, [B, T] nats; None if not required."""
@@ -121,11 +126,13 @@ class EntropyProvider:
     def record(self, batch: Batch, entropy: Tensor) -> None:
         """Record the entropies of this pass for the next epoch."""
         if self._recording:
-            self._recording.put(batch["block_id"], entropy.detach().half())
+            self._recording.put(_places(batch), entropy.detach().half())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint; call it on every rank."""
-        self._merge_recorded()
+        if self._recording:
+            self._recording.flush()
+            self.stores["train"].merge_ranks()
         stores = {split: store.state_dict() for split, store in self.stores.items()}
         return {**stores, "corpus_quantiles": self.corpus_quantiles, "origin": self.origin}
 
@@ -141,7 +148,9 @@ class EntropyProvider:
     def _fix_edges(self, data: TextDataModule) -> None:
         # The validation split if there is one.
         if (first := next(iter(data.evaluated), None)) in self.stores:
-            edges = self.buckets.edges_in(self.stores[first], data.blocks(first))
+            store = self.stores[first]
+            assert isinstance(store, EntropyStore), "evaluated blocks stay the same"
+            edges = self.buckets.edges_in(store, data.blocks(first))
             self.edges = edges.to(self.device)
             if (edges.diff() <= 0).any():
                 rank_zero_warn(
@@ -164,36 +173,36 @@ class EntropyProvider:
             )
 
     def _provide_train(self, data: TextDataModule, scorer: CausalLM | EntropyStore) -> None:
-        if isinstance(scorer, EntropyStore):
-            store = scorer
-        else:
-            restored = self._restored_store("train", data)
-            store = restored or score_split("train", data, scorer, self.cache_dir)[0]
-        self.stores["train"] = store
+        if not isinstance(scorer, EntropyStore):
+            if restored := self._restored_store("train", data):
+                self.stores["train"] = restored
+                return
+            scorer = score_split("train", data, scorer, self.cache_dir)[0]
+        self.stores["train"] = scorer
+        if data.repacking:
+            settings = data.blocks("train"), entropy_folder(self.cache_dir)
+            self.stores["train"] = TokenEntropyStore.of_blocks(scorer, *settings)
 
-    def _restored_store(self, split: str, data: TextDataModule) -> EntropyStore | None:
+    def _restored_store(self, split: str, data: TextDataModule) -> Store | None:
         if self.restored.get(split) is None:
             return None
         store = self._empty_store(split, data)
         store.load_state_dict(self.restored[split])
         return store
 
-    def _empty_store(self, split: str, data: TextDataModule) -> EntropyStore:
-        return EntropyStore.temporary(
-            data.num_blocks(split),
-            data.block_size,
-            data.fingerprint(split),
-            entropy_folder(self.cache_dir),
-        )
-
-    def _merge_recorded(self) -> None:
-        if self._recording:
-            self._recording.flush()
-            if "train" in self.stores:
-                self.stores["train"].merge_ranks()
+    def _empty_store(self, split: str, data: TextDataModule) -> Store:
+        rest = data.block_size, data.fingerprint(split), entropy_folder(self.cache_dir)
+        if split == "train" and data.repacking:
+            return TokenEntropyStore(len(data.blocks("train").tokens), *rest)
+        return EntropyStore.temporary(data.num_blocks(split), *rest)
 
 
-def _warn_of_unknown(split: str, data: TextDataModule, store: EntropyStore) -> None:
+def _places(batch: Batch) -> Tensor:
+    """Return where the entropies of a batch are stored: by token if its blocks are cut anew."""
+    return batch.get("token_index", batch["block_id"])
+
+
+def _warn_of_unknown(split: str, data: TextDataModule, store: Store) -> None:
     needed = data.evaluated_blocks(split)
     if unknown := int((~store.known[:needed]).sum()):
         rank_zero_warn(

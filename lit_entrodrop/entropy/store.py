@@ -108,9 +108,29 @@ class EntropyStore:
 
         They are in pinned memory if `block_id`, as in `record`, is.
         """
-        found = torch.from_numpy(self._rows.values[block_id.clamp(min=0).numpy()]).float()
-        found = found.masked_fill(block_id[:, None] < 0, torch.nan)
-        return found.pin_memory() if block_id.is_pinned() else found
+        return _lookup(self._rows.values, block_id)
+
+    def raise_to(self, places: NDArray[np.int64], values: NDArray[np.float16]) -> None:
+        """Record some values, each unless a larger one is known.
+
+        Args:
+            places: Index of each value among those of all blocks, one block after another.
+            values: Values in nats, without NaN.
+        """
+        np.fmax.at(self._rows.values.reshape(-1), places, values)
+        for block in np.unique(places // self._rows.values.shape[1]).tolist():
+            self._rows.write(block, self._rows.values[block])
+            self.fresh[block] = True
+
+    def lookup_tokens(self, places: Tensor) -> Tensor:
+        """Return values by `places`, as in `raise_to`; -1 gives NaN, as `lookup` does."""
+        return _lookup(self._rows.values.reshape(-1), places)
+
+    def replace_by(self, other: "EntropyStore") -> None:
+        """Replace values by those of another store of the same size, unless these are unknown."""
+        for block in np.flatnonzero(other.known).tolist():
+            row = other._rows.values[block]
+            self._rows.write(block, np.where(np.isnan(row), self._rows.values[block], row))
 
     def fits(self, other: MappedRows) -> bool:
         """Return whether other rows have the same number of blocks and tokens."""
@@ -159,6 +179,10 @@ class EntropyStore:
         places = (np.asarray(shares) * (up_to[-1] - 1)).round()
         found = candidates[order][np.searchsorted(up_to, places, side="right")]
         return torch.from_numpy(found.astype(np.float32))
+
+    def start_epoch(self) -> None:
+        """Use the values of all ranks; call it on every rank."""
+        self.merge_ranks()
 
     def merge_ranks(self) -> None:
         """Exchange the blocks that ranks recorded since the last merge; call it on every rank."""
@@ -219,6 +243,12 @@ class EntropyStore:
     def __getstate__(self) -> NoReturn:
         # A copy would load all values into the memory of each process.
         raise TypeError("entropies: a store cannot be copied between processes: pass its path")
+
+
+def _lookup(values: NDArray[np.float16], places: Tensor) -> Tensor:
+    found = torch.from_numpy(values[places.clamp(min=0).numpy()]).float()
+    found[places < 0] = torch.nan
+    return found.pin_memory() if places.is_pinned() else found
 
 
 def _check_fingerprint(found: str, expected: str) -> None:

@@ -102,7 +102,7 @@ def exchange_rows(
 
     Yields:
         Indices of rows ``[R]`` int64 and their values ``[R, T]`` fp16, the same on every rank. If
-        several ranks changed a row, the elementwise maximum.
+        several ranks changed a row, the elementwise maximum of the numbers; NaN if there is none.
     """
     if not _several():
         return
@@ -110,11 +110,13 @@ def exchange_rows(
     changed = anywhere.nonzero().flatten()
     for rows in changed.split(max(1, SLAB // values.shape[1])) if len(changed) else ():
         chosen = rows.numpy()
-        # As integers, positive fp16 keep their order and NaN its bits; NCCL cannot reduce int16.
-        bits = values[chosen].view(np.uint16).astype(np.int32)
-        bits[~fresh[chosen]] = -1
+        # As integers, positive fp16 keep their order; NCCL cannot reduce int16.
+        own = values[chosen]
+        bits = own.view(np.uint16).astype(np.int32)
+        bits[~fresh[chosen, None] | np.isnan(own)] = -1
         merged = _reduced(torch.from_numpy(bits), dist.ReduceOp.MAX).numpy()
-        yield rows, torch.from_numpy(merged.astype(np.uint16).view(np.float16))
+        numbers = merged.astype(np.uint16).view(np.float16)
+        yield rows, torch.from_numpy(np.where(merged < 0, np.float16(np.nan), numbers))
 
 
 def latest(

@@ -66,11 +66,14 @@ class HoldoutGains:
         """Add `holdout_gain`, if required, to a training batch in host memory.
 
         It has the gain of each token's chunk, [B, T] fp32 nats; NaN for padding and for chunks
-        without a label.
+        without a label. If blocks are cut anew, that is the token's chunk in the first epoch.
         """
         if self.gains is None:
             return batch
-        chunks = self.blocks.chunk_numbers(batch["block_id"], batch["document_ids"])
+        if "token_index" in batch:
+            chunks = self.blocks.chunks_of_labels(batch["token_index"])
+        else:
+            chunks = self.blocks.chunk_numbers(batch["block_id"], batch["document_ids"])
         gain = self.gains[chunks.clamp(min=0)].masked_fill(chunks < 0, torch.nan)
         pinned = gain.pin_memory() if batch["block_id"].is_pinned() else gain
         return {**batch, "holdout_gain": pinned}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data import blocks, preparing, tokenizing
+from lit_entrodrop.data import array_files, blocks, preparing, tokenizing
 from lit_entrodrop.data.adjustments import (
     BEYOND_LIMIT,
     BLANK,
@@ -55,7 +55,8 @@ def test_blocks_are_those_of_all_documents_in_memory(
     pad_id = tokenizer.eos_token_id
     expected = pack_documents(whole.select(usable), block_size=16, pad_id=pad_id)
     monkeypatch.setattr(tokenizing, "MOST_CHARACTERS", 500)
-    monkeypatch.setattr(blocks, "PIECE", 100)
+    for module in (array_files, blocks):
+        monkeypatch.setattr(module, "PIECE", 100)
     split = prepare(documents, tokenizer, block_size=16, folder=tmp_path)
     assert isinstance(split.blocks.tokens, np.memmap)
     assert split.blocks.tokens.dtype == np.uint16
