@@ -64,7 +64,7 @@ class PackedDataModule(LightningDataModule):
 
     @cached_property
     def repacking(self) -> Repacking | None:
-        """The training blocks of each epoch, if each cuts them anew."""
+        """The training blocks of each epoch, if each epoch has its own."""
         if self.hparams["repack"] == "never":
             return None
         return Repacking(self.blocks("train"), self.hparams["seed"], self.hparams["packing"])

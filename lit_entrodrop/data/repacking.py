@@ -1,4 +1,4 @@
-"""Cut long documents at new places, and pack all chunks anew, in each epoch."""
+"""Cut long documents at new places, and pack all chunks again, in each epoch."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -86,7 +86,7 @@ class Repacking:
 
     @cached_property
     def _parts(self) -> tuple[Chunks, Integers, Integers, Integers]:
-        """Chunks that stay, and start, length and number of each document that is cut anew."""
+        """Chunks that stay, and start, length and number of each document that is recut."""
         tokens, counted, chunks = self.first.tokens, self.first.counted, self.first.chunks
         chunks = chunks.select(np.lexsort((chunks.starts, chunks.documents)))
         ends = chunks.starts + chunks.lengths
@@ -94,15 +94,15 @@ class Repacking:
         lasts = np.append(firsts[1:], len(ends)) - 1
         follows = chunks.first_labels == chunks.starts + 1
         follows[1:] &= (chunks.starts[1:] == ends[:-1]) | (np.diff(chunks.documents) > 0)
-        anew = np.logical_and.reduceat(follows, firsts) & (lasts > firsts)
-        for document in np.flatnonzero(anew):
+        recut = np.logical_and.reduceat(follows, firsts) & (lasts > firsts)
+        for document in np.flatnonzero(recut):
             span = slice(chunks.starts[firsts[document]], ends[lasts[document]])
-            anew[document] = counted[span].all()
+            recut[document] = counted[span].all()
         release_pages(counted)
         release_pages(tokens)
-        starts = chunks.starts[firsts[anew]]
-        stay = ~np.repeat(anew, lasts - firsts + 1)
-        return chunks.select(stay), starts, ends[lasts[anew]] - starts, documents[anew]
+        starts = chunks.starts[firsts[recut]]
+        stay = ~np.repeat(recut, lasts - firsts + 1)
+        return chunks.select(stay), starts, ends[lasts[recut]] - starts, documents[recut]
 
     def _pack(self, epoch: int) -> PackedBlocks:
         first, (stay, starts, lengths, documents) = self.first, self._parts

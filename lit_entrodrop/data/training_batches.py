@@ -67,13 +67,13 @@ def check_same_batches(
 ) -> None:
     """Raise a ValueError if a run resumes within an epoch with other batches or another order.
 
-    A run that cuts blocks anew in each epoch is not resumed without, or the other way around.
+    At any position, `data.repack` must be the same.
 
     Args:
         state: State of `TrainingBatches` in a checkpoint.
         batching: How blocks are divided into batches now.
         order: Order of the blocks now.
-        repack: When blocks are cut anew now.
+        repack: `data.repack` now.
     """
     saved = state.get("blocks_per_batch")
     if saved is None:

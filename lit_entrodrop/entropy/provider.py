@@ -198,7 +198,7 @@ class EntropyProvider:
 
 
 def _places(batch: Batch) -> Tensor:
-    """Return where the entropies of a batch are stored: by token if its blocks are cut anew."""
+    """Return where the entropies of a batch are stored: by token under `data.repack`."""
     return batch.get("token_index", batch["block_id"])
 
 

@@ -1,6 +1,6 @@
 """Entropy of every token of a corpus, stored by its place in the documents.
 
-Blocks that are cut and packed anew in each epoch find the entropies of earlier blocks.
+Under `data.repack`, the blocks of an epoch find the entropies that other blocks recorded.
 """
 
 from pathlib import Path

@@ -66,7 +66,7 @@ class HoldoutGains:
         """Add `holdout_gain`, if required, to a training batch in host memory.
 
         It has the gain of each token's chunk, [B, T] fp32 nats; NaN for padding and for chunks
-        without a label. If blocks are cut anew, that is the token's chunk in the first epoch.
+        without a label. Under `data.repack`, that is its chunk in the first epoch.
         """
         if self.gains is None:
             return batch

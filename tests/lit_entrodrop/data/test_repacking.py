@@ -1,14 +1,10 @@
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.orders import LearnFocusReview
 from lit_entrodrop.data.packing import pack_documents
 from lit_entrodrop.data.repacking import Repacking
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
@@ -59,9 +55,7 @@ def test_each_epoch_has_every_label_once_and_cuts_texts_alone(seed: int, packing
     documents = mixed_documents(seed)
     ends = np.cumsum(documents.lengths)
     own, cuts = repacking(documents, seed, packing), list[list[int]]()
-    chats = {
-        epoch: [c for c in chunks_in(own.blocks(epoch)) if c[0] % 2 == 0] for epoch in EPOCHS
-    }
+    chats = {epoch: [c for c in chunks_in(own.blocks(epoch)) if c[0] % 2 == 0] for epoch in EPOCHS}
     assert all(sorted(chats[epoch]) == sorted(chats[0]) for epoch in EPOCHS)
     for epoch in EPOCHS:
         texts = sorted(c for c in chunks_in(own.blocks(epoch)) if c[0] % 2)
