@@ -94,7 +94,7 @@ class TextDataModule(PackedDataModule):
             null for none.
         forgetting_tokens: Maximum number of tokens of that corpus; whole documents are kept.
         repack: `epoch` to cut long documents of plain text at new places, and to pack all chunks
-            again, in each epoch; `never` for the same blocks in all epochs. See docs/text.md.
+            again, in each epoch; `never` for the same blocks in all epochs. See docs/fresh_cuts.md.
         order: Order in which an epoch reads the training blocks; by default each once, shuffled.
             See docs/order.md for other orders and for writing one.
         seed: Seed of the order of training blocks.

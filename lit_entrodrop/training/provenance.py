@@ -18,7 +18,7 @@ DESCRIBED = (Regularizer, Curriculum, LRSchedule)
 PACKAGES = ("torch", "lightning", "transformers")
 # Settings of Lightning's Trainer that decide what is learned.
 TRAINER = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "world_size")
-DATA = ("block_size", "batch_size", "packing", "max_train_tokens", "split_seed")
+DATA = ("block_size", "batch_size", "packing", "max_train_tokens", "split_seed", "repack")
 
 
 def provenance(

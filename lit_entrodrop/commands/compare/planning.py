@@ -35,6 +35,7 @@ OF_AN_ARM = (
     "model.lm.dropout",
     "model.lm.config_overrides.attention_dropout",
     "data.order",
+    "data.repack",
 )
 
 

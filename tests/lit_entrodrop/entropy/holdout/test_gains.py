@@ -205,6 +205,33 @@ def test_gain_of_a_chunk_is_attached_to_each_of_its_tokens(tiny: Tiny, mixed: Pa
     assert own.attach(padding)["holdout_gain"].isnan().all()
 
 
+def test_gain_of_a_label_is_that_of_its_first_chunk(tiny: Tiny, mixed: Path) -> None:
+    """Under fresh cuts, its chunk in the first epoch."""
+    data = data_of(tiny, mixed, repack="epoch")
+    own = HoldoutGains(Requirements(holdout_neighbors=3), str(tiny))
+    own.gains, own.blocks = torch.arange(999.0), data.blocks("train")
+    first: dict[int, float] = {}
+    labels_of = dict[int, int]()
+    assert data.repacking
+    for epoch in (0, 1):
+        blocks = data.repacking.blocks(epoch)
+        for number in range(-1, len(blocks)):
+            row = blocks[blocks.block(number)]
+            batch = {name: values[None] for name, values in row.items()}
+            gains, labels = own.attach(batch)["holdout_gain"][0], row["labels"] >= 0
+            assert gains[row["token_index"] < 0].isnan().all()
+            if epoch == 0:
+                chunks = own.blocks.chunk_numbers(batch["block_id"], batch["document_ids"])[0]
+                assert gains[labels].tolist() == chunks[labels].tolist()
+            for token, gain in zip(
+                row["token_index"][labels].tolist(), gains[labels].tolist(), strict=True
+            ):
+                # The first token of a chunk counts with the chunk before.
+                assert first.setdefault(token, gain) == gain
+        labels_of[epoch] = len(first)
+    assert labels_of[1] > labels_of[0], "some texts are cut at other places"
+
+
 def test_nothing_is_measured_unless_it_is_required(tiny: Tiny) -> None:
     data = tiny.data()
     data.setup()
