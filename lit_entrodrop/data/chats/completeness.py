@@ -64,9 +64,9 @@ def check_messages(
         start, end = turns.get(number, (place, min(following, default=len(text))))
         found = find_answer(message, text, start, end)
         place = max(found, end if number in turns else start)
-        # A template may also write a message elsewhere, or in other words.
-        if found < 0 and _ignores(_without_text(chat, number), text, tokenizer):
-            part = f"the text of message {number + 1}, of the role {message['role']!r}"
+        # A template may also write a message elsewhere, or in another form.
+        if found < 0 and _cuts(chat, number, tokenizer):
+            part = f"text of message {number + 1}, of the role {message['role']!r}"
             raise _incomplete(part, tokenizer)
     if len(chat.messages) - 1 in reasoning_left_out(chat, text, turns):
         raise _incomplete("the reasoning of the last message", tokenizer)
@@ -89,10 +89,16 @@ def _ignores(changed: Chat, text: str, tokenizer: PreTrainedTokenizerBase) -> bo
         return False
 
 
-def _without_text(chat: Chat, number: int) -> Chat:
+def _cuts(chat: Chat, number: int, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a template leaves out the beginning or the end of a message."""
     messages = list(chat.messages)
-    messages[number] = {**messages[number], "content": OTHER}
-    return chat._replace(messages=messages)
+    reasoning, mark, answer = messages[number]["content"].rpartition("</think>")
+    marked = f"{reasoning}{mark}{OTHER}{answer}{OTHER}"
+    messages[number] = {**messages[number], "content": marked}
+    try:
+        return render(chat._replace(messages=messages), tokenizer).count(OTHER) < 2
+    except ValueError:
+        return False
 
 
 def _with_other_arguments(chat: Chat, number: int, call: dict[str, Any]) -> Chat:

@@ -3,20 +3,25 @@
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
+import psutil
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.chats.record import Chat
+from lit_entrodrop.data.chats.record import Chat, Message
 from lit_entrodrop.data.encoded import Span
 from lit_entrodrop.model.transformers_compat import render_with_generation_spans
 
 MOST_SECONDS = 2  # of processor time, to render one chat
+MOST_BYTES = 2**28  # of memory, checked about ten times a second
 
 Rendered = TypeVar("Rendered")
 
+_PROBE = "text"
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -57,14 +62,8 @@ def render(chat: Chat, tokenizer: PreTrainedTokenizerBase, prompt: bool = False)
     Raises:
         ValueError: If the template refuses the chat, fails, or does not end.
     """
-    rendered = _guard(
-        lambda: tokenizer.apply_chat_template(
-            chat.messages, tools=cast(Any, chat.tools), tokenize=False, add_generation_prompt=prompt
-        ),
-        tokenizer,
-    )
-    assert isinstance(rendered, str)
-    return rendered
+    messages = _messages(chat, tokenizer)
+    return _guard(lambda: _apply(messages, chat.tools, tokenizer, prompt), tokenizer)
 
 
 def render_marked(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[Span] | None]:
@@ -75,15 +74,35 @@ def render_marked(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, 
     template = template_of(chat, tokenizer)
     if not _GENERATION_TAG.search(template):
         return render(chat, tokenizer), None
+    messages = _messages(chat, tokenizer)
     return _guard(
-        lambda: render_with_generation_spans(chat.messages, chat.tools, template, tokenizer),
-        tokenizer,
+        lambda: render_with_generation_spans(messages, chat.tools, template, tokenizer), tokenizer
     )
+
+
+def _messages(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> list[Message]:
+    """Return the messages of a chat as its template expects them."""
+    if not _wants_parts(template_of(chat, tokenizer), tokenizer):
+        return chat.messages
+    return [{**message, "content": _parts(message["content"])} for message in chat.messages]
+
+
+def _apply(
+    messages: list[Message],
+    tools: list[dict[str, Any]] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: bool = False,
+) -> str:
+    rendered = tokenizer.apply_chat_template(
+        messages, tools=cast(Any, tools), tokenize=False, add_generation_prompt=prompt
+    )
+    assert isinstance(rendered, str)
+    return rendered
 
 
 def _guard(call: Callable[[], Rendered], tokenizer: PreTrainedTokenizerBase) -> Rendered:
     try:
-        with _time_limit():
+        with _limits():
             return call()
     # A template can fail in any way that Python can.
     except Exception as error:
@@ -93,13 +112,33 @@ def _guard(call: Callable[[], Rendered], tokenizer: PreTrainedTokenizerBase) -> 
 
 
 @contextmanager
-def _time_limit() -> Iterator[None]:
-    """Raise a TimeoutError after `MOST_SECONDS`; only the main thread can be interrupted."""
+def _limits() -> Iterator[None]:
+    """Raise an error after `MOST_SECONDS`, or if memory grows by `MOST_BYTES`.
+
+    Only the main thread can be interrupted.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGPROF, _stop)
-    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+    end, at_first = time.process_time() + MOST_SECONDS, 0
+
+    def check(*_: Any) -> None:
+        nonlocal at_first
+        # Not read before, as it takes longer than most chats.
+        memory = psutil.Process().memory_info().rss
+        at_first = at_first or memory
+        reason = None
+        if time.process_time() >= end:
+            reason = f"it did not end within {MOST_SECONDS} s of processor time"
+        elif memory > at_first + MOST_BYTES:
+            reason = f"it takes more than {MOST_BYTES // 2**20} MiB of memory"
+        if reason:
+            # Else it might interrupt the cleanup, too.
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            raise TimeoutError(f"{reason}. Use another chat template.")
+
+    before = signal.signal(signal.SIGPROF, check)
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS / 20, MOST_SECONDS / 20)
     try:
         yield
     finally:
@@ -107,7 +146,19 @@ def _time_limit() -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def _stop(*_: Any) -> None:
-    raise TimeoutError(
-        f"it did not end within {MOST_SECONDS} s of processor time. Use another chat template."
-    )
+@lru_cache(maxsize=8)
+def _wants_parts(template: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a template writes a text only in a list of parts, as in vision models."""
+
+    def writes(content: object) -> bool:
+        with suppress(ValueError):
+            message = {"role": "user", "content": content}
+            text = _guard(lambda: _apply([message], None, tokenizer), tokenizer)
+            return _PROBE in text
+        return False
+
+    return not writes(_PROBE) and writes(_parts(_PROBE))
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]

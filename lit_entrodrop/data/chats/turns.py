@@ -62,7 +62,7 @@ def find_answer(message: Message, text: str, start: int, end: int) -> int:
     >>> find_answer({"content": "<think>Well.</think> Yes."}, "<think></think>Yes.", 0, 19)
     19
     """
-    answer = message["content"].rpartition("</think>")[2].strip()
+    answer = _answer(message)
     for form in (answer, json.dumps(answer, ensure_ascii=False)[1:-1]):
         if (place := text.find(form, start, end)) >= 0:
             return place + len(form)
@@ -138,8 +138,18 @@ class _TurnLocator:
         behind = find_answer(message, self.text, start, _shared(self.text, through))
         end_token = any_of(special_tokens(self.tokenizer)).pattern
         ended = re.compile(rf"\s*{end_token}").match(self.text, max(behind, 0))
-        plain = behind >= 0 and "tool_calls" not in message
-        return ended.end() if plain and ended else None
+        if behind >= 0 and "tool_calls" not in message and ended:
+            return ended.end()
+        # ... or leave out its reasoning where it is not the last.
+        _, answer, tail = through[start:].rpartition(_answer(message))
+        end = self._end_of_text(turn) + len(tail) if answer else 0
+        return end if end > start and self.text[:end].endswith(tail) else None
+
+    def _end_of_text(self, turn: int) -> int:
+        try:
+            return locate_body(self.chat, turn, self.text, self.tokenizer)[1]
+        except ValueError:
+            return -len(self.text)
 
     def _render_first(self, count: int, prompt: bool = False) -> str:
         try:
@@ -150,6 +160,12 @@ class _TurnLocator:
                 f"{error} (when its first {count} of {len(self.chat.messages)} messages were "
                 "rendered alone, to locate an answer)"
             ) from error
+
+
+def _answer(message: Message) -> str:
+    """Return the text of a message without its reasoning."""
+    answer: str = message["content"].rpartition("</think>")[2].strip()
+    return answer
 
 
 def _merged(spans: list[Span]) -> list[Span]:

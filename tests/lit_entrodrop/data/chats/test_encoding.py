@@ -106,6 +106,7 @@ ONLY_USERS = CHATML.replace(
 )
 ONLY_LAST = "{% set messages = messages[-2:] %}" + CHATML
 NO_SYSTEM_TEXT = CHATML.replace("in messages %}", "in messages if m.role != 'system' %}")
+TRUNCATING = CHATML.replace("m['content']", "m['content'][-5:]")
 WRONG_TAGS = CHATML.replace("{% for", "{% generation %}{% for", 1) + "{% endgeneration %}"
 NO_REASONING = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]")
 
@@ -130,7 +131,9 @@ NO_REASONING = CHATML.replace("m['content']", "m['content'].split('</think>')[-1
             [HI, assistant("", tool_calls=[CALL])],
             ["leaves out the tool call 'w' or its arguments"],
         ),
-        (ONLY_USERS, [HI, YO], ["leaves out the text of message 2, of the role 'assistant'"]),
+        (ONLY_USERS, [HI, YO], ["leaves out text of message 2, of the role 'assistant'"]),
+        (TRUNCATING, [user("hi there"), YO], ["leaves out text of message 1, of the role 'user'"]),
+        (TRUNCATING, [HI, assistant("Yes, it is.")], ["leaves out text of message 2"]),
         (
             NO_SYSTEM_TEXT,
             [{"role": "system", "content": "Be brief."}, HI, YO],
@@ -208,16 +211,62 @@ def test_template_says_why_it_refuses() -> None:
         encode_chat(read_chat({"messages": [system, HI, YO]}), make_tokenizer("no_system"))
 
 
-def test_endless_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_entrodrop.data.chats.rendering.MOST_SECONDS", 0.2)
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("MOST_SECONDS", 0.2, r"it did not end within 0\.2 s"),
+        ("MOST_BYTES", 2**20, "it takes more than 1 MiB of memory"),
+    ],
+)
+def test_endless_template_is_stopped(
+    limit: str, value: float, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"lit_entrodrop.data.chats.rendering.{limit}", value)
     loop = "{% for a in range(99999) %}"
     endless = f"{loop}{loop}x{{% endfor %}}{{% endfor %}}"
-    with pytest.raises(ValueError, match=r"refuses the chat: it did not end within 0\.2 s"):
+    with pytest.raises(ValueError, match=f"refuses the chat: {reason}"):
         encode_chat(Chat([HI, YO]), make_tokenizer(chat_template=endless))
 
 
+# As in templates of vision models.
+PARTS = CHATML.replace(
+    "m['content'] +", "m['content'] | selectattr('type') | map(attribute='text') | join +"
+)
+
+
+def test_template_may_accept_only_lists_of_parts() -> None:
+    tokenizer = make_tokenizer(chat_template=PARTS)
+    assert learned(tokenizer, HI, YO, HI, YO) == ["yo<|im_end|>"] * 2
+    assert "user\nhi<|im_end|>" in tokenizer.decode(encode_chat(Chat([HI, YO]), tokenizer).ids)
+
+
+# Leaves out the reasoning of earlier turns and ends no turn, as GLM-4 MoE does.
+GLM = (
+    "{% set last = namespace(user=-1) %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set last.user = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}"
+    "{% set said = m.content.split('</think>')[-1].strip() %}{% if m.role == 'user' %}"
+    "{{ '<|im_start|>\n' + m.content }}{% else %}{{ '<|pad|>\n<think>' }}"
+    "{% if loop.index0 > last.user %}{{ m.reasoning_content }}"
+    "{{ m.content.split('</think>')[0].split('<think>')[-1] if '</think>' in m.content }}"
+    "{% endif %}{{ '</think>\n' + said }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|pad|>' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    "thinking", [assistant("<think>so</think>yo"), assistant("yo", reasoning_content="so")]
+)
+def test_reasoning_of_earlier_turns_may_be_left_out(thinking: dict[str, Any]) -> None:
+    tokenizer = make_tokenizer("chatml_other_eos", chat_template=GLM)
+    early, last = "\n<think></think>\nyo", "\n<think>so</think>\nyo<|endoftext|>"
+    assert learned(tokenizer, HI, thinking, HI, thinking) == [early, last]
+    assert learned(tokenizer, HI, thinking, HI) == [early]
+
+
 def test_tokenizer_without_a_template_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no chat template: expected one.*Use an instruction"):
+    with pytest.raises(
+        ValueError, match=r"no chat template: expected one.*Set data\.chat_template"
+    ):
         encode_chat(Chat([HI, YO]), make_tokenizer("sentencepiece"))
 
 
