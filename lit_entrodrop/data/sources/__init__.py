@@ -44,20 +44,24 @@ def digest_corpus(sources: Sequence[str], reading: Reading) -> str:
 
 def count_bytes(sources: Sequence[str]) -> int:
     """Estimate the bytes of text in the files of all sources; 0 for `hub:` and `registry:`."""
-    files = chain.from_iterable(list_files(path) for path in _local_paths(sources))
+    files = chain.from_iterable(list_files(_path(each)) for each in filter(_is_local, sources))
     return sum(map(text_bytes, files))
 
 
 def describe_unread(sources: Sequence[str]) -> str:
     """Describe what is not read of folders, one line per folder and reason; empty for nothing."""
-    return "\n".join(chain.from_iterable(map(describe_unread_files, _local_paths(sources))))
+    return "\n".join(
+        f"{source}: {unread}"
+        for source in filter(_is_local, sources)
+        for unread in describe_unread_files(_path(source))
+    )
 
 
-def _local_paths(sources: Sequence[str]) -> list[Path]:
-    return [_local_path(each) for each in sources if not each.startswith((REGISTRY, HUB))]
+def _is_local(source: str) -> bool:
+    return not source.startswith((REGISTRY, HUB))
 
 
-def _local_path(source: str) -> Path:
+def _path(source: str) -> Path:
     return Path(source).expanduser()
 
 
@@ -67,7 +71,7 @@ def _read_source(source: str, reading: Reading) -> Iterator[Document]:
     if source.startswith(HUB):
         rows = enumerate(read_hub(source), start=1)
         return (document_from_row(row, reading, f"{source} row {number}") for number, row in rows)
-    files = list_files(_local_path(source))
+    files = list_files(_path(source))
     alone = len(files) == 1
     return chain.from_iterable(read_file(CorpusFile(file, reading, alone)) for file in files)
 
@@ -81,10 +85,10 @@ def _load_corpus(name: str) -> list[str]:
 
 
 def _digest_source(source: str, reading: Reading) -> str:
-    if source.startswith((REGISTRY, HUB)):
+    if not _is_local(source):
         return digest_documents(_read_source(source, reading))
     digest = hashlib.blake2b(digest_size=16)
-    for file in list_files(_local_path(source)):
+    for file in list_files(_path(source)):
         suffix = "".join(split_suffix(file))
         digest.update(f"{suffix} {file.stat().st_size}\n".encode())
         with file.open("rb") as stream:

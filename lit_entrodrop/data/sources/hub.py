@@ -61,9 +61,11 @@ def _load(source: str) -> Any:
     try:
         return load_dataset(path, config, revision=revision, split=split)
     except Exception as error:  # the files of a dataset can fail anywhere in its readers
-        reason = f": {unreachable}" if unreachable else ""
+        reason = " ".join(str(error).split()).rstrip(".") + (
+            f": {unreachable}" if unreachable else ""
+        )
         raise ValueError(
-            f"data.corpus: cannot load {source}: {' '.join(str(error).split())}{reason}. Correct "
-            "the name (hub:org/name:config@revision[split]), log in with 'hf auth login' for a "
-            "private or gated dataset, or download its files and name their folder."
+            f"data.corpus: cannot load {source}: {reason}. Correct the name "
+            "(hub:org/name:config@revision[split]), log in with 'hf auth login' for a private or "
+            "gated dataset, or download its files and name their folder."
         ) from error

@@ -51,7 +51,7 @@ def text_bytes(file: Path) -> int:
 def describe_unread_files(path: Path) -> Iterator[str]:
     """Describe what is not read of a path, one line per reason, hidden files apart."""
     if splits := unread_splits(path):
-        yield f"{path}: splits not read: {', '.join(splits)}"
+        yield f"splits not read: {', '.join(splits)}"
     elif path.is_dir() and saved_files(path) is None:
         unread: dict[str, list[str]] = {}
         for file in _visible_files(path):
@@ -60,7 +60,7 @@ def describe_unread_files(path: Path) -> Iterator[str]:
         for reason, files in unread.items():
             shown = ", ".join(files[:MOST_SHOWN]) + ", ..." * (len(files) > MOST_SHOWN)
             number = f"{len(files):,} file" + "s" * (len(files) > 1)
-            yield f"{path}: {number} not read, because {reason}: {shown}"
+            yield f"{number} not read, because {reason}: {shown}"
 
 
 def _visible_files(folder: Path) -> list[Path]:

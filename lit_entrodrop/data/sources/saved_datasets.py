@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-SPLITS, STATE = "dataset_dict.json", "state.json"
+SPLITS, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 DEFAULT_SPLIT = "train"
 
 _WITH_SPLIT = re.compile(r"(.+)\[([^\[\]]+)\]")
@@ -18,7 +18,7 @@ def saved_files(path: Path) -> list[Path] | None:
             `folder[test]`. The default split is "train".
 
     Raises:
-        ValueError: If there is no such split.
+        ValueError: If there is no such split, or a file of the data set is missing.
     """
     folder, split = _parse(path)
     if splits := saved_splits(folder):
@@ -36,10 +36,17 @@ def saved_files(path: Path) -> list[Path] | None:
             f"{path}: expected a folder with splits, which save_to_disk wrote with {SPLITS}, got "
             f"{folder} without it. Remove [{split}]."
         )
-    if not (folder / STATE).is_file():
+    if not (folder / STATE).is_file() or not (folder / INFO).is_file():
         return None
     state = json.loads((folder / STATE).read_text())
-    return [folder / file["filename"] for file in state["_data_files"]]
+    files = [folder / file["filename"] for file in state["_data_files"]]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(
+                f"{folder}: expected the file {file.name}, which {STATE} names, got none. Copy or "
+                "save the data set again."
+            )
+    return files
 
 
 def saved_splits(folder: Path) -> list[str]:

@@ -97,7 +97,7 @@ CORPORA = {
     ),
     "text that is null": Bad(["line 1: .*got .*text .null"], corpus='{"text": null}\n'),
     "ragged csv": Bad(
-        ["corpus.csv line 3: expected CSV with a header", "Quote fields"],
+        ["corpus.csv line 3: expected columns separated by ',' with a header", "Quote fields"],
         corpus="text,n\na,1\nb\n",
         suffix=".csv",
     ),

@@ -99,10 +99,10 @@ def test_summary_lists_files_that_are_not_read(
     folder = tmp_path / "texts"
     folder.mkdir()
     write_jsonl(folder / "a.jsonl", [{"text": text} for text in texts(40)])
-    (folder / "notes.md").write_text("no")
+    (folder / "notes.docx").write_text("no")
     for _ in ("written", "cached"):
         summary = ready(datamodule(corpus=str(folder))).summary()
-        assert summary.splitlines()[-1].endswith(": notes.md")
+        assert summary.splitlines()[-1].endswith(": notes.docx")
 
 
 def test_command_line_sets_every_option_and_explains_it() -> None:

@@ -1,13 +1,18 @@
-"""Data sets in the layout of the hub, in local folders."""
+"""Data sets in the layout of the hub, in local folders, and a hub that refuses them."""
 
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import datasets
 import pytest
+from huggingface_hub import constants
 
 from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.sources import digest_corpus
 from lit_entrodrop.data.sources.hub import HubDataset, parse_hub
+from lit_entrodrop.model.hub import use_cache_if_unreachable
 from tests.lit_entrodrop.data.conftest import write_jsonl
 from tests.lit_entrodrop.data.sources.test_sources import contents
 
@@ -29,6 +34,47 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     write_jsonl(folder / "a.jsonl", [{"text": "one"}, {"text": "two"}])
     write_jsonl(folder / "b.jsonl", [{"text": "three"}, {"text": "four"}])
     return f"hub:{folder}"
+
+
+@pytest.fixture
+def requested() -> Iterator[list[str]]:
+    """Paths requested from a hub, on this machine, that refuses access to every data set."""
+    paths: list[str] = []
+
+    class Refusal(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            paths.append(self.path)
+            self.send_response(403 if "gated" in self.path else 200 if self.path == "/" else 401)
+            self.send_header(
+                "X-Error-Code", "GatedRepo" if "gated" in self.path else "RepoNotFound"
+            )
+            self.end_headers()
+
+        do_GET = do_HEAD
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    use_cache_if_unreachable.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "ENDPOINT", url)
+        template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for name, value in {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": False}.items():
+            patch.setattr(datasets.config, name, value)
+        yield paths
+    use_cache_if_unreachable.cache_clear()
+    server.shutdown()
+    server.server_close()
+
+
+def test_gated_or_private_dataset_of_a_revision_is_refused(requested: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"hub:org/gated@v7: .* is a gated .*hf auth login.*"):
+        contents("hub:org/gated@v7")
+    with pytest.raises(ValueError, match=r"hub:org/own: .* cannot be accessed\. .*hf auth login.*"):
+        contents("hub:org/own")
+    assert any(path.startswith("/datasets/org/gated/resolve/v7/") for path in requested)
 
 
 def test_config_and_split_are_chosen(source: str) -> None:

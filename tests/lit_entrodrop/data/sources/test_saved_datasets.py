@@ -44,3 +44,15 @@ def test_brackets_in_a_name_are_no_split(tmp_path: Path) -> None:
     (tmp_path / "notes[test]").mkdir()
     (tmp_path / "notes[test]" / "a[1].txt").write_text("one")
     assert contents(tmp_path / "notes[test]") == contents(tmp_path / "notes[test]" / "a[1].txt")
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    dataset("one", "two").save_to_disk(tmp_path, num_shards=2)
+    (tmp_path / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(ValueError, match=r"expected the file data-00001-of-.*Copy or save"):
+        list_files(tmp_path)
+
+
+def test_folder_with_another_state_is_a_folder_of_files(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"text": "one"}')
+    assert contents(tmp_path) == ["one"]
