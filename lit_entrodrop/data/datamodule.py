@@ -51,7 +51,7 @@ class TextDataModule(PackedDataModule):
         batch_size: Number of blocks in a batch of one rank.
         packing: Whether to fill blocks with several documents or chunks. If not, each gets a block
             of its own, padded.
-        format: Shape of the records ({shapes}). By default, the columns of each record determine
+        format: Format of the records ({shapes}). By default, the columns of each record determine
             it. docs/formats.md has a table of them, and of the tokens that count in the loss.
         columns: Own names of columns, by standard name, such as `prompt: question`. null for the
             standard names.

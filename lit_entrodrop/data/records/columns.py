@@ -14,7 +14,7 @@ def check_columns(columns: Mapping[str, str], known: Iterable[str]) -> None:
 
     >>> check_columns({"prompt": "question"}, ["prompt", "completion"])
     """
-    known = sorted(known)
+    known = sorted(set(known))
     for column, name in columns.items():
         if column not in known:
             raise ValueError(
@@ -52,5 +52,5 @@ def check_columns_seen(reading: Reading) -> None:
         if name not in reading.seen:
             raise ValueError(
                 f"data.columns: expected a column {name!r} for {column!r}, but no record has it. "
-                f"The records have {', '.join(sorted(reading.seen))}. Correct the name."
+                f"Their columns are {', '.join(sorted(reading.seen)) or 'none'}. Correct the name."
             )

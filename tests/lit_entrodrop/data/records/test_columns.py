@@ -26,7 +26,7 @@ def test_errors_explain_own_names() -> None:
     [
         (
             {"question": "prompt"},
-            "expected names for .*, got one for 'question'.*{prompt: question}",
+            "expected names for completion, conversations, functions, history, .*, got one for 'question'.*{prompt: question}",
         ),
         ({"prompt": "a", "completion": "a"}, "expected .*, got 'a' for 'prompt' and 'completion'"),
     ],
@@ -42,7 +42,7 @@ def test_column_that_no_record_has_is_refused(
     rows = [{"question": text, "answer": text, "id": 3} for text in texts(20)]
     corpus = str(write_jsonl(tmp_path / "a.jsonl", rows))
     columns = {"prompt": "question", "completion": "answer", "system": "sytem"}
-    named = r"data\.columns: .* 'sytem' for 'system', .* records have answer, id, question\."
+    named = r"data\.columns: .* 'sytem' for 'system', .* Their columns are answer, id, question\."
     with pytest.raises(ValueError, match=named):
         datamodule(corpus=corpus, columns=columns).setup()
     del columns["system"]

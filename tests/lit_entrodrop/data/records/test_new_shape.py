@@ -54,4 +54,4 @@ def test_a_module_in_the_package_is_a_shape(datamodule: DataModuleFactory, tmp_p
 def test_help_lists_every_shape() -> None:
     explained = getdoc(TextDataModule)
     assert explained is not None
-    assert f"format: Shape of the records ({', '.join(supported_shapes())})" in explained
+    assert f"format: Format of the records ({', '.join(supported_shapes())})" in explained
