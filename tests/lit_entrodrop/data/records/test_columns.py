@@ -26,7 +26,8 @@ def test_errors_explain_own_names() -> None:
     [
         (
             {"question": "prompt"},
-            "expected names for completion, conversations, functions, history, .*, got one for 'question'.*{prompt: question}",
+            "expected names for completion, conversations, functions, history, .*, got one for "
+            "'question'.*{prompt: question}",
         ),
         ({"prompt": "a", "completion": "a"}, "expected .*, got 'a' for 'prompt' and 'completion'"),
     ],
