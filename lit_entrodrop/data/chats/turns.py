@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.chats.record import Chat, Message
+from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import render
 from lit_entrodrop.data.chats.roles import ASSISTANT
 from lit_entrodrop.data.encoded import Span
@@ -39,8 +39,14 @@ def locate_turns(
     """
     turns = [n for n, message in enumerate(chat.messages) if message["role"] == ASSISTANT]
     if marked is None:
-        locator = _TurnLocator(chat, tokenizer, text)
-        return {turn: locator.locate(turn) for turn in turns}
+        try:
+            return _TurnLocator(chat, tokenizer, text).locate_all(turns)
+        except ValueError:
+            # Many templates leave out the reasoning of earlier turns.
+            brief = _without_earlier_reasoning(chat)
+            if brief == chat or render(brief, tokenizer) != text:
+                raise
+            return _TurnLocator(brief, tokenizer, text).locate_all(turns)
     spans = _merged(marked)
     if len(spans) != len(turns) or not all(
         find_answer(chat.messages[turn], text, *span) >= 0
@@ -62,7 +68,7 @@ def find_answer(message: Message, text: str, start: int, end: int) -> int:
     >>> find_answer({"content": "<think>Well.</think> Yes."}, "<think></think>Yes.", 0, 19)
     19
     """
-    answer = _answer(message)
+    answer = message["content"].rpartition("</think>")[2].strip()
     for form in (answer, json.dumps(answer, ensure_ascii=False)[1:-1]):
         if (place := text.find(form, start, end)) >= 0:
             return place + len(form)
@@ -95,6 +101,10 @@ class _TurnLocator:
     chat: Chat
     tokenizer: PreTrainedTokenizerBase
     text: str
+
+    def locate_all(self, turns: list[int]) -> dict[int, Span]:
+        """Return the characters of turns, by the index of the message."""
+        return {turn: self.locate(turn) for turn in turns}
 
     def locate(self, turn: int) -> Span:
         """Return the characters of the turn of a message.
@@ -138,18 +148,8 @@ class _TurnLocator:
         behind = find_answer(message, self.text, start, _shared(self.text, through))
         end_token = any_of(special_tokens(self.tokenizer)).pattern
         ended = re.compile(rf"\s*{end_token}").match(self.text, max(behind, 0))
-        if behind >= 0 and "tool_calls" not in message and ended:
-            return ended.end()
-        # ... or leave out its reasoning where it is not the last.
-        _, answer, tail = through[start:].rpartition(_answer(message))
-        end = self._end_of_text(turn) + len(tail) if answer else 0
-        return end if end > start and self.text[:end].endswith(tail) else None
-
-    def _end_of_text(self, turn: int) -> int:
-        try:
-            return locate_body(self.chat, turn, self.text, self.tokenizer)[1]
-        except ValueError:
-            return -len(self.text)
+        plain = behind >= 0 and "tool_calls" not in message
+        return ended.end() if plain and ended else None
 
     def _render_first(self, count: int, prompt: bool = False) -> str:
         try:
@@ -162,10 +162,15 @@ class _TurnLocator:
             ) from error
 
 
-def _answer(message: Message) -> str:
-    """Return the text of a message without its reasoning."""
-    answer: str = message["content"].rpartition("</think>")[2].strip()
-    return answer
+def _without_earlier_reasoning(chat: Chat) -> Chat:
+    """Return a chat without the reasoning before its last question."""
+    last = max((n for n, each in enumerate(chat.messages) if each["role"] == "user"), default=0)
+    earlier = [
+        {key: value for key, value in message.items() if key not in REASONING_KEYS}
+        | {"content": message["content"].rpartition("</think>")[2].lstrip()}
+        for message in chat.messages[:last]
+    ]
+    return chat._replace(messages=earlier + chat.messages[last:])
 
 
 def _merged(spans: list[Span]) -> list[Span]:

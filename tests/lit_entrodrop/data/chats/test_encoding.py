@@ -248,7 +248,8 @@ GLM = (
     "{{ '<|im_start|>\n' + m.content }}{% else %}{{ '<|pad|>\n<think>' }}"
     "{% if loop.index0 > last.user %}{{ m.reasoning_content }}"
     "{{ m.content.split('</think>')[0].split('<think>')[-1] if '</think>' in m.content }}"
-    "{% endif %}{{ '</think>\n' + said }}{% endif %}{% endfor %}"
+    "{% endif %}{{ '</think>\n' + said }}{% for c in m.tool_calls %}"
+    "{{ '<call>' + c.function | tojson }}{% endfor %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|pad|>' }}{% endif %}"
 )
 
@@ -261,6 +262,10 @@ def test_reasoning_of_earlier_turns_may_be_left_out(thinking: dict[str, Any]) ->
     early, last = "\n<think></think>\nyo", "\n<think>so</think>\nyo<|endoftext|>"
     assert learned(tokenizer, HI, thinking, HI, thinking) == [early, last]
     assert learned(tokenizer, HI, thinking, HI) == [early]
+    calling = assistant("", reasoning_content="so", tool_calls=[CALL])
+    [call, *turns] = learned(tokenizer, HI, calling, thinking, HI, thinking)
+    assert call.startswith('\n<think></think>\n<call>{"name": "w", "arg')
+    assert turns == [early, last]
 
 
 def test_tokenizer_without_a_template_is_refused() -> None:
