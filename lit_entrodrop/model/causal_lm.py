@@ -92,7 +92,8 @@ class CausalLM(nn.Module):
         perturb: Callable[[Tensor], Tensor] | None = None,
         token_weight: Tensor | None = None,
         required: Requirements = NO_REQUIREMENTS,
-    ) -> Outputs:
+        logits_at: Tensor | None = None,
+    ) -> Outputs | Tensor:
         """Run the model and its head.
 
         Args:
@@ -105,9 +106,11 @@ class CausalLM(nn.Module):
                 outputs may have a gradient.
             required: Whether logits, a gradient through the entropies, entropies among the most
                 likely tokens, or the divergence between passes are required.
+            logits_at: Position ``[B]`` int64 in each row, to return only the logits that are
+                computed from it.
 
         Returns:
-            Loss and entropy of each token, aligned with the inputs.
+            Loss and entropy of each token, aligned with the inputs; or logits ``[B, V]``.
         """
         embedding = self.hf_model.get_input_embeddings()
         perturbing = (
@@ -115,6 +118,8 @@ class CausalLM(nn.Module):
         )
         arguments = model_arguments(self.unwrapped, input_ids, position_ids)
         fused_head = None if required.logits else self.fused_head
+        if logits_at is not None:
+            return self._logits_at(arguments, logits_at)
         with perturbing:
             states, auxiliary_loss = self._run(arguments, without_head=fused_head is not None)
         if fused_head is None:
@@ -157,6 +162,14 @@ class CausalLM(nn.Module):
             auxiliary_loss=auxiliary_loss,
             predictions=predictions,
         )
+
+    def _logits_at(self, arguments: Mapping[str, Tensor | bool], positions: Tensor) -> Tensor:
+        """Return the logits ``[B, V]`` of a position in each row; others cost no memory."""
+        states, _ = self._run(arguments, without_head=self.fused_head is not None)
+        chosen = states[torch.arange(len(positions), device=positions.device), positions]
+        if self.fused_head is None:
+            return chosen
+        return self.fused_head.logits_of(self.unwrapped.get_output_embeddings(), chosen)
 
     def _run(
         self, arguments: Mapping[str, Tensor | bool], without_head: bool

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_entrodrop.model.causal_lm import CausalLM
-from lit_entrodrop.model.clean_pass import score_clean
-from regularizers import Requirements
-from regularizers.functional import IGNORE_INDEX
+from lit_entrodrop.model.probing import eval_mode
 
 
 def continue_prompts(
@@ -64,24 +62,25 @@ def continue_prompts(
 
 
 def next_logits(causal_lm: CausalLM, ids: Tensor, ends: Tensor) -> Tensor:
-    """Return the logits ``[B, V]`` of one position in each row, fp32 on the CPU.
+    """Return the logits ``[B, V]`` of the next token of each row, fp32 on the CPU.
 
     Args:
         causal_lm: The model.
-        ids: Token ids ``[B, T]`` int64; ids from the position on are ignored.
-        ends: Positions ``[B]`` int64.
+        ids: Token ids ``[B, T]`` int64.
+        ends: Number of tokens ``[B]`` int64 of each row, at least 1; later ids are ignored.
     """
     batch = {
         "input_ids": ids,
-        "labels": torch.full_like(ids, IGNORE_INDEX),
+        "labels": ids,
         "position_ids": torch.arange(ids.shape[1]).expand_as(ids),
         "document_ids": torch.zeros_like(ids),
+        # The logits at t predict token t + 1.
+        "logits_at": ends - 1,
     }
     on_device = {name: tensor.to(causal_lm.device) for name, tensor in batch.items()}
-    logits = score_clean(causal_lm, on_device, Requirements(logits=True)).logits
-    assert logits is not None, "they are required"
-    # The logits at t predict token t.
-    return logits[torch.arange(len(ids)), ends].float().cpu()
+    with eval_mode(causal_lm):
+        logits: Tensor = causal_lm(**on_device)
+    return logits.float().cpu()
 
 
 def sample_tokens(logits: Tensor, temperature: float, generator: torch.Generator) -> list[int]:

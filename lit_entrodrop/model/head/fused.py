@@ -43,6 +43,10 @@ class FusedHead:
         scaled = self.scale * products
         return scaled if self.softcap is None else self.softcap * (scaled / self.softcap).tanh()
 
+    def logits_of(self, head: nn.Module, hidden: Tensor) -> Tensor:
+        """Return the logits ``[N, V]`` of hidden states ``[N, D]``, by the head of a model."""
+        return self.logits(head(_in_dtype_of_head(hidden, base_linear(head))))
+
     def agrees(self, products: Tensor, logits: Tensor) -> bool:
         """Return whether the logits of a model equal those of this head, up to rounding."""
         tolerance = max(4 * torch.finfo(products.dtype).eps, 1e-4)
@@ -86,9 +90,7 @@ class FusedHead:
             ValueError: If the adapters changed to unsupported ones.
         """
         linear = base_linear(head)
-        if linear.weight.dtype.itemsize < hidden.dtype.itemsize:
-            # Mamba rounds its fp32 hidden states to the dtype of its head.
-            hidden = hidden.to(linear.weight.dtype)
+        hidden = _in_dtype_of_head(hidden, linear)
         lora = lora_tensors(head, hidden, self.scale)
         bias = None if linear.bias is None else self.scale * linear.bias
         scaled = hidden if self.scale == 1.0 else self.scale * hidden
@@ -184,6 +186,12 @@ def observe_head(
     if len(calls) != 1:
         raise UnsupportedHeadError(f"it calls its head {len(calls)} times")
     return *calls[0], logits
+
+
+def _in_dtype_of_head(hidden: Tensor, linear: nn.Linear) -> Tensor:
+    # Mamba rounds its fp32 hidden states to the dtype of its head.
+    narrower = linear.weight.dtype.itemsize < hidden.dtype.itemsize
+    return hidden.to(linear.weight.dtype) if narrower else hidden
 
 
 def _run_as_forward(module: nn.Module, function: Callable[..., Any], *args: Tensor) -> Any:

@@ -61,6 +61,11 @@ def assert_heads_agree(fused: CausalLM) -> None:
     naive = CausalLM(fused.hf_model, "naive")
     actual, expected = fused(**arguments()), naive(**arguments())
     assert_close(actual, expected)
+    positions = torch.tensor([3, 10])
+    # Outputs have the logits at the token that they predict.
+    whole = naive(**arguments(), required=Requirements(logits=True)).logits[[0, 1], positions + 1]
+    for each in (fused, naive):
+        torch.testing.assert_close(each(**arguments(), logits_at=positions), whole)
     predicted = ~expected.entropy.isnan()
     for name in ("logsumexp", "mean_logit"):
         torch.testing.assert_close(
