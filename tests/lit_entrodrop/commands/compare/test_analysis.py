@@ -19,6 +19,7 @@ from lit_entrodrop.commands.compare.analysis import (
 from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, RunResult
 from lit_entrodrop.commands.compare.results import ComparisonInputs, judge
 from lit_entrodrop.commands.compare.tables import show
+from lit_entrodrop.runs.task_scores import ItemScore
 
 SEEDS = range(5)
 NOISE = np.random.default_rng(0).normal(0, 0.01, (3, len(SEEDS)))
@@ -47,6 +48,25 @@ def with_documents(arm: str, nll: Any, tokens: Any) -> ArmTrial:
 def judged(trials: list[ArmTrial], **settings: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = {"contrasts": (), "split": "test"}
     return judge(ComparisonInputs("t", "plain", trials=trials, **{**defaults, **settings}), Path())
+
+
+def with_items(arm: str, scores: list[float], first: int = 0) -> ArmTrial:
+    items = [ItemScore("", f"question {first + n}", ["a"], "", s) for n, s in enumerate(scores)]
+    values = {BEST_VALIDATION: 3.0, "best/loss": 3.0, "best/task_contains": float(np.mean(scores))}
+    found = RunResult(Path("no/such/run"), values, {}, 100, {"best/task_contains": items})
+    return ArmTrial(arm, {}, {0: found})
+
+
+def test_scores_are_compared_item_by_item_and_higher_is_better() -> None:
+    plain, good = [0.0, 1.0] * 15, [1.0] * 30
+    arms = judged([with_items("plain", plain), with_items("good", good)])["arms"]
+    score = arms["good"]["metrics"]["best/task_contains"]
+    assert score["difference"] == pytest.approx(0.5)
+    assert score["interval"][0] < 0.5 < score["interval"][1]
+    assert (score["verdict"], score["samples"]) == ("better", 30)
+    # A test of pairs needs the same items.
+    arms = judged([with_items("plain", plain), with_items("other", good, first=1)])["arms"]
+    assert arms["other"]["metrics"]["best/task_contains"]["verdict"] == "not tested"
 
 
 def test_clear_differences_are_told() -> None:

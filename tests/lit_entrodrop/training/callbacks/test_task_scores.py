@@ -38,7 +38,7 @@ def exam(tiny_module: Tiny) -> Path:
 def fit(tiny: Tiny, name: str, *callbacks: Any, resume: bool = False, **settings: Any) -> Any:
     folder = tiny.folder / name
     trainer = tiny.trainer(
-        callbacks=[*callbacks, Checkpoints()],
+        callbacks=[*callbacks, Checkpoints(**settings.pop("checkpoints", {}))],
         enable_checkpointing=True,
         default_root_dir=folder,
         logger=MetricsFile(folder),
@@ -113,13 +113,14 @@ def test_a_resumed_run_has_the_scores_of_a_whole_one(
 
 def test_scores_stop_a_run_and_select_its_checkpoint(tiny_module: Tiny, exam: Path) -> None:
     stopping = EarlyStopping(EXACT_MATCH, mode="max", stopping_threshold=0.1, strict=True)
-    keeping = L.pytorch.callbacks.ModelCheckpoint(monitor=EXACT_MATCH, mode="max")
+    best = {"checkpoints": {"monitor": EXACT_MATCH, "mode": "max"}}
     task = TaskScores(str(exam), metric="exact_match", max_new_tokens=4, max_items=9, batch_size=4)
-    trainer = fit(tiny_module, "stopped", task, stopping, keeping, max_epochs=8)
+    trainer = fit(tiny_module, "stopped", task, stopping, max_epochs=8, **best)
     curve = logged(tiny_module.folder / "stopped")
     assert trainer.current_epoch < 8
     assert [step for step, value in curve.items() if value > 0.1] == [list(curve)[-1]]
-    assert keeping.best_model_score.item() == pytest.approx(max(curve.values()))
+    best_path = (tiny_module.folder / "stopped" / "checkpoints" / "best.ckpt").resolve()
+    assert best_path.name == f"step={max(curve, key=lambda step: (curve[step], -step))}.ckpt"
 
 
 def test_every_second_epoch_and_the_last(tiny_module: Tiny, exam: Path) -> None:
