@@ -3,6 +3,8 @@
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 WARNINGS = (
     ".*LeafSpec.*",
@@ -48,6 +50,18 @@ def silence_libraries() -> None:
         logging.getLogger(name).addFilter(_is_wanted)
     # Flattening device meshes would merge two collectives; it is not needed.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+
+
+@contextmanager
+def lightning_warnings_only() -> Iterator[None]:
+    """Hide what Lightning logs below a warning, within the context."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:

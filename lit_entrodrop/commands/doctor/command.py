@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lit_entrodrop.cli.fit_config import resolved_config
+from lit_entrodrop.cli.noise import lightning_warnings_only
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.doctor.check import (
     Checked,
@@ -61,7 +60,7 @@ def main(args: Sequence[str]) -> None:
     console = console_of(WIDTH)
     found: list[tuple[str, CheckResult]] = []
     with (
-        _lightning_warnings_only(),
+        lightning_warnings_only(),  # the checks print what setting up a run would log
         configured_run(config) as run,
         progress("Checking", NUMBER_OF_CHECKS - own.quick, unit="checks") as advance,
     ):
@@ -172,18 +171,6 @@ def _show(console: Console, status: Status, text: str) -> None:
     table.add_column()
     table.add_row(f"[{COLORS[status]}]{status}[/]", escape(text))
     console.print(table)
-
-
-@contextmanager
-def _lightning_warnings_only() -> Iterator[None]:
-    # The checks print what setting up a run would log.
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -116,18 +116,24 @@ class ModelProbe:
         Returns:
             Loss summed over tokens, with gradient, and the sum of their weights.
         """
-        steps = self.module.total_steps
+        step = round(progress * self.module.total_steps)
+        _, loss, weight = self.run_step(batch, regularizers, step, micro_batch)
+        return loss, weight
+
+    def run_step(
+        self, batch: Batch, regularizers: Sequence[Regularizer], global_step: int, micro_batch: int
+    ) -> tuple[Outputs, Tensor, Tensor]:
+        """Run a training step as :meth:`loss` does, and return its outputs too."""
         step = replace(
             self.module.describe_step(batch, micro_batch),
-            progress=round(progress * steps) / steps,
-            global_step=round(progress * steps),
+            progress=global_step / self.module.total_steps,
+            global_step=global_step,
             micro_batch=micro_batch,
         )
         if regularizers:
             step = self._with_corpus(step, batch)
         with self.trainer.precision_plugin.train_step_context():
-            _, loss, weight = self.module.regularized_loss(batch, step, Regularizers(regularizers))
-        return loss, weight
+            return self.module.regularized_loss(batch, step, Regularizers(regularizers))
 
     def mean_loss(
         self,
@@ -183,9 +189,10 @@ class ModelProbe:
     def _with_corpus(self, step: TrainingStep, batch: Batch) -> TrainingStep:
         """Add what `fit` computes over the corpus before the first step."""
         score = self._reference.score
+        selects_by_entropy = self.module.regularizers.requirements.entropy is not None
         return replace(
             step,
-            corpus_entropy=self._corpus_entropy,
+            corpus_entropy=self._corpus_entropy if selects_by_entropy else None,
             # Several regularizers may ask for the same outputs.
             reference=cache(partial(score, batch)) if score else None,
         )

@@ -32,21 +32,11 @@ INPUT_HOOKS = ("on_input_ids", "on_embeddings", "on_token_weight")
 
 
 @dataclass(frozen=True)
-class RegularizerEffect:
-    """Effect of one regularizer in one training step; losses are in nats per token.
-
-    Args:
-        acts_later: Whether it has an effect on the longest document, once the model differs from
-            its reference and evaluations show overfitting; None if it has an effect at once.
-    """
+class RecordedHooks:
+    """Calls of the hooks of one regularizer in one training step, by hook."""
 
     name: str
-    regularizer: Regularizer
-    strength: float | None  # None without a curriculum
     calls: dict[str, HookCall]
-    loss: float
-    plain_loss: float
-    acts_later: bool | None = None
 
     @property
     def changed_tokens(self) -> dict[str, Tensor]:
@@ -73,6 +63,28 @@ class RegularizerEffect:
         return shares
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics that the regularizer has logged."""
+        logged = (step.metrics.items() for _, _, step in self.calls.values())
+        return {name: value.item() for items in logged for name, value in items}
+
+
+@dataclass(frozen=True)
+class RegularizerEffect(RecordedHooks):
+    """Effect of one regularizer in one training step; losses are in nats per token.
+
+    Args:
+        acts_later: Whether it has an effect on the longest document, once the model differs from
+            its reference and evaluations show overfitting; None if it has an effect at once.
+    """
+
+    regularizer: Regularizer
+    strength: float | None  # None without a curriculum
+    loss: float
+    plain_loss: float
+    acts_later: bool | None = None
+
+    @property
     def changes_inputs(self) -> bool:
         """Whether it changes anything before the forward pass."""
         changed = self.changed_tokens.items()
@@ -82,12 +94,6 @@ class RegularizerEffect:
     def changes_loss(self) -> bool:
         """Whether it changes the loss of the step."""
         return differ(self.loss, self.plain_loss)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics that the regularizer has logged."""
-        logged = (step.metrics.items() for _, _, step in self.calls.values())
-        return {name: value.item() for items in logged for name, value in items}
 
     def protected_changes(self) -> dict[str, int]:
         """Count the tokens that a hook altered or weighted although they are protected, by hook.
@@ -135,7 +141,7 @@ class RegularizerProbe:
             recorded, calls = recording_copy(strongest)
             plain = model.mean_loss(model.batch, [], progress)
             loss = model.mean_loss(model.batch, [recorded], progress)
-            effect = RegularizerEffect(name, regularizer, value, calls, loss, plain)
+            effect = RegularizerEffect(name, calls, regularizer, value, loss, plain)
             if not effect.changes and not effect.changes_loss:
                 effect = replace(effect, acts_later=self._acts_later(strongest, progress))
             found.append(effect)

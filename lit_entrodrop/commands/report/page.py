@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import Environment
 
 from lit_entrodrop import __version__
 from lit_entrodrop.commands.report import formatting
@@ -23,6 +22,7 @@ from lit_entrodrop.commands.report.losses import side_by_side
 from lit_entrodrop.commands.report.passages import palette
 from lit_entrodrop.commands.report.run_record import RunRecord, read_run
 from lit_entrodrop.commands.report.run_view import run_view
+from lit_entrodrop.commands.report.templating import environment
 from lit_entrodrop.evaluation.diagnosis import RULE
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.training.provenance import public_name
@@ -121,42 +121,12 @@ def _compared(comparison: Mapping[str, Any] | None, figures: Path) -> dict[str, 
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("lit_entrodrop.commands.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "code": _code,
-        "words": _words,
-        "number": _number,
+    found = environment()
+    found.filters |= {
         "label": label,
         "with_interval": with_interval,
         "value": formatting.number,
         "difference": formatting.difference,
         "metric_title": formatting.title,
     }
-    return environment
-
-
-def _number(value: float | None, form: str) -> str:
-    unknown = value is None or value != value
-    return formatting.NOTHING if unknown else f"{value:{form}}".replace("-", "−")
-
-
-def _code(text: str) -> Markup:
-    """Escape a sentence, with the text between backquotes as code."""
-    parts = re.sub(r"(\d) %", r"\1%", str(text)).split("`")
-    return Markup("").join(_as_code(p) if i % 2 else escape(p) for i, p in enumerate(parts))
-
-
-def _as_code(code: str) -> Markup:
-    return Markup("<code>{}</code>").format(_words(code))
-
-
-def _words(command: str) -> Markup:
-    """Keep each word of a command on one line: browsers break lines after hyphens."""
-    words = (Markup("<span>{}</span>").format(word) for word in command.split(" "))
-    return Markup(" ").join(words)
+    return found

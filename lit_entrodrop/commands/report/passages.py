@@ -54,10 +54,8 @@ def passage_view(run: RunRecord) -> PassageView | None:
     entropy = _fitted(kept.get("reference_entropy", []), texts)
     pair = compared_evaluations(run)
     before, after = (_fitted(e.passage_nll if e else [], texts) for e in pair)
-    low, top = _quantile(entropy, 0.03), _quantile(entropy, MOST)
     span = _quantile(np.abs(after - before), MOST) or 1.0
-    width = (top - low) / ENTROPY_SHADES or 1.0
-    shades = _shades((entropy - low) / width, 0, ENTROPY_SHADES - 1)
+    shades, scale = entropy_shades(entropy)
     half = CHANGE_SHADES // 2
     changes = _shades((after - before) / span * (half + 0.5) + half + 0.5, 0, CHANGE_SHADES - 1)
     passages = [
@@ -74,7 +72,7 @@ def passage_view(run: RunRecord) -> PassageView | None:
     return PassageView(
         passages,
         change=f"{when(pair[0])} → {when(pair[1])}" if pair[0] and pair[1] else "",
-        entropy_scale=[low + width * (i + 0.5) for i in range(ENTROPY_SHADES)],
+        entropy_scale=scale,
         change_scale=[span * (i - half) / (half + 0.5) for i in range(CHANGE_SHADES)],
     )
 
@@ -86,6 +84,14 @@ def compared_evaluations(run: RunRecord) -> tuple[Evaluation | None, Evaluation 
     best = min(run.detailed, key=lambda evaluation: float(evaluation.loss[0]))
     last = run.detailed[-1]
     return (run.detailed[0] if best is last else best), last
+
+
+def entropy_shades(entropy: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[float]]:
+    """Return the shade of each entropy, -1 where it is NaN, and the center of each shade, nats."""
+    low, top = _quantile(entropy, 0.03), _quantile(entropy, MOST)
+    width = (top - low) / ENTROPY_SHADES or 1.0
+    shades = _shades((entropy - low) / width, 0, ENTROPY_SHADES - 1)
+    return shades, [low + width * (i + 0.5) for i in range(ENTROPY_SHADES)]
 
 
 def palette() -> dict[str, str]:

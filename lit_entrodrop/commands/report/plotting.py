@@ -91,18 +91,23 @@ class FigureHtml:
 
 
 def render_figure(
-    folder: Path, name: str, draw: Callable[[Canvas], Figure], alt: str, caption: str
+    folder: Path | None, name: str, draw: Callable[[Canvas], Figure], alt: str, caption: str
 ) -> FigureHtml:
-    """Draw a figure with a text alternative, and write ``name.svg`` and ``name.png``."""
+    """Draw a figure with a text alternative, and write ``name.svg`` and ``name.png`` to a folder.
+
+    Without a folder, no file is written.
+    """
     with matplotlib.rc_context(STYLE):
         wide = draw(Canvas(narrow=False))
-        wide.savefig(png := BytesIO(), dpi=150, format="png")
-        # The layout is computed once.
-        wide.set_layout_engine("none")
+        if folder is not None:
+            wide.savefig(png := BytesIO(), dpi=150, format="png")
+            write_whole(folder / f"{name}.png", png.getvalue())
+            # The layout is computed once.
+            wide.set_layout_engine("none")
         text = svg(wide, name)
         narrow = svg(draw(Canvas(narrow=True)), f"{name}-narrow")
-    write_whole(folder / f"{name}.png", png.getvalue())
-    write_whole(folder / f"{name}.svg", text)
+        if folder is not None:
+            write_whole(folder / f"{name}.svg", text)
     return FigureHtml(caption, _inline(text, alt), _inline(narrow, alt))
 
 

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.splitting import SPLITS
+from lit_entrodrop.data.token_text import pieces
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
 from lit_entrodrop.evaluation.metrics.entropy_histogram import EntropyHistogram
 from lit_entrodrop.evaluation.metrics.passage_scores import Passage, PassageScores, choose_passages
@@ -27,8 +27,6 @@ from lit_entrodrop.runs.evaluations import (
 from lit_entrodrop.runtime.ranks import data_rank
 
 SCHEMA = 1
-# Tokenizers decode part of a character to this.
-INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
 @final
@@ -196,20 +194,6 @@ def edges_of(module: Any) -> NDArray[np.float64]:
     """Return the edges between entropy buckets, in nats; empty without known entropies."""
     edges = module.entropies.edges
     return np.empty(0) if edges is None else edges.double().cpu().numpy()
-
-
-def pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """Return the text that each token adds to the tokens before it.
-
-    A character of several tokens is added by the last of them.
-    """
-    found, done = [], 0
-    for count in range(1, len(ids) + 1):
-        text = str(tokenizer.decode(ids[:count]))
-        whole = count == len(ids) or not text.endswith(INCOMPLETE)
-        found.append(text[done:] if whole else "")
-        done = len(text) if whole else done
-    return found
 
 
 def _position(trainer: L.Trainer, pl_module: Any) -> tuple[int, float]:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from lit_entrodrop.data.token_text import pieces
 from lit_entrodrop.evaluation.diagnosis import diagnose
 from lit_entrodrop.evaluation.diagnosis.run import comparable
-from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runs.evaluations import (
     Evaluation,
     evaluation_path,
@@ -16,7 +16,6 @@ from lit_entrodrop.runs.evaluations import (
     read_run_info,
 )
 from lit_entrodrop.runs.metrics_file import read_metrics
-from lit_entrodrop.training.callbacks.evaluation_files import pieces
 from tests.helpers.tiny import Tiny
 
 FIELDS = ("nll", "tokens", "histogram", "passage_nll", "passage_entropy")
@@ -109,12 +108,6 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(content)
         with pytest.raises(ValueError, match=r"run\.json: expected the file that `fit` writes"):
             read_run_info(tmp_path)
-
-
-def test_pieces_add_up_to_the_text(tiny_module: Tiny) -> None:
-    tokenizer = load_tokenizer(str(tiny_module.tokenizer))
-    text = "mild fever, naïve → 5 °C"
-    assert "".join(pieces(tokenizer, tokenizer(text)["input_ids"])) == text
 
 
 @pytest.mark.parametrize("setting", ["passages=-1", "passage_tokens=1"])

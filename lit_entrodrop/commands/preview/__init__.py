@@ -1,0 +1,1 @@
+"""`lit-entrodrop preview`: show what a config trains on, token by token."""

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from lit_entrodrop.cli.main import main
+from tests.helpers.tiny import CONFIGS, Tiny
+
+ENTRODROP = ("--config", str(CONFIGS / "regularizers" / "entrodrop.yaml"))
+
+
+def test_config_is_shown_on_terminal_and_page(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tiny.folder / "new" / "preview.html"
+    place = ["--trainer.default_root_dir", str(tiny.folder / "run"), "--output", str(page)]
+    main(["preview", *tiny.config(), *ENTRODROP, *place, "--progress", "0.9", "--blocks", "2"])
+    shown = capsys.readouterr().out
+    assert shown.count("train block") == 2
+    assert "(progress 0.90), epoch 1, micro-batch 0" in shown
+    assert "legend: counts in the loss ‹does not count›" in shown
+    assert "entro_drop: strength 0.491, changes" in shown
+    assert "Entropies are those of the initial model" in shown
+    assert f"Page: {page}" in shown
+    assert "entropy 5." in page.read_text("utf-8")
+    # Neither a run nor anything beside the page.
+    assert not (tiny.folder / "run").exists()
+    assert [each.name for each in page.parent.iterdir()] == ["preview.html"]
+
+
+def test_without_a_model_the_text_is_shown_and_a_note_says_what_is_not(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Blocks longer than the context of the model, which `fit` refuses.
+    main(["preview", *tiny.config(), *ENTRODROP, "--data.block_size=65"])
+    refused = capsys.readouterr().out
+    main(["preview", *tiny.config(), "--split=validation", "--no_model"])
+    asked = capsys.readouterr().out
+    assert "\nvalidation block 0\n" in asked
+    assert "No model (--no_model)" in asked
+    refused = " ".join(refused.split())
+    assert "No model (" in refused
+    assert "Not shown: entro_drop, which needs the model." in refused
+    assert "train block" in refused
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--progress=1.5", r"progress: expected a share in \[0, 1\], got 1.5"),
+        ("--blocks=0", "blocks: expected a number of at least 1, got 0"),
+        ("--output=corpus.jsonl", "output: expected the name of an .html file, got corpus.jsonl"),
+        ("--split=test", "data.test: expected the share or corpus of a test split, got none"),
+    ],
+)
+def test_bad_input_ends_with_one_line(tiny: Tiny, word: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=f"^lit-entrodrop: error: [^\n]*{message}[^\n]*$"):
+        main(["preview", *tiny.config(), word])
+    assert not Path("corpus.jsonl").exists()
