@@ -27,6 +27,7 @@ CONTINUED = (
 )
 TOO_FAR = "tokens of long prompts or chats left out: too far from any label"
 DROPPED = "prompts or chats longer than a block: dropped (data.long_pairs)"
+EVALUATION_TEXT = "documents left out: they are in evaluation text"
 BEYOND_LIMIT = "documents left out: beyond the token limit"
 
 

@@ -135,7 +135,8 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
             Tensor [batch, block_size] int64; -1 for padding.
         """
         first = torch.from_numpy(np.asarray(self.block_starts[block_id.clamp(min=0).numpy()]))
-        return (first[:, None] + document_ids).masked_fill(document_ids < 0, -1)
+        padding = (document_ids < 0) | (block_id < 0)[:, None]
+        return (first[:, None] + document_ids).masked_fill(padding, -1)
 
     def chunks_of_labels(self, token_index: Tensor) -> Tensor:
         """Return the number of the chunk in which each token is a label, of the same shape.

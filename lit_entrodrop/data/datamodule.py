@@ -1,19 +1,18 @@
 """The LightningDataModule: corpus → tokenize (cached) → pack → batches."""
 
 from functools import cached_property
-from typing import Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.template import read_chat_template, set_chat_template
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.label_settings import LabelSettings, LongPairs, TrainOn
+from lit_entrodrop.data.mixing import Replay, WeightedSource
+from lit_entrodrop.data.mixing.settings import plain_settings, sources_of, weights_of
+from lit_entrodrop.data.mixing.weighted_order import check_weights
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
-from lit_entrodrop.data.packed_datamodule import PackedDataModule
 from lit_entrodrop.data.packed_splits import PackedSplits, check_evaluation_sets, check_split_name
 from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
 from lit_entrodrop.data.reading import reading_of
@@ -21,13 +20,12 @@ from lit_entrodrop.data.records import check_shape, supported_shapes
 from lit_entrodrop.data.repacking import Repack, check_repack
 from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.data.splitting import split_shares
-from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
-from lit_entrodrop.model.clean_pass import Batch
+from lit_entrodrop.data.training_datamodule import TrainingDataModule
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runtime.setting_checks import check_at_least
 
 
-class TextDataModule(PackedDataModule):
+class TextDataModule(TrainingDataModule):
     """Turn domain text into packed blocks in which documents do not attend to each other.
 
     EOS ends each document. The summary counts what is skipped, cut or changed; see docs/text.md.
@@ -43,7 +41,8 @@ class TextDataModule(PackedDataModule):
             `registry:NAME`; or a list of these. Each record is a document. A .txt or .md file is
             cut into documents at each <|endoftext|>. Without any it is one document; if it is the
             only file, it is cut into paragraph groups of about 4,000 characters, or of a twentieth
-            of a shorter file. The summary lists files of a folder that are not read.
+            of a shorter file. The summary lists files of a folder that are not read. Items of a
+            list may have weights: `{source: …, weight: 2.0}`; see docs/replay.md.
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a
@@ -95,6 +94,8 @@ class TextDataModule(PackedDataModule):
         forgetting_tokens: Maximum number of tokens of that corpus; whole documents are kept.
         repack: `epoch` to cut long documents of plain text at new places, and to pack all chunks
             again, in each epoch; `never` for the same blocks in all epochs. See docs/fresh_cuts.md.
+        replay: General text that is mixed into each batch, against forgetting; null for none. See
+            docs/replay.md.
         order: Order in which an epoch reads the training blocks; by default each once, shuffled.
             See docs/order.md for other orders and for writing one.
         seed: Seed of the order of training blocks.
@@ -110,7 +111,7 @@ class TextDataModule(PackedDataModule):
 
     def __init__(
         self,
-        corpus: str | list[str],
+        corpus: str | list[str | WeightedSource],
         tokenizer: str,
         block_size: int = 512,
         batch_size: int = 8,
@@ -134,6 +135,7 @@ class TextDataModule(PackedDataModule):
         forgetting: str | None = None,
         forgetting_tokens: int = 20_000,
         repack: Repack = "never",
+        replay: Replay | None = None,
         order: BlockOrder = Shuffled(),  # noqa: B008
         seed: int = 0,
         num_proc: int | None = None,
@@ -156,13 +158,17 @@ class TextDataModule(PackedDataModule):
         check_repack(repack, order)
         # A checkpoint stores only plain values, and the text of the template, not its path.
         chat_template = read_chat_template(chat_template)
-        self.save_hyperparameters(logger=False, ignore=["order"])
+        self.save_hyperparameters(logger=False, ignore=["corpus", "order", "replay"])
+        self.hparams.update(plain_settings(corpus, replay))
         self.order = order
+        self.corpus, self.weights = sources_of(corpus), weights_of(corpus)
+        check_weights(self.weights, order, repack)
+        self.replay = replay if replay and replay.share else None
         self.block_size = block_size
         self.packing = packing
         self.predict_split = check_split_name(predict_split, sets)
         self._preparation = Preparation(
-            [corpus] if isinstance(corpus, str) else list(corpus),
+            self.corpus,
             split_sources,
             forgetting,
             forgetting_tokens,
@@ -172,10 +178,10 @@ class TextDataModule(PackedDataModule):
             block_size,
             packing,
             LabelSettings(train_on, long_pairs),
+            bool(self.weights),
+            self.replay,
         )
         check_shape(self._preparation.reading)
-        self._training: TrainingBatches | None = None
-        self._restored: dict[str, Any] = {}
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -227,37 +233,7 @@ class TextDataModule(PackedDataModule):
     def summary(self) -> str:
         """Describe the size of each split, one line per split, and the files that were not read."""
         unread = describe_unread(self._preparation.sources)
-        return "\n".join(filter(None, (self.splits.describe(), unread)))
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Load the training blocks in the order of `order`."""
-        fixed = self.order, self.hparams["seed"], self._count_epochs, self.batching
-        repacked = self.repacking, self.readings_per_epoch()
-        self._training = TrainingBatches(self.blocks("train"), *fixed, *repacked)
-        self._training.load_state_dict(self._restored)
-        self._restored = {}
-        return self._training.loader
-
-    def record_losses(self, block_id: Tensor, nll: Tensor, valid: Tensor) -> None:
-        """Record the losses of a training batch for `order`, as `BlockLosses.record` does."""
-        if self._training:
-            self._training.order.record(block_id, nll, valid)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position of the training loader for a checkpoint; empty before training."""
-        return self._training.state_dict() if self._training else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume training at the position of a checkpoint.
-
-        Lightning restores loaders too, but not after `estimated_stepping_batches` was read.
-        """
-        if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
-            check_same_batches(state_dict, self.batching, self.order, self.hparams["repack"])
-        if self._training:
-            self._training.load_state_dict(state_dict)
-        else:
-            self._restored = state_dict
+        return "\n".join(filter(None, (self.splits.describe(), self.mixture.describe(), unread)))
 
     def _load_or_prepare(self) -> PackedSplits:
         cache_dir, num_proc = self.hparams["cache_dir"], self.hparams["num_proc"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.mixing.mixed_blocks import MixedBlocks
 from lit_entrodrop.data.sampling import OrderedSampler, missing_batches
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.runtime.steps import batches_per_epoch
@@ -86,7 +87,7 @@ class ResumableDataLoader(DataLoader[Batch]):
         self._restored = dict(state_dict)
 
 
-def ordered_dataloader(blocks: PackedBlocks, batching: Batching) -> DataLoader[Batch]:
+def ordered_dataloader(blocks: PackedBlocks | MixedBlocks, batching: Batching) -> DataLoader[Batch]:
     """Load blocks in order, each once over all ranks."""
     sampler = OrderedSampler(blocks, batching.num_replicas, batching.rank)
     return DataLoader(blocks, sampler=sampler, **batching.loader_options())

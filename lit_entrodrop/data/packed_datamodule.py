@@ -1,14 +1,14 @@
 """The LightningDataModule of packed splits: their blocks, their loaders and their length."""
 
-from functools import cached_property
+from abc import abstractmethod
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.loaders import Batching, ordered_dataloader
+from lit_entrodrop.data.mixing.mixed_blocks import MixedBlocks
 from lit_entrodrop.data.packed_splits import PackedSplits
-from lit_entrodrop.data.repacking import Repacking
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per_epoch
@@ -62,20 +62,9 @@ class PackedDataModule(LightningDataModule):
         batch_size, num_workers = self.hparams["batch_size"], self.hparams["num_workers"]
         return Batching(batch_size, num_workers, *data_rank(self.trainer)[:2])
 
-    @cached_property
-    def repacking(self) -> Repacking | None:
-        """The training blocks of each epoch, if each epoch has its own."""
-        if self.hparams["repack"] == "never":
-            return None
-        return Repacking(self.blocks("train"), self.hparams["seed"], self.hparams["packing"])
-
+    @abstractmethod
     def readings_per_epoch(self) -> int:
-        """Count the blocks that an epoch of training reads over all ranks.
-
-        If epochs differ, it is their maximum; the others read blocks of padding too.
-        """
-        repacking = self.repacking
-        return repacking.most_blocks(self._count_epochs) if repacking else self.num_blocks("train")
+        """Count the blocks that an epoch of training reads over all ranks."""
 
     def batches_per_epoch(self) -> int:
         """Count the training batches of one rank in one epoch."""
@@ -116,7 +105,10 @@ class PackedDataModule(LightningDataModule):
 
     def ordered_dataloader(self, split: str) -> DataLoader[Batch]:
         """Load the blocks of any split in order, each once over all ranks."""
-        return ordered_dataloader(self.blocks(split), self.batching)
+        blocks, sources = self.blocks(split), self.splits[split].source_blocks
+        return ordered_dataloader(
+            MixedBlocks(blocks, sources) if sources else blocks, self.batching
+        )
 
     def _count_epochs(self, readings: int | None = None) -> int:
         if self.trainer is None:

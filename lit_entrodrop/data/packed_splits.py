@@ -1,14 +1,14 @@
 """The packed splits of a corpus, by name."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lit_entrodrop.data.adjustments import describe_adjustments
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.splitting import SPLITS
 
-NOT_EVALUATED = ("train", "test", "holdout")  # during training
+NOT_EVALUATED = ("train", "replay", "test", "holdout")  # during training
 # Splits whose loss is compared with that of held-out text; alone, they are not evaluated.
 COMPANIONS = ("clean_train", "forgetting")
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -29,6 +29,7 @@ class PackedSplit:
         duplicates: Number of documents that repeat an earlier one exactly.
         adjustments: How often text was skipped, cut or changed, by reason.
         shapes: Number of documents by the shape of their records.
+        source_blocks: Number of consecutive blocks of each source; empty for a single source.
     """
 
     blocks: PackedBlocks
@@ -36,6 +37,7 @@ class PackedSplit:
     duplicates: int
     adjustments: Mapping[str, int] = field(default_factory=dict)
     shapes: Mapping[str, int] = field(default_factory=dict)
+    source_blocks: Sequence[int] = ()
 
     def describe(self) -> str:
         """Describe the size of the split in one line, without its name."""

@@ -30,6 +30,7 @@ def pack_chunks(
     block_size: int,
     pad_id: int,
     packing: bool = True,
+    groups: Integers | None = None,
 ) -> PackedBlocks:
     """Pack chunks into blocks, which share their tokens.
 
@@ -42,9 +43,18 @@ def pack_chunks(
         block_size: Number of tokens in a block, at least 2.
         pad_id: Token that fills the tail of a block.
         packing: Whether a block may have several chunks; if not, each chunk gets its own.
+        groups: Group of each chunk, [chunks], from 0; a block has chunks of one group, and the
+            blocks of a group are consecutive. By default, all chunks are one group.
     """
     sizes = chunks.lengths
-    blocks = best_fit_decreasing(sizes, block_size) if packing else np.arange(len(sizes))
+    if groups is None:
+        groups = np.zeros(len(sizes), np.int64)
+    blocks, count = np.empty(len(sizes), dtype=np.int64), 0
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        bins = best_fit_decreasing(sizes[own], block_size) if packing else np.arange(len(own))
+        blocks[own] = count + bins
+        count += int(bins.max()) + 1
     block_starts = np.append(0, np.cumsum(np.bincount(blocks)))
     ordered = chunks.select(np.argsort(blocks, kind="stable"))
     return PackedBlocks(tokens, counted, ordered, block_starts, block_size, pad_id)

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,12 @@ from lit_entrodrop.data.adjustments import BEYOND_LIMIT, DROPPED, describe_adjus
 from lit_entrodrop.data.cache import read_splits, write_splits
 from lit_entrodrop.data.label_settings import DEFAULT_LABELS, LabelSettings
 from lit_entrodrop.data.long_pairs import find_dropped
+from lit_entrodrop.data.mixing.replay_documents import (
+    BYTES_PER_TOKEN,
+    prepare_replay,
+    store_sample,
+)
+from lit_entrodrop.data.mixing.settings import REPLAY, Replay
 from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.records import check_columns_seen
@@ -41,7 +47,8 @@ class Preparation:
     """Settings of the data module that, with the tokenizer, determine the packed splits.
 
     `split_sources` has the share or the separate corpus of each split other than training, and the
-    corpora of the named evaluation sets.
+    corpora of the named evaluation sets. In a corpus with weights, each source has blocks of its
+    own.
     """
 
     corpus: Sequence[str]
@@ -54,11 +61,18 @@ class Preparation:
     block_size: int
     packing: bool
     labels: LabelSettings = DEFAULT_LABELS
+    is_weighted: bool = False
+    replay: Replay | None = None
 
     @property
     def separate_corpora(self) -> list[str]:
         """Corpora of splits that are no share of `corpus`."""
         return [source for source in self.split_sources.values() if isinstance(source, str)]
+
+    def sources_in(self, split: str) -> int:
+        """Number of sources that are packed separately in a split; 0 for all together."""
+        is_of_corpus = split == "train" or isinstance(self.split_sources.get(split), float | int)
+        return len(self.corpus) if self.is_weighted and is_of_corpus else 0
 
     @property
     def general_corpora(self) -> list[str]:
@@ -68,7 +82,15 @@ class Preparation:
     @property
     def sources(self) -> list[str]:
         """All sources of text."""
-        return [*self.corpus, *self.separate_corpora, *self.general_corpora]
+        own = [*self.corpus, *self.separate_corpora, *self.general_corpora]
+        return [*own, *self.replay.sources] if self.replay else own
+
+    def count_bytes(self) -> int:
+        """Count the bytes of text that are stored for a while; those of replay are bounded."""
+        if self.replay is None:
+            return count_bytes(self.sources)
+        replay = min(count_bytes(self.replay.sources), BYTES_PER_TOKEN * self.replay.max_tokens)
+        return replace(self, replay=None).count_bytes() + replay
 
     def cache_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """Hash the settings and the content of all corpora, 32 hexadecimal digits."""
@@ -88,6 +110,11 @@ class Preparation:
         }
         if sets := [name for name in self.split_sources if name not in SPLITS]:
             key["evaluate"] = sets
+        if self.is_weighted:
+            key["sources"] = len(self.corpus)
+        if self.replay:
+            text = digest_corpus(self.replay.sources, self.reading)
+            key["replay"] = text, self.replay.max_tokens
         return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
 
 
@@ -102,7 +129,7 @@ def load_or_prepare(
     splits = read_splits(folder)
     if splits is None:
         prepare = partial(prepare_splits, preparation, tokenizer, num_proc)
-        room = int(count_bytes(preparation.sources) * ROOM)
+        room = int(preparation.count_bytes() * ROOM)
         splits = write_splits(folder, prepare, room)
     return splits
 
@@ -136,12 +163,23 @@ def prepare_splits(
         labels=preparation.labels,
     )
     limits = {"train": preparation.max_train_tokens, "forgetting": preparation.forgetting_tokens}
-    return PackedSplits(
+    splits = PackedSplits(
         {
-            name: prepare(of_split, max_tokens=limits.get(name), name=name)
+            name: prepare(
+                of_split,
+                max_tokens=limits.get(name),
+                name=name,
+                num_sources=preparation.sources_in(name),
+            )
             for name, of_split in documents.items()
         }
     )
+    if (replay := preparation.replay) is not None:
+        general = read_corpus(replay.sources, reading)
+        sample = store_sample(general, replay.max_tokens, seed, folder)
+        check_tokenizer(tokenizer, sample.kinds)
+        splits[REPLAY] = prepare_replay(sample, replay.max_tokens, documents, splits, prepare)
+    return splits
 
 
 def prepare_split(
@@ -154,10 +192,12 @@ def prepare_split(
     name: str = "train",
     folder: Path | None = None,
     labels: LabelSettings = DEFAULT_LABELS,
+    num_sources: int = 0,
 ) -> PackedSplit:
     """Tokenize and pack the documents of one split; whole ones are kept up to `max_tokens`.
 
-    The arrays are written to the folder `name` in `folder`, or are in memory without it.
+    The arrays are written to the folder `name` in `folder`, or are in memory without it. If
+    the number of sources is given, a block has documents of one source.
 
     Raises:
         ValueError: If no document is usable, or the first one alone exceeds `max_tokens`.
@@ -181,7 +221,8 @@ def prepare_split(
         seen += len(usable)
         if beyond := int(usable.sum() - within.sum()):
             if not files.num_documents:
-                setting = "max_train_tokens" if name == "train" else f"{name}_tokens"
+                settings = {"train": "max_train_tokens", REPLAY: "replay.max_tokens"}
+                setting = settings.get(name, f"{name}_tokens")
                 raise ValueError(
                     f"{setting}: expected room for a whole document, got {max_tokens}, but the "
                     f"first has {part.lengths[usable][0]} tokens. Raise it or give shorter "
@@ -200,9 +241,14 @@ def prepare_split(
     packed = documents.select(np.concatenate(kept))
     duplicates = files.num_documents - len(np.unique(packed.digests))
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    blocks = files.pack(pad_id, packing, folder and folder / name)
-    shapes = packed.count_shapes()
-    return PackedSplit(blocks, files.num_documents, duplicates, adjustments, shapes)
+    groups = packed.sources.astype(np.int64) if num_sources else None
+    blocks = files.pack(pad_id, packing, folder and folder / name, groups)
+    of_sources: list[int] = []
+    if groups is not None:
+        firsts = blocks.chunks.documents[blocks.block_starts[:-1]]
+        of_sources = np.bincount(groups[firsts], minlength=num_sources).tolist()
+    counts = adjustments, packed.count_shapes(), of_sources
+    return PackedSplit(blocks, files.num_documents, duplicates, *counts)
 
 
 def count_processes(num_proc: int | None, size: int) -> int:

@@ -26,7 +26,7 @@ class OrderedSampler(DistributedSampler[Batch]):
         rank: This rank, from 0.
         order: Function from an epoch to its N block numbers; by default the identity.
 
-    >>> list(OrderedSampler(range(3), num_replicas=2, rank=1))
+    >>> list(OrderedSampler(3, num_replicas=2, rank=1))
     [1, -1]
     """
 
@@ -50,27 +50,21 @@ class RepackedSampler(OrderedSampler):
     """Yield the blocks of each epoch themselves, so that worker processes need not pack them.
 
     Args:
+        numbers: Sampler of their numbers.
         repacking: The blocks of each epoch.
-        num_blocks: Number of blocks that an epoch reads, N, padding included.
-        num_replicas: Number of data-parallel ranks.
-        rank: This rank, from 0.
-        order: Function from an epoch to its N block numbers.
+        num_blocks: Number of blocks in any epoch, at most. Numbers from it on are yielded as they
+            are: they are other blocks.
     """
 
-    def __init__(
-        self,
-        repacking: Repacking,
-        num_blocks: int,
-        num_replicas: int,
-        rank: int,
-        order: Callable[[int], NDArray[np.int64]],
-    ) -> None:
-        super().__init__(range(num_blocks), num_replicas, rank, order)
-        self.repacking = repacking
+    def __init__(self, numbers: OrderedSampler, repacking: Repacking, num_blocks: int) -> None:
+        super().__init__(range(numbers.total_size), numbers.num_replicas, numbers.rank)
+        self.order, self.repacking, self.num_blocks = numbers.order, repacking, num_blocks
 
-    def __iter__(self) -> Iterator[Block]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[int | Block]:  # type: ignore[override]
         blocks = self.repacking.blocks(self.epoch)
-        return (blocks.block(cast(int, number)) for number in super().__iter__())
+        for number in super().__iter__():
+            assert isinstance(number, int), "of an order"
+            yield blocks.block(number) if number < self.num_blocks else number
 
 
 def missing_batches(

@@ -19,13 +19,14 @@ from lit_entrodrop.runtime.progress import track
 
 @dataclass(frozen=True, eq=False)
 class StoredDocuments(Sequence[Document]):
-    """Documents in a temporary file, in any order; each takes 25 bytes of memory.
+    """Documents in a temporary file, in any order; each takes 27 bytes of memory.
 
     Attributes:
         file: The temporary file, which is deleted with the last reference to it.
         starts: Offset of each document in the file, [documents] int64.
         sizes: Bytes of each document in the file, [documents] int64.
         digests: Seeded hash of the kind and content of each document, [documents] uint64.
+        sources: Number of the source of each document, [documents] uint16.
         kinds: Kinds of the documents, and perhaps of others in the file.
         shapes: Number of the shape of each document in `shape_names`, [documents] uint8.
         shape_names: Names of the shapes.
@@ -35,6 +36,7 @@ class StoredDocuments(Sequence[Document]):
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
     digests: NDArray[np.uint64]
+    sources: NDArray[np.uint16]
     kinds: frozenset[Kind]
     shapes: NDArray[np.uint8]
     shape_names: tuple[str, ...]
@@ -54,7 +56,7 @@ class StoredDocuments(Sequence[Document]):
 
     def select(self, chosen: slice | NDArray[np.integer] | NDArray[np.bool_]) -> "StoredDocuments":
         """Return some documents, by a slice, their indices or a mask."""
-        arrays = ("starts", "sizes", "digests", "shapes")
+        arrays = ("starts", "sizes", "digests", "sources", "shapes")
         return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
     def count_shapes(self) -> dict[str, int]:
@@ -84,11 +86,12 @@ def store_documents(
     """
     file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (it is kept)
     writer, sizes, digests, kinds = BufferedWriter(file), array("q"), array("Q"), set[Kind]()
-    shapes, numbers = array("B"), dict[str, int]()
+    sources, shapes, numbers = array("H"), array("B"), dict[str, int]()
     for document in track(documents, "Reading", unit="documents"):
         content = (document.kind, document.content, document.where, document.shape)
         sizes.append(writer.write(pickle.dumps(content, pickle.HIGHEST_PROTOCOL)))
         digests.append(digest_document(document, seed))
+        sources.append(document.source)
         kinds.add(document.kind)
         shapes.append(numbers.setdefault(document.shape, len(numbers)))
     writer.detach()
@@ -98,6 +101,7 @@ def store_documents(
         np.cumsum(bytes_of) - bytes_of,
         bytes_of,
         np.array(digests, dtype=np.uint64),
+        np.array(sources, dtype=np.uint16),
         frozenset(kinds),
         np.array(shapes, dtype=np.uint8),
         tuple(numbers),

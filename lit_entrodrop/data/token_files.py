@@ -8,7 +8,7 @@ import numpy as np
 
 from lit_entrodrop.data.array_files import pieces_of, save_array
 from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import Chunks, chunk_documents, count_cuts
+from lit_entrodrop.data.chunking import Chunks, Integers, chunk_documents, count_cuts
 from lit_entrodrop.data.packing import pack_chunks
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 
@@ -54,24 +54,32 @@ class TokenFiles:
         self.num_tokens += len(documents.tokens)
         self.num_documents += len(documents.lengths)
 
-    def pack(self, pad_id: int, packing: bool = True, folder: Path | None = None) -> PackedBlocks:
+    def pack(
+        self,
+        pad_id: int,
+        packing: bool = True,
+        folder: Path | None = None,
+        groups: Integers | None = None,
+    ) -> PackedBlocks:
         """Pack all documents; their arrays are in memory, or in files of a folder.
 
-        The other arguments are those of `pack_chunks`.
+        The other arguments are those of `pack_chunks`; `groups` has the group of each document.
         """
         for file in (self._tokens, self._counted):
             file.flush()
         tokens = pieces_of(np.memmap(self._tokens, np.uint32, "r"))
+        chunks = Chunks(*map(np.concatenate, zip(*self._chunks, strict=True)))
         packed = pack_chunks(
-            Chunks(*map(np.concatenate, zip(*self._chunks, strict=True))),
+            chunks,
             save_array((piece.astype(self._dtype) for piece in tokens), "tokens", folder),
             save_array(pieces_of(np.memmap(self._counted, np.bool_, "r")), "counted", folder),
             self.block_size,
             pad_id,
             packing,
+            None if groups is None else groups[chunks.documents],
         )
         if folder:
-            chunks = packed.chunks._asdict()
-            for name, values in {**chunks, "block_starts": packed.block_starts}.items():
+            arrays = packed.chunks._asdict()
+            for name, values in {**arrays, "block_starts": packed.block_starts}.items():
                 save_array([values], name, folder)
         return packed

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.loaders import Batching, ResumableDataLoader
-from lit_entrodrop.data.orders import BlockOrder
+from lit_entrodrop.data.mixing.mixture import Mixture
 from lit_entrodrop.data.orders.training_order import TrainingOrder
 from lit_entrodrop.data.repacking import Repack, Repacking
 from lit_entrodrop.data.sampling import OrderedSampler, RepackedSampler
@@ -15,34 +14,33 @@ class TrainingBatches:
     """Loader of the training blocks, in the order of each epoch, with its state.
 
     Args:
-        blocks: Blocks of the first epoch.
-        order: Order of the blocks.
-        seed: Seed of the order.
+        mixture: Blocks of the corpus in the first epoch, their order, and replay.
         count_epochs: Function that returns the number of epochs of the run; 0 if it has no end.
         batching: How blocks are divided into batches.
-        repacking: Blocks of each epoch; None if all epochs have the same.
-        num_blocks: Number of blocks that an epoch reads; by default those of the first epoch.
+        repacking: Blocks of the corpus in each epoch; None if all epochs have the same.
+        num_blocks: Number of blocks of the corpus that an epoch reads; by default those of the
+            first epoch.
     """
 
     def __init__(
         self,
-        blocks: PackedBlocks,
-        order: BlockOrder,
-        seed: int,
+        mixture: Mixture,
         count_epochs: Callable[[], int],
         batching: Batching,
         repacking: Repacking | None = None,
         num_blocks: int | None = None,
     ) -> None:
-        self.batching = batching
+        self.mixture, self.batching = mixture, batching
         self.repack: Repack = "epoch" if repacking else "never"
-        count, ranks = num_blocks or len(blocks), (batching.num_replicas, batching.rank)
+        count = num_blocks or len(mixture.train)
         count_blocks = repacking.count if repacking else None
-        self.order = TrainingOrder(order, count, seed, count_epochs, count_blocks)
-        sampler = OrderedSampler(range(count), *ranks, self.order)
+        self.order = TrainingOrder(mixture.order, count, mixture.seed, count_epochs, count_blocks)
+        readings, order = count + mixture.replay_readings, mixture.arrange(self.order, count)
+        sampler = OrderedSampler(range(readings), batching.num_replicas, batching.rank, order)
         if repacking:
-            sampler = RepackedSampler(repacking, count, *ranks, self.order)
-        self.loader = ResumableDataLoader(blocks, sampler=sampler, **batching.loader_options())
+            sampler = RepackedSampler(sampler, repacking, count)
+        rows = mixture.rows(count, is_repacked=repacking is not None)
+        self.loader = ResumableDataLoader(rows, sampler=sampler, **batching.loader_options())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and the order for a checkpoint; call it on every rank."""
@@ -53,6 +51,7 @@ class TrainingBatches:
             "blocks_per_batch": self.batching.blocks_per_batch,
             "order": repr(self.order.order),
             "repack": self.repack,
+            "replay": repr(self.mixture),
             "ordering": self.order.state_dict(),
         }
 
@@ -63,7 +62,7 @@ class TrainingBatches:
 
 
 def check_same_batches(
-    state: dict[str, Any], batching: Batching, order: BlockOrder, repack: Repack
+    state: dict[str, Any], batching: Batching, mixture: Mixture, repack: Repack
 ) -> None:
     """Raise a ValueError if a run resumes within an epoch with other batches or another order.
 
@@ -72,7 +71,7 @@ def check_same_batches(
     Args:
         state: State of `TrainingBatches` in a checkpoint.
         batching: How blocks are divided into batches now.
-        order: Order of the blocks now.
+        mixture: Blocks, their order and replay now.
         repack: `data.repack` now.
     """
     saved = state.get("blocks_per_batch")
@@ -85,15 +84,17 @@ def check_same_batches(
         )
     if not state["is_within_epoch"]:
         return
-    if (current := batching.blocks_per_batch) != saved:
+    if batching.blocks_per_batch != saved:
         raise ValueError(
             f"data.batch_size: expected {saved} blocks per batch over all devices, because the "
-            f"checkpoint was saved within an epoch, got {current}: set data.batch_size to "
-            f"{saved} / devices, or resume from a checkpoint at the end of an epoch"
+            f"checkpoint was saved within an epoch, got {batching.blocks_per_batch}: set "
+            f"data.batch_size to {saved} / devices, or resume from a checkpoint at the end of an "
+            "epoch"
         )
-    if (saved_order := state.get("order", repr(order))) != repr(order):
-        raise ValueError(
-            f"data.order: expected {saved_order}, because the checkpoint was saved within an epoch "
-            f"of this order, got {order!r}: restore it, or resume from a checkpoint at the end of "
-            "an epoch"
-        )
+    for name, current in {"order": repr(mixture.order), "replay": repr(mixture)}.items():
+        if (earlier := state.get(name, current)) != current:
+            raise ValueError(
+                f"data.{name}: expected {earlier}, because the checkpoint was saved within an "
+                f"epoch of it, got {current}: restore it, or resume from a checkpoint at the end "
+                "of an epoch"
+            )

@@ -115,4 +115,5 @@ class EvaluationModule(L.LightningModule):
 
     def _evaluate(self, batch: Batch, split: str) -> Scores:
         outputs = forward_clean(self.causal_lm, batch)
-        return self.metrics.update(split, outputs, batch, self.entropies.edges)
+        sources = list(self.data.weights)
+        return self.metrics.update(split, outputs, batch, self.entropies.edges, sources)

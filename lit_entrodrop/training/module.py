@@ -20,11 +20,10 @@ from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runtime.lightning_compat import count_epochs_once, position_of
 from lit_entrodrop.runtime.ranks import data_rank, gather_rows
 from lit_entrodrop.runtime.seeding import seed_default_generators
-from lit_entrodrop.training import optim
+from lit_entrodrop.training import optim, passes
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.metric_logging import MetricLogging
 from lit_entrodrop.training.models import Reference, build_model
-from lit_entrodrop.training.passes import forward, with_auxiliary_loss, with_second_forward
 from lit_entrodrop.training.preemption import Preemption
 from lit_entrodrop.training.preflight.checkpoint import check_checkpoint, check_optimizer
 from lit_entrodrop.training.preflight.config import check_config
@@ -118,7 +117,8 @@ class LitCausalLM(EvaluationModule):
         self.data.record_losses(batch["block_id"], outputs.nll, step.valid)
         self.step_weight += weight.detach()
         self.metrics.add_step(loss, weight.detach(), step.metrics, outputs.auxiliary_loss)
-        return with_auxiliary_loss(loss, weight, outputs) / batch["labels"].shape[1]
+        self.metrics.add_sources(self.data.mixture.names, batch, outputs.nll)
+        return passes.with_auxiliary_loss(loss, weight, outputs) / batch["labels"].shape[1]
 
     def regularized_loss(
         self, batch: Batch, step: TrainingStep, regularizers: Regularizers
@@ -130,21 +130,20 @@ class LitCausalLM(EvaluationModule):
         Returns:
             Outputs of the forward pass, the loss summed over tokens, and the sum of their weights.
         """
-        step = with_second_forward(step, self.causal_lm, regularizers, batch)
+        step = passes.with_second_forward(step, self.causal_lm, regularizers, batch)
         # The model's own dropout is a function of the step too, so that a resumed run repeats it.
         seed_default_generators(replace(step, stream=-1).generator().initial_seed(), self.device)
         corrupted = regularizers.on_input_ids(step)
         perturb = partial(regularizers.on_embeddings, step=step)
-        token_weight = regularizers.on_token_weight(step)
-        outputs = forward(self.causal_lm, regularizers, batch, corrupted, perturb, token_weight)
-        return outputs, *regularizers.reduce(outputs, step, token_weight)
+        weight = regularizers.on_token_weight(step)
+        outputs = passes.forward(self.causal_lm, regularizers, batch, corrupted, perturb, weight)
+        return outputs, *passes.reduce(regularizers, outputs, step, weight, batch)
 
     def describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
         """Return the properties of a micro-batch that regularizers use."""
         required, score = self.regularizers.requirements, self.reference.score
-        tokens = batch["input_ids"], batch["labels"], batch["document_ids"]
         return TrainingStep(
-            *tokens,
+            *passes.tokens_to_regularize(batch),
             self.vocabulary,
             entropy=self.entropies.of_inputs(batch, self.causal_lm),
             corpus_entropy=self.entropies.corpus_quantiles,

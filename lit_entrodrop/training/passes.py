@@ -9,6 +9,7 @@ from torch import Tensor
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch
 from regularizers import Outputs, Regularizers, TrainingStep
+from regularizers.functional import IGNORE_INDEX, predicted_labels
 
 
 def forward(
@@ -19,7 +20,7 @@ def forward(
     perturb: Callable[[Tensor], Tensor] | None,
     token_weight: Tensor | None = None,
 ) -> Outputs:
-    """Run the model on given inputs, with the labels of a batch.
+    """Run the model on given inputs, with all labels of a batch.
 
     Args:
         causal_lm: Model.
@@ -27,8 +28,10 @@ def forward(
         batch: Batch of labels, positions and documents.
         input_ids: Token ids, ``[B, T]`` int64.
         perturb: Function from embeddings ``[B, T, D]`` to perturbed ones; None for no perturbation.
-        token_weight: Weight of each token, ``[B, T]``, if it is known before the pass.
+        token_weight: Weight of each regularized token, ``[B, T]``, if it is known before the pass.
     """
+    if token_weight is not None and (skipped := skipped_weight(batch)) is not None:
+        token_weight = token_weight + skipped
     outputs: Outputs = causal_lm(
         input_ids,
         batch["labels"],
@@ -39,6 +42,48 @@ def forward(
         regularizers.requirements,
     )
     return outputs
+
+
+def reduce(
+    regularizers: Regularizers,
+    outputs: Outputs,
+    step: TrainingStep,
+    token_weight: Tensor,
+    batch: Batch,
+) -> tuple[Tensor, Tensor]:
+    """Return the summed loss and the summed weight of a micro-batch, two scalars.
+
+    Tokens of rows that regularizers skip have weight 1. The other arguments are those of `forward`.
+    """
+    loss, weight = regularizers.reduce(outputs, step, token_weight)
+    if (skipped := skipped_weight(batch)) is None:
+        return loss, weight
+    if outputs.weighted_loss is None:
+        loss = loss + (skipped * outputs.nll).sum()
+    return loss, weight + skipped.sum()
+
+
+def tokens_to_regularize(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, labels and document numbers, in which rows that regularizers skip are padding.
+
+    Regularizers neither change padding nor count it.
+    """
+    labels, document_ids = batch["labels"], batch["document_ids"]
+    if "unregularized" in batch:
+        skipped = batch["unregularized"][:, None]
+        labels, document_ids = (
+            labels.masked_fill(skipped, IGNORE_INDEX),
+            document_ids.masked_fill(skipped, -1),
+        )
+    return batch["input_ids"], labels, document_ids
+
+
+def skipped_weight(batch: Batch) -> Tensor | None:
+    """Return the weight of each token in a row that regularizers skip, ``[B, T]`` fp32."""
+    if "unregularized" not in batch:
+        return None
+    counted = predicted_labels(batch["labels"], batch["document_ids"]) != IGNORE_INDEX
+    return (counted & batch["unregularized"][:, None]).float()
 
 
 def with_auxiliary_loss(loss: Tensor, weight: Tensor, outputs: Outputs) -> Tensor:

@@ -33,8 +33,6 @@ def provenance(
 
     Names of corpora have no folders.
     """
-    corpus = data.hparams["corpus"]
-    names = [corpus] if isinstance(corpus, str) else corpus
     return {
         "regularizers": [settings_of(each) for each in regularizers.ordered],
         "optimizer": _optimizer(trainer),
@@ -44,7 +42,8 @@ def provenance(
         "seed": seed,
         "data": {name: data.hparams[name] for name in DATA}
         | {"order": repr(data.order)}
-        | {"corpus": [public_name(name) for name in names], "splits": data.summary()},
+        | {"corpus": [public_name(name) for name in data.corpus], "splits": data.summary()}
+        | ({"replay": settings_of(data.hparams["replay"])} if data.replay else {}),
         "metrics": dict(metrics),
         "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},

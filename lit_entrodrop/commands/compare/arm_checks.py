@@ -8,7 +8,7 @@ from lit_entrodrop.commands.compare.planning import PlannedRun, trial_name
 from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import check_can_step
-from lit_entrodrop.training.preflight.config import check_order
+from lit_entrodrop.training.preflight.config import check_order, check_replay
 from lit_entrodrop.training.preflight.model import check_context
 
 
@@ -30,6 +30,7 @@ def _check(run: PlannedRun) -> None:
         check_can_step(module.optimizer)
         check_context(build_hf_config(module.lm), parts["data"].block_size)
         check_order(parts["data"].order, module.regularizers.requirements)
+        check_replay(parts["data"].replay, module.regularizers.requirements)
     except Exception as error:  # of any plug-in
         place = " at ".join(filter(None, [f"arms.{run.arm}", trial_name(run.strength)]))
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

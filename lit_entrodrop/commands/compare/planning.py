@@ -36,6 +36,7 @@ OF_AN_ARM = (
     "model.lm.config_overrides.attention_dropout",
     "data.order",
     "data.repack",
+    "data.replay",
 )
 
 

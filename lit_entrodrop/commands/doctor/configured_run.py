@@ -81,9 +81,8 @@ class ConfiguredRun:
     def split_documents(self) -> dict[str, StoredDocuments]:
         """Documents of each split, without the limit of ``data.max_train_tokens``."""
         settings = self.config["data"]
-        corpus = settings["corpus"]
         return read_and_split(
-            [corpus] if isinstance(corpus, str) else corpus,
+            self.data.corpus,
             {name: settings[name] for name in ("validation", "test", "holdout")}
             | (settings["evaluate"] or {}),
             reading_of(settings),
@@ -119,7 +118,7 @@ class ConfiguredRun:
         """Optimizer steps of an epoch, on the devices of the config."""
         trainer = self.config["trainer"]
         batches = batches_per_epoch(
-            self.data.num_blocks("train"),
+            self.data.readings_per_epoch(),
             data_parallel_size(trainer),
             self.config["data"]["batch_size"],
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -27,8 +28,9 @@ def read_corpus(sources: Sequence[str], reading: Reading) -> Iterator[Document]:
         FileNotFoundError: If a path does not exist.
         ValueError: If a source cannot be read; the message names the place and the remedy.
     """
-    for source in sources:
-        yield from _read_source(source, reading)
+    for number, source in enumerate(sources):
+        for document in _read_source(source, reading):
+            yield replace(document, source=number) if number else document
 
 
 def digest_corpus(sources: Sequence[str], reading: Reading) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_entrodrop.evaluation.metrics.memorization import Memorization, MemorizationProbe
+from lit_entrodrop.evaluation.metrics.source_losses import SourceLosses, sums_by_source
 from lit_entrodrop.evaluation.metrics.token_metrics import TokenMetrics
 from lit_entrodrop.evaluation.metrics.weighted_means import WeightedMeans
 from lit_entrodrop.runs.metric_name import (
@@ -38,6 +39,7 @@ class RunMetrics(nn.Module):
         self.tokens: dict[str, TokenMetrics] = {}
         self.memorization: dict[str, Memorization] = {}
         self._scores: dict[str, Tensor] = {}
+        self.sources: dict[str, SourceLosses] = {}
 
     def add_step(
         self,
@@ -58,12 +60,24 @@ class RunMetrics(nn.Module):
         for name, value in others.items():
             self.training_means.add(name, value, one)
 
+    def add_sources(self, names: Sequence[str], batch: Mapping[str, Tensor], nll: Tensor) -> None:
+        """Add the losses of the tokens of a micro-batch, ``[B, T]`` nats, by source of the row."""
+        if names:
+            sums = sums_by_source(batch, nll, len(names))
+            for name, total, tokens in zip(names, *sums, strict=True):
+                self.training_means.add(str(MetricName("train", f"{name}_loss")), total, tokens)
+
     def add_skipped(self, skipped: Tensor) -> None:
         """Add whether an optimizer step was skipped, a scalar, because no token had a weight."""
         self.training_means.add(SKIPPED_STEPS, skipped.float(), torch.ones_like(skipped).float())
 
     def update(
-        self, split: str, outputs: Outputs, batch: Mapping[str, Tensor], edges: Tensor | None
+        self,
+        split: str,
+        outputs: Outputs,
+        batch: Mapping[str, Tensor],
+        edges: Tensor | None,
+        sources: Sequence[str] = (),
     ) -> Scores:
         """Add a batch of a split.
 
@@ -72,6 +86,7 @@ class RunMetrics(nn.Module):
             outputs: Outputs of a forward pass on clean input.
             batch: Batch, with ``entropy`` under the reference model if it is known.
             edges: Entropies between the buckets, nats; None if unknown.
+            sources: Names of the sources, if rows have a ``source``.
 
         Returns:
             ``nll`` and ``entropy`` of each token, nats, and whether it is ``valid``, ``[B, T]``.
@@ -85,6 +100,10 @@ class RunMetrics(nn.Module):
         if split in self.memorization:
             ids = batch["position_ids"], batch["document_ids"]
             self.memorization[split].update(outputs.correct, valid, *ids)
+        if "source" in batch:
+            if split not in self.sources:
+                self.sources[split] = SourceLosses(sources).to(valid.device)
+            self.sources[split].update(batch, outputs.nll)
         return {"nll": outputs.nll, "entropy": outputs.entropy, "valid": valid}
 
     def add_scores(self, scores: Mapping[str, Tensor]) -> None:
@@ -129,4 +148,7 @@ class RunMetrics(nn.Module):
             self.memorization[split].reset()
             # NaN if no document is long enough.
             metrics |= {} if torch.isnan(share) else {"memorized": share}
+        if split in self.sources:
+            metrics |= self.sources[split].compute()
+            self.sources[split].reset()
         return metrics

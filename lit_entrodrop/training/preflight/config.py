@@ -5,6 +5,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.mixing import Replay
+from lit_entrodrop.data.mixing.weighted_order import WeightedOrder
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.runtime.steps import total_steps
@@ -31,13 +33,15 @@ def check_config(
     required = regularizers.requirements
     regularizers.check(vocabulary)
     check_holdout(data, required)
-    check_order(data.order, required)
+    check_order(data.mixture.order, required)
+    check_replay(data.replay, required)
     check_evaluations(trainer, data, required)
     if trainer.state.fn == TrainerFn.FITTING:
         check_trainer(trainer, required)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         tasks = [each.metric_name for each in callbacks if isinstance(each, TaskScores)]
-        check_monitored_names(trainer, [*metrics.names(data.evaluated), *tasks])
+        others = [*data.mixture.validation_metrics, *tasks]
+        check_monitored_names(trainer, [*metrics.names(data.evaluated), *others])
         per_epoch = data.steps_per_epoch()
         steps = total_steps(per_epoch, trainer.max_epochs, trainer.max_steps)
         warn_of_few_steps(required, steps, per_epoch)
@@ -59,7 +63,25 @@ def check_order(order: BlockOrder, required: Requirements) -> None:
         raise ValueError(
             "data.order: expected an order that reads each block once per epoch, because a "
             f"regularizer uses the entropies of the last epoch, got {type(order).__name__}: set "
-            "the regularizer's entropy_source to reference or online, or remove data.order"
+            "the regularizer's entropy_source to reference or online, or remove "
+            f"{'the weights of data.corpus' if isinstance(order, WeightedOrder) else 'data.order'}"
+        )
+
+
+def check_replay(replay: Replay | None, required: Requirements) -> None:
+    """Refuse regularized replay if a regularizer needs what is stored for training text alone."""
+    if replay is None or not replay.regularize:
+        return
+    if required.entropy in ("last_epoch", "reference"):
+        raise ValueError(
+            "data.replay.regularize: expected a regularizer with entropy_source online, because "
+            f"entropies of replay are not stored, got {required.entropy}: set it to online, or "
+            "data.replay.regularize to false"
+        )
+    if required.holdout_neighbors is not None:
+        raise ValueError(
+            "data.replay.regularize: expected false, because a regularizer weights the training "
+            "text by its similarity to data.holdout, got true: set it to false"
         )
 
 
