@@ -94,8 +94,8 @@ def _shape_of(present: Row, row: Mapping[str, Any], reading: Reading) -> Shape:
     if fitting:
         names = [shape.SHAPE for shape in fitting]
         raise ValueError(
-            f"expected a record of one shape, got the columns of {' and '.join(names)}. Set "
-            f"data.format to one of them, or remove the columns of the others."
+            f"expected a record of one format, got the columns of {' and '.join(names)}. Set "
+            "data.format to one of them, or remove the columns of the others."
         )
     required = [shape.REQUIRED for shape in _possible_shapes(reading.format)]
     wanted = ", or ".join(" and ".join(map(repr, columns)) for columns in required)

@@ -12,6 +12,11 @@ def test_chats_are_read_without_their_frame() -> None:
     assert "Rome" in text
 
 
+def test_instructions_are_read_with_their_answers() -> None:
+    row = {"instruction": "Sum", "input": "1 2", "output": "3"}
+    assert text_of(document_from_row(row, Reading(), "")) == "Sum\n\n1 2 3"
+
+
 def test_sample_is_spread_and_holds_each_once() -> None:
     documents = [Document("text", str(number)) for number in range(10)]
     assert [document.content for document in sample(documents, 4)] == ["0", "2", "5", "7"]

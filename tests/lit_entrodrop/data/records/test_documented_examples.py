@@ -1,4 +1,4 @@
-"""Records in the formats that Axolotl documents are read with the settings of docs/formats.md."""
+"""Records in the formats that Axolotl and TRL document are read, or refused by their name."""
 
 import re
 from pathlib import Path
@@ -78,6 +78,90 @@ def test_example_is_read_and_its_answer_is_learned(name: str) -> None:
         asked = "".join(text for counts, text in found if not counts)
         fields = (value for value in row.values() if isinstance(value, str) and value != ANSWER)
         assert all(field in asked for field in fields)
+
+
+def test_flags_of_messages_and_of_their_parts_are_read() -> None:
+    """As where Axolotl documents fine-grained control."""
+    salty = "Well, it is the Dead Sea."
+    details = [
+        {"begin_offset": 0, "end_offset": 4, "train": False},
+        {"begin_offset": 5, "end_offset": 23, "train": True},
+        {"begin_offset": 24, "end_offset": 24, "train": False},
+    ]
+    turns: list[dict[str, Any]] = [
+        {"from": "system", "value": "You know seas.", "train": False},
+        {"from": "human", "value": "Hi", "train": False},
+        {"from": "assistant", "value": "Hello", "train": True},
+        {"from": "human", "value": "Which is salty?", "train": True},
+        {"from": "assistant", "value": salty, "train_detail": details},
+        {"from": "human", "value": "Thanks"},
+        {"from": "assistant", "value": "Bye", "train": False},
+    ]
+    found = runs({"conversations": turns}, make_tokenizer("chatml"))
+    learned = [text for counts, text in found if counts]
+    end = "<|im_end|>"
+    assert learned == [f"Hello{end}", f"Which is salty?{end}", " it is the Dead Sea", end]
+
+
+QUESTION = {"role": "user", "content": "Which sea is salty?"}
+GOOD, BAD = ({"role": "assistant", "content": text} for text in (ANSWER, "The Baltic Sea."))
+# By TRL's name of the format and type, what is learned or the reason of the refusal.
+TRL: dict[str, tuple[dict[str, Any], str]] = {
+    "standard language modeling": ({"text": ANSWER}, ANSWER),
+    "standard prompt-only": ({"prompt": "Which?"}, "A prompt alone is not learned"),
+    "standard prompt-completion": ({"prompt": "It is", "completion": f" {ANSWER}"}, f" {ANSWER}"),
+    "standard preference": (
+        {"prompt": "It is", "chosen": " salty.", "rejected": " sweet."},
+        "Preference pairs are not learned",
+    ),
+    "standard implicit preference": (
+        {"chosen": "It is salty.", "rejected": "It is sweet."},
+        "Preference pairs are not learned",
+    ),
+    "standard unpaired preference": (
+        {"prompt": "It is", "completion": " sweet.", "label": False},
+        "Answers with a judgement are not learned",
+    ),
+    "stepwise supervision": (
+        {
+            "prompt": "9.8 or 9.11?",
+            "completions": ["0.8 > 0.11.", "9.11."],
+            "labels": [True, False],
+        },
+        "Stepwise supervision is not learned",
+    ),
+    "conversational language modeling": ({"messages": [QUESTION, GOOD]}, ANSWER),
+    "conversational prompt-only": ({"prompt": [QUESTION]}, "A prompt alone is not learned"),
+    "conversational prompt-completion": ({"prompt": [QUESTION], "completion": [GOOD]}, ANSWER),
+    "conversational preference": (
+        {"prompt": [QUESTION], "chosen": [GOOD], "rejected": [BAD]},
+        "Preference pairs are not learned",
+    ),
+    "conversational implicit preference": (
+        {"chosen": [QUESTION, GOOD], "rejected": [QUESTION, BAD]},
+        "Preference pairs are not learned",
+    ),
+    "conversational unpaired preference": (
+        {"prompt": [QUESTION], "completion": [BAD], "label": False},
+        "Answers with a judgement are not learned",
+    ),
+    "vision": (
+        {"images": ["a.png"], "prompt": [QUESTION], "completion": [GOOD]},
+        "only text is learned",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRL)
+def test_example_of_trl_is_read_or_refused_by_name(name: str) -> None:
+    row, expected = TRL[name]
+    tokenizer = make_tokenizer("chatml")
+    if "learned" in expected:
+        with pytest.raises(ValueError, match=rf"^here: [^\n]*{expected}[^\n]*$"):
+            runs(row, tokenizer)
+    else:
+        learned = [text for counts, text in runs(row, tokenizer) if counts]
+        assert learned == [f"{expected}<|im_end|>"]
 
 
 def test_segments_are_joined_as_they_are() -> None:
