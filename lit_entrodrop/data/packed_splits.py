@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from lit_entrodrop.data.adjustments import describe_adjustments
 from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.splitting import SPLITS
+from lit_entrodrop.runs.metric_name import RESERVED_SPLITS
 
 NOT_EVALUATED = ("train", "replay", "test", "holdout")  # during training
 # Splits whose loss is compared with that of held-out text; alone, they are not evaluated.
 COMPANIONS = ("clean_train", "forgetting")
 SET_NAME = re.compile(r"[A-Za-z0-9_-]+")
-# Other names of data, of metrics and of state in a checkpoint.
-RESERVED = {
-    *(*SPLITS, *COMPANIONS, "val", "gap", "best", "last", "replay", "task"),
-    *("loss", "perplexity", "accuracy", "memorized", "origin", "corpus_quantiles"),
+# Names of metrics, and of state in a checkpoint, beside the splits.
+RESERVED = RESERVED_SPLITS | {
+    *("loss", "perplexity", "accuracy", "memorized", "origin", "corpus_quantiles")
 }
 
 

@@ -52,6 +52,11 @@ def prefix_of(split: str) -> str:
     return {"validation": "val"}.get(split, split)
 
 
+# Prefixes of metrics, and names of splits, that no evaluation set may have.
+RESERVED_SPLITS = {
+    *("train", "validation", "val", "test", "holdout", "clean_train", "forgetting", "gap"),
+    *("best", "last", "replay", "task"),
+}
 VALIDATION_LOSS = str(MetricName("val", "loss"))
 TRAIN_LOSS = str(MetricName("train", "loss"))
 AUXILIARY_LOSS = str(MetricName("train", "aux_loss"))

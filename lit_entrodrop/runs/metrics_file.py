@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_entrodrop.runs.metric_name import MetricName, by_entropy
+from lit_entrodrop.runs.metric_name import RESERVED_SPLITS, MetricName, by_entropy
 from lit_entrodrop.runs.writing import naming_path, write_whole
 
 if TYPE_CHECKING:
@@ -109,6 +109,17 @@ def bucket_names(metrics: "pd.DataFrame") -> list[str]:
     names = (MetricName.parse(str(column)) for column in metrics.columns)
     found = [n.bucket for n in names if (n.split, n.kind) == ("val", "loss") and n.bucket]
     return sorted(found, key=by_entropy)
+
+
+def evaluation_sets(metrics: "pd.DataFrame") -> list[str]:
+    """Return the names of the evaluation sets that have a loss, in alphabetical order.
+
+    >>> import pandas as pd
+    >>> evaluation_sets(pd.DataFrame(columns=["exam/loss", "exam/accuracy", "val/loss"]))
+    ['exam']
+    """
+    names = (MetricName.parse(str(column)) for column in metrics.columns)
+    return sorted({n.split for n in names if n.kind == "loss"} - RESERVED_SPLITS)
 
 
 def whole_rows(table: "pd.DataFrame") -> "pd.DataFrame":

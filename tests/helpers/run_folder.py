@@ -26,7 +26,8 @@ def write_run(folder: Path, epochs: int = 8, seed: int = 0, without: Sequence[st
         epochs: evaluations after the one before training.
         seed: of the noise.
         without: optional parts to leave out: "clean_train", "forgetting", "memorized",
-            "regularizer", "samples", "task", "evaluations", "run.json", "config", "throughput".
+            "regularizer", "samples", "task", "evaluations", "run.json", "config", "throughput",
+            "sets".
     """
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -68,6 +69,9 @@ def _write_metrics(folder: Path, losses: dict[str, Any], random: Any, without: s
                 row[f"gap/loss_{name}_entropy"] = gap
         if "forgetting" not in without:
             row["forgetting/loss"] = 3.5 + 0.05 * epoch
+        if "sets" not in without:
+            row["exam/loss"] = loss + 0.5
+            row |= {f"exam/loss_{name}_entropy": of[epoch] + 0.5 for name, of in losses.items()}
         if "memorized" not in without:
             row |= {"val/memorized": 0.01, "clean_train/memorized": 0.02 * epoch}
         rows.append(row)
@@ -101,7 +105,8 @@ def _write_evaluations(folder: Path, losses: dict[str, Any], random: Any) -> Non
             passage_nll=_without_first(first * 0.9**epoch + random.normal(0, 0.3, first.shape)),
             passage_entropy=_without_first(first * 0.95**epoch),
         )
-        evaluation.save(evaluation_path(folder, evaluation.step))
+        for name in ("", "exam"):
+            evaluation.save(evaluation_path(folder, evaluation.step, evaluation_set=name))
 
 
 def _without_first(values: Any) -> Any:

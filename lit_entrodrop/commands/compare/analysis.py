@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, RunResult
+from lit_entrodrop.commands.compare.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.planning import trial_name
 from lit_entrodrop.commands.compare.settings import Strength
 from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
@@ -39,16 +39,16 @@ class ArmTrial:
         return trial_name(self.strength)
 
     @property
-    def validation_loss(self) -> float:
-        """Mean over seeds of the best validation loss, the criterion for selecting a trial."""
-        return float(np.mean([result.values[BEST_VALIDATION] for result in self.results.values()]))
+    def score(self) -> float:
+        """Mean over seeds of the best score, by which a trial is selected; lower is better."""
+        return float(np.mean([result.values[SCORE] for result in self.results.values()]))
 
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics that all runs have."""
         first, *others = (result.values for result in self.results.values())
         shared = [name for name in first if all(name in other for other in others)]
-        return [name for name in shared if name != BEST_VALIDATION]
+        return [name for name in shared if name != SCORE]
 
     @property
     def drop_rate(self) -> float:
@@ -82,9 +82,9 @@ class ArmPair:
 
 
 def select_trials(trials: Sequence[ArmTrial]) -> dict[str, ArmTrial]:
-    """Select the trial with the lowest validation loss of each arm."""
+    """Select the trial with the best score of each arm."""
     return {
-        arm: min((t for t in trials if t.arm == arm), key=lambda trial: trial.validation_loss)
+        arm: min((t for t in trials if t.arm == arm), key=lambda trial: trial.score)
         for arm in dict.fromkeys(trial.arm for trial in trials)
     }
 

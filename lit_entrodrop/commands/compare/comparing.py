@@ -57,11 +57,11 @@ def compare(
             test(selected, workers, console)
         all_tested = has_test and all(are_tested(run.folder) for run in selected)
         split = "test" if all_tested else "validation"
-        notes = split_notes(split, has_test)
+        trials = _trials(runs, set(map(_trial_key, selected)) if split == "test" else set())
+        notes = split_notes(split, has_test, trials)
         if workers.count > 1:
             shared = f"Up to {workers.count} runs shared this machine"
             notes.append(f"{shared}, so times per step are not a benchmark.")
-        trials = _trials(runs, set(map(_trial_key, selected)) if split == "test" else set())
         inputs = ComparisonInputs(
             settings.title, settings.baseline, settings.contrasts, trials, split, notes
         )
@@ -90,7 +90,7 @@ def compare_existing(
         if name not in names:
             raise ValueError(f"arms: expected one of {', '.join(names)}, got {name}: name an arm")
     has_test = any(run.config["data"].get("test") for run in runs)
-    notes = [*split_notes(split, has_test), *notes]
+    notes = [*split_notes(split, has_test, trials), *notes]
     inputs = ComparisonInputs("comparison", reference, contrasts, trials, split, notes)
     return _finish(inputs, output, console)
 

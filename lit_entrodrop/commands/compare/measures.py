@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 
 from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
+from lit_entrodrop.runs.criterion import read_criterion
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, read_run_info, validations
 from lit_entrodrop.runs.layout import find_checkpoint
-from lit_entrodrop.runs.metric_name import TASK, MetricName
-from lit_entrodrop.runs.metrics_file import bucket_names, mean_drop_rate, read_metrics, whole_rows
+from lit_entrodrop.runs.metric_name import TASK, VALIDATION_LOSS, MetricName
+from lit_entrodrop.runs.metrics_file import (
+    bucket_names,
+    evaluation_sets,
+    mean_drop_rate,
+    read_metrics,
+    whole_rows,
+)
 from lit_entrodrop.runs.task_scores import (
     ItemScore,
     mean_score,
@@ -23,7 +30,8 @@ from lit_entrodrop.runs.task_scores import (
 )
 from lit_entrodrop.training.callbacks.throughput import read_throughput
 
-BEST_VALIDATION = "best/validation_loss"
+# Value of the criterion at the best evaluation, such that lower is better.
+SCORE = "best/score"
 # Names of further values, in a comparison and in the metrics of a run.
 FROM_METRICS = {
     "gap": "gap/loss",
@@ -41,12 +49,13 @@ class RunResult:
 
     Args:
         folder: Folder of the run.
-        values: Values by name, such as ``best/loss``, at the lowest validation loss after training
-            began, and ``last/loss``, at the end.
+        values: Values by name, such as ``best/loss``, at the best evaluation after training began,
+            and ``last/loss``, at the end.
         documents: Summed loss in nats and number of tokens of each document, ``[D]`` each, by the
             name of the loss; empty if the run has saved none.
         total_steps: Number of optimizer steps done.
         items: Scores of the items of a task, by the name of the mean score; empty without a task.
+        selected_by: Metric that selects the best evaluation. Default: the validation loss.
     """
 
     folder: Path
@@ -54,6 +63,7 @@ class RunResult:
     documents: dict[str, Documents]
     total_steps: int
     items: dict[str, list[ItemScore]] = field(default_factory=dict)
+    selected_by: str = VALIDATION_LOSS
 
 
 def measure(folder: Path, split: str = "validation") -> RunResult:
@@ -64,11 +74,13 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
     """
     metrics = read_metrics(folder)
     evaluated, names = evaluated_rows(metrics, folder), _losses(folder, metrics)
-    rows = {"best": evaluated.loc[evaluated["val/loss"].idxmin()], "last": evaluated.iloc[-1]}
+    criterion = read_criterion(folder)
+    best = evaluated.loc[criterion.best_step(evaluated)]
+    rows = {"best": best, "last": evaluated.iloc[-1]}
     steps = {moment: int(row.name) for moment, row in rows.items()}
     if split == "test":
         steps = checkpoint_steps(folder)
-    values: dict[str, float] = {BEST_VALIDATION: float(rows["best"]["val/loss"])}
+    values: dict[str, float] = {SCORE: criterion.score(best[criterion.metric])}
     documents: dict[str, Documents] = {}
     items: dict[str, list[ItemScore]] = {}
     for moment, row in rows.items():
@@ -79,28 +91,36 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
             losses = _test_losses(found, names, folder, moment)
         values |= {f"{moment}/{name}": loss for name, loss in losses.items()}
         documents |= _documents(moment, found, list(losses))
+        for evaluation_set in evaluation_sets(evaluated):
+            own = {
+                f"{moment}/{evaluation_set}/{name}": f"{evaluation_set}/{name}" for name in names
+            }
+            values |= {name: float(row.get(column, np.nan)) for name, column in own.items()}
+            path = evaluation_path(folder, int(row.name), evaluation_set=evaluation_set)
+            found = Evaluation.load(path) if path.exists() else None
+            documents |= _documents(f"{moment}/{evaluation_set}", found, names)
         values |= _further_values(moment, row, metrics, split)
         items |= _items(moment, row, folder, steps[moment], split)
     values |= {name: mean_score(scores) for name, scores in items.items()}
     values |= {"best_epoch": float(rows["best"]["passes"])}
     values |= {"drop_rate": mean_drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
-    return RunResult(folder, finite, documents, int(metrics.index[-1]), items)
+    return RunResult(folder, finite, documents, int(metrics.index[-1]), items, criterion.metric)
 
 
 def checkpoint_steps(folder: Path) -> dict[str, int]:
     """Return the steps of the best and of the last checkpoint.
 
     The last checkpoint may be later than the last validation. The best one need not be at the
-    lowest validation loss, as no checkpoint is saved within an optimizer step. Without
+    best evaluation, as no checkpoint is saved within an optimizer step. Without
     checkpoints, the steps are those of the logged metrics.
 
     Raises:
         ValueError: If the run has no validation loss after training began.
     """
     metrics = read_metrics(folder)
-    best = evaluated_rows(metrics, folder)["val/loss"].idxmin()
-    logged = {"best": int(best), "last": int(metrics.index[-1])}
+    best = read_criterion(folder).best_step(evaluated_rows(metrics, folder))
+    logged = {"best": best, "last": int(metrics.index[-1])}
     return {name: _kept_step(name, folder) or step for name, step in logged.items()}
 
 

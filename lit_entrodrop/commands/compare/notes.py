@@ -5,23 +5,33 @@ from collections.abc import Sequence
 from lit_entrodrop.commands.compare.analysis import ArmTrial
 from lit_entrodrop.commands.compare.measures import fingerprints
 from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS, Estimate
+from lit_entrodrop.runs.criterion import best_value_of
+from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 
 FEW_DOCUMENTS = 30
 
 
-def split_notes(split: str, has_test_split: bool) -> list[str]:
-    """State which split the losses are from, and what that implies."""
+def split_notes(split: str, has_test_split: bool, trials: Sequence[ArmTrial]) -> list[str]:
+    """State which split the losses are from, how runs were selected, and what that implies."""
+    metrics = sorted({r.selected_by for trial in trials for r in trial.results.values()})
+    own = metrics != [VALIDATION_LOSS]
+    by = f"by {' and '.join(metrics)}" if own else "on the validation split"
+    unlike = ["Not matched: the metrics that selected the best epoch differ."] * (len(metrics) > 1)
     if split == "test":
         return [
-            "Losses are those of the test split; the best epoch and the strength were selected on "
-            "the validation split. Gap, clean-train loss, forgetting and memorization are those "
-            "logged during training."
+            "Losses are those of the test split; the best epoch and the strength were selected "
+            f"{by}. Gap, clean-train loss, forgetting, memorization and losses on evaluation sets "
+            "are those logged during training.",
+            *unlike,
         ]
     why = (
         "The runs were not all evaluated on the test split (`lit-entrodrop test`)"
         if has_test_split
         else "There is no test split"
     )
+    if own:
+        found = f"{why}: losses are those of the validation split. The best epoch and the strength "
+        return [f"{found}were selected {by}.", *unlike]
     return [
         f"{why}: losses are those of the validation split, on which the best epoch and the "
         "strength were selected. This makes best losses slightly too low for every arm, and more "
@@ -69,9 +79,10 @@ def _on_selection(trials: Sequence[ArmTrial]) -> list[str]:
     most = max(counts.values())
     if most == 1:
         return []
+    metric = next(iter(trials[0].results.values())).selected_by
     single = [name for name, count in counts.items() if count == 1]
     note = (
-        f"Each arm has the strength with the lowest validation loss of {most} trials "
+        f"Each arm has the strength with {best_value_of(metric)} of {most} trials "
         "(mean over seeds of each run's best)"
     )
     return [f"{note}; {', '.join(single)} had one trial." if single else f"{note}."]

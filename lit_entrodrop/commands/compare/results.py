@@ -52,6 +52,7 @@ def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
         "schema": SCHEMA,
         "title": inputs.title,
         "split": inputs.split,
+        "selected_by": next(iter(inputs.trials[0].results.values())).selected_by,
         "baseline": inputs.baseline,
         "confidence": CONFIDENCE,
         "seeds": sorted({seed for trial in inputs.trials for seed in trial.results}),
@@ -75,7 +76,7 @@ def _arm(
         {
             "name": each.name,
             "strength": each.strength,
-            "validation_loss": each.validation_loss,
+            "score": each.score,
             "chosen": each is trial,
         }
         for each in trials

@@ -101,19 +101,21 @@ def padding(run: ConfiguredRun) -> CheckResult:
 
 
 def validation_size(run: ConfiguredRun) -> CheckResult:
-    """Check that validation has enough documents for a stable loss curve."""
-    blocks = run.blocks("validation")
-    if blocks is None:
-        return failed(
-            "no validation split: overfitting cannot be detected, and no best checkpoint selected",
+    """Check that validation and evaluation sets have enough documents for stable loss curves."""
+    documents = {name: len(run.documents[name]) for name in run.data.held_out}
+    found = ", ".join(
+        f"{name} {count:,} documents, {run.data.blocks(name).num_tokens:,} tokens"
+        for name, count in documents.items()
+    )
+    if "validation" not in documents:
+        return (warned if documents else failed)(
+            f"no validation split: overfitting cannot be detected; evaluated: {found or 'nothing'}",
             "set data.validation to a share such as 0.1, or to a separate corpus",
         )
-    documents = len(run.documents["validation"])
-    found = f"{documents:,} documents, {blocks.num_tokens:,} tokens"
-    if documents < FEW_DOCUMENTS:
+    if few := [name for name, count in documents.items() if count < FEW_DOCUMENTS]:
         return warned(
-            f"{found}: the validation loss depends on few documents",
-            f"raise data.validation until it has {FEW_DOCUMENTS} documents or more",
+            f"{found}: the loss on {' and '.join(few)} depends on few documents",
+            f"give {FEW_DOCUMENTS} documents or more, for validation by a larger data.validation",
         )
     return passed(found)
 

@@ -74,4 +74,4 @@ def compare_and_export(
 def best_arm(comparison: dict[str, Any]) -> str:
     """Return the arm with the lowest validation loss; the test split is not for selection."""
     arms: dict[str, Any] = comparison["arms"]
-    return min(arms, key=lambda name: min(t["validation_loss"] for t in arms[name]["trials"]))
+    return min(arms, key=lambda name: min(t["score"] for t in arms[name]["trials"]))

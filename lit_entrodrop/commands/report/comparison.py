@@ -19,8 +19,8 @@ def metrics_by_table(comparison: Mapping[str, Any]) -> tuple[list[str], list[str
     """Return the names of the losses in the main table, and of all other values."""
     arms = comparison["arms"].values()
     groups = formatting.by_group(name for arm in arms for name in arm["metrics"])
-    best = [name for name in groups["buckets"] if name.startswith("best/")]
-    losses = [*groups["loss"], *best]
+    best = [name for name in groups["buckets"] if name.startswith("best/loss")]
+    losses = [*groups["loss"], *groups["sets"], *best]
     others = [*groups["task"], *groups["buckets"], *groups["others"]]
     return losses, [name for name in others if name not in losses]
 

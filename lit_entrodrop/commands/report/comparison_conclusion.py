@@ -9,6 +9,7 @@ from lit_entrodrop.commands.report.formatting import LAST, LOSS
 from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
 from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS
+from lit_entrodrop.runs.criterion import best_value_of
 
 MOST_NAMED = 2
 MOST_SHOWN = 3
@@ -189,8 +190,8 @@ def _certainty(contrasts: Sequence[Contrast]) -> list[str]:
 
 def _next_steps(comparison: Comparison, runs: Sequence[RunRecord], location: str) -> list[NextStep]:
     arms, seeds = comparison["arms"], comparison["seeds"]
-    losses = {name: min(t["validation_loss"] for t in arm["trials"]) for name, arm in arms.items()}
-    lowest = min(losses, key=lambda name: losses[name])
+    scores = {name: min(t["score"] for t in arm["trials"]) for name, arm in arms.items()}
+    lowest = min(scores, key=lambda name: scores[name])
     # Runs that were made before are outside the folder of the comparison.
     given = any(run["folder"].startswith("..") for arm in arms.values() for run in arm["runs"])
     again = (
@@ -219,7 +220,8 @@ def _next_steps(comparison: Comparison, runs: Sequence[RunRecord], location: str
         text = "Train longer: raise `trainer.max_epochs`. No arm overfits yet."
         steps.append(NextStep(text))
     folder = normpath(f"{location}/{arms[lowest]['runs'][0]['folder']}")
-    text = f"To use a model now, take that of {lowest}, which has the lowest validation loss."
+    best = best_value_of(comparison["selected_by"])
+    text = f"To use a model now, take that of {lowest}, which has {best}."
     return [*steps, NextStep(text, export_command(folder))]
 
 

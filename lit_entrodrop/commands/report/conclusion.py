@@ -7,6 +7,8 @@ import numpy as np
 
 from lit_entrodrop.commands.report.run_record import RunRecord
 from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
+from lit_entrodrop.runs.criterion import best_value_of
+from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 
 MOST_NAMED = 4
 
@@ -91,16 +93,15 @@ def _first(names: list[str]) -> str:
 
 
 def export_best(run: RunRecord) -> NextStep:
-    """Offer the checkpoint with the lowest validation loss."""
-    curve = run.trained_loss()
-    return NextStep(
-        f"Use the checkpoint with the lowest validation loss, after epoch {curve.idxmin():.3g}.",
-        export_command(run.location),
-    )
+    """Offer the best checkpoint."""
+    text = f"Use the checkpoint with {best_value_of(run.selected_by)}"
+    if run.selected_by == VALIDATION_LOSS:
+        text += f", after epoch {run.trained_loss().idxmin():.3g}"
+    return NextStep(f"{text}.", export_command(run.location))
 
 
 def export_command(folder: str) -> str:
-    """Return the command that exports the checkpoint with the lowest validation loss."""
+    """Return the command that exports the best checkpoint."""
     return f"lit-entrodrop export --ckpt_path {folder}/checkpoints/best.ckpt --output my_model"
 
 

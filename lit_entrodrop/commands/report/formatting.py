@@ -31,19 +31,22 @@ NOTHING = "–"
 
 
 def by_group(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group values of ``comparison.json``: losses of all tokens and of buckets, scores, others.
+    """Group values of ``comparison.json``: losses, on sets and of buckets, scores, and others.
 
-    >>> by_group(["best/loss", "best/loss_low_entropy", "drop_rate", "last/gap", "last/loss"])
-    {'loss': ['best/loss', 'last/loss'], 'buckets': ['best/loss_low_entropy'], 'task': [], \
+    >>> by_group(["best/loss", "best/exam/loss", "best/loss_low_entropy", "drop_rate", "last/gap"])
+    {'loss': ['best/loss'], 'sets': ['best/exam/loss'], 'buckets': ['best/loss_low_entropy'], \
+'task': [], \
 'others': ['last/gap', 'drop_rate']}
     """
     known = {name: MetricName.parse(name) for name in dict.fromkeys(names)}
     order = [*all_token_metrics(), *KINDS]
     task = [name for name, each in known.items() if each.kind in TASKS]
+    losses = {name: each for name, each in known.items() if each.kind == "loss"}
     others = [n for n, each in known.items() if each.kind != "loss" and each.kind in order]
     return {
         "loss": [name for name in (LOSS, LAST) if name in known],
-        "buckets": [n for n, each in known.items() if each.kind == "loss" and each.bucket],
+        "sets": [n for n, each in losses.items() if "/" in each.split and not each.bucket],
+        "buckets": [n for n, each in losses.items() if each.bucket],
         "task": task,
         "others": sorted(
             (name for name in others if name not in task),
@@ -57,16 +60,18 @@ def title(name: str) -> str:
 
     >>> title("best/loss_low_entropy"), title("last/gap"), title("last/loss_bucket_4_entropy")
     ('best loss, low entropy', 'gap, at last', 'last loss, bucket 4')
-    >>> title("best/accuracy")
-    'accuracy, at best'
+    >>> title("best/accuracy"), title("best/exam/loss_low_entropy")
+    ('accuracy, at best', 'loss on exam, low entropy, at best')
     """
     parsed = MetricName.parse(name)
+    moment, _, evaluation_set = parsed.split.partition("/")
     metric = all_token_metrics().get(parsed.kind)
     text = metric.title if metric else KINDS[parsed.kind]
+    text += f" on {evaluation_set}" if evaluation_set else ""
     bucket = f", {title_of_bucket(parsed.bucket)}" if parsed.bucket else ""
-    if parsed.kind == "loss":
-        return f"{parsed.split} {text}{bucket}"
-    return f"{text}{bucket}, at {parsed.split}" if parsed.split else text
+    if parsed.kind == "loss" and not evaluation_set:
+        return f"{moment} {text}{bucket}"
+    return f"{text}{bucket}, at {moment}" if moment else text
 
 
 def number(name: str, value: float) -> str:

@@ -83,39 +83,58 @@ def side_by_side(runs: list[RunRecord], folder: Path, name: str) -> plotting.Fig
     """Draw the validation losses of several runs, a panel for each group of tokens."""
     titles = max((run.titles() for run in runs), key=len)
     known = {bucket for run in runs for bucket in run.groups()}
-    groups = {bucket: title for bucket, title in titles.items() if bucket in known}
+    curves = {
+        title: {run.name: run.curve("val", "loss", bucket) for run in runs}
+        for bucket, title in titles.items()
+        if bucket in known
+    }
+    return _lines_by_group(curves, "run", "validation loss", folder, name)
+
+
+def set_curves(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml | None:
+    """Draw the losses of validation and of the evaluation sets, if there are any."""
+    if not run.of_sets:
+        return None
+    splits = {"validation": "val", **{name: name for name in run.of_sets}}
+    curves = {
+        title: {label: run.curve(split, "loss", bucket) for label, split in splits.items()}
+        for bucket, title in run.groups().items()
+    }
+    return _lines_by_group(curves, "set", "loss", folder, name)
+
+
+def _lines_by_group(
+    curves: dict[str, dict[str, pd.Series]], each: str, loss: str, folder: Path, name: str
+) -> plotting.FigureHtml:
+    """Draw a panel for each group of tokens, by title, with a line for each run or set, by name."""
+    whole = next(iter(curves.values()))
+    last = max(curve.index[-1] for curve in whole.values() if len(curve))
 
     def draw(canvas: plotting.Canvas) -> Figure:
-        figure, panels = canvas.panels(len(groups), 2.6)
+        figure, panels = canvas.panels(len(curves), 2.6)
         named: dict[str, Any] = {}
-        for panel, (bucket, title) in zip(panels, groups.items(), strict=True):
-            curves = [run.curve("val", "loss", bucket) for run in runs]
-            for i, (run, curve) in enumerate(zip(runs, curves, strict=True)):
+        for panel, (title, lines) in zip(panels, curves.items(), strict=True):
+            for i, (line, curve) in enumerate(lines.items()):
                 color = plotting.SERIES[i % len(plotting.SERIES)]
                 style = "-" if i < len(plotting.SERIES) else "--"
                 [drawn] = panel.plot(curve.index, curve, style, color=color)
-                named.setdefault(run.name, drawn)
+                named.setdefault(line, drawn)
                 trained = _trained(curve)
                 if len(trained):
                     panel.plot(trained.idxmin(), trained.min(), "o", color=color, markersize=5)
-            panel.set(title=title, xlabel="epoch", ylim=_span(curves))
-            plotting.whole_epochs(panel, max(run.evaluations.index[-1] for run in runs))
-        panels[0].set_ylabel("validation loss (nats per token)")
+            panel.set(title=title, xlabel="epoch", ylim=_span(list(lines.values())))
+            plotting.whole_epochs(panel, last)
+        panels[0].set_ylabel(f"{loss} (nats per token)")
         plotting.legend(figure, named)
         return figure
 
-    lowest = ", ".join(f"{r.name} {_trained(r.curve('val', 'loss')).min():.3f}" for r in runs)
+    lowest = ", ".join(f"{line} {_trained(curve).min():.3f}" for line, curve in whole.items())
     caption = (
-        "Dot: lowest loss of each run since training began. The high losses at the start are cut "
-        "off. Each panel has its own vertical scale."
+        f"Dot: lowest loss of each {each} since training began. The high losses at the start are "
+        "cut off. Each panel has its own vertical scale."
     )
-    return plotting.render_figure(
-        folder,
-        name,
-        draw,
-        f"Line charts of validation loss. Lowest, all tokens: {lowest}.",
-        caption,
-    )
+    description = f"Line charts of the {loss} of each {each}. Lowest, all tokens: {lowest}."
+    return plotting.render_figure(folder, name, draw, description, caption)
 
 
 def _trained(curve: pd.Series) -> pd.Series:

@@ -24,6 +24,7 @@ from lit_entrodrop.commands.report.run_record import RunRecord, read_run
 from lit_entrodrop.commands.report.run_view import run_view
 from lit_entrodrop.commands.report.templating import environment
 from lit_entrodrop.evaluation.diagnosis import RULE
+from lit_entrodrop.runs.criterion import best_value_of
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.training.provenance import public_name
 
@@ -128,5 +129,6 @@ def _environment() -> Environment:
         "value": formatting.number,
         "difference": formatting.difference,
         "metric_title": formatting.title,
+        "best_value": best_value_of,
     }
     return found

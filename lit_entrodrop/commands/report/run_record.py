@@ -14,13 +14,15 @@ from lit_entrodrop.commands.report.run_files import (
     read_info,
 )
 from lit_entrodrop.evaluation.diagnosis import ALL, Diagnosis, OverfittingVerdict, diagnose
+from lit_entrodrop.runs.criterion import read_criterion
 from lit_entrodrop.runs.evaluations import FOLDER as EVALUATIONS
 from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, read_evaluations, validations
 from lit_entrodrop.runs.layout import CONFIG
-from lit_entrodrop.runs.metric_name import MetricName, title_of_bucket
+from lit_entrodrop.runs.metric_name import VALIDATION_LOSS, MetricName, title_of_bucket
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import (
     bucket_names,
+    evaluation_sets,
     mean_drop_rate,
     read_metrics,
     whole_rows,
@@ -47,12 +49,14 @@ class RunRecord:
         info: Content of ``run.json``.
         diagnosis: Whether and where the run overfits; None if unknown.
         undiagnosed: Why there is no diagnosis, without a final period.
+        of_sets: Diagnosis on each evaluation set, by name; None if unknown.
         samples: Generated texts, one mapping each.
         task: Scores of the items of a task, by passes over the data.
         speed: Throughput measured during training.
         config: All settings, as YAML.
         drop_rate: Mean share of the alterable tokens that were dropped; NaN if unknown.
         notes: Sentences on files that could not be read.
+        selected_by: Metric that selects the best checkpoint.
     """
 
     name: str
@@ -65,16 +69,18 @@ class RunRecord:
     info: dict[str, Any]
     diagnosis: Diagnosis | None
     undiagnosed: str
+    of_sets: dict[str, Diagnosis | None]
     samples: list[dict[str, Any]]
     task: dict[float, list[ItemScore]]
     speed: pd.DataFrame
     config: str
     drop_rate: float
     notes: list[str]
+    selected_by: str = VALIDATION_LOSS
 
-    def groups(self) -> dict[str | None, str]:
+    def groups(self, split: str = "val") -> dict[str | None, str]:
         """Return the titles of all tokens (None) and of each bucket that has a token."""
-        return {b: title for b, title in self.titles().items() if len(self.curve("val", "loss", b))}
+        return {b: title for b, title in self.titles().items() if len(self.curve(split, "loss", b))}
 
     def titles(self) -> dict[str | None, str]:
         """Return the titles of all tokens (None) and of every bucket."""
@@ -90,9 +96,10 @@ class RunRecord:
         curve = self.curve("val", "loss")
         return curve[curve.index > 0]
 
-    def verdict(self, bucket: str | None) -> OverfittingVerdict | None:
+    def verdict(self, bucket: str | None, split: str = "val") -> OverfittingVerdict | None:
         """Return the verdict on a bucket, or on all tokens (None); None if there is none."""
-        return self.diagnosis.verdicts.get(bucket or ALL) if self.diagnosis else None
+        diagnosis = self.diagnosis if split == "val" else self.of_sets[split]
+        return diagnosis.verdicts.get(bucket or ALL) if diagnosis else None
 
     def settings(self, part: str) -> dict[str, Any]:
         """Return a part of the settings in ``run.json``, empty if it is missing."""
@@ -130,12 +137,14 @@ def read_run(name: str, folder: Path) -> RunRecord:
         info=info,
         diagnosis=diagnosis,
         undiagnosed=undiagnosed,
+        of_sets={name: _diagnosis(files, name)[0] for name in evaluation_sets(metrics)},
         samples=files.read(SAMPLES, files.samples, []),
         task={float(passes[step]): scores for step, scores in scored.items() if step in passes},
         speed=whole_rows(files.read(THROUGHPUT, read_throughput, pd.DataFrame())),
         config=files.read(CONFIG, read_config, ""),
         drop_rate=mean_drop_rate(metrics),
         notes=files.notes,
+        selected_by=read_criterion(folder).metric,
     )
 
 
@@ -163,9 +172,9 @@ def _require_epochs(metrics: pd.DataFrame, passes: pd.Series, folder: Path) -> N
         )
 
 
-def _diagnosis(files: RunFiles) -> tuple[Diagnosis | None, str]:
+def _diagnosis(files: RunFiles, evaluation_set: str = "") -> tuple[Diagnosis | None, str]:
     try:
-        return diagnose(files.folder), ""
+        return diagnose(files.folder, evaluation_set), ""
     except LookupError as error:
         return None, f"run: expected buckets and provenance in {RUN_INFO}, found no {error}"
     except DAMAGE as error:

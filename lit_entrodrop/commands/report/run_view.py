@@ -7,7 +7,7 @@ from typing import Any
 from lit_entrodrop.commands.report.conclusion import conclude_run
 from lit_entrodrop.commands.report.entropies import entropy_ridges, thinned
 from lit_entrodrop.commands.report.forgetting import forgetting_curves
-from lit_entrodrop.commands.report.losses import loss_curves, rises_and_gaps
+from lit_entrodrop.commands.report.losses import loss_curves, rises_and_gaps, set_curves
 from lit_entrodrop.commands.report.passages import passage_view
 from lit_entrodrop.commands.report.plotting import FigureHtml
 from lit_entrodrop.commands.report.run_record import RunRecord
@@ -20,6 +20,7 @@ SHOWN_SAMPLES = 3
 # Draws a figure; returns None where the run lacks the data.
 FIGURES: dict[str, Callable[[RunRecord, Path, str], FigureHtml | None]] = {
     "losses": loss_curves,
+    "sets": set_curves,
     "gaps": rises_and_gaps,
     "entropies": entropy_ridges,
     "schedule": schedule,

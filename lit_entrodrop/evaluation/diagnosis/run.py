@@ -62,16 +62,17 @@ class Diagnosis:
         return self.explanation.sentences
 
 
-def diagnose(folder: str | Path) -> Diagnosis:
+def diagnose(folder: str | Path, evaluation_set: str = "") -> Diagnosis:
     """Diagnose a finished or running run from its folder.
 
     Args:
         folder: Path to the run folder, with ``evaluations/``, ``run.json`` and ``metrics.csv``.
+        evaluation_set: Name of the evaluation set to judge by; empty for the validation split.
 
     Raises:
         ValueError: If the folder has no evaluations.
     """
-    evaluations = comparable(read_evaluations(folder))
+    evaluations = comparable(read_evaluations(folder, evaluation_set))
     if not evaluations:
         raise ValueError(
             f"run: expected evaluations in {folder}, found none: `fit` writes them at each "

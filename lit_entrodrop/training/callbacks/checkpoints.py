@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from lit_entrodrop.runs.checkpoints.table_digest import write_digest
+from lit_entrodrop.runs.criterion import Criterion
 from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 from lit_entrodrop.runs.writing import UNFINISHED
@@ -125,11 +126,10 @@ class Checkpoints(Checkpoint):
             self.best_score, self.best_model_path = state_dict["best_score"], str(best)
 
     def _score(self, trainer: L.Trainer) -> float:
-        """Return the monitored value, negative if higher is better: a lower score is better."""
-        value = trainer.callback_metrics.get(self.monitor or VALIDATION_LOSS)
-        if value is None:
-            return float("inf")
-        return -float(value) if self.mode == "max" else float(value)
+        """Return the monitored value such that lower is better; infinity without one."""
+        criterion = Criterion(self.monitor or VALIDATION_LOSS, self.mode)
+        value = trainer.callback_metrics.get(criterion.metric)
+        return float("inf") if value is None else criterion.score(float(value))
 
     def _new_path(self, trainer: L.Trainer) -> Path:
         path = self.folder / f"step={trainer.global_step}.ckpt"

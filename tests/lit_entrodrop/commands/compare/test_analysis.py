@@ -16,7 +16,7 @@ from lit_entrodrop.commands.compare.analysis import (
     pair_trials,
     select_trials,
 )
-from lit_entrodrop.commands.compare.measures import BEST_VALIDATION, RunResult
+from lit_entrodrop.commands.compare.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.results import ComparisonInputs, judge
 from lit_entrodrop.commands.compare.tables import show
 from lit_entrodrop.runs.task_scores import ItemScore
@@ -27,7 +27,7 @@ SHARED = np.random.default_rng(1).normal(0, 0.05, len(SEEDS))
 
 
 def result(loss: float, validation: float | None = None, **values: float) -> RunResult:
-    found = {BEST_VALIDATION: loss if validation is None else validation, "best/loss": loss}
+    found = {SCORE: loss if validation is None else validation, "best/loss": loss}
     return RunResult(Path("no/such/run"), {**found, "last/loss": loss + 0.1, **values}, {}, 100)
 
 
@@ -41,7 +41,7 @@ def trial(
 def with_documents(arm: str, nll: Any, tokens: Any) -> ArmTrial:
     documents = {"best/loss": (np.asarray(nll, float), np.asarray(tokens))}
     loss = float(np.sum(nll) / np.sum(tokens))
-    values = {BEST_VALIDATION: loss, "best/loss": loss}
+    values = {SCORE: loss, "best/loss": loss}
     return ArmTrial(arm, {}, {0: RunResult(Path("no/such/run"), values, documents, 100)})
 
 

@@ -58,7 +58,7 @@ def test_trial_is_chosen_by_validation_and_told_of_test(
     comparison, _ = finished
     arm = comparison["arms"]["entrodrop"]
     assert comparison["split"] == "test"
-    losses = {trial["name"]: trial["validation_loss"] for trial in arm["trials"]}
+    losses = {trial["name"]: trial["score"] for trial in arm["trials"]}
     best = min(losses, key=lambda name: losses[name])
     assert (
         [trial["name"] for trial in arm["trials"] if trial["chosen"]] == [best] == [arm["chosen"]]

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -54,10 +55,35 @@ def run(tmp_path: Path) -> Path:
 def test_best_is_after_training_began(run: Path) -> None:
     assert checkpoint_steps(run) == {"best": 20, "last": 30}
     result = measure(run)
-    assert result.values["best/loss"] == result.values["best/validation_loss"] == 3.5
+    assert result.values["best/loss"] == result.values["best/score"] == 3.5
     assert result.values["best_epoch"] == 2
     assert result.values["last/loss"] == 3.9
     assert result.total_steps == 30
+
+
+@pytest.mark.parametrize(("mode", "step", "value"), [("min", 10, 2.0), ("max", 30, 4.0)])
+def test_evaluation_set_is_measured_and_selects(
+    run: Path, mode: str, step: int, value: float
+) -> None:
+    metrics = pd.read_csv(run / "metrics.csv")
+    metrics["exam/loss"] = metrics["step"].map({0: 9.0, 10: 2.0, 20: 3.0, 30: 4.0})
+    metrics.to_csv(run / "metrics.csv", index=False)
+    settings = {"checkpoints": {"monitor": "exam/loss", "mode": mode}}
+    (run / "config.yaml").write_text(json.dumps(settings))
+    evaluation(step, 1.5).save(evaluation_path(run, step, evaluation_set="exam"))
+    assert checkpoint_steps(run)["best"] == step
+    result = measure(run)
+    assert result.selected_by == "exam/loss"
+    assert result.values["best/exam/loss"] == abs(result.values["best/score"]) == value
+    assert result.values["best/score"] == (value if mode == "min" else -value)
+    assert result.values["best/loss"] == LOSSES[step]
+    assert result.values["last/exam/loss"] == 4.0
+    assert result.documents["best/exam/loss"][0].tolist() == [6.0, 3.0]
+    assert result.documents["best/exam/loss"][1].tolist() == [2, 1]
+    settings["checkpoints"]["monitor"] = "notes/loss"
+    (run / "config.yaml").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"expected notes/loss, which checkpoints\.monitor names"):
+        measure(run)
 
 
 def test_evaluations_within_an_epoch_are_parts_of_a_pass(tmp_path: Path) -> None:
@@ -174,7 +200,7 @@ def test_losses_of_the_test_split_are_over_tokens(run: Path) -> None:
     assert result.values["best/loss"] == pytest.approx(6 / 3)
     assert result.values["last/loss_low_entropy"] == pytest.approx(4 / 2)
     assert result.values["last/loss_high_entropy"] == pytest.approx(8 / 1)
-    assert result.values["best/validation_loss"] == 3.5
+    assert result.values["best/score"] == 3.5
     nll, tokens = result.documents["best/loss_high_entropy"]
     assert (nll.tolist(), tokens.tolist()) == ([3.0, 1.0], [1, 0])
 

@@ -121,6 +121,19 @@ def test_no_validation_fails(tiny: Tiny) -> None:
     assert "data.validation" in check.remedy
 
 
+def test_size_of_evaluation_sets_is_checked(tiny: Tiny) -> None:
+    exam = write_corpus(tiny.folder / "exam.jsonl", texts(41, seed=1))
+    alone: dict[str, Any] = {"evaluate": {"exam": str(exam)}, "validation": 0.0}
+    check = only(validation_size, tiny, data=alone)
+    assert check.status == "warn"
+    assert "no validation split" in check.found
+    assert "exam 41 documents" in check.found
+    write_corpus(exam, texts(9, seed=1))
+    write_corpus(tiny.corpus, texts(300, longest=6))
+    check = only(validation_size, tiny, data={**alone, "validation": 0.2})
+    assert check.found.endswith(": the loss on exam depends on few documents")
+
+
 def test_shares_far_from_those_asked_are_reported(tiny: Tiny) -> None:
     """One document holds most of the text."""
     write_corpus(tiny.corpus, [*texts(40, longest=3), "fever " * 2000])

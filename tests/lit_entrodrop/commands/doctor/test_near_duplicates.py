@@ -56,6 +56,16 @@ def test_what_validation_shares_is_left_out_of_training_and_no_fault(tiny: Tiny)
     assert len(run.documents["train"]) == 15
 
 
+def test_evaluation_sets_are_compared_with_training_text(tiny: Tiny) -> None:
+    own = long_texts(22)
+    write_corpus(tiny.corpus, own[:20])
+    exam = write_corpus(tiny.folder / "exam.jsonl", [own[0] + " And more.", *own[20:]])
+    run = make_run(tiny, data={"validation": 0.0, "evaluate": {"exam": str(exam)}})
+    check = run_check(near_duplicates, run)
+    assert check.status == "fail"
+    assert "0 exact and 1 near duplicates of training documents among 3 exam" in check.found
+
+
 def test_only_training_text_within_the_limit_counts(tiny: Tiny) -> None:
     run = make_run(tiny, data={"max_train_tokens": 100})
     whole = make_run(tiny)

@@ -49,7 +49,7 @@ def test_three_arms_are_compared_and_the_best_is_exported(folder: Path) -> None:
     assert arms["random"]["metrics"]["drop_rate"]["mean"] > 0
     model = AutoModelForCausalLM.from_pretrained(folder / "best_model")
     assert model.num_parameters() == 2_114_880
-    losses = {name: arm["trials"][0]["validation_loss"] for name, arm in arms.items()}
+    losses = {name: arm["trials"][0]["score"] for name, arm in arms.items()}
     assert best_arm(comparison) == min(losses, key=lambda name: losses[name])
 
 

@@ -20,6 +20,7 @@ OPTIONAL = (
     "run.json",
     "config",
     "throughput",
+    "sets",
 )
 ARMS = {"entrodrop": "entrodrop", "random": "random_token_dropout"}
 

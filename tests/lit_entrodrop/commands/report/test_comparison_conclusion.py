@@ -61,13 +61,13 @@ def compared(*contrasts: dict[str, Any], seeds: int = 1, **others: Any) -> dict[
     arms = {
         name: {
             "metrics": means,
-            "trials": [{"validation_loss": 3.0 - 0.1 * place}],
+            "trials": [{"score": 3.0 - 0.1 * place}],
             "runs": [{"folder": f"{name}/seed=0"}],
         }
         for place, name in enumerate(names)
     }
     given = {"arms": arms, "contrasts": list(contrasts), "seeds": list(range(seeds))}
-    return {**given, "split": "test", "baseline": "plain", **others}
+    return {**given, "split": "test", "selected_by": "val/loss", "baseline": "plain", **others}
 
 
 def concluded(comparison: dict[str, Any], run: RunRecord) -> Any:

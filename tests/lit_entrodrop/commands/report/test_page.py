@@ -89,7 +89,17 @@ def test_full_page_leads_with_the_verdict(full: Path) -> None:
     page = Page(full / "report.html")
     assert page.text.index("The model overfits from epoch 6") < page.text.index("Loss over")
     assert "is missing" not in page.text
-    assert len(page.pictures) == 2 * 6
+    assert len(page.pictures) == 2 * 7
+
+
+def test_evaluation_sets_have_a_section(full: Path, bare: Path) -> None:
+    [figure, _] = [told for told in Page(full / "report.html").pictures if "each set" in told]
+    lowest = dict(re.findall(r"(validation|exam) (\d+\.\d+)", figure))
+    assert float(lowest["exam"]) == pytest.approx(float(lowest["validation"]) + 0.5, abs=0.002)
+    section = Page(full / "report.html").text.partition("exam")[2].partition("Rise of the")[0]
+    assert section.count("overfits") >= 1
+    assert lowest["exam"] in section
+    assert "Evaluation sets" not in Page(bare / "report.html").text
 
 
 def test_text_of_the_run_is_shown_as_it_is(full: Path) -> None:
@@ -173,7 +183,7 @@ def test_page_of_a_comparison_tells_all_that_was_found(comparison: Path) -> None
 
 
 def test_figures_are_files_too(full: Path, comparison: Path) -> None:
-    names = {"losses", "gaps", "entropies", "schedule", "forgetting", "task"}
+    names = {"losses", "sets", "gaps", "entropies", "schedule", "forgetting", "task"}
     assert {path.stem for path in (full / "figures").glob("*.svg")} == names
     assert {path.stem for path in (full / "figures").glob("*.png")} == names
     assert matplotlib.image.imread(full / "figures" / "losses.png").shape[1] > 1500
