@@ -283,9 +283,25 @@ def test_a_list_of_sources_and_two_processes(datamodule: DataModuleFactory, tmp_
     assert module.num_blocks("train") > module.num_blocks("validation") > 0
 
 
+def test_a_renamed_set_is_prepared_anew_and_can_be_requested(
+    datamodule: DataModuleFactory, tmp_path: Path
+) -> None:
+    exam = str(write_jsonl(tmp_path / "exam.jsonl", [{"text": text} for text in texts(9, seed=1)]))
+    for name in ("exam", "test_2"):
+        module = ready(datamodule(evaluate={name: exam}))
+        assert module.held_out == ["validation", name]
+        module.check_requested(name)
+        assert f"{name}: 9 documents" in module.summary()
+    with pytest.raises(ValueError, match=r"expected one of train, .*, test_2, got 'exam'"):
+        module.check_requested("exam")
+    with pytest.raises(ValueError, match=r"data\.test: expected the share or corpus of a test"):
+        module.check_requested("test")
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
+        ({"evaluate": {"exam": 0.1}}, ["data.evaluate.exam", "a separate corpus", "got 0.1"]),
         ({"block_size": 1}, ["block_size", "at least 2", "got 1"]),
         ({"batch_size": 0}, ["batch_size", "at least 1"]),
         ({"num_workers": -1}, ["num_workers"]),
