@@ -52,7 +52,7 @@ def judged(trials: list[ArmTrial], **settings: Any) -> dict[str, Any]:
 
 def with_items(arm: str, scores: list[float], first: int = 0) -> ArmTrial:
     items = [ItemScore("", f"question {first + n}", ["a"], "", s) for n, s in enumerate(scores)]
-    values = {BEST_VALIDATION: 3.0, "best/loss": 3.0, "best/task_contains": float(np.mean(scores))}
+    values = {SCORE: 3.0, "best/loss": 3.0, "best/task_contains": float(np.mean(scores))}
     found = RunResult(Path("no/such/run"), values, {}, 100, {"best/task_contains": items})
     return ArmTrial(arm, {}, {0: found})
 
