@@ -43,17 +43,19 @@ def read_items(settings: TaskSettings) -> list[TaskItem]:
     Raises:
         ValueError: If the file cannot be read, or a row lacks a prompt or an answer.
     """
-    path = Path(settings.file).expanduser()
+    file = CorpusFile(Path(settings.file).expanduser())
     formats = supported_formats()
-    if not path.is_file() or path.suffix.lower() not in formats:
+    if not file.path.is_file() or file.suffix not in formats:
         raise ValueError(
             f"monitors.task.file: expected a file with one of the suffixes {', '.join(formats)}, "
             f"got {settings.file}: correct the path"
         )
-    records = formats[path.suffix.lower()].read_records(CorpusFile(path))
+    records = formats[file.suffix].read_records(file)
     items = [_item(record, settings) for record in records]
     if not items:
-        raise ValueError(f"monitors.task.file: expected rows in {path}, found none: fill it")
+        raise ValueError(
+            f"monitors.task.file: expected rows in {settings.file}, found none: fill it"
+        )
     count = min(settings.max_items, len(items))
     return [items[number] for number in np.arange(count) * len(items) // count]
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ def test_one_answer_or_several_of_any_plain_type(tmp_path: Path) -> None:
     )
     assert [item.answers for item in found] == [("4",), ("true", "yes")]
     assert found[1].where.endswith("exam.jsonl line 2")
+
+
+def test_numbers_of_compressed_tables_are_texts(tmp_path: Path) -> None:
+    table = tmp_path / "exam.csv.gz"
+    table.write_bytes(gzip.compress(b"prompt,answer\n2 + 2 =,4\n1 + 1 =,2\n"))
+    assert [item.answers for item in read_items(TaskSettings(str(table)))] == [("4",), ("2",)]
 
 
 def test_choices_are_named_by_text_or_by_number(tmp_path: Path) -> None:
