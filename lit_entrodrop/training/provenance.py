@@ -18,7 +18,16 @@ DESCRIBED = (Regularizer, Curriculum, LRSchedule)
 PACKAGES = ("torch", "lightning", "transformers")
 # Settings of Lightning's Trainer that decide what is learned.
 TRAINER = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "world_size")
-DATA = ("block_size", "batch_size", "packing", "max_train_tokens", "split_seed", "repack")
+DATA = (
+    "block_size",
+    "batch_size",
+    "packing",
+    "max_train_tokens",
+    "split_seed",
+    "repack",
+    "train_on",
+    "long_pairs",
+)
 
 
 def provenance(

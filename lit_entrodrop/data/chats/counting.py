@@ -6,15 +6,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.chats.flags import DETAIL
+from lit_entrodrop.data.chats.flags import DETAIL, SYSTEM
 from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.chats.roles import ASSISTANT
 from lit_entrodrop.data.chats.turns import locate_body
 from lit_entrodrop.data.encoded import Span
 from lit_entrodrop.data.label_settings import TrainOn
 from lit_entrodrop.data.special_tokens import MARK, any_of, special_tokens
-
-_SYSTEM = ("system", "developer")
 
 
 def counted_messages(chat: Chat, train_on: TrainOn) -> list[bool]:
@@ -27,7 +25,7 @@ def counted_messages(chat: Chat, train_on: TrainOn) -> list[bool]:
     roles = [message["role"] for message in chat.messages]
     chosen = [n for n, role in enumerate(roles) if role == ASSISTANT and n >= chat.prompt_messages]
     if train_on == "all":
-        chosen = [n for n, role in enumerate(roles) if role not in _SYSTEM]
+        chosen = [n for n, role in enumerate(roles) if role not in SYSTEM]
     elif train_on == "last_turn":
         chosen = chosen[-1:]
     weights = (message.get("weight") for message in chat.messages)
@@ -58,8 +56,8 @@ def counted_spans(
     """
     spans: list[Span] = []
     for number, counts in enumerate(counted_messages(chat, train_on)):
-        details = chat.messages[number].get(DETAIL)
-        turn = turns.get(number)
+        message, turn = chat.messages[number], turns.get(number)
+        details = message.get(DETAIL) if message.get("weight") != 0 else None
         if counts and turn and not details:
             spans.append(turn)
         elif counts or details:
@@ -67,7 +65,7 @@ def counted_spans(
             whole = turn or (body[0], _end(body[1], text, turns, tokenizer))
             parts = [body]
             if details:
-                parts = _located(details, chat.messages[number]["content"], text, body, counts)
+                parts = _located(details, message["content"], text, body, counts)
             around = [(whole[0], body[0]), (body[1], whole[1])] if counts else []
             spans += [(start, end) for start, end in (*around, *parts) if start < end]
     return sorted(spans)

@@ -4,6 +4,7 @@ from typing import Any
 
 TRAIN_FLAGS = ("train", "training")
 DETAIL = "train_detail"
+SYSTEM = ("system", "developer")  # roles that never count
 _OFFSETS = ("begin_offset", "end_offset")
 
 
@@ -23,18 +24,19 @@ def with_flags(message: dict[str, Any]) -> dict[str, Any]:
     flag = flag_of(message)
     if "weight" not in message and flag is not None:
         flagged["weight"] = int(flag)
-    if flag and message["role"] in ("system", "developer"):
-        raise ValueError(
-            f"expected no flag that counts a message of the role {message['role']!r}, which never "
-            "counts in the loss. Remove the flag."
-        )
     parts = message.get("content")
-    if isinstance(parts, list) and any(_is_flagged(part) for part in parts):
+    if isinstance(parts, list) and any(_flag_of_part(part) is not None for part in parts):
         if DETAIL in message:
             raise ValueError(f"expected flags of parts or {DETAIL!r}, got both. Remove one.")
         flagged[DETAIL] = _details_of_parts(parts)
     elif DETAIL in message:
         _check_details(message[DETAIL], message.get("content"))
+    details = flagged.get(DETAIL, [])
+    if message["role"] in SYSTEM and (flag or any(detail["train"] for detail in details)):
+        raise ValueError(
+            f"expected no flag that counts a message of the role {message['role']!r}, which never "
+            "counts in the loss. Remove the flag."
+        )
     return flagged
 
 
@@ -58,8 +60,8 @@ def flag_of(message: dict[str, Any]) -> bool | None:
     return next(iter(flags.values()), None)
 
 
-def _is_flagged(part: Any) -> bool:
-    return isinstance(part, dict) and flag_of(part) is not None
+def _flag_of_part(part: Any) -> bool | None:
+    return flag_of(part) if isinstance(part, dict) else None
 
 
 def _details_of_parts(parts: list[Any]) -> list[dict[str, Any]]:
@@ -67,9 +69,9 @@ def _details_of_parts(parts: list[Any]) -> list[dict[str, Any]]:
     for part in parts:
         text = part.get("text") if isinstance(part, dict) else part
         end = place + (len(text) if isinstance(text, str) else 0)
-        if isinstance(part, dict) and end > place:
-            detail = dict(zip(_OFFSETS, (place, end - 1), strict=True))
-            details.append({**detail, "train": flag_of(part)})
+        if end > place:
+            offsets = dict(zip(_OFFSETS, (place, end - 1), strict=True))
+            details.append({**offsets, "train": _flag_of_part(part)})
         place = end
     return details
 

@@ -82,6 +82,8 @@ def test_parts_of_a_text_count() -> None:
     )
     chat = read_chat({"messages": [asked, long]})
     assert learned(make_tokenizer(), chat) == [" are", " thanks", "<|im_end|>"]
+    chat = read_chat({"messages": [asked, flagged(long, train=False)]})
+    assert learned(make_tokenizer(), chat) == [" are"]
     parts = [{"text": "Well,", "train": False}, {"text": " thanks."}]
     chat = read_chat({"messages": [HI, flagged(YO, content=parts)]})
     assert learned(make_tokenizer(), chat) == [" thanks.<|im_end|>"]

@@ -42,6 +42,8 @@ def test_flags_of_parts_become_details() -> None:
         (message(weight=0.5), ["'weight' of 0 or 1", "0.5"]),
         (message(train=True, weight=0), ["agree", "Remove one"]),
         (message("system", train=True), ["'system'", "never counts", "Remove"]),
+        (message("system", [{"text": "yo", "train": True}]), ["'system'", "never counts"]),
+        (message("system", train_detail=[{**OFFSETS, "train": True}]), ["'system'", "never"]),
         (message(train_detail={"train": True}), ["'train_detail' to be a list", "2 characters"]),
         (message(train_detail=[{**OFFSETS, "end_offset": 2, "train": True}]), ["'end_offset': 2"]),
         (message(train_detail=[{**OFFSETS, "train": True}] * 2), ["in order"]),

@@ -161,6 +161,29 @@ def test_completion_of_messages(family: str) -> None:
     assert counted == [plain(last)]
 
 
+FLAGGED = [
+    {"from": "system", "value": "You know the sea.", "train": False},
+    {"from": "human", "value": "Hello", "train": False},
+    {"from": "gpt", "value": "Hi", "train": False},
+    {"from": "human", "value": "How deep is it?", "train": True},
+    {
+        "from": "gpt",
+        "value": "It is deep, and salty, too.",
+        "train_detail": [
+            {"begin_offset": 0, "end_offset": 9, "train": False},
+            {"begin_offset": 10, "end_offset": 20, "train": True},
+        ],
+    },
+    {"from": "human", "value": "Thanks"},
+]
+
+
+@pytest.mark.parametrize(("family", "end"), [("chatml", "<|im_end|>"), ("llama3", "<|eot_id|>")])
+def test_flags_of_axolotl(family: str, end: str) -> None:
+    _, counted = encode(family, {"conversations": FLAGGED})
+    assert counted == [f"How deep is it?{end}", ", and salty", end]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_text_and_pair(family: str) -> None:
     _, bos, eos, _ = FAMILIES[family]
