@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 
-from lit_entrodrop.training.callbacks import Checkpoints, checkpoints
+from lit_entrodrop.training.callbacks import Checkpoints
 from tests.helpers.processes import run_cli_ranks
 from tests.helpers.tiny import Tiny
 
@@ -30,18 +30,29 @@ def kept(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
-def distance_to_second_epoch(trainer: L.Trainer) -> float:
+def distance_to_second_epoch(_: Checkpoints, trainer: L.Trainer) -> float:
     return abs(trainer.global_step - 20.0)
 
 
 def test_the_last_are_kept_and_the_best(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     # Which epoch trains best depends on the machine: the second is made the best.
-    monkeypatch.setattr(checkpoints, "_score", distance_to_second_epoch)
+    monkeypatch.setattr(Checkpoints, "_score", distance_to_second_epoch)
     run = tiny.run("fit", "--trainer.max_epochs=5", "--checkpoints.keep_last=2")
     best = "step=20.ckpt"
     assert (run / "checkpoints" / "best.ckpt").readlink().name == best
     assert kept(run) == sorted([best, "best.ckpt", "last.ckpt", "step=40.ckpt", "step=50.ckpt"])
     assert (run / "checkpoints" / "last.ckpt").readlink().name == "step=50.ckpt"
+
+
+@pytest.mark.parametrize(("monitor", "score"), [("exam/loss", 2.0), (None, float("inf"))])
+def test_best_is_restored_for_the_same_metric_only(
+    tmp_path: Path, monitor: str | None, score: float
+) -> None:
+    (tmp_path / "step=10.ckpt").touch()
+    resumed = Checkpoints(monitor=monitor)
+    resumed.folder = tmp_path
+    resumed.load_state_dict({"best_score": 2.0, "best": "step=10.ckpt", "monitor": "exam/loss"})
+    assert resumed.best_score == score
 
 
 def test_step_that_was_kept_before_is_not_written_over(tiny: Tiny) -> None:
