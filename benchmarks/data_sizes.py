@@ -7,6 +7,7 @@ process; imports are excluded. Memory is the peak of the resident set of the mai
 import json
 import os
 import random
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -26,6 +27,7 @@ def data_sizes(
     long_document: int = 50,
     num_proc: int = 1,
     block_size: int = 512,
+    compression: str = "",
     threads: int = 1,
     out: str = harness.RESULTS,
 ) -> Path:
@@ -38,6 +40,7 @@ def data_sizes(
         long_document: Size of a corpus with a single document, in MB.
         num_proc: Maximum number of processes for tokenizing.
         block_size: Tokens per block.
+        compression: Suffix of compressed corpora, .gz, .bz2 or .zst; none by default.
         threads: Number of CPU threads of PyTorch.
         out: Folder for the results.
     """
@@ -53,7 +56,7 @@ def data_sizes(
     rows = []
     for case, (size, mean) in cases.items():
         with TemporaryDirectory() as folder:
-            corpus = write_corpus(Path(folder) / "corpus.jsonl", size, mean)
+            corpus = write_corpus(Path(folder) / f"corpus.jsonl{compression}", size, mean)
             measured = in_fresh_process(prepare_corpus, str(corpus), block_size, num_proc, threads)
         rows.append({"case": case, **measured})
         print(rows[-1], flush=True)
@@ -61,12 +64,17 @@ def data_sizes(
 
 
 def write_corpus(path: Path, size: int, mean: int) -> Path:
-    """Write documents of a mean length, or one document if it is 0, of some characters in all."""
+    """Write documents of a mean length, or one document if it is 0, of some characters in all.
+
+    The suffix of the path chooses a compression.
+    """
+    import pyarrow
+
     from lit_entrodrop.data.corpora.registry import load_corpus
 
     sentences = [sentence for text in load_corpus("hpo") for sentence in text.split(". ")]
     random_ = random.Random(0)
-    with path.open("w") as file:
+    with TextIOWrapper(pyarrow.output_stream(path)) as file:
         while size > 0:
             wanted = min(size, int(random_.expovariate(1 / mean)) + 20) if mean else size
             parts: list[str] = []

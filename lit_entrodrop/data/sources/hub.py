@@ -61,9 +61,9 @@ def _load(source: str) -> Any:
     try:
         return load_dataset(path, config, revision=revision, split=split)
     except Exception as error:  # the files of a dataset can fail anywhere in its readers
-        reason = " ".join(str(error).split()).rstrip(".") + (
-            f": {unreachable}" if unreachable else ""
-        )
+        reason = " ".join(str(error).split()).rstrip(".")
+        if unreachable:
+            reason += f": {unreachable}"
         raise ValueError(
             f"data.corpus: cannot load {source}: {reason}. Correct the name "
             "(hub:org/name:config@revision[split]), log in with 'hf auth login' for a private or "

@@ -44,10 +44,9 @@ def requested() -> Iterator[list[str]]:
     class Refusal(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             paths.append(self.path)
-            self.send_response(403 if "gated" in self.path else 200 if self.path == "/" else 401)
-            self.send_header(
-                "X-Error-Code", "GatedRepo" if "gated" in self.path else "RepoNotFound"
-            )
+            gated = "gated" in self.path
+            self.send_response(403 if gated else 401)
+            self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
             self.end_headers()
 
         do_GET = do_HEAD
