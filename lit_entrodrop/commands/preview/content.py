@@ -129,7 +129,7 @@ def _notes(run: ConfiguredRun, place: Place | None, no_model: str) -> Iterator[s
         why = "the model" if no_model else "passes over the whole corpus"
         yield f"Not shown: {', '.join(missing)}, which needs {why}."
     source = configured.requirements.entropy
-    if source == "last_epoch" and place.epoch == 0:
+    if source == "last_epoch" and place.epoch == 0 and not no_model:
         yield "In the first epoch no entropies are known yet, so none selects a token."
     elif source in ("last_epoch", "online") and place.step and not no_model:
         yield (

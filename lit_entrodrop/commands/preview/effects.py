@@ -12,7 +12,9 @@ from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe
 from lit_entrodrop.commands.doctor.regularizer_probe import RecordedHooks, recording_copy
 from lit_entrodrop.commands.preview.batches import Place, SelectedBatch
+from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.entropy.token_store import TokenEntropyStore
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from regularizers import Regularizer, Regularizers, Requirements, TrainingStep
@@ -145,13 +147,18 @@ def _recording(
 
 
 def _known_entropy(probe: ModelProbe, batch: Batch, entropy: Tensor, place: Place) -> Tensor:
-    source = probe.module.regularizers.requirements.entropy
+    module = probe.module
+    source = module.regularizers.requirements.entropy
     if source == "last_epoch" and place.epoch == 0:
         return torch.full_like(entropy, torch.nan)
-    scorer = probe.module.reference.load(probe.module) if source == "reference" else None
-    if isinstance(scorer, EntropyStore):
+    scorer = module.reference.load(module) if source == "reference" else None
+    if not isinstance(scorer, EntropyStore):
+        return entropy if scorer is None else score_clean(scorer, batch).entropy
+    if "token_index" not in batch:
         return scorer.lookup(batch["block_id"].cpu()).to(entropy.device)
-    return entropy if scorer is None else score_clean(scorer, batch).entropy
+    settings = module.data.blocks("train"), entropy_folder(module.entropies.cache_dir)
+    by_token = TokenEntropyStore.of_blocks(scorer, *settings)
+    return by_token.lookup(batch["token_index"].cpu()).to(entropy.device)
 
 
 def _effects_of(

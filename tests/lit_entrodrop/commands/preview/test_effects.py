@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe
 from lit_entrodrop.commands.preview.batches import training_batches
 from lit_entrodrop.commands.preview.effects import SeenBatch, see_with_model, see_without_model
+from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.training.module import LitCausalLM
 from regularizers import (
     EntroDrop,
@@ -53,8 +54,16 @@ def fitted(tiny: Tiny, *regularizers: Regularizer, **limits: Any) -> dict[tuple[
     return done
 
 
-def seen(tiny: Tiny, progress: float, *regularizers: Regularizer, model: bool) -> list[SeenBatch]:
-    run = make_run(tiny, *regularizers, data=DATA)
+def seen(
+    tiny: Tiny,
+    progress: float,
+    *regularizers: Regularizer,
+    model: bool,
+    data: dict[str, Any] = DATA,
+    **settings: Any,
+) -> list[SeenBatch]:
+    run = make_run(tiny, data=data)
+    run.module = tiny.module(*regularizers, **settings)
     run.trainer.accumulate_grad_batches = ACCUMULATE
     batches = list(training_batches(run, progress, blocks=8))
     found: list[SeenBatch] = []
@@ -125,6 +134,28 @@ def test_first_step_has_the_entropies_that_training_has(tiny: Tiny) -> None:
     # Of each row, tokens of low entropy alone.
     for row, entropies in zip(dropped, later.entropy, strict=True):
         assert (entropies[row] <= np.nanmedian(entropies)).all()
+
+
+@pytest.mark.parametrize("repack", ["never", "epoch"])
+def test_entropies_of_a_file_are_those_of_the_file(tiny: Tiny, repack: str) -> None:
+    data = tiny.data()
+    data.setup()
+    blocks, file = data.blocks("train"), tiny.folder / "scored.safetensors"
+    stored = EntropyStore.temporary(len(blocks), 16, blocks.fingerprint, tiny.folder)
+    # The larger the id of a token, the larger its entropy.
+    for block in range(len(blocks)):
+        stored.record(torch.tensor([block]), blocks[block]["input_ids"][None] / 100)
+    stored.save(file)
+    method = EntroDrop(0.5, curriculum=1.0, entropy_source="reference")
+    settings: dict[str, Any] = {"reference": str(file), "data": {"repack": repack}}
+    [first, _] = seen(tiny, 0.9, method, model=True, **settings)
+    batch, dropped = first.selected.batch, first.effects[0].dropped
+    ids, documents = batch["input_ids"].numpy(), batch["document_ids"].numpy()
+    # Neither EOS and padding, which have the lowest ids, nor first tokens are ever dropped.
+    eligible = (ids > 1) & (np.diff(documents, axis=1, prepend=-1) == 0)
+    for row, chosen, among in zip(ids, dropped, eligible, strict=True):
+        assert chosen.sum() == among.sum() // 2 > 0
+        assert row[chosen].max() <= row[among & ~chosen].min()
 
 
 def test_what_cannot_run_keeps_the_draws_of_the_others(tiny: Tiny) -> None:
