@@ -1,5 +1,6 @@
 """The LightningDataModule: corpus → tokenize (cached) → pack → batches."""
 
+from dataclasses import asdict
 from functools import cached_property
 
 from lightning.pytorch.trainer.states import TrainerFn
@@ -9,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.chats.template import read_chat_template, set_chat_template
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.label_settings import LabelSettings, LongPairs, TrainOn
-from lit_entrodrop.data.mixing import Replay, WeightedSource
-from lit_entrodrop.data.mixing.settings import plain_settings, sources_of, weights_of
+from lit_entrodrop.data.mixing import Replay
+from lit_entrodrop.data.mixing.settings import sources_of, weights_of
 from lit_entrodrop.data.mixing.weighted_order import check_weights
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
 from lit_entrodrop.data.packed_splits import PackedSplits, check_evaluation_sets, check_split_name
@@ -111,7 +112,7 @@ class TextDataModule(TrainingDataModule):
 
     def __init__(
         self,
-        corpus: str | list[str | WeightedSource],
+        corpus: str | list[str | dict[str, str | float]],
         tokenizer: str,
         block_size: int = 512,
         batch_size: int = 8,
@@ -158,8 +159,8 @@ class TextDataModule(TrainingDataModule):
         check_repack(repack, order)
         # A checkpoint stores only plain values, and the text of the template, not its path.
         chat_template = read_chat_template(chat_template)
-        self.save_hyperparameters(logger=False, ignore=["corpus", "order", "replay"])
-        self.hparams.update(plain_settings(corpus, replay))
+        self.save_hyperparameters(logger=False, ignore=["order", "replay"])
+        self.hparams["replay"] = None if replay is None else asdict(replay)
         self.order = order
         self.corpus, self.weights = sources_of(corpus), weights_of(corpus)
         check_weights(self.weights, order, repack)

@@ -2,12 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from lit_entrodrop.runtime.setting_checks import check_at_least
+
+# A class instead of the mapping would make the parser read the file that a path names.
+Corpus = str | Sequence[str | Mapping[str, Any]]
 
 # Names of the sources of a run with replay: its own text, if that is one source, and the other.
 DOMAIN, REPLAY = "domain", "replay"
@@ -88,17 +91,16 @@ class WeightedSource:
         return self.name or PurePath(self.source.rpartition(":")[2]).name.partition(".")[0]
 
 
-def sources_of(corpus: str | Sequence[str | WeightedSource]) -> list[str]:
+def sources_of(corpus: Corpus) -> list[str]:
     """Return the sources of a corpus, without weights.
 
-    >>> sources_of(["a.txt", WeightedSource("b.txt", 2.0)])
+    >>> sources_of(["a.txt", {"source": "b.txt", "weight": 2.0}])
     ['a.txt', 'b.txt']
     """
-    listed = [corpus] if isinstance(corpus, str) else corpus
-    return [each if isinstance(each, str) else each.source for each in listed]
+    return [each.source for each in _weighted(corpus)]
 
 
-def weights_of(corpus: str | Sequence[str | WeightedSource]) -> dict[str, float]:
+def weights_of(corpus: Corpus) -> dict[str, float]:
     """Return the weights of a corpus by name of the source; empty if no source has one.
 
     A source without a weight has weight 1.
@@ -106,12 +108,12 @@ def weights_of(corpus: str | Sequence[str | WeightedSource]) -> dict[str, float]
     Raises:
         ValueError: If two sources have the same name, or one has the name of replay.
 
-    >>> weights_of(["a.txt", WeightedSource("b.txt", 2.0)]), weights_of(["a.txt", "b.txt"])
+    >>> weights_of(["a.txt", {"source": "b.txt", "weight": 2.0}]), weights_of(["a.txt", "b.txt"])
     ({'a': 1.0, 'b': 2.0}, {})
     """
     if isinstance(corpus, str) or all(isinstance(each, str) for each in corpus):
         return {}
-    listed = [WeightedSource(each) if isinstance(each, str) else each for each in corpus]
+    listed = _weighted(corpus)
     names = Counter([*(each.label for each in listed), DOMAIN, REPLAY])
     for each in listed:
         if names[each.label] > 1:
@@ -122,17 +124,15 @@ def weights_of(corpus: str | Sequence[str | WeightedSource]) -> dict[str, float]
     return {each.label: each.weight for each in listed}
 
 
-def plain_settings(
-    corpus: str | Sequence[str | WeightedSource], replay: Replay | None
-) -> dict[str, Any]:
-    """Return both settings as plain values, for a checkpoint.
-
-    >>> plain_settings(["a.txt"], Replay("b.txt"))["replay"]["share"]
-    0.05
-    """
-    listed = corpus if isinstance(corpus, str) else [_plain(each) for each in corpus]
-    return {"corpus": listed, "replay": None if replay is None else asdict(replay)}
+def _weighted(corpus: Corpus) -> list[WeightedSource]:
+    return [_as_source(each) for each in ([corpus] if isinstance(corpus, str) else corpus)]
 
 
-def _plain(source: str | WeightedSource) -> str | dict[str, Any]:
-    return source if isinstance(source, str) else asdict(source)
+def _as_source(given: str | Mapping[str, Any]) -> WeightedSource:
+    try:
+        return WeightedSource(given) if isinstance(given, str) else WeightedSource(**given)
+    except TypeError as error:
+        raise ValueError(
+            "data.corpus: expected a source, or {source: PATH, weight: NUMBER, name: NAME}, got "
+            f"{given}: correct it"
+        ) from error

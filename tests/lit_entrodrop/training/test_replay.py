@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from lit_entrodrop.data.mixing import Replay, WeightedSource
+from lit_entrodrop.data.mixing import Replay
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
 from lit_entrodrop.training.module import LitCausalLM
 from regularizers import (
@@ -110,7 +110,7 @@ def mean_losses(module: LitCausalLM, batches: Any, count: int) -> np.ndarray:
 def test_each_source_has_its_loss(tiny: Tiny, replay: dict[str, Any]) -> None:
     exam = write_corpus(tiny.folder / "exam.jsonl", texts(30, seed=3))
     data = tiny.data(
-        corpus=[str(tiny.corpus), WeightedSource(str(exam), 2.0)], replay=Replay(**replay)
+        corpus=[str(tiny.corpus), {"source": str(exam), "weight": 2.0}], replay=Replay(**replay)
     )
     module = tiny.module(optimizer=lambda params: torch.optim.SGD(params, lr=0.0))
     file = MetricsFile(tiny.folder)
@@ -164,7 +164,7 @@ def test_regularized_replay_needs_no_stored_values(
 
 def test_weights_do_not_go_with_entropies_of_the_last_epoch(tiny: Tiny) -> None:
     exam = write_corpus(tiny.folder / "exam.jsonl", texts(30, seed=3))
-    data = tiny.data(corpus=[str(tiny.corpus), WeightedSource(str(exam), 2.0)])
+    data = tiny.data(corpus=[str(tiny.corpus), {"source": str(exam), "weight": 2.0}])
     with pytest.raises(ValueError, match=r"or remove the weights of data.corpus"):
         tiny.trainer().fit(tiny.module(EntroDrop()), datamodule=data)
 

@@ -12,7 +12,7 @@ import torch
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.loaders import Batching
-from lit_entrodrop.data.mixing import Replay, WeightedSource
+from lit_entrodrop.data.mixing import Replay
 from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, texts, write_jsonl
 
@@ -154,12 +154,12 @@ def test_replay_is_a_bounded_sample(with_replay: DataModuleFactory) -> None:
         with_replay(replay={"max_tokens": 2})
 
 
-def write_sources(tmp_path: Path) -> list[WeightedSource]:
+def write_sources(tmp_path: Path) -> list[dict[str, Any]]:
     sources = []
     for name, count, weight in (("notes", 60, 1.0), ("exam", 20, 3.0)):
         rows = [{"text": f"{name} {text}"} for text in texts(count, seed=count)]
         path = write_jsonl(tmp_path / f"{name}.jsonl", rows)
-        sources.append(WeightedSource(str(path), weight))
+        sources.append({"source": str(path), "weight": weight})
     return sources
 
 
@@ -192,7 +192,10 @@ def test_weights_go_with_replay(with_replay: DataModuleFactory, tmp_path: Path) 
 
 def test_weights_are_told_apart_in_the_cache(datamodule: DataModuleFactory, tmp_path: Path) -> None:
     sources = write_sources(tmp_path)
-    joint, apart = datamodule(corpus=[each.source for each in sources]), datamodule(corpus=sources)
+    joint, apart = (
+        datamodule(corpus=[each["source"] for each in sources]),
+        datamodule(corpus=sources),
+    )
     for data in (joint, apart):
         data.setup()
     assert joint.mixture.names == []

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.data.mixing import Replay, WeightedSource
-from lit_entrodrop.data.mixing.settings import weights_of
+from lit_entrodrop.data.mixing import Replay
+from lit_entrodrop.data.mixing.settings import WeightedSource, weights_of
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
@@ -21,9 +21,9 @@ def test_weight_is_positive(weight: float) -> None:
 @pytest.mark.parametrize(
     "corpus",
     [
-        [WeightedSource("a/notes.txt"), "b/notes.jsonl"],
-        [WeightedSource("replay.txt")],
-        [WeightedSource("a.txt"), WeightedSource("b.txt", name="a")],
+        [{"source": "a/notes.txt"}, "b/notes.jsonl"],
+        [{"source": "replay.txt"}],
+        [{"source": "a.txt"}, {"source": "b.txt", "name": "a"}],
     ],
 )
 def test_names_are_distinct(corpus: list[Any]) -> None:
@@ -32,5 +32,15 @@ def test_names_are_distinct(corpus: list[Any]) -> None:
 
 
 def test_sources_without_weight_have_weight_1_beside_others() -> None:
-    corpus = ["a.txt", WeightedSource("hub:org/notes", 0.5), WeightedSource("c.md", name="last")]
+    corpus = [
+        "a.txt",
+        {"source": "hub:org/notes", "weight": 0.5},
+        {"source": "c.md", "name": "last"},
+    ]
     assert weights_of(corpus) == {"a": 1.0, "notes": 0.5, "last": 1.0}
+
+
+@pytest.mark.parametrize("source", [{"weight": 2.0}, {"source": "a.txt", "weights": 2.0}])
+def test_source_that_cannot_be_read_is_shown(source: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"data.corpus: expected a source, or .*, got .*weight"):
+        weights_of([source])
