@@ -244,6 +244,7 @@ def test_dropped_inputs_change_the_forward_as_by_hand(tiny: Tiny) -> None:
     module = tiny.module()
     module.trainer = tiny.trainer()
     module.trainer.datamodule = tiny.data()
+    module.data.setup()
     module.configure_model()
     model = module.causal_lm.unwrapped
     embeddings = model.get_input_embeddings()(step.input_ids) * ~dropped[..., None]
@@ -373,6 +374,7 @@ def pretrained(tiny: Tiny) -> Path:
     module = tiny.module()
     module.trainer = tiny.trainer()
     module.trainer.datamodule = tiny.data()
+    module.data.setup()
     module.configure_model()
     module.causal_lm.unwrapped.save_pretrained(tiny.folder / "pretrained")
     return tiny.folder / "pretrained"

@@ -80,6 +80,7 @@ def test_trained_weights_are_written_not_initial_ones(tiny: Tiny) -> None:
     initial = tiny.module()
     initial.trainer = tiny.trainer()
     initial.trainer.datamodule = tiny.data()
+    initial.data.setup()
     initial.configure_model()
     assert loss(initial.causal_lm.unwrapped.eval()) != pytest.approx(loss(model), abs=1e-3)
 
