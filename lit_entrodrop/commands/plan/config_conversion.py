@@ -72,13 +72,17 @@ def data_parallel_size(trainer: dict[str, Any]) -> int:
 def training_tokens(
     config: dict[str, Any], workload: Workload, corpus_tokens: float | None
 ) -> float | None:
-    """Return the number of tokens that the whole run trains on, or None if it is unknown."""
+    """Return the number of tokens that the whole run trains on, or None if it is unknown.
+
+    Replay adds its share to the tokens of the corpus.
+    """
     epochs, steps = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
     bounds = []
     if steps and steps > 0:
         bounds.append(float(steps * workload.global_batch_size * workload.block_size))
     if corpus_tokens is not None and epochs and epochs > 0:
-        bounds.append(corpus_tokens * epochs)
+        replay = (config["data"].get("replay") or {}).get("share", 0.0)
+        bounds.append(corpus_tokens * epochs / (1 - replay))
     return min(bounds, default=None)
 
 

@@ -47,6 +47,8 @@ def test_a_workload_is_read_from_a_config(tiny: Tiny) -> None:
     assert training_tokens(config, workload, 100.0) == 200.0  # in two epochs
     config["trainer"]["max_steps"] = -1
     assert training_tokens(config, workload, None) is None
+    config["data"]["replay"] = {"share": 0.2}
+    assert training_tokens(config, workload, 100.0) == 250.0
 
 
 def test_the_configured_optimizer_is_the_one_that_is_counted(tiny: Tiny) -> None:
