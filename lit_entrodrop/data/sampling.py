@@ -26,7 +26,7 @@ class OrderedSampler(DistributedSampler[Batch]):
         rank: This rank, from 0.
         order: Function from an epoch to its N block numbers; by default the identity.
 
-    >>> list(OrderedSampler(3, num_replicas=2, rank=1))
+    >>> list(OrderedSampler(range(3), num_replicas=2, rank=1))
     [1, -1]
     """
 

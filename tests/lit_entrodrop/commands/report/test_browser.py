@@ -28,7 +28,8 @@ def test_page_fits_its_screen(
 def test_one_drawing_of_each_figure_is_shown(browser: Any, full: Path, width: int) -> None:
     opened(browser, full / "report.html", width)
     shown = "return [...document.querySelectorAll('svg')].filter(e => e.checkVisibility()).length"
-    assert browser.execute_script(shown) == 6
+    figures = browser.execute_script("return document.querySelectorAll('figure').length")
+    assert browser.execute_script(shown) == figures == 7
     heights = """
         return [...document.querySelectorAll('svg text')].filter(e => e.checkVisibility())
             .map(e => e.getBoundingClientRect().height)

@@ -55,4 +55,4 @@ def test_help_lists_every_format() -> None:
     explained = getdoc(TextDataModule)
     assert explained is not None
     assert f"Path to a file ({', '.join(supported_formats())}) or" in explained
-    assert "{" not in explained
+    assert "{suffixes}" not in explained
