@@ -70,10 +70,10 @@ def tokenize_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
     """Return seconds and tokens of tokenizing and packing documents in memory."""
     import datasets  # noqa: F401 (so that its import is not timed)
 
-    from lit_entrodrop.data.preparing import prepare_split
+    from lit_entrodrop.data.preparing.preparation import prepare_split
+    from lit_entrodrop.data.preparing.stored_documents import store_documents
     from lit_entrodrop.data.reading import Reading
     from lit_entrodrop.data.sources import read_corpus
-    from lit_entrodrop.data.stored_documents import store_documents
     from lit_entrodrop.model.loading import load_tokenizer
 
     harness.prepare(threads)

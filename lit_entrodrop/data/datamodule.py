@@ -10,17 +10,20 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.chats.template import read_chat_template, set_chat_template
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.label_settings import LabelSettings, LongPairs, TrainOn
-from lit_entrodrop.data.mixing import Replay
-from lit_entrodrop.data.mixing.settings import sources_of, weights_of
-from lit_entrodrop.data.mixing.weighted_order import check_weights
+from lit_entrodrop.data.loading.repacking import Repack, check_repack
+from lit_entrodrop.data.loading.weighted_order import check_weights
+from lit_entrodrop.data.mixing import Replay, sources_of, weights_of
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
-from lit_entrodrop.data.packed_splits import PackedSplits, check_evaluation_sets, check_split_name
-from lit_entrodrop.data.preparing import Preparation, load_or_prepare, sample_blocks
+from lit_entrodrop.data.preparing.packed_splits import (
+    PackedSplits,
+    check_evaluation_sets,
+    check_split_name,
+)
+from lit_entrodrop.data.preparing.preparation import Preparation, load_or_prepare, sample_blocks
+from lit_entrodrop.data.preparing.splitting import split_shares
 from lit_entrodrop.data.reading import reading_of
 from lit_entrodrop.data.records import check_shape, supported_shapes
-from lit_entrodrop.data.repacking import Repack, check_repack
 from lit_entrodrop.data.sources import describe_unread
-from lit_entrodrop.data.splitting import split_shares
 from lit_entrodrop.data.training_datamodule import TrainingDataModule
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runtime.setting_checks import check_at_least

@@ -5,10 +5,10 @@ from abc import abstractmethod
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.loaders import Batching, ordered_dataloader
-from lit_entrodrop.data.mixing.mixed_blocks import MixedBlocks
-from lit_entrodrop.data.packed_splits import PackedSplits
+from lit_entrodrop.data.loading.loaders import Batching, ordered_dataloader
+from lit_entrodrop.data.loading.mixed_blocks import MixedBlocks
+from lit_entrodrop.data.packing.blocks import PackedBlocks
+from lit_entrodrop.data.preparing.packed_splits import PackedSplits
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.runtime.steps import epochs_begun, limited_batches, steps_per_epoch

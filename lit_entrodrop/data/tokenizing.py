@@ -27,11 +27,11 @@ from lit_entrodrop.data.chats.encoding import encode_chat
 from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.chats.rendering import check_chat_template
 from lit_entrodrop.data.documents import Document, Kind
-from lit_entrodrop.data.encoded import Encoded
 from lit_entrodrop.data.label_settings import TrainOn
 from lit_entrodrop.data.records.alpaca import with_prompt
-from lit_entrodrop.data.special_tokens import any_of, special_tokens
-from lit_entrodrop.data.text_encoding import encode_completion, encode_texts, with_one_bos
+from lit_entrodrop.data.tokens.encoded import Encoded
+from lit_entrodrop.data.tokens.special_tokens import any_of, special_tokens
+from lit_entrodrop.data.tokens.text_encoding import encode_completion, encode_texts, with_one_bos
 from lit_entrodrop.runtime.progress import progress
 
 # Limits of a batch; the backend of a tokenizer takes about 100 bytes for a character.

@@ -8,12 +8,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lit_entrodrop.data.loading.mixture import Mixture
+from lit_entrodrop.data.loading.repacking import Repacking
+from lit_entrodrop.data.loading.training_batches import TrainingBatches, check_same_batches
 from lit_entrodrop.data.mixing import Replay
-from lit_entrodrop.data.mixing.mixture import Mixture
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.data.packed_datamodule import PackedDataModule
-from lit_entrodrop.data.repacking import Repacking
-from lit_entrodrop.data.training_batches import TrainingBatches, check_same_batches
 from lit_entrodrop.model.clean_pass import Batch
 
 

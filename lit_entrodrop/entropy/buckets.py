@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.entropy.store import EntropyStore
 
 NAMES = {2: ("low", "high"), 3: ("low", "mid", "high")}

@@ -6,8 +6,8 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.loaders import missing_dataloader
+from lit_entrodrop.data.loading.loaders import missing_dataloader
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.entropy.partial_scores import PartialScores
 from lit_entrodrop.entropy.score_cache import cached_store_path
 from lit_entrodrop.entropy.store import EntropyStore

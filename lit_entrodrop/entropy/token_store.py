@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.entropy.store_file import SLAB
 

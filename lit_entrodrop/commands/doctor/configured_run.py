@@ -19,10 +19,10 @@ from lit_entrodrop.commands.plan.config_conversion import data_parallel_size, wo
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT
-from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing.blocks import PackedBlocks
+from lit_entrodrop.data.preparing.splitting import read_and_split
+from lit_entrodrop.data.preparing.stored_documents import StoredDocuments
 from lit_entrodrop.data.reading import reading_of
-from lit_entrodrop.data.splitting import read_and_split
-from lit_entrodrop.data.stored_documents import StoredDocuments
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.runtime.steps import batches_per_epoch, steps_per_epoch, total_steps

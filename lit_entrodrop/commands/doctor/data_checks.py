@@ -7,7 +7,7 @@ from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, pass
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT, CUT, DROPPED, describe_adjustments
-from lit_entrodrop.data.splitting import SPLITS
+from lit_entrodrop.data.preparing.splitting import SPLITS
 from lit_entrodrop.data.tokenizing import tokenize_documents
 from lit_entrodrop.model.building import build_hf_config
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe, split_rows
-from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import Integers
+from lit_entrodrop.data.packing.blocks import PackedBlocks
+from lit_entrodrop.data.packing.chunking import Integers
 from lit_entrodrop.evaluation.diagnosis.overfitting import Floats, paired_rise
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
 from lit_entrodrop.model.causal_lm import CausalLM

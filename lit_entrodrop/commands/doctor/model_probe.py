@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
-from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.training.models import Reference
 from regularizers import Outputs, Regularizer, Regularizers, TrainingStep

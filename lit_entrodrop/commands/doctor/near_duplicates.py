@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_entrodrop.commands.doctor.document_text import text_of
-from lit_entrodrop.data.chunking import gather_chunks
 from lit_entrodrop.data.documents import Document
+from lit_entrodrop.data.packing.chunking import gather_chunks
 from lit_entrodrop.runtime.progress import track
 
 SHINGLE = 5  # words

@@ -8,7 +8,7 @@ from torch.utils.data import default_collate
 
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.model_probe import spread
-from lit_entrodrop.data.blocks import Block, PackedBlocks
+from lit_entrodrop.data.packing.blocks import Block, PackedBlocks
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.runtime.steps import total_steps
 

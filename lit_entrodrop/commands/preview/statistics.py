@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lit_entrodrop.data.array_files import pieces_of
-from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import Integers
-from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
+from lit_entrodrop.data.packing.array_files import pieces_of
+from lit_entrodrop.data.packing.blocks import PackedBlocks
+from lit_entrodrop.data.packing.chunking import Integers
+from lit_entrodrop.data.preparing.packed_splits import PackedSplit, PackedSplits
 
 ROWS = 4096  # blocks whose labels are in memory at once
 QUANTILES = (0, 0.1, 0.5, 0.9, 1)
@@ -76,7 +76,7 @@ def document_bounds(blocks: PackedBlocks) -> tuple[Integers, Integers]:
 
     Text at the end of a long chat that no chunk has counts as the start of the next document.
 
-    >>> from lit_entrodrop.data.packing import pack_documents
+    >>> from lit_entrodrop.data.packing.best_fit import pack_documents
     >>> from lit_entrodrop.data.tokenizing import TokenizedDocuments
     >>> ids, everywhere = np.arange(8, dtype=np.uint16), np.ones(8, dtype=bool)
     >>> documents = TokenizedDocuments(ids, everywhere, np.array([3, 5]))

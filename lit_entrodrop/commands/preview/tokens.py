@@ -12,7 +12,7 @@ from lit_entrodrop.commands.preview.batches import Place
 from lit_entrodrop.commands.preview.effects import SeenBatch, TokenEffects
 from lit_entrodrop.commands.preview.statistics import document_bounds
 from lit_entrodrop.commands.preview.visible import visible, visible_pieces, written
-from lit_entrodrop.data.packed_splits import PackedSplits
+from lit_entrodrop.data.preparing.packed_splits import PackedSplits
 from lit_entrodrop.model.loading import vocabulary_of
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 

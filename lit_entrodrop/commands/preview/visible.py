@@ -4,7 +4,7 @@ import unicodedata
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_entrodrop.data.token_text import bytes_of, pieces
+from lit_entrodrop.data.tokens.token_text import bytes_of, pieces
 
 # Joiners within words and emoji, which do nothing else.
 HARMLESS = "\u200c\u200d"

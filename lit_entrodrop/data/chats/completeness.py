@@ -9,7 +9,7 @@ from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import render, template_of
 from lit_entrodrop.data.chats.roles import ASSISTANT, ROLES
 from lit_entrodrop.data.chats.turns import OTHER, find_answer
-from lit_entrodrop.data.encoded import Span
+from lit_entrodrop.data.tokens.encoded import Span
 
 
 def check_roles(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -10,9 +10,9 @@ from lit_entrodrop.data.chats.flags import DETAIL, SYSTEM
 from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.chats.roles import ASSISTANT
 from lit_entrodrop.data.chats.turns import locate_body
-from lit_entrodrop.data.encoded import Span
 from lit_entrodrop.data.label_settings import TrainOn
-from lit_entrodrop.data.special_tokens import MARK, any_of, special_tokens
+from lit_entrodrop.data.tokens.encoded import Span
+from lit_entrodrop.data.tokens.special_tokens import MARK, any_of, special_tokens
 
 
 def counted_messages(chat: Chat, train_on: TrainOn) -> list[bool]:

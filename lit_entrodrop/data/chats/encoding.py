@@ -18,9 +18,13 @@ from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import render_marked, template_of
 from lit_entrodrop.data.chats.roles import ASSISTANT, with_known_roles
 from lit_entrodrop.data.chats.turns import locate_turns
-from lit_entrodrop.data.encoded import Encoded, Span
 from lit_entrodrop.data.label_settings import TrainOn
-from lit_entrodrop.data.special_tokens import encode_marked, mark_special_tokens, special_tokens
+from lit_entrodrop.data.tokens.encoded import Encoded, Span
+from lit_entrodrop.data.tokens.special_tokens import (
+    encode_marked,
+    mark_special_tokens,
+    special_tokens,
+)
 
 
 def encode_chat(

@@ -13,7 +13,7 @@ import psutil
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import Chat, Message
-from lit_entrodrop.data.encoded import Span
+from lit_entrodrop.data.tokens.encoded import Span
 from lit_entrodrop.model.transformers_compat import render_with_generation_spans
 
 MOST_SECONDS = 2  # of processor time, to render one chat

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.chats.record import Chat, Message
 from lit_entrodrop.data.chats.rendering import render_marked
 from lit_entrodrop.data.chats.turns import locate_turns
-from lit_entrodrop.data.special_tokens import any_of, special_tokens
+from lit_entrodrop.data.tokens.special_tokens import any_of, special_tokens
 
 _QUESTION: Message = {"role": "user", "content": "a"}
 _ANSWER: Message = {"role": "assistant", "content": "b"}

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
 from lit_entrodrop.data.chats.rendering import render
 from lit_entrodrop.data.chats.roles import ASSISTANT
-from lit_entrodrop.data.encoded import Span
-from lit_entrodrop.data.special_tokens import any_of, special_tokens
+from lit_entrodrop.data.tokens.encoded import Span
+from lit_entrodrop.data.tokens.special_tokens import any_of, special_tokens
 
 # A private-use character, which no chat contains.
 OTHER = "\ue000"

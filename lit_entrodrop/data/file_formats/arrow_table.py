@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lit_entrodrop.data.arrow_rows import read_rows
+from lit_entrodrop.data.file_formats.arrow_rows import read_rows
 from lit_entrodrop.data.file_formats.base import CorpusFile, Record
 
 SUFFIXES = (".arrow",)

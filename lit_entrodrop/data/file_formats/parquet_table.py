@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import IO
 
-from lit_entrodrop.data.arrow_rows import ROWS_AT_A_TIME, read_rows
+from lit_entrodrop.data.file_formats.arrow_rows import ROWS_AT_A_TIME, read_rows
 from lit_entrodrop.data.file_formats.base import CorpusFile, Record
 
 SUFFIXES = (".parquet",)

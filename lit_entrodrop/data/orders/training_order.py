@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.data.blocks import PADDING_BLOCK
 from lit_entrodrop.data.orders import BlockOrder, Epoch, ordered_blocks
 from lit_entrodrop.data.orders.block_losses import BlockLosses
+from lit_entrodrop.data.packing.blocks import PADDING_BLOCK
 
 
 class TrainingOrder:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from lit_entrodrop.data.arrow_rows import ROWS_AT_A_TIME, read_rows
+from lit_entrodrop.data.file_formats.arrow_rows import ROWS_AT_A_TIME, read_rows
 from lit_entrodrop.model.hub import use_cache_if_unreachable
 
 HUB = "hub:"

@@ -6,9 +6,9 @@ C training chunks, k neighbors.
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import Integers, gather_chunks
-from lit_entrodrop.data.packing import pack_documents
+from lit_entrodrop.data.packing.best_fit import pack_documents
+from lit_entrodrop.data.packing.blocks import PackedBlocks
+from lit_entrodrop.data.packing.chunking import Integers, gather_chunks
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 
 

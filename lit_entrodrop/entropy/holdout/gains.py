@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.entropy.holdout.context import with_context
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks
 from lit_entrodrop.entropy.scoring import score_blocks

@@ -6,8 +6,8 @@ C training chunks, H holdout chunks, V vocabulary size, k neighbors.
 import numpy as np
 from scipy.sparse import csr_array
 
-from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.chunking import Integers
+from lit_entrodrop.data.packing.blocks import PackedBlocks
+from lit_entrodrop.data.packing.chunking import Integers
 
 SLAB = 2**22
 

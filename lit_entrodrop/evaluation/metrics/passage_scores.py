@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_entrodrop.data.blocks import PackedBlocks
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 
 
 class Passage(NamedTuple):

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.chats.record import Chat, Message
 from lit_entrodrop.data.chats.rendering import render, template_of
 from lit_entrodrop.data.chats.roles import with_known_roles
-from lit_entrodrop.data.encoded import Encoded
-from lit_entrodrop.data.text_encoding import encode_completion, with_one_bos
+from lit_entrodrop.data.tokens.encoded import Encoded
+from lit_entrodrop.data.tokens.text_encoding import encode_completion, with_one_bos
 from lit_entrodrop.evaluation.task.items import Prompt
 
 

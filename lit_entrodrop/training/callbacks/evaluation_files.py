@@ -13,8 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_entrodrop.data.splitting import SPLITS
-from lit_entrodrop.data.token_text import pieces
+from lit_entrodrop.data.preparing.splitting import SPLITS
+from lit_entrodrop.data.tokens.token_text import pieces
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
 from lit_entrodrop.evaluation.metrics.entropy_histogram import EntropyHistogram
 from lit_entrodrop.evaluation.metrics.passage_scores import Passage, PassageScores, choose_passages

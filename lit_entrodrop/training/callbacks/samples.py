@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.chats.stopping import stop_tokens
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.model.generation import continue_prompts, sample_tokens, truncate_at
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.runtime.setting_checks import check_at_least
@@ -151,7 +151,7 @@ def first_tokens(blocks: PackedBlocks, count: int, length: int) -> list[list[int
 
     Each chunk of a long document counts as a document. The last token of each is left out.
 
-    >>> from lit_entrodrop.data.packing import pack_documents
+    >>> from lit_entrodrop.data.packing.best_fit import pack_documents
     >>> from lit_entrodrop.data.tokenizing import TokenizedDocuments
     >>> documents = TokenizedDocuments(np.arange(9), np.ones(9, bool), np.array([4, 5]))
     >>> first_tokens(pack_documents(documents, block_size=9, pad_id=0), 2, 3)

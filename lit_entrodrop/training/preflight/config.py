@@ -5,8 +5,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.loading.weighted_order import WeightedOrder
 from lit_entrodrop.data.mixing import Replay
-from lit_entrodrop.data.mixing.weighted_order import WeightedOrder
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.runtime.steps import total_steps

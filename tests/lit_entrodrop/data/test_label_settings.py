@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.adjustments import CONTINUED, DROPPED, NEAREST_CONTEXT, TOO_FAR
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.label_settings import LabelSettings
-from lit_entrodrop.data.packed_splits import PackedSplit
-from lit_entrodrop.data.preparing import prepare_split
-from lit_entrodrop.data.stored_documents import store_documents
+from lit_entrodrop.data.preparing.packed_splits import PackedSplit
+from lit_entrodrop.data.preparing.preparation import prepare_split
+from lit_entrodrop.data.preparing.stored_documents import store_documents
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, write_jsonl
 
 PROMPT = "pain and rest " * 30

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.loaders import Batching
+from lit_entrodrop.data.loading.loaders import Batching
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
 from tests.helpers.tiny import LLAMA, Tiny

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_entrodrop.data.packing import pack_documents
-from lit_entrodrop.data.repacking import Repacking
+from lit_entrodrop.data.loading.repacking import Repacking
+from lit_entrodrop.data.packing.best_fit import pack_documents
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.entropy.token_store import TokenEntropyStore

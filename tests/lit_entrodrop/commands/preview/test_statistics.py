@@ -3,8 +3,8 @@ import pytest
 
 from lit_entrodrop.commands.preview import statistics
 from lit_entrodrop.commands.preview.statistics import labels_of_chunks, statistics_of
-from lit_entrodrop.data.packed_splits import PackedSplit, PackedSplits
-from lit_entrodrop.data.packing import pack_documents
+from lit_entrodrop.data.packing.best_fit import pack_documents
+from lit_entrodrop.data.preparing.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 
 

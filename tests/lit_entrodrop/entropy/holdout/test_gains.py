@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.blocks import PackedBlocks
 from lit_entrodrop.data.corpora.registry import load_corpus
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.entropy import store_file
 from lit_entrodrop.entropy.holdout.context import with_context
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains, measure_gains

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lit_entrodrop.data.blocks import PackedBlocks
-from lit_entrodrop.data.packing import pack_documents
+from lit_entrodrop.data.packing.best_fit import pack_documents
+from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
 from lit_entrodrop.entropy.holdout import nearest
 from lit_entrodrop.entropy.holdout.nearest import nearest_chunks

@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from lit_entrodrop.data.token_text import pieces
+from lit_entrodrop.data.tokens.token_text import pieces
 from lit_entrodrop.evaluation.diagnosis import diagnose
 from lit_entrodrop.evaluation.diagnosis.run import comparable
 from lit_entrodrop.runs.evaluations import (

@@ -1,0 +1,1 @@
+"""Batches of blocks, in an order that resumes exactly."""

@@ -1,0 +1,1 @@
+"""Documents cut into chunks, and chunks packed into blocks."""

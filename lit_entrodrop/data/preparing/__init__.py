@@ -1,0 +1,1 @@
+"""From a corpus to its packed splits: read, split, tokenize, pack and cache."""

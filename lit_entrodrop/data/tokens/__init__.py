@@ -1,0 +1,1 @@
+"""Tokens of text: encoding, special tokens and long texts."""
