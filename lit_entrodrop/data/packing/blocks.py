@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -183,11 +183,11 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         # Cached: it reads all tokens, and every checkpoint and evaluation needs it.
         digest = hashlib.blake2b(f"{self.block_size} {self.pad_id}".encode(), digest_size=16)
         digest.update(f"{self.tokens.dtype} ({self.num_tokens},)".encode())
-        for places, _ in self._places_in_pieces():
-            digest.update(self.tokens[places].data)
+        for chunks in self._pieces(self.tokens):
+            digest.update(self.tokens[gather_chunks(chunks.starts, chunks.lengths)].data)
         digest.update(f"bool ({self.num_tokens},)".encode())
-        for _, labels in self._places_in_pieces():
-            digest.update(labels.data)
+        for chunks in self._pieces(self.counted):
+            digest.update(self._places(chunks)[1].data)
         for array in (self.chunk_starts, self.block_starts, self.chunks.documents):
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
@@ -199,9 +199,9 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         within = places >= np.repeat(chunks.first_labels, chunks.lengths)
         return places, self.counted[places] & within
 
-    def _places_in_pieces(self) -> Iterator[tuple[Integers, Flags]]:
+    def _pieces(self, values: NDArray[Any]) -> Iterator[Chunks]:
+        """Yield some chunks at a time, and release the pages of the values that they refer to."""
         cuts = np.searchsorted(self.chunk_starts, np.arange(0, self.num_tokens, PIECE))
         for first, last in pairwise([*cuts.tolist(), self.num_chunks]):
-            yield self._places(self.chunks.select(slice(first, last)))
-            release_pages(self.tokens)
-            release_pages(self.counted)
+            yield self.chunks.select(slice(first, last))
+            release_pages(values)

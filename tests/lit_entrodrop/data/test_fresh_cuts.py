@@ -19,6 +19,7 @@ from tests.helpers.processes import run_cli_ranks
 from tests.helpers.tiny import Tiny, texts, write_corpus
 
 SETTINGS = ["--data.repack=epoch", "--trainer.max_epochs=3", "--data.batch_size=2"]
+REPLAY = "--data.replay={corpus: %s, share: 0.2, regularize: false}"
 ENTRODROP = ["--model.regularizers+=EntroDrop", "--model.regularizers.curriculum=0.8"]
 
 
@@ -28,7 +29,7 @@ class Readings(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
-        counted = batch["labels"] >= 0
+        counted = (batch["labels"] >= 0) & ~batch["unregularized"][:, None]
         row = {"labels": batch["token_index"][counted].tolist(), "global_step": trainer.global_step}
         if "entropy" in batch:
             row["known"] = int((~batch["entropy"][counted].isnan()).sum())
@@ -47,14 +48,20 @@ def read(folder: Path, epoch: int, ranks: int = 1) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def long(tiny_module: Tiny) -> Tiny:
-    """A corpus of texts, most of them longer than a block."""
+    """A corpus of texts, most of them longer than a block, and general text."""
     write_corpus(tiny_module.corpus, texts(24, longest=60))
+    write_corpus(tiny_module.folder / "general.jsonl", texts(9, seed=1))
     return tiny_module
 
 
 @pytest.fixture(scope="module")
-def whole(long: Tiny) -> Path:
-    return long.run("fit", *SETTINGS, *ENTRODROP, *WRITTEN, root="whole")
+def settings(long: Tiny) -> list[str]:
+    return [*SETTINGS, *ENTRODROP, REPLAY % (long.folder / "general.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def whole(long: Tiny, settings: list[str]) -> Path:
+    return long.run("fit", *settings, *WRITTEN, root="whole")
 
 
 def test_each_epoch_counts_each_label_once(whole: Path) -> None:
@@ -73,12 +80,14 @@ def test_each_epoch_counts_each_label_once(whole: Path) -> None:
     assert len(steps) == 1, "epochs have the same number of batches"
 
 
-def test_workers_and_a_kill_within_an_epoch_change_no_bit(long: Tiny, whole: Path) -> None:
+def test_workers_and_a_kill_within_an_epoch_change_no_bit(
+    long: Tiny, settings: list[str], whole: Path
+) -> None:
     per_epoch = len(read(whole, 0))
     place = {"step": per_epoch + per_epoch // 2, "phase": "batch_end"}
     killed = ["--trainer.callbacks+=tests.helpers.killing.KillAt"]
     killed += [f"--trainer.callbacks.{name}={value}" for name, value in place.items()]
-    arguments = ["fit", *long.config(), *SETTINGS, *ENTRODROP, "--ckpt_path=last"]
+    arguments = ["fit", *long.config(), *settings, "--ckpt_path=last"]
     arguments += [f"--trainer.default_root_dir={long.folder / 'killed'}", "--data.num_workers=1"]
     arguments += [f"--checkpoints.every_n_train_steps={per_epoch + 1}"]
     for last in (killed, []):
@@ -94,14 +103,8 @@ def test_workers_and_a_kill_within_an_epoch_change_no_bit(long: Tiny, whole: Pat
     assert names == ["datamodule_hyper_parameters.num_workers"]
 
 
-def test_two_ranks_read_what_one_reads(long: Tiny, whole: Path) -> None:
-    arguments = [
-        *SETTINGS,
-        *ENTRODROP,
-        *WRITTEN,
-        "--data.batch_size=1",
-        "--model.memorization=null",
-    ]
+def test_two_ranks_read_what_one_reads(long: Tiny, settings: list[str], whole: Path) -> None:
+    arguments = [*settings, *WRITTEN, "--data.batch_size=1", "--model.memorization=null"]
     two = long.run_ranks("fit", *arguments, root="two")
     for epoch in range(3):
         one = read(whole, epoch)
