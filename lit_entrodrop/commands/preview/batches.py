@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from torch.utils.data import default_collate
 
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.doctor.model_probe import spread
-from lit_entrodrop.data.packing.blocks import Block, PackedBlocks
+from lit_entrodrop.data.loading.mixed_blocks import MixedBlocks, WithReplay
+from lit_entrodrop.data.mixing import REPLAY
+from lit_entrodrop.data.packing.blocks import Block
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.runtime.steps import total_steps
 
@@ -66,7 +69,7 @@ def training_batches(run: ConfiguredRun, progress: float, blocks: int) -> Iterat
         done, micro_batch = divmod(number, accumulate)
         yield SelectedBatch(
             loader.collate_fn([loader.dataset[index] for index in indices]),
-            [_block_of(data.blocks("train"), index) for index in indices],
+            [_block_of(loader.dataset, index) for index in indices],
             Place(epoch * per_epoch + done, steps, epoch, micro_batch),
         )
         blocks -= len(indices)
@@ -82,5 +85,11 @@ def evaluation_batch(run: ConfiguredRun, split: str, blocks: int) -> SelectedBat
     return SelectedBatch(batch, [(split, found.block(index)) for index in chosen])
 
 
-def _block_of(blocks: PackedBlocks, index: int | Block) -> tuple[str, Block]:
+def _block_of(rows: Any, index: int | Block) -> tuple[str, Block]:
+    """Return the split and the chunks of a row."""
+    if isinstance(rows, WithReplay):
+        if isinstance(index, int) and index >= rows.first:
+            return REPLAY, rows.replay.block(index - rows.first)
+        rows = rows.train
+    blocks = rows.blocks if isinstance(rows, MixedBlocks) else rows
     return "train", index if isinstance(index, Block) else blocks.block(index)

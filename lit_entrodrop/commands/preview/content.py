@@ -23,6 +23,7 @@ from lit_entrodrop.commands.preview.effects import (
 )
 from lit_entrodrop.commands.preview.statistics import SplitStatistics, statistics_of
 from lit_entrodrop.commands.preview.tokens import ShownBlock, shown_blocks
+from lit_entrodrop.data.mixing import sources_of
 from lit_entrodrop.training.provenance import public_name
 
 
@@ -77,10 +78,9 @@ def preview_of(
     if seen is None:
         seen = [see_without_model(run, batch) for batch in batches]
     shown = (block for each in seen for block in shown_blocks(each, splits, tokenizer))
-    corpus = run.config["data"]["corpus"]
-    sources = [corpus] if isinstance(corpus, str) else corpus
+    sources = sources_of(run.config["data"]["corpus"])
     return Preview(
-        ", ".join(public_name(str(source)) for source in sources),
+        ", ".join(public_name(source) for source in sources),
         split,
         statistics_of(splits),
         list(islice(shown, blocks)),

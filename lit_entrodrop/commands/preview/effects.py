@@ -17,6 +17,7 @@ from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.entropy.token_store import TokenEntropyStore
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.clean_pass import Batch, score_clean
+from lit_entrodrop.training.passes import tokens_to_regularize
 from regularizers import Regularizer, Regularizers, Requirements, TrainingStep
 from regularizers.compose import overrides
 
@@ -87,9 +88,7 @@ def see_without_model(run: ConfiguredRun, selected: SelectedBatch) -> SeenBatch:
     if place is None:
         return SeenBatch(selected, unknown)
     step = TrainingStep(
-        batch["input_ids"],
-        batch["labels"],
-        batch["document_ids"],
+        *tokens_to_regularize(batch),
         module.vocabulary,
         progress=place.progress,
         global_step=place.step,

@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe
 from lit_entrodrop.commands.preview.batches import training_batches
 from lit_entrodrop.commands.preview.effects import SeenBatch, see_with_model, see_without_model
+from lit_entrodrop.data.mixing import Replay
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.training.module import LitCausalLM
 from regularizers import (
@@ -22,7 +23,7 @@ from regularizers import (
     TokenReplacement,
 )
 from tests.helpers.doctor import make_run
-from tests.helpers.tiny import Tiny
+from tests.helpers.tiny import Tiny, texts, write_corpus
 
 ACCUMULATE = 2
 DATA = {"repack": "epoch"}  # an epoch has blocks of its own
@@ -117,6 +118,17 @@ def test_tokens_are_those_that_training_changes(
             assert shown.effects[1].dropped.any()
             assert (shown.effects[2].weight == 0).any()
         assert (found[0].mean_loss is not None) == model
+
+
+@pytest.mark.parametrize("model", [True, False])
+def test_replay_is_shown_as_regularizers_leave_it(tiny: Tiny, model: bool) -> None:
+    general = write_corpus(tiny.folder / "general.jsonl", texts(40, seed=1))
+    data = {"replay": Replay(str(general), share=0.5), **DATA}
+    for shown in seen(tiny, 0.5, RandomTokenDropout(0.5), model=model, data=data):
+        splits = [split for split, _ in shown.selected.blocks]
+        assert {"train", "replay"} == set(splits)
+        dropped = shown.effects[0].dropped.any(1)
+        assert dropped.tolist() == [split == "train" for split in splits]
 
 
 def test_first_step_has_the_entropies_that_training_has(tiny: Tiny) -> None:
