@@ -59,9 +59,8 @@ class SplitStatistics:
         yield "chunks without a label", f"{self.unlabeled:,}"
 
     def counts(self) -> list[str]:
-        """Return the shapes of the records, and how often text was skipped, cut or changed."""
-        shapes = (f"documents of shape {shape}" for shape in self.split.shapes)
-        counts = [*zip(shapes, self.split.shapes.values(), strict=True)]
+        """Count the formats of the records, and how often text was skipped, cut or changed."""
+        counts = [(f"documents of the format {name}", n) for name, n in self.split.shapes.items()]
         counts += sorted(self.split.adjustments.items())
         return [f"{count:,} {reason}" for reason, count in counts if count]
 

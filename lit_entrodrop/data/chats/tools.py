@@ -8,7 +8,7 @@ JSONObject = dict[str, Any]
 
 
 def parsed(value: Any) -> Any:
-    """Parse a value that some data sets store as JSON text; other text is returned as it is.
+    """Parse a value that some datasets store as JSON text; other text is returned as it is.
 
     >>> parsed("[1]"), parsed("one")
     ([1], 'one')

@@ -1,4 +1,4 @@
-"""Rows of Arrow tables, which Parquet and Arrow files and data sets of the hub contain."""
+"""Rows of Arrow tables, which Parquet and Arrow files and datasets of the hub contain."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

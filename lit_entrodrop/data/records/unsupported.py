@@ -21,7 +21,7 @@ _OTHER_TRAINING = {
         "Stepwise supervision is not learned. Write the correct steps as one 'completion'."
     ),
     ("kto_tag",): (
-        "Answers with a judgement are not learned. Keep the records with good answers, and remove "
+        "Answers with a judgment are not learned. Keep the records with good answers, and remove "
         "the column 'kto_tag'."
     ),
 }
@@ -58,7 +58,7 @@ def refuse_judged(row: Row) -> None:
     """
     if str(row.get("label")).lower() in ("true", "false"):
         raise ValueError(
-            f"got a 'completion' with the 'label' {row['label']!r}. Answers with a judgement are "
+            f"got a 'completion' with the 'label' {row['label']!r}. Answers with a judgment are "
             "not learned. Keep the records with good answers, and remove the column 'label'."
         )
 

@@ -17,7 +17,7 @@ _SOURCE = re.compile(
 
 
 class HubDataset(NamedTuple):
-    """A split of a data set; `datasets` chooses a config or revision that is None."""
+    """A split of a dataset; `datasets` chooses a config or revision that is None."""
 
     path: str
     config: str | None = None
@@ -46,7 +46,7 @@ def parse_hub(source: str) -> HubDataset:
 
 
 def read_hub(source: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a data set."""
+    """Yield the rows of a dataset."""
     dataset = _load(source).with_format("arrow")
     yield from read_rows(dataset.features.arrow_schema, dataset.iter(ROWS_AT_A_TIME))
 

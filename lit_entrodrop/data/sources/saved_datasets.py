@@ -1,4 +1,4 @@
-"""Folders that `save_to_disk` of `datasets` wrote, with one data set or several splits."""
+"""Folders that `save_to_disk` of `datasets` wrote, with one dataset or several splits."""
 
 import json
 import re
@@ -11,14 +11,14 @@ _WITH_SPLIT = re.compile(r"(.+)\[([^\[\]]+)\]")
 
 
 def saved_files(path: Path) -> list[Path] | None:
-    """Return the files of a saved data set in order; None if a path names no such data set.
+    """Return the files of a saved dataset in order; None if a path names no such dataset.
 
     Args:
         path: Path to a folder; for one with splits, it may end with the name of a split, as in
             `folder[test]`. The default split is "train".
 
     Raises:
-        ValueError: If there is no such split, or a file of the data set is missing.
+        ValueError: If there is no such split, or a file of the dataset is missing.
     """
     folder, split = _parse(path)
     if splits := saved_splits(folder):
@@ -44,19 +44,19 @@ def saved_files(path: Path) -> list[Path] | None:
         if not file.is_file():
             raise ValueError(
                 f"{folder}: expected the file {file.name}, which {STATE} names, got none. Copy or "
-                "save the data set again."
+                "save the dataset again."
             )
     return files
 
 
 def saved_splits(folder: Path) -> list[str]:
-    """Return the names of the splits of a saved data set; none for any other folder."""
+    """Return the names of the splits of a saved dataset; none for any other folder."""
     file = folder / SPLITS
     return list(json.loads(file.read_text())["splits"]) if file.is_file() else []
 
 
 def unread_splits(path: Path) -> list[str]:
-    """Return the splits of a saved data set that a path does not name."""
+    """Return the splits of a saved dataset that a path does not name."""
     folder, split = _parse(path)
     return [name for name in saved_splits(folder) if name != (split or DEFAULT_SPLIT)]
 

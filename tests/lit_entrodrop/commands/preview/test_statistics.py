@@ -32,7 +32,7 @@ def test_statistics_are_those_of_the_documents(split: PackedSplit) -> None:
     assert found.unlearned == 2 + 1
     assert found.labels == 2 + 6 + 4 + 2
     assert found.unlabeled == 0
-    assert found.counts() == ["4 documents of shape text", "2 blank"]
+    assert found.counts() == ["4 documents of the format text", "2 blank"]
     rows = dict(found.rows())
     assert rows["tokens that count"] == "14 (63.6%)"
     assert rows["longest document"] == "10"

@@ -120,7 +120,7 @@ TRL: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "standard unpaired preference": (
         {"prompt": "It is", "completion": " sweet.", "label": False},
-        "Answers with a judgement are not learned",
+        "Answers with a judgment are not learned",
     ),
     "stepwise supervision": (
         {
@@ -143,7 +143,7 @@ TRL: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "conversational unpaired preference": (
         {"prompt": [QUESTION], "completion": [BAD], "label": False},
-        "Answers with a judgement are not learned",
+        "Answers with a judgment are not learned",
     ),
     "vision": (
         {"images": ["a.png"], "prompt": [QUESTION], "completion": [GOOD]},

@@ -23,11 +23,11 @@ SHAREGPT = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Fever.
             {"input": {"messages": CHAT}, "preferred_output": CHAT, "non_preferred_output": CHAT},
             ["Preference pairs", "preferred outputs"],
         ),
-        # Answers with a judgement, also in a CSV file.
-        ({"prompt": "Q", "completion": "A", "label": True}, ["'label' True", "judgement"]),
-        ({"prompt": "Q", "completion": "A", "label": "False"}, ["'label' 'False'", "judgement"]),
+        # Answers with a judgment, also in a CSV file.
+        ({"prompt": "Q", "completion": "A", "label": True}, ["'label' True", "judgment"]),
+        ({"prompt": "Q", "completion": "A", "label": "False"}, ["'label' 'False'", "judgment"]),
         ({"prompt": CHAT[:1], "completion": CHAT[1:], "label": False}, ["'label' False"]),
-        ({"conversations": SHAREGPT, "kto_tag": False}, ["'kto_tag'", "judgement"]),
+        ({"conversations": SHAREGPT, "kto_tag": False}, ["'kto_tag'", "judgment"]),
         (
             {"prompt": "Q", "completions": ["A", "B"], "labels": [True, False]},
             ["Stepwise supervision", "'completion'"],

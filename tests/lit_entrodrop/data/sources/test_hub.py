@@ -26,7 +26,7 @@ configs:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A data set with two configs."""
+    """A dataset with two configs."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "org"
     folder.mkdir()
@@ -38,7 +38,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def requested() -> Iterator[list[str]]:
-    """Paths requested from a hub, on this machine, that refuses access to every data set."""
+    """Paths requested from a hub, on this machine, that refuses access to every dataset."""
     paths: list[str] = []
 
     class Refusal(BaseHTTPRequestHandler):
