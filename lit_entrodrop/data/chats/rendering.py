@@ -34,9 +34,9 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     name = tokenizer.name_or_path
     if not tokenizer.chat_template:
         raise ValueError(
-            f"tokenizer {name!r} has no chat template: expected one, because the corpus has "
-            "'messages'. Set data.chat_template, use an instruction-tuned model's tokenizer, or a "
-            "'prompt'/'completion' or text corpus."
+            f"tokenizer {name!r} has no chat template: expected one for chats. Set "
+            "data.chat_template (docs/chats.md has an example), use an instruction-tuned model's "
+            "tokenizer, or write 'prompt' and 'completion' or text."
         )
     if not tokenizer.is_fast:
         raise ValueError(
