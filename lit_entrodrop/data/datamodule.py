@@ -160,10 +160,10 @@ class TextDataModule(TrainingDataModule):
             split_sources["holdout"] = holdout
         split_shares(split_sources)
         check_repack(repack, order)
-        # A checkpoint stores only plain values, and the text of the template, not its path.
-        chat_template = read_chat_template(chat_template)
         self.save_hyperparameters(logger=False, ignore=["order", "replay"])
+        # A checkpoint stores only plain values, and the text of the template, not its path.
         self.hparams["replay"] = None if replay is None else asdict(replay)
+        self.hparams["chat_template"] = read_chat_template(chat_template)
         self.order = order
         self.corpus, self.weights = sources_of(corpus), weights_of(corpus)
         check_weights(self.weights, order, repack)

@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from lit_entrodrop.cli.main import main
 from tests.helpers.tiny import CONFIGS, Tiny
+from tests.helpers.tokenizer_habits import CHATML
 
 ENTRODROP = ("--config", str(CONFIGS / "regularizers" / "entrodrop.yaml"))
 
@@ -41,6 +43,21 @@ def test_without_a_model_the_text_is_shown_and_a_note_says_what_is_not(
     assert "No model (" in refused
     assert "Not shown: entro_drop, which needs the model." in refused
     assert "train block" in refused
+
+
+def test_config_may_name_the_file_of_a_chat_template(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = tiny.folder / "chat.jinja"
+    template.write_text(CHATML)
+    turns = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}
+    corpus = tiny.folder / "chats.jsonl"
+    corpus.write_text(json.dumps({"messages": turns}))
+    own = [f"--data.corpus={corpus}", f"--data.chat_template={template}", "--data.validation=0"]
+    main(["preview", *tiny.config(), *own, "--no_model"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 documents of the format messages" in shown
+    assert "↵ ›yo" in shown
 
 
 @pytest.mark.parametrize(
