@@ -57,7 +57,7 @@ def locate(source: str) -> PretrainedLocation:
     >>> locate("Qwen/Qwen3-0.6B")
     PretrainedLocation(name='Qwen/Qwen3-0.6B', gguf_file=None)
     """
-    if source == "package:lit_entrodrop/model/tiny_base":
+    if source == "package:lit_entrodrop/tiny_base":
         # Checkpoints and configs of before 0.1.0 name the bundled model so.
         source = "package:lit_entrodrop/model/tiny_base"
     if source.startswith(PACKAGE_PREFIX):

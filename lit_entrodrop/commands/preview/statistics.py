@@ -10,7 +10,6 @@ from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.packing.chunking import Integers
 from lit_entrodrop.data.preparing.packed_splits import PackedSplit, PackedSplits
 
-ROWS = 4096  # blocks whose labels are in memory at once
 QUANTILES = (0, 0.1, 0.5, 0.9, 1)
 
 
@@ -88,22 +87,8 @@ def document_bounds(blocks: PackedBlocks) -> tuple[Integers, Integers]:
     return np.append(0, ends[:-1]), ends
 
 
-def labels_of_chunks(blocks: PackedBlocks) -> Integers:
-    """Count the labels of each chunk, [chunks] int64."""
-    found = np.zeros(blocks.num_chunks, np.int64)
-    for first in range(0, len(blocks), ROWS):
-        last = min(first + ROWS, len(blocks))
-        chunks = slice(*blocks.block_starts[[first, last]])
-        rows = np.repeat(np.arange(last - first), np.diff(blocks.block_starts[first : last + 1]))
-        begun = blocks.chunk_starts[blocks.block_starts[first:last]]
-        places = blocks.chunk_starts[:-1][chunks] - begun[rows] + rows * blocks.block_size
-        labels = blocks.label_mask(slice(first, last)).ravel()
-        found[chunks] = np.add.reduceat(labels, places, dtype=np.int64)
-    return found
-
-
 def _statistics(name: str, split: PackedSplit) -> SplitStatistics:
-    blocks, labels = split.blocks, labels_of_chunks(split.blocks)
+    blocks, labels = split.blocks, split.blocks.labels_per_chunk
     starts, ends = document_bounds(blocks)
     counted = sum(int(piece.sum()) for piece in pieces_of(blocks.counted))
     # Nothing could predict the first token of a document.

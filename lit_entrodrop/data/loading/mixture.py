@@ -17,7 +17,6 @@ from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.packing.chunking import Integers
 from lit_entrodrop.data.preparing.packed_splits import PackedSplits
 
-BLOCKS_AT_ONCE = 4096
 REPLAY_STREAM = 2**32  # no source of a corpus has this number
 
 
@@ -92,9 +91,9 @@ class Mixture:
         """Number of blocks of replay that an epoch reads, at least one; 0 without replay."""
         if self.settings is None or self.replay is None:
             return 0
-        bounds = np.cumsum([0, *self.sizes])[: len(self.readings)]
-        labels = np.add.reduceat(labels_per_block(self.train), bounds) / self.sizes[:-1]
-        replay, share = labels_per_block(self.replay).mean(), self.settings.share
+        firsts = self.train.block_starts[np.cumsum([0, *self.sizes])[: len(self.readings)]]
+        labels = np.add.reduceat(self.train.labels_per_chunk, firsts) / self.sizes[:-1]
+        replay, share = self.replay.labels_per_chunk.sum() / len(self.replay), self.settings.share
         count = share / (1 - share) * float(labels @ self.readings) / float(replay)
         return max(1, round(count))
 
@@ -141,10 +140,3 @@ class Mixture:
         rows = zip(self.names, [*self.readings, self.replay_readings], self.sizes, strict=False)
         parts = [f"{name} {count:,} of {size:,}" for name, count, size in rows]
         return f"blocks read in an epoch: {', '.join(parts)}" if parts else ""
-
-
-def labels_per_block(blocks: PackedBlocks) -> Integers:
-    """Count the tokens of each block that count in the loss, [blocks] int64."""
-    starts = range(0, len(blocks), BLOCKS_AT_ONCE)
-    rows = (slice(start, min(start + BLOCKS_AT_ONCE, len(blocks))) for start in starts)
-    return np.concatenate([blocks.label_mask(each).sum(1) for each in rows])

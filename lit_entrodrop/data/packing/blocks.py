@@ -157,6 +157,17 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         """Tokens in blocks before each chunk, then the total, [chunks + 1] int64."""
         return np.append(0, np.cumsum(self.chunks.lengths))
 
+    @cached_property
+    def labels_per_chunk(self) -> Integers:
+        """Number of labels in each chunk, [chunks] int64."""
+        counts = [
+            np.add.reduceat(
+                self._places(chunks)[1], np.cumsum(chunks.lengths) - chunks.lengths, dtype=np.int64
+            )
+            for chunks in self._pieces(self.counted)
+        ]
+        return np.concatenate(counts)
+
     @property
     def num_documents(self) -> int:
         """Number of documents in the blocks; document numbers are below it."""
@@ -202,6 +213,6 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
     def _pieces(self, values: NDArray[Any]) -> Iterator[Chunks]:
         """Yield some chunks at a time, and release the pages of the values that they refer to."""
         cuts = np.searchsorted(self.chunk_starts, np.arange(0, self.num_tokens, PIECE))
-        for first, last in pairwise([*cuts.tolist(), self.num_chunks]):
+        for first, last in pairwise(np.unique(np.append(cuts, self.num_chunks)).tolist()):
             yield self.chunks.select(slice(first, last))
             release_pages(values)

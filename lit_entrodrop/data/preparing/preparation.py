@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -82,15 +82,20 @@ class Preparation:
     @property
     def sources(self) -> list[str]:
         """All sources of text."""
-        own = [*self.corpus, *self.separate_corpora, *self.general_corpora]
-        return [*own, *self.replay.sources] if self.replay else own
+        return [*self.own_sources, *(self.replay.sources if self.replay else [])]
+
+    @property
+    def own_sources(self) -> list[str]:
+        """Sources of all text except replay."""
+        return [*self.corpus, *self.separate_corpora, *self.general_corpora]
 
     def count_bytes(self) -> int:
         """Count the bytes of text that are stored for a while; those of replay are bounded."""
+        own = count_bytes(self.own_sources)
         if self.replay is None:
-            return count_bytes(self.sources)
-        replay = min(count_bytes(self.replay.sources), BYTES_PER_TOKEN * self.replay.max_tokens)
-        return replace(self, replay=None).count_bytes() + replay
+            return own
+        most = BYTES_PER_TOKEN * self.replay.max_tokens
+        return own + min(count_bytes(self.replay.sources), most)
 
     def cache_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """Hash the settings and the content of all corpora, 32 hexadecimal digits."""

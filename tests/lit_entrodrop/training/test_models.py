@@ -53,7 +53,7 @@ def test_more_padding_serves_unless_all_predictions_are_compared(tiny: Tiny) -> 
     assert trainer.global_step == 0
 
 
-@pytest.mark.parametrize("reference", [None, BASE, "package:lit_entrodrop/model/tiny_base"])
+@pytest.mark.parametrize("reference", [None, BASE, "package:lit_entrodrop/tiny_base"])
 def test_a_reference_that_is_the_initial_model_is_reported(
     tiny: Tiny, reference: str | None
 ) -> None:

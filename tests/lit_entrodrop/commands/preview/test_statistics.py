@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from lit_entrodrop.commands.preview import statistics
-from lit_entrodrop.commands.preview.statistics import labels_of_chunks, statistics_of
+from lit_entrodrop.commands.preview.statistics import statistics_of
 from lit_entrodrop.data.packing.best_fit import pack_documents
 from lit_entrodrop.data.preparing.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
@@ -37,17 +36,3 @@ def test_statistics_are_those_of_the_documents(split: PackedSplit) -> None:
     assert rows["tokens that count"] == "14 (63.6%)"
     assert rows["longest document"] == "10"
     assert rows["documents cut"] == "2 (50.0%)"
-
-
-def test_labels_of_chunks_are_counted_piece_by_piece(
-    split: PackedSplit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [split.blocks[index] for index in range(len(split.blocks))]
-    expected = [
-        int((row["labels"][row["document_ids"] == chunk] != -100).sum())
-        for row in rows
-        for chunk in range(int(row["document_ids"].max()) + 1)
-    ]
-    assert labels_of_chunks(split.blocks).tolist() == expected
-    monkeypatch.setattr(statistics, "ROWS", 2)
-    assert labels_of_chunks(split.blocks).tolist() == expected

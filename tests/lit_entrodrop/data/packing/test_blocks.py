@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import default_collate
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lit_entrodrop.data.packing import blocks as blocks_module
 from lit_entrodrop.data.packing.best_fit import pack_documents
 from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.tokenizing import TokenizedDocuments
@@ -144,6 +145,17 @@ def test_mask_of_the_labels_is_that_of_the_rows(packing: bool) -> None:
     rows = [blocks[n]["labels"].numpy() != IGNORE_INDEX for n in range(len(blocks))]
     masks = [blocks.label_mask(slice(start, start + 4)) for start in range(0, len(blocks), 4)]
     assert np.array_equal(np.concatenate(masks), np.stack(rows))
+
+
+def test_labels_of_chunks_are_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = pack_documents(random_documents(3), 16, PAD)
+    expected = [
+        int((row["labels"][row["document_ids"] == chunk] != IGNORE_INDEX).sum())
+        for row in (split[index] for index in range(len(split)))
+        for chunk in range(int(row["document_ids"].max()) + 1)
+    ]
+    monkeypatch.setattr(blocks_module, "PIECE", 40)
+    assert split.labels_per_chunk.tolist() == expected
 
 
 def test_fingerprint_is_that_of_checkpoints_of_earlier_versions() -> None:
