@@ -102,7 +102,13 @@ def _shape_of(present: Row, row: Mapping[str, Any], reading: Reading) -> Shape:
     got = sorted(name if row[name] is not None else f"{name} (null)" for name in row)
     own = (reading.own_names.get(name, name) for columns in required for name in columns)
     null = [repr(name) for name in own if name in row and row[name] is None]
-    remedy = f"Fill {' or '.join(null)}, or remove the row." if null else advice_for(present)
+    others = [shape.SHAPE for shape in fitting_shapes(tuple(present), AUTO)]
+    if null:
+        remedy = f"Fill {' or '.join(null)}, or remove the row."
+    elif others:
+        remedy = f"Set data.format to {' or '.join([AUTO, *others])}, or remove the row."
+    else:
+        remedy = advice_for(present)
     raise ValueError(f"expected the columns {wanted}, got {got}. {remedy}")
 
 

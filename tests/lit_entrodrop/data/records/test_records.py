@@ -45,7 +45,10 @@ def test_named_shape_decides_where_several_fit() -> None:
 
 
 def test_named_shape_needs_its_columns() -> None:
-    with pytest.raises(ValueError, match=r"^a row 1: expected the columns 'messages', got \['text"):
+    expected = (
+        r"^a row 1: expected the columns 'messages', got \['text'\]\. Set data\.format to auto"
+    )
+    with pytest.raises(ValueError, match=expected + r" or text, or remove the row\.$"):
         document_from_row({"text": "Fever."}, Reading(format="messages"), "a row 1")
 
 
