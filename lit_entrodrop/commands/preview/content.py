@@ -24,6 +24,7 @@ from lit_entrodrop.commands.preview.effects import (
 from lit_entrodrop.commands.preview.statistics import SplitStatistics, statistics_of
 from lit_entrodrop.commands.preview.tokens import ShownBlock, shown_blocks
 from lit_entrodrop.data.mixing import sources_of
+from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.training.provenance import public_name
 
 
@@ -38,7 +39,7 @@ class Preview:
         blocks: The blocks.
         effects: Name of each regularizer and its effect on the first micro-batch, in one line.
         mean_loss: Loss of the first micro-batch, in nats per token; None without a model.
-        notes: What is not shown, or not as in training.
+        notes: What is not read, not shown, or not as in training.
     """
 
     title: str
@@ -74,11 +75,12 @@ def preview_of(
         else [evaluation_batch(run, split, blocks)]
     )
     seen, reason = _seen_with_model(run, batches) if with_model else (None, "--no_model")
-    notes = list(_notes(run, batches[0].place, reason))
+    sources = sources_of(run.config["data"]["corpus"])
+    unread = describe_unread(sources, public_name).splitlines()
+    notes = [*unread, *_notes(run, batches[0].place, reason)]
     if seen is None:
         seen = [see_without_model(run, batch) for batch in batches]
     shown = (block for each in seen for block in shown_blocks(each, splits, tokenizer))
-    sources = sources_of(run.config["data"]["corpus"])
     return Preview(
         ", ".join(public_name(source) for source in sources),
         split,

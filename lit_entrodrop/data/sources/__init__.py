@@ -1,7 +1,7 @@
 """Sources of a corpus: a file, a folder, `hub:…` or `registry:…`."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -50,10 +50,15 @@ def count_bytes(sources: Sequence[str]) -> int:
     return sum(map(text_bytes, files))
 
 
-def describe_unread(sources: Sequence[str]) -> str:
-    """Describe what is not read of folders, one line per folder and reason; empty for nothing."""
+def describe_unread(sources: Sequence[str], name: Callable[[str], str] = str) -> str:
+    """Describe what is not read of folders, one line per folder and reason; empty for nothing.
+
+    Args:
+        sources: The sources.
+        name: Function that returns the shown name of a source.
+    """
     return "\n".join(
-        f"{source}: {unread}"
+        f"{name(source)}: {unread}"
         for source in filter(_is_local, sources)
         for unread in describe_unread_files(_path(source))
     )

@@ -60,6 +60,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If the path is missing or damaged, or `fit` did not write it.
     """
+    if not path.exists():
+        raise ValueError(
+            f"ckpt_path: expected a checkpoint written by `fit`, got {path}, which does not exist: "
+            "check the path"
+        )
     if is_zero_folder(path):
         checkpoint = read_zero_folder(path)
     else:

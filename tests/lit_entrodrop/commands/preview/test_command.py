@@ -45,19 +45,22 @@ def test_without_a_model_the_text_is_shown_and_a_note_says_what_is_not(
     assert "train block" in refused
 
 
-def test_config_may_name_the_file_of_a_chat_template(
+def test_chat_template_of_a_file_is_used_and_unread_files_are_named(
     tiny: Tiny, capsys: pytest.CaptureFixture[str]
 ) -> None:
     template = tiny.folder / "chat.jinja"
     template.write_text(CHATML)
     turns = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}
-    corpus = tiny.folder / "chats.jsonl"
-    corpus.write_text(json.dumps({"messages": turns}))
+    corpus = tiny.folder / "chats"
+    corpus.mkdir()
+    (corpus / "a.jsonl").write_text(json.dumps({"messages": turns}))
+    (corpus / "b.zip").touch()
     own = [f"--data.corpus={corpus}", f"--data.chat_template={template}", "--data.validation=0"]
     main(["preview", *tiny.config(), *own, "--no_model"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "1 documents of the format messages" in shown
     assert "↵ ›yo" in shown
+    assert "chats: 1 file not read, because archives must be unpacked: b.zip" in shown
 
 
 @pytest.mark.parametrize(

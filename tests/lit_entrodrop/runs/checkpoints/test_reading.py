@@ -27,11 +27,12 @@ def write_shards(
     return folder
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no checkpoint", b"PK\x03\x04 torn"])
-def test_unreadable_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 torn"])
+def test_unreadable_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.ckpt"
-    if content is not None:
-        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.ckpt, which does not exist: check the path"):
+        read_checkpoint(path)
+    path.write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.ckpt, which cannot be read .*copy it") as caught:
         read_checkpoint(path)
     assert "weights_only" not in str(caught.value)
