@@ -52,7 +52,7 @@ class Replay:
     @property
     def sources(self) -> list[str]:
         """The sources of the text."""
-        return [self.corpus] if isinstance(self.corpus, str) else list(self.corpus)
+        return sources_of(self.corpus)
 
 
 @dataclass(frozen=True)
