@@ -112,7 +112,12 @@ def test_bare_loop_snippet_runs() -> None:
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!http)[^)]+)\)", README))))
 def test_links_lead_somewhere(path: str) -> None:
-    assert (Path(__file__).parent.parent / path).exists()
+    name, _, anchor = path.partition("#")
+    target = Path(__file__).parent.parent / name
+    assert target.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+        assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
 
 
 def test_quickstart_stands_near_the_top() -> None:
