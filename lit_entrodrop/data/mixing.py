@@ -1,6 +1,7 @@
 """Settings of mixing: replay, and the weights of a corpus."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ Corpus = str | Sequence[str | Mapping[str, Any]]
 
 # Names of the sources of a run with replay: its own text, if that is one source, and the other.
 DOMAIN, REPLAY = "domain", "replay"
+NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class WeightedSource:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise TypeError("the source is not text")
         if not 0 < self.weight < math.inf:
             raise ValueError(
                 f"data.corpus: expected a weight above 0 for {self.source}, got {self.weight}: "
@@ -116,6 +120,11 @@ def weights_of(corpus: Corpus) -> dict[str, float]:
     listed = _weighted(corpus)
     names = Counter([*(each.label for each in listed), DOMAIN, REPLAY])
     for each in listed:
+        if not isinstance(each.label, str) or not NAME.fullmatch(each.label):
+            raise ValueError(
+                "data.corpus: expected a name of at most 200 characters, without slashes and "
+                f"control characters, got {each.label!r} for {each.source}: add `name: …` to it"
+            )
         if names[each.label] > 1:
             raise ValueError(
                 f"data.corpus: expected a distinct name for each source, got {each.label!r} for "
@@ -125,7 +134,10 @@ def weights_of(corpus: Corpus) -> dict[str, float]:
 
 
 def _weighted(corpus: Corpus) -> list[WeightedSource]:
-    return [_as_source(each) for each in ([corpus] if isinstance(corpus, str) else corpus)]
+    listed = [_as_source(each) for each in ([corpus] if isinstance(corpus, str) else corpus)]
+    if not listed:
+        raise ValueError("data.corpus: expected at least one source, got []: name one")
+    return listed
 
 
 def _as_source(given: str | Mapping[str, Any]) -> WeightedSource:

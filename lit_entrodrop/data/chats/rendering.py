@@ -1,23 +1,17 @@
 """Render chats with the chat template of a tokenizer, which is untrusted code."""
 
 import re
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-import psutil
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import Chat, Message
 from lit_entrodrop.data.tokens.encoded import Span
 from lit_entrodrop.model.transformers_compat import render_with_generation_spans
-
-MOST_SECONDS = 2  # of processor time, to render one chat
-MOST_BYTES = 2**28  # of memory, checked about ten times a second
+from lit_entrodrop.runtime.limits import limited
 
 Rendered = TypeVar("Rendered")
 
@@ -102,48 +96,13 @@ def _apply(
 
 def _guard(call: Callable[[], Rendered], tokenizer: PreTrainedTokenizerBase) -> Rendered:
     try:
-        with _limits():
+        with limited("Use another chat template."):
             return call()
     # A template can fail in any way that Python can.
     except Exception as error:
         name = tokenizer.name_or_path
-        message = str(error) or type(error).__name__
+        message = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the chat template of {name!r} refuses the chat: {message}") from error
-
-
-@contextmanager
-def _limits() -> Iterator[None]:
-    """Raise an error after `MOST_SECONDS`, or if memory grows by `MOST_BYTES`.
-
-    Only the main thread can be interrupted.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    end, at_first = time.process_time() + MOST_SECONDS, 0
-
-    def check(*_: Any) -> None:
-        nonlocal at_first
-        # Not read before, as it takes longer than most chats.
-        memory = psutil.Process().memory_info().rss
-        at_first = at_first or memory
-        reason = None
-        if time.process_time() >= end:
-            reason = f"it did not end within {MOST_SECONDS} s of processor time"
-        elif memory > at_first + MOST_BYTES:
-            reason = f"it takes more than {MOST_BYTES // 2**20} MiB of memory"
-        if reason:
-            # Else it might interrupt the cleanup, too.
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            raise TimeoutError(f"{reason}. Use another chat template.")
-
-    before = signal.signal(signal.SIGPROF, check)
-    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS / 20, MOST_SECONDS / 20)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 @lru_cache(maxsize=8)

@@ -30,12 +30,24 @@ def supported_formats() -> dict[str, FileFormat]:
 def read_file(file: CorpusFile) -> Iterator[Document]:
     """Read the documents of one file in order."""
     record = None
-    for record in supported_formats()[file.suffix].read_records(file):
+    for record in _read_records(file):
         yield _document(record, file.reading)
     if record is None:
         raise ValueError(
             f"{file.path} is empty: it contains no document. Remove the file or fill it."
         )
+
+
+def _read_records(file: CorpusFile) -> Iterator[Record]:
+    """Read the records of one file; an error of a damaged file or disk names the file."""
+    try:
+        yield from supported_formats()[file.suffix].read_records(file)
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # It names the file, as that of a file without permission.
+        raise ValueError(
+            f"{file.path}: expected a file without damage, got: {error}. Copy or write it again."
+        ) from error
 
 
 def _document(record: Record, reading: Reading) -> Document:

@@ -17,11 +17,14 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
 
     try:
         with file.open() as stream:
-            if stream.peek(len(MAGIC)).startswith(MAGIC):
+            is_file = stream.peek(len(MAGIC)).startswith(MAGIC)
+            if is_file:
                 stream.read(len(MAGIC))
             batches = pyarrow.ipc.open_stream(stream)
             for number, row in enumerate(read_rows(batches.schema, batches), start=1):
                 yield Record(f"{file.path} row {number}", row)
+            if is_file and not stream.read().endswith(MAGIC.rstrip(b"\0")):
+                raise OSError("no end, as if it was cut off")
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(
             f"{file.path}: expected an Arrow file, got {error}. Write it again."

@@ -1,9 +1,11 @@
 """Data loaders over packed blocks."""
 
+import atexit
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import active_children
 from typing import Any
 
 import numpy as np
@@ -121,3 +123,12 @@ def _ignore_termination_signals(_: int) -> None:
     # A signal to the process group must not end workers before the run has saved its checkpoint.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # Python would wait for them forever, because they ignore the signal that it sends.
+    if workers := [child for child in active_children() if child.daemon]:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch would report them as failed.
+        for worker in workers:
+            worker.kill()

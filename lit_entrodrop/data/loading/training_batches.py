@@ -52,6 +52,7 @@ class TrainingBatches:
             "order": repr(self.order.order),
             "repack": self.repack,
             "replay": repr(self.mixture),
+            "seed": self.mixture.seed,
             "ordering": self.order.state_dict(),
         }
 
@@ -91,7 +92,8 @@ def check_same_batches(
             f"data.batch_size to {saved} / devices, or resume from a checkpoint at the end of an "
             "epoch"
         )
-    for name, current in {"order": repr(mixture.order), "replay": repr(mixture)}.items():
+    settings = {"order": repr(mixture.order), "replay": repr(mixture), "seed": mixture.seed}
+    for name, current in settings.items():
         if (earlier := state.get(name, current)) != current:
             raise ValueError(
                 f"data.{name}: expected {earlier}, because the checkpoint was saved within an "

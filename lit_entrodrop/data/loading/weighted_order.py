@@ -33,6 +33,11 @@ class WeightedOrder(BlockOrder):
                 f"of {', '.join(missing)}: give it more documents, or raise data.max_train_tokens"
             )
         self._counts = weighted_counts(num_blocks, list(weights.values()))
+        if unread := [name for name, n in zip(weights, self._counts, strict=True) if not n]:
+            raise ValueError(
+                "data.corpus: expected weights by which an epoch reads each source, got no block "
+                f"of {', '.join(unread)}: raise its weight, or remove the source"
+            )
 
     @property
     def repeats_blocks(self) -> bool:  # type: ignore[override]

@@ -12,7 +12,7 @@ from lit_entrodrop.runs.metric_name import RESERVED_SPLITS
 NOT_EVALUATED = ("train", "replay", "test", "holdout")  # during training
 # Splits whose loss is compared with that of held-out text; alone, they are not evaluated.
 COMPANIONS = ("clean_train", "forgetting")
-SET_NAME = re.compile(r"[A-Za-z0-9_-]+")
+SET_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Names of metrics, and of state in a checkpoint, beside the splits.
 RESERVED = RESERVED_SPLITS | {
     *("loss", "perplexity", "accuracy", "memorized", "origin", "corpus_quantiles")
@@ -103,8 +103,8 @@ def check_evaluation_sets(sets: Mapping[str, str | float]) -> dict[str, str]:
     """
     corpora, lower = {}, set[str]()
     for name, corpus in sets.items():
-        if not SET_NAME.fullmatch(name):
-            expected = "a name of letters, digits, _ and -"
+        if not isinstance(name, str) or not SET_NAME.fullmatch(name):
+            expected = "a name of at most 64 letters, digits, _ and -"
         elif name.lower() in RESERVED:
             expected = "a name that no other data or metric has"
         elif name.lower() in lower:

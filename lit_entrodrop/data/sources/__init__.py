@@ -69,6 +69,12 @@ def _is_local(source: str) -> bool:
 
 
 def _path(source: str) -> Path:
+    if not source.strip():
+        # It would be the working directory.
+        raise ValueError(
+            "data.corpus, replay or another text: expected the path or name of a source, got "
+            f"{source!r}. Write '.' for the working directory, or null for none."
+        )
     return Path(source).expanduser()
 
 

@@ -38,8 +38,7 @@ def saved_files(path: Path) -> list[Path] | None:
         )
     if not (folder / STATE).is_file() or not (folder / INFO).is_file():
         return None
-    state = json.loads((folder / STATE).read_text())
-    files = [folder / file["filename"] for file in state["_data_files"]]
+    files = [folder / name for name in _read_names(folder / STATE)]
     for file in files:
         if not file.is_file():
             raise ValueError(
@@ -51,14 +50,35 @@ def saved_files(path: Path) -> list[Path] | None:
 
 def saved_splits(folder: Path) -> list[str]:
     """Return the names of the splits of a saved dataset; none for any other folder."""
-    file = folder / SPLITS
-    return list(json.loads(file.read_text())["splits"]) if file.is_file() else []
+    return _read_names(folder / SPLITS) if (folder / SPLITS).is_file() else []
 
 
 def unread_splits(path: Path) -> list[str]:
     """Return the splits of a saved dataset that a path does not name."""
     folder, split = _parse(path)
     return [name for name in saved_splits(folder) if name != (split or DEFAULT_SPLIT)]
+
+
+def _read_names(index: Path) -> list[str]:
+    """Read the names of splits or of data files, which are siblings of an index.
+
+    Raises:
+        ValueError: If the index is damaged, or has none.
+    """
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        if index.name == SPLITS:
+            names = list(content["splits"])
+        else:
+            names = [file["filename"] for file in content["_data_files"]]
+        if names and all(Path(name).name == name for name in names):
+            return names
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise ValueError(
+        f"{index}: expected what save_to_disk writes, got a damaged file. Copy or save the "
+        "dataset again."
+    )
 
 
 def _parse(path: Path) -> tuple[Path, str | None]:

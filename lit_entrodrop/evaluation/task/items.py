@@ -98,7 +98,7 @@ def _prompt(value: Any, settings: TaskSettings) -> Prompt:
 def _texts(value: Any, column: str) -> tuple[str, ...]:
     """Return one text or several; numbers and truth values are written as JSON writes them."""
     texts = [_text(each) for each in (value if isinstance(value, list) else [value])]
-    if not all(text.strip() for text in texts):
+    if not all(text.strip() and _is_unicode(text) for text in texts):
         raise ValueError(
             f"expected a text or a list of texts in column {column!r}, got {value!r}: correct the "
             "row, or remove it"
@@ -110,6 +110,11 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no lone surrogate, which JSON can write."""
+    return text.encode(errors="replace").decode() == text
 
 
 def _right_choices(right: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,7 +134,7 @@ def _right_choices(right: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
 def _check_pattern(pattern: str) -> None:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(
             f"expected a regular expression of Python as the answer, got {pattern!r} ({error}): "
             "correct it, or set monitors.task.metric to contains"

@@ -3,7 +3,10 @@
 import re
 from collections.abc import Callable, Sequence
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from lit_entrodrop.evaluation.task.settings import TaskMetric
+from lit_entrodrop.runtime.limits import limited
 
 
 def normalized(text: str) -> str:
@@ -36,10 +39,17 @@ def contains(output: str, answers: Sequence[str]) -> float:
 def regex(output: str, answers: Sequence[str]) -> float:
     r"""Return 1 if one of the answers, a pattern of :mod:`re`, is found in the output, else 0.
 
+    A pattern that takes seconds scores 0, with a warning.
+
     >>> regex("The dose is 5 mg.", [r"\b5 ?mg\b"])
     1.0
     """
-    return float(any(re.search(answer, output) for answer in answers))
+    try:
+        with limited("Simplify it: nested repetitions, such as (a+)+, take exponential time."):
+            return float(any(re.search(answer, output) for answer in answers))
+    except TimeoutError as error:
+        rank_zero_warn(f"monitors.task: the pattern {' or '.join(answers)} scores 0: {error}")
+        return 0.0
 
 
 def choice(output: str, answers: Sequence[str]) -> float:

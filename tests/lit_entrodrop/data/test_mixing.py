@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.data.mixing import Replay, WeightedSource, weights_of
+from lit_entrodrop.data.mixing import Replay, WeightedSource, sources_of, weights_of
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
@@ -28,6 +28,17 @@ def test_weight_is_positive(weight: float) -> None:
 def test_names_are_distinct(corpus: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"data.corpus: expected a distinct name .* add `name: …`"):
         weights_of(corpus)
+
+
+@pytest.mark.parametrize("name", ["../a", "a\nb", "a" * 201, 3])
+def test_name_is_one_of_a_metric(name: Any) -> None:
+    with pytest.raises(ValueError, match=r"data.corpus: expected a name of at most 200 characters"):
+        weights_of([{"source": "a.txt", "name": name}])
+
+
+def test_corpus_has_a_source() -> None:
+    with pytest.raises(ValueError, match=r"data.corpus: expected at least one source"):
+        sources_of([])
 
 
 def test_sources_without_weight_have_weight_1_beside_others() -> None:

@@ -221,7 +221,7 @@ def test_template_says_why_it_refuses() -> None:
 def test_endless_template_is_stopped(
     limit: str, value: float, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"lit_entrodrop.data.chats.rendering.{limit}", value)
+    monkeypatch.setattr(f"lit_entrodrop.runtime.limits.{limit}", value)
     loop = "{% for a in range(99999) %}"
     endless = f"{loop}{loop}x{{% endfor %}}{{% endfor %}}"
     with pytest.raises(ValueError, match=f"refuses the chat: {reason}"):

@@ -4,7 +4,7 @@ import pyarrow  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from datasets import Dataset
 
-from lit_entrodrop.data.file_formats import CorpusFile, arrow_table, parquet_table
+from lit_entrodrop.data.file_formats import CorpusFile, arrow_table, parquet_table, read_file
 from tests.lit_entrodrop.data.file_formats.conftest import refuse, write
 
 
@@ -29,3 +29,12 @@ def test_other_or_cut_content_is_refused(tmp_path: Path, cut: float) -> None:
         writer.write_table(table)
     content = (tmp_path / "b.arrow").read_bytes()
     refuse(write(tmp_path / "b.arrow", content[: int(cut * len(content))]), ["b.arrow", "Arrow"])
+
+
+def test_file_without_its_end_is_refused(tmp_path: Path) -> None:
+    path, table = tmp_path / "a.arrow", pyarrow.table({"text": ["one", "two"]})
+    with pyarrow.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(ValueError, match=r"a\.arrow: expected an Arrow file, got no end"):
+        list(read_file(CorpusFile(path)))

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pyarrow  # type: ignore[import-untyped, unused-ignore]
+import pytest
 from pyarrow import parquet
 
 from lit_entrodrop.data.documents import Document
@@ -40,3 +41,13 @@ def test_nulls_that_arrow_adds_are_removed(tmp_path: Path) -> None:
 def test_other_content_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", "no table")
     refuse(path, ["a.parquet", "Parquet", "Write it again"])
+
+
+def test_damaged_rows_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": ["one two three"] * 9}), path)
+    content = bytearray(path.read_bytes())
+    content[20:40] = b"\xff" * 20
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet: expected a file without damage, got"):
+        list(read_file(CorpusFile(path)))

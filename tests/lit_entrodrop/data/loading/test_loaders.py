@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from itertools import islice
+from textwrap import dedent
 
 import pytest
 import torch
@@ -55,3 +58,16 @@ def test_batches_are_int64_of_equal_shape(blocks: PackedBlocks) -> None:
     names = ("input_ids", "labels", "position_ids", "document_ids")
     assert shapes == {**dict.fromkeys(names, (2, 16)), "block_id": (2,)}
     assert all(tensor.dtype == torch.int64 for tensor in batch.values())
+
+
+def test_script_ends_while_workers_wait() -> None:
+    script = """
+        from lit_entrodrop.data.loading.loaders import Batching, DataLoader
+        options = Batching(2, 1, 1, 0).loader_options()
+        loader = DataLoader(range(4), **options)
+        print(len(list(loader)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")

@@ -120,12 +120,19 @@ def test_loader_resumes_within_an_epoch(
     assert len(loaded) - len(rest) == (batch % len(loaded)) + 1
 
 
-def test_other_replay_is_refused_within_an_epoch(with_replay: DataModuleFactory) -> None:
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"replay": {"share": 0.5}}, "data.replay: expected .* blocks per epoch of the replay"),
+        ({"seed": 5}, "data.seed: expected 0, because .* got 5: restore it"),
+    ],
+)
+def test_other_mixture_is_refused_within_an_epoch(
+    with_replay: DataModuleFactory, settings: dict[str, Any], message: str
+) -> None:
     amid, *_, ended = batches(with_replay())
-    other, batching = with_replay(replay={"share": 0.5}).mixture, Batching(4, 0, 1, 0)
-    with pytest.raises(
-        ValueError, match=r"data.replay: expected .* blocks per epoch of the replay"
-    ):
+    other, batching = with_replay(**settings).mixture, Batching(4, 0, 1, 0)
+    with pytest.raises(ValueError, match=message):
         check_same_batches(amid["state"], batching, other, "never")
     check_same_batches(ended["state"], batching, other, "never")
 

@@ -42,3 +42,8 @@ def test_weights_do_not_go_with_an_order_or_fresh_cuts() -> None:
         check_weights({"exam": 2.0}, LearnFocusReview())
     with pytest.raises(ValueError, match=r"data.repack: expected never, because the weights"):
         check_weights({"exam": 2.0}, Shuffled(), "epoch")
+
+
+def test_source_that_no_epoch_reads_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^data\.corpus: .* no block of exam: raise its weight"):
+        WeightedOrder([30, 10], {"notes": 1.0, "exam": 0.001})

@@ -42,9 +42,10 @@ def test_only_held_out_splits_let_others_be_evaluated() -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        ({"my exam": "a"}, "a name of letters, digits, _ and -, got 'my exam': rename the set"),
-        ({"": "a"}, "a name of letters, digits, _ and -, got ''"),
-        ({"a/b": "a"}, "a name of letters, digits, _ and -, got 'a/b'"),
+        ({"my exam": "a"}, "a name of at most 64 letters, digits, _ and -, got 'my exam': rename"),
+        ({"": "a"}, "a name of at most 64 letters, digits, _ and -, got ''"),
+        ({"a/b": "a"}, "a name of at most 64 letters, digits, _ and -, got 'a/b'"),
+        ({"a" * 65: "a"}, "a name of at most 64 letters, digits, _ and -, got 'aaa"),
         ({"val": "a"}, "a name that no other data or metric has, got 'val'"),
         ({"Test": "a"}, "a name that no other data or metric has, got 'Test'"),
         ({"loss": "a"}, "a name that no other data or metric has, got 'loss'"),

@@ -53,6 +53,14 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         list_files(tmp_path)
 
 
+@pytest.mark.parametrize("index", ["{", "{}", '{"_data_files": [{"filename": "../a.arrow"}]}'])
+def test_damaged_index_is_refused(index: str, tmp_path: Path) -> None:
+    dataset("one").save_to_disk(tmp_path)
+    (tmp_path / "state.json").write_text(index)
+    with pytest.raises(ValueError, match=r"state\.json: expected what save_to_disk writes, got"):
+        list_files(tmp_path)
+
+
 def test_folder_with_another_state_is_a_folder_of_files(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"text": "one"}')
     assert contents(tmp_path) == ["one"]

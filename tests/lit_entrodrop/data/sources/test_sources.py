@@ -51,3 +51,8 @@ def test_bytes_of_compressed_files_are_estimated(tmp_path: Path) -> None:
     assert count_bytes([str(tmp_path), "registry:python"]) == len(content)
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(content))
     assert 1.5 * len(content) < count_bytes([str(tmp_path)]) < 3 * len(content)
+
+
+def test_blank_source_is_not_the_working_directory() -> None:
+    with pytest.raises(ValueError, match=r"expected the path or name of a source, got ''"):
+        list(read_corpus([""], Reading()))

@@ -72,6 +72,8 @@ CHOICE = {"prompt": "Which?", "choices": ["a", "b"]}
         ({"prompt": "Why?", "answer": {"a": 1}}, {}, "a list of texts in column 'answer'"),
         ({"prompt": "Why?", "answer": ["a", ""]}, {}, "a list of texts in column 'answer'"),
         ({"prompt": "Why?", "answer": "("}, {"metric": "regex"}, "expected a regular expression"),
+        ({"prompt": "Why?", "answer": "a{9999999999}"}, {"metric": "regex"}, "a regular express"),
+        ({"prompt": "Why?", "answer": "\ud800"}, {}, "a list of texts in column 'answer'"),
         (CHOICE | {"answer": "c"}, {"metric": "choice"}, "one of them or its number from 0"),
         (CHOICE | {"answer": 2}, {"metric": "choice"}, "one of them or its number from 0"),
     ],

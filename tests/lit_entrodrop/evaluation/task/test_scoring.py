@@ -42,3 +42,9 @@ def test_text_metrics_ignore_case_and_white_space_alone() -> None:
 def test_a_pattern_is_searched_for_as_it_is_written() -> None:
     assert regex("Dose: 5 mg\nonce", [r"^\d+ mg", r"(?m)^Dose: \d+ mg$"]) == 1
     assert regex("DOSE: 5 mg", [r"Dose"]) == 0
+
+
+def test_pattern_of_exponential_time_scores_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_entrodrop.runtime.limits.MOST_SECONDS", 0.2)
+    with pytest.warns(UserWarning, match=r"the pattern \(a\+\)\+\$ scores 0: it did not end"):
+        assert regex("a" * 60 + "!", ["(a+)+$"]) == 0
