@@ -18,8 +18,9 @@ from lit_entrodrop.data.preparing.packed_splits import (
     PackedSplits,
     check_evaluation_sets,
     check_split_name,
+    sample_blocks,
 )
-from lit_entrodrop.data.preparing.preparation import Preparation, load_or_prepare, sample_blocks
+from lit_entrodrop.data.preparing.preparation import Preparation, load_or_prepare
 from lit_entrodrop.data.preparing.splitting import split_shares
 from lit_entrodrop.data.reading import reading_of
 from lit_entrodrop.data.records import check_shape, supported_shapes

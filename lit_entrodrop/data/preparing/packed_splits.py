@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from lit_entrodrop.data.adjustments import describe_adjustments
 from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.preparing.splitting import SPLITS
@@ -120,3 +122,11 @@ def check_evaluation_sets(sets: Mapping[str, str | float]) -> dict[str, str]:
             continue
         raise ValueError(f"data.evaluate: expected {expected}, got {name!r}: rename the set")
     return corpora
+
+
+def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
+    """Sample at most `count` blocks without replacement, and keep their order."""
+    random, size = np.random.default_rng(seed), len(split.blocks)
+    chosen = random.choice(size, min(count, size), replace=False)
+    sample = split.blocks.select(np.sort(chosen))
+    return PackedSplit(sample, len(np.unique(sample.chunks.documents)), duplicates=0)

@@ -181,9 +181,11 @@ def prepare_splits(
     )
     if (replay := preparation.replay) is not None:
         general = read_corpus(replay.sources, reading)
-        sample = store_sample(general, replay.max_tokens, seed, folder)
+        sample, count = store_sample(general, replay.max_tokens, seed, folder)
         check_tokenizer(tokenizer, sample.kinds)
-        splits[REPLAY] = prepare_replay(sample, replay.max_tokens, documents, splits, prepare)
+        splits[REPLAY] = prepare_replay(
+            sample, count, replay.max_tokens, documents, splits, prepare
+        )
     return splits
 
 
@@ -268,11 +270,3 @@ def count_processes(num_proc: int | None, size: int) -> int:
         affinity = getattr(os, "sched_getaffinity", None)
         num_proc = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_PROCESSES)
     return min(num_proc, 1 + size // BYTES_PER_PROCESS)
-
-
-def sample_blocks(split: PackedSplit, count: int, seed: int) -> PackedSplit:
-    """Sample at most `count` blocks without replacement, and keep their order."""
-    random, size = np.random.default_rng(seed), len(split.blocks)
-    chosen = random.choice(size, min(count, size), replace=False)
-    sample = split.blocks.select(np.sort(chosen))
-    return PackedSplit(sample, len(np.unique(sample.chunks.documents)), duplicates=0)

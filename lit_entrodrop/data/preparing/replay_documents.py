@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from lit_entrodrop.data.adjustments import BEYOND_LIMIT, EVALUATION_TEXT
@@ -22,7 +23,7 @@ BYTES_PER_TOKEN = 16
 
 def store_sample(
     documents: Iterable[Document], max_tokens: int, seed: int, folder: Path | None = None
-) -> StoredDocuments:
+) -> tuple[StoredDocuments, int]:
     """Store the documents of the lowest seeded hash, with text for at least `max_tokens`.
 
     The corpus is read once, one document at a time. Memory and disk depend on `max_tokens` alone,
@@ -35,14 +36,18 @@ def store_sample(
         folder: Path to the folder of the temporary file; by default that of the system.
 
     Returns:
-        The sample, in the order of the hash.
+        The sample, in the order of the hash, and the number of documents in the corpus.
     """
-    likely = _likely(documents, seed, BYTES_PER_TOKEN * max_tokens)
-    return split_documents(store_documents(likely, seed, folder), 0, 0)["train"]
+    numbers = count()
+    read = (document for document, _ in zip(documents, numbers, strict=False))
+    likely = _likely(read, seed, BYTES_PER_TOKEN * max_tokens)
+    sample = split_documents(store_documents(likely, seed, folder), 0, 0)["train"]
+    return sample, next(numbers)
 
 
 def prepare_replay(
     sample: StoredDocuments,
+    num_read: int,
     max_tokens: int,
     documents: Mapping[str, StoredDocuments],
     splits: Mapping[str, PackedSplit],
@@ -52,6 +57,7 @@ def prepare_replay(
 
     Args:
         sample: Documents of replay.
+        num_read: Number of documents in the corpus of replay.
         max_tokens: Maximum number of tokens.
         documents: Documents of each split.
         splits: The same splits, packed; of a limited one, only the first documents are evaluated.
@@ -71,8 +77,9 @@ def prepare_replay(
             "name a larger corpus, or lower data.forgetting_tokens"
         )
     prepared = prepare(kept, max_tokens=max_tokens, name=REPLAY)
-    counts = {**prepared.adjustments, EVALUATION_TEXT: len(sample) - len(kept)}
-    return replace(prepared, adjustments=counts)
+    beyond = prepared.adjustments.get(BEYOND_LIMIT, 0) + num_read - len(sample)
+    counts = {BEYOND_LIMIT: beyond, EVALUATION_TEXT: len(sample) - len(kept)}
+    return replace(prepared, adjustments={**prepared.adjustments, **counts})
 
 
 def _likely(documents: Iterable[Document], seed: int, size: int) -> Iterator[Document]:

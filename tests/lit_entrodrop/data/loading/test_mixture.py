@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.data.adjustments import BEYOND_LIMIT
 from lit_entrodrop.data.loading.loaders import Batching
 from lit_entrodrop.data.loading.training_batches import TrainingBatches, check_same_batches
 from lit_entrodrop.data.mixing import Replay
@@ -157,6 +158,8 @@ def test_forgetting_text_is_left_out_of_replay(
 def test_replay_is_a_bounded_sample(with_replay: DataModuleFactory) -> None:
     data = with_replay(replay={"max_tokens": 200})
     assert 100 < data.blocks("replay").num_tokens <= 200
+    left_out = 60 - data.splits["replay"].documents
+    assert data.splits["replay"].adjustments[BEYOND_LIMIT] == left_out
     with pytest.raises(ValueError, match=r"replay.max_tokens: expected room for a whole document"):
         with_replay(replay={"max_tokens": 2})
 

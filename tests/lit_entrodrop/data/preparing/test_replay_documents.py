@@ -12,7 +12,8 @@ from lit_entrodrop.data.preparing.stored_documents import digest_document
 def test_sample_has_the_lowest_hashes(max_tokens: int) -> None:
     draw = random.Random(max_tokens)
     documents = [Document("text", str(n) * draw.randint(1, 40)) for n in range(500)]
-    sample = store_sample(documents, max_tokens, seed=3)
+    sample, count = store_sample(documents, max_tokens, seed=3)
+    assert count == 500
     ordered = sorted(documents, key=lambda document: digest_document(document, 3))
     needed = replay_documents.BYTES_PER_TOKEN * max_tokens
     expected, size = [], 0
@@ -26,6 +27,6 @@ def test_sample_has_the_lowest_hashes(max_tokens: int) -> None:
 
 def test_what_is_stored_grows_with_the_logarithm_of_the_corpus() -> None:
     documents = [Document("text", f"{n:06}") for n in range(20_000)]
-    stored = store_sample(documents, 100, seed=0)
+    stored, _ = store_sample(documents, 100, seed=0)
     # 267 documents have the bytes that 100 tokens may need; 267 · (1 + ln 75) come into question.
     assert 267 <= len(stored) < 267 * 7
