@@ -242,7 +242,8 @@ def prepare_split(
         raise ValueError(
             f"{name}: expected a document with a token to predict, got "
             f"{describe_adjustments(adjustments)}. Give documents of 2 tokens or more, with a "
-            "completion or an assistant turn where these alone count."
+            "completion or an assistant turn where these alone count. If they were dropped as too "
+            "long, raise data.block_size, or set data.long_pairs to truncate_prompt."
         )
     adjustments.update(files.cuts)
     packed = documents.select(np.concatenate(kept))

@@ -67,6 +67,8 @@ def test_long_pairs_are_dropped_and_counted(tokenizer: PreTrainedTokenizerBase) 
     expected = prepare([SHORT, Document("text", PROMPT)], tokenizer)
     assert split.blocks.fingerprint == expected.blocks.fingerprint
     assert (split.documents, split.adjustments[DROPPED]) == (2, 2)
+    with pytest.raises(ValueError, match=r"2 prompts .* dropped .* raise data.block_size, or set"):
+        prepare([LONG, LONG_ANSWER], tokenizer, long_pairs="drop")
 
 
 def test_long_pair_is_an_error_of_its_row(tokenizer: PreTrainedTokenizerBase) -> None:
