@@ -405,7 +405,7 @@ def test_huge_learning_rate_stops(tiny: Tiny, capsys: pytest.CaptureFixture[str]
     [
         (
             ["export", "--ckpt_path=absent.ckpt", "--output=out"],
-            "absent.ckpt, which cannot be read",
+            "absent.ckpt, which does not exist",
         ),
         (["export", "--output=out"], "ckpt_path"),
         (["export", "--ckpt_path=a", "--output=out", "--dtype=int8"], "int8"),
