@@ -208,14 +208,18 @@ class TextDataModule(TrainingDataModule):
             self.check_requested("test")
         if stage == TrainerFn.VALIDATING and not self.hparams["evaluate"]:
             self.check_requested("validation")
-        if stage == TrainerFn.PREDICTING and self.predict_split != "clean_train":
+        if stage == TrainerFn.PREDICTING:
             self.check_requested(self.predict_split)
         self._load_or_prepare()
 
     def check_requested(self, split: str) -> None:
         """Raise a ValueError if the settings request no such split or evaluation set."""
-        requested = {"train": True, "forgetting": self.hparams["forgetting"]}
-        requested |= self._preparation.split_sources
+        requested = {
+            "train": True,
+            "clean_train": self.hparams["clean_train_blocks"],
+            "forgetting": self.hparams["forgetting"],
+            **self._preparation.split_sources,
+        }
         if not requested.get(check_split_name(split, requested)):
             PackedSplits()[split]
 

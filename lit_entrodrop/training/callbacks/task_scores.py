@@ -33,8 +33,8 @@ class TaskScores(TaskSettings, L.Callback):
     of every item. The initial model is scored too. Training is the same with and without it.
 
     Args:
-        every_n_epochs: Number of epochs between scores, at the validation that ends an epoch; the
-            last one of a run is always scored. null for every validation.
+        every_n_epochs: Number of epochs between scores, which are computed at the validation that
+            ends an epoch. The last epoch always has a score. null for a score at every validation.
     """
 
     every_n_epochs: int | None = 1

@@ -93,7 +93,7 @@ def test_full_page_leads_with_the_verdict(full: Path) -> None:
 
 
 def test_evaluation_sets_have_a_section(full: Path, bare: Path) -> None:
-    [figure, _] = [told for told in Page(full / "report.html").pictures if "each set" in told]
+    [figure, _] = [text for text in Page(full / "report.html").pictures if "each set" in text]
     lowest = dict(re.findall(r"(validation|exam) (\d+\.\d+)", figure))
     assert float(lowest["exam"]) == pytest.approx(float(lowest["validation"]) + 0.5, abs=0.002)
     section = Page(full / "report.html").text.partition("exam")[2].partition("Rise of the")[0]

@@ -59,7 +59,7 @@ def test_each_epoch_has_every_label_once_and_cuts_texts_alone(seed: int, packing
     assert all(sorted(chats[epoch]) == sorted(chats[0]) for epoch in EPOCHS)
     for epoch in EPOCHS:
         texts = sorted(c for c in chunks_in(own.blocks(epoch)) if c[0] % 2)
-        # The chunks of a text are its consecutive tokens, all of which but the first are labels.
+        # The chunks of a text are consecutive tokens. Only the first of a chunk is no label.
         assert [labels for _, _, labels in texts] == [tokens[1:] for _, tokens, _ in texts]
         for document in range(1, len(ends), 2):
             chunks = [tokens for of, tokens, _ in texts if of == document]
