@@ -1,0 +1,69 @@
+"""Settings of an optimizer: their check before training, and their restoration on resume."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+
+from lit_entrodrop.training.optim.groups import decay_groups
+
+
+def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
+    """Refuse an optimizer that cannot take a step on a matrix and a vector.
+
+    Args:
+        optimizer: Function that makes the optimizer of some parameter groups.
+
+    Raises:
+        ValueError: If it fails, or a small step makes a parameter infinite.
+
+    >>> check_can_step(torch.optim.SGD)
+    """
+    # Initialized without the generator, whose numbers belong to the run.
+    layer = nn.utils.skip_init(nn.Linear, 2, 2)
+    for parameter in layer.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.ones_like(parameter)
+    try:
+        made = optimizer(decay_groups(layer))
+        # Optimizers of other packages may need a GPU to step.
+        if type(made).__module__.startswith(("torch.", "lit_entrodrop.")):
+            made.step(lambda: 0.0)
+    except Exception as error:
+        raise ValueError(
+            f"model.optimizer: expected one that trains dense parameters, got {error}: choose "
+            "another class or other settings"
+        ) from error
+    if not all(parameter.isfinite().all() for parameter in layer.parameters()):
+        raise ValueError(
+            "model.optimizer: expected finite settings, got parameters that are infinite or NaN "
+            "after a step: correct lr and the other settings"
+        )
+
+
+class OptimizerSettings:
+    """Settings of an optimizer by the config, which replace those that a checkpoint restores."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.class_name = type(optimizer).__name__
+        # Copied, because a schedule may edit a learning rate in place.
+        self._groups = [
+            {name: deepcopy(value) for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
+
+    def apply(self, trainer: L.Trainer, factor: float) -> None:
+        """Apply the settings to the restored optimizer of a trainer and to its schedule.
+
+        Args:
+            trainer: Trainer that has restored its checkpoint.
+            factor: Learning rate of the next step as a share of its peak.
+        """
+        groups = trainer.optimizers[0].param_groups
+        for group, settings in zip(groups, self._groups, strict=True):
+            group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor)
+        scheduler = trainer.lr_scheduler_configs[0].scheduler
+        scheduler.base_lrs = [settings["lr"] for settings in self._groups]
