@@ -10,9 +10,10 @@ from importlib.util import find_spec
 
 from lit_entrodrop import __version__
 from lit_entrodrop.cli.commands import check_command, overview
-from lit_entrodrop.cli.messages import moved_path, one_line, usage_error
+from lit_entrodrop.cli.messages import moved_path, usage_error
 from lit_entrodrop.cli.noise import silence_libraries
 from lit_entrodrop.cli.plain_errors import plain_error
+from lit_entrodrop.runtime.shown_text import one_line
 
 INTERRUPTED = 130  # as a shell reports SIGINT
 

@@ -1,18 +1,11 @@
-"""Messages on one line, and hints about names of earlier versions."""
+"""Usage errors, and hints about names of earlier versions."""
 
 import re
 
+from lit_entrodrop.runtime.shown_text import one_line
+
 # Modules that configs named before version 0.1.0.
 MOVED = re.compile(r"\blit_entrodrop\.(optim|callbacks|strategies|loggers|monitors|module)\b")
-
-
-def one_line(message: object) -> str:
-    r"""Return a message without line breaks.
-
-    >>> one_line("a\n  b")
-    'a b'
-    """
-    return " ".join(str(message).split())
 
 
 def usage_error(program: str, message: object) -> str:

@@ -26,12 +26,12 @@ from lit_entrodrop.cli.commands import COMMANDS
 from lit_entrodrop.cli.config_files import find_config
 from lit_entrodrop.cli.messages import (
     moved_path,
-    one_line,
     removed_setting,
     usage_error,
 )
 from lit_entrodrop.cli.plain_errors import plain_error
 from lit_entrodrop.cli.yaml_text import refuse_repeated_keys
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.runtime.spelling import did_you_mean
 from regularizers.discovery import installed_regularizers, own_regularizers
 

@@ -6,7 +6,7 @@ Checked with jsonargparse 4.53; ``test_plain_errors.py`` fails if a message chan
 import re
 from collections.abc import Iterable
 
-from lit_entrodrop.cli.messages import one_line
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.runtime.spelling import did_you_mean
 
 # Layers around a cause: the setting that they name, and the rest of the message.

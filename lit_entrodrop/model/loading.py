@@ -43,13 +43,14 @@ class PretrainedLocation:
         return {"trust_remote_code": False, **file}
 
 
-def locate(source: str) -> PretrainedLocation:
+def locate(source: str, setting: str = "pretrained") -> PretrainedLocation:
     """Resolve the name of a model or tokenizer.
 
     Args:
         source: Hub name (``Qwen/Qwen3-0.6B``), folder, ``.gguf`` file, or ``package:NAME[/PATH]``:
             a folder or ``.gguf`` file inside an installed Python package, found without importing
             it.
+        setting: Name of the setting, for messages.
 
     Raises:
         ValueError: If the package is not installed or the path does not exist.
@@ -61,7 +62,7 @@ def locate(source: str) -> PretrainedLocation:
         # Checkpoints and configs of before 0.1.0 name the bundled model so.
         source = "package:lit_entrodrop/model/tiny_base"
     if source.startswith(PACKAGE_PREFIX):
-        path = _package_path(source)
+        path = _package_path(source, setting)
     else:
         # Unlike Path.expanduser, it leaves the name of an unknown user as it is.
         path = Path(os.path.expanduser(source))
@@ -69,12 +70,12 @@ def locate(source: str) -> PretrainedLocation:
         if not path.exists() and is_hub_name and path.suffix != ".gguf":
             return PretrainedLocation(source)
     if not path.exists():
-        raise ValueError(f"pretrained: expected a model folder or .gguf file, found no {path}")
+        raise ValueError(f"{setting}: expected a model folder or .gguf file, found no {path}")
     if path.is_file():
         if path.suffix != ".gguf":
-            raise ValueError(f"pretrained: expected a folder or a .gguf file, got the file {path}")
+            raise ValueError(f"{setting}: expected a folder or a .gguf file, got the file {path}")
         return PretrainedLocation(str(path.parent), path.name)
-    return _locate_in_folder(path)
+    return _locate_in_folder(path, setting)
 
 
 def load_tokenizer(
@@ -171,7 +172,7 @@ def _loading(failure: str, source: str) -> Iterator[PretrainedLocation]:
     Raises:
         ValueError: If the source cannot be loaded.
     """
-    place = locate(source)
+    place = locate(source, failure.partition(":")[0])
     unreachable = None if Path(place.name).exists() else use_cache_if_unreachable()
     try:
         yield place
@@ -195,30 +196,30 @@ def _loading(failure: str, source: str) -> Iterator[PretrainedLocation]:
         raise ValueError(f"{failure} {source!r}: {reason}") from error
 
 
-def _package_path(source: str) -> Path:
+def _package_path(source: str, setting: str) -> Path:
     name, _, inner = source.removeprefix(PACKAGE_PREFIX).partition("/")
     if not name.isidentifier():
         # To find a module within a package, Python would import the package.
         raise ValueError(
-            f"pretrained: expected package:NAME or package:NAME/PATH, with the name of a Python "
+            f"{setting}: expected package:NAME or package:NAME/PATH, with the name of a Python "
             f"package, got {source!r}: write a slash before the path within the package"
         )
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
-            f"pretrained: {source!r} needs the Python package {name!r}, which is not installed: "
+            f"{setting}: {source!r} needs the Python package {name!r}, which is not installed: "
             f"pip install {name.replace('_', '-')}"
         )
     return Path(spec.submodule_search_locations[0]) / inner
 
 
-def _locate_in_folder(folder: Path) -> PretrainedLocation:
+def _locate_in_folder(folder: Path, setting: str) -> PretrainedLocation:
     if (folder / "config.json").exists() or (folder / "tokenizer_config.json").exists():
         return PretrainedLocation(str(folder))
     gguf_files = sorted(folder.glob("*.gguf"))
     if len(gguf_files) != 1:
         raise ValueError(
-            f"pretrained: expected config.json or exactly one .gguf file in {folder}, "
+            f"{setting}: expected config.json or exactly one .gguf file in {folder}, "
             f"found {[file.name for file in gguf_files] or 'neither'}"
         )
     return PretrainedLocation(str(folder), gguf_files[0].name)

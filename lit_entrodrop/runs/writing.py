@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from platform import node
+from tempfile import TemporaryFile
 from uuid import uuid4
 
 UNFINISHED = ".part"
@@ -19,10 +20,11 @@ DRAFT = re.compile(rf".+\.(.*)-[0-9a-f]{{8}}{re.escape(UNFINISHED)}")
 ABANDONED_SECONDS = 24 * 3600
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+TAKEN = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 class WriteError(OSError):
-    """A full or read-only disk; the message names the path, the needed and the free space."""
+    """A path that cannot be written; the message names it, and the needed and the free space."""
 
 
 def free_folder(folder: Path) -> Path:
@@ -33,6 +35,24 @@ def free_folder(folder: Path) -> Path:
     """
     candidates = (folder if n == 1 else folder.with_name(f"{folder.name}-{n}") for n in count(1))
     return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def check_writable(path: Path) -> None:
+    """Raise now what would keep a file from being written later, after hours of work.
+
+    Args:
+        path: Path to the file; nothing is created.
+
+    Raises:
+        WriteError: If the path is a folder, or its folder is read-only or no folder.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return  # a device or a pipe
+    with naming_path(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        with TemporaryFile(dir=_existing_parent(path)):
+            pass
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -98,7 +118,7 @@ def draft(target: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming_path(path: Path, size: int | None = None) -> Iterator[None]:
-    """Raise errors of a full or read-only disk as a WriteError.
+    """Raise errors of a full or read-only disk, or of a taken path, as a WriteError.
 
     Args:
         path: Path that is written.
@@ -111,6 +131,8 @@ def naming_path(path: Path, size: int | None = None) -> Iterator[None]:
             raise
         if error.errno in FORBIDDEN:
             remedy = "choose a folder that you may write to"
+        elif error.errno in TAKEN:
+            remedy = "choose another path"
         else:
             needed = "" if size is None else f"{size / 1e6:,.1f} MB needed, "
             remedy = f"{needed}{_free_bytes(path) / 1e6:,.1f} MB free: free disk space"
@@ -120,7 +142,7 @@ def naming_path(path: Path, size: int | None = None) -> Iterator[None]:
 
 def _is_of_writing(error: OSError, path: Path) -> bool:
     # numpy reports a short write without a number.
-    if isinstance(error, WriteError) or error.errno not in (None, *FULL, *FORBIDDEN):
+    if isinstance(error, WriteError) or error.errno not in (None, *FULL, *FORBIDDEN, *TAKEN):
         return False
     if error.filename is None:
         return True
@@ -130,8 +152,11 @@ def _is_of_writing(error: OSError, path: Path) -> bool:
 
 
 def _free_bytes(path: Path) -> int:
-    existing = next(each for each in path.absolute().parents if each.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(_existing_parent(path)).free
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(each for each in path.absolute().parents if each.exists())
 
 
 @contextmanager

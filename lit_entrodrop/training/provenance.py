@@ -11,6 +11,7 @@ import lightning as L
 from lit_entrodrop import __version__
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.loading import PACKAGE_PREFIX, locate
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.optim import LRSchedule
 from regularizers import Curriculum, Regularizer, Regularizers
 
@@ -83,14 +84,14 @@ def settings_of(thing: object) -> Any:
 
 
 def public_name(name: str) -> str:
-    """Return a name without the folders of this machine.
+    """Return a name without the folders of this machine, on one line.
 
     >>> public_name("/home/me/texts.jsonl"), public_name("~/models/mine"), public_name("org/name")
     ('texts.jsonl', 'mine', 'org/name')
     """
     path = PureWindowsPath(name) if PureWindowsPath(name).drive else Path(name)
     is_path = path.is_absolute() or name.startswith(("~", "./", "../", "file:"))
-    return path.name if is_path else name
+    return one_line(path.name if is_path else name)
 
 
 def hub_name(source: str | None) -> str | None:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from lit_entrodrop.cli.fit_config import build_parts
-from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.planning import PlannedRun, trial_name
 from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import check_can_step
 from lit_entrodrop.training.preflight.config import check_order, check_replay

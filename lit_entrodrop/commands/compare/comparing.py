@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.compare.analysis import ArmTrial, pair_trials, select_trials
 from lit_entrodrop.commands.compare.existing_runs import (
     group_into_trials,
@@ -26,6 +25,7 @@ from lit_entrodrop.commands.report import write_report
 from lit_entrodrop.runs.layout import LOCK
 from lit_entrodrop.runs.locking import describe_owner, lock
 from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runtime.shown_text import one_line
 
 
 def compare(

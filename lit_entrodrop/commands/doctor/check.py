@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from lit_entrodrop.cli.messages import one_line
+from lit_entrodrop.runtime.shown_text import one_line
 
 Status = Literal["pass", "warn", "fail", "skip"]  # a skipped check did not run
 Checked = TypeVar("Checked")

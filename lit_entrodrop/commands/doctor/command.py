@@ -33,7 +33,7 @@ from lit_entrodrop.commands.doctor.regularizer_checks import REGULARIZERS
 from lit_entrodrop.commands.doctor.regularizer_probe import RegularizerProbe
 from lit_entrodrop.commands.doctor.resource_checks import DEVICE, DISK, room_to_load
 from lit_entrodrop.commands.doctor.schedule_checks import SCHEDULE
-from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runs.writing import check_writable, write_whole
 from lit_entrodrop.runtime.progress import progress
 
 WIDTH = 120  # characters, if the output is not a terminal
@@ -55,7 +55,7 @@ def main(args: Sequence[str]) -> None:
     """Run the command; exit with status 1 if a check fails."""
     own, arguments = _parser().parse_known_args(args)
     if own.json is not None:
-        own.json.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(own.json)
     config = resolved_config(arguments)
     console = console_of(WIDTH)
     found: list[tuple[str, CheckResult]] = []

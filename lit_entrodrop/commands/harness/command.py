@@ -1,7 +1,7 @@
 """`lit-entrodrop harness`: run tasks of lm-evaluation-harness on a checkpoint."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.export import export
 from lit_entrodrop.model.config import DType
-from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runs.writing import check_writable, write_whole
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.runtime.spelling import did_you_mean
 
 # Parts of the results of the harness; others describe the machine.
@@ -66,26 +67,18 @@ def harness(
             "harness: expected the package lm-eval, found none: pip install "
             "'lit-entrodrop[lm-eval]'"
         )
-    manager = _task_manager(names := tasks.split(","), include_path)
-    import lm_eval
-    import torch
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.utils import make_table
-
-    device = str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    if output is not None:
+        check_writable(Path(output))
+    names = [name for each in tasks.split(",") if (name := each.strip())]
+    if not names:
+        raise ValueError(f"tasks: expected names of tasks, got {tasks!r}: see lm-eval ls tasks")
+    manager = _task_manager(names, include_path)
+    settings = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": chat}
     with TemporaryDirectory(prefix="lit-entrodrop-harness-") as folder:
         model = export(ckpt_path, str(Path(folder) / "model"), dtype=dtype)
-        found: Any = lm_eval.simple_evaluate(
-            HFLM(str(model), device=device, batch_size=batch_size, trust_remote_code=False),
-            tasks=manager.match_tasks(names),
-            task_manager=manager,
-            num_fewshot=num_fewshot,
-            limit=limit,
-            apply_chat_template=chat,
-            log_samples=False,
-            bootstrap_iters=RESAMPLES,
-            confirm_run_unsafe_code=False,
-        )
+        found = _evaluate(str(model), batch_size, manager, names, settings)
+    from lm_eval.utils import make_table
+
     for part in ("results", "groups"):
         if found.get(part):
             print(make_table(found, part))
@@ -93,6 +86,41 @@ def harness(
         kept = {name: found[name] for name in KEPT if name in found}
         facts = {"ckpt_path": ckpt_path, "lm_eval": version("lm_eval"), "limit": limit}
         write_whole(Path(output), json.dumps(facts | kept, indent=2, default=str))
+
+
+def _evaluate(
+    model: str, batch_size: int, manager: Any, names: Sequence[str], settings: Mapping[str, Any]
+) -> Any:
+    """Return the results of the harness for an exported model.
+
+    Raises:
+        ValueError: If a task cannot be run.
+    """
+    import lm_eval
+    import torch
+    from lm_eval.models.huggingface import HFLM
+
+    device = str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    lm = HFLM(model, device=device, batch_size=batch_size, trust_remote_code=False)
+    if settings["apply_chat_template"] and not lm.tokenizer.chat_template:
+        raise ValueError(
+            "chat: expected a model with a chat template, got one without: set chat to false"
+        )
+    try:
+        return lm_eval.simple_evaluate(
+            lm,
+            tasks=manager.match_tasks(names),
+            task_manager=manager,
+            log_samples=False,
+            bootstrap_iters=RESAMPLES,
+            confirm_run_unsafe_code=False,
+            **settings,
+        )
+    except Exception as error:  # a task can fail in any way that Python can
+        raise ValueError(
+            f"tasks: {', '.join(names)} cannot be run by lm-evaluation-harness "
+            f"({type(error).__name__}: {one_line(error)}): correct the task, or choose another"
+        ) from error
 
 
 def _task_manager(names: Sequence[str], include_path: str | None) -> Any:
@@ -110,6 +138,11 @@ def _task_manager(names: Sequence[str], include_path: str | None) -> Any:
         if all(manager.match_tasks([name]) for name in names):
             # The index of the tasks of the harness takes seconds.
             return manager
+        if not manager.all_tasks:
+            raise ValueError(
+                f"include_path: expected .yaml files with a line `task: NAME`, got none in "
+                f"{include_path} that can be read: add or correct one"
+            )
     manager = TaskManager(include_path=include_path)
     for name in names:
         if not manager.match_tasks([name]):

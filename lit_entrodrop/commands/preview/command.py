@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lit_entrodrop.cli.terminal import command_parser, console_of
+from lit_entrodrop.runs.writing import check_writable, write_whole
 
 WIDTH = 100  # characters, if the output is not a terminal
 DESCRIPTION = """Show what a config trains on, token by token, without training.
@@ -51,7 +52,6 @@ def main(args: Sequence[str]) -> None:
     Painter(console).show(preview, own.tokens)
     if own.output is not None:
         from lit_entrodrop.commands.preview.page import preview_page
-        from lit_entrodrop.runs.writing import write_whole
 
         write_whole(own.output, preview_page(preview))
         console.print(f"Page: {own.output}", soft_wrap=True)
@@ -115,7 +115,9 @@ def _check(own: argparse.Namespace) -> None:
     for name in ("blocks", "tokens"):
         if (value := getattr(own, name)) < 1:
             raise ValueError(f"{name}: expected a number of at least 1, got {value}: raise it")
-    if own.output is not None and own.output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(
-            f"output: expected the name of an .html file, got {own.output}: add the suffix"
-        )
+    if own.output is not None:
+        if own.output.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(
+                f"output: expected the name of an .html file, got {own.output}: add the suffix"
+            )
+        check_writable(own.output)

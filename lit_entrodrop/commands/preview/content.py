@@ -25,6 +25,7 @@ from lit_entrodrop.commands.preview.statistics import SplitStatistics, statistic
 from lit_entrodrop.commands.preview.tokens import ShownBlock, shown_blocks
 from lit_entrodrop.data.mixing import sources_of
 from lit_entrodrop.data.sources import describe_unread
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.provenance import public_name
 
 
@@ -112,7 +113,7 @@ def _seen_with_model(
     except (ValueError, OSError) as error:
         if built:
             raise
-        return None, str(error)
+        return None, one_line(error)
     return seen, ""
 
 
@@ -120,6 +121,8 @@ def _notes(run: ConfiguredRun, place: Place | None, no_model: str) -> Iterator[s
     """Yield what is not shown, or not as in training."""
     if no_model:
         yield f"No model ({no_model}): entropies and what depends on them are not shown."
+    elif run.config["ckpt_path"]:
+        yield "ckpt_path is not read: entropies and regularizers are those of the initial model."
     if place is None:
         if len(run.module.regularizers):
             yield "Regularizers act on training text only."

@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.commands.preview.batches import Place
 from lit_entrodrop.commands.preview.effects import SeenBatch, TokenEffects
 from lit_entrodrop.commands.preview.statistics import document_bounds
-from lit_entrodrop.commands.preview.visible import visible, visible_pieces, written
+from lit_entrodrop.commands.preview.visible import visible_pieces, written
 from lit_entrodrop.data.preparing.packed_splits import PackedSplits
 from lit_entrodrop.model.loading import vocabulary_of
+from lit_entrodrop.runtime.shown_text import visible
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
 # What happens to the input of a token: it becomes another, its embedding zero, or a changed one.

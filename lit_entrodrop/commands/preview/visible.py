@@ -1,31 +1,9 @@
-"""Text of tokens, with everything that a screen would hide or obey made visible."""
-
-import unicodedata
+"""Visible text of tokens."""
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.tokens.token_text import bytes_of, pieces
-
-# Joiners within words and emoji, which do nothing else.
-HARMLESS = "\u200c\u200d"
-PICTURES = {code: 0x2400 + code for code in range(32)} | {
-    0x7F: "\N{SYMBOL FOR DELETE}",
-    ord("\n"): "↵\n",
-    ord("\t"): "⇥",
-}
-# Control and format characters, surrogates, private use, and separators of lines.
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-
-
-def visible(text: str) -> str:
-    r"""Return a text that shows control characters instead of obeying them.
-
-    A line still ends after the sign of its end.
-
-    >>> visible("a\tb\n"), visible("\x1b[31m"), visible("a\u202eb")
-    ('a⇥b↵\n', '␛[31m', 'a⟨U+202E⟩b')
-    """
-    return "".join(map(_visible, text.translate(PICTURES)))
+from lit_entrodrop.runtime.shown_text import visible
 
 
 def visible_pieces(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
@@ -52,9 +30,3 @@ def written(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
         return visible(found.decode()).replace("\n", "")
     except UnicodeDecodeError:
         return f"⟨{found.hex(' ').upper()}⟩"
-
-
-def _visible(character: str) -> str:
-    if character == "\n" or character in HARMLESS or unicodedata.category(character) not in HIDDEN:
-        return character
-    return f"⟨U+{ord(character):04X}⟩"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
 
-from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.commands.regularizers.description import Description
+from lit_entrodrop.runtime.shown_text import one_line
 from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.testing.steps import VOCABULARY, make_step, report_evaluations

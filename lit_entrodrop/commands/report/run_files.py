@@ -9,10 +9,10 @@ from zipfile import BadZipFile
 
 import yaml
 
-from lit_entrodrop.cli.messages import one_line
 from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.runs.layout import CONFIG
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.callbacks.samples import FILE_NAME as SAMPLES
 from lit_entrodrop.training.provenance import settings_of
 

@@ -72,7 +72,7 @@ def read_and_split(
     }
     for name, split in requested.items():
         if not split:
-            kept_out = ", besides evaluation text," if name in ("train", "holdout") else ""
+            kept_out = " besides evaluation text" if name in ("train", "holdout") else ""
             raise ValueError(
                 f"no document for {name}: the split of {len(documents)} documents by {shares} left "
                 f"none{kept_out}. Give more documents (<|endoftext|> cuts a .txt file), or set a "

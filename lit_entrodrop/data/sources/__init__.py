@@ -14,6 +14,7 @@ from lit_entrodrop.data.reading import Reading
 from lit_entrodrop.data.records import document_from_row
 from lit_entrodrop.data.sources.hub import HUB, read_hub
 from lit_entrodrop.data.sources.local_files import describe_unread_files, list_files, text_bytes
+from lit_entrodrop.runtime.shown_text import one_line
 
 __all__ = ["count_bytes", "describe_unread", "digest_corpus", "list_files", "read_corpus"]
 
@@ -58,7 +59,7 @@ def describe_unread(sources: Sequence[str], name: Callable[[str], str] = str) ->
         name: Function that returns the shown name of a source.
     """
     return "\n".join(
-        f"{name(source)}: {unread}"
+        one_line(f"{name(source)}: {unread}")
         for source in filter(_is_local, sources)
         for unread in describe_unread_files(_path(source))
     )

@@ -5,7 +5,13 @@ from platform import node
 
 import pytest
 
-from lit_entrodrop.runs.writing import ABANDONED_SECONDS, WriteError, draft, write_whole
+from lit_entrodrop.runs.writing import (
+    ABANDONED_SECONDS,
+    WriteError,
+    check_writable,
+    draft,
+    write_whole,
+)
 from tests.helpers.full_disk import files_of_at_most
 
 
@@ -66,6 +72,22 @@ def test_forbidden_path_is_named() -> None:
     # Not even the superuser may create a file there.
     with pytest.raises(WriteError, match=r"/sys/a\.txt: could not be written .* may write to"):
         write_whole(Path("/sys/a.txt"), "text")
+
+
+@pytest.mark.parametrize("path", ["folder", "file/a.html", "/sys/a.txt"])
+def test_unwritable_path_is_refused_before_the_work(tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="could not be written"):
+        check_writable(tmp_path / path)
+    with pytest.raises(WriteError, match="could not be written"):
+        write_whole(tmp_path / path, "text")
+
+
+def test_check_of_a_path_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "a.txt")
+    check_writable(Path("/dev/stdout"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_error_of_another_file_is_not_of_the_draft(tmp_path: Path) -> None:

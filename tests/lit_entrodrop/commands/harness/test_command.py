@@ -68,6 +68,13 @@ def test_a_local_task_is_scored_as_choices_are(
     )
     assert result["n-samples"]["local_exam"]["effective"] == len(ITEMS)
     assert "|local_exam|" in capsys.readouterr().out
+    # Tasks are programs, and a wrong one may raise anything.
+    wrong = TASK.format(file=items).replace("test_split: test", "test_split: none")
+    (tmp_path / "tasks" / "exam.yaml").write_text(wrong)
+    with pytest.raises(SystemExit, match=r"local_exam cannot be run .*\(KeyError: 'none'\)"):
+        run("--ckpt_path", path, *own)
+    with pytest.raises(SystemExit, match="chat: expected a model with a chat template"):
+        run("--ckpt_path", path, *own, "--chat", "true")
     assert not list((tmp_path / "temporary").iterdir())
 
 
@@ -76,6 +83,13 @@ def test_wrong_arguments_are_refused_in_one_line(tmp_path: Path) -> None:
         run("--ckpt_path", "a", "--tasks", "b", "--include_path", tmp_path / "none")
     with pytest.raises(SystemExit, match="limit: expected a whole number"):
         run("--ckpt_path", "a", "--tasks", "b", "--limit", 0)
+    with pytest.raises(SystemExit, match="tasks: expected names of tasks, got ' , '"):
+        run("--ckpt_path", "a", "--tasks", " , ")
+    with pytest.raises(SystemExit, match="could not be written"):
+        run("--ckpt_path", "a", "--tasks", "b", "--output", tmp_path)
+    (tmp_path / "broken.yaml").write_text("task: [")
+    with pytest.raises(SystemExit, match=r"include_path: expected \.yaml files with a line `task"):
+        run("--ckpt_path", "a", "--tasks", "b", "--include_path", tmp_path)
 
 
 def test_a_missing_harness_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

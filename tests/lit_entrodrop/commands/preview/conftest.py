@@ -9,7 +9,7 @@ from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.preview.content import Preview, preview_of
 from lit_entrodrop.commands.preview.page import preview_page
 from lit_entrodrop.commands.preview.tokens import ShownBlock, ShownChunk, ShownToken
-from lit_entrodrop.commands.preview.visible import visible
+from lit_entrodrop.runtime.shown_text import visible
 from regularizers import Goldfish, RandomTokenDropout, TokenReplacement
 from tests.helpers.doctor import make_run
 from tests.helpers.tiny import Tiny, texts

@@ -51,16 +51,21 @@ def test_chat_template_of_a_file_is_used_and_unread_files_are_named(
     template = tiny.folder / "chat.jinja"
     template.write_text(CHATML)
     turns = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}
-    corpus = tiny.folder / "chats"
+    # A name with an escape sequence of terminals and a mark that reverses text.
+    corpus = tiny.folder / "chats\x1b[2J\u202e<b>"
     corpus.mkdir()
     (corpus / "a.jsonl").write_text(json.dumps({"messages": turns}))
     (corpus / "b.zip").touch()
     own = [f"--data.corpus={corpus}", f"--data.chat_template={template}", "--data.validation=0"]
-    main(["preview", *tiny.config(), *own, "--no_model"])
+    page = tiny.folder / "preview.html"
+    main(["preview", *tiny.config(), *own, "--no_model", f"--output={page}"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "1 documents of the format messages" in shown
     assert "↵ ›yo" in shown
-    assert "chats: 1 file not read, because archives must be unpacked: b.zip" in shown
+    assert "chats␛[2J⟨U+202E⟩<b>: 1 file not read, because archives must be unpacked: b" in shown
+    written = page.read_text("utf-8")
+    assert written.count("chats␛[2J⟨U+202E⟩&lt;b&gt;") == 3
+    assert not {"\x1b", "\u202e"} & {*shown, *written}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +74,7 @@ def test_chat_template_of_a_file_is_used_and_unread_files_are_named(
         ("--progress=1.5", r"progress: expected a share in \[0, 1\], got 1.5"),
         ("--blocks=0", "blocks: expected a number of at least 1, got 0"),
         ("--output=corpus.jsonl", "output: expected the name of an .html file, got corpus.jsonl"),
+        ("--output=/dev/null/a.html", "/dev/null/a.html: could not be written"),
         ("--split=test", "data.test: expected the share or corpus of a test split, got none"),
     ],
 )
