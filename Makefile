@@ -4,6 +4,8 @@ CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 # The tests set one thread for themselves.
 TEST_WORKERS ?= 2
+# Set of extras that the tests are run with.
+TEST_EXTRAS ?= test
 
 .PHONY: help quickstart test test-lowest lint docs check bench base-lm clean
 .DEFAULT_GOAL := help
@@ -14,7 +16,7 @@ help: ## show this list
 quickstart: $(VENV)/quickstart ## install, then fine-tune a tiny LM three ways and compare (4 minutes after installing)
 	$(BIN)/lit-entrodrop quickstart
 
-test: $(VENV)/test ## install, then run all tests and doctests
+test: $(VENV)/$(TEST_EXTRAS) ## install, then run all tests and doctests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 test-lowest: ## do the same in .venv-lowest, with the lowest versions that pyproject.toml allows
@@ -30,7 +32,8 @@ lint: $(VENV)/dev ## check style, types, import layers and wording
 docs: $(VENV)/docs ## build the documentation into build/docs; a warning is an error
 	$(BIN)/python docs/build_site.py
 
-check: lint test ## all that continuous integration runs; a test builds the documentation
+check: ## all that continuous integration runs; a test builds the documentation
+	$(MAKE) --jobs=2 lint test TEST_EXTRAS=dev
 
 bench: $(VENV)/quickstart ## measure speed and memory on this CPU, and draw the results (half an hour on two idle cores)
 	$(BIN)/python -m benchmarks.head
