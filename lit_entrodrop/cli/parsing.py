@@ -66,12 +66,19 @@ class OneLineErrors(ArgumentParser):
         """
         # jsonargparse would take null for any setting. It only stands for a default of null, or
         # for a required setting, which is looked for below.
-        given, defaults = namespace.clone(), self.get_defaults(skip_validation=True)
-        for name, value in namespace.items():
-            if value is None and defaults.get(name) is None and ".init_args." not in name:
+        given, nulls = namespace.clone(), [name for name, each in namespace.items() if each is None]
+        # It takes long to collect all defaults.
+        defaults: Any = self.get_defaults(skip_validation=True) if nulls else {}
+        for name in nulls:
+            if defaults.get(name) is None and ".init_args." not in name:
                 given.pop(name)
         super().validate(given, skip_unset=False, **kwargs)
         _refuse_functions(namespace)
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Serialize a config, without checking again what has been parsed."""
+        text: str = super().dump(*args, **{"skip_validation": True, **kwargs})
+        return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line to stderr and exit with status 2."""
@@ -96,8 +103,11 @@ class ConfigFile(ActionConfigFile):
             values = str(find_config(values, Path()))
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
         # Configs printed by `fit` contain it unset. `score` has no such option.
-        if cfg.get("ckpt_path", "") is None and "ckpt_path" not in vars(parser.get_defaults()):
-            cfg.pop("ckpt_path")
+        if cfg.get("ckpt_path", "") is None:
+            try:
+                parser.get_default("ckpt_path")
+            except KeyError:
+                cfg.pop("ckpt_path")
 
 
 class Parser(OneLineErrors, LightningArgumentParser):

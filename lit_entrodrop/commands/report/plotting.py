@@ -98,17 +98,22 @@ def render_figure(
     Without a folder, no file is written.
     """
     with matplotlib.rc_context(STYLE):
-        wide = draw(Canvas(narrow=False))
+        wide, small = (_laid_out(draw(Canvas(narrow))) for narrow in (False, True))
         if folder is not None:
             wide.savefig(png := BytesIO(), dpi=150, format="png")
             write_whole(folder / f"{name}.png", png.getvalue())
-            # The layout is computed once.
-            wide.set_layout_engine("none")
-        text = svg(wide, name)
-        narrow = svg(draw(Canvas(narrow=True)), f"{name}-narrow")
+        text, narrow = svg(wide, name), svg(small, f"{name}-narrow")
         if folder is not None:
             write_whole(folder / f"{name}.svg", text)
     return FigureHtml(caption, _inline(text, alt), _inline(narrow, alt))
+
+
+def _laid_out(figure: Figure) -> Figure:
+    """Compute the layout of a figure, for which each `savefig` would draw it once more."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+    return figure
 
 
 def svg(figure: Figure, salt: str) -> str:
