@@ -3,6 +3,7 @@
 The variables are set before anything imports Transformers, which reads them once.
 """
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,12 @@ os.environ.update(
 )
 for name in ("LIT_ENTRODROP_TRACEBACK", "PL_GLOBAL_SEED", "XDG_CACHE_HOME"):
     os.environ.pop(name, None)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what all tests share."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lit_entrodrop.cli.fit_config import resolved_config
@@ -16,8 +18,9 @@ from tests.helpers.tiny import Tiny
 
 
 @cache
-def _config(words: tuple[str, ...]) -> dict[str, Any]:
-    return resolved_config(words)
+def _config(tokenizer: Path) -> dict[str, Any]:
+    with TemporaryDirectory() as folder:
+        return resolved_config(Tiny(Path(folder), tokenizer, Path(folder)).config())
 
 
 def make_run(
@@ -30,9 +33,11 @@ def make_run(
     **changes: Any,
 ) -> ConfiguredRun:
     """Make a run of the tiny config with some settings changed, and read its text."""
-    config = deepcopy(_config(tuple(tiny.config())))
+    config = deepcopy(_config(tiny.tokenizer))
+    cache_dir = str(tiny.folder / "cache")
     config["model"]["lm"].update(lm or {})
-    config["data"].update(data or {})
+    config["model"]["cache_dir"] = cache_dir
+    config["data"].update({"corpus": str(tiny.corpus), "cache_dir": cache_dir, **(data or {})})
     config["trainer"].update({"default_root_dir": str(tiny.folder / "run"), **(trainer or {})})
     for path, value in changes.items():
         section, _, name = path.partition("__")

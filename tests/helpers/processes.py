@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -27,7 +26,7 @@ from lit_entrodrop.cli.main import main
 def run_rank(
     rank: int, function: Callable[..., None], folder: Path, world_size: int, arguments: Any
 ) -> None:
-    _renew_threads()
+    _settle()
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meet",
@@ -44,14 +43,13 @@ def run_ranks(
 ) -> None:
     """Call a function with rank and arguments in as many processes of one group."""
     (folder / "meet").unlink(missing_ok=True)
-    with _little_garbage():
-        context = mp.start_processes(
-            run_rank,
-            args=(function, folder, world_size, arguments),
-            nprocs=world_size,
-            join=False,
-            start_method="fork",
-        )
+    context = mp.start_processes(
+        run_rank,
+        args=(function, folder, world_size, arguments),
+        nprocs=world_size,
+        join=False,
+        start_method="fork",
+    )
     assert context is not None
     deadline = time.monotonic() + 240
     # It returns when one of them ends.
@@ -205,32 +203,24 @@ def fork(function: Callable[..., None], *arguments: Any) -> multiprocessing.proc
     """Start a child that calls a function."""
     arguments = (function, *arguments)
     child = multiprocessing.get_context("fork").Process(target=_begin, args=arguments)
-    with _little_garbage():
-        child.start()
+    child.start()
     return child
 
 
 def _begin(function: Callable[..., None], *arguments: Any) -> None:
-    _renew_threads()
+    _settle()
     function(*arguments)
 
 
-def _renew_threads() -> None:
-    """Let PyTorch replace the thread pool that a fork has lost, while there is one thread alone.
+def _settle() -> None:
+    """Prepare a process that was forked, while there is one thread alone.
 
-    It does so at the next call, unguarded: threads that call meanwhile find none.
+    Its garbage collector does not walk, and so copy, all that the parent holds. PyTorch replaces
+    the thread pool that a fork has lost at the next call, unguarded: threads that call meanwhile
+    find none.
     """
-    torch.set_num_threads(torch.get_num_threads())
-
-
-@contextmanager
-def _little_garbage() -> Iterator[None]:
-    """Fork children whose collector does not walk, and so copy, all that this process holds."""
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def kill(process: multiprocessing.process.BaseProcess) -> None:

@@ -21,10 +21,10 @@ LESS: dict[str, Any] = {
     "trainer": {"max_epochs": 1, "log_every_n_steps": 1, "enable_progress_bar": False},
     "model": {"memorization": None},
     "data": {
-        "max_train_tokens": 1_500,
-        "block_size": 64,
+        "max_train_tokens": 800,
+        "block_size": 32,
         "batch_size": 4,
-        "validation": 0.002,
+        "validation": 0.001,
         "clean_train_blocks": 1,
     },
 }

@@ -1,5 +1,6 @@
 """What may change when a run is resumed: settings that are given win, the state goes on."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,16 @@ from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 WITHIN_AN_EPOCH = ["--checkpoints.every_n_train_steps=3", "--checkpoints.keep_last=9"]
 
 
-@pytest.fixture
-def run(tiny: Tiny) -> Path:
+@pytest.fixture(scope="module")
+def trained(tiny_module: Tiny) -> Path:
     """A run of one epoch of ten steps, with checkpoints within it."""
-    return tiny.run("fit", "--trainer.max_epochs=1", *WITHIN_AN_EPOCH)
+    return tiny_module.run("fit", "--trainer.max_epochs=1", *WITHIN_AN_EPOCH)
+
+
+@pytest.fixture
+def run(tiny: Tiny, trained: Path) -> Path:
+    """A copy of it to resume."""
+    return shutil.copytree(trained, tiny.folder / "run", symlinks=True)
 
 
 def resume(tiny: Tiny, *settings: str, step: int = 10) -> Path:

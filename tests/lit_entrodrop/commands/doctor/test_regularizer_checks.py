@@ -1,5 +1,6 @@
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,12 +189,18 @@ def test_probed_model_is_released(tiny_module: Tiny) -> None:
     assert kept[0]() is None
 
 
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Tiny:
+    folder = tmp_path_factory.mktemp("longer")
+    corpus = write_corpus(folder / "corpus.jsonl", texts(60, longest=40))
+    return Tiny(folder, tiny_tokenizer, corpus)
+
+
 @pytest.mark.parametrize("name", own_regularizers())
-def test_no_method_that_comes_with_the_package_is_called_idle(name: str, tiny: Tiny) -> None:
+def test_no_method_that_comes_with_the_package_is_called_idle(name: str, longer: Tiny) -> None:
     tiny_base = "package:lit_entrodrop/model/tiny_base"
-    write_corpus(tiny.corpus, texts(60, longest=40))
     run = make_run(
-        tiny,
+        longer,
         own_regularizers()[name](),
         lm={"pretrained": tiny_base, "tokenizer": None, "dropout": DropoutConfig(hidden=0.1)},
         data={"tokenizer": tiny_base, "block_size": 64, "holdout": 0.1},

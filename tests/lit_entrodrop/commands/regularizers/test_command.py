@@ -1,6 +1,5 @@
+import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -172,20 +171,14 @@ def test_refused_pairs_are_shown_with_the_reason(
     assert "excludes EntroDrop: regularizers: expected one entropy source" in explained
 
 
-# One interpreter for both, because importing PyTorch takes seconds.
-EXPLAIN_TWICE = """
-from lit_entrodrop.cli.main import main
-main(["regularizers", "--explain", "EntroDrop"])
-print("as JSON:")
-main(["regularizers", "--explain", "EntroDrop", "--json"])
-"""
-
-
-def test_any_terminal_can_show_it() -> None:
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-c", EXPLAIN_TWICE]
-    output = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
-    text, as_json = output.split(b"as JSON:")
+def test_any_terminal_can_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    main(["regularizers", "--explain", "EntroDrop"])
+    print("as JSON:")
+    main(["regularizers", "--explain", "EntroDrop", "--json"])
+    sys.stdout.flush()
+    text, as_json = shown.getvalue().split(b"as JSON:")
     assert b"max / (1 + exp(?steepness" in text
     assert "exp(−steepness" in json.loads(as_json)["regularizer"]["formula"]
 

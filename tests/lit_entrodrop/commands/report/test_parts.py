@@ -101,9 +101,10 @@ def without_tokens(run: Path, bucket: str) -> Path:
 
 
 def test_bucket_without_tokens_is_told_and_left_out(tmp_path: Path) -> None:
+    other = ("clean_train", "forgetting", "regularizer", "samples", "sets", "task")
     runs = {
-        "a": without_tokens(write_run(tmp_path / "a", epochs=2), "mid"),
-        "b": without_tokens(write_run(tmp_path / "b", epochs=2), "low"),
+        name: without_tokens(write_run(tmp_path / name, epochs=2, without=other), bucket)
+        for name, bucket in (("a", "mid"), ("b", "low"))
     }
     text = write_report(tmp_path / "page", runs).read_text()
     assert "Losses of mid entropy are missing, as no validation token has that entropy" in text
