@@ -1,7 +1,5 @@
 """Build the model that a config describes."""
 
-import importlib.util
-
 import torch
 from torch import nn
 from transformers import (
@@ -12,9 +10,14 @@ from transformers import (
     PreTrainedModel,
 )
 
+from lit_entrodrop.model.adapters.lora import add_lora
+from lit_entrodrop.model.adapters.quantization import (
+    prepare_quantized,
+    save_trained_weights_only,
+)
 from lit_entrodrop.model.added_tokens import embedding_rows, extend_embeddings, read_tokens
 from lit_entrodrop.model.causal_lm import CausalLM
-from lit_entrodrop.model.config import LMConfig, LoRAConfig
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.config_values import override_config, require_usable
 from lit_entrodrop.model.dropout import set_dropout
 from lit_entrodrop.model.loading import load_config, load_tokenizer, load_weights
@@ -29,12 +32,23 @@ def build_causal_lm(config: LMConfig) -> CausalLM:
         ValueError: If the model cannot be loaded or built.
     """
     hf_config = build_hf_config(config)
-    if config.pretrained is None:
-        hf_model = _random_weights(config, hf_config)
-    else:
-        dtype = getattr(torch, config.dtype)
-        hf_model = load_weights(config.pretrained, hf_config, dtype, config.attention)
-    return prepare_causal_lm(hf_model, config)
+    hf_model = _pretrained_or_random(config, hf_config)
+    if config.quantize is None:
+        return prepare_causal_lm(hf_model, config)
+    prepare_quantized(hf_model)
+    causal_lm = prepare_causal_lm(hf_model, config)
+    save_trained_weights_only(causal_lm)
+    return causal_lm
+
+
+def load_dequantized(config: LMConfig) -> PreTrainedModel:
+    """Load the base model of a quantized run with the weights that its 4 bits stand for.
+
+    Raises:
+        ValueError: If the model cannot be loaded.
+    """
+    hf_model: PreTrainedModel = _pretrained_or_random(config, build_hf_config(config))
+    return hf_model.dequantize(getattr(torch, config.dtype))  # type: ignore[no-any-return]
 
 
 def build_on_meta(config: LMConfig, hf_config: PretrainedConfig | None = None) -> CausalLM:
@@ -95,7 +109,7 @@ def prepare_causal_lm(hf_model: PreTrainedModel, config: LMConfig) -> CausalLM:
     if config.dropout is not None:
         set_dropout(hf_model, transformer_blocks(hf_model), config.dropout)
     if config.lora is not None:
-        hf_model = _add_lora(hf_model, config.lora)
+        hf_model = add_lora(hf_model, config.lora)
         if config.add_tokens:
             for rows in embedding_rows(hf_model):
                 rows.requires_grad_(True)
@@ -127,6 +141,13 @@ def transformer_blocks(model: nn.Module) -> list[nn.Module]:
     return max(lists, key=len, default=[])
 
 
+def _pretrained_or_random(config: LMConfig, hf_config: PretrainedConfig) -> PreTrainedModel:
+    if config.pretrained is None:
+        return _random_weights(config, hf_config)
+    dtype = getattr(torch, config.dtype)
+    return load_weights(config.pretrained, hf_config, dtype, config.attention, config.quantize)
+
+
 def _random_weights(config: LMConfig, hf_config: PretrainedConfig) -> PreTrainedModel:
     try:
         hf_model: PreTrainedModel = AutoModelForCausalLM.from_config(
@@ -140,18 +161,3 @@ def _random_weights(config: LMConfig, hf_config: PretrainedConfig) -> PreTrained
         reason = reason_of(error, hf_config.model_type)
         raise ValueError(f"{name}: cannot build the model: {reason}") from error
     return hf_model
-
-
-def _add_lora(hf_model: PreTrainedModel, lora: LoRAConfig) -> PreTrainedModel:
-    if importlib.util.find_spec("peft") is None:
-        raise ValueError("lm.lora needs the package peft: pip install 'lit-entrodrop[peft]'")
-    from peft import LoraConfig, get_peft_model
-
-    adapters = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(hf_model, adapters)  # type: ignore[return-value]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from lit_entrodrop.model.adapters.settings import READ_BASE, LoRAConfig, QuantizeConfig
 from lit_entrodrop.model.added_tokens import read_tokens
 from lit_entrodrop.model.causal_lm import HeadBackend
 from lit_entrodrop.model.dropout import DropoutConfig
@@ -15,23 +16,6 @@ Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
 
 # Dtype of autocast for each mixed precision of Lightning.
 AUTOCAST_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-
-@dataclass
-class LoRAConfig:
-    """Train low-rank adapters instead of all weights; needs the extra ``peft``.
-
-    Args:
-        rank: Rank of the adapters.
-        alpha: Numerator of the scale; the adapters are scaled by alpha / rank.
-        dropout: Dropout probability of the input of the adapters.
-        target_modules: Names of the layers to adapt, or ``all-linear``.
-    """
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules: str | list[str] = "all-linear"
 
 
 @dataclass
@@ -55,6 +39,8 @@ class LMConfig:
             memory.
         compile: Whether to compile each transformer block with torch.compile.
         lora: LoRA adapters to train instead of all weights; null trains all weights.
+        quantize: 4-bit storage of the weights around the adapters (QLoRA); null stores them in
+            ``dtype``.
         dropout: Dropout inside the model during training; null keeps the dropout of the model's
             own configuration.
         head: Backend of loss and entropy. ``torch`` and ``triton`` compute them without
@@ -75,6 +61,7 @@ class LMConfig:
     activation_checkpointing: bool = False
     compile: bool = False
     lora: LoRAConfig | None = None
+    quantize: QuantizeConfig | None = None
     dropout: DropoutConfig | None = None
     head: HeadBackend = "auto"
     head_chunk_size: int | None = None
@@ -87,18 +74,31 @@ class LMConfig:
                 f"got pretrained={self.pretrained!r} and architecture={self.architecture!r}"
             )
         check_chunk_size(self.head_chunk_size, "lm.head_chunk_size")
+        if self.quantize is not None:
+            self._check_quantizable()
         # A checkpoint has the tokens, not the path to their file.
         self.add_tokens = read_tokens(self.add_tokens) or None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LMConfig":
         """Build a config from the plain values of a checkpoint or a YAML file."""
-        lora, dropout = values["lora"], values.get("dropout")
-        parts = {
-            "lora": None if lora is None else LoRAConfig(**lora),
-            "dropout": None if dropout is None else DropoutConfig(**dropout),
-        }
+        kinds = {"lora": LoRAConfig, "quantize": QuantizeConfig, "dropout": DropoutConfig}
+        given = {name: values.get(name) for name in kinds}
+        parts = {name: each and kinds[name](**each) for name, each in given.items()}
         return cls(**{**values, **parts})
+
+    def _check_quantizable(self) -> None:
+        if self.pretrained is None or self.pretrained.endswith(".gguf"):
+            raise ValueError(
+                "lm.quantize: expected a pretrained model in safetensors, because checkpoints do "
+                f"not contain the quantized weights, got {self.pretrained or 'random weights'}: "
+                "name one, or remove lm.quantize"
+            )
+        if self.lora is not None and self.lora.init in READ_BASE:
+            raise ValueError(
+                "lm.lora.init: expected default or gaussian with lm.quantize, got "
+                f"{self.lora.init}, which computes with the weights of the base model: set default"
+            )
 
     @property
     def tokenizer_source(self) -> str:

@@ -20,6 +20,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lit_entrodrop.model.adapters.quantization import loading_arguments
+from lit_entrodrop.model.adapters.settings import QuantizeConfig
 from lit_entrodrop.model.added_tokens import add_tokens, read_tokens
 from lit_entrodrop.model.config_values import require_known_quantization
 from lit_entrodrop.model.hub import use_cache_if_unreachable
@@ -127,7 +129,11 @@ def load_config(source: str) -> PretrainedConfig:
 
 
 def load_weights(
-    source: str, config: PretrainedConfig, dtype: torch.dtype, attention: str
+    source: str,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    attention: str,
+    quantize: QuantizeConfig | None = None,
 ) -> PreTrainedModel:
     """Load a pretrained causal LM.
 
@@ -136,9 +142,10 @@ def load_weights(
         config: Configuration of the model, including overrides.
         dtype: Dtype of the parameters.
         attention: Name of the attention implementation.
+        quantize: 4-bit storage of the linear layers; None for ``dtype``.
 
     Raises:
-        ValueError: If the model cannot be loaded, or weights are missing.
+        ValueError: If the model cannot be loaded or quantized, or weights are missing.
     """
     with _loading("pretrained: cannot load", source) as place, transformers_progress():
         gguf = {"quantization_config": GgufConfig(dequantize=True)} if place.gguf_file else {}
@@ -150,6 +157,7 @@ def load_weights(
             output_loading_info=True,
             **place.kwargs,
             **gguf,
+            **loading_arguments(quantize, config, dtype),
         )
     hf_model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):

@@ -15,7 +15,7 @@ from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.model.config import LMConfig, frozen_config
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.training.evaluation_module import EvaluationModule
-from lit_entrodrop.training.preflight.model import check_model, check_reference
+from lit_entrodrop.training.preflight.model import check_model, check_reference, check_trainable
 from lit_entrodrop.training.strategies import hooks_of
 from regularizers import Outputs, Requirements
 
@@ -28,6 +28,9 @@ def build_model(
 ) -> CausalLM:
     """Build a model that fits the run of a module; return it, or this rank's shard of it."""
     strategy = module.trainer.strategy
+    hooks_of(strategy).check_lm(lm)
+    if lm is module.lm and module.is_fitting:
+        check_trainable(lm)
 
     def build_whole() -> CausalLM:
         causal_lm = build_causal_lm(lm)

@@ -8,8 +8,9 @@ from random import Random
 from typing import Any
 
 import lightning as L
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.data import TextDataModule
@@ -89,6 +90,14 @@ def build_tokenizer(folder: Path, size: int = VOCABULARY_SIZE, mask: bool = Fals
     if mask:
         roles["mask_token"] = "<mask>"
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles).save_pretrained(folder)
+    return folder
+
+
+def save_llama(folder: Path, **settings: Any) -> Path:
+    """Save a model with random weights as a folder of Transformers, without a tokenizer."""
+    torch.manual_seed(0)
+    entries = {name: each for name, each in LLAMA.items() if name != "model_type"}
+    LlamaForCausalLM(LlamaConfig(**{**entries, **settings})).save_pretrained(folder)
     return folder
 
 

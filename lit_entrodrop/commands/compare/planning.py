@@ -32,6 +32,7 @@ OF_AN_ARM = (
     "model.lr_schedule",
     "model.reference",
     "model.lm.lora",
+    "model.lm.quantize",
     "model.lm.dropout",
     "model.lm.config_overrides.attention_dropout",
     "data.order",

@@ -150,7 +150,9 @@ def _training(checkpoint: dict[str, Any], lm: LMConfig, facts: dict[str, Any]) -
     trainer, data = facts.get("trainer", {}), facts.get("data", {})
     what = "all weights"
     if lm.lora is not None:
-        what = f"LoRA adapters, rank {lm.lora.rank}, alpha {lm.lora.alpha}"
+        what = lm.lora.description
+    if lm.quantize is not None:
+        what += f", around a base model in 4 bits ({lm.quantize.quant_type})"
     steps = f"{checkpoint.get('global_step', 0):,} optimizer steps"
     rows = {
         "trained": what,

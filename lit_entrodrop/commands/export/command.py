@@ -18,6 +18,7 @@ from lit_entrodrop.commands.export.card import write_card
 from lit_entrodrop.commands.export.weights import restore_model
 from lit_entrodrop.data.chats.stopping import stop_tokens
 from lit_entrodrop.data.chats.template import set_chat_template
+from lit_entrodrop.model.adapters.lora import merge_lora
 from lit_entrodrop.model.config import DType, LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.model.transformers_compat import transformers_progress
@@ -122,11 +123,17 @@ def _whole_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
     causal_lm = restore_model(checkpoint, lm)
     model = causal_lm.hf_model
     if lm.lora is not None:
-        model = cast(Any, model).merge_and_unload()
+        model = merge_lora(model)
     return model
 
 
 def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
+    if lm.lora is not None and lm.lora.init == "pissa_niter_16":
+        raise ValueError(
+            "merge_lora: expected true for adapters of init pissa_niter_16, which are random, so "
+            "that peft cannot compute their start from the base model again, got false: merge "
+            "them, or train with init pissa"
+        )
     model = restore_model(checkpoint, lm, trained_only=True).hf_model
     if lm.pretrained is not None:
         config = cast(Any, model).peft_config["default"]

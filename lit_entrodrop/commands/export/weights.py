@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lit_entrodrop.model.building import prepare_causal_lm
+from lit_entrodrop.model.building import load_dequantized, prepare_causal_lm
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runtime.progress import track
@@ -21,26 +21,34 @@ def restore_model(checkpoint: dict[str, Any], lm: LMConfig, trained_only: bool =
     """Build the model of a checkpoint in eval mode and load its weights one by one.
 
     Each weight has the dtype in which it was trained. With ``trained_only``, the frozen weights
-    around adapters stay on the meta device.
+    around adapters stay on the meta device. Quantized weights are read from the base model and
+    dequantized, as adapters were trained to correct the numbers that training computed with.
 
     Raises:
         ValueError: If the checkpoint lacks a weight or has weights that the model lacks.
     """
-    causal_lm = _build_empty(checkpoint["hf_config"], lm)
+    in_checkpoint = lm.quantize is None and not trained_only
+    if lm.quantize is None or trained_only:
+        causal_lm = _build_empty(checkpoint["hf_config"], lm)
+    else:
+        causal_lm = prepare_causal_lm(load_dequantized(lm), _idle(lm))
     weights: Mapping[str, Tensor] = checkpoint["state_dict"]
     _refuse_surplus(weights, causal_lm)
     tensors = _own_tensors(causal_lm)
     for name, own in track(tensors.items(), "Restoring weights", unit="tensors"):
-        if own.requires_grad or not trained_only:
-            place, _, leaf = name.rpartition(".")
-            weight = {leaf: _find(weights, name, own)}
-            causal_lm.get_submodule(place).load_state_dict(weight, strict=False, assign=True)
-    causal_lm.unwrapped.tie_weights()
+        if own.requires_grad or in_checkpoint:
+            # In place, so that tied weights stay tied.
+            weight = _find(weights, name, own)
+            if isinstance(own, nn.Parameter):
+                weight = nn.Parameter(weight, own.requires_grad)
+            torch.utils.swap_tensors(own, weight)
     return causal_lm.eval()
 
 
 def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
-    config = AutoConfig.for_model(**hf_config)
+    # Exported weights are not quantized.
+    entries = {name: each for name, each in hf_config.items() if name != "quantization_config"}
+    config = AutoConfig.for_model(**entries)
     # Checkpoints do not contain the buffers computed at build time, such as rotary frequencies.
     with init_empty_weights(include_buffers=False):
         # A checkpoint must not choose an attention that Transformers would download.
@@ -50,13 +58,13 @@ def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
             attn_implementation="eager",
             trust_remote_code=False,
         )
-        # The model is never run.
-        idle = replace(
-            lm, head="naive", activation_checkpointing=False, compile=False, dropout=None
-        )
-        causal_lm = prepare_causal_lm(hf_model, idle)
-    causal_lm.unwrapped.tie_weights()
-    return causal_lm
+        hf_model.tie_weights()
+        return prepare_causal_lm(hf_model, _idle(lm))
+
+
+def _idle(lm: LMConfig) -> LMConfig:
+    """Return the config of a model that is never run."""
+    return replace(lm, head="naive", activation_checkpointing=False, compile=False, dropout=None)
 
 
 def _own_tensors(causal_lm: CausalLM) -> dict[str, Tensor]:

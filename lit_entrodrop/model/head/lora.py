@@ -15,8 +15,17 @@ class UnsupportedHeadError(ValueError):
 
 def base_linear(head: Any) -> nn.Linear:
     """Return the linear layer of a head, without peft around it."""
+    if is_copied(head):
+        # As in the forward pass of peft, which the fused head replaces.
+        trained = not head.disable_adapters and head.active_adapters
+        head = head.modules_to_save[trained[0]] if trained else head.original_module
     linear: nn.Linear = getattr(head, "base_layer", head)
     return linear
+
+
+def is_copied(head: Any) -> bool:
+    """Return whether peft trains a copy of a head, as one of its ``modules_to_save``."""
+    return isinstance(getattr(head, "modules_to_save", None), nn.ModuleDict)
 
 
 def require_supported(head: Any) -> None:
@@ -24,7 +33,7 @@ def require_supported(head: Any) -> None:
     linear = base_linear(head)
     if type(linear) is not nn.Linear:
         raise UnsupportedHeadError(f"its head is {type(linear).__name__}, not nn.Linear")
-    if linear is head:
+    if linear is head or is_copied(head):
         return
     if not hasattr(head, "lora_A"):
         raise UnsupportedHeadError(f"its head is adapted by {type(head).__name__}, not by LoRA")

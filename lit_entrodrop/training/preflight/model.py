@@ -7,6 +7,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.probing import (
     attends_to_future_tokens,
     embedding_rows,
@@ -45,6 +46,15 @@ def check_model(
             f"over the same tokens, got {causal_lm.unwrapped.config.model_type} without, whose "
             "passes are equal: set model.lm.dropout, model.lm.lora.dropout or an entry of "
             "model.lm.config_overrides such as {attention_dropout: 0.1}"
+        )
+
+
+def check_trainable(lm: LMConfig) -> None:
+    """Refuse to train a model of 4-bit weights without adapters."""
+    if lm.quantize is not None and lm.lora is None:
+        raise ValueError(
+            "model.lm.lora: expected adapters with lm.quantize, because 4-bit weights cannot be "
+            "trained, got null: add configs/model/qlora.yaml"
         )
 
 

@@ -55,6 +55,10 @@ def _is_not_negative(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value < math.inf
 
 
+def _is_positive(value: Any) -> bool:
+    return _is_not_negative(value) and value > 0
+
+
 def _are_devices(value: Any) -> bool:
     if isinstance(value, str):
         if value == "auto":
@@ -105,6 +109,7 @@ RANGES = {
     "model.cache_dir": FOLDER,
     "model.lm.lora.rank": whole(1, MAX_RANK),
     "model.lm.lora.alpha": whole(1),
+    "model.lm.lora.loraplus_lr_ratio": Range("a finite number above 0", _is_positive),
     "model.lm.lora.dropout": Range("a probability below 1", lambda value: 0 <= value < 1),
 }
 # Of the others, null leaves the choice to Lightning or to this package.

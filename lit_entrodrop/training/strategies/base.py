@@ -24,6 +24,13 @@ class StrategyHooks:
     #: part of its state.
     supports_teacher: ClassVar[bool] = True
 
+    def check_lm(self, lm: LMConfig) -> None:
+        """Refuse a model that the strategy cannot train; by default none.
+
+        Raises:
+            ValueError: If it cannot; the message names the setting and the remedy.
+        """
+
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build the model that is trained.
 
@@ -66,6 +73,16 @@ class StrategyHooks:
             algorithm: ``trainer.gradient_clip_algorithm``: norm, value, or None for norm.
         """
         module.clip_gradients(optimizer, value, algorithm)
+
+
+def refuse_quantized(lm: LMConfig, strategy: str) -> None:
+    """Refuse 4-bit weights under a strategy that shards."""
+    if lm.quantize is not None:
+        raise ValueError(
+            f"model.lm.quantize: expected null under {strategy}, which cannot shard 4-bit weights "
+            "or cast them, got 4 bits: set trainer.strategy to ddp, where each device has the "
+            "4-bit model, or shard the adapters of a model in bfloat16"
+        )
 
 
 def hooks_of(strategy: Strategy) -> StrategyHooks:

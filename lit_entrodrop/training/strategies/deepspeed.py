@@ -32,7 +32,7 @@ from lit_entrodrop.runtime.deepspeed_compat import (
     set_gradient_divisor,
     to_universal,
 )
-from lit_entrodrop.training.strategies.base import StrategyHooks
+from lit_entrodrop.training.strategies.base import StrategyHooks, refuse_quantized
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit
 
 OPTIMIZER_SHARDS = f"{TAG}/*zero_pp_rank_*_optim_states.pt"
@@ -142,6 +142,16 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
     @property
     def _zero_optimizer(self) -> Any:
         return self.optimizers[0]
+
+    def check_lm(self, lm: LMConfig) -> None:
+        """Refuse 4-bit weights, and in stage 3 adapters that read a sharded base weight."""
+        refuse_quantized(lm, type(self).__name__)
+        self._init_config_if_needed()
+        if self.zero_stage_3 and lm.lora is not None and lm.lora.dora:
+            raise ValueError(
+                "model.lm.lora.dora: expected false under DeepSpeed stage 3, which does not gather "
+                "the base weight for DoRA: add configs/strategy/fsdp2.yaml, or set stage to 2"
+            )
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model; in stage 3 on the first rank, to return this rank's shard of it."""

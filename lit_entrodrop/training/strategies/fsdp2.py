@@ -33,9 +33,9 @@ from lit_entrodrop.runs.checkpoints.reading import (
 from lit_entrodrop.runtime.lightning_compat import set_device
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.optim import clip_gradient_norm, one_mesh_per_group
-from lit_entrodrop.training.strategies.base import StrategyHooks
+from lit_entrodrop.training.strategies.base import StrategyHooks, refuse_quantized
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit, scatter_weights
-from lit_entrodrop.training.strategies.tensor_parallel import parallelize
+from lit_entrodrop.training.strategies.tensor_parallel import check_adapters, parallelize
 
 
 class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
@@ -110,6 +110,12 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
         self._mesh_of_all = init_device_mesh(
             kind, (self.replicas, shards * tensor), mesh_dim_names=("replica", "shard")
         )
+
+    def check_lm(self, lm: LMConfig) -> None:
+        """Refuse 4-bit weights, and adapters that tensor parallelism cannot split."""
+        refuse_quantized(lm, type(self).__name__)
+        if self.tensor_parallel_size > 1:
+            check_adapters(lm)
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:
         """Build a model on the first rank, and return this rank's shard of it."""

@@ -18,6 +18,8 @@ from torch.distributed.tensor.parallel import (
 )
 from transformers import PreTrainedModel
 
+from lit_entrodrop.model.config import LMConfig
+
 GATHERED = partial(ColwiseParallel, output_layouts=Replicate())
 SPLIT = partial(RowwiseParallel, input_layouts=Replicate())
 # By their names in the plans of Transformers, older and newer.
@@ -90,6 +92,15 @@ def check_size(hf_model: PreTrainedModel, styles: dict[str, str], size: int) -> 
             f"tensor_parallel_size: expected a divisor of the {heads} attention heads, "
             f"{key_value_heads} key-value heads and layer widths of {config.model_type}, got "
             f"{size}: set {' or '.join(possible)}"
+        )
+
+
+def check_adapters(lm: LMConfig) -> None:
+    """Refuse adapters that are not a product of two split matrices."""
+    if lm.lora is not None and lm.lora.dora:
+        raise ValueError(
+            "model.lm.lora.dora: expected false with tensor_parallel_size > 1, because the norm of "
+            "a row spans all devices of a group: set tensor_parallel_size to 1, or dora to false"
         )
 
 

@@ -23,6 +23,7 @@ BAD = {
     "data.block_size": [1, 10**11],
     "data.cache_dir": [__file__],
     "model.lm.lora.dropout": [-0.1, 1.0],
+    "model.lm.lora.loraplus_lr_ratio": [0, -1.0, float("inf")],
 }
 GOOD = {
     "seed_everything": [2**32 - 1],
