@@ -12,6 +12,8 @@ from lit_entrodrop.data.corpora.base import Corpus, squeeze
 
 METAMATH_FILE = Path("/usr/share/metamath/databases/set.mm")
 _NOT_PROSE = {"site-packages", "test", "tests", "idle_test", "lib2to3", "pydoc_data"}
+# Within expressions there are none.
+_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 _THEOREM = re.compile(r"\$\(((?:(?!\$[()]).)*)\$\)\s+(\S+)\s+\$p\s+([^$]*)\$=", re.DOTALL)
 
 
@@ -22,7 +24,7 @@ def docstrings(source: str | bytes) -> list[str]:
     ['Return 1.']
     """
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = (node for node in ast.walk(_parse(source)) if isinstance(node, documented))
+    nodes = (node for node in _statements(_parse(source)) if isinstance(node, documented))
     return [text for node in nodes if (text := ast.get_docstring(node))]
 
 
@@ -56,6 +58,15 @@ def _parse(source: str | bytes) -> ast.Module:
         # Old modules contain invalid escapes, which do not matter for their docstrings.
         warnings.simplefilter("ignore")
         return ast.parse(source)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield a module and its statements level by level, as `ast.walk` does, without expressions."""
+    level: list[ast.AST] = [tree]
+    while level:
+        yield from level
+        children = (child for node in level for child in ast.iter_child_nodes(node))
+        level = [each for each in children if isinstance(each, _STATEMENTS)]
 
 
 def _modules(root: Path) -> Iterator[Path]:
