@@ -6,7 +6,7 @@ import pytest
 from tests.helpers.browsing import OPTIONS, program
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing")
     options = webdriver.ChromeOptions()

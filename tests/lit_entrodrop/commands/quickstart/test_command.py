@@ -21,7 +21,8 @@ from tests.helpers.comparing import start_forked
 LESS = {
     "trainer": {"max_epochs": 1, "accelerator": "cpu"},
     "data": {
-        "max_train_tokens": 8_000,
+        "max_train_tokens": 6_000,
+        "block_size": 128,
         "validation": 0.003,
         "test": 0.003,
         "clean_train_blocks": 4,

@@ -19,7 +19,7 @@ def test_sources_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_registry_reads_a_named_corpus() -> None:
-    assert len(contents("registry:python")) > 100
+    assert len(contents("registry:hpo")) > 100
 
 
 def test_registry_refusal_passes_through() -> None:

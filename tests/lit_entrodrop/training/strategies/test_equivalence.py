@@ -18,7 +18,7 @@ EVERYTHING = [
     "--trainer.accumulate_grad_batches=2",
     "--trainer.gradient_clip_val=0.5",
     "--model.optimizer.weight_decay=0.1",
-    "--trainer.max_epochs=3",
+    "--trainer.max_epochs=2",
 ]
 ONE = "--data.batch_size=8"
 STRATEGY = "--trainer.strategy.class_path"
@@ -45,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Ti
 @pytest.fixture(scope="module")
 def one(corpus: Tiny) -> Path:
     run = fit(corpus, "one", *EVERYTHING, ONE)
-    assert len(read_metrics(run)["train/loss"].dropna()) >= 10
+    assert len(read_metrics(run)["train/loss"].dropna()) >= 8
     assert read_metrics(run)["entro_drop/drop_rate"].max() > 0.2
     unclipped = fit(corpus, "unclipped", *EVERYTHING, ONE, "--trainer.gradient_clip_val=null")
     with pytest.raises(AssertionError):

@@ -39,7 +39,6 @@ def train(tiny: Tiny, regularizer: Regularizer, strategy: str) -> list[float]:
         strategy=STRATEGIES[strategy](),
         devices=2,
         callbacks=[losses],
-        num_sanity_val_steps=1,
         max_epochs=epochs,
         **STEPS,
     )
