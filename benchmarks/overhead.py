@@ -40,7 +40,7 @@ from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.training.callbacks import Checkpoints
 from lit_entrodrop.training.module import LitCausalLM
-from lit_entrodrop.training.optim import AdamW, LRSchedule, decay_groups
+from lit_entrodrop.training.optim import AdamW, LRSchedule, parameter_groups
 from regularizers import EntroDrop
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
@@ -135,7 +135,7 @@ class BareLoop:
     ) -> None:
         seeded()
         self.causal_lm = build_causal_lm(lm).to(device)
-        self.optimizer = AdamW(decay_groups(self.causal_lm), lr=LR)
+        self.optimizer = AdamW(parameter_groups(self.causal_lm), lr=LR)
         factor = partial(LRSchedule().factor, total_steps=total)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
         data.setup()
@@ -167,7 +167,7 @@ class SmallestModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return optimizer and schedule of the bare loop."""
-        optimizer = AdamW(decay_groups(self), lr=LR)
+        optimizer = AdamW(parameter_groups(self), lr=LR)
         factor = partial(LRSchedule().factor, total_steps=self.total)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]

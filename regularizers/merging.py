@@ -35,10 +35,19 @@ def merged_requirements(regularizers: list[Regularizer]) -> Requirements:
     )
 
 
+def follows_evaluations(curriculum: Curriculum) -> bool:
+    """Return whether a curriculum needs evaluations.
+
+    >>> from regularizers import Constant
+    >>> follows_evaluations(Constant(0.2))
+    False
+    """
+    return type(curriculum).on_evaluation is not Curriculum.on_evaluation
+
+
 def _follows_evaluations(regularizer: Regularizer) -> bool:
     return regularizer.requirements.evaluations or any(
-        type(each).on_evaluation is not Curriculum.on_evaluation
-        for each in curricula_of(regularizer).values()
+        map(follows_evaluations, curricula_of(regularizer).values())
     )
 
 

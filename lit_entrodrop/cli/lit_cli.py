@@ -190,7 +190,7 @@ class LitCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Check the optimizer and the configuration of the model, before the text is read."""
-        check_can_step(self.model.optimizer)
+        check_can_step(self.model.optimization.make)
         check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
 
     before_validate = before_test = before_predict = before_score = before_fit

@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.entropy.holdout.gains import HoldoutGains
 from lit_entrodrop.entropy.provider import EntropyProvider
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics, Scores
 from lit_entrodrop.model.causal_lm import CausalLM
@@ -16,6 +17,7 @@ from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, vocabulary_of
 from lit_entrodrop.runtime.steps import Position, total_steps
+from lit_entrodrop.training.optim import Optimization
 from regularizers import Regularizers, Vocabulary
 from regularizers.functional import IGNORE_INDEX
 
@@ -30,7 +32,9 @@ class EvaluationModule(L.LightningModule):
     regularizers: Regularizers
     causal_lm: CausalLM
     entropies: EntropyProvider
+    holdout_gains: HoldoutGains
     metrics: RunMetrics
+    optimization: Optimization
     #: Position in training, of the checkpoint that was loaded; the start without one.
     position = Position()
 

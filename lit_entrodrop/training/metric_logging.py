@@ -14,7 +14,7 @@ from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
 from lit_entrodrop.training.loggers import TensorBoard
 from lit_entrodrop.training.monitored import check_monitored_values
-from regularizers import Regularizers
+from regularizers import Curriculum, Regularizers
 
 
 class MetricLogging:
@@ -26,11 +26,15 @@ class MetricLogging:
     Args:
         metrics: Accumulators of the metrics.
         regularizers: Regularizers, whose strengths are logged.
+        curriculum: Further curriculum to which evaluations are passed; None for none.
     """
 
-    def __init__(self, metrics: RunMetrics, regularizers: Regularizers) -> None:
+    def __init__(
+        self, metrics: RunMetrics, regularizers: Regularizers, curriculum: Curriculum | None = None
+    ) -> None:
         self._metrics = metrics
         self._regularizers = regularizers
+        self._followers = [regularizers, *([] if curriculum is None else [curriculum])]
         # The state of regularizers that follow evaluations is a function of this history alone. So
         # a checkpoint saves the history in place of their state, under every strategy.
         self._evaluations: list[dict[str, float]] = []
@@ -39,14 +43,12 @@ class MetricLogging:
         self._unshown_loss: float | None = None
         self._schedules: dict[str, float] = {}
 
-    def note_schedules(self, trainer: L.Trainer, progress: float) -> None:
-        """Keep the learning rate and the strengths of the step that is about to be taken.
+    def note_schedules(self, schedules: Mapping[str, float], progress: float) -> None:
+        """Keep the schedules and the strengths of the step that is about to be taken.
 
         After the step, the optimizer and the progress have those of the next one.
         """
-        self._schedules = self._regularizers.strengths(progress)
-        # All parameter groups have the same rate. Some optimizers store a tensor.
-        self._schedules["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._schedules = {**self._regularizers.strengths(progress), **schedules}
 
     def log_training_if_due(self, trainer: L.Trainer) -> None:
         """Log the training metrics every ``trainer.log_every_n_steps`` optimizer steps."""
@@ -137,7 +139,8 @@ class MetricLogging:
 
     def _add_evaluation(self, metrics: Mapping[str, Tensor | float]) -> None:
         self._evaluations.append({name: float(value) for name, value in metrics.items()})
-        self._regularizers.on_evaluation(self._evaluations[-1])
+        for follower in self._followers:
+            follower.on_evaluation(self._evaluations[-1])
 
     def _print(self, trainer: L.Trainer, metrics: Mapping[str, Tensor]) -> None:
         parsed = {name: MetricName.parse(name) for name in metrics}

@@ -70,6 +70,18 @@ class Reference:
             return None
         return self.build(module)
 
+    def provide_entropies(self, module: EvaluationModule) -> None:
+        """Compute the entropies and holdout gains of a fit, unless that is done.
+
+        Call it when the strategy has restored the checkpoint, and not earlier.
+        """
+        if not module.entropies.ready:
+            scorer = self.load(module)
+            # Lightning enters the precision context for steps only.
+            with module.trainer.precision_plugin.forward_context():
+                module.entropies.prepare(module.data, module.causal_lm, scorer)
+                module.holdout_gains.prepare(module.data, module.causal_lm)
+
     def build(self, module: EvaluationModule) -> CausalLM:
         """Build the frozen model, sharded like the model of a module, and set :attr:`score`."""
         frozen_lm = frozen_config(module.lm, self.source)

@@ -25,12 +25,12 @@ from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.metric_logging import MetricLogging
 from lit_entrodrop.training.models import Reference, build_model
 from lit_entrodrop.training.preemption import Preemption
-from lit_entrodrop.training.preflight.checkpoint import check_checkpoint, check_optimizer
+from lit_entrodrop.training.preflight.checkpoint import check_checkpoint
 from lit_entrodrop.training.preflight.config import check_config
 from lit_entrodrop.training.provenance import provenance
 from lit_entrodrop.training.strategies import hooks_of
 from lit_entrodrop.training.teacher import Teacher
-from regularizers import Outputs, Regularizer, Regularizers, TrainingStep
+from regularizers import Curriculum, Outputs, Regularizer, Regularizers, TrainingStep
 
 
 class LitCausalLM(EvaluationModule):
@@ -41,6 +41,11 @@ class LitCausalLM(EvaluationModule):
         regularizers: Regularizers, applied in this order; none for plain fine-tuning.
         optimizer: Class of the optimizer and its settings.
         lr_schedule: Learning-rate schedule.
+        weight_decay_schedule: Weight decay of matrices over training, per unit of learning rate;
+            null for that of the optimizer throughout.
+        groups: Learning rate, weight decay and freezing of parameters, by their names.
+        layer_lr_decay: Learning rate of each transformer block as a factor of that of the next one;
+            embeddings come before the first block.
         reference: Frozen model for regularizers that need one, named as in ``lm.pretrained``; or,
             for entropies alone, a file of ``lit-entrodrop score``; null for the initial model.
         entropy_buckets: Token groups, by entropy under the initial model, for which losses are
@@ -56,6 +61,9 @@ class LitCausalLM(EvaluationModule):
         regularizers: Sequence[Regularizer] = (),
         optimizer: OptimizerCallable = optim.AdamW,
         lr_schedule: optim.LRSchedule = optim.LRSchedule(),  # noqa: B008
+        weight_decay_schedule: Curriculum | None = None,
+        groups: Sequence[optim.ParameterRule] = (),
+        layer_lr_decay: float = 1.0,
         reference: str | None = None,
         entropy_buckets: EntropyBuckets = EntropyBuckets(),  # noqa: B008
         memorization: MemorizationProbe | None = MemorizationProbe(),  # noqa: B008
@@ -65,26 +73,28 @@ class LitCausalLM(EvaluationModule):
         super().__init__()
         self.lm = lm
         self.regularizers = Regularizers(regularizers)
-        self.optimizer = optimizer
-        self.lr_schedule = lr_schedule
+        self.optimization = optim.Optimization(
+            optimizer, lr_schedule, groups, layer_lr_decay, weight_decay_schedule
+        )
         self.seed = seed
         required = self.regularizers.requirements
         self.reference = Reference(reference, required)
         self.entropies = EntropyProvider(required, reference, cache_dir, entropy_buckets)
         self.holdout_gains = HoldoutGains(required, cache_dir)
         self.metrics = RunMetrics(entropy_buckets.names, memorization)
-        self.metric_logging = MetricLogging(self.metrics, self.regularizers)
+        self.metric_logging = MetricLogging(self.metrics, self.regularizers, weight_decay_schedule)
         self.preemption = Preemption()
         self.step_weight = torch.zeros(())
         self._teacher: Teacher | None = None
-        self._saved_optimizer: str | None = None
 
     def configure_model(self) -> None:
         """Check the config, then build the model, once."""
         if hasattr(self, "causal_lm"):
             return
-        check_config(self.trainer, self.data, self.regularizers, self.vocabulary, self.metrics)
+        settings = self.regularizers, self.vocabulary, self.metrics, self.optimization
+        check_config(self.trainer, self.data, *settings)
         self.causal_lm = build_model(self, self.lm, self.tokenizer, self.regularizers.requirements)
+        optim.freeze(self.causal_lm, self.optimization.rules)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Return the callback that ends the run on a signal."""
@@ -92,12 +102,10 @@ class LitCausalLM(EvaluationModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its learning-rate schedule."""
-        optimizer = self.optimizer(optim.decay_groups(self))
+        optimizer = self.optimization.build(self)
         if (decay := self.regularizers.requirements.teacher) is not None:
             self._teacher = Teacher(self.causal_lm, optimizer, decay)
-        self._optimizer_settings = optim.OptimizerSettings(optimizer)
-        factor = self.lr_schedule.factor
-        return optim.with_schedule(optimizer, lambda step: factor(step, self.total_steps))
+        return self.optimization.scheduled(optimizer, lambda: self.total_steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of a micro-batch, and record its entropies and metrics.
@@ -173,7 +181,8 @@ class LitCausalLM(EvaluationModule):
         optim.skip_step_if(optimizer, weight == 0)
         self.metrics.add_skipped(weight == 0)
         self.step_weight.zero_()
-        self.metric_logging.note_schedules(self.trainer, self.progress)
+        schedules = self.optimization.prepare_step(optimizer, self.progress)
+        self.metric_logging.note_schedules(schedules, self.progress)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -191,14 +200,12 @@ class LitCausalLM(EvaluationModule):
         """Provide the entropies of a fit, for the evaluation of the initial model."""
         if not self.is_fitting:
             return super().on_validation_start()
-        self._provide_entropies()
+        self.reference.provide_entropies(self)
 
     def on_train_start(self) -> None:
         """Provide entropies, and apply the config's optimizer settings to a restored optimizer."""
-        check_optimizer(self._saved_optimizer, self._optimizer_settings.class_name)
-        self._provide_entropies()
-        factor = self.lr_schedule.factor(self.trainer.global_step, self.total_steps)
-        self._optimizer_settings.apply(self.trainer, factor)
+        self.optimization.resume(self.trainer, self.total_steps)
+        self.reference.provide_entropies(self)
 
     def on_train_epoch_start(self) -> None:
         """Switch to the entropies that the last epoch recorded."""
@@ -238,7 +245,7 @@ class LitCausalLM(EvaluationModule):
         self.metric_logging.log_training_if_due(self.trainer)
         checkpoint |= {
             **self.metric_logging.state_dict(self.trainer),
-            "optimizer_class": self._optimizer_settings.class_name,
+            **self.optimization.state_dict(self),
             "entropies": self.entropies.state_dict(),
             "holdout_gains": self.holdout_gains.state_dict(),
             "trained_on": self.data.fingerprint("train"),
@@ -253,7 +260,7 @@ class LitCausalLM(EvaluationModule):
         check_checkpoint(checkpoint, self.trainer, self.data, self.seed, weights)
         self.position = position_of(checkpoint)
         if self.is_fitting:
-            self._saved_optimizer = checkpoint["optimizer_class"]
+            self.optimization.load_state_dict(checkpoint, self)
             self.metric_logging.load_state_dict(checkpoint, self.trainer)
             self.__dict__.pop("total_steps", None)
         self.entropies.load_state_dict(checkpoint["entropies"])
@@ -261,14 +268,5 @@ class LitCausalLM(EvaluationModule):
 
     def provenance(self) -> dict[str, Any]:
         """Return how the model is being trained, as plain values."""
-        settings = self.regularizers, self.lr_schedule, self.seed
+        settings = self.regularizers, self.optimization, self.seed
         return provenance(self.trainer, self.data, *settings, self.metric_logging.last_evaluation)
-
-    def _provide_entropies(self) -> None:
-        # Not earlier: every strategy has restored the checkpoint by now.
-        if not self.entropies.ready:
-            scorer = self.reference.load(self)
-            # Lightning enters the precision context for steps only.
-            with self.trainer.precision_plugin.forward_context():
-                self.entropies.prepare(self.data, self.causal_lm, scorer)
-                self.holdout_gains.prepare(self.data, self.causal_lm)

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -12,7 +13,7 @@ from lit_entrodrop import __version__
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.loading import PACKAGE_PREFIX, locate
 from lit_entrodrop.runtime.shown_text import one_line
-from lit_entrodrop.training.optim import LRSchedule
+from lit_entrodrop.training.optim import LRSchedule, Optimization
 from regularizers import Curriculum, Regularizer, Regularizers
 
 DESCRIBED = (Regularizer, Curriculum, LRSchedule)
@@ -35,7 +36,7 @@ def provenance(
     trainer: L.Trainer,
     data: TextDataModule,
     regularizers: Regularizers,
-    lr_schedule: LRSchedule,
+    optimization: Optimization,
     seed: int,
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def provenance(
     return {
         "regularizers": [settings_of(each) for each in regularizers.ordered],
         "optimizer": _optimizer(trainer),
-        "lr_schedule": settings_of(lr_schedule),
+        "lr_schedule": settings_of(optimization.lr_schedule),
+        **_beyond_the_optimizer(optimization),
         "trainer": {name: getattr(trainer, name) for name in TRAINER}
         | {"precision": str(trainer.precision), "strategy": type(trainer.strategy).__name__},
         "seed": seed,
@@ -111,6 +113,16 @@ def hub_name(source: str | None) -> str | None:
     return source if on_hub else None
 
 
+def _beyond_the_optimizer(optimization: Optimization) -> dict[str, Any]:
+    """Return the settings by which groups differ, and the schedule of their weight decay."""
+    found = {
+        "weight_decay_schedule": settings_of(optimization.weight_decay_schedule),
+        "groups": [asdict(rule) for rule in optimization.rules],
+        "layer_lr_decay": optimization.layer_lr_decay,
+    }
+    return {name: value for name, value in found.items() if value not in (None, [], 1)}
+
+
 def _optimizer(trainer: L.Trainer) -> dict[str, Any] | None:
     if not trainer.optimizers:
         return None
@@ -118,10 +130,9 @@ def _optimizer(trainer: L.Trainer) -> dict[str, Any] | None:
     optimizer = trainer.optimizers[0]
     optimizer = getattr(optimizer, "optimizer", optimizer)
     path = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
-    # The first group has the settings of the config; others override some.
-    group = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
-    group["lr"] = group.pop("initial_lr", group["lr"])
     in_use = {
-        name: value for name, value in group.items() if value is not None and value is not False
+        name: value
+        for name, value in optimizer.defaults.items()
+        if value is not None and value is not False
     }
     return {"class_path": path, "init_args": settings_of(in_use)}

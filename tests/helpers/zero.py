@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import tests.helpers.deepspeed_cpu  # noqa: F401  as early as may be, so that ranks fork with it
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.config import LMConfig
-from lit_entrodrop.training.optim import decay_groups
+from lit_entrodrop.training.optim import parameter_groups
 from tests.helpers.processes import run_ranks
 
 
@@ -64,7 +64,7 @@ def _write(
         "bf16": {"enabled": lm.lora is not None},
     }
     engine, *_ = deepspeed.initialize(
-        model=module, optimizer=torch.optim.AdamW(decay_groups(module), lr=0.01), config=config
+        model=module, optimizer=torch.optim.AdamW(parameter_groups(module), lr=0.01), config=config
     )
     for step in range(steps):
         engine.backward(engine(torch.arange(2 + step, 18 + step)[None]))

@@ -27,7 +27,7 @@ def _check(run: PlannedRun) -> None:
     try:
         parts = build_parts(run.config)
         module: LitCausalLM = parts["model"]
-        check_can_step(module.optimizer)
+        check_can_step(module.optimization.make)
         check_context(build_hf_config(module.lm), parts["data"].block_size)
         check_order(parts["data"].order, module.regularizers.requirements)
         check_replay(parts["data"].replay, module.regularizers.requirements)

@@ -23,7 +23,6 @@ from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.preparing.splitting import read_and_split
 from lit_entrodrop.data.preparing.stored_documents import StoredDocuments
 from lit_entrodrop.data.reading import reading_of
-from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.runtime.steps import batches_per_epoch, steps_per_epoch, total_steps
 from lit_entrodrop.training.module import LitCausalLM
@@ -111,7 +110,7 @@ class ConfiguredRun:
     @cached_property
     def sizes(self) -> Sizes:
         """Parameter counts of the model, from the meta device."""
-        return sizes_of(build_on_meta(self.workload.lm))
+        return sizes_of(self.workload.build_on_meta())
 
     @property
     def steps_per_epoch(self) -> int:

@@ -51,6 +51,7 @@ def device_memory(run: ConfiguredRun) -> CheckResult:
         precision,
         on_gpu,
         workload.extra_passes,
+        workload.rules,
     )
     needed = model.device + step.activation_bytes
     devices = "1 device" if world == 1 else f"each of {world} devices"

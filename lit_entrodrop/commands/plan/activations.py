@@ -2,7 +2,7 @@
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.model.head.torch_kernel import sized_for
+from lit_entrodrop.training.optim import ParameterRule, freeze
 
 Part = Literal["model", "gradients", "trunk", "head"]
 
@@ -62,6 +63,7 @@ def dry_run(
     precision: str,
     on_gpu: bool = True,
     extra_passes: ExtraPasses = NO_EXTRA_PASSES,
+    rules: Sequence[ParameterRule] = (),
 ) -> DryRun:
     """Run a training step on fake tensors, which have shapes but no values.
 
@@ -72,6 +74,7 @@ def dry_run(
         precision: Precision, as in ``trainer.precision``.
         on_gpu: Whether head chunks have the sizes of a GPU, and attention dropout is free.
         extra_passes: Passes that the regularizers add.
+        rules: Rules of ``model.groups``, which may freeze parameters.
 
     Raises:
         ValueError: If the model cannot be built.
@@ -79,6 +82,7 @@ def dry_run(
     if on_gpu and lm.dropout:
         lm = replace(lm, dropout=replace(lm.dropout, attention=0.0))
     causal_lm = build_on_meta(replace(lm, compile=False))
+    freeze(causal_lm, rules)
     if hasattr(causal_lm.unwrapped, "set_experts_implementation"):
         # Grouped kernels of experts read values.
         causal_lm.unwrapped.set_experts_implementation("eager")

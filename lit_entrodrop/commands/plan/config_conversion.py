@@ -13,7 +13,7 @@ from lit_entrodrop.commands.plan.model_memory import FP32, optimizer_bytes
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
 from lit_entrodrop.runtime.setting_checks import check_at_least
-from lit_entrodrop.training.optim import check_can_step
+from lit_entrodrop.training.optim import ParameterRule, check_can_step
 
 
 def workload_of(config: dict[str, Any]) -> Workload:
@@ -37,6 +37,7 @@ def workload_of(config: dict[str, Any]) -> Workload:
         precision=planned_precision(str(trainer["precision"]), lm.dtype),
         optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype)) + average,
         extra_passes=extra,
+        rules=tuple(ParameterRule(**each) for each in config["model"]["groups"]),
         reference=frozen_config(lm, reference) if extra.required.reference else None,
     )
 

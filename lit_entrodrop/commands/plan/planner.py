@@ -9,7 +9,6 @@ from lit_entrodrop.commands.plan.communication import Ring, Traffic, group_sums,
 from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory, model_memory
 from lit_entrodrop.commands.plan.speed import compute_seconds, exposed_seconds, offload_seconds
 from lit_entrodrop.commands.plan.workload import Workload
-from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.flops import training_flops_per_token
 from lit_entrodrop.model.hardware import GB, Hardware
 from lit_entrodrop.model.sizes import sizes_of
@@ -41,7 +40,7 @@ class Planner:
     def __init__(self, workload: Workload, hardware: Hardware, mfu: float | None = None) -> None:
         self.workload = workload
         self.hardware = hardware
-        self._causal_lm = build_on_meta(replace(workload.lm, compile=False))
+        self._causal_lm = workload.build_on_meta()
         self.sizes = sizes_of(self._causal_lm)
         self.model_flops_per_token = training_flops_per_token(
             self._causal_lm, workload.block_size, workload.extra_passes.required
@@ -223,5 +222,6 @@ class Planner:
                 self.workload.block_size,
                 self.workload.precision,
                 extra_passes=self.workload.extra_passes,
+                rules=self.workload.rules,
             )
         return self._dry_runs[key]

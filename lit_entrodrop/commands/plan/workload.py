@@ -6,8 +6,10 @@ from functools import cached_property
 from lit_entrodrop.commands.plan.extra_passes import NO_EXTRA_PASSES, ExtraPasses
 from lit_entrodrop.commands.plan.model_memory import NumberBytes
 from lit_entrodrop.model.building import build_on_meta
+from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.sizes import Sizes, sizes_of
+from lit_entrodrop.training.optim import ParameterRule, freeze
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,19 @@ class Workload:
     precision: str  # a mixed one, or 32-true for weights in half precision
     optimizer: float  # bytes per trainable parameter, including a teacher's average
     extra_passes: ExtraPasses = NO_EXTRA_PASSES
+    rules: tuple[ParameterRule, ...] = ()  # `model.groups`, which may freeze parameters
     reference: LMConfig | None = None  # config of a frozen reference model
 
     @property
     def number_bytes(self) -> NumberBytes:
         """Bytes per number in storage, in computing and in the optimizer."""
         return NumberBytes(4 if self.lm.dtype == "float32" else 2, 2, self.optimizer)
+
+    def build_on_meta(self) -> CausalLM:
+        """Build the trained model without weights, with the frozen parameters of the run."""
+        causal_lm = build_on_meta(replace(self.lm, compile=False))
+        freeze(causal_lm, self.rules)
+        return causal_lm
 
     @cached_property
     def reference_sizes(self) -> Sizes | None:

@@ -1,4 +1,4 @@
-"""Figure of regularizer strength, drop rate and learning rate over training."""
+"""Figure of regularizer strength, drop rate, learning rate and weight decay over training."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.report.run_record import RunRecord
 
 STRENGTH, RATE = "/strength", "/drop_rate"
+# Schedules of the optimizer, by the column of the log.
+OPTIMIZER = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
 
 
 def regularizers_of(run: RunRecord) -> list[str]:
@@ -20,24 +22,23 @@ def regularizers_of(run: RunRecord) -> list[str]:
 
 
 def schedule(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml | None:
-    """Draw each regularizer's strength and drop rate, and the learning rate."""
+    """Draw each regularizer's strength and drop rate, learning rate and scheduled weight decay."""
     names = regularizers_of(run)
-    has_rate = "learning_rate" in run.training
-    if not names and not has_rate:
+    scheduled = {c: run.training[c].dropna() for c in OPTIMIZER if c in run.training}
+    if not names and not scheduled:
         return None
 
     def draw(canvas: plotting.Canvas) -> Figure:
-        figure, panels = canvas.panels(len(names) + has_rate, 2.3)
+        figure, panels = canvas.panels(len(names) + len(scheduled), 2.3)
         last = run.evaluations.index[-1]
         for panel, regularizer in zip(panels, names, strict=False):
             plotting.whole_epochs(panel, last)
             _draw_regularizer(panel, run, regularizer, last)
-        if has_rate:
-            rate = run.training["learning_rate"].dropna()
-            panels[-1].plot(rate.index, rate, color=plotting.INK)
-            panels[-1].set(title="Learning rate", ylim=(0, None))
-            panels[-1].yaxis.set_major_formatter("{x:g}")
-            plotting.whole_epochs(panels[-1], last)
+        for panel, (column, line) in zip(panels[len(names) :], scheduled.items(), strict=False):
+            panel.plot(line.index, line, color=plotting.INK)
+            panel.set(title=OPTIMIZER[column].capitalize(), ylim=(0, None))
+            panel.yaxis.set_major_formatter("{x:g}")
+            plotting.whole_epochs(panel, last)
         for panel in panels:
             panel.set_xlabel("epoch")
         return figure
@@ -48,9 +49,10 @@ def schedule(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml | N
         for what, c in (("strength", regularizer + STRENGTH), ("drop rate", regularizer + RATE))
         if c in run.training and len(run.training[c].dropna())
     ]
-    if has_rate:
-        rates = run.training["learning_rate"].dropna()
-        parts.append(f"learning rate: {rates.max():.3g} at most, {rates.iloc[-1]:.3g} at the end")
+    parts += [
+        f"{OPTIMIZER[column]}: {line.max():.3g} at most, {line.iloc[-1]:.3g} at the end"
+        for column, line in scheduled.items()
+    ]
     caption = (
         "Strength: target set by the curriculum. Drop rate: share of eligible tokens, "
         "which are neither special nor padding, that were dropped."

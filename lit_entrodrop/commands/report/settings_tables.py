@@ -12,6 +12,8 @@ TITLES = {
     "regularizers": "Regularizers",
     "optimizer": "Optimizer",
     "lr_schedule": "Learning rate schedule",
+    "weight_decay_schedule": "Weight decay schedule",
+    "groups": "Parameter groups",
     "trainer": "Trainer",
     "data": "Data",
     "versions": "Versions",

@@ -17,6 +17,7 @@ from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runs.writing import naming_path
 from lit_entrodrop.runtime.ranks import data_rank
 from lit_entrodrop.training.evaluation_module import EvaluationModule
+from lit_entrodrop.training.optim import freeze
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,8 +76,10 @@ class Throughput(L.Callback):
         self._peak = self._peak or peak_flops(pl_module.device, str(trainer.precision), lm.dtype)
         if trainer.is_global_zero and self._peak is not None:
             required = pl_module.regularizers.requirements
+            causal_lm = build_on_meta(lm)
+            freeze(causal_lm, pl_module.optimization.rules)
             self._flops_per_token = training_flops_per_token(
-                build_on_meta(lm), pl_module.data.block_size, required
+                causal_lm, pl_module.data.block_size, required
             )
 
     def on_train_batch_start(

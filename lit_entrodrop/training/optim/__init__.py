@@ -6,19 +6,22 @@ from lit_entrodrop.training.optim.gradients import (
     local_gradients,
     one_mesh_per_group,
 )
-from lit_entrodrop.training.optim.groups import decay_groups
-from lit_entrodrop.training.optim.schedules import LRSchedule, with_schedule
-from lit_entrodrop.training.optim.settings import OptimizerSettings, check_can_step
+from lit_entrodrop.training.optim.groups import ParameterRule, freeze, parameter_groups
+from lit_entrodrop.training.optim.optimization import Optimization, check_same_groups
+from lit_entrodrop.training.optim.schedules import LRSchedule
+from lit_entrodrop.training.optim.settings import check_can_step
 
 __all__ = [
     "AdamW",
     "LRSchedule",
-    "OptimizerSettings",
+    "Optimization",
+    "ParameterRule",
     "check_can_step",
+    "check_same_groups",
     "clip_gradient_norm",
-    "decay_groups",
+    "freeze",
     "local_gradients",
     "one_mesh_per_group",
+    "parameter_groups",
     "skip_step_if",
-    "with_schedule",
 ]

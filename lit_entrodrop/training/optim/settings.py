@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import nn
 
-from lit_entrodrop.training.optim.groups import decay_groups
+from lit_entrodrop.training.optim.groups import parameter_groups
 
 
 def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
@@ -28,7 +28,7 @@ def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
         nn.init.ones_(parameter)
         parameter.grad = torch.ones_like(parameter)
     try:
-        made = optimizer(decay_groups(layer))
+        made = optimizer(parameter_groups(layer))
         # Optimizers of other packages may need a GPU to step.
         if type(made).__module__.startswith(("torch.", "lit_entrodrop.")):
             made.step(lambda: 0.0)

@@ -19,6 +19,7 @@ REQUIRED_KEYS = {
     "loops",
     "metrics",
     "optimizer_class",
+    "parameter_groups",
     "pending_metrics",
     "provenance",
     "trained_on",
@@ -50,15 +51,6 @@ def check_checkpoint(
             "data: this model was trained on other blocks than these settings select for training, "
             "so it may have been trained on blocks that are evaluated now: set data.validation and "
             "data.test at `fit` already, and to the same values here"
-        )
-
-
-def check_optimizer(saved: str | None, configured: str) -> None:
-    """Refuse an optimizer class that differs from the saved one, if a run is resumed."""
-    if saved not in (None, configured):
-        raise ValueError(
-            f"model.optimizer: expected {saved}, whose state is in the checkpoint, got "
-            f"{configured}: use {saved}, or start a new run from the exported model"
         )
 
 

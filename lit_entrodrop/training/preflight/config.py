@@ -12,8 +12,10 @@ from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.runtime.steps import total_steps
 from lit_entrodrop.training.callbacks.task_scores import TaskScores
 from lit_entrodrop.training.monitored import check_monitored_names
+from lit_entrodrop.training.optim import Optimization
 from lit_entrodrop.training.strategies import check_strategy, hooks_of
 from regularizers import Regularizers, Requirements, Vocabulary
+from regularizers.merging import follows_evaluations
 
 STEPS_PER_AVERAGE = 5  # length of a run, in time constants of a teacher, below which it lags
 
@@ -24,6 +26,7 @@ def check_config(
     regularizers: Regularizers,
     vocabulary: Vocabulary,
     metrics: RunMetrics,
+    optimization: Optimization,
 ) -> None:
     """Check that trainer, data and regularizers of a run fit together.
 
@@ -35,7 +38,9 @@ def check_config(
     check_holdout(data, required)
     check_order(data.mixture.order, required)
     check_replay(data.replay, required)
-    check_evaluations(trainer, data, required)
+    schedule = optimization.weight_decay_schedule
+    by_evaluations = schedule is not None and follows_evaluations(schedule)
+    check_evaluations(trainer, data, required.evaluations or by_evaluations)
     if trainer.state.fn == TrainerFn.FITTING:
         check_trainer(trainer, required)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
@@ -85,12 +90,12 @@ def check_replay(replay: Replay | None, required: Requirements) -> None:
         )
 
 
-def check_evaluations(trainer: L.Trainer, data: TextDataModule, required: Requirements) -> None:
-    """Refuse a run without validation if a regularizer or its curriculum follows it."""
+def check_evaluations(trainer: L.Trainer, data: TextDataModule, required: bool) -> None:
+    """Refuse a run without validation if a regularizer or a curriculum follows it."""
     limit: float = trainer.limit_val_batches
-    if required.evaluations and not ("validation" in data.evaluated and limit):
+    if required and not ("validation" in data.evaluated and limit):
         raise ValueError(
-            "regularizers: expected validation, which a regularizer or its curriculum follows, got "
+            "regularizers: expected validation, which a regularizer or a curriculum follows, got "
             "none: set data.validation to a share such as 0.1, and trainer.limit_val_batches to 1.0"
         )
 

@@ -32,7 +32,7 @@ from lit_entrodrop.runs.checkpoints.reading import (
 )
 from lit_entrodrop.runtime.lightning_compat import set_device
 from lit_entrodrop.runtime.setting_checks import check_at_least
-from lit_entrodrop.training.optim import clip_gradient_norm, one_mesh_per_group
+from lit_entrodrop.training.optim import check_same_groups, clip_gradient_norm, one_mesh_per_group
 from lit_entrodrop.training.strategies.base import StrategyHooks, refuse_quantized
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit, scatter_weights
 from lit_entrodrop.training.strategies.tensor_parallel import check_adapters, parallelize
@@ -197,9 +197,10 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
             return read_checkpoint(path)
         check_same_strategy(type(self).__name__, read_all(path), path)
         if path.is_dir():
-            assert self.lightning_module is not None, "the trainer connects it"
-            saved = read_checkpoint(path)["state_dict"]
-            check_same_model(shapes(self.lightning_module.state_dict()), shapes(saved))
+            checkpoint, module = read_checkpoint(path), self.lightning_module
+            assert module is not None, "the trainer connects it"
+            check_same_model(shapes(module.state_dict()), shapes(checkpoint["state_dict"]))
+            check_same_groups(checkpoint, module)
         return super().load_checkpoint(path, weights_only=True)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lit_entrodrop.model.clean_pass import forward_clean
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
 from lit_entrodrop.training.module import LitCausalLM
-from lit_entrodrop.training.optim import AdamW, LRSchedule
+from lit_entrodrop.training.optim import AdamW, LRSchedule, ParameterRule
 from regularizers import (
     Constant,
     EmbeddingDropout,
@@ -440,24 +440,33 @@ def test_matrices_decay_and_norms_do_not(tiny: Tiny) -> None:
         torch.testing.assert_close(tensor, zero.before[name] * factor)
 
 
-def test_learning_rate_follows_the_schedule(tiny: Tiny) -> None:
+def test_rates_and_decays_of_all_groups_follow_their_schedules(tiny: Tiny) -> None:
     rates: list[list[float]] = []
+    decays: list[list[float]] = []
 
     class Watched(AdamW):
         def step(self, closure: Any = None) -> Any:
-            rates.append([group["lr"] for group in self.param_groups])
-            return super().step(closure)
+            def watching() -> Any:
+                loss = closure()
+                rates.append([group["lr"] for group in self.param_groups])
+                decays.append([group["weight_decay"] for group in self.param_groups])
+                return loss
+
+            return super().step(watching)
 
     module = tiny.module(
         EmbeddingDropout(Linear(end=0.5)),
         optimizer=lambda params: Watched(params, lr=0.01),
         lr_schedule=LRSchedule(warmup=4, decay="linear", final=0.1),
+        weight_decay_schedule=Linear(end=0.4),
+        groups=[ParameterRule("q_proj", lr=0.5, weight_decay=2.0)],
     )
     logged = metrics(tiny, module, max_epochs=3).dropna(subset="learning_rate")
     total = 3 * tiny_batches(tiny)
     used = np.array(rates)
-    assert used.shape == (total, 2)
-    np.testing.assert_array_equal(used[:, 0], used[:, 1])
+    assert used.shape == (total, 3)
+    np.testing.assert_array_equal(used, used[:, 2:] * [0.5, 1, 1])
+    used = used[:, 1:]
     np.testing.assert_allclose(used[:4, 0], [0.0025, 0.005, 0.0075, 0.01])
     progress = (np.arange(4, total) - 4) / (total - 4)
     np.testing.assert_allclose(used[4:, 0], 0.01 * (0.1 + 0.9 * (1 - progress)))
@@ -467,6 +476,8 @@ def test_learning_rate_follows_the_schedule(tiny: Tiny) -> None:
     np.testing.assert_allclose(logged["learning_rate"], used[:, 0], rtol=1e-12)
     expected = 0.5 * np.arange(total) / total
     np.testing.assert_allclose(logged["embedding_dropout/strength"], expected)
+    np.testing.assert_allclose(logged["weight_decay"], 0.8 * expected)
+    np.testing.assert_allclose(decays, np.outer(0.8 * expected, [2, 1, 0]))
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -52,7 +52,7 @@ def focused(tiny_module: Tiny) -> Path:
 def losses(tiny_module: Tiny) -> torch.Tensor:
     """The loss of each training block under the weights that runs begin and end with."""
     module, data = tiny_module.module(), tiny_module.data()
-    module.optimizer = lambda params: torch.optim.SGD(params, lr=0.0)
+    module.optimization.make = lambda params: torch.optim.SGD(params, lr=0.0)
     tiny_module.trainer(max_epochs=1).fit(module, datamodule=data)
     losses = []
     for batch in data.ordered_dataloader("train"):
