@@ -34,7 +34,9 @@ class MetricLogging:
     ) -> None:
         self._metrics = metrics
         self._regularizers = regularizers
-        self._followers = [regularizers, *([] if curriculum is None else [curriculum])]
+        self._followers: list[Regularizers | Curriculum] = [regularizers]
+        if curriculum is not None:
+            self._followers.append(curriculum)
         # The state of regularizers that follow evaluations is a function of this history alone. So
         # a checkpoint saves the history in place of their state, under every strategy.
         self._evaluations: list[dict[str, float]] = []

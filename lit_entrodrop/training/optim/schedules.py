@@ -47,7 +47,9 @@ class LRSchedule:
         return self.final + (1 - self.final) * remaining
 
 
-def with_schedule(optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> Any:
+def with_schedule(
+    optimizer: torch.optim.Optimizer, factor: Callable[[int], float]
+) -> dict[str, Any]:
     """Return an optimizer and its schedule, a factor of its peak, as Lightning expects them."""
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
