@@ -11,7 +11,7 @@ from lit_entrodrop.model.building import transformer_blocks
 from lit_entrodrop.runtime.sharding import unsharded_shape
 
 # Parts of names that this package, PyTorch and peft add around a model.
-WRAPPERS = ("causal_lm", "hf_model", "_orig_mod", "base_layer", "default")
+WRAPPERS = ("causal_lm", "hf_model", "_orig_mod", "base_layer", "default", "modules_to_save")
 
 
 class NamedParameter(NamedTuple):

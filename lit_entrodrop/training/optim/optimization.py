@@ -20,6 +20,9 @@ from lit_entrodrop.training.optim.schedules import LRSchedule, with_schedule
 from lit_entrodrop.training.optim.settings import OptimizerSettings
 from regularizers import Curriculum
 
+# Adapter matrices whose learning rate LoRA+ raises.
+LORA_B = "lora_B|lora_embedding_B"
+
 
 class Optimization:
     """Makes the optimizer of a run, and sets the learning rate and weight decay of its groups.
@@ -80,7 +83,7 @@ class Optimization:
             if self.weight_decay_schedule is None:
                 group.pop("decay_factor", None)
         self._settings = OptimizerSettings(optimizer)
-        if self.rules or self.layer_lr_decay != 1:
+        if len(optimizer.param_groups) > 2 or self.rules:
             rank_zero_info(group_table(optimizer, module))
         return optimizer
 
@@ -88,9 +91,10 @@ class Optimization:
         """Return the parameter groups of a module, as its optimizer needs them."""
         tried = type(self.make([{"params": [nn.Parameter(torch.zeros(1, 1))]}]))
         separate_hidden = getattr(tried, "separates_hidden", False)
-        return parameter_groups(
-            module, self.rules, self.layer_lr_decay, separate_hidden=separate_hidden
-        )
+        adapters = getattr(getattr(module, "lm", None), "lora", None)
+        factors = {} if adapters is None else {LORA_B: adapters.loraplus_lr_ratio}
+        settings = self.layer_lr_decay, factors, separate_hidden
+        return parameter_groups(module, self.rules, *settings)
 
     def scheduled(
         self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], int]

@@ -9,6 +9,7 @@ from lit_entrodrop.model.config import LoRAConfig
 from lit_entrodrop.training.optim import ParameterRule, freeze, parameter_groups
 from lit_entrodrop.training.optim.groups import apply_factors, group_table
 from lit_entrodrop.training.optim.naming import named_parameters
+from lit_entrodrop.training.optim.optimization import LORA_B
 from tests.helpers.tiny import Tiny
 
 
@@ -128,6 +129,8 @@ def test_adapters_are_matched_by_the_names_of_peft_without_its_wrappers(
     freeze(adapted, rules)
     first, rest = parameter_groups(adapted, rules)
     assert (len(first["params"]), len(rest["params"])) == (1, 3)
+    plus = parameter_groups(adapted, lr_factors={LORA_B: 16.0})
+    assert [(each["lr_factor"], len(each["params"])) for each in plus] == [(1, 2), (16, 2)]
     with pytest.raises(ValueError, match=r"matches only frozen ones: .* such as lora_A"):
         freeze(adapted, [ParameterRule("embed_tokens")])
 
