@@ -6,7 +6,7 @@ The variables are set before anything imports Transformers, which reads them onc
 import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -27,14 +27,22 @@ for name in ("LIT_ENTRODROP_TRACEBACK", "PL_GLOBAL_SEED", "XDG_CACHE_HOME"):
     os.environ.pop(name, None)
 
 
-def pytest_collection_finish() -> None:
-    """Spare the garbage collector what all tests share."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the garbage collector what all tests share, while it grows and afterwards."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_unconfigure() -> None:
     HOME.cleanup()
+    # Else bindings report leaks at the end of the process.
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
