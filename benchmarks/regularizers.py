@@ -4,6 +4,10 @@ The arms alternate as in :mod:`benchmarks.step`: real ``Trainer.fit`` runs from 
 the same batches. A method that needs dropout trains a model with dropout, and is compared with
 plain training of that model. A refused method is listed with the reason. Memory is the peak of some
 steps in a fresh process, minus the peak of plain steps.
+
+With ``alternatives``, there are two more arms for some methods: with the loss computed after the
+forward pass, for which the head recomputes its logits, and a floor: plain training with the passes
+that the method needs.
 """
 
 import builtins
@@ -18,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from benchmarks import harness
@@ -27,7 +32,7 @@ from benchmarks.plan import EXACT_MALLOC
 from benchmarks.step import MODELS, compare
 from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.model.config import LMConfig
-from regularizers import Regularizer
+from regularizers import Outputs, Regularizer, Regularizers, Requirements, TokenLoss, TrainingStep
 from regularizers.discovery import own_regularizers
 
 DROPOUT = 0.1
@@ -37,6 +42,57 @@ MIB = 2**20
 SETTINGS: dict[str, dict[str, Any]] = {"Flooding": {"level": 0.1}}
 # Optimizer states exist from the first step on, a moving average from the second.
 STEPS = 3
+RECOMPUTED, FLOOR = ", recomputed", ", floor"
+
+
+class Recompute(Regularizer):
+    """Change nothing, after the forward pass."""
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        """Return the losses of all tokens."""
+        return token_loss
+
+
+class ReferencePass(Regularizer):
+    """Run the reference model without using its results."""
+
+    @property
+    def requirements(self) -> Requirements:
+        """A reference model."""
+        return Requirements(reference=True)
+
+    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
+        """Run the reference model."""
+        assert step.reference is not None
+        step.reference()
+        return token_weight
+
+
+class SecondPass(Regularizer):
+    """Average the losses of two passes."""
+
+    @property
+    def requirements(self) -> Requirements:
+        """A second pass."""
+        return Requirements(second_forward=True, reads="loss")
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        """Add the loss of the second pass."""
+        assert step.second_forward is not None
+        return replace(token_loss, loss=(token_loss.loss + step.second_forward().nll) / 2)
+
+
+FLOORS = {
+    "MIR": SecondPass,
+    "RDrop": SecondPass,
+    "ReferenceKL": ReferencePass,
+    "Rho1": ReferencePass,
+    "WaveBound": ReferencePass,
+}
 
 
 def regularizers(
@@ -49,6 +105,7 @@ def regularizers(
     models: list[str] = list(MODELS),  # noqa: B006
     memory_of: list[str] = ["49k"],  # noqa: B006
     only: list[str] | None = None,
+    alternatives: bool = False,
 ) -> Path:
     """Time training steps with each regularizer, alternating in one process.
 
@@ -62,6 +119,7 @@ def regularizers(
         models: Models to train, named by vocabulary size.
         memory_of: Models whose memory is measured too, in one process per arm.
         only: Names of the regularizers; null for all.
+        alternatives: Whether to time the other ways to compute the loss, and floors, too.
     """
     settings = {**locals()}
     harness.prepare(threads, device)
@@ -72,8 +130,12 @@ def regularizers(
         with TemporaryDirectory() as folder:
             lm = with_dropout(saved(MODELS[model], folder), dropout)
             names = [name for name in kinds if needs_dropout(kinds[name]) is (dropout > 0)]
-            measured = measure(lm, names, rounds, **shape)
-            taken = [row["case"] for row in measured if "refused" not in row]
+            measured = measure(lm, names, rounds, alternatives, **shape)
+            taken = [
+                row["case"]
+                for row in measured
+                if "refused" not in row and row["case"] in (PLAIN, *names)
+            ]
             memory = extra_mib(lm, taken if model in memory_of else [], **shape)
             rows += [
                 {"model": model, "dropout": dropout, **row, **memory.get(row["case"], {})}
@@ -121,18 +183,23 @@ def with_dropout(lm: LMConfig, dropout: float) -> LMConfig:
     return replace(lm, config_overrides={**lm.config_overrides, **overrides})
 
 
-def measure(lm: LMConfig, names: Sequence[str], rounds: int, **shape: Any) -> list[dict[str, Any]]:
+def measure(
+    lm: LMConfig, names: Sequence[str], rounds: int, alternatives: bool = False, **shape: Any
+) -> list[dict[str, Any]]:
     """Compare methods with plain training of one model; return a row for each.
 
     Args:
         lm: The model.
         names: Names of the methods; without any, there is no row for plain training either.
         rounds: Number of timed rounds.
+        alternatives: Whether to add arms for other ways to compute the loss, and for floors.
         shape: Device, ``block_size`` and ``batch_size``.
     """
     with TemporaryDirectory() as folder:
         reasons = {name: refusal(lm, name, folder, **shape) for name in names}
         arms = {name: built(name) for name in (PLAIN, *names) if not reasons.get(name)}
+        if alternatives:
+            arms |= alternatives_to([name for name in names if name in arms])
         holdout = holdout_text(Path(folder))
         rows = compare(lm, arms, rounds, holdout=holdout, **shape) if len(arms) > 1 else []
     return rows + [{"case": name, "refused": why} for name, why in reasons.items() if why]
@@ -141,6 +208,21 @@ def measure(lm: LMConfig, names: Sequence[str], rounds: int, **shape: Any) -> li
 def built(name: str) -> list[Regularizer]:
     """Build the regularizers of an arm."""
     return [] if name == PLAIN else [own_regularizers()[name](**SETTINGS.get(name, {}))]
+
+
+def alternatives_to(names: Sequence[str]) -> dict[str, list[Regularizer]]:
+    """Return arms that compute the same loss after the forward pass, and floors.
+
+    >>> list(alternatives_to(["ReferenceKL", "EntroDrop"]))
+    ['ReferenceKL, recomputed', 'ReferenceKL, floor']
+    """
+    arms: dict[str, list[Regularizer]] = {}
+    for name in names:
+        if Regularizers(built(name)).reads_parts:
+            arms[name + RECOMPUTED] = [*built(name), Recompute()]
+        if name in FLOORS:
+            arms[name + FLOOR] = [FLOORS[name]()]
+    return arms
 
 
 def refusal(lm: LMConfig, name: str, folder: str, **shape: Any) -> str:

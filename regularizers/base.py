@@ -20,6 +20,7 @@ from regularizers.outputs import Outputs, TokenLoss
 from regularizers.training_step import TrainingStep, Vocabulary
 
 EntropySource = Literal["last_epoch", "reference", "online"]
+Reads = Literal["batch", "token", "loss"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class Requirements:
             needed; full logits are avoided where possible.
         evaluations: Whether validation is needed. Curricula that follow evaluations declare it
             themselves.
+        reads: What :meth:`Regularizer.on_token_loss` and :meth:`Regularizer.on_loss` read of the
+            outputs; the head recomputes its logits only for ``batch``, outputs of any tokens. With
+            ``token``, they are called with parts of the tokens: the loss of a token depends on its
+            own outputs alone, weights stay, and ``on_loss`` adds a mean over the valid tokens. With
+            ``loss``, they transform the loss alike for all tokens, whatever the outputs, or add
+            losses ``nll`` of second passes.
     """
 
     entropy: EntropySource | None = None
@@ -59,6 +66,7 @@ class Requirements:
     top_entropy: int | None = None
     divergence: bool = False
     evaluations: bool = False
+    reads: Reads = "batch"
 
     @property
     def frozen_passes(self) -> int:
@@ -141,3 +149,12 @@ def curricula_of(regularizer: Regularizer) -> dict[str, Curriculum]:
     """
     attributes = {**vars(regularizer), **dict(regularizer.named_children())}
     return {name: each for name, each in attributes.items() if isinstance(each, Curriculum)}
+
+
+def overrides(kind: type[Regularizer], hook: str) -> bool:
+    """Return whether a class overrides a hook.
+
+    >>> overrides(Regularizer, "on_loss")
+    False
+    """
+    return getattr(kind, hook) is not getattr(Regularizer, hook)

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from regularizers.base import Regularizer
+from regularizers.base import Reads, Regularizer, overrides
 from regularizers.checking import require_well_formed
 from regularizers.curricula import Curriculum
-from regularizers.merging import merged_requirements
+from regularizers.merging import merged_requirements, reads_parts
 from regularizers.outputs import Outputs, TokenLoss
 from regularizers.training_step import TrainingStep, Vocabulary
 
@@ -43,6 +43,8 @@ class Regularizers(nn.ModuleList):
         self.reads_outputs = self.reshapes_mean or any(
             overrides(type(each), "on_token_loss") for each in regularizers
         )
+        #: Whether a head may call the hooks with parts of the tokens; False calls them once.
+        self.reads_parts = reads_parts(regularizers)
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Let each regularizer reject the vocabulary or the combination.
@@ -91,16 +93,35 @@ class Regularizers(nn.ModuleList):
         if token_weight is None:
             token_weight = self.on_token_weight(step)
         token_loss = TokenLoss(outputs.nll, token_weight.to(outputs.nll.dtype))
-        for regularizer, own_step in self._active(step):
+        return self.change_token_loss(token_loss, outputs, step)
+
+    def change_token_loss(
+        self,
+        token_loss: TokenLoss,
+        outputs: Outputs,
+        step: TrainingStep,
+        reads: Reads | None = None,
+    ) -> TokenLoss:
+        """Return a changed loss and weight of each token.
+
+        Args:
+            token_loss: Loss and weight before.
+            outputs: Outputs of the forward pass.
+            step: The training step.
+            reads: Which regularizers to run, by what they read; None for all.
+        """
+        for regularizer, own_step in self._active(step, reads):
             token_loss = regularizer.on_token_loss(token_loss, outputs, own_step)
             for returned in (token_loss.loss, token_loss.weight):
                 _like(outputs.nll, returned, regularizer, "on_token_loss")
         return token_loss
 
-    def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
+    def on_loss(
+        self, loss: Tensor, outputs: Outputs, step: TrainingStep, reads: Reads | None = None
+    ) -> Tensor:
         """Return the mean loss of a micro-batch with all penalties, a scalar."""
         self._require_logits(outputs)
-        for regularizer, own_step in self._active(step):
+        for regularizer, own_step in self._active(step, reads):
             reshaped = regularizer.on_loss(loss, outputs, own_step)
             loss = _like(loss, reshaped, regularizer, "on_loss")
         return loss
@@ -164,11 +185,15 @@ class Regularizers(nn.ModuleList):
             if isinstance(curriculum, Curriculum)
         }
 
-    def _active(self, step: TrainingStep) -> Iterator[tuple[Regularizer, TrainingStep]]:
+    def _active(
+        self, step: TrainingStep, reads: Reads | None = None
+    ) -> Iterator[tuple[Regularizer, TrainingStep]]:
         if not self.training:
             return
         self._require_inputs(step)
         for index, (name, regularizer) in enumerate(zip(self.names, self.ordered, strict=True)):
+            if reads is not None and regularizer.requirements.reads != reads:
+                continue
             own_step = replace(step, stream=index, metrics={})
             yield regularizer, own_step
             step.metrics.update({f"{name}/{key}": v for key, v in own_step.metrics.items()})
@@ -219,15 +244,6 @@ def perturbed_embeddings(
         yield
     finally:
         handle.remove()
-
-
-def overrides(kind: type[Regularizer], hook: str) -> bool:
-    """Return whether a class overrides a hook.
-
-    >>> overrides(Regularizer, "on_loss")
-    False
-    """
-    return getattr(kind, hook) is not getattr(Regularizer, hook)
 
 
 def _like(expected: Tensor, returned: object, regularizer: Regularizer, hook: str) -> Tensor:

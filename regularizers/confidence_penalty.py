@@ -54,7 +54,7 @@ class ConfidencePenalty(Regularizer):
     @property
     def requirements(self) -> Requirements:
         """Gradients through the entropies."""
-        return Requirements(entropy_gradient=True)
+        return Requirements(entropy_gradient=True, reads="token")
 
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         """Add the penalty."""

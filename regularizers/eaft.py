@@ -69,7 +69,7 @@ class EAFT(Regularizer):
     @property
     def requirements(self) -> Requirements:
         """Entropies among the most likely tokens."""
-        return Requirements(top_entropy=TOP_K)
+        return Requirements(top_entropy=TOP_K, reads="token")
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep

@@ -78,7 +78,7 @@ class Flooding(Regularizer):
     @property
     def requirements(self) -> Requirements:
         """Validation, unless the level is given."""
-        return Requirements(evaluations=self.level is None)
+        return Requirements(evaluations=self.level is None, reads="loss")
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
         """Reject a second lower bound of the loss, which would reverse the gradient again."""

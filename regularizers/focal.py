@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum
 from regularizers.outputs import Outputs, TokenLoss
 from regularizers.training_step import TrainingStep
@@ -53,6 +53,11 @@ class Focal(Regularizer):
     def __init__(self, curriculum: Curriculum | float = 2.0) -> None:
         super().__init__()
         self.curriculum = as_curriculum(curriculum)
+
+    @property
+    def requirements(self) -> Requirements:
+        """Nothing; the loss of a token depends on its own outputs."""
+        return Requirements(reads="token")
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.outputs import Outputs, TokenLoss
 from regularizers.training_step import TrainingStep
@@ -59,6 +59,11 @@ class LabelSmoothing(Regularizer):
         super().__init__()
         self.curriculum = as_curriculum(curriculum)
         require_probability("LabelSmoothing curriculum", self.curriculum)
+
+    @property
+    def requirements(self) -> Requirements:
+        """Nothing; the loss of a token depends on its own outputs."""
+        return Requirements(reads="token")
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from regularizers.base import Regularizer, Requirements, curricula_of
+from regularizers.base import Regularizer, Requirements, curricula_of, overrides
 from regularizers.curricula import Curriculum
 
 
@@ -15,6 +15,9 @@ def merged_requirements(regularizers: list[Regularizer]) -> Requirements:
     """
     switches = [each.name for each in fields(Requirements) if each.type is bool]
     switches.remove("evaluations")
+    wanted: dict[str, Any] = {
+        name: any(getattr(each.requirements, name) for each in regularizers) for name in switches
+    }
     return Requirements(
         entropy=_common(regularizers, "entropy", "entropy source", "the same entropy_source"),
         teacher=_common(regularizers, "teacher", "teacher", "the same decay of its weights"),
@@ -28,10 +31,7 @@ def merged_requirements(regularizers: list[Regularizer]) -> Requirements:
             regularizers, "top_entropy", "number of most likely tokens", "the same number"
         ),
         evaluations=any(map(_follows_evaluations, regularizers)),
-        **{
-            name: any(getattr(each.requirements, name) for each in regularizers)
-            for name in switches
-        },
+        **wanted,
     )
 
 
@@ -43,6 +43,32 @@ def follows_evaluations(curriculum: Curriculum) -> bool:
     False
     """
     return type(curriculum).on_evaluation is not Curriculum.on_evaluation
+
+
+def reads_parts(regularizers: list[Regularizer]) -> bool:
+    """Return whether the head can evaluate the losses of parts of the tokens, in one pass.
+
+    Afterwards, the whole loss can still be transformed, as its gradient is multiplied by a scalar.
+    Tokens can be compared with those of one other pass.
+
+    >>> from regularizers import Flooding, ZLoss
+    >>> reads_parts([ZLoss(), Flooding(level=1.0)]), reads_parts([Flooding(level=1.0), ZLoss()])
+    (True, False)
+    """
+    chain = [
+        each.requirements.reads
+        for hook in ("on_token_loss", "on_loss")
+        for each in regularizers
+        if overrides(type(each), hook)
+    ]
+    if not chain or chain != sorted(chain, key=("token", "loss", "batch").index):
+        return False
+    required = merged_requirements(regularizers)
+    reading = [each.requirements for each in regularizers if each.requirements.reads == "token"]
+    paired = any(each.divergence or each.second_forward for each in reading)
+    several = required.second_forward + required.reference + (required.teacher is not None) > 1
+    excluded = several or required.entropy_gradient or required.top_entropy is not None
+    return not ("batch" in chain or required.logits or (paired and excluded))
 
 
 def _follows_evaluations(regularizer: Regularizer) -> bool:

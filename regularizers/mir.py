@@ -107,7 +107,7 @@ class MIR(Regularizer):
     @property
     def requirements(self) -> Requirements:
         """A second forward pass."""
-        return Requirements(second_forward=True)
+        return Requirements(second_forward=True, reads="loss")
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
         """Reject a replacement that the tokenizer does not support."""

@@ -9,15 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from regularizers.functional import (
-    IGNORE_INDEX,
-    is_unpredicted,
-    kl_divergence,
-    predicted_labels,
-    shift_right,
-    token_entropy,
-    top_entropy,
-)
+from regularizers.distributions import kl_divergence, token_entropy, top_entropy
+from regularizers.functional import IGNORE_INDEX, is_unpredicted, predicted_labels, shift_right
 
 
 class Predictions(Protocol):

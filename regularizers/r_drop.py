@@ -68,7 +68,7 @@ class RDrop(Regularizer):
     @property
     def requirements(self) -> Requirements:
         """A second pass, dropout inside the model, and divergences."""
-        return Requirements(second_forward=True, dropout=True, divergence=True)
+        return Requirements(second_forward=True, dropout=True, divergence=True, reads="token")
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep

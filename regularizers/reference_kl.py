@@ -42,7 +42,7 @@ class ReferenceKL(Regularizer):
     @property
     def requirements(self) -> Requirements:
         """A reference model, and divergences."""
-        return Requirements(reference=True, divergence=True)
+        return Requirements(reference=True, divergence=True, reads="token")
 
     def on_token_loss(
         self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep

@@ -86,7 +86,7 @@ class WaveBound(Regularizer):
     @property
     def requirements(self) -> Requirements:
         """A teacher."""
-        return Requirements(teacher=self.decay)
+        return Requirements(teacher=self.decay, reads="loss")
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
         """Reject a second bound, which would reverse the gradient again."""

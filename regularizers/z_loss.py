@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum
 from regularizers.functional import masked_mean
 from regularizers.outputs import Outputs
@@ -47,6 +47,11 @@ class ZLoss(Regularizer):
     def __init__(self, curriculum: Curriculum | float = 1e-4) -> None:
         super().__init__()
         self.curriculum = as_curriculum(curriculum)
+
+    @property
+    def requirements(self) -> Requirements:
+        """Nothing; the penalty of a token depends on its own outputs."""
+        return Requirements(reads="token")
 
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         """Add the penalty."""

@@ -18,6 +18,7 @@ from lit_entrodrop.model.head.kernels import Backend, require_backend
 from lit_entrodrop.model.head.lora import UnsupportedHeadError
 from lit_entrodrop.model.own_loss import adds_own_loss, hidden_and_own_loss, logits_and_own_loss
 from lit_entrodrop.model.probing import eval_mode, is_close, model_arguments, probe_ids
+from lit_entrodrop.model.token_outputs import PartLoss, objective_of, token_outputs
 from regularizers import Outputs, Requirements, perturbed_embeddings
 from regularizers.functional import IGNORE_INDEX, is_unpredicted, shift_right
 
@@ -93,7 +94,9 @@ class CausalLM(nn.Module):
         token_weight: Tensor | None = None,
         required: Requirements = NO_REQUIREMENTS,
         logits_at: Tensor | None = None,
-    ) -> Outputs | Tensor:
+        local_loss: PartLoss | None = None,
+        without_head: bool = False,
+    ) -> Outputs | FusedPredictions | Tensor:
         """Run the model and its head.
 
         Args:
@@ -108,9 +111,12 @@ class CausalLM(nn.Module):
                 likely tokens, or the divergence between passes are required.
             logits_at: Position ``[B]`` int64 in each row, to return only the logits that are
                 computed from it.
+            local_loss: Loss that the fused head computes as the weighted loss, without a partner.
+            without_head: Whether to return the predictions before the fused head is run.
 
         Returns:
-            Loss and entropy of each token, aligned with the inputs; or logits ``[B, V]``.
+            Loss and entropy of each token, aligned with the inputs; or predictions; or logits
+            ``[B, V]``.
         """
         embedding = self.hf_model.get_input_embeddings()
         perturbing = (
@@ -131,36 +137,26 @@ class CausalLM(nn.Module):
         # The hidden state at t predicts token t + 1.
         hidden = shift_right(states, 0.0).flatten(0, 1)
         head = self.unwrapped.get_output_embeddings()
+        predictions = FusedPredictions(
+            fused_head, head, hidden, unpredicted, self.head_chunk_size, auxiliary_loss
+        )
+        if without_head:
+            return predictions
         rows = fused_head.evaluate(
             head,
             hidden,
             labels.masked_fill(unpredicted, IGNORE_INDEX).flatten(),
             token_weight=None if token_weight is None else token_weight.flatten(),
+            objective=None if local_loss is None else objective_of(local_loss, unpredicted),
             entropy_gradient=required.entropy_gradient,
             top_k=required.top_entropy,
             chunk_size=self.head_chunk_size,
             backend=self.head,
         )
-        nll, entropy, logsumexp, mean_logit, correct = (row.view_as(labels) for row in rows[:5])
-        entropy = entropy.masked_fill(unpredicted, torch.nan)
-        top_entropy = rows.top_entropy
-        if top_entropy is not None:
-            top_entropy = top_entropy.view_as(labels).masked_fill(unpredicted, torch.nan)
-        predictions = None
-        if required.divergence:
-            predictions = FusedPredictions(
-                fused_head, head, hidden, unpredicted, self.head_chunk_size
-            )
-        return Outputs(
-            nll,
-            entropy,
-            logsumexp,
-            mean_logit,
-            correct,
-            weighted_loss=rows.weighted_loss,
-            top_entropy=top_entropy,
+        return replace(
+            token_outputs(rows, unpredicted),
             auxiliary_loss=auxiliary_loss,
-            predictions=predictions,
+            predictions=predictions if required.divergence else None,
         )
 
     def _logits_at(self, arguments: Mapping[str, Tensor | bool], positions: Tensor) -> Tensor:

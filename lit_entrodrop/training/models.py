@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
-from lit_entrodrop.model.clean_pass import Batch, score_clean
+from lit_entrodrop.model.clean_pass import score_clean
 from lit_entrodrop.model.config import LMConfig, frozen_config
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.training.evaluation_module import EvaluationModule
@@ -55,7 +55,7 @@ class Reference:
         self._required = required
         #: Runs the frozen model on a batch; None unless a regularizer needs its outputs. A function
         #: keeps the model out of the modules that are trained and saved.
-        self.score: Callable[[Batch], Outputs] | None = None
+        self.score: Callable[..., Outputs] | None = None
 
     def load(self, module: EvaluationModule) -> CausalLM | EntropyStore | None:
         """Load the model or file that scores training tokens; None if the initial model does."""

@@ -131,21 +131,17 @@ class LitCausalLM(EvaluationModule):
     def regularized_loss(
         self, batch: Batch, step: TrainingStep, regularizers: Regularizers
     ) -> tuple[Outputs, Tensor, Tensor]:
-        """Corrupt the tokens, perturb their embeddings, weight them, predict, add penalties.
+        """Run the hooks of regularizers and the model.
 
         The module stays unchanged, so that other steps and other regularizers can be tried.
 
         Returns:
             Outputs of the forward pass, the loss summed over tokens, and the sum of their weights.
         """
-        step = passes.with_second_forward(step, self.causal_lm, regularizers, batch)
         # The model's own dropout is a function of the step too, so that a resumed run repeats it.
         seed_default_generators(replace(step, stream=-1).generator().initial_seed(), self.device)
-        corrupted = regularizers.on_input_ids(step)
-        perturb = partial(regularizers.on_embeddings, step=step)
-        weight = regularizers.on_token_weight(step)
-        outputs = passes.forward(self.causal_lm, regularizers, batch, corrupted, perturb, weight)
-        return outputs, *passes.reduce(regularizers, outputs, step, weight, batch)
+        score = self.reference.score
+        return passes.regularized_loss(self.causal_lm, regularizers, batch, step, score)
 
     def describe_step(self, batch: Batch, batch_idx: int) -> TrainingStep:
         """Return the properties of a micro-batch that regularizers use."""

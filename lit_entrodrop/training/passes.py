@@ -1,25 +1,103 @@
 """Forward passes of a training step through the trained model."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch
+from lit_entrodrop.model.head.fused import FusedPredictions
+from lit_entrodrop.model.token_outputs import paired_objective_of, token_outputs
 from regularizers import Outputs, Regularizers, TrainingStep
 from regularizers.functional import IGNORE_INDEX, predicted_labels
+from regularizers.local import LocalLoss, share_gradient
 
 
-def forward(
+def regularized_loss(
+    causal_lm: CausalLM,
+    regularizers: Regularizers,
+    batch: Batch,
+    step: TrainingStep,
+    score: Callable[..., Any] | None = None,
+) -> tuple[Outputs, Tensor, Tensor]:
+    """Corrupt the tokens, perturb their embeddings, weight them, predict, add penalties.
+
+    Args:
+        causal_lm: Model.
+        regularizers: Regularizers.
+        batch: Batch of labels, positions and documents.
+        step: The training step.
+        score: Function that runs the reference model; None if there is none.
+
+    Returns:
+        Outputs of the forward pass, the loss summed over tokens, and the sum of their weights.
+    """
+    again = _SecondForward(step, causal_lm, regularizers, batch)
+    if regularizers.requirements.second_forward:
+        step = replace(step, second_forward=again)
+    first = partial(
+        _forward,
+        causal_lm,
+        regularizers,
+        batch,
+        regularizers.on_input_ids(step),
+        partial(regularizers.on_embeddings, step=step),
+    )
+    token_weight, skipped = regularizers.on_token_weight(step), skipped_weight(batch)
+    skipped_total = 0.0 if skipped is None else skipped.sum()
+    if _reads_parts(causal_lm, regularizers, skipped):
+        if regularizers.requirements.second_forward:
+            step = replace(step, second_forward=replace(again, token_weight=token_weight))
+        local_loss = LocalLoss(regularizers, step, token_weight, skipped)
+        partners = {"second_forward": again.predictions}
+        if score is not None:
+            partners["reference"] = partial(score, batch, without_head=True)
+        outputs = _local_outputs(first, partners, local_loss, batch)
+        loss, weight = local_loss.reduce(outputs)
+        return outputs, loss, weight + skipped_total
+    known = token_weight if skipped is None else token_weight + skipped
+    outputs = first(token_weight=None if regularizers.reads_outputs else known)
+    loss, weight = regularizers.reduce(outputs, step, token_weight)
+    if skipped is not None and outputs.weighted_loss is None:
+        loss = loss + (skipped * outputs.nll).sum()
+    return outputs, loss, weight + skipped_total
+
+
+def _reads_parts(causal_lm: CausalLM, regularizers: Regularizers, skipped: Tensor | None) -> bool:
+    """Return whether the fused head can evaluate the loss of a step, part by part."""
+    # The loss of skipped tokens must not be transformed with that of the others.
+    transforms = any(each.requirements.reads == "loss" for each in regularizers.ordered)
+    possible = causal_lm.fused_head is not None and not (transforms and skipped is not None)
+    return possible and regularizers.training and regularizers.reads_parts
+
+
+def _local_outputs(
+    first: Callable[..., Any],
+    partners: Mapping[str, Callable[[], FusedPredictions]],
+    local_loss: LocalLoss,
+    batch: Batch,
+) -> Outputs:
+    """Run the model, and the pass that its predictions are compared with, if any."""
+    if local_loss.partner is None:
+        outputs: Outputs = first(local_loss=local_loss)
+        return outputs
+    own, other = first(without_head=True), partners[local_loss.partner]()
+    labels = predicted_labels(batch["labels"], batch["document_ids"]).flatten()
+    rows = own.paired_loss(other, labels, paired_objective_of(local_loss, own.unpredicted))
+    return replace(token_outputs(rows, own.unpredicted), auxiliary_loss=own.auxiliary_loss)
+
+
+def _forward(
     causal_lm: CausalLM,
     regularizers: Regularizers,
     batch: Batch,
     input_ids: Tensor,
     perturb: Callable[[Tensor], Tensor] | None,
-    token_weight: Tensor | None = None,
-) -> Outputs:
+    **options: Any,
+) -> Any:
     """Run the model on given inputs, with all labels of a batch.
 
     Args:
@@ -28,39 +106,17 @@ def forward(
         batch: Batch of labels, positions and documents.
         input_ids: Token ids, ``[B, T]`` int64.
         perturb: Function from embeddings ``[B, T, D]`` to perturbed ones; None for no perturbation.
-        token_weight: Weight of each regularized token, ``[B, T]``, if it is known before the pass.
+        options: Further arguments of :meth:`CausalLM.forward`.
     """
-    if token_weight is not None and (skipped := skipped_weight(batch)) is not None:
-        token_weight = token_weight + skipped
-    outputs: Outputs = causal_lm(
+    return causal_lm(
         input_ids,
         batch["labels"],
         batch["position_ids"],
         batch["document_ids"],
         perturb,
-        None if regularizers.reads_outputs else token_weight,
-        regularizers.requirements,
+        required=regularizers.requirements,
+        **options,
     )
-    return outputs
-
-
-def reduce(
-    regularizers: Regularizers,
-    outputs: Outputs,
-    step: TrainingStep,
-    token_weight: Tensor,
-    batch: Batch,
-) -> tuple[Tensor, Tensor]:
-    """Return the summed loss and the summed weight of a micro-batch, two scalars.
-
-    Tokens of rows that regularizers skip have weight 1. The other arguments are those of `forward`.
-    """
-    loss, weight = regularizers.reduce(outputs, step, token_weight)
-    if (skipped := skipped_weight(batch)) is None:
-        return loss, weight
-    if outputs.weighted_loss is None:
-        loss = loss + (skipped * outputs.nll).sum()
-    return loss, weight + skipped.sum()
 
 
 def tokens_to_regularize(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,27 +152,47 @@ def with_auxiliary_loss(loss: Tensor, weight: Tensor, outputs: Outputs) -> Tenso
     return loss if own is None else loss + weight.detach() * own
 
 
-def with_second_forward(
-    step: TrainingStep, causal_lm: CausalLM, regularizers: Regularizers, batch: Batch
-) -> TrainingStep:
-    """Return a step that can run the model again, if a regularizer requires a second pass."""
-    if not regularizers.requirements.second_forward:
-        return step
-    again = partial(_second_forward, step, causal_lm, regularizers, batch)
-    return replace(step, second_forward=again)
+@dataclass(frozen=True)
+class _SecondForward:
+    """Run the model again; a :class:`~regularizers.training_step.SecondForward`.
 
+    With known weights of the tokens, their losses share the gradient of the weighted loss.
+    """
 
-def _second_forward(
-    step: TrainingStep,
-    causal_lm: CausalLM,
-    regularizers: Regularizers,
-    batch: Batch,
-    input_ids: Tensor | None = None,
-    perturb: Callable[[Tensor], Tensor] | None = None,
-) -> Outputs:
-    run = partial(forward, causal_lm, regularizers, batch)
-    if input_ids is not None or perturb is not None:
-        return run(batch["input_ids"] if input_ids is None else input_ids, perturb)
-    # As in the first pass, these hooks may require a second one.
-    step = with_second_forward(step, causal_lm, regularizers, batch)
-    return run(regularizers.on_input_ids(step), partial(regularizers.on_embeddings, step=step))
+    step: TrainingStep
+    causal_lm: CausalLM
+    regularizers: Regularizers
+    batch: Batch
+    token_weight: Tensor | None = None
+
+    def __call__(
+        self, input_ids: Tensor | None = None, perturb: Callable[[Tensor], Tensor] | None = None
+    ) -> Outputs:
+        if input_ids is None and perturb is None:
+            run = self._again
+        else:
+            given = self.batch["input_ids"] if input_ids is None else input_ids
+            model = self.causal_lm, self.regularizers, self.batch
+            run = partial(_forward, *model, given, perturb)
+        outputs: Outputs = run(token_weight=self.token_weight)
+        summed, weight = outputs.weighted_loss, self.token_weight
+        if summed is None or weight is None:
+            return outputs
+        return replace(outputs, nll=share_gradient(outputs.nll, summed, weight.sum()))
+
+    def predictions(self) -> FusedPredictions:
+        """Repeat the first pass, without its head."""
+        predictions: FusedPredictions = self._again(without_head=True)
+        return predictions
+
+    def _again(self, **options: Any) -> Any:
+        # As in the first pass, these hooks may require a second one.
+        step, regularizers = replace(self.step, second_forward=self), self.regularizers
+        return _forward(
+            self.causal_lm,
+            regularizers,
+            self.batch,
+            regularizers.on_input_ids(step),
+            partial(regularizers.on_embeddings, step=step),
+            **options,
+        )

@@ -12,6 +12,7 @@ from regularizers.compose import Regularizers
 from regularizers.outputs import TokenLoss
 from regularizers.testing.cases import Case, cases_of
 from regularizers.testing.observing import assert_untouched, gradient, make_model, observe
+from regularizers.testing.parts_contract import PartsContract
 from regularizers.testing.settings_contract import SettingsContract
 from regularizers.testing.steps import make_step, on_cuda
 from regularizers.testing.toy import ToyLM, first_forward, provide
@@ -23,7 +24,7 @@ except ImportError as error:
     raise ImportError("regularizers.testing.contract needs pytest: pip install pytest") from error
 
 
-class RegularizerContract(SettingsContract):
+class RegularizerContract(SettingsContract, PartsContract):
     """Checks that each regularizer has to pass; subclass it in a test file.
 
     >>> from regularizers import EmbeddingDropout

@@ -5,7 +5,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regularizers import Constant, Curriculum, Outputs, Regularizer, TokenLoss, TrainingStep
+from regularizers import (
+    Constant,
+    Curriculum,
+    Outputs,
+    Regularizer,
+    Requirements,
+    TokenLoss,
+    TrainingStep,
+)
 from regularizers.curricula import as_curriculum
 from regularizers.functional import bernoulli, masked_mean
 
@@ -52,6 +60,21 @@ class IdlePenalty(Misfit):
 
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         return loss - self.curriculum(step.progress) * masked_mean(outputs.entropy, step.valid)
+
+
+class AcrossTokens(Misfit):
+    """Subtracts the mean of all tokens from each, and declares that it reads them one by one."""
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(reads="token")
+
+    def on_token_loss(
+        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
+    ) -> TokenLoss:
+        mean = masked_mean(outputs.nll, step.valid)
+        excess = (outputs.nll - mean).square() * self.curriculum(step.progress)
+        return replace(token_loss, loss=token_loss.loss + excess.where(step.valid, 0.0))
 
 
 class Everywhere(Misfit):

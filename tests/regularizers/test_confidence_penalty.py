@@ -7,7 +7,7 @@ import torch
 
 from regularizers import ConfidencePenalty
 from regularizers.confidence_penalty import confidence_penalty
-from regularizers.functional import token_entropy
+from regularizers.distributions import token_entropy
 from regularizers.testing import make_step, training_loss
 from regularizers.testing.toy import logits_of
 from tests.helpers.float64 import log_probabilities, losses, mean, valid_tokens

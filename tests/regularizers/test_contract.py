@@ -45,6 +45,7 @@ def test_every_choice_makes_a_case() -> None:
         (misfits.SecretEntropy, "full_strength_does_something"),
         (misfits.IdlePenalty, "full_strength_changes_the_gradient"),
         (misfits.Everywhere, "tokens_without_a_label_do_not_affect_the_loss"),
+        (misfits.AcrossTokens, "parts_have_the_loss_of_the_whole"),
         (misfits.LookAhead, "embeddings_do_not_depend_on_later_tokens"),
         (misfits.Alone, "changes_of_others_to_the_loss_are_kept"),
         (misfits.Negative, "special_and_padded_tokens_are_untouched"),

@@ -7,6 +7,7 @@ import scipy.stats
 import torch
 from torch.autograd import gradcheck
 
+from regularizers.distributions import kl_divergence, token_entropy
 from regularizers.functional import (
     bernoulli,
     document_mean,
@@ -14,9 +15,7 @@ from regularizers.functional import (
     ids_tensor,
     is_document_start,
     is_lowest_share,
-    kl_divergence,
     shift_right,
-    token_entropy,
 )
 from regularizers.testing import make_step
 

@@ -132,8 +132,11 @@ class ModelProbe:
         )
         if regularizers:
             step = self._with_corpus(step, batch)
+        applied = Regularizers(regularizers)
+        # Recorded hooks must see all tokens at once.
+        applied.reads_parts = False
         with self.trainer.precision_plugin.train_step_context():
-            return self.module.regularized_loss(batch, step, Regularizers(regularizers))
+            return self.module.regularized_loss(batch, step, applied)
 
     def mean_loss(
         self,

@@ -20,6 +20,7 @@ from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
 from lit_entrodrop.model.head.torch_kernel import sized_for
 from lit_entrodrop.training.optim import ParameterRule, freeze
+from regularizers import Outputs
 
 Part = Literal["model", "gradients", "trunk", "head"]
 
@@ -137,22 +138,18 @@ def _loss(causal_lm: CausalLM, batch: Batch, extra_passes: ExtraPasses) -> Tenso
     if extra_passes.required.entropy == "online":
         score_clean(causal_lm, batch)
     token_weight = torch.ones(batch["labels"].shape)
-    outputs = causal_lm(
-        batch["input_ids"],
-        batch["labels"],
-        batch["position_ids"],
-        batch["document_ids"],
-        token_weight=None if extra_passes.reads_outputs else token_weight,
-        required=extra_passes.required,
-    )
-    loss: Tensor | None = outputs.weighted_loss
-    if loss is None:
-        loss = (token_weight * outputs.nll).sum()
-    for other in extra_passes.after(causal_lm, batch):
-        loss = loss + (token_weight * other.nll).sum()
+    outputs = extra_passes.first(causal_lm, batch, token_weight)
+    loss = _summed(outputs, token_weight)
+    for other in extra_passes.after(causal_lm, batch, token_weight):
+        loss = loss + _summed(other, token_weight)
         if extra_passes.required.divergence and (other.predictions or other.logits is not None):
             loss = loss + outputs.kl_divergence(other).sum()
     return loss
+
+
+def _summed(outputs: Outputs, token_weight: Tensor) -> Tensor:
+    summed = outputs.weighted_loss
+    return (token_weight * outputs.nll).sum() if summed is None else summed
 
 
 class StepMeter(TorchDispatchMode):

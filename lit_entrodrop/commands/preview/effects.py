@@ -19,7 +19,7 @@ from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.clean_pass import Batch, score_clean
 from lit_entrodrop.training.passes import tokens_to_regularize
 from regularizers import Regularizer, Regularizers, Requirements, TrainingStep
-from regularizers.compose import overrides
+from regularizers.base import overrides
 
 
 @dataclass(frozen=True)

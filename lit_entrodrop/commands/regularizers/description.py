@@ -9,8 +9,7 @@ from jsonargparse import ArgumentParser
 
 from lit_entrodrop.commands.regularizers.docstrings import Documentation, read_docstring
 from lit_entrodrop.commands.regularizers.listing import HOOKS
-from regularizers.base import Regularizer, Requirements
-from regularizers.compose import overrides
+from regularizers.base import Regularizer, Requirements, overrides
 from regularizers.curricula import Curriculum
 
 ENTROPIES = {

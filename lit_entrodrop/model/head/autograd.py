@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lit_entrodrop.model.head.chunked import HeadSettings, evaluate_chunks
+from lit_entrodrop.model.head.losses import Loss
 from lit_entrodrop.model.head.torch_kernel import RowGradients, RowStatistics
-from regularizers.functional import IGNORE_INDEX
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,8 +36,8 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
     return refusing
 
 
-class WeightedLoss(torch.autograd.Function):
-    """Σ w·nll and the statistics, with gradients computed in the forward pass: 6NDV operations.
+class KnownLoss(torch.autograd.Function):
+    """A known loss and the statistics, with gradients from the forward pass: 6NDV operations.
 
     Differentiable once: a backward pass with ``create_graph=True`` raises a RuntimeError.
     """
@@ -47,33 +47,30 @@ class WeightedLoss(torch.autograd.Function):
         ctx: Any,
         settings: HeadSettings,
         labels: Tensor,
-        token_weight: Tensor,
+        loss: Loss,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """Return the weighted loss and the five statistics."""
-        wide_dtype = torch.promote_types(settings.compute_dtype, torch.float32)
-        token_weight = counted_weight(token_weight, labels, wide_dtype)
-
-        def differentiate(rows: slice, statistics: RowStatistics) -> RowGradients:
-            return RowGradients(token_weight[rows])
-
-        objective = differentiate if settings.needs_gradient else None
+        """Return the loss and the five statistics."""
+        differentiate = loss.differentiate if settings.needs_gradient else None
         statistics, gradients = evaluate_chunks(
-            settings, labels, tensors, objective, ctx.needs_input_grad[3:]
+            settings, labels, tensors, differentiate, ctx.needs_input_grad[3:]
         )
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(*gradients)
-        return (token_weight * statistics.nll).sum(), *statistics
+        return loss.total(statistics), *statistics
 
     @staticmethod
-    @first_order
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradients, in place, so that torch rejects a second backward pass."""
-        gradients = [
-            None if gradient is None else gradient.mul_(upstream[0])
-            for gradient in ctx.saved_tensors
-        ]
-        return None, None, None, *gradients
+        """Scale the gradients."""
+        return None, None, None, *scale_gradients(ctx, *upstream)
+
+
+@first_order
+def scale_gradients(ctx: Any, *upstream: Tensor) -> list[Tensor | None]:
+    """Scale the saved gradients, in place, so that torch rejects a second backward pass."""
+    return [
+        None if gradient is None else gradient.mul_(upstream[0]) for gradient in ctx.saved_tensors
+    ]
 
 
 class TokenStatistics(torch.autograd.Function):
@@ -114,13 +111,3 @@ class TokenStatistics(torch.autograd.Function):
                 ctx.settings, labels, tensors, differentiate, ctx.needs_input_grad[2:]
             )
         return None, None, *gradients
-
-
-def counted_weight(token_weight: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return token weights without gradient, 0 where the label is ignored.
-
-    >>> counted_weight(torch.tensor([torch.nan, 2.0]), torch.tensor([-100, 5]), torch.float32)
-    tensor([0., 2.])
-    """
-    # NaN · 0 is NaN, so the weights are filled.
-    return token_weight.detach().to(dtype).masked_fill(labels == IGNORE_INDEX, 0.0)

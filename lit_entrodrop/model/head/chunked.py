@@ -17,7 +17,7 @@ from lit_entrodrop.model.head.torch_kernel import (
     blank_statistics,
     block_rows,
 )
-from regularizers.functional import top_entropy
+from regularizers.distributions import top_entropy
 
 
 @dataclass(frozen=True)

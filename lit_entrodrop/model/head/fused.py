@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_entrodrop.model.head.divergence import linear_kl
-from lit_entrodrop.model.head.linear import HeadOutputs, linear_ce_entropy
+from lit_entrodrop.model.head.linear import linear_ce_entropy
 from lit_entrodrop.model.head.logits import LinearHead
 from lit_entrodrop.model.head.lora import (
     UnsupportedHeadError,
@@ -22,6 +23,8 @@ from lit_entrodrop.model.head.lora import (
     lora_tensors,
     require_supported,
 )
+from lit_entrodrop.model.head.losses import HeadOutputs
+from lit_entrodrop.model.head.paired_loss import PairedObjective, linear_paired_loss
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class FusedPredictions:
     Args:
         hidden: Hidden states ``[N, D]``, N = B·T.
         unpredicted: Mask ``[B, T]`` bool of tokens that nothing predicts.
+        auxiliary_loss: Loss that the model itself adds, if this is a pass without outputs.
     """
 
     fused_head: FusedHead
@@ -111,6 +115,7 @@ class FusedPredictions:
     hidden: Tensor
     unpredicted: Tensor
     chunk_size: int | None = None
+    auxiliary_loss: Tensor | None = None
 
     def kl_divergences(self, other: "FusedPredictions") -> tuple[Tensor, Tensor]:
         """Return KL(self ‖ other) and KL(other ‖ self) of each token, ``[B, T]`` nats.
@@ -118,24 +123,38 @@ class FusedPredictions:
         Both are 0 where nothing predicts the token. Each head runs inside its own forward call,
         where sharded weights are gathered.
         """
+        forth, back = (
+            divergence.view_as(self.unpredicted).masked_fill(self.unpredicted, 0.0)
+            for divergence in self._with_heads(
+                other, lambda first, second: linear_kl(first, second, self.chunk_size)
+            )
+        )
+        return forth, back
 
-        def forward(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def paired_loss(
+        self, other: "FusedPredictions", labels: Tensor, objective: PairedObjective
+    ) -> HeadOutputs:
+        """Run :func:`linear_paired_loss` on these predictions and those of another pass."""
+        run = partial(
+            linear_paired_loss, labels=labels, objective=objective, chunk_size=self.chunk_size
+        )
+        outputs: HeadOutputs = self._with_heads(other, run)
+        return outputs
+
+    def _with_heads(
+        self, other: "FusedPredictions", function: Callable[[LinearHead, LinearHead], Any]
+    ) -> Any:
+        def forward(hidden: Tensor) -> Any:
             own = self.fused_head.linear_head(self.head, hidden)
 
-            def other_forward(other_hidden: Tensor) -> tuple[Tensor, Tensor]:
-                second = other.fused_head.linear_head(other.head, other_hidden)
-                return cast(tuple[Tensor, Tensor], linear_kl(own, second, self.chunk_size))
+            def other_forward(other_hidden: Tensor) -> Any:
+                return function(own, other.fused_head.linear_head(other.head, other_hidden))
 
             if other.head is self.head:
                 return other_forward(other.hidden)
-            both: tuple[Tensor, Tensor] = _run_as_forward(other.head, other_forward, other.hidden)
-            return both
+            return _run_as_forward(other.head, other_forward, other.hidden)
 
-        forth, back = (
-            divergence.view_as(self.unpredicted).masked_fill(self.unpredicted, 0.0)
-            for divergence in _run_as_forward(self.head, forward, self.hidden)
-        )
-        return forth, back
+        return _run_as_forward(self.head, forward, self.hidden)
 
 
 def fused_head_of(hf_model: PreTrainedModel) -> FusedHead:

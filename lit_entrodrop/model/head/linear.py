@@ -4,42 +4,24 @@ N tokens, D hidden dimensions, V vocabulary size, R rank of a LoRA adapter.
 """
 
 from math import isfinite
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lit_entrodrop.model.head.autograd import TokenStatistics, WeightedLoss, counted_weight
+from lit_entrodrop.model.head.autograd import KnownLoss, TokenStatistics
 from lit_entrodrop.model.head.chunked import HeadSettings
 from lit_entrodrop.model.head.kernels import Backend, choose_kernel
 from lit_entrodrop.model.head.logits import LinearHead
-from lit_entrodrop.model.head.torch_kernel import sizing_device
+from lit_entrodrop.model.head.losses import (
+    HeadOutputs,
+    Loss,
+    Objective,
+    ObjectiveLoss,
+    WeightedLoss,
+)
+from lit_entrodrop.model.head.torch_kernel import RowStatistics, sizing_device
 
 MIB = 2**20
-
-
-class HeadOutputs(NamedTuple):
-    """Statistics of each token; fp32 (fp64 for fp64 inputs).
-
-    Args:
-        nll: ``[N]``, −ln p(label); 0 where the label is -100.
-        entropy: ``[N]`` nats, over the full vocabulary; also computed for ignored labels.
-        logsumexp: ``[N]``, ln Σ_v exp z_v.
-        mean_logit: ``[N]``, Σ_v z_v / V. Label smoothing by ε uses it: the loss is
-            ``(1 − ε)·nll + ε·(logsumexp − mean_logit)``.
-        correct: ``[N]`` bool, whether no token has a higher logit than the label.
-        weighted_loss: Scalar Σ token_weight·nll; None without token weights.
-        top_entropy: ``[N]`` nats, entropy among the ``top_k`` most likely tokens, renormalized,
-            without gradient; None unless requested.
-    """
-
-    nll: Tensor
-    entropy: Tensor
-    logsumexp: Tensor
-    mean_logit: Tensor
-    correct: Tensor
-    weighted_loss: Tensor | None = None
-    top_entropy: Tensor | None = None
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -52,6 +34,7 @@ def linear_ce_entropy(
     lora: tuple[Tensor, Tensor] | None = None,
     softcap: float | None = None,
     token_weight: Tensor | None = None,
+    objective: Objective | None = None,
     entropy_gradient: bool = False,
     top_k: int | None = None,
     chunk_size: int | None = None,
@@ -61,10 +44,10 @@ def linear_ce_entropy(
 
     There are two ways to compute gradients:
 
-    - With ``token_weight``, gradients are computed in the forward pass and flow from
-      ``weighted_loss`` only: 6NDV operations (8NDV in fp16, where gradients must not be rounded
-      before the loss scale is known). The other results have no gradient.
-    - Without ``token_weight``, gradients flow from every result except ``correct`` (and
+    - With ``token_weight`` or ``objective``, gradients are computed in the forward pass and flow
+      from ``weighted_loss`` only: 6NDV operations (8NDV in fp16, where gradients must not be
+      rounded before the loss scale is known). The other results have no gradient.
+    - With neither, gradients flow from every result except ``correct`` (and
       ``entropy``, unless ``entropy_gradient`` is set), so any function of them may follow. The
       backward pass recomputes the logits: 8NDV operations.
 
@@ -81,6 +64,9 @@ def linear_ce_entropy(
         softcap: Soft cap: logits become ``softcap · tanh(logits / softcap)``, as in Gemma.
         token_weight: Weights ``[N]`` that are known before this pass, without gradient. Ignored
             where the label is ignored.
+        objective: Differentiable function that maps a slice of the tokens and their outputs to a
+            scalar, which is summed over slices. Autograd runs on the statistics of each block
+            alone. It excludes ``token_weight``.
         entropy_gradient: Whether the entropy has a gradient; only without ``token_weight``.
         top_k: Number of most likely tokens for ``top_entropy``, computed in the forward pass; None
             for none.
@@ -102,6 +88,11 @@ def linear_ce_entropy(
     head = LinearHead(hidden, weight, bias, lora, softcap)
     check_head("linear_ce_entropy", head)
     _check_tokens(head, labels, token_weight)
+    if token_weight is not None and objective is not None:
+        raise ValueError(
+            "objective: expected no token_weight beside it, because both determine the loss: "
+            "weight the objective"
+        )
     if token_weight is not None and entropy_gradient:
         raise ValueError(
             "entropy_gradient: expected no token_weight, because only weighted_loss has a gradient "
@@ -124,7 +115,12 @@ def linear_ce_entropy(
         top_entropy=top_entropy,
     )
     with torch.autocast(device, enabled=False):
-        outputs = _evaluate(settings, head, labels, token_weight)
+        loss: Loss | None = None
+        if objective is not None:
+            loss = ObjectiveLoss(objective, entropy_gradient, top_entropy)
+        elif token_weight is not None:
+            loss = WeightedLoss(token_weight, labels, wide_dtype)
+        outputs = _evaluate(settings, head, labels, loss)
     return outputs._replace(top_entropy=top_entropy)
 
 
@@ -176,20 +172,17 @@ def check_head(function: str, head: LinearHead) -> None:
 
 
 def _evaluate(
-    settings: HeadSettings, head: LinearHead, labels: Tensor, token_weight: Tensor | None
+    settings: HeadSettings, head: LinearHead, labels: Tensor, loss: Loss | None
 ) -> HeadOutputs:
     # In fp16 the loss scale must be applied before gradients are rounded.
-    if token_weight is not None and settings.compute_dtype != torch.float16:
-        loss, *statistics = WeightedLoss.apply(  # type: ignore[no-untyped-call]
-            settings, labels, token_weight, *head.tensors
-        )
-        return HeadOutputs(*statistics)._replace(weighted_loss=loss)
+    if loss is not None and settings.compute_dtype != torch.float16:
+        value, *statistics = KnownLoss.apply(settings, labels, loss, *head.tensors)  # type: ignore[no-untyped-call]
+        return HeadOutputs(*statistics)._replace(weighted_loss=value)
     statistics = TokenStatistics.apply(settings, labels, *head.tensors)  # type: ignore[no-untyped-call]
-    if token_weight is None:
+    if loss is None:
         return HeadOutputs(*statistics)
-    nll = statistics[0]
-    loss = (counted_weight(token_weight, labels, nll.dtype) * nll).sum()
-    return HeadOutputs(*(each.detach() for each in statistics))._replace(weighted_loss=loss)
+    value = loss.total(RowStatistics(*statistics))
+    return HeadOutputs(*(each.detach() for each in statistics))._replace(weighted_loss=value)
 
 
 def _check_tokens(head: LinearHead, labels: Tensor, token_weight: Tensor | None) -> None:

@@ -10,7 +10,7 @@ C rows in a chunk, V vocabulary size.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -56,6 +56,20 @@ class RowGradients(NamedTuple):
     entropy: Tensor | None = None
 
 
+class TorchState(NamedTuple):
+    """What :func:`slope` needs of the rows that :func:`evaluate` has seen last.
+
+    Args:
+        softmax: p = softmax(z), ``[C, V]``.
+        weighted: p (z − m), ``[C, V]``, in the memory of :func:`scratch`.
+        expected: Σ p (z − m), ``[C]``.
+    """
+
+    softmax: Tensor
+    weighted: Tensor
+    expected: Tensor
+
+
 class RowKernel(Protocol):
     """A module with these functions on rows of logits; this module is one."""
 
@@ -66,11 +80,11 @@ class RowKernel(Protocol):
 
     def evaluate(
         self, logits: Tensor, labels: Tensor, scratch: list[Tensor]
-    ) -> tuple[RowStatistics, Tensor]:
+    ) -> tuple[RowStatistics, Any]:
         """Return statistics, and the state that :meth:`slope` needs; may overwrite the logits."""
 
     def slope(
-        self, state: Tensor, labels: Tensor, statistics: RowStatistics, gradients: RowGradients
+        self, state: Any, labels: Tensor, statistics: RowStatistics, gradients: RowGradients
     ) -> Tensor:
         """Return the gradient with respect to the logits, ``[C, V]``; overwrites the state."""
 
@@ -85,7 +99,9 @@ def scratch(logits: Tensor) -> list[Tensor]:
     return [torch.empty_like(logits, dtype=dtype) for _ in range(count)]
 
 
-def evaluate(logits: Tensor, labels: Tensor, scratch: list[Tensor]) -> tuple[RowStatistics, Tensor]:
+def evaluate(
+    logits: Tensor, labels: Tensor, scratch: list[Tensor]
+) -> tuple[RowStatistics, TorchState]:
     """Compute the statistics of each row.
 
     Args:
@@ -94,11 +110,11 @@ def evaluate(logits: Tensor, labels: Tensor, scratch: list[Tensor]) -> tuple[Row
         scratch: Memory from :func:`scratch`, for C rows or more.
 
     Returns:
-        The statistics, and the softmax of the logits, ``[C, V]``.
+        The statistics, and the state that :func:`slope` needs.
 
     >>> logits = torch.zeros(1, 4)
-    >>> statistics, softmax = evaluate(logits, torch.tensor([2]), scratch(logits))
-    >>> round(statistics.entropy.item(), 4), softmax  # ln 4
+    >>> statistics, state = evaluate(logits, torch.tensor([2]), scratch(logits))
+    >>> round(statistics.entropy.item(), 4), state.softmax  # ln 4
     (1.3863, tensor([[0.2500, 0.2500, 0.2500, 0.2500]]))
     """
     shifted, *more = (memory[: len(logits)] for memory in scratch)
@@ -110,41 +126,43 @@ def evaluate(logits: Tensor, labels: Tensor, scratch: list[Tensor]) -> tuple[Row
     softmax = torch.softmax(shifted, -1, out=more[0] if more else logits)
     # The most likely token has p = 1/s, which never underflows.
     log_sum = -softmax.amax(-1).log()
+    weighted = shifted.mul_(softmax)
+    expected = weighted.sum(-1)
     counted = labels != IGNORE_INDEX
     statistics = RowStatistics(
         nll=(log_sum - label_logit).masked_fill(~counted, 0.0),
-        entropy=_entropy(log_sum, shifted, softmax),
+        entropy=(log_sum - expected).clamp(min=0.0),
         logsumexp=highest + log_sum,
         mean_logit=mean_logit,
         correct=counted & (label_logit >= 0),
     )
-    return statistics, softmax
+    return statistics, TorchState(softmax, weighted, expected)
 
 
 def slope(
-    state: Tensor, labels: Tensor, statistics: RowStatistics, gradients: RowGradients
+    state: TorchState, labels: Tensor, statistics: RowStatistics, gradients: RowGradients
 ) -> Tensor:
     """Return the gradient with respect to the logits; overwrites the state.
 
     With p = softmax(z), per row: ∂nll = p − onehot, ∂logsumexp = p, ∂mean = 1/V and
-    ∂H = −p (ln p + H).
+    ∂H = −p (ln p + H) = p Σ p (z − m) − p (z − m).
 
     Args:
-        state: Softmax ``[C, V]`` that :func:`evaluate` returned.
+        state: State that :func:`evaluate` returned.
         labels: Labels ``[C]`` int64; -100 is ignored.
         statistics: Statistics that :func:`evaluate` returned.
         gradients: Gradients of the statistics.
     """
-    nll = gradients.nll.to(state.dtype).masked_fill(labels == IGNORE_INDEX, 0.0)
+    softmax = state.softmax
+    nll = gradients.nll.to(softmax.dtype).masked_fill(labels == IGNORE_INDEX, 0.0)
     total = nll if gradients.logsumexp is None else nll + gradients.logsumexp
     if gradients.entropy is None:
-        result = state.mul_(total[:, None])
+        result = softmax.mul_(total[:, None])
     else:
-        surprise = torch.xlogy(state, state).mul_(gradients.entropy[:, None])
-        result = state.mul_((total - gradients.entropy * statistics.entropy)[:, None])
-        result.sub_(surprise)
+        result = softmax.mul_((total + gradients.entropy * state.expected)[:, None])
+        result.addcmul_(state.weighted, gradients.entropy[:, None], value=-1)
     if gradients.mean_logit is not None:
-        result.add_(gradients.mean_logit[:, None], alpha=1 / state.shape[1])
+        result.add_(gradients.mean_logit[:, None], alpha=1 / softmax.shape[1])
     return result.scatter_add_(1, _places(labels), -nll[:, None])
 
 
@@ -183,7 +201,3 @@ def block_rows(logits: Tensor) -> int:
 def _places(labels: Tensor) -> Tensor:
     # Other labels outside the vocabulary must still raise.
     return labels.masked_fill(labels == IGNORE_INDEX, 0)[:, None]
-
-
-def _entropy(log_sum: Tensor, shifted: Tensor, softmax: Tensor) -> Tensor:
-    return (log_sum - shifted.mul_(softmax).sum(-1)).clamp(min=0.0)

@@ -1,6 +1,7 @@
 import ctypes
 import weakref
 from collections.abc import Callable
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import Any
@@ -495,6 +496,36 @@ def test_both_ways_to_the_gradient_agree_in_every_precision(head: str, dtype: to
         assert not one.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("head", HEADS)
+def test_an_objective_agrees_with_the_same_function_of_all_outputs(
+    head: str, dtype: torch.dtype
+) -> None:
+    def objective(rows: slice, outputs: HeadOutputs) -> Tensor:
+        assert outputs.top_entropy is not None
+        smoothed = outputs.nll.square() + outputs.logsumexp + outputs.mean_logit
+        return (share[rows] * (smoothed - outputs.entropy) * outputs.top_entropy).sum()
+
+    hidden, weight, labels = draw(dtype)
+    share = torch.rand(N, generator=torch.Generator().manual_seed(3)).to(hidden)
+    options = {**options_of(head, dtype), "top_k": 3, "entropy_gradient": True}
+    inputs = leaves(hidden, weight, options)
+    run = partial(linear_ce_entropy, hidden, weight, labels, chunk_size=4, **options)
+    inside, outputs = run(objective=objective), run()
+    expected_loss = objective(slice(None), outputs)
+    assert inside.weighted_loss is not None
+    torch.testing.assert_close(inside.weighted_loss, expected_loss)
+    own = torch.autograd.grad(2 * inside.weighted_loss, inputs)
+    for one, other in zip(own, torch.autograd.grad(2 * expected_loss, inputs), strict=True):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(inside[:5], outputs[:5], strict=True):
+        assert torch.equal(one, other)
+        assert not one.requires_grad
+    with torch.no_grad():
+        without = run(objective=objective).weighted_loss
+    torch.testing.assert_close(without, inside.weighted_loss.detach())
+
+
 def test_autocast_keeps_the_sum_of_weight_gradients_in_full_precision() -> None:
     """One large gradient and many small ones: bf16 would lose the small ones chunk by chunk."""
     tokens = 257
@@ -577,6 +608,7 @@ def test_shapes_that_do_not_fit_are_refused(arguments: tuple[Tensor, Tensor, Ten
     [
         ({"entropy_gradient": True, "token_weight": torch.ones(N)}, "expected no token_weight"),
         ({"token_weight": torch.ones(N - 1)}, r"expected token_weight \[N\]"),
+        ({"objective": min, "token_weight": torch.ones(N)}, "expected no token_weight beside"),
         ({"chunk_size": 0}, "chunk_size: expected an integer above 0"),
         ({"chunk_size": 2.5}, "chunk_size: expected an integer above 0"),
         ({"chunk_size": True}, "chunk_size: expected an integer above 0"),
@@ -657,6 +689,26 @@ def test_arithmetic_is_counted_exactly(frozen: bool, beforehand: bool, factor: i
         loss(outputs).backward()
 
     assert flops(run) == factor * N * D * V
+
+
+@pytest.mark.parametrize("statistic", ["nll", "entropy", "logsumexp", "mean_logit"])
+def test_an_objective_costs_as_much_as_weights(statistic: str) -> None:
+    hidden, weight, labels = draw(torch.float32)
+    hidden.requires_grad_(), weight.requires_grad_()
+
+    def run() -> None:
+        loss(
+            linear_ce_entropy(
+                hidden,
+                weight,
+                labels,
+                objective=lambda _, outputs: getattr(outputs, statistic).square().sum(),
+                entropy_gradient=True,
+                chunk_size=4,
+            )
+        ).backward()
+
+    assert flops(run) == 6 * N * D * V
 
 
 def test_evaluation_costs_one_product() -> None:
