@@ -50,7 +50,7 @@ def test_first_one_takes_about_twenty_lines() -> None:
     assert len(code) <= 20
 
 
-@pytest.mark.parametrize("name", ["LossVariance", "Omission", "Harder"])
+@pytest.mark.parametrize("name", ["LossVariance", "Omission", "Harder", "CappedLoss"])
 def test_each_keeps_the_contract(mine: ModuleType, name: str) -> None:
     kind = getattr(mine, name)
     checks = [check for check in dir(RegularizerContract) if check.startswith("test_")]

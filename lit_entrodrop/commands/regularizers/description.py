@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 from lit_entrodrop.commands.regularizers.docstrings import Documentation, read_docstring
 from lit_entrodrop.commands.regularizers.listing import HOOKS
 from regularizers.base import Regularizer, Requirements, overrides
+from regularizers.compose import Regularizers
 from regularizers.curricula import Curriculum
 
 ENTROPIES = {
@@ -66,6 +67,7 @@ class Description(Documentation):
     gradient_passes: int  # forward passes per step with gradient
     frozen_passes: int  # forward passes per step without gradient
     model_copies: int  # copies of the weights in addition to the trained ones
+    logits_twice: bool  # whether the fused head computes its logits again in the backward pass
     strength: tuple[float, float] | None  # at the start and at the end of training
     settings: tuple[Setting, ...]
     companions: dict[str, Any] = field(default_factory=dict)  # other settings of a config
@@ -98,6 +100,7 @@ def describe(
     """
     regularizer = kind()
     required, curriculum = regularizer.requirements, getattr(regularizer, "curriculum", None)
+    alone = Regularizers([regularizer])
     return Description(
         **vars(read_docstring(kind.__doc__)),
         name=kind.__name__,
@@ -110,6 +113,7 @@ def describe(
         gradient_passes=1 + required.second_forward,
         frozen_passes=required.frozen_passes,
         model_copies=required.reference + (required.teacher is not None),
+        logits_twice=alone.reads_outputs and not alone.reads_parts,
         strength=(curriculum(0.0), curriculum(1.0)) if isinstance(curriculum, Curriculum) else None,
         settings=settings_of(kind),
         companions=companions or {},
@@ -135,6 +139,8 @@ def settings_of(kind: type) -> tuple[Setting, ...]:
 
 def _needs(required: Requirements) -> Iterator[str]:
     for name, value in vars(required).items():
+        if name == "reads":
+            continue
         if name == "entropy" and value is not None:
             yield ENTROPIES[value]
         elif value is not None and value is not False:

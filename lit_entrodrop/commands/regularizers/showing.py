@@ -22,7 +22,7 @@ def cost_of(described: Description) -> str:
         parts.append(f"{frozen} without gradient")
     if copies:
         parts.append(f"{copies} cop{'ies' if copies > 1 else 'y'} of the model")
-    return " + ".join(parts)
+    return " + ".join(parts) + (", logits twice" if described.logits_twice else "")
 
 
 def strength_of(described: Description) -> str:

@@ -4,13 +4,16 @@ import pytest
 import yaml
 
 from lit_entrodrop.commands.regularizers.description import describe
+from lit_entrodrop.commands.regularizers.showing import cost_of
 from regularizers import (
     Curriculum,
     EmbeddingDropout,
     EntroDrop,
     Regularizer,
     Requirements,
+    Rho1,
     Sigmoid,
+    ZLoss,
 )
 
 SIGMOID = Sigmoid(max=0.3)
@@ -36,13 +39,19 @@ class Costly(Regularizer):
 def test_costs_and_needs_follow_from_the_requirements() -> None:
     costly = describe(Costly, "tests.Costly", "tests", "1")
     assert (costly.gradient_passes, costly.frozen_passes, costly.model_copies) == (2, 3, 2)
-    assert len(costly.needs) == len(fields(Requirements))
+    # What the hooks read is a cost.
+    assert len(costly.needs) == len(fields(Requirements)) - 1
     assert "a teacher (decay 0.99)" in costly.needs
     assert costly.strength == pytest.approx((0.3 / (1 + 148.4), 0.3 / (1 + 0.0067)), rel=1e-3)
     plain = describe(EmbeddingDropout, "regularizers.EmbeddingDropout", "x", "1")
     assert (plain.gradient_passes, plain.frozen_passes, plain.model_copies) == (1, 0, 0)
     assert (plain.needs, plain.acts_on) == ((), ("embeddings",))
     assert plain.strength == (0.1, 0.1)
+    costs = [
+        cost_of(describe(kind, kind.__name__, "x", "1")) for kind in (EmbeddingDropout, ZLoss, Rho1)
+    ]
+    frozen = "1 pass + 1 without gradient + 1 copy of the model, logits twice"
+    assert costs == ["1 pass", "1 pass", frozen]
 
 
 def test_settings_are_those_of_the_class() -> None:
