@@ -41,6 +41,7 @@ from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.monitors import DEFAULTS as MONITORS
 from lit_entrodrop.training.monitors import Monitors, shows_progress
 from lit_entrodrop.training.optim import check_can_step
+from lit_entrodrop.training.preflight.config import check_callbacks
 from lit_entrodrop.training.preflight.model import check_context
 from lit_entrodrop.training.preflight.ranges import check_ranges
 from lit_entrodrop.training.strategies import check_strategy
@@ -190,6 +191,7 @@ class LitCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Check the optimizer and the configuration of the model, before the text is read."""
+        check_callbacks(self.trainer)
         check_can_step(self.model.optimization.make)
         check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
 

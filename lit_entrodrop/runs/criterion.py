@@ -1,5 +1,7 @@
 """Criterion of a run: the metric that selects its best evaluation and its best checkpoint."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 
 from lit_entrodrop.runs.layout import CONFIG
-from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
+from lit_entrodrop.runs.metric_name import VALIDATION_LOSS, is_of_average, of_average
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,12 +19,42 @@ if TYPE_CHECKING:
 class Criterion:
     """Metric that selects the best evaluation.
 
+    Args:
+        metric: Name of the metric.
+        mode: Whether its lowest or its highest value is the best.
+        averaged: Whether the averaged weights compete too, by the same metric.
+
     >>> Criterion().score(2.0), Criterion("task/exact_match", "max").score(0.5)
     (2.0, -0.5)
     """
 
     metric: str = VALIDATION_LOSS
     mode: Literal["min", "max"] = "min"
+    averaged: bool = False
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that compete.
+
+        >>> Criterion(averaged=True).metrics
+        ['val/loss', 'val_average/loss']
+        """
+        other = of_average(self.metric) if self.averaged else None
+        return [self.metric] if other is None else [self.metric, other]
+
+    def best_metric(self, values: Mapping[str, float]) -> str | None:
+        """Return which competing metric of an evaluation is the best; None if it has none.
+
+        >>> Criterion(averaged=True).best_metric({"val/loss": 2.1, "val_average/loss": 2.0})
+        'val_average/loss'
+        """
+        known = [name for name in self.metrics if not math.isnan(values.get(name, math.nan))]
+        # The first wins a tie.
+        return min(known, key=lambda name: self.score(values[name]), default=None)
+
+    def better_weights(self, values: Mapping[str, float]) -> Literal["averaged", "raw"]:
+        """Return which weights an evaluation prefers; raw ones if it has no competing metric."""
+        return "averaged" if is_of_average(self.best_metric(values) or self.metric) else "raw"
 
     def score(self, value: float) -> float:
         """Return a value such that lower is better."""
@@ -34,13 +66,13 @@ class Criterion:
         Raises:
             ValueError: If none has the metric.
         """
-        values = evaluated.reindex(columns=[self.metric])[self.metric].dropna()
-        if values.empty:
+        values = evaluated.reindex(columns=self.metrics).map(self.score).min(axis="columns")
+        if (values := values.dropna()).empty:
             raise ValueError(
                 f"run: expected {self.metric}, which checkpoints.monitor names, in the metrics of "
                 "the evaluations, found none: train for at least one epoch"
             )
-        return int(values.map(self.score).idxmin())
+        return int(values.idxmin())
 
 
 def best_value_of(metric: str) -> str:
@@ -55,7 +87,9 @@ def best_value_of(metric: str) -> str:
 def read_criterion(folder: Path) -> Criterion:
     """Return the criterion in the config of a run folder; the default if it has none."""
     try:
-        settings = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))["checkpoints"]
-        return Criterion(settings["monitor"] or VALIDATION_LOSS, settings["mode"])
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        monitor, mode = config["checkpoints"]["monitor"], config["checkpoints"]["mode"]
+        averaged = monitor is None and config["model"].get("average") is not None
+        return Criterion(monitor or VALIDATION_LOSS, mode, averaged)
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
         return Criterion()

@@ -52,6 +52,29 @@ def prefix_of(split: str) -> str:
     return {"validation": "val"}.get(split, split)
 
 
+def of_average(name: str) -> str | None:
+    """Return the name of an evaluation's metric for the averaged weights; None if it has none.
+
+    >>> of_average("val/loss_low_entropy"), of_average("train/loss")
+    ('val_average/loss_low_entropy', None)
+    """
+    split, _, kind = name.rpartition("/")
+    if split in ("", "train", TASK) or is_of_average(name):
+        return None
+    return f"{split}{AVERAGED}/{kind}"
+
+
+def is_of_average(name: str) -> bool:
+    """Return whether a metric is one of the averaged weights.
+
+    >>> is_of_average("exam_average/loss"), is_of_average("exam/loss")
+    (True, False)
+    """
+    return name.rpartition("/")[0].endswith(AVERAGED)
+
+
+# Ends the prefix of a metric of averaged weights, and the name of no evaluation set.
+AVERAGED = "_average"
 # Prefixes of metrics, and names of splits, that no evaluation set may have.
 RESERVED_SPLITS = {
     *("train", "validation", "val", "test", "holdout", "clean_train", "forgetting", "gap"),

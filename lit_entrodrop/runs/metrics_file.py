@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_entrodrop.runs.metric_name import RESERVED_SPLITS, MetricName, by_entropy
+from lit_entrodrop.runs.metric_name import AVERAGED, RESERVED_SPLITS, MetricName, by_entropy
 from lit_entrodrop.runs.writing import naming_path, write_whole
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def evaluation_sets(metrics: "pd.DataFrame") -> list[str]:
     ['exam']
     """
     names = (MetricName.parse(str(column)) for column in metrics.columns)
-    return sorted({n.split for n in names if n.kind == "loss"} - RESERVED_SPLITS)
+    splits = {n.split for n in names if n.kind == "loss" and not n.split.endswith(AVERAGED)}
+    return sorted(splits - RESERVED_SPLITS)
 
 
 def whole_rows(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -16,6 +16,8 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, vocabulary_of
+from lit_entrodrop.runs.checkpoints.averages import choose_weights
+from lit_entrodrop.runtime.lightning_compat import position_of
 from lit_entrodrop.runtime.steps import Position, total_steps
 from lit_entrodrop.training.optim import Optimization
 from regularizers import Regularizers, Vocabulary
@@ -75,6 +77,13 @@ class EvaluationModule(L.LightningModule):
     def progress(self) -> float:
         """Share of the run's optimizer steps that are done, in [0, 1]."""
         return self.trainer.global_step / self.total_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore position and entropies; to evaluate, choose the weights."""
+        self.position = position_of(checkpoint)
+        self.entropies.load_state_dict(checkpoint["entropies"])
+        if not self.is_fitting:
+            choose_weights(checkpoint, getattr(self.trainer, "weights", "best"))
 
     def on_validation_start(self) -> None:
         """Restore the entropies of the checkpoint."""

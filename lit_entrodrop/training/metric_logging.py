@@ -9,12 +9,15 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
-from lit_entrodrop.runs.metric_name import SKIPPED_STEPS, TASK, TRAIN_LOSS, MetricName
+from lit_entrodrop.runs.metric_name import AVERAGED, SKIPPED_STEPS, TASK, TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.runtime.ranks import gather
 from lit_entrodrop.training.loggers import TensorBoard
 from lit_entrodrop.training.monitored import check_monitored_values
 from regularizers import Curriculum, Regularizers
+
+# Splits whose losses are only in the logs.
+UNPRINTED = {"clean_train", *(f"{split}{AVERAGED}" for split in ("clean_train", "gap"))}
 
 
 class MetricLogging:
@@ -150,10 +153,8 @@ class MetricLogging:
             f"{name} {metrics[name]:.3f}"
             for name, each in parsed.items()
             if each.split == TASK
-            or (
-                each.kind == "loss"
-                and (each.split == "val" or (not each.bucket and each.split != "clean_train"))
-            )
+            or (each.kind == "loss" and each.split == "val")
+            or (each.kind == "loss" and not each.bucket and each.split not in UNPRINTED)
         )
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
         rank_zero_info(f"{where}: {shown}")

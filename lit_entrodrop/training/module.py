@@ -17,10 +17,11 @@ from lit_entrodrop.evaluation.metrics.memorization import MemorizationProbe
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.config import LMConfig
-from lit_entrodrop.runtime.lightning_compat import count_epochs_once, position_of
+from lit_entrodrop.runtime.lightning_compat import count_epochs_once
 from lit_entrodrop.runtime.ranks import data_rank, gather_rows
 from lit_entrodrop.runtime.seeding import seed_default_generators
 from lit_entrodrop.training import optim, passes
+from lit_entrodrop.training.averaging import Average, Averaging
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.metric_logging import MetricLogging
 from lit_entrodrop.training.models import Reference, build_model
@@ -29,7 +30,6 @@ from lit_entrodrop.training.preflight.checkpoint import check_checkpoint
 from lit_entrodrop.training.preflight.config import check_config
 from lit_entrodrop.training.provenance import provenance
 from lit_entrodrop.training.strategies import hooks_of
-from lit_entrodrop.training.teacher import Teacher
 from regularizers import Curriculum, Outputs, Regularizer, Regularizers, TrainingStep
 
 
@@ -46,6 +46,7 @@ class LitCausalLM(EvaluationModule):
         groups: Learning rate, weight decay and freezing of parameters, by their names.
         layer_lr_decay: Learning rate of each transformer block as a factor of that of the next one;
             embeddings come before the first block.
+        average: Average of the weights, which is evaluated beside them; null for none.
         reference: Frozen model for regularizers that need one, named as in ``lm.pretrained``; or,
             for entropies alone, a file of ``lit-entrodrop score``; null for the initial model.
         entropy_buckets: Token groups, by entropy under the initial model, for which losses are
@@ -64,6 +65,7 @@ class LitCausalLM(EvaluationModule):
         weight_decay_schedule: Curriculum | None = None,
         groups: Sequence[optim.ParameterRule] = (),
         layer_lr_decay: float = 1.0,
+        average: Average | None = None,
         reference: str | None = None,
         entropy_buckets: EntropyBuckets = EntropyBuckets(),  # noqa: B008
         memorization: MemorizationProbe | None = MemorizationProbe(),  # noqa: B008
@@ -85,14 +87,15 @@ class LitCausalLM(EvaluationModule):
         self.metric_logging = MetricLogging(self.metrics, self.regularizers, weight_decay_schedule)
         self.preemption = Preemption()
         self.step_weight = torch.zeros(())
-        self._teacher: Teacher | None = None
+        self.average = average
+        self.averaging = Averaging(average, required.teacher, self.metrics)
 
     def configure_model(self) -> None:
         """Check the config, then build the model, once."""
         if hasattr(self, "causal_lm"):
             return
         settings = self.regularizers, self.vocabulary, self.metrics, self.optimization
-        check_config(self.trainer, self.data, *settings)
+        check_config(self.trainer, self.data, *settings, self.average)
         self.causal_lm = build_model(self, self.lm, self.tokenizer, self.regularizers.requirements)
         optim.freeze(self.causal_lm, self.optimization.rules)
 
@@ -103,8 +106,7 @@ class LitCausalLM(EvaluationModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its learning-rate schedule."""
         optimizer = self.optimization.build(self)
-        if (decay := self.regularizers.requirements.teacher) is not None:
-            self._teacher = Teacher(self.causal_lm, optimizer, decay)
+        self.averaging.attach(self, optimizer)
         return self.optimization.scheduled(optimizer, lambda: self.total_steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -159,7 +161,7 @@ class LitCausalLM(EvaluationModule):
             seed=self.seed,
             # Cached, as several regularizers may need the same outputs.
             reference=cache(partial(score, batch)) if score else None,
-            teacher=cache(partial(self._teacher, batch, required)) if self._teacher else None,
+            teacher=self.averaging.teach(batch, required),
             gather=partial(gather_rows, trainer=self.trainer),
             holdout_gain=batch.get("holdout_gain"),
         )
@@ -229,6 +231,7 @@ class LitCausalLM(EvaluationModule):
         if not self.is_fitting:
             return super().on_validation_epoch_end()
         metrics = self.metrics.pop(self.data.evaluated)
+        metrics |= self.averaging.evaluate(metrics)
         if self.trainer.sanity_checking:
             return self.metric_logging.log_initial_evaluation(self.trainer, metrics)
         self.metric_logging.log_evaluation(self.trainer, metrics)
@@ -242,6 +245,7 @@ class LitCausalLM(EvaluationModule):
         checkpoint |= {
             **self.metric_logging.state_dict(self.trainer),
             **self.optimization.state_dict(self),
+            **self.averaging.state_dict(self.metric_logging.last_evaluation),
             "entropies": self.entropies.state_dict(),
             "holdout_gains": self.holdout_gains.state_dict(),
             "trained_on": self.data.fingerprint("train"),
@@ -254,15 +258,16 @@ class LitCausalLM(EvaluationModule):
         """Restore the state of the run; to evaluate, only the state of its entropies."""
         weights = self.state_dict(keep_vars=True)
         check_checkpoint(checkpoint, self.trainer, self.data, self.seed, weights)
-        self.position = position_of(checkpoint)
+        super().on_load_checkpoint(checkpoint)
         if self.is_fitting:
+            self.averaging.load_state_dict(checkpoint)
             self.optimization.load_state_dict(checkpoint, self)
             self.metric_logging.load_state_dict(checkpoint, self.trainer)
             self.__dict__.pop("total_steps", None)
-        self.entropies.load_state_dict(checkpoint["entropies"])
         self.holdout_gains.load_state_dict(checkpoint.get("holdout_gains", {}))
 
     def provenance(self) -> dict[str, Any]:
         """Return how the model is being trained, as plain values."""
         settings = self.regularizers, self.optimization, self.seed
-        return provenance(self.trainer, self.data, *settings, self.metric_logging.last_evaluation)
+        results = self.metric_logging.last_evaluation, self.average
+        return provenance(self.trainer, self.data, *settings, *results)

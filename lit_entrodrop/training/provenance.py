@@ -13,10 +13,11 @@ from lit_entrodrop import __version__
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.loading import PACKAGE_PREFIX, locate
 from lit_entrodrop.runtime.shown_text import one_line
+from lit_entrodrop.training.averaging.settings import Average
 from lit_entrodrop.training.optim import LRSchedule, Optimization
 from regularizers import Curriculum, Regularizer, Regularizers
 
-DESCRIBED = (Regularizer, Curriculum, LRSchedule)
+DESCRIBED = (Regularizer, Curriculum, LRSchedule, Average)
 PACKAGES = ("torch", "lightning", "transformers")
 # Settings of Lightning's Trainer that decide what is learned.
 TRAINER = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "world_size")
@@ -39,6 +40,7 @@ def provenance(
     optimization: Optimization,
     seed: int,
     metrics: Mapping[str, float],
+    average: Average | None = None,
 ) -> dict[str, Any]:
     """Return how a model is being trained, as nested dicts of strings, numbers and lists.
 
@@ -49,6 +51,7 @@ def provenance(
         "optimizer": _optimizer(trainer),
         "lr_schedule": settings_of(optimization.lr_schedule),
         **_beyond_the_optimizer(optimization),
+        "average": settings_of(average),
         "trainer": {name: getattr(trainer, name) for name in TRAINER}
         | {"precision": str(trainer.precision), "strategy": type(trainer.strategy).__name__},
         "seed": seed,

@@ -3,19 +3,61 @@
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.scoring import score_split
 from lit_entrodrop.entropy.store_file import open_rows
+from lit_entrodrop.runs.checkpoints.averages import Weights
 from lit_entrodrop.runtime.lightning_compat import StageTrainer
 from lit_entrodrop.runtime.ranks import is_first
 from lit_entrodrop.training.module import LitCausalLM
 
 
 class Trainer(StageTrainer):
-    """Lightning's Trainer, which can also score a corpus."""
+    """Lightning's Trainer, which can also score a corpus, and evaluate averaged weights.
+
+    Attributes:
+        weights: Which weights of a checkpoint are evaluated.
+    """
+
+    weights: Weights = "best"
+
+    def validate(self, *args: Any, weights: Weights = "best", **kwargs: Any) -> Any:
+        """Evaluate a checkpoint on the validation split and the evaluation sets.
+
+        Args:
+            args: Arguments of Lightning's method.
+            weights: Which weights of a checkpoint of a run with model.average: the averaged or the
+                raw ones, or `best` for those with the better last evaluation.
+            kwargs: Keyword arguments of Lightning's method.
+        """
+        self.weights = weights
+        return super().validate(*args, **kwargs)
+
+    def test(self, *args: Any, weights: Weights = "best", **kwargs: Any) -> Any:
+        """Evaluate a checkpoint on the test split.
+
+        Args:
+            args: Arguments of Lightning's method.
+            weights: Which weights of a checkpoint, as in `validate`.
+            kwargs: Keyword arguments of Lightning's method.
+        """
+        self.weights = weights
+        return super().test(*args, **kwargs)
+
+    def predict(self, *args: Any, weights: Weights = "best", **kwargs: Any) -> Any:
+        """Write the loss and the entropy of every token of a split.
+
+        Args:
+            args: Arguments of Lightning's method.
+            weights: Which weights of a checkpoint, as in `validate`.
+            kwargs: Keyword arguments of Lightning's method.
+        """
+        self.weights = weights
+        return super().predict(*args, **kwargs)
 
     def score(
         self,

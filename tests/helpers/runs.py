@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lit_entrodrop.commands.export import export
+from lit_entrodrop.runs.checkpoints.averages import Weights
 from lit_entrodrop.runs.evaluations import Evaluation
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.processes import run_cli_ranks
@@ -41,11 +42,11 @@ def validation_loss(folder: Path) -> float:
     return float(evaluation.loss[0])
 
 
-def exported(run: Path) -> dict[str, Tensor]:
-    """Return the weights that a run ended with, as `export` writes them."""
-    folder = run / "exported"
+def exported(run: Path, weights: Weights = "raw") -> dict[str, Tensor]:
+    """Return the weights that a run ended with, or their average, as `export` writes them."""
+    folder = run / ("exported" if weights == "raw" else f"exported-{weights}")
     if not folder.exists():
-        export(str(run / "checkpoints" / "last.ckpt"), str(folder))
+        export(str(run / "checkpoints" / "last.ckpt"), str(folder), weights=weights)
     weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
     return weights
 
@@ -53,7 +54,8 @@ def exported(run: Path) -> dict[str, Tensor]:
 def assert_same_curves(actual: Path, expected: Path, tolerance: float) -> None:
     """Compare the losses of two runs, step by step."""
     ours, theirs = read_metrics(actual), read_metrics(expected)
-    for name in ("train/loss", "val/loss"):
+    averaged = ["val_average/loss"] * ("val_average/loss" in ours)
+    for name in ("train/loss", "val/loss", *averaged):
         values = theirs[name].dropna()
         assert len(values) >= 3
         assert_allclose(ours[name].dropna(), values, rtol=tolerance)

@@ -14,7 +14,14 @@ from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.criterion import read_criterion
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, read_run_info, validations
 from lit_entrodrop.runs.layout import find_checkpoint
-from lit_entrodrop.runs.metric_name import TASK, VALIDATION_LOSS, MetricName
+from lit_entrodrop.runs.metric_name import (
+    AVERAGED,
+    TASK,
+    VALIDATION_LOSS,
+    MetricName,
+    is_of_average,
+    of_average,
+)
 from lit_entrodrop.runs.metrics_file import (
     bucket_names,
     evaluation_sets,
@@ -56,6 +63,7 @@ class RunResult:
         total_steps: Number of optimizer steps done.
         items: Scores of the items of a task, by the name of the mean score; empty without a task.
         selected_by: Metric that selects the best evaluation. Default: the validation loss.
+        averaged: Whether the best evaluation is one of the averaged weights. Default: False.
     """
 
     folder: Path
@@ -64,6 +72,7 @@ class RunResult:
     total_steps: int
     items: dict[str, list[ItemScore]] = field(default_factory=dict)
     selected_by: str = VALIDATION_LOSS
+    averaged: bool = False
 
 
 def measure(folder: Path, split: str = "validation") -> RunResult:
@@ -76,15 +85,20 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
     evaluated, names = evaluated_rows(metrics, folder), _losses(folder, metrics)
     criterion = read_criterion(folder)
     best = evaluated.loc[criterion.best_step(evaluated)]
-    rows = {"best": best, "last": evaluated.iloc[-1]}
+    metric = criterion.best_metric(best.to_dict()) or criterion.metric
+    averaged = {"best": is_of_average(metric), "last": False}
+    rows = {"best": of_weights(best, averaged["best"]), "last": evaluated.iloc[-1]}
     steps = {moment: int(row.name) for moment, row in rows.items()}
     if split == "test":
         steps = checkpoint_steps(folder)
-    values: dict[str, float] = {SCORE: criterion.score(best[criterion.metric])}
+    values: dict[str, float] = {SCORE: criterion.score(best[metric])}
     documents: dict[str, Documents] = {}
     items: dict[str, list[ItemScore]] = {}
     for moment, row in rows.items():
-        path = evaluation_path(folder, steps[moment], "test" if split == "test" else None)
+        path = evaluation_path(folder, steps[moment], "test")
+        if split != "test":
+            own_set = f"validation{AVERAGED}" if averaged[moment] else ""
+            path = evaluation_path(folder, steps[moment], evaluation_set=own_set)
         found = Evaluation.load(path) if path.exists() else None
         losses = {name: float(row.get(f"val/{name}", np.nan)) for name in names}
         if split == "test":
@@ -96,7 +110,8 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
                 f"{moment}/{evaluation_set}/{name}": f"{evaluation_set}/{name}" for name in names
             }
             values |= {name: float(row.get(column, np.nan)) for name, column in own.items()}
-            path = evaluation_path(folder, int(row.name), evaluation_set=evaluation_set)
+            own_set = f"{evaluation_set}{AVERAGED}" if averaged[moment] else evaluation_set
+            path = evaluation_path(folder, int(row.name), evaluation_set=own_set)
             found = Evaluation.load(path) if path.exists() else None
             documents |= _documents(f"{moment}/{evaluation_set}", found, names)
         values |= _further_values(moment, row, metrics, split)
@@ -105,7 +120,20 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
     values |= {"best_epoch": float(rows["best"]["passes"])}
     values |= {"drop_rate": mean_drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
-    return RunResult(folder, finite, documents, int(metrics.index[-1]), items, criterion.metric)
+    total = int(metrics.index[-1])
+    selected = criterion.metric, averaged["best"]
+    return RunResult(folder, finite, documents, total, items, *selected)
+
+
+def of_weights(row: pd.Series, averaged: bool) -> pd.Series:
+    """Return the metrics of an evaluation; those of the averaged weights under the usual names.
+
+    >>> of_weights(pd.Series({"val/loss": 2.1, "val_average/loss": 2.0}), True)["val/loss"]
+    2.0
+    """
+    others = {name: of_average(str(name)) for name in row.index if averaged}
+    averages = {name: row[other] for name, other in others.items() if other in row.index}
+    return pd.Series({**row, **averages}, name=row.name)
 
 
 def checkpoint_steps(folder: Path) -> dict[str, int]:

@@ -41,7 +41,22 @@ def split_notes(split: str, has_test_split: bool, trials: Sequence[ArmTrial]) ->
 
 def trial_notes(trials: Sequence[ArmTrial]) -> list[str]:
     """State how strengths were selected, and what differs between the runs."""
-    return [*_on_selection(trials), *_on_data(trials), *_on_idle(trials)]
+    return [*_on_selection(trials), *_on_data(trials), *_on_idle(trials), *_on_averages(trials)]
+
+
+def _on_averages(trials: Sequence[ArmTrial]) -> list[str]:
+    """State in which arms the averaged weights have the best evaluation."""
+    counts = {
+        trial.arm: f"{trial.arm} ({sum(found)} of {len(found)} runs)"
+        for trial in trials
+        if any(found := [result.averaged for result in trial.results.values()])
+    }
+    if not counts:
+        return []
+    return [
+        f"The best losses are those of averaged weights in {', '.join(counts.values())}; the last "
+        "losses are always those of the raw weights."
+    ]
 
 
 def method_notes(estimates: Sequence[Estimate]) -> list[str]:

@@ -33,6 +33,7 @@ OF_AN_ARM = (
     "model.weight_decay_schedule",
     "model.groups",
     "model.layer_lr_decay",
+    "model.average",
     "model.reference",
     "model.lm.lora",
     "model.lm.quantize",

@@ -7,8 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from lit_entrodrop.commands.compare.measures import evaluated_rows
+from lit_entrodrop.runs.criterion import Criterion
 from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.runs.metrics_file import read_metrics
+
+LOSSES = Criterion(averaged=True).metrics
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ def read_progress(folder: Path) -> RunProgress | None:
     best_loss = best_epoch = None
     with suppress(ValueError):
         evaluated = evaluated_rows(metrics, folder)
-        best = evaluated["val/loss"].idxmin()
-        best_loss, best_epoch = evaluated.loc[best, ["val/loss", "passes"]]
+        columns = [name for name in LOSSES if name in evaluated]
+        losses = evaluated[columns].min(axis="columns")
+        best_loss, best_epoch = losses.min(), evaluated.loc[losses.idxmin(), "passes"]
     epoch = _last(metrics, "epoch")
     return RunProgress(
         int(metrics.index[-1]),

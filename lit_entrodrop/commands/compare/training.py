@@ -72,9 +72,11 @@ def _fit(run: PlannedRun) -> Task:
 
 
 def _test(run: PlannedRun, checkpoint: str) -> Task:
+    # Averaged weights compete for the best results only.
+    weights = "raw" if checkpoint == "last" else "best"
     return Task(
         f"{run.title}, {checkpoint} checkpoint",
-        _command("test", run, checkpoint),
+        [*_command("test", run, checkpoint), "--weights", weights],
         state_path(run, f"test-{checkpoint}.log"),
         state_path(run, "lock"),
         on_start=partial(claim, run),

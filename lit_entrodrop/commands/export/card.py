@@ -1,7 +1,7 @@
 """Model card: base model, training, evaluation and limitations."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from transformers import AutoConfig
 
 from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.runs.checkpoints.averages import AVERAGE
+from lit_entrodrop.runs.criterion import Criterion
 from lit_entrodrop.runs.layout import CONFIG
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 from lit_entrodrop.training.provenance import hub_name, public_name, settings_of
@@ -26,7 +28,7 @@ LIMITATIONS = (
 def write_card(
     folder: Path,
     name: str,
-    ckpt_path: Path,
+    paths: Sequence[Path],
     checkpoint: dict[str, Any],
     lm: LMConfig,
     adapters: bool = False,
@@ -34,18 +36,19 @@ def write_card(
     """Write ``README.md``, of a whole model or of LoRA adapters only.
 
     If the checkpoint is still in the folder of its run, the card has the losses and the config of
-    the run.
+    the run. The mean of several checkpoints has the settings of the first, and no known loss.
     """
+    ckpt_path, *others = paths
     run = ckpt_path.absolute().parent.parent
     facts = checkpoint.get("provenance", {})
-    losses = dict(_losses(run, checkpoint, facts))
+    losses = {} if others else dict(_losses(run, checkpoint, facts))
     body = "\n\n".join(
         [
             f"# {name}",
             _summary(lm, facts, adapters),
             *_section("Use", _use(name, lm, adapters, checkpoint["hf_config"])),
             *_section("Evaluation", _evaluation(losses, ckpt_path)),
-            *_section("Training", _training(checkpoint, lm, facts)),
+            *_section("Training", _training(checkpoint, lm, facts, paths)),
             *_section("Regularizers", _regularizers(facts)),
             *_section("Config of the run", _config(run / CONFIG)),
             *_section("Limitations", LIMITATIONS),
@@ -122,13 +125,17 @@ def _losses(
     run: Path, checkpoint: dict[str, Any], facts: dict[str, Any]
 ) -> Iterator[tuple[str, tuple[int, float]]]:
     """Yield a name, with the optimizer step and the validation loss there."""
-    if LOSS in facts.get("metrics", {}):
-        yield "this checkpoint", (checkpoint["global_step"], facts["metrics"][LOSS])
+    names = Criterion(LOSS, averaged=True).metrics
+    own = names[-1] if checkpoint.get("weights") == "averaged" else LOSS
+    if own in facts.get("metrics", {}):
+        yield "this checkpoint", (checkpoint["global_step"], facts["metrics"][own])
     if (run / FILE_NAME).is_file():
-        curve = read_metrics(run).get(LOSS)
-        if curve is not None and len(curve := curve.dropna()):
+        losses = read_metrics(run).reindex(columns=names)
+        # The averaged weights are among those from which the best are chosen.
+        if len(curve := losses.min(axis="columns").dropna()):
             yield "best of the run", (int(curve.idxmin()), float(curve.min()))
-            yield "last of the run", (int(curve.index[-1]), float(curve.iloc[-1]))
+            last = losses[LOSS].dropna()
+            yield "last of the run", (int(last.index[-1]), float(last.iloc[-1]))
 
 
 def _evaluation(losses: dict[str, tuple[int, float]], ckpt_path: Path) -> str:
@@ -146,7 +153,9 @@ def _evaluation(losses: dict[str, tuple[int, float]], ckpt_path: Path) -> str:
     )
 
 
-def _training(checkpoint: dict[str, Any], lm: LMConfig, facts: dict[str, Any]) -> str:
+def _training(
+    checkpoint: dict[str, Any], lm: LMConfig, facts: dict[str, Any], paths: Sequence[Path]
+) -> str:
     trainer, data = facts.get("trainer", {}), facts.get("data", {})
     what = "all weights"
     if lm.lora is not None:
@@ -156,6 +165,7 @@ def _training(checkpoint: dict[str, Any], lm: LMConfig, facts: dict[str, Any]) -
     steps = f"{checkpoint.get('global_step', 0):,} optimizer steps"
     rows = {
         "trained": what,
+        "weights": _weights(checkpoint, paths),
         "starting point": public_name(lm.pretrained) if lm.pretrained else "random weights",
         "length": f"{steps}, in epoch {checkpoint.get('epoch', 0) + 1} of the run",
         "corpus": ", ".join(data.get("corpus", [])),
@@ -170,6 +180,14 @@ def _training(checkpoint: dict[str, Any], lm: LMConfig, facts: dict[str, Any]) -
     table = _table(("", ""), ((name, text) for name, text in rows.items() if text))
     splits = data.get("splits")
     return f"{table}\n\n{_fenced('', splits)}" if splits else table
+
+
+def _weights(checkpoint: dict[str, Any], paths: Sequence[Path]) -> str:
+    if len(paths) > 1:
+        return f"mean of {len(paths)} checkpoints: {', '.join(path.name for path in paths)}"
+    if checkpoint.get("weights") != "averaged":
+        return ""
+    return f"average over training steps, {checkpoint[AVERAGE]['kind']}"
 
 
 def _regularizers(facts: dict[str, Any]) -> str | None:

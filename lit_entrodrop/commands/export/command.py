@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.export.card import write_card
+from lit_entrodrop.commands.export.soup import list_in_one, read_mean
 from lit_entrodrop.commands.export.weights import restore_model
 from lit_entrodrop.data.chats.stopping import stop_tokens
 from lit_entrodrop.data.chats.template import set_chat_template
@@ -22,15 +23,14 @@ from lit_entrodrop.model.adapters.lora import merge_lora
 from lit_entrodrop.model.config import DType, LMConfig
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.model.transformers_compat import transformers_progress
-from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
-from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
+from lit_entrodrop.runs.checkpoints.averages import Weights
 from lit_entrodrop.runs.writing import draft
 from lit_entrodrop.training.provenance import public_name
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    print(f"model: {call_with(export, 'export', arguments)}")
+    print(f"model: {call_with(export, 'export', list_in_one(arguments))}")
 
 
 def export(
@@ -39,6 +39,9 @@ def export(
     merge_lora: bool = True,
     dtype: DType | None = None,
     max_shard_size: str = "5GB",
+    weights: Weights = "best",
+    average: list[str] | None = None,
+    greedy: bool = False,
 ) -> Path:
     """Convert a checkpoint to a Hugging Face folder: safetensors, config, tokenizer, model card.
 
@@ -53,6 +56,13 @@ def export(
         dtype: Dtype of the written weights. Default: ``lm.dtype``, in which they were stored.
         max_shard_size: Maximum size of a file; larger weights are split into several files.
 
+        weights: Which weights of a run with `model.average`: the averaged or the raw ones, or
+            `best` for those with the better last evaluation.
+        average: Paths to further checkpoints of the same model. The mean of all weights is written;
+            `--average A B C` without `--ckpt_path` names all of them.
+        greedy: Whether to start from the checkpoint with the lowest validation loss, and to include
+            another one only if the loss of the mean does not rise. Reads the text of the run.
+
     Returns:
         The folder.
 
@@ -65,8 +75,8 @@ def export(
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
     _check_size(max_shard_size)
-    checkpoint = read_checkpoint(Path(ckpt_path))
-    verify_checkpoint(Path(ckpt_path))
+    paths = [Path(each) for each in (ckpt_path, *(average or []))]
+    checkpoint, paths = read_mean(paths, weights, greedy)
     lm = LMConfig.from_dict(checkpoint["lm"])
     if dtype is not None and lm.lora is None:
         lm = replace(lm, dtype=dtype)
@@ -92,7 +102,7 @@ def export(
         tokenizer.save_pretrained(unfinished)
         generation_config = _generation_config(lm, model, stop_tokens(tokenizer))
         generation_config.save_pretrained(unfinished)
-        write_card(unfinished, folder.name, Path(ckpt_path), checkpoint, lm, adapters=not whole)
+        write_card(unfinished, folder.name, paths, checkpoint, lm, adapters=not whole)
         _share(unfinished)
     return folder
 

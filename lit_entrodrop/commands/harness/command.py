@@ -11,6 +11,7 @@ from typing import Any
 from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.export import export
 from lit_entrodrop.model.config import DType
+from lit_entrodrop.runs.checkpoints.averages import Weights
 from lit_entrodrop.runs.writing import check_writable, write_whole
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.runtime.shown_text import one_line
@@ -37,6 +38,7 @@ def harness(
     chat: bool = False,
     dtype: DType | None = None,
     output: str | None = None,
+    weights: Weights = "best",
 ) -> None:
     """Run tasks of EleutherAI's lm-evaluation-harness on a checkpoint.
 
@@ -55,6 +57,7 @@ def harness(
         chat: Whether to render prompts with the chat template.
         dtype: Dtype of the weights. Default: ``lm.dtype``, in which they were stored.
         output: Path to a JSON file for the results; null for none.
+        weights: Which weights of a run with `model.average`, as in `lit-entrodrop export`.
 
     Raises:
         ValueError: If the harness is not installed, a task is unknown or executes code, or the
@@ -75,7 +78,7 @@ def harness(
     manager = _task_manager(names, include_path)
     settings = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": chat}
     with TemporaryDirectory(prefix="lit-entrodrop-harness-") as folder:
-        model = export(ckpt_path, str(Path(folder) / "model"), dtype=dtype)
+        model = export(ckpt_path, str(Path(folder) / "model"), dtype=dtype, weights=weights)
         found = _evaluate(str(model), batch_size, manager, names, settings)
     from lm_eval.utils import make_table
 

@@ -13,6 +13,7 @@ from lit_entrodrop.commands.plan.model_memory import FP32, optimizer_bytes
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.training.averaging import Average
 from lit_entrodrop.training.optim import ParameterRule, check_can_step
 
 
@@ -24,7 +25,9 @@ def workload_of(config: dict[str, Any]) -> Workload:
     check_at_least(1, accumulate_grad_batches=trainer["accumulate_grad_batches"])
     extra = extra_passes_of(config["model"]["regularizers"])
     per_step = data["batch_size"] * trainer["accumulate_grad_batches"]
-    average = FP32 if extra.required.teacher is not None else 0
+    average = config["model"].get("average") and Average(**config["model"]["average"])
+    stored = getattr(torch, lm.dtype).itemsize
+    of_teacher = FP32 if extra.required.teacher is not None else 0
     reference, optimizer = config["model"]["reference"], config["model"]["optimizer"]
     settings = optimizer.get("init_args") or {}
     make_optimizer = partial(resolve_name(optimizer["class_path"]), **settings)
@@ -35,7 +38,9 @@ def workload_of(config: dict[str, Any]) -> Workload:
         global_batch_size=per_step * data_parallel_size(trainer),
         block_size=data["block_size"],
         precision=planned_precision(str(trainer["precision"]), lm.dtype),
-        optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype)) + average,
+        optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype))
+        + (average.bytes_per_weight(stored) if average else of_teacher),
+        averaged=average is not None or extra.required.teacher is not None,
         extra_passes=extra,
         rules=tuple(ParameterRule(**each) for each in config["model"]["groups"]),
         reference=frozen_config(lm, reference) if extra.required.reference else None,

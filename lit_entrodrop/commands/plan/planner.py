@@ -72,9 +72,8 @@ class Planner:
             single = strategy in ("ddp", OFFLOAD)
             # DeepSpeed and tensor parallelism do not support fp16.
             scaled = self.workload.precision == "16-mixed" and strategy not in ("ddp", "fsdp2")
-            # A teacher cannot average the weights in the form in which their optimizers keep them.
-            averaged = self.workload.extra_passes.required.teacher is not None
-            unaveraged = averaged and strategy not in ("ddp", "fsdp2", "fsdp2_tp")
+            # DeepSpeed's optimizers keep the weights in a form that cannot be averaged.
+            unaveraged = self.workload.averaged and strategy not in ("ddp", "fsdp2", "fsdp2_tp")
             if (world_size == 1 and not single) or scaled or unaveraged:
                 continue
             if strategy != "fsdp2_tp":

@@ -21,10 +21,11 @@ class Workload:
     global_batch_size: int  # rows in an optimizer step, over all devices
     block_size: int  # tokens in a row
     precision: str  # a mixed one, or 32-true for weights in half precision
-    optimizer: float  # bytes per trainable parameter, including a teacher's average
+    optimizer: float  # bytes per trainable parameter, including an average of the weights
     extra_passes: ExtraPasses = NO_EXTRA_PASSES
     rules: tuple[ParameterRule, ...] = ()  # `model.groups`, which may freeze parameters
     reference: LMConfig | None = None  # config of a frozen reference model
+    averaged: bool = False  # whether an average of the weights is kept
 
     @property
     def number_bytes(self) -> NumberBytes:

@@ -47,7 +47,8 @@ def conclude_run(run: RunRecord) -> Conclusion:
         return _undiagnosed(run)
     found = run.diagnosis.explanation
     kind = run.diagnosis.verdicts["all"].kind
-    sentences = [*found.evidence, f"Measured on {_measured_on(run)} in one training run."]
+    sentences = [*found.evidence, *on_average(run)]
+    sentences.append(f"Measured on {_measured_on(run)} in one training run.")
     if kind == "holds":
         sentences.append("No overfitting shown does not prove that there is none.")
     elif kind != "unknown":
@@ -59,7 +60,7 @@ def conclude_run(run: RunRecord) -> Conclusion:
 
 def conclude_runs(runs: Sequence[RunRecord]) -> Conclusion:
     """Say which of several runs has the lowest validation loss; nothing is tested."""
-    curves = [run.trained_loss() for run in runs]
+    curves = [run.best_loss() for run in runs]
     order = sorted(range(len(runs)), key=lambda i: curves[i].min() if len(curves[i]) else np.inf)
     evaluated = [i for i in order if len(curves[i])]
     if not evaluated:
@@ -87,6 +88,24 @@ def conclude_runs(runs: Sequence[RunRecord]) -> Conclusion:
     )
 
 
+def on_average(run: RunRecord) -> list[str]:
+    """Compare the lowest loss of the averaged weights with that of the raw ones; nothing is tested.
+
+    The list is empty for a run without averages.
+    """
+    averaged, raw = run.averaged_loss(), run.trained_loss()
+    if not len(averaged) or not len(raw):
+        return []
+    gain = raw.min() - averaged.min()
+    other = "lower" if gain > 0 else "higher"
+    return [
+        f"The averaged weights have their lowest validation loss after epoch "
+        f"{averaged.idxmin():.3g}, {averaged.min():.3f} nats per token; that is {abs(gain):.3f} "
+        f"{other} than the lowest of the raw weights, after epoch {raw.idxmin():.3g}, which is not "
+        "tested."
+    ]
+
+
 def _first(names: list[str]) -> str:
     more = len(names) - MOST_NAMED
     return enumeration([*names[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])])
@@ -96,7 +115,7 @@ def export_best(run: RunRecord) -> NextStep:
     """Offer the best checkpoint."""
     text = f"Use the checkpoint with {best_value_of(run.selected_by)}"
     if run.selected_by == VALIDATION_LOSS:
-        text += f", after epoch {run.trained_loss().idxmin():.3g}"
+        text += f", after epoch {run.best_loss().idxmin():.3g}"
     return NextStep(f"{text}.", export_command(run.location))
 
 

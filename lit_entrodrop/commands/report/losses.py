@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.report.run_record import RunRecord
+from lit_entrodrop.runs.metric_name import AVERAGED
 
 VALIDATION_LOSS = "validation loss"
 
@@ -154,6 +155,10 @@ def _lines(run: RunRecord, bucket: str | None) -> dict[str, tuple[pd.Series, dic
     lines[VALIDATION_LOSS] = (
         run.curve("val", "loss", bucket),
         {"color": plotting.VALIDATION, "linewidth": 2.3},
+    )
+    lines["validation loss, averaged weights"] = (
+        run.curve(f"val{AVERAGED}", "loss", bucket),
+        {"color": plotting.AVERAGED, "linestyle": "--"},
     )
     return {name: pair for name, pair in lines.items() if len(pair[0]) or name == VALIDATION_LOSS}
 

@@ -21,7 +21,7 @@ from lit_entrodrop.runs.writing import write_whole
 
 INK, MUTED, RULE = "#1b1f24", "#5b6570", "#d9dee3"
 # Palette of Okabe and Ito, safe for color blindness.
-TRAIN, CLEAN, VALIDATION = "#8a939c", "#0072b2", "#d55e00"
+TRAIN, CLEAN, VALIDATION, AVERAGED = "#8a939c", "#0072b2", "#d55e00", "#009e73"
 # From dark for low entropy to bright for high, an order that survives gray printing.
 BUCKETS = ("#4a1486", "#b12a90", "#e8743b")
 SERIES = ("#5b6570", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b8860b", "#4a1486", "#56b4e9")

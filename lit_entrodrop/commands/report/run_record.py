@@ -18,7 +18,7 @@ from lit_entrodrop.runs.criterion import read_criterion
 from lit_entrodrop.runs.evaluations import FOLDER as EVALUATIONS
 from lit_entrodrop.runs.evaluations import RUN_INFO, Evaluation, read_evaluations, validations
 from lit_entrodrop.runs.layout import CONFIG
-from lit_entrodrop.runs.metric_name import VALIDATION_LOSS, MetricName, title_of_bucket
+from lit_entrodrop.runs.metric_name import AVERAGED, VALIDATION_LOSS, MetricName, title_of_bucket
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import (
     bucket_names,
@@ -95,6 +95,16 @@ class RunRecord:
         """Return the validation loss after each validation since training began."""
         curve = self.curve("val", "loss")
         return curve[curve.index > 0]
+
+    def averaged_loss(self) -> pd.Series:
+        """Return the validation loss of the averaged weights since training began, or nothing."""
+        curve = self.curve(f"val{AVERAGED}", "loss")
+        return curve[curve.index > 0]
+
+    def best_loss(self) -> pd.Series:
+        """Return the validation loss of the better weights after each validation."""
+        curves = self.trained_loss(), self.averaged_loss()
+        return pd.concat(curves, axis="columns").min(axis="columns")
 
     def verdict(self, bucket: str | None, split: str = "val") -> OverfittingVerdict | None:
         """Return the verdict on a bucket, or on all tokens (None); None if there is none."""

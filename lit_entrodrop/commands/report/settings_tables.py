@@ -14,6 +14,7 @@ TITLES = {
     "lr_schedule": "Learning rate schedule",
     "weight_decay_schedule": "Weight decay schedule",
     "groups": "Parameter groups",
+    "average": "Average of the weights",
     "trainer": "Trainer",
     "data": "Data",
     "versions": "Versions",

@@ -9,7 +9,7 @@ import numpy as np
 from lit_entrodrop.data.adjustments import describe_adjustments
 from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.preparing.splitting import SPLITS
-from lit_entrodrop.runs.metric_name import RESERVED_SPLITS
+from lit_entrodrop.runs.metric_name import AVERAGED, RESERVED_SPLITS
 
 NOT_EVALUATED = ("train", "replay", "test", "holdout")  # during training
 # Splits whose loss is compared with that of held-out text; alone, they are not evaluated.
@@ -107,7 +107,7 @@ def check_evaluation_sets(sets: Mapping[str, str | float]) -> dict[str, str]:
     for name, corpus in sets.items():
         if not isinstance(name, str) or not SET_NAME.fullmatch(name):
             expected = "a name of at most 64 letters, digits, _ and -"
-        elif name.lower() in RESERVED:
+        elif name.lower() in RESERVED or name.lower().endswith(AVERAGED):
             expected = "a name that no other data or metric has"
         elif name.lower() in lower:
             expected = "names that differ by more than case"

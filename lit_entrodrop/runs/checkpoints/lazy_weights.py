@@ -7,6 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_entrodrop.runtime.sharding import unsharded_shape
+
+
+def shapes(state_dict: Mapping[str, Any]) -> dict[str, torch.Size]:
+    """Return the unsharded shapes of the tensors of a state dict, by name, without reading any."""
+    if isinstance(state_dict, LazyWeights):
+        return state_dict.shapes
+    return {name: unsharded_shape(tensor) for name, tensor in state_dict.items()}
+
 
 class LazyWeights(UserDict[str, Any]):
     """State dict that reads a weight at each access and keeps none in memory.

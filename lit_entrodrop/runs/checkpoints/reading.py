@@ -19,13 +19,14 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 
+from lit_entrodrop.runs.checkpoints.averages import AVERAGE, AVERAGES
 from lit_entrodrop.runs.checkpoints.lazy_weights import LazyWeights
 from lit_entrodrop.runs.checkpoints.table_digest import TABLE, check_digest
 from lit_entrodrop.runs.checkpoints.zero import is_zero_folder, read_rank_files, read_zero_folder
-from lit_entrodrop.runtime.sharding import unsharded_shape
 
 # Names that Lightning chooses.
 METADATA, WEIGHTS, FSDP1_WEIGHTS = "meta.pt", "state_dict.", "model."
+OPTIMIZER_STATE = "optimizer_0.state."
 REQUIRED_KEYS = {"lm", "hf_config", "state_dict"}
 # Strategies that do not shard write the same checkpoints.
 UNSHARDED = {"SingleDeviceStrategy", "DDPStrategy"}
@@ -99,13 +100,13 @@ def read_all(path: Path) -> dict[str, Any]:
     reader = SafeReader(path)
     contents = reader.read_metadata()
     items = contents.state_dict_metadata.items()
-    tensors = {name: item for name, item in items if isinstance(item, TensorStorageMetadata)}
     values = {
         name: _read_value(path, contents, name)
         for name, item in items
         if isinstance(item, BytesStorageMetadata)
     }
-    return {**checkpoint, "state_dict": _lazy_weights(reader, tensors), "values": values}
+    tensors = _lazy_weights(reader, contents.state_dict_metadata)
+    return {**checkpoint, "state_dict": tensors, "values": values}
 
 
 def check_same_model(configured: Mapping[str, torch.Size], saved: Mapping[str, torch.Size]) -> None:
@@ -132,13 +133,6 @@ def check_same_strategy(current: str, checkpoint: Mapping[str, Any], path: Path)
             f"ckpt_path: expected a checkpoint that {current} wrote, got {path}, which {writer} "
             "wrote: resume with that strategy, or start a new run from the exported model"
         )
-
-
-def shapes(state_dict: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """Return the unsharded shapes of the tensors of a state dict, by name."""
-    if isinstance(state_dict, LazyWeights):
-        return state_dict.shapes
-    return {name: unsharded_shape(tensor) for name, tensor in state_dict.items()}
 
 
 class SafeReader(FileSystemReader):
@@ -200,12 +194,11 @@ def _read_shards(folder: Path) -> dict[str, Any]:
             "new run from the exported model"
         )
     _require_complete_files(folder, contents)
-    weights = {
-        name: item
-        for name, item in items.items()
-        if name.startswith(WEIGHTS) and isinstance(item, TensorStorageMetadata)
+    return {
+        **metadata,
+        "state_dict": _lazy_weights(reader, items, WEIGHTS),
+        AVERAGES: _lazy_weights(reader, items, OPTIMIZER_STATE, f".{AVERAGE}"),
     }
-    return {**metadata, "state_dict": _lazy_weights(reader, weights, WEIGHTS)}
 
 
 def _require_complete_files(folder: Path, contents: Metadata) -> None:
@@ -227,8 +220,10 @@ def _require_complete_files(folder: Path, contents: Metadata) -> None:
 
 
 def _lazy_weights(
-    reader: SafeReader, items: Mapping[str, TensorStorageMetadata], prefix: str = ""
+    reader: SafeReader, items: Mapping[str, Any], prefix: str = "", suffix: str = ""
 ) -> LazyWeights:
+    """Return the tensors whose names start and end so, by the rest of the name."""
+
     def read(name: str, item: TensorStorageMetadata) -> Tensor:
         weight = torch.empty(item.size, dtype=item.properties.dtype)
         try:
@@ -243,8 +238,11 @@ def _lazy_weights(
 
     return LazyWeights(
         {
-            name.removeprefix(prefix): (item.size, partial(read, name, item))
+            name.removeprefix(prefix).removesuffix(suffix): (item.size, partial(read, name, item))
             for name, item in items.items()
+            if isinstance(item, TensorStorageMetadata)
+            and name.startswith(prefix)
+            and name.endswith(suffix)
         }
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -28,7 +29,8 @@ class Checkpoints(Checkpoint):
     Args:
         every_n_train_steps: Number of optimizer steps between further checkpoints; null for none.
         keep_last: Number of last checkpoints to keep, in addition to the best.
-        monitor: Metric that selects the best checkpoint, such as `exam/loss`; null for `val/loss`.
+        monitor: Metric that selects the best checkpoint, such as `exam/loss`; null for `val/loss`
+            and, with `model.average`, `val_average/loss`, whichever is better.
         mode: Whether its lowest or its highest value is the best.
     """
 
@@ -47,6 +49,7 @@ class Checkpoints(Checkpoint):
         self.every_n_train_steps = every_n_train_steps
         self.keep_last = keep_last
         self.monitor, self.mode = monitor, mode
+        self.criterion = Criterion(monitor or VALIDATION_LOSS, mode)
         self.best_score = float("inf")
         self.best_model_path = self.last_model_path = ""
         self._saved_step = 0
@@ -55,6 +58,8 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Set the folder, and remove incomplete checkpoints of a killed run."""
         self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / CHECKPOINTS
+        averaged = self.monitor is None and getattr(pl_module, "average", None) is not None
+        self.criterion = replace(self.criterion, averaged=averaged)
         if stage == TrainerFn.FITTING and trainer.is_global_zero:
             for pattern in (f"*{UNFINISHED}", f"{RESHARDED}*"):
                 for unfinished in self.folder.glob(pattern):
@@ -127,9 +132,9 @@ class Checkpoints(Checkpoint):
 
     def _score(self, trainer: L.Trainer) -> float:
         """Return the monitored value such that lower is better; infinity without one."""
-        criterion = Criterion(self.monitor or VALIDATION_LOSS, self.mode)
-        value = trainer.callback_metrics.get(criterion.metric)
-        return float("inf") if value is None else criterion.score(float(value))
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metric = self.criterion.best_metric(values)
+        return float("inf") if metric is None else self.criterion.score(values[metric])
 
     def _new_path(self, trainer: L.Trainer) -> Path:
         path = self.folder / f"step={trainer.global_step}.ckpt"

@@ -24,6 +24,7 @@ from lit_entrodrop.runs.evaluations import (
     remove_evaluations_after,
     write_run_info,
 )
+from lit_entrodrop.runs.metric_name import AVERAGED
 from lit_entrodrop.runtime.ranks import data_rank
 
 SCHEMA = 1
@@ -34,7 +35,8 @@ class EvaluationFiles(L.Callback):
     """Write the loss of every validation document, an entropy histogram, and some passages.
 
     Each validation writes one small file into ``evaluations/``, and one for each evaluation set
-    into a folder of its name there. The diagnosis of overfitting, the report and comparisons read
+    into a folder of its name there. With `model.average`, another folder with `_average` has those
+    of the averaged weights. The diagnosis of overfitting, the report and comparisons read
     these files. ``run.json`` has the settings that they share.
 
     Args:
@@ -96,6 +98,15 @@ class EvaluationFiles(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the evaluation of the checkpoint."""
         self._write(trainer, pl_module, "test")
+
+    def count_averaged(self, split: str, pl_module: Any, outputs: Any, batch: Any) -> None:
+        """Accumulate a batch of held-out text that the averaged weights have scored."""
+        if split in self._scores:
+            name = f"{split}{AVERAGED}"
+            if name not in self._scores:
+                size = (self.passages, self.passage_tokens)
+                self._scores[name] = _SplitScores(split, pl_module, size)
+            self._count(name, pl_module.trainer, pl_module, outputs, batch)
 
     def _start(self, splits: Sequence[str], pl_module: Any) -> None:
         size = (self.passages, self.passage_tokens)

@@ -1,6 +1,6 @@
 """Optimizers, their parameter groups and schedules, and gradient clipping."""
 
-from lit_entrodrop.training.optim.adamw import AdamW, skip_step_if
+from lit_entrodrop.training.optim.adamw import AdamW, skip_step_if, took_step
 from lit_entrodrop.training.optim.gradients import (
     clip_gradient_norm,
     local_gradients,
@@ -24,4 +24,5 @@ __all__ = [
     "one_mesh_per_group",
     "parameter_groups",
     "skip_step_if",
+    "took_step",
 ]

@@ -33,6 +33,20 @@ class AdamW(torch.optim.AdamW):
         self._step_supports_amp_scaling = False
 
 
+def took_step(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Return whether the last step changed weights, 1 or 0, on the device that knows it.
+
+    >>> parameter = torch.nn.Parameter(torch.ones(1))
+    >>> took_step(torch.optim.SGD([parameter]))
+    tensor(0.)
+    """
+    skipped: Tensor | None = getattr(optimizer, "found_inf", None)
+    if skipped is not None:
+        return 1 - skipped
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    return torch.tensor(float(any(each.grad is not None for each in parameters)))
+
+
 def skip_step_if(optimizer: torch.optim.Optimizer, condition: Tensor) -> None:
     """Let the coming step leave weights and momentum unchanged if a condition holds.
 

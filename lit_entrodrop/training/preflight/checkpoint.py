@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.runs.checkpoints.reading import check_same_model, check_same_strategy, shapes
+from lit_entrodrop.runs.checkpoints.lazy_weights import shapes
+from lit_entrodrop.runs.checkpoints.reading import check_same_model, check_same_strategy
 
 # State that a fit saves in addition to Lightning's own.
 REQUIRED_KEYS = {

@@ -1,6 +1,7 @@
 """Checks of a run's settings, before its model is built."""
 
 import lightning as L
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -9,7 +10,9 @@ from lit_entrodrop.data.loading.weighted_order import WeightedOrder
 from lit_entrodrop.data.mixing import Replay
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
+from lit_entrodrop.runs.metric_name import of_average
 from lit_entrodrop.runtime.steps import total_steps
+from lit_entrodrop.training.averaging.settings import Average
 from lit_entrodrop.training.callbacks.task_scores import TaskScores
 from lit_entrodrop.training.monitored import check_monitored_names
 from lit_entrodrop.training.optim import Optimization
@@ -27,6 +30,7 @@ def check_config(
     vocabulary: Vocabulary,
     metrics: RunMetrics,
     optimization: Optimization,
+    average: Average | None = None,
 ) -> None:
     """Check that trainer, data and regularizers of a run fit together.
 
@@ -42,14 +46,18 @@ def check_config(
     by_evaluations = schedule is not None and follows_evaluations(schedule)
     check_evaluations(trainer, data, required.evaluations or by_evaluations)
     if trainer.state.fn == TrainerFn.FITTING:
-        check_trainer(trainer, required)
+        check_trainer(trainer, required, average)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         tasks = [each.metric_name for each in callbacks if isinstance(each, TaskScores)]
         others = [*data.mixture.validation_metrics, *tasks]
-        check_monitored_names(trainer, [*metrics.names(data.evaluated), *others])
+        names = [*metrics.names(data.evaluated), *others]
+        averaged = filter(None, map(of_average, names)) if average else ()
+        check_monitored_names(trainer, [*names, *averaged])
         per_epoch = data.steps_per_epoch()
         steps = total_steps(per_epoch, trainer.max_epochs, trainer.max_steps)
         warn_of_few_steps(required, steps, per_epoch)
+        if average is not None:
+            check_average(average, required.teacher, steps, per_epoch)
 
 
 def check_holdout(data: TextDataModule, required: Requirements) -> None:
@@ -100,7 +108,39 @@ def check_evaluations(trainer: L.Trainer, data: TextDataModule, required: bool) 
         )
 
 
-def check_trainer(trainer: L.Trainer, required: Requirements) -> None:
+def check_callbacks(trainer: L.Trainer) -> None:
+    """Refuse Lightning's callbacks that average weights, which do not shard averages."""
+    for each in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(each, StochasticWeightAveraging | WeightAveraging):
+            raise ValueError(
+                "trainer.callbacks: expected no average of weights, got "
+                f"{type(each).__name__}, whose averages are not sharded: remove it, and set "
+                "model.average, for example by configs/model/average.yaml"
+            )
+
+
+def check_average(average: Average, teacher: float | None, steps: int, per_epoch: int) -> None:
+    """Refuse an average that takes no weights, or that differs from that of a teacher."""
+    taken = sum(average.is_due(step, steps, per_epoch) for step in range(1, steps + 1))
+    if taken < 2:
+        raise ValueError(
+            f"model.average: expected to take weights at least twice in {steps} steps, got "
+            f"{taken}: lower start or every"
+        )
+    same = average.kind == "ema" and average.interval(per_epoch) == 1
+    if teacher is not None and not (
+        same and average.highest_decay == teacher and average.first_step(steps) <= 1
+    ):
+        raise ValueError(
+            f"model.average: expected kind ema with decay {teacher}, start 0 and every 1, because "
+            "the teacher of a regularizer is the same average, got "
+            f"{average}: set these, or the decay of the regularizer"
+        )
+
+
+def check_trainer(
+    trainer: L.Trainer, required: Requirements, average: Average | None = None
+) -> None:
     """Refuse settings of the trainer under which the loss or a teacher would be wrong."""
     if trainer.precision in ("bf16-true", "16-true"):
         raise ValueError(
@@ -113,12 +153,20 @@ def check_trainer(trainer: L.Trainer, required: Requirements) -> None:
             "trainer.overfit_batches: expected 0, because data.order decides the order of blocks, "
             f"got {overfit_batches}: set data.max_train_tokens or trainer.limit_train_batches"
         )
-    if required.teacher is not None and not hooks_of(trainer.strategy).supports_teacher:
+    for user, is_used in (
+        ("a regularizer that compares with the moving average", required.teacher is not None),
+        ("model.average, the average", average is not None),
+    ):
+        if is_used and not hooks_of(trainer.strategy).supports_teacher:
+            raise ValueError(
+                f"trainer.strategy: expected auto, ddp or fsdp2 for {user} of the weights, got "
+                f"{type(trainer.strategy).__name__}, whose optimizer does not step the parameters "
+                "themselves: add configs/strategy/fsdp2.yaml"
+            )
+    if average is not None and not getattr(trainer.strategy, "save_distributed_checkpoint", True):
         raise ValueError(
-            "trainer.strategy: expected auto, ddp or fsdp2 for a regularizer that compares with "
-            "the moving average of the weights, got "
-            f"{type(trainer.strategy).__name__}, whose optimizer does not step the parameters "
-            "themselves: add configs/strategy/fsdp2.yaml"
+            "trainer.strategy.save_distributed_checkpoint: expected true with model.average, got "
+            "false, which renumbers the averages: remove it; `export` writes one file"
         )
     strategy = type(trainer.strategy)
     check_strategy(f"{strategy.__module__}.{strategy.__qualname__}")

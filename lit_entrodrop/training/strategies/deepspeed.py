@@ -17,11 +17,11 @@ from torch import Tensor
 
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
+from lit_entrodrop.runs.checkpoints.lazy_weights import shapes
 from lit_entrodrop.runs.checkpoints.reading import (
     check_same_model,
     check_same_strategy,
     read_checkpoint,
-    shapes,
 )
 from lit_entrodrop.runs.checkpoints.zero import TAG
 from lit_entrodrop.runs.layout import RESHARDED

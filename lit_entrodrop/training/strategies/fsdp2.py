@@ -23,15 +23,16 @@ from torchmetrics import Metric
 from lit_entrodrop.model.building import transformer_blocks
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig
+from lit_entrodrop.runs.checkpoints.lazy_weights import shapes
 from lit_entrodrop.runs.checkpoints.reading import (
     check_same_model,
     check_same_strategy,
     read_all,
     read_checkpoint,
-    shapes,
 )
 from lit_entrodrop.runtime.lightning_compat import set_device
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.training.averaging.settings import check_same_average
 from lit_entrodrop.training.optim import check_same_groups, clip_gradient_norm, one_mesh_per_group
 from lit_entrodrop.training.strategies.base import StrategyHooks, refuse_quantized
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit, scatter_weights
@@ -85,6 +86,7 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
         self.tensor_parallel_size = tensor_parallel_size
         self.replicas = replicas
         self.cpu_offload = cpu_offload
+        self.save_distributed_checkpoint = save_distributed_checkpoint
 
     def setup_environment(self) -> None:
         """Arrange the devices of all nodes in replicas, shards and tensor-parallel groups."""
@@ -201,6 +203,7 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
             assert module is not None, "the trainer connects it"
             check_same_model(shapes(module.state_dict()), shapes(checkpoint["state_dict"]))
             check_same_groups(checkpoint, module)
+            check_same_average(checkpoint, getattr(module, "average", None))
         return super().load_checkpoint(path, weights_only=True)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:

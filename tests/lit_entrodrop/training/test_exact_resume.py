@@ -30,6 +30,7 @@ SETTINGS = [
 LEARNING = [
     "--model.regularizers+=regularizers.WaveBound",
     "--model.regularizers.decay=0.8",
+    "--model.average={kind: ema, decay: 0.8}",
     "--model.regularizers+=regularizers.RandomTokenDropout",
     "--model.regularizers.curriculum=regularizers.Adaptive",
     "--model.regularizers.curriculum.init_args.step=0.03",
@@ -119,6 +120,7 @@ def test_runs_that_are_bounded_by_steps_count_each_epoch_once(
     tiny: Tiny, bounds: list[str]
 ) -> None:
     bounded = [f"--trainer.{bound}" for bound in bounds]
+    bounded += ["--model.average={kind: lawa, window: 3, every: 2}"]
     assert run_on(tiny, *bounded, root="whole") == 0
     for step in (5, 10):
         # The checkpoint before is that of the end of an epoch.
@@ -138,7 +140,9 @@ def test_two_ranks_that_shard_are_killed_and_go_on(tiny: Tiny) -> None:
     killed, whole = tiny.folder / "killed", tiny.folder / "whole"
     assert (killed / METRICS).read_text() == (whole / METRICS).read_text()
     assert_learning(whole)
-    torch.testing.assert_close(exported(killed), exported(whole), atol=0, rtol=0)
+    for weights in ("raw", "averaged"):
+        both = exported(killed, weights), exported(whole, weights)  # type: ignore[arg-type]
+        torch.testing.assert_close(*both, atol=0, rtol=0)
 
 
 def test_kills_amid_epochs_of_focus_change_no_bit(tiny: Tiny) -> None:

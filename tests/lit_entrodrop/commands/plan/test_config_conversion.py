@@ -75,7 +75,11 @@ def test_extra_passes_come_from_the_configured_regularizers(tiny: Tiny) -> None:
         workload_of(resolved_config([*tiny.config(), *other])).reference_sizes
         != workload.reference_sizes
     )
-    assert workload_of(resolved_config(tiny.config())).reference_sizes is None
+    averaged = [*tiny.config(), "--model.average={kind: lawa, window: 2}"]
+    workload = workload_of(resolved_config(averaged))
+    assert workload.reference_sizes is None
+    assert workload.averaged
+    assert workload.optimizer == 8.0 + 4.0 + 2 * 4.0  # moments, average, latest weights
 
 
 def test_wrong_flag_is_reported_as_in_fit(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:

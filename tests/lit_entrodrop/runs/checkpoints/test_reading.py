@@ -9,11 +9,11 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from lit_entrodrop.runs.checkpoints.lazy_weights import shapes
 from lit_entrodrop.runs.checkpoints.reading import (
     check_same_model,
     read_all,
     read_checkpoint,
-    shapes,
 )
 
 OURS: dict[str, Any] = {"lm": {}, "hf_config": {}}

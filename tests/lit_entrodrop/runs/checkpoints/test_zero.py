@@ -10,7 +10,8 @@ import torch
 from lit_entrodrop.commands.verify_resume.differences import Comparison
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.runs.checkpoints.integrity import verify_checkpoint
-from lit_entrodrop.runs.checkpoints.reading import read_all, shapes
+from lit_entrodrop.runs.checkpoints.lazy_weights import shapes
+from lit_entrodrop.runs.checkpoints.reading import read_all
 from lit_entrodrop.runs.checkpoints.zero import is_zero_folder, read_zero_folder
 from tests.helpers.tiny import LLAMA
 from tests.helpers.zero import write_zero

@@ -43,12 +43,18 @@ def test_a_frozen_model_is_prepared_by_the_strategy(tiny: Tiny, toy: list[str]) 
     assert toy_strategy.CALLED[:3] == ["build", "build", "prepare_frozen"]
 
 
-def test_a_teacher_is_refused_where_the_strategy_does_not_support_it(
-    tiny: Tiny, toy: list[str]
+@pytest.mark.parametrize(
+    ("user", "named"),
+    [
+        ("--model.regularizers+=tests.helpers.plugins.MeanTeacher", "a regularizer that compares"),
+        ("--model.average.kind=ema", "model.average"),
+    ],
+)
+def test_an_average_is_refused_where_the_strategy_does_not_support_it(
+    user: str, named: str, tiny: Tiny, toy: list[str]
 ) -> None:
-    teacher = "--model.regularizers+=tests.helpers.plugins.MeanTeacher"
-    with pytest.raises(SystemExit, match="got ToyStrategy, whose optimizer does not step"):
-        tiny.run("fit", *toy, teacher)
+    with pytest.raises(SystemExit, match=f"for {named}.*got ToyStrategy, whose optimizer does"):
+        tiny.run("fit", *toy, user)
 
 
 def test_strategies_of_lightning_get_the_defaults() -> None:

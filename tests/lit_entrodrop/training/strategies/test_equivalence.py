@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tests.helpers.deepspeed_cpu  # noqa: F401  as early as may be, so that ranks fork with it
+from lit_entrodrop.runs.checkpoints.averages import Weights
 from lit_entrodrop.runs.checkpoints.reading import SafeReader
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.runs import assert_same_curves, exported, fit, validated
@@ -26,6 +27,8 @@ EVERYTHING = [
     "--model.weight_decay_schedule=regularizers.Linear",
     "--model.weight_decay_schedule.init_args.end=0.5",
 ]
+# DeepSpeed refuses it.
+AVERAGE = "--model.average={kind: lawa, window: 2, every: 1}"
 ONE = "--data.batch_size=8"
 STRATEGY = "--trainer.strategy.class_path"
 ON_CPU = f"{STRATEGY}=tests.helpers.deepspeed_cpu.DeepSpeedOnCPU"
@@ -50,7 +53,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Ti
 
 @pytest.fixture(scope="module")
 def one(corpus: Tiny) -> Path:
-    run = fit(corpus, "one", *EVERYTHING, ONE)
+    run = fit(corpus, "one", *EVERYTHING, AVERAGE, ONE)
     assert len(read_metrics(run)["train/loss"].dropna()) >= 8
     assert read_metrics(run)["entro_drop/drop_rate"].max() > 0.2
     unclipped = fit(corpus, "unclipped", *EVERYTHING, ONE, "--trainer.gradient_clip_val=null")
@@ -75,28 +78,34 @@ def assert_shared_out(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_two_ranks_train_and_resume_as_one_process_does(name: str, corpus: Tiny, one: Path) -> None:
-    training = [*EVERYTHING, *STRATEGIES[name]]
+    averages = name in ("ddp", "fsdp2")
+    training = [*EVERYTHING, *STRATEGIES[name], *([AVERAGE] * averages)]
     two = fit(corpus, name, *training, world_size=2)
     assert_same_curves(two, one, 1e-5)
     torch.testing.assert_close(exported(two), exported(one), atol=1e-5, rtol=1e-4)
     if name != "ddp":
         assert_shared_out(two / "checkpoints" / "last.ckpt")
     # One process evaluates what the strategy wrote, and two ranks under it what one process did.
-    loss = pytest.approx(read_metrics(one)["val/loss"].iloc[-1], rel=1e-5)
-    assert validated(corpus, two) == loss
-    assert validated(corpus, one, *STRATEGIES[name], world_size=2) == loss
+    for run, arguments, ranks in ((two, [], 1), (one, STRATEGIES[name], 2)):
+        column = "val_average/loss" if averages or run is one else "val/loss"
+        weights = f"--weights={'averaged' if averages or run is one else 'raw'}"
+        loss = pytest.approx(read_metrics(one)[column].iloc[-1], rel=1e-5)
+        assert validated(corpus, run, *arguments, weights, world_size=ranks) == loss
+    chosen: list[Weights] = ["raw", *(["averaged"] * averages)]  # type: ignore[list-item]
 
     told = ["--trainer.callbacks+", "tests.helpers.plugins.TellToEnd"]
     told += ["--trainer.callbacks.rank=1", "--trainer.callbacks.step=5"]
     ended = fit(corpus, f"{name}_again", *training, *told, world_size=2, status=143)
     shutil.copytree(ended, corpus.folder / f"{name}_alone", symlinks=True)
     again = fit(corpus, f"{name}_again", *training, "--ckpt_path=last", world_size=2)
-    torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
+    for each in chosen:
+        torch.testing.assert_close(exported(again, each), exported(two, each), atol=0, rtol=0)
     if name == "ddp":
-        training = EVERYTHING
+        training = [*EVERYTHING, AVERAGE]
     resume = [*training, "--ckpt_path=last", ONE]
     alone = corpus.run_ranks("fit", *resume, root=f"{name}_alone", world_size=1)
-    torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)
+    for each in chosen:
+        torch.testing.assert_close(exported(alone, each), exported(two, each), atol=1e-5, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

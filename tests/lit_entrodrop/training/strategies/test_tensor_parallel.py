@@ -31,6 +31,7 @@ EVERYTHING = [
     "--model.regularizers+=regularizers.EntroDrop",
     "--model.lm.dropout={hidden: 0.1, embedding: 0.1}",
     "--model.regularizers+=regularizers.WaveBound",
+    "--model.average={kind: ema, decay: 0.99}",
     "--trainer.accumulate_grad_batches=2",
     "--trainer.gradient_clip_val=0.1",
     "--trainer.max_epochs=2",
@@ -52,7 +53,9 @@ def test_two_ranks_share_out_the_layers_and_resume_as_one_process_does(tiny: Tin
     shutil.copytree(tiny.folder / "again", tiny.folder / "alone", symlinks=True)
     resume = [*EVERYTHING, "--ckpt_path=last"]
     again = tiny.run_ranks("fit", *resume, *TENSOR_PARALLEL, root="again")
-    torch.testing.assert_close(exported(again), exported(two), atol=0, rtol=0)
+    for weights in ("raw", "averaged"):
+        both = exported(again, weights), exported(two, weights)  # type: ignore[arg-type]
+        torch.testing.assert_close(*both, atol=0, rtol=0)
     alone = tiny.run_ranks("fit", *resume, "--trainer.strategy=fsdp2", root="alone", world_size=1)
     torch.testing.assert_close(exported(alone), exported(two), atol=1e-5, rtol=1e-4)
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from lit_entrodrop.model.clean_pass import forward_clean
 from lit_entrodrop.model.config import LoRAConfig
+from lit_entrodrop.runs.checkpoints.averages import AVERAGE
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
+from lit_entrodrop.training.averaging.weight_average import WeightAverage
 from lit_entrodrop.training.module import LitCausalLM
-from lit_entrodrop.training.teacher import AVERAGE, Teacher
 from regularizers import Outputs, Regularizer, Requirements, TokenLoss, TrainingStep
 from tests.helpers.llama import make_llama
 from tests.helpers.plugins import MeanTeacher
@@ -159,7 +160,7 @@ def test_adapters_alone_are_averaged(tiny: Tiny) -> None:
 def test_a_parameter_that_never_gets_a_gradient_has_no_average() -> None:
     used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = torch.optim.AdamW([used, unused], lr=0.5)
-    Teacher(make_llama(), optimizer, 0.5)  # type: ignore[arg-type]
+    WeightAverage(make_llama(), optimizer, lambda count: torch.full_like(count, 0.5))  # type: ignore[arg-type]
     for _ in range(2):
         used.grad = torch.ones(2)
         optimizer.step()
