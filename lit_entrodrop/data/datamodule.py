@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data.chats.template import read_chat_template, set_chat_template
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.label_settings import LabelSettings, LongPairs, TrainOn
+from lit_entrodrop.data.loading._weighted_order import check_weights
 from lit_entrodrop.data.loading.repacking import Repack, check_repack
-from lit_entrodrop.data.loading.weighted_order import check_weights
 from lit_entrodrop.data.mixing import Replay, sources_of, weights_of
 from lit_entrodrop.data.orders import BlockOrder, Shuffled
 from lit_entrodrop.data.preparing.packed_splits import (
@@ -28,6 +28,7 @@ from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.data.training_datamodule import TrainingDataModule
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.runtime.setting_types import check_types
 
 
 class TextDataModule(TrainingDataModule):
@@ -148,6 +149,7 @@ class TextDataModule(TrainingDataModule):
         cache_dir: str = "~/.cache/lit-entrodrop",
         predict_split: str = "validation",
     ) -> None:
+        check_types("data", TextDataModule.__init__, locals())
         super().__init__()
         check_at_least(2, block_size=block_size, max_train_tokens=max_train_tokens)
         check_at_least(2, forgetting_tokens=forgetting_tokens)

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.runtime.setting_types import check_types
 
 # A class instead of the mapping would make the parser read the file that a path names.
 Corpus = str | Sequence[str | Mapping[str, Any]]
@@ -44,7 +45,8 @@ class Replay:
     regularize: bool = False
 
     def __post_init__(self) -> None:
-        check_at_least(2, **{"replay.max_tokens": self.max_tokens})
+        check_types("data.replay", Replay, vars(self))
+        check_at_least(2, **{"data.replay.max_tokens": self.max_tokens})
         if not 0 <= self.share < 1:
             raise ValueError(
                 "data.replay.share: expected the share of replay among the training tokens, at "

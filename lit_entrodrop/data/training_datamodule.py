@@ -1,6 +1,6 @@
 """The part of the LightningDataModule that loads training batches, resumable within an epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -48,19 +48,23 @@ class TrainingDataModule(PackedDataModule):
             return None
         return Repacking(self.blocks("train"), self.hparams["seed"], self.hparams["packing"])
 
-    def corpus_readings(self) -> int:
+    def corpus_readings(self, count_epochs: Callable[[int], int] | None = None) -> int:
         """Count the blocks of the corpus that an epoch reads over all ranks.
 
         If epochs differ, it is their maximum; the others read blocks of padding too.
+
+        Args:
+            count_epochs: Function from the blocks that an epoch reads to the number of epochs; by
+                default that of the trainer.
         """
         if self.repacking is None:
             return self.num_blocks("train")
-        replay = self.mixture.replay_readings
-        return self.repacking.most_blocks(lambda corpus: self._count_epochs(corpus + replay))
+        replay, count = self.mixture.replay_readings, count_epochs or self._count_epochs
+        return self.repacking.most_blocks(lambda corpus: count(corpus + replay))
 
-    def readings_per_epoch(self) -> int:
+    def readings_per_epoch(self, count_epochs: Callable[[int], int] | None = None) -> int:
         """Count the blocks that an epoch reads over all ranks, replay and padding included."""
-        return self.corpus_readings() + self.mixture.replay_readings
+        return self.corpus_readings(count_epochs) + self.mixture.replay_readings
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load the training blocks in the order of `order`, mixed with replay."""

@@ -9,7 +9,7 @@ import numpy as np
 from lit_entrodrop.commands.compare.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.planning import trial_name
 from lit_entrodrop.commands.compare.settings import Strength
-from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
+from lit_entrodrop.evaluation.metrics.token_metric import is_better_if_lower
 from lit_entrodrop.evaluation.statistics import (
     DifferenceVerdict,
     Estimate,
@@ -19,7 +19,7 @@ from lit_entrodrop.evaluation.statistics import (
     paired_over_seeds,
     verdict,
 )
-from lit_entrodrop.runs.metric_name import TASK, MetricName
+from lit_entrodrop.runs.metric_name import MetricName
 
 # Metrics whose lower value is neither better nor worse.
 WITHOUT_VERDICT = ("best_epoch", "drop_rate", "gap", "clean_train_loss")
@@ -189,6 +189,5 @@ def _judge(metric: str, found: Estimate, p_value: float | None) -> DifferenceVer
     kind = MetricName.parse(metric).kind
     if kind in WITHOUT_VERDICT:
         return None
-    known = all_token_metrics().get(kind)
-    better_if_lower = known.lower_is_better if known else not kind.startswith(f"{TASK}_")
-    return verdict(found.difference if better_if_lower else -found.difference, p_value)
+    difference = found.difference if is_better_if_lower(metric) else -found.difference
+    return verdict(difference, p_value)

@@ -24,7 +24,12 @@ from lit_entrodrop.data.preparing.splitting import read_and_split
 from lit_entrodrop.data.preparing.stored_documents import StoredDocuments
 from lit_entrodrop.data.reading import reading_of
 from lit_entrodrop.model.sizes import Sizes, sizes_of
-from lit_entrodrop.runtime.steps import batches_per_epoch, steps_per_epoch, total_steps
+from lit_entrodrop.runtime.steps import (
+    batches_per_epoch,
+    epochs_begun,
+    steps_per_epoch,
+    total_steps,
+)
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.trainer import Trainer
 
@@ -112,23 +117,29 @@ class ConfiguredRun:
         """Parameter counts of the model, from the meta device."""
         return sizes_of(self.workload.build_on_meta())
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, on the devices of the config."""
-        trainer = self.config["trainer"]
-        batches = batches_per_epoch(
-            self.data.readings_per_epoch(),
-            data_parallel_size(trainer),
-            self.config["data"]["batch_size"],
-        )
-        accumulate, limit = trainer["accumulate_grad_batches"], trainer["limit_train_batches"]
-        return steps_per_epoch(batches, accumulate, limit)
+        return self._steps_of(self.data.readings_per_epoch(self._count_epochs))
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        trainer = self.config["trainer"]
-        return total_steps(self.steps_per_epoch, trainer["max_epochs"], trainer["max_steps"])
+        return total_steps(self.steps_per_epoch, *self._bounds)
+
+    @property
+    def _bounds(self) -> tuple[int | None, int | None]:
+        return self.config["trainer"]["max_epochs"], self.config["trainer"]["max_steps"]
+
+    def _count_epochs(self, readings: int) -> int:
+        return epochs_begun(self._steps_of(readings), *self._bounds)
+
+    def _steps_of(self, readings: int) -> int:
+        """Return the optimizer steps of an epoch that reads some blocks."""
+        trainer, batch_size = self.config["trainer"], self.config["data"]["batch_size"]
+        batches = batches_per_epoch(readings, data_parallel_size(trainer), batch_size)
+        accumulate, limit = trainer["accumulate_grad_batches"], trainer["limit_train_batches"]
+        return steps_per_epoch(batches, accumulate, limit)
 
 
 @contextmanager

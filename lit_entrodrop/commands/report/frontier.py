@@ -1,6 +1,7 @@
 """Loss against forgetting, one point per arm."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ from matplotlib.figure import Figure
 from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.evaluation.statistics import Estimate, paired_over_seeds
 
+POINTS_PER_INCH = 72
+# In points: distance of a name from its point and from the next name, and width of a letter.
+DISTANCE, LINE, LETTER = 6, 12, 7
 MOMENTS = {"best": "best epoch", "last": "last epoch"}
 
 
@@ -96,13 +100,50 @@ def _draw_panel(axes: Axes, points: Mapping[str, Point]) -> None:
         for point in unbeaten([*points.values()])
     ]
     axes.plot(*zip(*line, strict=True), color=plotting.RULE, linewidth=3)
-    for number, (arm, (forgetting, loss)) in enumerate(points.items()):
-        color = plotting.SERIES[number % len(plotting.SERIES)]
+    colors = dict(zip(points, cycle(plotting.SERIES), strict=False))
+    for arm, (forgetting, loss) in points.items():
         place = forgetting.difference, loss.difference
-        axes.errorbar(*place, _reach(loss), _reach(forgetting), "o", color=color)
-        plotting.write_near(axes, arm, place, (6, 6), color=color, fontweight="bold")
+        axes.errorbar(*place, _reach(loss), _reach(forgetting), "o", color=colors[arm])
     axes.set(xlabel="forgetting (nats per token)", ylabel="loss (nats per token)")
     axes.margins(x=0.25, y=0.15)
+    _write_names(axes, points, colors)
+
+
+def _write_names(axes: Axes, points: Mapping[str, Point], colors: Mapping[str, str]) -> None:
+    """Write the name of each arm beside its point."""
+    places = {arm: (x.difference, y.difference) for arm, (x, y) in points.items()}
+    axes.autoscale_view()  # the limits must be known
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "the axes are drawn in one"
+    scale = POINTS_PER_INCH / figure.dpi
+    spans = [
+        (x * scale, x * scale + LETTER * len(arm), y * scale)
+        for arm, (x, y) in zip(places, axes.transData.transform([*places.values()]), strict=True)
+    ]
+    for (arm, place), span, height in zip(places.items(), spans, raised(spans), strict=True):
+        offset = DISTANCE, DISTANCE + height - span[2]
+        plotting.write_near(axes, arm, place, offset, color=colors[arm], fontweight="bold")
+
+
+def raised(spans: Sequence[tuple[float, float, float]]) -> list[float]:
+    """Raise texts that would overlap a lower one; return the height of each, in points.
+
+    Args:
+        spans: Left end, right end and height of each text, in points.
+
+    >>> raised([(0, 40, 5), (30, 70, 8), (100, 140, 5)])
+    [5, 17, 5]
+    """
+    heights = [height for *_, height in spans]
+    placed: list[int] = []
+    for number in sorted(range(len(spans)), key=heights.__getitem__):
+        left, right, _ = spans[number]
+        for other in sorted(placed, key=heights.__getitem__):
+            beside = spans[other][1] <= left or right <= spans[other][0]
+            if not beside and heights[number] - heights[other] < LINE:
+                heights[number] = heights[other] + LINE
+        placed.append(number)
+    return heights
 
 
 def _reach(found: Estimate) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
-from lit_entrodrop.data.chats.rendering import render, template_of
+from lit_entrodrop.data.chats.rendering import name_of_template, render, template_of
 from lit_entrodrop.data.chats.roles import ASSISTANT, ROLES
 from lit_entrodrop.data.chats.turns import OTHER, find_answer
 from lit_entrodrop.data.tokens.encoded import Span
@@ -113,7 +113,7 @@ def _with_other_arguments(chat: Chat, number: int, call: dict[str, Any]) -> Chat
 
 def _incomplete(part: str, tokenizer: PreTrainedTokenizerBase) -> ValueError:
     return ValueError(
-        f"the chat template of {tokenizer.name_or_path!r} leaves out {part}. Use a template that "
+        f"{name_of_template(tokenizer)} leaves out {part}. Use a template that "
         "renders it, or remove it from the corpus."
     )
 

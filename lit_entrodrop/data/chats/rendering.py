@@ -12,11 +12,23 @@ from lit_entrodrop.data.chats.record import Chat, Message
 from lit_entrodrop.data.tokens.encoded import Span
 from lit_entrodrop.model.transformers_compat import render_with_generation_spans
 from lit_entrodrop.runtime.limits import limited
+from lit_entrodrop.runtime.shown_text import one_line
 
 Rendered = TypeVar("Rendered")
 
 _PROBE = "text"
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+class ConfiguredTemplate(str):
+    """Text of a template that `data.chat_template` has set."""
+
+
+def name_of_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what messages call the chat template of a tokenizer."""
+    if isinstance(tokenizer.chat_template, ConfiguredTemplate):
+        return "data.chat_template"
+    return f"the chat template of {tokenizer.name_or_path!r}"
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -100,9 +112,8 @@ def _guard(call: Callable[[], Rendered], tokenizer: PreTrainedTokenizerBase) -> 
             return call()
     # A template can fail in any way that Python can.
     except Exception as error:
-        name = tokenizer.name_or_path
-        message = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"the chat template of {name!r} refuses the chat: {message}") from error
+        message = one_line(error) or type(error).__name__
+        raise ValueError(f"{name_of_template(tokenizer)} refuses the chat: {message}") from error
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.chats.record import REASONING_KEYS, Chat, Message
-from lit_entrodrop.data.chats.rendering import render
+from lit_entrodrop.data.chats.rendering import name_of_template, render
 from lit_entrodrop.data.chats.roles import ASSISTANT
 from lit_entrodrop.data.tokens.encoded import Span
 from lit_entrodrop.data.tokens.special_tokens import any_of, special_tokens
@@ -53,7 +53,7 @@ def locate_turns(
         for turn, span in zip(turns, spans, strict=True)
     ):
         raise ValueError(
-            f"the chat template of {tokenizer.name_or_path!r} does not enclose each of "
+            f"{name_of_template(tokenizer)} does not enclose each of "
             f"{len(turns)} answers in {{% generation %}} and {{% endgeneration %}}. Correct it."
         )
     return dict(zip(turns, spans, strict=True))
@@ -87,7 +87,7 @@ def locate_body(chat: Chat, number: int, text: str, tokenizer: PreTrainedTokeniz
     end = len(text) - len(after)
     if not (found and text.startswith(before) and text.endswith(after) and len(before) <= end):
         raise ValueError(
-            f"the chat template of {tokenizer.name_or_path!r} does not write the text of message "
+            f"{name_of_template(tokenizer)} does not write the text of message "
             f"{number + 1}, of the role {messages[number]['role']!r}, once. It is needed to count "
             "it in the loss. Use another template, or exclude the message."
         )
@@ -116,7 +116,7 @@ class _TurnLocator:
         end = None if start is None else self._end(turn, start)
         if start is None or end is None:
             raise ValueError(
-                f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns, at "
+                f"{name_of_template(self.tokenizer)} rewrites earlier turns, at "
                 f"message {turn + 1}: {self.chat.messages[turn]!r:.80}. Mark the assistant's part "
                 "of the template with {% generation %} and {% endgeneration %}."
             )

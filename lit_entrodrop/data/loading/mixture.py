@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lit_entrodrop.data.loading._weighted_order import WeightedOrder
 from lit_entrodrop.data.loading.mixed_blocks import MixedBlocks, WithReplay
 from lit_entrodrop.data.loading.readings import cyclic_readings, interleave
-from lit_entrodrop.data.loading.weighted_order import WeightedOrder
 from lit_entrodrop.data.mixing import DOMAIN, REPLAY, Replay
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.data.packing.blocks import PackedBlocks

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -17,9 +17,7 @@ Repack = Literal["never", "epoch"]
 
 
 def check_repack(repack: Repack, order: BlockOrder) -> None:
-    """Raise a ValueError for an unknown setting, or for an order that follows losses of blocks."""
-    if repack not in get_args(Repack):
-        raise ValueError(f"data.repack: expected never or epoch, got {repack!r}: set one of them")
+    """Raise a ValueError for blocks of each epoch with an order that follows losses of blocks."""
     if repack == "epoch" and order.reads_losses:
         raise ValueError(
             "data.repack: expected never, because the order reads blocks by their earlier losses, "

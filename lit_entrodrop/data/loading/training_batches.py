@@ -1,5 +1,6 @@
 """Batches of the training blocks, resumable within an epoch."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -95,8 +96,20 @@ def check_same_batches(
     settings = {"order": repr(mixture.order), "replay": repr(mixture), "seed": mixture.seed}
     for name, current in settings.items():
         if (earlier := state.get(name, current)) != current:
+            if "WeightedOrder" in f"{earlier}{current}":
+                name, earlier, current = (
+                    "corpus",
+                    _weights_in(str(earlier)),
+                    _weights_in(str(current)),
+                )
             raise ValueError(
                 f"data.{name}: expected {earlier}, because the checkpoint was saved within an "
                 f"epoch of it, got {current}: restore it, or resume from a checkpoint at the end "
                 "of an epoch"
             )
+
+
+def _weights_in(order: str) -> str:
+    """Return the weights in the description of an order."""
+    weights = re.search(r"WeightedOrder\(.*weights=({.*})\)", order)
+    return f"the weights {weights[1]}" if weights else "no weights"

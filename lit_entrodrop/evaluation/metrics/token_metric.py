@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lit_entrodrop.runs.metric_name import TASK, MetricName
 from regularizers import Outputs
 
 FIRST = ("loss", "perplexity", "accuracy")  # the order in tables
@@ -67,3 +68,15 @@ def all_token_metrics() -> dict[str, TokenMetric]:
                 known[value.name] = value()
     first = [name for name in FIRST if name in known]
     return {name: known[name] for name in (*first, *sorted(known.keys() - FIRST))}
+
+
+def is_better_if_lower(metric: str) -> bool:
+    """Return whether a lower value of a metric is better.
+
+    >>> is_better_if_lower("val/loss"), is_better_if_lower("task/rouge_l")
+    (True, False)
+    """
+    name = MetricName.parse(metric)
+    known = all_token_metrics().get(name.kind)
+    is_score = name.split == TASK or name.kind.startswith(f"{TASK}_")
+    return known.lower_is_better if known else not is_score

@@ -1,5 +1,6 @@
 """Items of a task, read from a file."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ def _texts(value: Any, column: str) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and not math.isfinite(value):
+        return ""  # a missing value of a table
     return str(value) if isinstance(value, str | int | float) else ""
 
 

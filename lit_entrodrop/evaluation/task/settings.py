@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.runtime.setting_types import check_types
 
 TaskMetric = Literal["exact_match", "contains", "regex", "choice", "rouge_l"]
 
@@ -40,6 +41,7 @@ class TaskSettings:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
+        check_types("monitors.task", TaskSettings, vars(self))
         counts = ("max_new_tokens", "max_items", "batch_size")
         check_at_least(1, **{f"monitors.task.{name}": getattr(self, name) for name in counts})
         if not all(self.stop):

@@ -17,6 +17,8 @@ from lit_entrodrop.runs.layout import BEST, CHECKPOINTS, LAST, RESHARDED
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 from lit_entrodrop.runs.writing import UNFINISHED
 from lit_entrodrop.runtime.lightning_compat import is_accumulating, validates_next
+from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.runtime.setting_types import check_types
 
 
 class Checkpoints(Checkpoint):
@@ -41,11 +43,9 @@ class Checkpoints(Checkpoint):
         monitor: str | None = None,
         mode: Literal["min", "max"] = "min",
     ) -> None:
-        if keep_last < 1 or (every_n_train_steps is not None and every_n_train_steps < 1):
-            raise ValueError(
-                "checkpoints: expected keep_last >= 1 and every_n_train_steps >= 1 or null, got "
-                f"keep_last={keep_last}, every_n_train_steps={every_n_train_steps}"
-            )
+        check_types("checkpoints", Checkpoints.__init__, locals())
+        counts = {"keep_last": keep_last, "every_n_train_steps": every_n_train_steps}
+        check_at_least(1, **{f"checkpoints.{name}": count for name, count in counts.items()})
         self.every_n_train_steps = every_n_train_steps
         self.keep_last = keep_last
         self.monitor, self.mode = monitor, mode

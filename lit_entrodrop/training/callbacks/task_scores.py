@@ -99,16 +99,11 @@ class TaskScores(TaskSettings, L.Callback):
         for each in callbacks:
             if getattr(each, "monitor", None) != self.metric_name:
                 continue
-            name = type(each).__name__
-            if getattr(each, "mode", "max") != "max":
-                raise ValueError(
-                    f"trainer.callbacks: expected {name} to monitor {self.metric_name} with mode "
-                    f"max, because a higher score is better, got mode {each.mode}: set mode to max"
-                )
             if not always:
                 raise ValueError(
                     "monitors.task.every_n_epochs: expected a score at each validation, because "
-                    f"{name} monitors {self.metric_name}, got {self.every_n_epochs}: set it to null"
+                    f"{type(each).__name__} monitors {self.metric_name}, got "
+                    f"{self.every_n_epochs}: set it to null"
                 )
 
     def _is_due(self, trainer: L.Trainer, pl_module: Any) -> bool:

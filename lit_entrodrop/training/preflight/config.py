@@ -6,7 +6,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.loading.weighted_order import WeightedOrder
+from lit_entrodrop.data.loading._weighted_order import WeightedOrder
 from lit_entrodrop.data.mixing import Replay
 from lit_entrodrop.data.orders import BlockOrder
 from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics

@@ -87,9 +87,9 @@ def test_all_counts_the_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 @pytest.mark.parametrize("setting", ["train_on", "long_pairs"])
-def test_other_values_are_refused(setting: str) -> None:
-    with pytest.raises(ValueError, match=rf"{setting}: expected one of .*, got 'answers'"):
-        LabelSettings(**{setting: "answers"})  # type: ignore[arg-type]
+def test_other_values_are_refused(setting: str, datamodule: DataModuleFactory) -> None:
+    with pytest.raises(ValueError, match=rf"data\.{setting}: expected .* or .*, got 'answers'"):
+        datamodule(**{setting: "answers"})
 
 
 def test_settings_rebuild_the_blocks(datamodule: DataModuleFactory, tmp_path: Path) -> None:

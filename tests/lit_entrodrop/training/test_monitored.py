@@ -6,6 +6,8 @@ import pytest
 from lightning.pytorch.callbacks import EarlyStopping
 
 from lit_entrodrop.entropy.buckets import EntropyBuckets
+from lit_entrodrop.evaluation.metrics.token_metric import is_better_if_lower
+from lit_entrodrop.training.callbacks.checkpoints import Checkpoints
 from lit_entrodrop.training.monitored import check_monitored_names
 from tests.helpers.tiny import Tiny
 
@@ -15,7 +17,8 @@ class Foreign(L.Callback):
 
 
 def stopping(monitor: str) -> EarlyStopping:
-    return EarlyStopping(monitor, patience=3)
+    mode = "min" if is_better_if_lower(monitor) else "max"
+    return EarlyStopping(monitor, patience=3, mode=mode)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,22 @@ def test_every_metric_of_a_run_can_be_monitored(tiny: Tiny) -> None:
     check_monitored_names(tiny.trainer(callbacks=[*map(stopping, named)]), named)
 
 
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (Checkpoints(monitor="val/accuracy"), r"^checkpoints\.mode: expected max, .* got min"),
+        (Checkpoints(monitor="val/loss", mode="max"), r"^checkpoints\.mode: expected min"),
+        (EarlyStopping("task/rouge_l"), r"^trainer\.callbacks: EarlyStopping\.mode: expected max"),
+    ],
+)
+def test_worst_value_is_not_taken_for_the_best(
+    tiny: Tiny, callback: L.Callback, message: str
+) -> None:
+    names = ["val/loss", "val/accuracy", "task/rouge_l"]
+    with pytest.raises(ValueError, match=message):
+        check_monitored_names(tiny.trainer(callbacks=[callback], enable_checkpointing=True), names)
+
+
 def test_metric_of_a_foreign_callback_is_not_refused(tiny: Tiny) -> None:
     trainer = tiny.trainer(callbacks=[stopping("mine"), Foreign()])
     check_monitored_names(trainer, ["val/loss"])
@@ -60,7 +79,7 @@ def test_monitored_bucket_without_a_label_is_refused(tiny: Tiny, sanity: int) ->
     trainer = tiny.trainer(
         callbacks=[stopping("val/loss_high_entropy")], num_sanity_val_steps=sanity
     )
-    problem = "expected a finite val/loss_high_entropy, which EarlyStopping monitors, got nan"
+    problem = "EarlyStopping.monitor: expected a finite val/loss_high_entropy, got nan"
     with pytest.raises(ValueError, match=re.escape(problem)):
         trainer.fit(module, datamodule=tiny.data())
     assert trainer.global_step == 0 or sanity == 0

@@ -5,7 +5,7 @@ import pytest
 from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.commands.doctor.configured_run import configured_run, probing_config
 from tests.helpers.doctor import make_run
-from tests.helpers.tiny import CONFIGS, Tiny
+from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,19 @@ def test_steps_are_those_that_lightning_takes(tiny_module: Tiny, settings: dict[
     trainer = tiny_module.trainer(limit_val_batches=0, **settings)
     trainer.fit(module, datamodule=data)
     assert make_run(tiny_module, trainer=settings).steps == trainer.global_step
+
+
+def test_steps_of_repacked_text_are_those_of_the_longest_epoch(tiny: Tiny) -> None:
+    long = [" ".join(texts(9, seed)) for seed in range(8)]
+    corpus = write_corpus(tiny.folder / "long.jsonl", long)
+    settings = {"corpus": str(corpus), "repack": "epoch", "packing": False}
+    settings |= {"batch_size": 1, "validation": 0.0}
+    data = tiny.data(**settings)
+    data.setup()
+    data.trainer = tiny.trainer(max_epochs=5)
+    run = make_run(tiny, data=settings, trainer={"max_epochs": 5})
+    assert run.steps_per_epoch == data.steps_per_epoch() > len(data.blocks("train"))
+    assert run.steps == 5 * run.steps_per_epoch
 
 
 def test_config_as_a_whole_is_built_without_its_folder_and_devices(tiny: Tiny) -> None:

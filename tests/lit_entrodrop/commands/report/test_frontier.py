@@ -1,10 +1,14 @@
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy import stats
 
+from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.report.frontier import Point, frontier, points_of, unbeaten
 from lit_entrodrop.evaluation.statistics import Estimate
 
@@ -45,6 +49,29 @@ def test_line_leaves_out_what_is_worse_in_both() -> None:
         if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in values)
     ]
     assert kept == sorted(better)
+
+
+def test_names_of_close_points_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [(0.2, 3.0), (0.2, 3.0), (0.21, 3.001), (0.1, 3.4), (0.101, 3.39), (0.9, 3.0)]
+    arms = {
+        f"share 0.{number}": arm(best_loss=[loss], best_forgetting=[forgetting])
+        for number, (forgetting, loss) in enumerate(values)
+    }
+    figures: list[Figure] = []
+    drawn = plotting.Canvas.panels
+
+    def panels(canvas: plotting.Canvas, *args: Any, **settings: Any) -> Any:
+        figure, axes = drawn(canvas, *args, **settings)
+        figures.append(figure)
+        return figure, axes
+
+    monkeypatch.setattr(plotting.Canvas, "panels", panels)
+    assert frontier({"arms": arms, "split": "test"}, None, "close") is not None
+    for figure in figures:
+        FigureCanvasAgg(figure).draw()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert len(boxes) == len(values)
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def test_figure_shows_each_arm(tmp_path: Path) -> None:

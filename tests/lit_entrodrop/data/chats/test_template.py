@@ -1,8 +1,11 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lit_entrodrop.data.chats.record import Chat
+from lit_entrodrop.data.chats.rendering import render
 from lit_entrodrop.data.chats.template import read_chat_template, set_chat_template
 from tests.helpers.tokenizer_habits import CHATML, NO_SYSTEM, make_tokenizer
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, write_jsonl
@@ -32,6 +35,10 @@ def test_file_and_text_give_the_same_blocks(datamodule: DataModuleFactory, tmp_p
         ("", ["data.chat_template: expected the path to a .jinja file, or the text", "got ''"]),
         ("plain.jinja", ["a file without a Jinja tag"]),
         ("latin.jinja", ["it is no text in UTF-8"]),
+        ("chat_template.json", ["'chat_template.json', a file of JSON"]),
+        ("empty.jinja", ["a file without a Jinja tag"]),
+        ('{"chat_template": "a"}', ["data.chat_template", "No such file"]),
+        (".", ["data.chat_template", "Is a directory"]),
     ],
 )
 def test_what_is_no_template_is_refused(
@@ -39,6 +46,8 @@ def test_what_is_no_template_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("plain.jinja").write_text("Be brief.")
+    Path("empty.jinja").touch()
+    Path("chat_template.json").write_text(json.dumps({"chat_template": CHATML}))
     Path("latin.jinja").write_bytes(b"\xe9{{ messages }}")
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         read_chat_template(given)
@@ -68,3 +77,6 @@ def test_template_may_refuse_some_chats() -> None:
     tokenizer = make_tokenizer("chatml")
     set_chat_template(tokenizer, NO_SYSTEM.replace("'system'", "'user'"))
     assert tokenizer.chat_template != CHATML
+    # The setting is at fault, not the tokenizer.
+    with pytest.raises(ValueError, match=r"^data\.chat_template refuses the chat: "):
+        render(Chat(CHAT), tokenizer)

@@ -138,6 +138,20 @@ def test_other_mixture_is_refused_within_an_epoch(
     check_same_batches(ended["state"], batching, other, "never")
 
 
+def test_other_weights_are_refused_by_name(datamodule: DataModuleFactory, tmp_path: Path) -> None:
+    def weighted(weight: float) -> TextDataModule:
+        other = {"source": write_general(tmp_path), "weight": weight}
+        data = datamodule(corpus=[str(tmp_path / "corpus.jsonl"), other])
+        data.setup()
+        return data
+
+    write_jsonl(tmp_path / "corpus.jsonl", [{"text": text} for text in texts(60)])
+    state, batching = batches(weighted(1.0))[0]["state"], Batching(4, 0, 1, 0)
+    expected = r"^data\.corpus: expected the weights {.*1.0}, .* got the weights {.*2.0}: restore"
+    with pytest.raises(ValueError, match=expected):
+        check_same_batches(state, batching, weighted(2.0).mixture, "never")
+
+
 def test_forgetting_text_is_left_out_of_replay(
     with_replay: DataModuleFactory, tmp_path: Path
 ) -> None:

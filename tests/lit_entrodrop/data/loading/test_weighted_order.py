@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lit_entrodrop.data.loading.weighted_order import WeightedOrder, check_weights
+from lit_entrodrop.data.loading._weighted_order import WeightedOrder, check_weights
 from lit_entrodrop.data.orders import Epoch, LearnFocusReview, Shuffled, ordered_blocks
 
 

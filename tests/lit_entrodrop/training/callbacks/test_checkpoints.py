@@ -108,7 +108,15 @@ def test_torn_checkpoint_is_refused_by_name(tiny: Tiny, capsys: pytest.CaptureFi
     assert "step=10.ckpt, which cannot be read" in str(ended.value.code)
 
 
-@pytest.mark.parametrize("settings", [{"keep_last": 0}, {"every_n_train_steps": 0}])
-def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected keep_last >= 1 and every_n_train_steps >= 1"):
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"keep_last": 0}, "keep_last: expected a whole number of at least 1, got 0"),
+        ({"every_n_train_steps": 0}, "every_n_train_steps: expected a whole number of at least 1"),
+        ({"keep_last": "2"}, "keep_last: expected a whole number, got '2'"),
+        ({"mode": "best"}, "mode: expected min or max, got 'best'"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^checkpoints.{expected}"):
         Checkpoints(**settings)

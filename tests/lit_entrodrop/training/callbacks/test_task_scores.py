@@ -145,7 +145,11 @@ def test_a_checkpoint_is_scored_as_during_training(run: Any, tiny_module: Tiny) 
     ("settings", "monitor", "message"),
     [
         ({"limit_val_batches": 0}, {}, r"monitors\.task: expected validation"),
-        ({}, {"mode": "min"}, "to monitor task/exact_match with mode max"),
+        (
+            {},
+            {"mode": "min"},
+            "EarlyStopping.mode: expected max, because a higher task",
+        ),
         ({"val_check_interval": 0.5}, {"mode": "max"}, "expected a score at each validation"),
     ],
 )

@@ -1,4 +1,7 @@
-"""Order of the blocks of a corpus with weights."""
+"""Order of the blocks of a corpus with weights.
+
+It is no value of `data.order`; the help lists the orders of modules without an underscore.
+"""
 
 from collections.abc import Mapping
 from itertools import accumulate
