@@ -43,6 +43,7 @@ from lit_entrodrop.training.monitors import Monitors, shows_progress
 from lit_entrodrop.training.optim import check_can_step
 from lit_entrodrop.training.preflight.config import check_callbacks
 from lit_entrodrop.training.preflight.model import check_context
+from lit_entrodrop.training.preflight.optimizer import check_suits
 from lit_entrodrop.training.preflight.ranges import check_ranges
 from lit_entrodrop.training.strategies import check_strategy
 from lit_entrodrop.training.trainer import Trainer
@@ -192,7 +193,10 @@ class LitCLI(LightningCLI):
     def before_fit(self) -> None:
         """Check the optimizer and the configuration of the model, before the text is read."""
         check_callbacks(self.trainer)
-        check_can_step(self.model.optimization.make)
+        optimization = self.model.optimization
+        optimizer = check_can_step(optimization.make)
+        if self.subcommand == "fit":
+            check_suits(optimizer, self.trainer, optimization.lr_schedule)
         check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
 
     before_validate = before_test = before_predict = before_score = before_fit

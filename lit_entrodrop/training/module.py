@@ -100,8 +100,8 @@ class LitCausalLM(EvaluationModule):
         optim.freeze(self.causal_lm, self.optimization.rules)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Return the callback that ends the run on a signal."""
-        return [self.preemption]
+        """Return the callbacks that end the run on a signal and exchange its weights."""
+        return [self.preemption, optim.WeightSwitch()]
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its learning-rate schedule."""

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -133,9 +134,11 @@ def _optimizer(trainer: L.Trainer) -> dict[str, Any] | None:
     optimizer = trainer.optimizers[0]
     optimizer = getattr(optimizer, "optimizer", optimizer)
     path = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+    # Some optimizers have counts among their defaults.
+    settings = optimizer.defaults.keys() & signature(type(optimizer)).parameters.keys()
     in_use = {
         name: value
         for name, value in optimizer.defaults.items()
-        if value is not None and value is not False
+        if name in settings and value is not None and value is not False
     }
     return {"class_path": path, "init_args": settings_of(in_use)}

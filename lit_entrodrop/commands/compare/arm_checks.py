@@ -10,6 +10,7 @@ from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import check_can_step
 from lit_entrodrop.training.preflight.config import check_order, check_replay
 from lit_entrodrop.training.preflight.model import check_context
+from lit_entrodrop.training.preflight.optimizer import check_schedule_of
 
 
 def check_arms(runs: Sequence[PlannedRun]) -> None:
@@ -27,7 +28,8 @@ def _check(run: PlannedRun) -> None:
     try:
         parts = build_parts(run.config)
         module: LitCausalLM = parts["model"]
-        check_can_step(module.optimization.make)
+        optimizer = check_can_step(module.optimization.make)
+        check_schedule_of(optimizer, module.optimization.lr_schedule)
         check_context(build_hf_config(module.lm), parts["data"].block_size)
         check_order(parts["data"].order, module.regularizers.requirements)
         check_replay(parts["data"].replay, module.regularizers.requirements)

@@ -1,20 +1,25 @@
 """Conversion of a run's config into a workload, and of a candidate into a config."""
 
+from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate
 from lit_entrodrop.commands.plan.extra_passes import extra_passes_of
-from lit_entrodrop.commands.plan.model_memory import FP32, optimizer_bytes
+from lit_entrodrop.commands.plan.model_memory import FP32, STRATEGIES, optimizer_bytes
 from lit_entrodrop.commands.plan.workload import Workload
+from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
+from lit_entrodrop.model.sizes import sizes_of
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.averaging import Average
 from lit_entrodrop.training.optim import ParameterRule, check_can_step
+from lit_entrodrop.training.preflight.optimizer import check_strategy_of
 
 
 def workload_of(config: dict[str, Any]) -> Workload:
@@ -31,20 +36,32 @@ def workload_of(config: dict[str, Any]) -> Workload:
     reference, optimizer = config["model"]["reference"], config["model"]["optimizer"]
     settings = optimizer.get("init_args") or {}
     make_optimizer = partial(resolve_name(optimizer["class_path"]), **settings)
-    check_can_step(make_optimizer)
+    made, hidden = check_can_step(make_optimizer), 1.0
+    if getattr(made, "separates_hidden", False):
+        sizes = sizes_of(build_on_meta(replace(lm, compile=False)))
+        hidden -= sizes.around_trainable / sizes.trainable
     return Workload(
         lm=lm,
         batch_size=data["batch_size"],
         global_batch_size=per_step * data_parallel_size(trainer),
         block_size=data["block_size"],
         precision=planned_precision(str(trainer["precision"]), lm.dtype),
-        optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype))
+        optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype), hidden)
         + (average.bytes_per_weight(stored) if average else of_teacher),
         averaged=average is not None or extra.required.teacher is not None,
+        refused=frozenset(name for name in STRATEGIES if not _steps_under(made, name)),
         extra_passes=extra,
         rules=tuple(ParameterRule(**each) for each in config["model"]["groups"]),
         reference=frozen_config(lm, reference) if extra.required.reference else None,
     )
+
+
+def _steps_under(optimizer: torch.optim.Optimizer, strategy: str) -> bool:
+    try:
+        check_strategy_of(optimizer, StrategyRegistry[strategy]["strategy"])
+    except ValueError:
+        return False
+    return True
 
 
 def planned_precision(precision: str, dtype: str) -> str:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lit_entrodrop.model.sizes import Sizes
 from lit_entrodrop.runtime.setting_checks import check_at_least
+from lit_entrodrop.training.optim import to_training
 
 # Names in `configs/strategy`, in order of rising demands on machine and user.
 STRATEGIES = (
@@ -162,15 +163,31 @@ def _live(sizes: Sizes) -> int:
     return min(sizes.parameters, max(at_least, MAX_LIVE_PARAMETERS))
 
 
-def optimizer_bytes(make: Callable[[Iterable[nn.Parameter]], Any], dtype: torch.dtype) -> float:
+def optimizer_bytes(
+    make: Callable[[Iterable[Any]], Any], dtype: torch.dtype, hidden: float = 1.0
+) -> float:
     """Take one optimizer step, and return the bytes of its state per parameter.
+
+    Args:
+        make: Function that makes the optimizer of parameter groups.
+        dtype: Type of the parameters.
+        hidden: Share of the parameters that are matrices of transformer blocks, to which Muon gives
+            another state than to the others.
 
     >>> optimizer_bytes(torch.optim.AdamW, torch.float32)
     8.0
     """
-    parameter = nn.Parameter(torch.zeros(1024, 1024, dtype=dtype))
+    found = hidden * _state_bytes(make, dtype, is_hidden=True)
+    return found + (1 - hidden) * _state_bytes(make, dtype, is_hidden=False)
+
+
+def _state_bytes(
+    make: Callable[[Iterable[Any]], Any], dtype: torch.dtype, is_hidden: bool
+) -> float:
+    parameter = nn.Parameter(torch.zeros(128, 8192, dtype=dtype))
     parameter.grad = torch.zeros_like(parameter)
-    optimizer = make([parameter])
+    optimizer = make([{"params": [parameter], "hidden": is_hidden}])
+    to_training(optimizer, nn.Module())
     # Compiling a step takes longer than the step.
     with torch.compiler.set_stance("force_eager"):
         optimizer.step()

@@ -26,6 +26,7 @@ class Workload:
     rules: tuple[ParameterRule, ...] = ()  # `model.groups`, which may freeze parameters
     reference: LMConfig | None = None  # config of a frozen reference model
     averaged: bool = False  # whether an average of the weights is kept
+    refused: frozenset[str] = frozenset()  # strategies under which the optimizer cannot train
 
     @property
     def number_bytes(self) -> NumberBytes:

@@ -19,6 +19,7 @@ from lit_entrodrop.runs.writing import UNFINISHED
 from lit_entrodrop.runtime.lightning_compat import is_accumulating, validates_next
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.runtime.setting_types import check_types
+from lit_entrodrop.training.optim import evaluation_weights
 
 
 class Checkpoints(Checkpoint):
@@ -149,7 +150,8 @@ class Checkpoints(Checkpoint):
         unfinished = path.with_name(path.name + UNFINISHED)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            trainer.save_checkpoint(unfinished, weights_only=False)
+            with evaluation_weights(trainer):
+                trainer.save_checkpoint(unfinished, weights_only=False)
             if trainer.is_global_zero:
                 write_digest(unfinished)
                 _flush(unfinished)

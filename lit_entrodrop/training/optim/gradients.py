@@ -45,15 +45,19 @@ def one_mesh_per_group(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     because a checkpoint must not depend on it.
     """
     whole = optimizer.param_groups
-    optimizer.param_groups = [
-        {**group, "params": parameters}
+    split = [
+        (group, {**group, "params": parameters})
         for group in whole
         for parameters in _by_mesh(group["params"])
     ]
+    optimizer.param_groups = [part for _, part in split]
     try:
         yield
     finally:
         optimizer.param_groups = whole
+        for group, part in split:
+            # Some optimizers count their steps in the groups.
+            group.update({**part, "params": group["params"]})
 
 
 def _by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:

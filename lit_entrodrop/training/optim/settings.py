@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from inspect import signature
 from typing import Any
 
 import lightning as L
@@ -11,16 +12,20 @@ from torch import nn
 from lit_entrodrop.training.optim.groups import parameter_groups
 
 
-def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
+def check_can_step(make: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.Optimizer:
     """Refuse an optimizer that cannot take a step on a matrix and a vector.
 
     Args:
-        optimizer: Function that makes the optimizer of some parameter groups.
+        make: Function that makes the optimizer of some parameter groups.
+
+    Returns:
+        The optimizer that it made for the trial.
 
     Raises:
         ValueError: If it fails, or a small step makes a parameter infinite.
 
-    >>> check_can_step(torch.optim.SGD)
+    >>> type(check_can_step(torch.optim.SGD)).__name__
+    'SGD'
     """
     # Initialized without the generator, whose numbers belong to the run.
     layer = nn.utils.skip_init(nn.Linear, 2, 2)
@@ -28,10 +33,10 @@ def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
         nn.init.ones_(parameter)
         parameter.grad = torch.ones_like(parameter)
     try:
-        made = optimizer(parameter_groups(layer))
+        optimizer = make(parameter_groups(layer))
         # Optimizers of other packages may need a GPU to step.
-        if type(made).__module__.startswith(("torch.", "lit_entrodrop.")):
-            made.step(lambda: 0.0)
+        if type(optimizer).__module__.startswith(("torch.", "lit_entrodrop.")):
+            optimizer.step(lambda: 0.0)
     except Exception as error:
         raise ValueError(
             f"model.optimizer: expected one that trains dense parameters, got {error}: choose "
@@ -42,6 +47,7 @@ def check_can_step(optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
             "model.optimizer: expected finite settings, got parameters that are infinite or NaN "
             "after a step: correct lr and the other settings"
         )
+    return optimizer
 
 
 class OptimizerSettings:
@@ -49,9 +55,11 @@ class OptimizerSettings:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.class_name = type(optimizer).__name__
+        # Some optimizers count their steps in the groups.
+        counted = optimizer.defaults.keys() - signature(type(optimizer)).parameters.keys()
         # Copied, because a schedule may edit a learning rate in place.
         self._groups = [
-            {name: deepcopy(value) for name, value in group.items() if name != "params"}
+            {name: deepcopy(group[name]) for name in group.keys() - counted - {"params"}}
             for group in optimizer.param_groups
         ]
 

@@ -15,7 +15,8 @@ from lit_entrodrop.runtime.steps import total_steps
 from lit_entrodrop.training.averaging.settings import Average
 from lit_entrodrop.training.callbacks.task_scores import TaskScores
 from lit_entrodrop.training.monitored import check_monitored_names
-from lit_entrodrop.training.optim import Optimization
+from lit_entrodrop.training.optim import Optimization, check_can_step
+from lit_entrodrop.training.preflight.optimizer import check_suits
 from lit_entrodrop.training.strategies import check_strategy, hooks_of
 from regularizers import Regularizers, Requirements, Vocabulary
 from regularizers.merging import follows_evaluations
@@ -47,6 +48,7 @@ def check_config(
     check_evaluations(trainer, data, required.evaluations or by_evaluations)
     if trainer.state.fn == TrainerFn.FITTING:
         check_trainer(trainer, required, average)
+        check_suits(check_can_step(optimization.make), trainer, optimization.lr_schedule)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         tasks = [each.metric_name for each in callbacks if isinstance(each, TaskScores)]
         others = [*data.mixture.validation_metrics, *tasks]

@@ -33,7 +33,12 @@ from lit_entrodrop.runs.checkpoints.reading import (
 from lit_entrodrop.runtime.lightning_compat import set_device
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.averaging.settings import check_same_average
-from lit_entrodrop.training.optim import check_same_groups, clip_gradient_norm, one_mesh_per_group
+from lit_entrodrop.training.optim import (
+    check_same_groups,
+    clip_gradient_norm,
+    initialize_state,
+    one_mesh_per_group,
+)
 from lit_entrodrop.training.strategies.base import StrategyHooks, refuse_quantized
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit, scatter_weights
 from lit_entrodrop.training.strategies.tensor_parallel import check_adapters, parallelize
@@ -198,12 +203,14 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
         if not self._is_fitting:
             return read_checkpoint(path)
         check_same_strategy(type(self).__name__, read_all(path), path)
+        module = self.lightning_module
+        assert module is not None, "the trainer connects it"
         if path.is_dir():
-            checkpoint, module = read_checkpoint(path), self.lightning_module
-            assert module is not None, "the trainer connects it"
+            checkpoint = read_checkpoint(path)
             check_same_model(shapes(module.state_dict()), shapes(checkpoint["state_dict"]))
             check_same_groups(checkpoint, module)
             check_same_average(checkpoint, getattr(module, "average", None))
+        initialize_state(self.optimizers[0], module)
         return super().load_checkpoint(path, weights_only=True)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:

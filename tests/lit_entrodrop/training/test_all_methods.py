@@ -56,15 +56,16 @@ def trained(folder: Path, file: Path | None) -> tuple[dict[str, Tensor], Any]:
     less.write_text(yaml.safe_dump(LESS))
     files = [CONFIGS / "base.yaml", CONFIGS / "experiments/quickstart/common.yaml", file, less]
     run = folder / (file.stem if file else "plain")
-    main(
-        [
-            "fit",
-            *(f"--config={each}" for each in files if each),
-            f"--data.cache_dir={folder / 'cache'}",
-            f"--trainer.default_root_dir={run}",
-            "--trainer.devices=1",
-        ]
-    )
+    arguments = [
+        "fit",
+        *(f"--config={each}" for each in files if each),
+        f"--data.cache_dir={folder / 'cache'}",
+        f"--trainer.default_root_dir={run}",
+        "--trainer.devices=1",
+    ]
+    # Of bitsandbytes on the CPU, a step takes less than its compilation.
+    with torch.compiler.set_stance("force_eager"):
+        main(arguments)
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     return checkpoint["state_dict"], read_metrics(run)
 

@@ -11,7 +11,8 @@ from lit_entrodrop.commands.plan.config_conversion import (
     training_tokens,
     workload_of,
 )
-from tests.helpers.tiny import Tiny
+from lit_entrodrop.commands.plan.model_memory import STRATEGIES
+from tests.helpers.tiny import CONFIGS, Tiny
 
 SHARED = {"class_path": "x.FSDP2Strategy", "init_args": {"tensor_parallel_size": 2}}
 
@@ -56,6 +57,15 @@ def test_the_configured_optimizer_is_the_one_that_is_counted(tiny: Tiny) -> None
     flags = ["--model.optimizer.lr=0.1", "--model.lm.dtype=bfloat16"]
     workload = workload_of(resolved_config([*tiny.config(), *momentum, *flags]))
     assert workload.optimizer == 2.0
+    assert not workload.refused
+
+
+def test_muon_is_counted_for_the_blocks_and_planned_without_deepspeed(tiny: Tiny) -> None:
+    muon = f"--config={CONFIGS / 'optimizer/muon.yaml'}"
+    workload = workload_of(resolved_config([*tiny.config(), muon]))
+    # 4 bytes for 2 x 2304 numbers of blocks, 8 for 320 x 16 of the embedding, and few for norms.
+    assert workload.optimizer == pytest.approx((4 * 4608 + 8 * 5120) / (4608 + 5120), rel=0.02)
+    assert workload.refused == {name for name in STRATEGIES if name.startswith("deepspeed")}
 
 
 def test_extra_passes_come_from_the_configured_regularizers(tiny: Tiny) -> None:

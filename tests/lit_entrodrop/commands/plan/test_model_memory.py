@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes
 import pytest
+import schedulefree
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
@@ -26,7 +28,7 @@ from lit_entrodrop.model.building import (
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.sizes import Sizes, sizes_of
-from lit_entrodrop.training.optim import AdamW
+from lit_entrodrop.training.optim import AdamW, Muon
 from tests.helpers.architectures import HUB
 from tests.helpers.processes import run_ranks
 from tests.helpers.tiny import LLAMA
@@ -155,10 +157,18 @@ def test_adapters_alone_have_gradients() -> None:
         (torch.optim.SGD, torch.float32, 0),
         (lambda p: torch.optim.SGD(p, momentum=0.9), torch.float32, 4),
         (lambda p: torch.optim.AdamW(p, amsgrad=True), torch.float32, 12),
+        (schedulefree.AdamWScheduleFree, torch.float32, 8),
+        # Two moments of one byte, and a scale in fp32 per 256 numbers and moment; two code books.
+        (bitsandbytes.optim.AdamW8bit, torch.float32, 2 + 2 / 64 + 2 / 1024),
     ],
 )
 def test_states_of_any_optimizer_are_counted(make: Any, dtype: torch.dtype, expected: int) -> None:
     assert optimizer_bytes(make, dtype) == expected
+
+
+def test_muon_has_one_momentum_for_matrices_of_blocks_only() -> None:
+    assert optimizer_bytes(Muon, torch.float32) == 4
+    assert optimizer_bytes(Muon, torch.float32, hidden=0.75) == 0.75 * 4 + 0.25 * 8
 
 
 def test_impossible_setups_are_rejected() -> None:
