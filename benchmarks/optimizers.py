@@ -40,15 +40,15 @@ class Case:
 
 def cases() -> dict[str, Case]:
     """Return all optimizers by name."""
-    import bitsandbytes
     import schedulefree
+    from bitsandbytes.optim.adamw import AdamW8bit
 
     faster = (1e-3, 3e-3, 1e-2)
     return {
         BASELINE: Case(AdamW),
         "muon": Case(Muon),
         "schedule_free": Case(schedulefree.AdamWScheduleFree, faster, "constant"),
-        "adamw8bit": Case(bitsandbytes.optim.AdamW8bit),
+        "adamw8bit": Case(AdamW8bit),
         "adafactor": Case(torch.optim.Adafactor, faster),
     }
 
