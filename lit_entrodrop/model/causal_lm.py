@@ -6,7 +6,7 @@ B rows in the batch, T tokens in a row, D hidden dimensions, V vocabulary size.
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -83,6 +83,13 @@ class CausalLM(nn.Module):
         """The Hugging Face model, without peft around it."""
         inner = getattr(self.hf_model, "get_base_model", lambda: self.hf_model)()
         return cast(PreTrainedModel, inner)
+
+    @property
+    def config_entries(self) -> dict[str, Any]:
+        """Configuration of Transformers as plain values, without quantization."""
+        entries: dict[str, Any] = self.unwrapped.config.to_dict()
+        entries.pop("quantization_config", None)
+        return entries
 
     def forward(
         self,

@@ -24,6 +24,8 @@ class Sizes:
         vocabulary_size: Number of tokens that the head predicts, V.
         hidden_size: Hidden size of the model, D.
         layers: Number of transformer blocks.
+        quantizable: Number of frozen parameters in linear layers other than the head, which
+            ``lm.quantize`` stores in 4 bits.
     """
 
     parameters: int
@@ -35,6 +37,7 @@ class Sizes:
     vocabulary_size: int
     hidden_size: int
     layers: int
+    quantizable: int = 0
 
 
 def sizes_of(causal_lm: CausalLM) -> Sizes:
@@ -53,6 +56,7 @@ def count(model: nn.Module, head: nn.Module) -> Sizes:
     blocks = transformer_blocks(model)
     every = set(model.parameters())
     within = {parameter for block in blocks for parameter in block.parameters()}
+    heads = set(head.modules())
     weight: torch.Tensor = getattr(head, "base_layer", head).weight  # type: ignore[assignment]
     return Sizes(
         parameters=_count(every),
@@ -64,6 +68,12 @@ def count(model: nn.Module, head: nn.Module) -> Sizes:
         vocabulary_size=weight.shape[0],
         hidden_size=weight.shape[1],
         layers=len(blocks),
+        quantizable=sum(
+            module.weight.numel()
+            for module in model.modules()
+            if type(module) is nn.Linear and not module.weight.requires_grad
+            if module not in heads
+        ),
     )
 
 

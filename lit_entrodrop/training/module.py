@@ -250,7 +250,7 @@ class LitCausalLM(EvaluationModule):
             "holdout_gains": self.holdout_gains.state_dict(),
             "trained_on": self.data.fingerprint("train"),
             "lm": asdict(self.lm),
-            "hf_config": self.causal_lm.unwrapped.config.to_dict(),
+            "hf_config": self.causal_lm.config_entries,
             "provenance": self.provenance(),
         }
 

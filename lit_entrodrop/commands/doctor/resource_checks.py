@@ -13,7 +13,12 @@ from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.commands.plan.activations import dry_run
 from lit_entrodrop.commands.plan.candidates import MARGIN
 from lit_entrodrop.commands.plan.config_conversion import data_parallel_size
-from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory, model_memory
+from lit_entrodrop.commands.plan.model_memory import (
+    STRATEGIES,
+    ModelMemory,
+    model_memory,
+    weight_bytes,
+)
 from lit_entrodrop.entropy.score_cache import entropy_folder
 from lit_entrodrop.entropy.store import EntropyStore
 from lit_entrodrop.model.config import AUTOCAST_DTYPES
@@ -84,8 +89,9 @@ def entropy_cache(run: ConfiguredRun) -> CheckResult:
 def checkpoint_room(run: ConfiguredRun) -> CheckResult:
     """Check that the kept checkpoints, and one being written, fit on the disk."""
     sizes, number_bytes = run.sizes, run.workload.number_bytes
-    # Checkpoints of adapters include the base model.
-    model = sizes.parameters * number_bytes.stored + sizes.trainable * number_bytes.optimizer
+    # Checkpoints of adapters include the base model, unless it is quantized.
+    saved = sizes.parameters if run.workload.lm.quantize is None else sizes.trainable
+    model = saved * number_bytes.stored + sizes.trainable * number_bytes.optimizer
     each = model + entropy_bytes(run)
     kept = int(run.config["checkpoints"]["keep_last"]) + 2
     folder = Path(run.config["trainer"]["default_root_dir"])
@@ -105,7 +111,8 @@ def checkpoint_room(run: ConfiguredRun) -> CheckResult:
 
 def room_to_load(run: ConfiguredRun) -> CheckResult:
     """Check that weights, their gradients and some activations fit on this machine."""
-    needed = run.workload.number_bytes.stored * (run.sizes.parameters + run.sizes.trainable)
+    sizes, number_bytes = run.sizes, run.workload.number_bytes
+    needed = weight_bytes(sizes, number_bytes) + number_bytes.stored * sizes.trainable
     here = torch.cuda.is_available() and uses_gpu(run.config["trainer"]["accelerator"])
     free = torch.cuda.mem_get_info()[0] if here else psutil.virtual_memory().available
     found = f"weights and gradients need {_gb(needed)} GB, {_gb(free)} GB are free on this machine"
@@ -182,8 +189,8 @@ def _compare(
     return failed(
         found,
         "lower data.batch_size and raise trainer.accumulate_grad_batches, set "
-        "model.lm.activation_checkpointing or model.lm.lora, or use a strategy that shards; "
-        "`lit-entrodrop plan` compares strategies",
+        "model.lm.activation_checkpointing, model.lm.lora or model.lm.quantize, or use a strategy "
+        "that shards; `lit-entrodrop plan` compares strategies",
     )
 
 

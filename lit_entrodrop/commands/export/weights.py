@@ -46,9 +46,7 @@ def restore_model(checkpoint: dict[str, Any], lm: LMConfig, trained_only: bool =
 
 
 def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
-    # Exported weights are not quantized.
-    entries = {name: each for name, each in hf_config.items() if name != "quantization_config"}
-    config = AutoConfig.for_model(**entries)
+    config = AutoConfig.for_model(**hf_config)
     # Checkpoints do not contain the buffers computed at build time, such as rotary frequencies.
     with init_empty_weights(include_buffers=False):
         # A checkpoint must not choose an attention that Transformers would download.
@@ -58,7 +56,9 @@ def _build_empty(hf_config: dict[str, Any], lm: LMConfig) -> CausalLM:
             attn_implementation="eager",
             trust_remote_code=False,
         )
-        hf_model.tie_weights()
+    # The context above gives each module parameters of its own, which would untie them.
+    hf_model.tie_weights()
+    with torch.device("meta"):
         return prepare_causal_lm(hf_model, _idle(lm))
 
 

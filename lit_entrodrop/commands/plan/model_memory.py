@@ -39,6 +39,7 @@ class NumberBytes:
     stored: int = 4  # of a parameter, from `model.lm.dtype`
     computed: int = 2  # of a number in a matrix product; 2 under mixed precision
     optimizer: float = 8.0  # of a trainable parameter, see `optimizer_bytes`
+    quantized: float | None = None  # of a parameter in 4 bits; None if none is quantized
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,20 @@ def model_memory(
     return _fully_sharded(sizes, world_size, number_bytes, tensor_parallel_size)
 
 
+def weight_bytes(sizes: Sizes, number_bytes: NumberBytes) -> int:
+    """Return the bytes of all weights of a model, including quantized ones."""
+    if number_bytes.quantized is None:
+        return sizes.parameters * number_bytes.stored
+    others = sizes.parameters - sizes.quantizable
+    return others * number_bytes.stored + ceil(sizes.quantizable * number_bytes.quantized)
+
+
 def _frozen(
     strategy: str, sizes: Sizes, world_size: int, number_bytes: NumberBytes, tensor: int
 ) -> ModelMemory:
     # DeepSpeed casts and offloads only trained models; it shards others under ZeRO-3 alone.
     if strategy in ("ddp", "deepspeed_zero2"):
-        return ModelMemory(sizes.parameters * number_bytes.stored, 0, 0, 0)
+        return ModelMemory(weight_bytes(sizes, number_bytes), 0, 0, 0)
     if strategy.startswith("deepspeed"):
         shard, live = ceil(sizes.parameters / world_size), _live(sizes)
         return ModelMemory(shard * number_bytes.stored, 0, 0, live * number_bytes.stored)
@@ -115,7 +124,7 @@ def _frozen(
 def _replicated(sizes: Sizes, world_size: int, number_bytes: NumberBytes) -> ModelMemory:
     gradients = sizes.trainable * number_bytes.stored
     return ModelMemory(
-        parameters=sizes.parameters * number_bytes.stored,
+        parameters=weight_bytes(sizes, number_bytes),
         gradients=gradients,
         optimizer=ceil(sizes.trainable * number_bytes.optimizer),
         buffers=gradients if world_size > 1 else 0,  # buckets in which they are sent

@@ -74,7 +74,9 @@ class Planner:
             scaled = self.workload.precision == "16-mixed" and strategy not in ("ddp", "fsdp2")
             # DeepSpeed's optimizers keep the weights in a form that cannot be averaged.
             unaveraged = self.workload.averaged and strategy not in ("ddp", "fsdp2", "fsdp2_tp")
-            refused = scaled or unaveraged or strategy in self.workload.refused
+            # Other strategies cannot shard 4-bit weights.
+            quantized = self.workload.lm.quantize is not None and strategy != "ddp"
+            refused = scaled or unaveraged or quantized or strategy in self.workload.refused
             if (world_size == 1 and not single) or refused:
                 continue
             if strategy != "fsdp2_tp":

@@ -69,7 +69,7 @@ def nothing_fits(candidates: Sequence[Candidate]) -> str:
     change = (
         "lower data.block_size, or data.batch_size if it is above 1"
         if least.activations >= least.memory.device
-        else "use more devices, model.lm.lora or a smaller model"
+        else "use more devices, model.lm.lora, model.lm.quantize or a smaller model"
     )
     return (
         f"hardware: expected a model that fits, but the closest setup, {least.name} on "

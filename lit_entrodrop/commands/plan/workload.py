@@ -31,7 +31,9 @@ class Workload:
     @property
     def number_bytes(self) -> NumberBytes:
         """Bytes per number in storage, in computing and in the optimizer."""
-        return NumberBytes(4 if self.lm.dtype == "float32" else 2, 2, self.optimizer)
+        stored = 4 if self.lm.dtype == "float32" else 2
+        quantized = self.lm.quantize.bytes_per_weight if self.lm.quantize is not None else None
+        return NumberBytes(stored, 2, self.optimizer, quantized)
 
     def build_on_meta(self) -> CausalLM:
         """Build the trained model without weights, with the frozen parameters of the run."""

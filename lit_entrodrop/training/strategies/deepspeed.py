@@ -147,7 +147,6 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
     def check_lm(self, lm: LMConfig) -> None:
         """Refuse 4-bit weights, and in stage 3 adapters that read a sharded base weight."""
         refuse_quantized(lm, type(self).__name__)
-        self._init_config_if_needed()
         if self.zero_stage_3 and lm.lora is not None and lm.lora.dora:
             raise ValueError(
                 "model.lm.lora.dora: expected false under DeepSpeed stage 3, which does not gather "
@@ -166,9 +165,11 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
         for unit in init.units():
             deepspeed.zero.Init(module=unit, config_dict_or_path=self.config)
         causal_lm = init.causal_lm
-        for parameter in causal_lm.unwrapped.get_output_embeddings().parameters():
+        head = causal_lm.unwrapped.get_output_embeddings()
+        for parameter in head.parameters():
             # The fused head reads them outside of the module that owns them.
             deepspeed.zero.register_external_parameter(causal_lm, parameter)
+            deepspeed.zero.register_external_parameter(head, parameter)
         return causal_lm
 
     def prepare_frozen(self, causal_lm: CausalLM, device: torch.device) -> CausalLM:

@@ -128,6 +128,11 @@ def _styles(hf_model: PreTrainedModel) -> Iterator[tuple[str, str]]:
 
 
 def _layers(module: Any, style: str) -> list[nn.Module]:
+    if isinstance(getattr(module, "modules_to_save", None), nn.ModuleDict):
+        raise ValueError(
+            "model.lm.lora.modules_to_save: expected modules outside of the transformer blocks "
+            "with tensor_parallel_size > 1, which splits those within: set it to 1"
+        )
     if not hasattr(module, "base_layer"):
         return [module]
     adapter = getattr(module, SHARED_ADAPTER[style]).values() if style in SHARED_ADAPTER else ()

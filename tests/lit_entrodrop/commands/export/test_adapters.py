@@ -43,7 +43,7 @@ def trained(lm: LMConfig) -> CausalLM:
 
 def checkpoint_of(causal_lm: CausalLM) -> dict[str, Any]:
     weights = {f"causal_lm.{name}": each for name, each in causal_lm.state_dict().items()}
-    return {"hf_config": causal_lm.unwrapped.config.to_dict(), "state_dict": weights}
+    return {"hf_config": causal_lm.config_entries, "state_dict": weights}
 
 
 @torch.no_grad()

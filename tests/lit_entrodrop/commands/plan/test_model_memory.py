@@ -18,7 +18,9 @@ from lit_entrodrop.commands.plan.model_memory import (
     NumberBytes,
     model_memory,
     optimizer_bytes,
+    weight_bytes,
 )
+from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.building import (
     build_causal_lm,
     build_on_meta,
@@ -26,12 +28,12 @@ from lit_entrodrop.model.building import (
     transformer_blocks,
 )
 from lit_entrodrop.model.causal_lm import CausalLM
-from lit_entrodrop.model.config import LMConfig, LoRAConfig
+from lit_entrodrop.model.config import LMConfig, LoRAConfig, QuantizeConfig
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.training.optim import AdamW, Muon
 from tests.helpers.architectures import HUB
 from tests.helpers.processes import run_ranks
-from tests.helpers.tiny import LLAMA
+from tests.helpers.tiny import LLAMA, save_llama
 
 LLAMA_8B, _ = HUB["Llama-3.1-8B"]
 FP32 = NumberBytes(stored=4, computed=4, optimizer=8)
@@ -85,6 +87,21 @@ def test_one_device_holds_what_a_real_model_and_its_optimizer_take(
     )
     assert computed.buffers == computed.host == 0
     assert sizes_of(causal_lm) == sizes_of(build_on_meta(lm))
+
+
+@pytest.mark.parametrize("double_quant", [False, True])
+def test_a_quantized_model_takes_what_is_counted(tmp_path: Path, double_quant: bool) -> None:
+    base = save_llama(tmp_path, hidden_size=256, intermediate_size=512)
+    quantize, lora = QuantizeConfig(double_quant=double_quant), LoRAConfig(rank=2)
+    lm = LMConfig(str(base), quantize=quantize, lora=lora)
+    taken = 0
+    for parameter in build_causal_lm(lm).parameters():
+        taken += parameter.nbytes
+        if state := getattr(parameter, "quant_state", None):
+            taken += state.absmax.nbytes + (state.state2.absmax.nbytes if state.nested else 0)
+    workload = Workload(lm, 1, 1, 16, "bf16-mixed", 8.0)
+    sizes = sizes_of(build_on_meta(lm))
+    assert weight_bytes(sizes, workload.number_bytes) == taken < 0.6 * 4 * sizes.parameters
 
 
 def shard_and_step(rank: int, folder: Path) -> None:

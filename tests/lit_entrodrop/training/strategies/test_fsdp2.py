@@ -26,7 +26,8 @@ def test_adapters_a_frozen_reference_and_recomputing_equal_one_process(larger: T
     pretrained = [f"--model.lm.pretrained={larger.folder / 'initial'}"]
     pretrained += ["--model.lm.architecture=null", f"--model.lm.tokenizer={larger.tokenizer}"]
     settings = [*pretrained, "--model.regularizers+=tests.helpers.plugins.ExcessLoss"]
-    settings += ["--model.lm.lora.rank=2", "--model.lm.activation_checkpointing=true"]
+    settings += ["--model.lm.lora.rank=2", "--model.lm.lora.dora=true"]
+    settings += ["--model.lm.activation_checkpointing=true"]
     settings += ["--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=0.1"]
     # Rounding may turn its gradients, so that it is for full precision.
     bound = "--model.regularizers+=regularizers.WaveBound"
