@@ -23,12 +23,14 @@ from regularizers.generalized_cross_entropy import (
 from regularizers.goldfish import Goldfish as Goldfish
 from regularizers.high_entropy_exclusion import HighEntropyExclusion as HighEntropyExclusion
 from regularizers.holdout_loss_selection import HoldoutLossSelection as HoldoutLossSelection
+from regularizers.l2_sp import L2SP as L2SP
 from regularizers.label_smoothing import LabelSmoothing as LabelSmoothing
 from regularizers.loss_reweighting import LossReweighting as LossReweighting
 from regularizers.mir import MIR as MIR
 from regularizers.neftune import NEFTune as NEFTune
 from regularizers.outputs import Outputs as Outputs
 from regularizers.outputs import TokenLoss as TokenLoss
+from regularizers.parameters import ParameterPart as ParameterPart
 from regularizers.r_drop import RDrop as RDrop
 from regularizers.random_token_dropout import RandomTokenDropout as RandomTokenDropout
 from regularizers.reference_kl import ReferenceKL as ReferenceKL

@@ -4,6 +4,8 @@ A training step has five stages, and a regularizer has one hook for each:
 
     token ids → embeddings → token weights → (forward pass) → per-token loss → mean loss
 
+An optimizer step has another one, for penalties on parameters.
+
 Shapes: B rows in the batch, T tokens in a row, D embedding dimensions, V vocabulary size. Position
 ``t`` always refers to token ``t``: ``labels[t]`` is its label, ``nll[t]`` its loss, ``entropy[t]``
 the entropy of the distribution that predicts it.
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from regularizers.curricula import Curriculum
 from regularizers.outputs import Outputs, TokenLoss
+from regularizers.parameters import ParameterPart
 from regularizers.training_step import TrainingStep, Vocabulary
 
 EntropySource = Literal["last_epoch", "reference", "online"]
@@ -44,6 +47,7 @@ class Requirements:
             None if they are not.
         divergence: Whether :meth:`Outputs.kl_divergence` and :meth:`Outputs.kl_divergences` are
             needed; full logits are avoided where possible.
+        initial_weights: Whether the values of parameters before training are needed.
         evaluations: Whether validation is needed. Curricula that follow evaluations declare it
             themselves.
         reads: What :meth:`Regularizer.on_token_loss` and :meth:`Regularizer.on_loss` read of the
@@ -65,6 +69,7 @@ class Requirements:
     entropy_gradient: bool = False
     top_entropy: int | None = None
     divergence: bool = False
+    initial_weights: bool = False
     evaluations: bool = False
     reads: Reads = "batch"
 
@@ -85,6 +90,10 @@ class Regularizer(nn.Module):
     their arguments. Run them through :class:`~regularizers.compose.Regularizers`, which skips them
     in eval mode.
     """
+
+    #: Whether the gradient of :meth:`on_parameter`, times the learning rate, is subtracted from the
+    #: parameters directly, as AdamW does with weight decay, and not added to their gradient.
+    decoupled: bool = False
 
     @property
     def requirements(self) -> Requirements:
@@ -127,6 +136,21 @@ class Regularizer(nn.Module):
     def on_loss(self, loss: Tensor, outputs: Outputs, step: TrainingStep) -> Tensor:
         """Add a penalty to the mean loss of the micro-batch, a scalar, or change it."""
         return loss
+
+    def on_parameter(self, parameter: ParameterPart, progress: float) -> Tensor | None:
+        """Penalize a part of a trained parameter, once per optimizer step.
+
+        The penalty is added to the mean loss of the step. It must be a sum over the numbers of the
+        part, because no device sees a whole parameter under sharding.
+
+        Args:
+            parameter: Part of a parameter.
+            progress: Fraction of all optimizer steps that are done, in [0, 1].
+
+        Returns:
+            A scalar with gradient; None for no penalty.
+        """
+        return None
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Adapt to an evaluation; by default, pass it to the curricula.

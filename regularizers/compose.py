@@ -13,6 +13,7 @@ from regularizers.checking import require_well_formed
 from regularizers.curricula import Curriculum
 from regularizers.merging import merged_requirements, reads_parts
 from regularizers.outputs import Outputs, TokenLoss
+from regularizers.parameters import ParameterPart
 from regularizers.training_step import TrainingStep, Vocabulary
 
 
@@ -40,6 +41,9 @@ class Regularizers(nn.ModuleList):
         self.names = _unique_names(regularizers)
         self.requirements = merged_requirements(regularizers)
         self.reshapes_mean = any(overrides(type(each), "on_loss") for each in regularizers)
+        self.penalizes_parameters = any(
+            overrides(type(each), "on_parameter") for each in regularizers
+        )
         self.reads_outputs = self.reshapes_mean or any(
             overrides(type(each), "on_token_loss") for each in regularizers
         )
@@ -125,6 +129,16 @@ class Regularizers(nn.ModuleList):
             reshaped = regularizer.on_loss(loss, outputs, own_step)
             loss = _like(loss, reshaped, regularizer, "on_loss")
         return loss
+
+    def on_parameter(
+        self, parameter: ParameterPart, progress: float
+    ) -> Iterator[tuple[str, Regularizer, Tensor]]:
+        """Yield name, regularizer and penalty, a scalar, of each penalty on a parameter."""
+        for name, regularizer in zip(self.names, self.ordered, strict=True):
+            penalty = regularizer.on_parameter(parameter, progress) if self.training else None
+            if penalty is not None:
+                _like(parameter.values.sum(), penalty, regularizer, "on_parameter")
+                yield f"{name}/penalty", regularizer, penalty
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Pass an evaluation to each regularizer.
@@ -261,7 +275,7 @@ def _unique_names(regularizers: list[Regularizer]) -> list[str]:
     names = []
     for regularizer in regularizers:
         # Split after a lower-case letter, or after a single capital as in RDrop.
-        boundary = r"(?<=[a-z])(?=[A-Z])|(?<=^[A-Z])(?=[A-Z][a-z])"
+        boundary = r"(?<=[a-z0-9])(?=[A-Z])|(?<=^[A-Z])(?=[A-Z][a-z])"
         name = re.sub(boundary, "_", type(regularizer).__name__).lower()
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")

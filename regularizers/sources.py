@@ -22,6 +22,7 @@ FRAMEWORK = {
     "compose": ("Regularizers", "perturbed_embeddings"),
     "curricula": ("Constant", "Cosine", "Curriculum", "Linear", "Sigmoid", "Step"),
     "outputs": ("Outputs", "TokenLoss"),
+    "parameters": ("ParameterPart",),
     "training_step": ("TrainingStep", "Vocabulary"),
 }
 

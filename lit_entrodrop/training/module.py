@@ -25,6 +25,7 @@ from lit_entrodrop.training.averaging import Average, Averaging
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.metric_logging import MetricLogging
 from lit_entrodrop.training.models import Reference, build_model
+from lit_entrodrop.training.penalties import ParameterPenalties
 from lit_entrodrop.training.preemption import Preemption
 from lit_entrodrop.training.preflight.checkpoint import check_checkpoint
 from lit_entrodrop.training.preflight.config import check_config
@@ -41,11 +42,9 @@ class LitCausalLM(EvaluationModule):
         regularizers: Regularizers, applied in this order; none for plain fine-tuning.
         optimizer: Class of the optimizer and its settings.
         lr_schedule: Learning-rate schedule.
-        weight_decay_schedule: Weight decay of matrices over training, per unit of learning rate;
-            null for that of the optimizer throughout.
+        weight_decay_schedule: Weight decay over training; null for that of the optimizer.
         groups: Learning rate, weight decay and freezing of parameters, by their names.
-        layer_lr_decay: Learning rate of each transformer block as a factor of that of the next one;
-            embeddings come before the first block.
+        layer_lr_decay: Learning rate of each transformer block as a factor of the next one's.
         average: Average of the weights, which is evaluated beside them; null for none.
         reference: Frozen model for regularizers that need one, named as in ``lm.pretrained``; or,
             for entropies alone, a file of ``lit-entrodrop score``; null for the initial model.
@@ -85,19 +84,19 @@ class LitCausalLM(EvaluationModule):
         self.holdout_gains = HoldoutGains(required, cache_dir)
         self.metrics = RunMetrics(entropy_buckets.names, memorization)
         self.metric_logging = MetricLogging(self.metrics, self.regularizers, weight_decay_schedule)
+        self.penalties = ParameterPenalties(self.regularizers)
         self.preemption = Preemption()
         self.step_weight = torch.zeros(())
-        self.average = average
         self.averaging = Averaging(average, required.teacher, self.metrics)
 
     def configure_model(self) -> None:
         """Check the config, then build the model, once."""
         if hasattr(self, "causal_lm"):
             return
-        settings = self.regularizers, self.vocabulary, self.metrics, self.optimization
-        check_config(self.trainer, self.data, *settings, self.average)
+        check_config(self, self.averaging.settings)
         self.causal_lm = build_model(self, self.lm, self.tokenizer, self.regularizers.requirements)
         optim.freeze(self.causal_lm, self.optimization.rules)
+        self.penalties.keep_initial(self.causal_lm if self.is_fitting else None)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Return the callbacks that end the run on a signal and exchange its weights."""
@@ -176,6 +175,7 @@ class LitCausalLM(EvaluationModule):
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         factor = micro_batches * self.data.block_size / weight.clamp(min=1e-8)
         hooks_of(self.trainer.strategy).scale_gradients(optimizer, factor)
+        self.metrics.add_penalties(self.penalties.add(optimizer, self.progress, weight > 0))
         optim.skip_step_if(optimizer, weight == 0)
         self.metrics.add_skipped(weight == 0)
         self.step_weight.zero_()
@@ -246,6 +246,7 @@ class LitCausalLM(EvaluationModule):
             **self.metric_logging.state_dict(self.trainer),
             **self.optimization.state_dict(self),
             **self.averaging.state_dict(self.metric_logging.last_evaluation),
+            **self.penalties.state_dict(),
             "entropies": self.entropies.state_dict(),
             "holdout_gains": self.holdout_gains.state_dict(),
             "trained_on": self.data.fingerprint("train"),
@@ -262,6 +263,7 @@ class LitCausalLM(EvaluationModule):
         if self.is_fitting:
             self.averaging.load_state_dict(checkpoint)
             self.optimization.load_state_dict(checkpoint, self)
+            self.penalties.load_state_dict(checkpoint)
             self.metric_logging.load_state_dict(checkpoint, self.trainer)
             self.__dict__.pop("total_steps", None)
         self.holdout_gains.load_state_dict(checkpoint.get("holdout_gains", {}))
@@ -269,5 +271,5 @@ class LitCausalLM(EvaluationModule):
     def provenance(self) -> dict[str, Any]:
         """Return how the model is being trained, as plain values."""
         settings = self.regularizers, self.optimization, self.seed
-        results = self.metric_logging.last_evaluation, self.average
+        results = self.metric_logging.last_evaluation, self.averaging.settings
         return provenance(self.trainer, self.data, *settings, *results)

@@ -9,7 +9,13 @@ from regularizers.base import Regularizer
 from regularizers.compose import Regularizers
 from regularizers.outputs import Outputs
 from regularizers.testing.steps import make_step
-from regularizers.testing.toy import ToyLM, first_forward, provide, training_loss
+from regularizers.testing.toy import (
+    ToyLM,
+    first_forward,
+    penalty_on,
+    provide,
+    training_loss,
+)
 from regularizers.training_step import TrainingStep
 
 
@@ -23,6 +29,7 @@ class Observation:
     loss: Tensor
     weight: Tensor
     mean: Tensor
+    penalty: Tensor
 
     def differences(self, other: "Observation") -> list[str]:
         """Return the names of fields that differ from another step, even by one bit."""
@@ -56,6 +63,7 @@ def observe(
         token_loss.loss,
         token_loss.weight,
         regularizers.on_loss(outputs.nll.mean(), outputs, step),
+        penalty_on(model, regularizers, step.progress),
     )
     return observation, outputs
 
@@ -78,6 +86,7 @@ def assert_untouched(
     """Assert that a step is plain training."""
     weight = step.valid.float()
     embeddings = make_model().embedding(step.input_ids)
-    plain = Observation(step.input_ids, embeddings, weight, outputs.nll, weight, outputs.nll.mean())
+    mean, none = outputs.nll.mean(), torch.zeros(())
+    plain = Observation(step.input_ids, embeddings, weight, outputs.nll, weight, mean, none)
     changed = observation.differences(plain)
     assert not changed, f"{when}: expected plain training bit by bit, got different {changed}"

@@ -11,6 +11,7 @@ from regularizers.base import Regularizer, Requirements
 from regularizers.compose import Regularizers, perturbed_embeddings
 from regularizers.functional import document_positions
 from regularizers.outputs import Outputs
+from regularizers.parameters import ParameterPart
 from regularizers.training_step import TrainingStep
 
 
@@ -181,7 +182,24 @@ def training_loss(
     regularizers = Regularizers([regularizer])
     regularizers.check(step.vocabulary)
     step = provide(model, regularizers, step, reference_model)
-    return regularizers.mean_loss(first_forward(model, regularizers, step), step)
+    loss = regularizers.mean_loss(first_forward(model, regularizers, step), step)
+    return loss + penalty_on(model, regularizers, step.progress)
+
+
+def penalty_on(model: nn.Module, regularizers: Regularizers, progress: float) -> Tensor:
+    """Return the penalties on the parameters of a model, a scalar with gradient, if any.
+
+    Their initial values are the present ones times 0.9.
+    """
+    penalty = torch.zeros((), device=next(model.parameters()).device)
+    required = regularizers.requirements
+    for name, parameter in model.named_parameters():
+        values = parameter.flatten()
+        initial = 0.9 * values.detach() if required.initial_weights else None
+        seen = ParameterPart(name, values, initial)
+        for _, _, added in regularizers.on_parameter(seen, progress):
+            penalty = penalty + added
+    return penalty
 
 
 def _unchanged(embeddings: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ def workload_of(config: dict[str, Any]) -> Workload:
     average = config["model"].get("average") and Average(**config["model"]["average"])
     stored = getattr(torch, lm.dtype).itemsize
     of_teacher = FP32 if extra.required.teacher is not None else 0
+    initial = stored if extra.required.initial_weights else 0
     reference, optimizer = config["model"]["reference"], config["model"]["optimizer"]
     settings = optimizer.get("init_args") or {}
     make_optimizer = partial(resolve_name(optimizer["class_path"]), **settings)
@@ -47,7 +48,8 @@ def workload_of(config: dict[str, Any]) -> Workload:
         block_size=data["block_size"],
         precision=planned_precision(str(trainer["precision"]), lm.dtype),
         optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype), hidden)
-        + (average.bytes_per_weight(stored) if average else of_teacher),
+        + (average.bytes_per_weight(stored) if average else of_teacher)
+        + initial,
         averaged=average is not None or extra.required.teacher is not None,
         refused=frozenset(name for name in STRATEGIES if not _steps_under(made, name)),
         extra_passes=extra,

@@ -17,6 +17,7 @@ HOOKS = {
     "on_token_weight": "token weight",
     "on_token_loss": "token loss",
     "on_loss": "mean loss",
+    "on_parameter": "weights",
 }
 
 

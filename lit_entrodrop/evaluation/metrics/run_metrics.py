@@ -60,6 +60,11 @@ class RunMetrics(nn.Module):
         for name, value in others.items():
             self.training_means.add(name, value, one)
 
+    def add_penalties(self, penalties: Mapping[str, Tensor]) -> None:
+        """Add the penalties on parameters of an optimizer step, scalars, by name."""
+        for name, value in penalties.items():
+            self.training_means.add(name, value, torch.ones_like(value))
+
     def add_sources(self, names: Sequence[str], batch: Mapping[str, Tensor], nll: Tensor) -> None:
         """Add the losses of the tokens of a micro-batch, ``[B, T]`` nats, by source of the row."""
         if names:

@@ -9,50 +9,45 @@ from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.loading._weighted_order import WeightedOrder
 from lit_entrodrop.data.mixing import Replay
 from lit_entrodrop.data.orders import BlockOrder
-from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics
 from lit_entrodrop.runs.metric_name import of_average
 from lit_entrodrop.runtime.steps import total_steps
 from lit_entrodrop.training.averaging.settings import Average
 from lit_entrodrop.training.callbacks.task_scores import TaskScores
+from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.monitored import check_monitored_names
-from lit_entrodrop.training.optim import Optimization, check_can_step
+from lit_entrodrop.training.optim import check_can_step
 from lit_entrodrop.training.preflight.optimizer import check_suits
 from lit_entrodrop.training.strategies import check_strategy, hooks_of
-from regularizers import Regularizers, Requirements, Vocabulary
+from regularizers import Regularizers, Requirements
 from regularizers.merging import follows_evaluations
 
 STEPS_PER_AVERAGE = 5  # length of a run, in time constants of a teacher, below which it lags
 
 
-def check_config(
-    trainer: L.Trainer,
-    data: TextDataModule,
-    regularizers: Regularizers,
-    vocabulary: Vocabulary,
-    metrics: RunMetrics,
-    optimization: Optimization,
-    average: Average | None = None,
-) -> None:
-    """Check that trainer, data and regularizers of a run fit together.
+def check_config(module: EvaluationModule, average: Average | None = None) -> None:
+    """Check that the trainer, data, regularizers and optimizer of a run fit together.
 
     Raises:
         ValueError: If two settings exclude each other; the message names one and the remedy.
     """
+    trainer, data, regularizers = module.trainer, module.data, module.regularizers
     required = regularizers.requirements
-    regularizers.check(vocabulary)
+    regularizers.check(module.vocabulary)
     check_holdout(data, required)
     check_order(data.mixture.order, required)
     check_replay(data.replay, required)
-    schedule = optimization.weight_decay_schedule
+    schedule = module.optimization.weight_decay_schedule
     by_evaluations = schedule is not None and follows_evaluations(schedule)
     check_evaluations(trainer, data, required.evaluations or by_evaluations)
     if trainer.state.fn == TrainerFn.FITTING:
         check_trainer(trainer, required, average)
+        optimization = module.optimization
         check_suits(check_can_step(optimization.make), trainer, optimization.lr_schedule)
+        check_penalties(trainer, regularizers)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         tasks = [each.metric_name for each in callbacks if isinstance(each, TaskScores)]
         others = [*data.mixture.validation_metrics, *tasks]
-        names = [*metrics.names(data.evaluated), *others]
+        names = [*module.metrics.names(data.evaluated), *others]
         averaged = filter(None, map(of_average, names)) if average else ()
         check_monitored_names(trainer, [*names, *averaged])
         per_epoch = data.steps_per_epoch()
@@ -172,6 +167,16 @@ def check_trainer(
         )
     strategy = type(trainer.strategy)
     check_strategy(f"{strategy.__module__}.{strategy.__qualname__}")
+
+
+def check_penalties(trainer: L.Trainer, regularizers: Regularizers) -> None:
+    """Refuse penalties on parameters under a strategy that hides parameters and gradients."""
+    if regularizers.penalizes_parameters and not hooks_of(trainer.strategy).supports_teacher:
+        raise ValueError(
+            "trainer.strategy: expected auto, ddp or fsdp2 for a regularizer that penalizes "
+            f"parameters, got {type(trainer.strategy).__name__}, which stores gradients in a form "
+            "of its own: add configs/strategy/fsdp2.yaml"
+        )
 
 
 def warn_of_few_steps(required: Requirements, steps: int, per_epoch: int) -> None:

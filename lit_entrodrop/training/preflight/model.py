@@ -37,6 +37,12 @@ def check_model(
             f"average of the weights, got {half.pop()}, in which the small steps of an average are "
             "lost: set float32, and trainer.precision to bf16-mixed"
         )
+    if required.initial_weights and hasattr(causal_lm.hf_model, "peft_config"):
+        raise ValueError(
+            "model.lm.lora: expected null for a regularizer that pulls the weights towards their "
+            "initial values, got adapters, whose product is 0 before training, so that weight "
+            "decay does the same: set model.optimizer.init_args.weight_decay in its place"
+        )
     if any(parameter.is_meta for parameter in causal_lm.parameters()):
         return
     _check_attention(causal_lm, data)
