@@ -1,4 +1,7 @@
+import gzip
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pyarrow  # type: ignore[import-untyped, unused-ignore]
 import pytest
@@ -29,6 +32,24 @@ def test_other_or_cut_content_is_refused(tmp_path: Path, cut: float) -> None:
         writer.write_table(table)
     content = (tmp_path / "b.arrow").read_bytes()
     refuse(write(tmp_path / "b.arrow", content[: int(cut * len(content))]), ["b.arrow", "Arrow"])
+
+
+@pytest.mark.parametrize("new", [pyarrow.ipc.new_stream, pyarrow.ipc.new_file])
+@pytest.mark.parametrize("suffix", [".arrow", ".arrow.gz"])
+def test_cut_between_batches_is_refused(tmp_path: Path, new: Any, suffix: str) -> None:
+    table, sink, ends = pyarrow.table({"text": ["one", "two", "three"]}), BytesIO(), []
+    with new(sink, table.schema) as writer:
+        for batch in table.to_batches(max_chunksize=1):
+            writer.write_batch(batch)
+            ends.append(sink.tell())
+    path = tmp_path / f"a{suffix}"
+    for end in (None, *ends):
+        content = sink.getvalue()[:end]
+        path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+        if end is None:
+            assert len(list(read_file(CorpusFile(path)))) == 3
+        else:
+            refuse(path, ["expected an Arrow file, got no end"])
 
 
 def test_file_without_its_end_is_refused(tmp_path: Path) -> None:
