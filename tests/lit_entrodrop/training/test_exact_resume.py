@@ -131,7 +131,7 @@ def test_runs_that_are_bounded_by_steps_count_each_epoch_once(
 
 def test_two_ranks_that_shard_are_killed_and_go_on(tiny: Tiny) -> None:
     sharded = ["--config", str(CONFIGS / "strategy/fsdp2.yaml"), "--trainer.max_epochs=2"]
-    sharded += LEARNING
+    sharded += [*LEARNING, "--config", str(CONFIGS / "optimizer/muon.yaml")]
     assert run_on(tiny, *sharded, root="whole", world_size=2) == 0
     for step, phase in ((2, "micro_batch"), (3, "link")):
         killed = run_on(tiny, *sharded, *kill_at(step, phase), root="killed", world_size=2)
@@ -147,6 +147,8 @@ def test_two_ranks_that_shard_are_killed_and_go_on(tiny: Tiny) -> None:
 
 def test_kills_amid_epochs_of_focus_change_no_bit(tiny: Tiny) -> None:
     focused = ["--model.regularizers.entropy_source=reference", "--data.order=LearnFocusReview"]
+    # Evaluates other weights than it trains.
+    focused += ["--config", str(CONFIGS / "optimizer/schedule_free.yaml")]
     focused += ["--trainer.max_epochs=2"]
     assert run_on(tiny, *focused, root="whole") == 0
     for step, phase in ((4, "epoch_end"), (7, "batch_end")):

@@ -57,7 +57,11 @@ def fit(tiny: Tiny, name: str, *callbacks: L.Callback, ckpt_path: Path | None = 
     # Of bitsandbytes on the CPU, a step takes less than its compilation.
     with torch.compiler.set_stance("force_eager"):
         trainer.fit(module, datamodule=tiny.data(), ckpt_path=ckpt_path, weights_only=True)
-    return module.state_dict(), trainer.optimizers[0].state_dict(), dict(trainer.callback_metrics)
+    metrics, optimizer = dict(trainer.callback_metrics), trainer.optimizers[0].state_dict()
+    # The model is left with the weights that the last validation, after the last step, evaluated.
+    trainer.validate(module, datamodule=tiny.data(), verbose=False)
+    torch.testing.assert_close(trainer.callback_metrics["val/loss"], metrics["val/loss"])
+    return module.state_dict(), optimizer, metrics
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
