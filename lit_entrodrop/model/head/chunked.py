@@ -30,6 +30,7 @@ class HeadSettings:
     softcap: float | None
     entropy_gradient: bool
     needs_gradient: bool
+    has_objective: bool = False
     top_k: int = 0
     top_entropy: Tensor | None = None  # memory for the entropies among the top_k, filled by a pass
 
@@ -58,7 +59,10 @@ def evaluate_chunks(
     # Allocating memory for every chunk would cost as much as its arithmetic.
     buffer = logits.new_chunk(size)
     # Out-of-place operations need memory for one block instead of the chunk.
-    block_size = size if kernel.IN_PLACE and settings.softcap is None else block_rows(buffer)
+    if kernel.IN_PLACE and settings.softcap is None:
+        block_size = size
+    else:
+        block_size = block_rows(buffer, settings.has_objective)
     scratch = kernel.scratch(buffer[:block_size])
     whole = blank_statistics(logits.count, logits.wide_dtype, labels.device)
     for rows in slices(0, logits.count, size):

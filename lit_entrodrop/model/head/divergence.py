@@ -58,7 +58,7 @@ class _LinearKL(torch.autograd.Function):
         divergences = tuple(memory.new_empty(pair.count) for memory in pair.softmaxes)
         for chunk in slices(0, pair.count, settings.chunk_size):
             for block in pair.blocks(chunk):
-                block.compare()
+                block.compare(block.maxima())
                 for total, softmax, ratio in zip(
                     divergences, block.softmaxes, block.logits, strict=True
                 ):
@@ -81,7 +81,7 @@ class _LinearKL(torch.autograd.Function):
             for chunk in slices(0, pair.count, ctx.settings.chunk_size):
                 for block in pair.blocks(chunk, damped=True):
                     if compared:
-                        block.compare()
+                        block.compare(block.maxima())
                     known = [each[block.rows] for each in divergences]
                     given = [None if each is None else each[block.rows] for each in upstream]
                     for side in sides:

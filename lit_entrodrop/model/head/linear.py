@@ -111,6 +111,7 @@ def linear_ce_entropy(
         softcap=softcap,
         entropy_gradient=entropy_gradient,
         needs_gradient=torch.is_grad_enabled(),
+        has_objective=objective is not None,
         top_k=top_k or 0,
         top_entropy=top_entropy,
     )

@@ -74,15 +74,20 @@ class PairedBlock:
     logits: Sequence[Tensor]  # in full precision; may be overwritten
     softmaxes: Sequence[Tensor]  # p and q
 
-    def compare(self) -> None:
-        """Replace the logits by ln p − ln q and ln q − ln p."""
-        highest, likeliest = (
-            [each.amax(-1, keepdim=True) for each in both] for both in (self.logits, self.softmaxes)
-        )
-        # With p = e^(z − m) / s, the most likely token has 1 / s, which never underflows.
-        shift = highest[0] - highest[1] - (likeliest[0] / likeliest[1]).log_()
+    def maxima(self) -> list[tuple[Tensor, Tensor]]:
+        """Return m = max z and ln s of each side, ``[C]`` each, with p = e^(z − m) / s."""
+        # The most likely token has p = 1 / s, which never underflows.
+        return [
+            (logits.amax(-1), -softmax.amax(-1).log())
+            for logits, softmax in zip(self.logits, self.softmaxes, strict=True)
+        ]
+
+    def compare(self, maxima: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Replace the logits by ln p − ln q and ln q − ln p, given the result of :meth:`maxima`."""
+        (highest, log_sum), (other_highest, other_log_sum) = maxima
+        shift = (highest - other_highest) + (log_sum - other_log_sum)
         ratio, opposite = self.logits
-        torch.neg(ratio.sub_(opposite).sub_(shift), out=opposite)
+        torch.neg(ratio.sub_(opposite).sub_(shift[:, None]), out=opposite)
 
     def slope(
         self,
@@ -122,7 +127,9 @@ class PairedBlock:
 class PairedLogits:
     """Logits of both sides, block by block, in reused memory."""
 
-    def __init__(self, settings: Settings, tensors: Sequence[Tensor | None]) -> None:
+    def __init__(
+        self, settings: Settings, tensors: Sequence[Tensor | None], objective: bool = False
+    ) -> None:
         sides = settings.sides
         self.logits = [
             Logits(own, side.softcap, side.dtype)
@@ -131,7 +138,7 @@ class PairedLogits:
         self.count = self.logits[0].count
         self.chunk_size = min(settings.chunk_size, self.count)
         self.chunks = [each.new_chunk(self.chunk_size) for each in self.logits]
-        block = self.chunks[0][: block_rows(self.chunks[0])]
+        block = self.chunks[0][: block_rows(self.chunks[0], objective)]
         dtype = torch.promote_types(*(each.wide_dtype for each in self.logits))
         self.softmaxes = [torch.empty_like(block, dtype=dtype) for _ in sides]
         self.wide = [

@@ -111,7 +111,7 @@ class _PairedLoss(torch.autograd.Function):
         needs_gradient: bool,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        pair = PairedLogits(settings, tensors)
+        pair = PairedLogits(settings, tensors, objective=True)
         needed = split(settings.sides, ctx.needs_input_grad[4:])
         sides = [side for side in (0, 1) if needs_gradient and any(needed[side])]
         sums = pair.gradient_sums(*needed)
@@ -147,8 +147,9 @@ class _BlockLoss:
     def __init__(self, block: PairedBlock, labels: Tensor, memory: Tensor) -> None:
         self.block, self.labels = block, labels
         self.memory = memory[: len(labels)]
-        self.statistics = [self._statistics(side) for side in (0, 1)]
-        block.compare()
+        maxima = block.maxima()
+        self.statistics = [self._statistics(side, *maxima[side]) for side in (0, 1)]
+        block.compare(maxima)
         self.divergences = [
             torch.mul(softmax, ratio, out=self.memory).sum(-1).clamp_(min=0.0)
             for softmax, ratio in zip(block.softmaxes, block.logits, strict=True)
@@ -191,11 +192,9 @@ class _BlockLoss:
     def _places(self) -> Tensor:
         return self.labels.masked_fill(self.labels == IGNORE_INDEX, 0)[:, None]
 
-    def _statistics(self, side: int) -> RowStatistics:
+    def _statistics(self, side: int, highest: Tensor, log_sum: Tensor) -> RowStatistics:
         logits, softmax = self.block.logits[side], self.block.softmaxes[side]
-        highest = logits.amax(-1)
         label_logit = logits.gather(-1, self._places).squeeze(-1) - highest
-        log_sum = -softmax.amax(-1).log()
         shifted = torch.sub(logits, highest[:, None], out=self.memory)
         counted = self.labels != IGNORE_INDEX
         return RowStatistics(

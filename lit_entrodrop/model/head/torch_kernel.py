@@ -186,16 +186,18 @@ def sizing_device(tensor: Tensor) -> torch.device:
     return _SIZING_DEVICE.get() or tensor.device
 
 
-def block_rows(logits: Tensor) -> int:
+def block_rows(logits: Tensor, objective: bool = False) -> int:
     """Return the number of rows of logits that are evaluated at once.
 
-    A block stays in a CPU's cache from one operation to the next, and keeps a GPU busy.
+    A block stays in a CPU's cache from one operation to the next, and keeps a GPU busy. With an
+    objective, which autograd differentiates for each block, blocks on a CPU are larger.
 
     >>> block_rows(torch.zeros(64, 32768))
     16
     """
     on_cpu = sizing_device(logits).type == "cpu"
-    return max(1, (2**19 if on_cpu else 2**25) // logits.shape[1])
+    size = (2**21 if objective else 2**19) if on_cpu else 2**25
+    return max(1, size // logits.shape[1])
 
 
 def _places(labels: Tensor) -> Tensor:
