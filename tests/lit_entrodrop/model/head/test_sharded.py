@@ -70,11 +70,13 @@ def compare_divergence_with_one_process(rank: int, own_unit: bool) -> None:
     if own_unit:
         fully_shard(sharded.hf_model.lm_head, mesh=mesh)
     fully_shard(sharded, mesh=mesh)
-    sum(divergence_of(whole, other) for other in range(2)).backward()  # type: ignore[union-attr]
-    divergence_of(sharded, rank).backward()
-    for expected, actual in zip(whole.parameters(), sharded.parameters(), strict=True):
-        gradient = actual.grad.full_tensor()  # type: ignore[union-attr]
-        torch.testing.assert_close(2 * gradient, expected.grad)
+    for loss in (divergence_of, paired_loss_of):
+        whole.zero_grad(), sharded.zero_grad()
+        sum(loss(whole, other) for other in range(2)).backward()  # type: ignore[union-attr]
+        loss(sharded, rank).backward()
+        for expected, actual in zip(whole.parameters(), sharded.parameters(), strict=True):
+            gradient = actual.grad.full_tensor()  # type: ignore[union-attr]
+            torch.testing.assert_close(2 * gradient, expected.grad)
 
 
 def divergence_of(model: CausalLM, rank: int) -> Tensor:
@@ -82,6 +84,19 @@ def divergence_of(model: CausalLM, rank: int) -> Tensor:
     clean = model(**batch_of(rank), required=required)
     other = model(**batch_of(rank), perturb=lambda e: 2 * e, required=required)
     return torch.stack(clean.kl_divergences(other)).sum()
+
+
+def paired_loss_of(model: CausalLM, rank: int) -> Tensor:
+    batch = batch_of(rank)
+    clean = model(**batch, without_head=True)
+    other = model(**batch, perturb=lambda e: 2 * e, without_head=True)
+    rows = clean.paired_loss(
+        other,
+        batch["labels"].flatten(),
+        lambda _, own, second, both: (own.nll + second.nll + both[0] + both[1]).sum(),
+    )
+    loss: Tensor = rows.weighted_loss
+    return loss
 
 
 @pytest.mark.parametrize("own_unit", [False, True])
