@@ -244,7 +244,11 @@ class TextDataModule(TrainingDataModule):
     def summary(self) -> str:
         """Describe the size of each split, one line per split, and the files that were not read."""
         unread = describe_unread(self._preparation.sources)
-        return "\n".join(filter(None, (self.splits.describe(), self.mixture.describe(), unread)))
+        return "\n".join(filter(None, (self.describe_splits(), unread)))
+
+    def describe_splits(self) -> str:
+        """Describe the size of each split, one line per split, without names of files."""
+        return "\n".join(filter(None, (self.splits.describe(), self.mixture.describe())))
 
     def _load_or_prepare(self) -> PackedSplits:
         cache_dir, num_proc = self.hparams["cache_dir"], self.hparams["num_proc"]

@@ -58,7 +58,7 @@ def provenance(
         "seed": seed,
         "data": {name: data.hparams[name] for name in DATA}
         | {"order": repr(data.order)}
-        | {"corpus": [public_name(name) for name in data.corpus], "splits": data.summary()}
+        | {"corpus": [public_name(name) for name in data.corpus], "splits": data.describe_splits()}
         | ({"replay": settings_of(data.hparams["replay"])} if data.replay else {}),
         "metrics": dict(metrics),
         "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}
