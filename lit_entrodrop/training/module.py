@@ -72,12 +72,11 @@ class LitCausalLM(EvaluationModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.lm = lm
+        self.lm, self.average, self.seed = lm, average, seed
         self.regularizers = Regularizers(regularizers)
         self.optimization = optim.Optimization(
             optimizer, lr_schedule, groups, layer_lr_decay, weight_decay_schedule
         )
-        self.seed = seed
         required = self.regularizers.requirements
         self.reference = Reference(reference, required)
         self.entropies = EntropyProvider(required, reference, cache_dir, entropy_buckets)
@@ -93,7 +92,7 @@ class LitCausalLM(EvaluationModule):
         """Check the config, then build the model, once."""
         if hasattr(self, "causal_lm"):
             return
-        check_config(self, self.averaging.settings)
+        check_config(self, self.average)
         self.causal_lm = build_model(self, self.lm, self.tokenizer, self.regularizers.requirements)
         optim.freeze(self.causal_lm, self.optimization.rules)
         self.penalties.keep_initial(self.causal_lm if self.is_fitting else None)
@@ -271,5 +270,5 @@ class LitCausalLM(EvaluationModule):
     def provenance(self) -> dict[str, Any]:
         """Return how the model is being trained, as plain values."""
         settings = self.regularizers, self.optimization, self.seed
-        results = self.metric_logging.last_evaluation, self.averaging.settings
+        results = self.metric_logging.last_evaluation, self.average
         return provenance(self.trainer, self.data, *settings, *results)

@@ -1,6 +1,7 @@
 """Checks of a run's settings, before its model is built."""
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
@@ -15,7 +16,7 @@ from lit_entrodrop.training.averaging.settings import Average
 from lit_entrodrop.training.callbacks.task_scores import TaskScores
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.monitored import check_monitored_names
-from lit_entrodrop.training.optim import check_can_step
+from lit_entrodrop.training.optim import check_can_step, switches_weights
 from lit_entrodrop.training.preflight.optimizer import check_suits
 from lit_entrodrop.training.strategies import check_strategy, hooks_of
 from regularizers import Regularizers, Requirements
@@ -41,9 +42,9 @@ def check_config(module: EvaluationModule, average: Average | None = None) -> No
     check_evaluations(trainer, data, required.evaluations or by_evaluations)
     if trainer.state.fn == TrainerFn.FITTING:
         check_trainer(trainer, required, average)
-        optimization = module.optimization
-        check_suits(check_can_step(optimization.make), trainer, optimization.lr_schedule)
-        check_penalties(trainer, regularizers)
+        optimizer = check_can_step(module.optimization.make)
+        check_suits(optimizer, trainer, module.optimization.lr_schedule)
+        check_penalties(trainer, regularizers, optimizer)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         tasks = [each.metric_name for each in callbacks if isinstance(each, TaskScores)]
         others = [*data.mixture.validation_metrics, *tasks]
@@ -169,8 +170,17 @@ def check_trainer(
     check_strategy(f"{strategy.__module__}.{strategy.__qualname__}")
 
 
-def check_penalties(trainer: L.Trainer, regularizers: Regularizers) -> None:
-    """Refuse penalties on parameters under a strategy that hides parameters and gradients."""
+def check_penalties(
+    trainer: L.Trainer, regularizers: Regularizers, optimizer: torch.optim.Optimizer
+) -> None:
+    """Refuse penalties on parameters that strategy or optimizer store in a form of their own."""
+    decoupled = [type(each).__name__ for each in regularizers.ordered if each.decoupled]
+    if decoupled and switches_weights(optimizer):
+        raise ValueError(
+            f"regularizers: expected {decoupled[0]} with decoupled false for "
+            f"{type(optimizer).__name__}, which evaluates other weights than it trains, got true: "
+            "set it to false"
+        )
     if regularizers.penalizes_parameters and not hooks_of(trainer.strategy).supports_teacher:
         raise ValueError(
             "trainer.strategy: expected auto, ddp or fsdp2 for a regularizer that penalizes "

@@ -28,6 +28,7 @@ SETTINGS = [
 ]
 # Of what a step depends on, beside weights and entropies: averages of weights, and evaluations.
 LEARNING = [
+    "--model.regularizers+=regularizers.L2SP",
     "--model.regularizers+=regularizers.WaveBound",
     "--model.regularizers.decay=0.8",
     "--model.average={kind: ema, decay: 0.8}",
@@ -81,6 +82,7 @@ def assert_learning(run: Path) -> None:
     """Require that averages and evaluations were at work in a run."""
     metrics = read_metrics(run)
     assert metrics["wave_bound/below_bound"].max() > 0
+    assert metrics["l2_sp/penalty"].max() > 0
     assert metrics["random_token_dropout/strength"].nunique() > 1
 
 
