@@ -32,8 +32,9 @@ def write_card(
     checkpoint: dict[str, Any],
     lm: LMConfig,
     adapters: bool = False,
+    gguf_file: str | None = None,
 ) -> None:
-    """Write ``README.md``, of a whole model or of LoRA adapters only.
+    """Write ``README.md``, of a whole model, of LoRA adapters only, or of a GGUF file.
 
     If the checkpoint is still in the folder of its run, the card has the losses and the config of
     the run. The mean of several checkpoints has the settings of the first, and no known loss.
@@ -42,11 +43,14 @@ def write_card(
     run = ckpt_path.absolute().parent.parent
     facts = checkpoint.get("provenance", {})
     losses = {} if others else dict(_losses(run, checkpoint, facts))
+    use = _use(name, lm, adapters, checkpoint["hf_config"])
+    if gguf_file is not None:
+        use = _use_gguf(name, gguf_file, adapters)
     body = "\n\n".join(
         [
             f"# {name}",
             _summary(lm, facts, adapters),
-            *_section("Use", _use(name, lm, adapters, checkpoint["hf_config"])),
+            *_section("Use", use),
             *_section("Evaluation", _evaluation(losses, ckpt_path)),
             *_section("Training", _training(checkpoint, lm, facts, paths)),
             *_section("Regularizers", _regularizers(facts)),
@@ -54,8 +58,10 @@ def write_card(
             *_section("Limitations", LIMITATIONS),
         ]
     )
-    head = _metadata(name, lm, losses, adapters).to_yaml()
-    ModelCard(f"---\n{head}\n---\n\n{body}\n").save(folder / "README.md")
+    head = _metadata(name, lm, losses, adapters)
+    if gguf_file is not None:
+        head.tags = [*(head.tags or []), "gguf"]
+    ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}\n").save(folder / "README.md")
 
 
 def _metadata(
@@ -119,6 +125,22 @@ def _use(name: str, lm: LMConfig, adapters: bool, hf_config: dict[str, Any]) -> 
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))",
     ]
     return _fenced("python", "\n".join(lines))
+
+
+def _use_gguf(name: str, file: str, adapters: bool) -> str:
+    if adapters:
+        return _fenced("bash", f"llama-cli -m base.gguf --lora {file}  # of llama.cpp")
+    commands = [
+        f"llama-cli -m {file}  # of llama.cpp",
+        f"ollama create {name} -f Modelfile && ollama run {name}",
+    ]
+    code = [
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f'model = AutoModelForCausalLM.from_pretrained("{name}", gguf_file="{file}")',
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}", gguf_file="{file}")',
+    ]
+    return "\n\n".join([_fenced("bash", "\n".join(commands)), _fenced("python", "\n".join(code))])
 
 
 def _losses(

@@ -1,31 +1,33 @@
-"""`lit-entrodrop export`: convert a checkpoint to a Hugging Face model folder."""
+"""`lit-entrodrop export`: convert a checkpoint to a Hugging Face folder or a GGUF file."""
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
 from lightning import LightningDataModule
-from safetensors import SafetensorError
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from lit_entrodrop.cli.parsing import call_with
 from lit_entrodrop.commands.export.card import write_card
+from lit_entrodrop.commands.export.generation import generation_config
+from lit_entrodrop.commands.export.hub import check_access, check_repository, describe_push, push
+from lit_entrodrop.commands.export.pretrained_folder import check_size, save_model
 from lit_entrodrop.commands.export.soup import list_in_one, read_mean
 from lit_entrodrop.commands.export.weights import restore_model
 from lit_entrodrop.data.chats.stopping import stop_tokens
 from lit_entrodrop.data.chats.template import set_chat_template
 from lit_entrodrop.model.adapters.lora import merge_lora
 from lit_entrodrop.model.config import DType, LMConfig
-from lit_entrodrop.model.loading import load_tokenizer, locate
-from lit_entrodrop.model.transformers_compat import transformers_progress
+from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runs.checkpoints.averages import Weights
 from lit_entrodrop.runs.writing import draft
 from lit_entrodrop.training.provenance import public_name
+
+Format = Literal["transformers", "gguf"]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,13 +39,17 @@ def export(
     ckpt_path: str,
     output: str,
     merge_lora: bool = True,
-    dtype: DType | None = None,
+    dtype: DType | Literal["q8_0"] | None = None,
     max_shard_size: str = "5GB",
     weights: Weights = "best",
     average: list[str] | None = None,
     greedy: bool = False,
+    format: Format = "transformers",
+    push_to: str | None = None,
+    private: bool = True,
+    dry_run: bool = False,
 ) -> Path:
-    """Convert a checkpoint to a Hugging Face folder: safetensors, config, tokenizer, model card.
+    """Convert a checkpoint to a Hugging Face folder, or to a GGUF file for llama.cpp and Ollama.
 
     Needs no GPU, and host memory for one copy of the weights (more for a mixture of experts). The
     checkpoint may be of any strategy; DeepSpeed need not be installed to read its checkpoints.
@@ -52,59 +58,99 @@ def export(
         ckpt_path: Path to the ``.ckpt`` file, or to the folder that FSDP or DeepSpeed wrote.
         output: Path to the output folder, which must be new or empty.
         merge_lora: Whether to merge LoRA adapters into the weights. Otherwise only the adapters are
-            written, for peft to load together with the base model.
+            written, for peft, or as GGUF for llama.cpp, to load together with the base model.
         dtype: Dtype of the written weights. Default: ``lm.dtype``, in which they were stored.
+            ``q8_0`` (8 bits, GGUF only) needs about half the space of ``bfloat16``.
         max_shard_size: Maximum size of a file; larger weights are split into several files.
-
         weights: Which weights of a run with `model.average`: the averaged or the raw ones, or
             `best` for those with the better last evaluation.
         average: Paths to further checkpoints of the same model. The mean of all weights is written;
             `--average A B C` without `--ckpt_path` names all of them.
         greedy: Whether to start from the checkpoint with the lowest validation loss, and to include
             another one only if the loss of the mean does not rise. Reads the text of the run.
+        format: ``transformers`` (safetensors, config, tokenizer) or ``gguf`` (one file, and a
+            Modelfile for Ollama; Llama, Mistral, Qwen2 and Qwen3). Both have a model card.
+        push_to: Repository on the hub, ``owner/name``, to which the folder is uploaded; null for
+            none.
+        private: Whether the repository is private, if the upload creates it.
+        dry_run: Whether to list what ``push_to`` would upload instead of uploading it.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the checkpoint is damaged or was not written by `fit`, or the folder is not
-            empty.
+        ValueError: If the checkpoint is damaged or was not written by `fit`, the folder is not
+            empty, GGUF cannot represent the model, or the hub refuses the upload.
         WriteError: If the disk is full or read-only. No partial folder is left.
     """
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
-    _check_size(max_shard_size)
+    check_size(max_shard_size)
+    _check_options(format, dtype, push_to, dry_run)
     paths = [Path(each) for each in (ckpt_path, *(average or []))]
     checkpoint, paths = read_mean(paths, weights, greedy)
     lm = LMConfig.from_dict(checkpoint["lm"])
-    if dtype is not None and lm.lora is None:
-        lm = replace(lm, dtype=dtype)
     tokenizer = load_tokenizer(lm.tokenizer_source, lm.add_tokens)
     data = checkpoint.get(LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
     set_chat_template(tokenizer, data.get("chat_template"))
+    if format == "gguf":
+        # An optional dependency.
+        from lit_entrodrop.commands.export.gguf_format.folder import write_gguf_folder
+        from lit_entrodrop.commands.export.gguf_format.writing import check_gguf
+
+        check_gguf(AutoConfig.for_model(**checkpoint["hf_config"]), tokenizer)
     whole = lm.lora is None or merge_lora
+    model = _model(checkpoint, lm, whole, None if dtype == "q8_0" else dtype)
+    with draft(folder, None if dtype == "q8_0" else _size(model)) as unfinished:
+        generation = generation_config(lm, model, stop_tokens(tokenizer))
+        file = None
+        if format == "gguf":
+            file = write_gguf_folder(
+                unfinished, model, tokenizer, generation, dtype or lm.dtype, adapters=not whole
+            )
+        else:
+            # By default, peft asks the hub whether the vocabulary was extended.
+            added = {"save_embedding_layers": bool(lm.add_tokens)}
+            save_model(unfinished, model, **{"max_shard_size": max_shard_size} if whole else added)
+            tokenizer.save_pretrained(unfinished)
+            generation.save_pretrained(unfinished)
+        write_card(unfinished, folder.name, paths, checkpoint, lm, not whole, file)
+        _share(unfinished)
+    if push_to is not None and dry_run:
+        print(describe_push(folder, push_to, private))
+    elif push_to is not None:
+        print(f"uploaded: {push(folder, push_to, private)}")
+    return folder
+
+
+def _check_options(format: Format, dtype: str | None, push_to: str | None, dry_run: bool) -> None:
+    """Refuse options that do not belong together, and uploads that would fail at the end."""
+    if format == "gguf" and find_spec("gguf") is None:
+        raise ValueError(
+            "format: expected the package gguf, found none: pip install 'lit-entrodrop[gguf]'"
+        )
+    if format != "gguf" and dtype == "q8_0":
+        raise ValueError("dtype: expected a dtype of PyTorch, got q8_0: add --format gguf")
+    if push_to is None and dry_run:
+        raise ValueError("dry_run: expected push_to, got none: name the repository")
+    if push_to is not None:
+        check_repository(push_to)
+        if not dry_run:
+            check_access(push_to)
+
+
+def _model(
+    checkpoint: dict[str, Any], lm: LMConfig, whole: bool, dtype: DType | None
+) -> PreTrainedModel:
+    """Return the model with adapters merged, or the model around the adapters alone."""
+    if dtype is not None and lm.lora is None:
+        lm = replace(lm, dtype=dtype)
     model = _whole_model(checkpoint, lm) if whole else _adapters(checkpoint, lm)
     if dtype is not None:
         # After merging, which is done in the precision of the adapters.
         cast(Any, model).to(getattr(torch, dtype))
-    options: dict[str, Any] = {"max_shard_size": max_shard_size}
-    if not whole:
-        # By default, peft asks the hub whether the vocabulary was extended.
-        options = {"save_embedding_layers": bool(lm.add_tokens)}
-    with draft(folder, _size(model)) as unfinished:
-        try:
-            with transformers_progress():
-                cast(Any, model).save_pretrained(unfinished, **options)
-        except SafetensorError as error:
-            # As other libraries report a full disk.
-            raise OSError(str(error)) from error
-        tokenizer.save_pretrained(unfinished)
-        generation_config = _generation_config(lm, model, stop_tokens(tokenizer))
-        generation_config.save_pretrained(unfinished)
-        write_card(unfinished, folder.name, paths, checkpoint, lm, adapters=not whole)
-        _share(unfinished)
-    return folder
+    return model
 
 
 def _size(model: PreTrainedModel) -> int:
@@ -118,15 +164,6 @@ def _share(folder: Path) -> None:
     os.umask(umask)
     for file in folder.iterdir():
         file.chmod(0o666 & ~umask)
-
-
-def _check_size(size: str) -> None:
-    try:
-        split_torch_state_dict_into_shards({}, max_shard_size=size)
-    except ValueError as error:
-        raise ValueError(
-            f"max_shard_size: expected a size such as 5GB or 500MB, got {size!r}"
-        ) from error
 
 
 def _whole_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
@@ -149,16 +186,3 @@ def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
         config = cast(Any, model).peft_config["default"]
         config.base_model_name_or_path = public_name(lm.pretrained)
     return model
-
-
-def _generation_config(lm: LMConfig, model: Any, stop: Sequence[int]) -> GenerationConfig:
-    """Return the generation config of the base model, if it has one, with more stop tokens."""
-    config: GenerationConfig = model.generation_config
-    if lm.pretrained is not None:
-        with suppress(OSError, ValueError):
-            config = GenerationConfig.from_pretrained(locate(lm.pretrained).name)
-    of_base = config.eos_token_id
-    known = of_base if isinstance(of_base, list) else [of_base]
-    stops = [token for token in dict.fromkeys([*known, *stop]) if token is not None]
-    config.eos_token_id = stops if len(stops) > 1 else stops[0]
-    return config

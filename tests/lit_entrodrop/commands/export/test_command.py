@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,53 @@ def test_folder_tells_nothing_of_the_machine(tiny: Tiny, base: Path, merge_lora:
     if not merge_lora:
         config = json.loads(files["adapter_config.json"])
         assert config["base_model_name_or_path"] == base.name
+
+
+def test_gguf_of_merged_adapters(
+    tiny: Tiny, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reader of Transformers finds the trained model, and the folder what is needed to run it.
+
+    Other models, types and readers are in gguf_format/.
+    """
+    module, path = train(tiny, pretrained=str(base), tokenizer=None, lora=LoRAConfig(rank=2))
+    folder = export(
+        str(path), str(tiny.folder / "my-model"), format="gguf", push_to="me/mine", dry_run=True
+    )
+    file = folder / "my-model-F32.gguf"
+    assert sorted(folder.iterdir()) == [folder / "Modelfile", folder / "README.md", file]
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name)
+    expected = logits(module.causal_lm.hf_model)
+    torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=0)
+    assert 'PARAMETER stop "</s>"' in (folder / "Modelfile").read_text()
+    card = (folder / "README.md").read_text()
+    assert "- gguf\n" in card
+    assert f'from_pretrained("my-model", gguf_file="{file.name}")' in card
+    listed = capsys.readouterr().out
+    assert "to me/mine (private if it is new)" in listed
+    assert f"{file.stat().st_size:,}  {file.name}" in listed
+
+
+def test_gguf_of_another_architecture_is_refused_before_it_is_read(tiny: Tiny) -> None:
+    path = tiny.folder / "any.ckpt"
+    config = {"model_type": "gpt_neox"}
+    torch.save({"lm": asdict(tiny.lm()), "hf_config": config, "state_dict": {}}, path)
+    with pytest.raises(ValueError, match=r"got gpt_neox: export it without --format, and convert"):
+        export(str(path), str(tiny.folder / "out"), format="gguf")
+    assert not (tiny.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "q8_0"}, "dtype: expected a dtype of PyTorch, got q8_0: add --format gguf"),
+        ({"dry_run": True}, "dry_run: expected push_to, got none"),
+        ({"push_to": "mine"}, "push_to: expected owner/name on the hub, got 'mine'"),
+    ],
+)
+def test_options_that_do_not_belong_together(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        export("absent.ckpt", "out", **options)
 
 
 def test_nothing_is_left_where_the_disk_is_full(tiny: Tiny) -> None:

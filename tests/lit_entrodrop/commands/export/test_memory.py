@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from shutil import copyfile
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -37,7 +38,8 @@ for path in sys.argv[1:]:
     if os.fork() == 0:
         open("/proc/self/clear_refs", "w").write("5")
         before = status("VmRSS")
-        export(path, path + ".out", max_shard_size="40MB")
+        options = {"format": "gguf"} if path.endswith("gguf") else {"max_shard_size": "40MB"}
+        export(path, path + ".out", **options)
         print("grew by", status("VmHWM") - before, flush=True)
         os._exit(0)
     os.wait()
@@ -64,6 +66,7 @@ def test_one_copy_of_the_weights(tmp_path: Path, tiny_tokenizer: Path) -> None:
     file = write_file(tmp_path / "file", lm)
     paths = [
         file,
+        copyfile(file, tmp_path / "gguf"),
         write_file(tmp_path / "lora", replace(lm, lora=LoRAConfig(rank=2))),
         write_shards(tmp_path / "shards", file),
         write_zero(tmp_path / "zero", lm, 3, steps=1),
@@ -73,6 +76,7 @@ def test_one_copy_of_the_weights(tmp_path: Path, tiny_tokenizer: Path) -> None:
     grown = [int(line.split()[-1]) for line in result.stdout.splitlines() if "grew" in line]
     for path, growth in zip(paths, grown, strict=True):
         out = path.with_name(f"{path.name}.out")
-        size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+        files = [*out.glob("*.safetensors"), *out.glob("*.gguf")]
+        size = sum(file.stat().st_size for file in files)
         assert size > 120 * 2**20
         assert growth < size + OVERHEAD, (path.name, grown)

@@ -1,0 +1,1 @@
+"""Files of llama.cpp (GGUF), and the Modelfile with which Ollama imports them."""
