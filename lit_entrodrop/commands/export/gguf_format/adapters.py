@@ -17,7 +17,7 @@ _LORA = re.compile(r"(.+)\.lora_([AB])\.default\.weight")
 
 
 def check_adapters(model: Any) -> None:
-    """Refuse adapters of which llama.cpp would ignore a part.
+    """Refuse adapters if llama.cpp would ignore a part of them.
 
     Args:
         model: Model of peft.
