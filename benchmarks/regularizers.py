@@ -22,17 +22,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from benchmarks import harness
+from benchmarks.alternatives import alternatives_to
 from benchmarks.live_fit import TINY_BASE, fine_tuning, seeded, topics_data
 from benchmarks.memory import extra_memory
 from benchmarks.plan import EXACT_MALLOC
 from benchmarks.step import MODELS, compare
 from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.model.config import LMConfig
-from regularizers import Outputs, Regularizer, Regularizers, Requirements, TokenLoss, TrainingStep
+from regularizers import Regularizer
 from regularizers.discovery import own_regularizers
 
 DROPOUT = 0.1
@@ -42,57 +42,6 @@ MIB = 2**20
 SETTINGS: dict[str, dict[str, Any]] = {"Flooding": {"level": 0.1}}
 # Optimizer states exist from the first step on, a moving average from the second.
 STEPS = 3
-RECOMPUTED, FLOOR = ", recomputed", ", floor"
-
-
-class Recompute(Regularizer):
-    """Change nothing, after the forward pass."""
-
-    def on_token_loss(
-        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
-    ) -> TokenLoss:
-        """Return the losses of all tokens."""
-        return token_loss
-
-
-class ReferencePass(Regularizer):
-    """Run the reference model without using its results."""
-
-    @property
-    def requirements(self) -> Requirements:
-        """A reference model."""
-        return Requirements(reference=True)
-
-    def on_token_weight(self, token_weight: Tensor, step: TrainingStep) -> Tensor:
-        """Run the reference model."""
-        assert step.reference is not None
-        step.reference()
-        return token_weight
-
-
-class SecondPass(Regularizer):
-    """Average the losses of two passes."""
-
-    @property
-    def requirements(self) -> Requirements:
-        """A second pass."""
-        return Requirements(second_forward=True, reads="loss")
-
-    def on_token_loss(
-        self, token_loss: TokenLoss, outputs: Outputs, step: TrainingStep
-    ) -> TokenLoss:
-        """Add the loss of the second pass."""
-        assert step.second_forward is not None
-        return replace(token_loss, loss=(token_loss.loss + step.second_forward().nll) / 2)
-
-
-FLOORS = {
-    "MIR": SecondPass,
-    "RDrop": SecondPass,
-    "ReferenceKL": ReferencePass,
-    "Rho1": ReferencePass,
-    "WaveBound": ReferencePass,
-}
 
 
 def regularizers(
@@ -199,7 +148,7 @@ def measure(
         reasons = {name: refusal(lm, name, folder, **shape) for name in names}
         arms = {name: built(name) for name in (PLAIN, *names) if not reasons.get(name)}
         if alternatives:
-            arms |= alternatives_to([name for name in names if name in arms])
+            arms |= alternatives_to(arms)
         holdout = holdout_text(Path(folder))
         rows = compare(lm, arms, rounds, holdout=holdout, **shape) if len(arms) > 1 else []
     return rows + [{"case": name, "refused": why} for name, why in reasons.items() if why]
@@ -208,21 +157,6 @@ def measure(
 def built(name: str) -> list[Regularizer]:
     """Build the regularizers of an arm."""
     return [] if name == PLAIN else [own_regularizers()[name](**SETTINGS.get(name, {}))]
-
-
-def alternatives_to(names: Sequence[str]) -> dict[str, list[Regularizer]]:
-    """Return arms that compute the same loss after the forward pass, and floors.
-
-    >>> list(alternatives_to(["ReferenceKL", "EntroDrop"]))
-    ['ReferenceKL, recomputed', 'ReferenceKL, floor']
-    """
-    arms: dict[str, list[Regularizer]] = {}
-    for name in names:
-        if Regularizers(built(name)).reads_parts:
-            arms[name + RECOMPUTED] = [*built(name), Recompute()]
-        if name in FLOORS:
-            arms[name + FLOOR] = [FLOORS[name]()]
-    return arms
 
 
 def refusal(lm: LMConfig, name: str, folder: str, **shape: Any) -> str:

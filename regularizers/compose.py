@@ -1,7 +1,5 @@
 """Compose several regularizers: apply them in order, skip them in eval mode, reject conflicts."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from regularizers.base import Reads, Regularizer, overrides
 from regularizers.checking import require_well_formed
 from regularizers.curricula import Curriculum
-from regularizers.merging import merged_requirements, reads_parts
+from regularizers.merging import merged_requirements, reads_parts, unique_names
 from regularizers.outputs import Outputs, TokenLoss
 from regularizers.parameters import ParameterPart
 from regularizers.training_step import TrainingStep, Vocabulary
@@ -38,7 +36,7 @@ class Regularizers(nn.ModuleList):
             require_well_formed(regularizer)
         super().__init__(regularizers)
         self.ordered = tuple(regularizers)
-        self.names = _unique_names(regularizers)
+        self.names = unique_names(regularizers)
         self.requirements = merged_requirements(regularizers)
         self.reshapes_mean = any(overrides(type(each), "on_loss") for each in regularizers)
         self.penalizes_parameters = any(
@@ -268,15 +266,3 @@ def _like(expected: Tensor, returned: object, regularizer: Regularizer, hook: st
         f"{type(regularizer).__name__}.{hook}: expected a tensor of shape "
         f"{list(expected.shape)}, got {got}"
     )
-
-
-def _unique_names(regularizers: list[Regularizer]) -> list[str]:
-    seen: Counter[str] = Counter()
-    names = []
-    for regularizer in regularizers:
-        # Split after a lower-case letter, or after a single capital as in RDrop.
-        boundary = r"(?<=[a-z0-9])(?=[A-Z])|(?<=^[A-Z])(?=[A-Z][a-z])"
-        name = re.sub(boundary, "_", type(regularizer).__name__).lower()
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return names

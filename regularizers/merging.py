@@ -1,5 +1,7 @@
 """Merge the requirements of several regularizers."""
 
+import re
+from collections import Counter
 from dataclasses import fields
 from typing import Any
 
@@ -69,6 +71,24 @@ def reads_parts(regularizers: list[Regularizer]) -> bool:
     several = required.second_forward + required.reference + (required.teacher is not None) > 1
     excluded = several or required.entropy_gradient or required.top_entropy is not None
     return not ("batch" in chain or required.logits or (paired and excluded))
+
+
+def unique_names(regularizers: list[Regularizer]) -> list[str]:
+    """Return the names of regularizers in metrics, numbered if one occurs again.
+
+    >>> from regularizers import RDrop, ZLoss
+    >>> unique_names([RDrop(), ZLoss(), ZLoss()])
+    ['r_drop', 'z_loss', 'z_loss_2']
+    """
+    seen: Counter[str] = Counter()
+    names = []
+    for regularizer in regularizers:
+        # Split after a lower-case letter, or after a single capital as in RDrop.
+        boundary = r"(?<=[a-z0-9])(?=[A-Z])|(?<=^[A-Z])(?=[A-Z][a-z])"
+        name = re.sub(boundary, "_", type(regularizer).__name__).lower()
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names
 
 
 def _follows_evaluations(regularizer: Regularizer) -> bool:
