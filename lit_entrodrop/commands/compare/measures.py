@@ -128,7 +128,8 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
 def of_weights(row: pd.Series, averaged: bool) -> pd.Series:
     """Return the metrics of an evaluation; those of the averaged weights under the usual names.
 
-    >>> of_weights(pd.Series({"val/loss": 2.1, "val_average/loss": 2.0}), True)["val/loss"]
+    >>> row = pd.Series({"val/loss": 2.1, "val_average/loss": 2.0})
+    >>> of_weights(row, True)["val/loss"].item()
     2.0
     """
     others = {name: of_average(str(name)) for name in row.index if averaged}
