@@ -21,6 +21,7 @@ from lit_entrodrop.training.averaging.teacher import Teacher
 from lit_entrodrop.training.averaging.weight_average import WeightAverage
 from lit_entrodrop.training.callbacks.checkpoints import Checkpoints
 from lit_entrodrop.training.evaluation_module import EvaluationModule
+from lit_entrodrop.training.optim.modes import switches_weights
 from regularizers import Outputs, Requirements
 
 
@@ -138,7 +139,7 @@ def check_optimizer_averages_nothing(optimizer: Optimizer) -> None:
 
     >>> check_optimizer_averages_nothing(torch.optim.SGD([torch.zeros(1)]))
     """
-    if callable(getattr(optimizer, "eval", None)):
+    if switches_weights(optimizer):
         raise ValueError(
             "model.average: expected null, because the weights that "
             f"{type(optimizer).__name__} evaluates and saves are an average already, got another "

@@ -59,7 +59,8 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Set the folder, and remove incomplete checkpoints of a killed run."""
         self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / CHECKPOINTS
-        averaged = self.monitor is None and getattr(pl_module, "average", None) is not None
+        settings = getattr(getattr(pl_module, "averaging", None), "settings", None)
+        averaged = self.monitor is None and settings is not None
         self.criterion = replace(self.criterion, averaged=averaged)
         if stage == TrainerFn.FITTING and trainer.is_global_zero:
             for pattern in (f"*{UNFINISHED}", f"{RESHARDED}*"):

@@ -209,7 +209,8 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
             checkpoint = read_checkpoint(path)
             check_same_model(shapes(module.state_dict()), shapes(checkpoint["state_dict"]))
             check_same_groups(checkpoint, module)
-            check_same_average(checkpoint, getattr(module, "average", None))
+            averaging = getattr(module, "averaging", None)
+            check_same_average(checkpoint, averaging and averaging.settings)
         initialize_state(self.optimizers[0], module)
         return super().load_checkpoint(path, weights_only=True)
 

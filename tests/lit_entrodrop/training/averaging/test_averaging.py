@@ -153,7 +153,7 @@ def test_other_averages_are_refused_by_name() -> None:
         with pytest.raises(ValueError, match=r"WeightAveraging.*model\.average"):
             check_callbacks(L.Trainer(callbacks=[callback], logger=False))
     schedule_free = torch.optim.SGD([torch.zeros(1)])
-    schedule_free.eval = lambda: None  # type: ignore[attr-defined]
+    schedule_free.train = schedule_free.eval = lambda: None  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"model\.average: expected null"):
         check_optimizer_averages_nothing(schedule_free)
 
