@@ -145,12 +145,12 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
         return self.optimizers[0]
 
     def check_lm(self, lm: LMConfig) -> None:
-        """Refuse 4-bit weights, and in stage 3 adapters that read a sharded base weight."""
+        """Refuse 4-bit weights, and DoRA, which reads base weights that stage 3 does not gather."""
         refuse_quantized(lm, type(self).__name__)
-        if self.zero_stage_3 and lm.lora is not None and lm.lora.dora:
+        if lm.lora is not None and lm.lora.dora:
             raise ValueError(
-                "model.lm.lora.dora: expected false under DeepSpeed stage 3, which does not gather "
-                "the base weight for DoRA: add configs/strategy/fsdp2.yaml, or set stage to 2"
+                "model.lm.lora.dora: expected false under DeepSpeed, which rounds the norms of DoRA "
+                "or does not gather its weights: set trainer.strategy to ddp"
             )
 
     def build(self, lm: LMConfig, build_whole: Callable[[], CausalLM]) -> CausalLM:

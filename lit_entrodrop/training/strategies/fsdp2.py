@@ -119,8 +119,14 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
         )
 
     def check_lm(self, lm: LMConfig) -> None:
-        """Refuse 4-bit weights, and adapters that tensor parallelism cannot split."""
+        """Refuse 4-bit weights, and adapters that cannot be split or would lose precision."""
         refuse_quantized(lm, type(self).__name__)
+        precision = str(self.precision_plugin.precision)
+        if precision in AUTOCAST_DTYPES and lm.lora is not None and lm.lora.dora:
+            raise ValueError(
+                f"model.lm.lora.dora: expected false with {precision} under FSDP2, which rounds "
+                "the norms of DoRA: set trainer.precision to 32-true, or trainer.strategy to ddp"
+            )
         if self.tensor_parallel_size > 1:
             check_adapters(lm)
 
