@@ -149,7 +149,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
         refuse_quantized(lm, type(self).__name__)
         if lm.lora is not None and lm.lora.dora:
             raise ValueError(
-                "model.lm.lora.dora: expected false under DeepSpeed, which rounds the norms of DoRA "
+                "model.lm.lora.dora: expected false under DeepSpeed, which rounds its norms "
                 "or does not gather its weights: set trainer.strategy to ddp"
             )
 
