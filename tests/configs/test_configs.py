@@ -242,7 +242,15 @@ def test_the_commands_of_the_readme_get_a_recipe_that_fits(name: str) -> None:
 
 def test_every_model_config_is_of_a_known_kind() -> None:
     names = {path.stem for path in (CONFIGS / "model").iterdir()}
-    assert names == {*HUB_MODELS, "dropout", "lora", "qlora", "smollm2_135m", "tiny_base"}
+    assert names == {
+        *HUB_MODELS,
+        "average",
+        "dropout",
+        "lora",
+        "qlora",
+        "smollm2_135m",
+        "tiny_base",
+    }
     assert build(CONFIGS / "model/lora.yaml").model.lm.lora.rank == 16
 
 
