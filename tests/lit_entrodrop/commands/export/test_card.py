@@ -105,7 +105,7 @@ def test_plain_fine_tuning_is_called_so(tiny: Tiny) -> None:
 def test_adapters_name_the_model_that_they_are_for(tiny: Tiny, run: Path) -> None:
     path = run / "checkpoints/best.ckpt"
     lm = LMConfig(pretrained="org/name", lora=LoRAConfig(rank=3))
-    write_card(tiny.folder, "mine", path, torch.load(path), lm, adapters=True)
+    write_card(tiny.folder, "mine", [path], torch.load(path), lm, adapters=True)
     card = ModelCard.load(tiny.folder / "README.md")
     assert card.data.base_model == "org/name"
     assert card.data.library_name == "peft"
