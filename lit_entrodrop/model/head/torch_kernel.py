@@ -126,8 +126,7 @@ def evaluate(
     softmax = torch.softmax(shifted, -1, out=more[0] if more else logits)
     # The most likely token has p = 1/s, which never underflows.
     log_sum = -softmax.amax(-1).log()
-    weighted = shifted.mul_(softmax)
-    expected = weighted.sum(-1)
+    weighted, expected = _weighted(shifted, softmax)
     counted = labels != IGNORE_INDEX
     statistics = RowStatistics(
         nll=(log_sum - label_logit).masked_fill(~counted, 0.0),
@@ -198,6 +197,12 @@ def block_rows(logits: Tensor, objective: bool = False) -> int:
     on_cpu = sizing_device(logits).type == "cpu"
     size = (2**21 if objective else 2**19) if on_cpu else 2**25
     return max(1, size // logits.shape[1])
+
+
+def _weighted(shifted: Tensor, softmax: Tensor) -> tuple[Tensor, Tensor]:
+    # Only the entropy needs them.
+    weighted = shifted.mul_(softmax)
+    return weighted, weighted.sum(-1)
 
 
 def _places(labels: Tensor) -> Tensor:
