@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lit_entrodrop.commands.doctor.model_probe import ModelProbe
+from lit_entrodrop.training.optim.naming import named_parameters
 from regularizers import (
     Constant,
     EmbeddingDropout,
     GeneralizedCrossEntropy,
+    ParameterPart,
     Regularizer,
     TokenLoss,
     TrainingStep,
@@ -148,6 +151,8 @@ class RegularizerProbe:
         return found
 
     def _acts_later(self, regularizer: Regularizer, progress: float) -> bool:
+        if self._penalizes_parameters(regularizer, progress):
+            return True
         # Before training, a model equals its reference and teacher, and nothing is evaluated yet.
         overfitting = deepcopy(regularizer)
         for _ in range(2):
@@ -157,6 +162,12 @@ class RegularizerProbe:
         batch, changes = self.model.longest, [EmbeddingDropout(0.3), GeneralizedCrossEntropy()]
         plain = self.model.mean_loss(batch, changes, progress)
         return differ(plain, self.model.mean_loss(batch, [*changes, overfitting], progress))
+
+    def _penalizes_parameters(self, regularizer: Regularizer, progress: float) -> bool:
+        names = (each.names[0] for each in named_parameters(self.model.module.causal_lm))
+        parts = (ParameterPart(name, torch.ones(1), torch.zeros(1)) for name in names)
+        penalties = (regularizer.on_parameter(part, progress) for part in parts)
+        return any(penalty is not None and bool(penalty != 0) for penalty in penalties)
 
 
 def differ(loss: float, other: float) -> bool:

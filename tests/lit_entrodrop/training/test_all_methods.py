@@ -35,10 +35,13 @@ FILES = [
 ]
 
 
+def model_settings(file: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = yaml.safe_load(file.read_text())["model"]
+    return settings
+
+
 def regularizers_of(file: Path) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = yaml.safe_load(file.read_text())["model"].get(
-        "regularizers+", []
-    )
+    blocks: list[dict[str, Any]] = model_settings(file).get("regularizers+", [])
     return blocks
 
 
@@ -94,4 +97,5 @@ def test_method_trains(file: Path, folder: Path) -> None:
     assert list(weights) == list(plain_weights)
     own = {name for name in logged.columns if name not in plain.columns}
     assert all(logged[name].notna().any() for name in own)
-    assert bool(own) == bool(regularizers_of(file))
+    settings = model_settings(file)
+    assert bool(own) == ("regularizers+" in settings or "weight_decay_schedule" in settings)

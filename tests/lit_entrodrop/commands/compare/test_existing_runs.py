@@ -117,4 +117,4 @@ def test_report_that_fails_leaves_the_comparison(
     (output / "figures").touch()
     compared = compare_existing(folders, output, None, [], Console(width=200))
     assert json.loads((output / "comparison.json").read_text()) == compared
-    assert "report: none could be written, FileExistsError" in capsys.readouterr().out
+    assert "report: none could be written, WriteError" in capsys.readouterr().out
