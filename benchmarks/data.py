@@ -72,12 +72,12 @@ def tokenize_and_pack(corpus: str, block_size: int, threads: int) -> tuple[float
 
     from lit_entrodrop.data.preparing.preparation import prepare_split
     from lit_entrodrop.data.preparing.stored_documents import store_documents
-    from lit_entrodrop.data.reading import Reading
+    from lit_entrodrop.data.reading_options import ReadingOptions
     from lit_entrodrop.data.sources import read_corpus
     from lit_entrodrop.model.loading import load_tokenizer
 
     harness.prepare(threads)
-    documents = store_documents(read_corpus([corpus], Reading()), seed=0)
+    documents = store_documents(read_corpus([corpus], ReadingOptions()), seed=0)
     tokenizer = load_tokenizer(TOKENIZER)
     packed = []
     seconds = harness.stopwatch(

@@ -22,8 +22,8 @@ from lit_entrodrop.data.preparing.packed_splits import (
 )
 from lit_entrodrop.data.preparing.preparation import Preparation, load_or_prepare
 from lit_entrodrop.data.preparing.splitting import split_shares
-from lit_entrodrop.data.reading import reading_of
-from lit_entrodrop.data.records import check_shape, supported_shapes
+from lit_entrodrop.data.reading_options import reading_options
+from lit_entrodrop.data.records import check_format_settings, record_formats
 from lit_entrodrop.data.sources import describe_unread
 from lit_entrodrop.data.training_datamodule import TrainingDataModule
 from lit_entrodrop.model.loading import load_tokenizer
@@ -56,8 +56,8 @@ class TextDataModule(TrainingDataModule):
         batch_size: Number of blocks in a batch of one rank.
         packing: Whether to fill blocks with several documents or chunks. If not, each gets a block
             of its own, padded.
-        format: Format of the records ({shapes}). By default, the columns of each record determine
-            it. docs/formats.md has a table of them, and of the tokens that count in the loss.
+        format: Format of the records ({record_formats}). By default, the columns of each record
+            determine it. docs/formats.md lists them, and the tokens that count in the loss.
         columns: Own names of columns, by standard name, such as `prompt: question`. null for the
             standard names.
         encoding: Encoding of text files, JSON and tables among them; the name of a Python codec,
@@ -180,7 +180,7 @@ class TextDataModule(TrainingDataModule):
             forgetting,
             forgetting_tokens,
             max_train_tokens,
-            reading_of(self.hparams),
+            reading_options(self.hparams),
             split_seed,
             block_size,
             packing,
@@ -188,7 +188,7 @@ class TextDataModule(TrainingDataModule):
             bool(self.weights),
             self.replay,
         )
-        check_shape(self._preparation.reading)
+        check_format_settings(self._preparation.options)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -255,8 +255,8 @@ class TextDataModule(TrainingDataModule):
         return load_or_prepare(self._preparation, self.tokenizer, cache_dir, num_proc)
 
 
-# A new file format or shape appears in the help text without an edit here.
+# A new file format or format of records appears in the help text without an edit here.
 if TextDataModule.__doc__:
-    _SUFFIXES, _SHAPES = ", ".join(supported_formats()), ", ".join(supported_shapes())
+    _SUFFIXES, _RECORD_FORMATS = ", ".join(supported_formats()), ", ".join(record_formats())
     TextDataModule.__doc__ = TextDataModule.__doc__.replace("{suffixes}", _SUFFIXES)
-    TextDataModule.__doc__ = TextDataModule.__doc__.replace("{shapes}", _SHAPES)
+    TextDataModule.__doc__ = TextDataModule.__doc__.replace("{record_formats}", _RECORD_FORMATS)

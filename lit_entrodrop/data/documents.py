@@ -19,14 +19,14 @@ class Document:
         content: The text; for the other kinds, JSON of `[prompt, completion, ...]`, of the
             messages, or of the fields of an `Instruction`.
         where: File and line or row, for error messages.
-        shape: Name of the shape of its record, as in `data.format`.
+        format: Format of its record, as in `data.format`.
         source: Number of its source in the corpus, from 0.
     """
 
     kind: Kind
     content: str
     where: str = field(default="", compare=False, repr=False)
-    shape: str = field(default="text", compare=False, repr=False)
+    format: str = field(default="text", compare=False, repr=False)
     source: int = field(default=0, compare=False, repr=False)
 
 

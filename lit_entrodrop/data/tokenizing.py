@@ -37,6 +37,8 @@ from lit_entrodrop.runtime.progress import progress
 # Limits of a batch; the backend of a tokenizer takes about 100 bytes for a character.
 MOST_DOCUMENTS = 1000
 MOST_CHARACTERS = 2**18
+MOST_PROCESSES = 16
+BYTES_PER_PROCESS = 2**22
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,20 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, kinds: Collection[Kind])
         )
     if "messages" in kinds or ("instruction" in kinds and tokenizer.chat_template):
         check_chat_template(tokenizer)
+
+
+def count_processes(num_proc: int | None, size: int) -> int:
+    """Return how many processes tokenize text of some bytes.
+
+    A process takes about a second to start, or seconds where it imports everything again.
+
+    >>> count_processes(num_proc=4, size=1000), count_processes(num_proc=4, size=10**9)
+    (1, 4)
+    """
+    if num_proc is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        num_proc = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_PROCESSES)
+    return min(num_proc, 1 + size // BYTES_PER_PROCESS)
 
 
 def encode_batch(

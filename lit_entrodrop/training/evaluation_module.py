@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.entropy.holdout.gains import HoldoutGains
 from lit_entrodrop.entropy.provider import EntropyProvider
-from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics, Scores
+from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics, TokenValues
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig
@@ -99,11 +99,11 @@ class EvaluationModule(L.LightningModule):
             return self.entropies.attach(batch, self.data.evaluated[dataloader_idx])
         return self.entropies.attach(batch, "test") if self.trainer.testing else batch
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> TokenValues:
         """Accumulate the metrics of a batch."""
         return self._evaluate(batch, self.data.evaluated[dataloader_idx])
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Scores:
+    def test_step(self, batch: Batch, batch_idx: int) -> TokenValues:
         """Accumulate the metrics of a batch."""
         return self._evaluate(batch, "test")
 
@@ -126,7 +126,7 @@ class EvaluationModule(L.LightningModule):
         """Log the metrics of the test split."""
         self.log_dict(self.metrics.pop(["test"]), logger=True)
 
-    def _evaluate(self, batch: Batch, split: str) -> Scores:
+    def _evaluate(self, batch: Batch, split: str) -> TokenValues:
         outputs = forward_clean(self.causal_lm, batch)
         sources = list(self.data.weights)
         return self.metrics.update(split, outputs, batch, self.entropies.edges, sources)

@@ -8,7 +8,7 @@ from benchmarks.live_fit import LiveFit, fine_tuning, llama, topics_data
 from lit_entrodrop.training.module import LitCausalLM
 
 
-def test_a_failing_fit_tells_why():
+def test_a_failing_fit_reports_its_error():
     def fail(gate):
         raise ValueError("no such corpus")
 

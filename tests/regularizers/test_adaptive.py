@@ -47,7 +47,7 @@ def test_a_probability_is_required_of_the_most_it_can_reach() -> None:
         require_probability("drop rate", Adaptive(max=1.5, warmup=0.2))
 
 
-def test_a_metric_that_is_not_told_is_refused() -> None:
+def test_a_metric_that_is_not_logged_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'gap/los': use one of gap/loss, val/loss"):
         Adaptive(metric="gap/los").on_evaluation({"val/loss": 3.0, "gap/loss": 0.1})
 

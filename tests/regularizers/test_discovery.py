@@ -77,7 +77,7 @@ def test_announced_regularizer_is_found_with_its_package(folder: Path) -> None:
         ("Faulty = kit_faulty", "", "expected the name of its class"),
     ],
 )
-def test_unusable_one_is_told_and_does_not_hide_others(
+def test_unusable_one_is_named_and_does_not_hide_others(
     folder: Path, monkeypatch: pytest.MonkeyPatch, announced: str, source: str, told: str
 ) -> None:
     monkeypatch.delitem(sys.modules, "kit_faulty", raising=False)

@@ -22,7 +22,7 @@ from lit_entrodrop.data.adjustments import BEYOND_LIMIT
 from lit_entrodrop.data.packing.blocks import PackedBlocks
 from lit_entrodrop.data.preparing.splitting import read_and_split
 from lit_entrodrop.data.preparing.stored_documents import StoredDocuments
-from lit_entrodrop.data.reading import reading_of
+from lit_entrodrop.data.reading_options import reading_options
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.runtime.steps import (
     batches_per_epoch,
@@ -89,7 +89,7 @@ class ConfiguredRun:
             self.data.corpus,
             {name: settings[name] for name in ("validation", "test", "holdout")}
             | (settings["evaluate"] or {}),
-            reading_of(settings),
+            reading_options(settings),
             settings["split_seed"],
             Path(settings["cache_dir"]).expanduser(),
         )

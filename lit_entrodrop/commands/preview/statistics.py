@@ -59,7 +59,7 @@ class SplitStatistics:
 
     def counts(self) -> list[str]:
         """Count the formats of the records, and how often text was skipped, cut or changed."""
-        counts = [(f"documents of the format {name}", n) for name, n in self.split.shapes.items()]
+        counts = [(f"documents of the format {name}", n) for name, n in self.split.formats.items()]
         counts += sorted(self.split.adjustments.items())
         return [f"{count:,} {reason}" for reason, count in counts if count]
 

@@ -10,7 +10,7 @@ from functools import cache
 from lit_entrodrop.data.discovery import modules_with
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.file_formats.base import CorpusFile, FileFormat, Record
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row
 
 __all__ = ["CorpusFile", "FileFormat", "Record", "read_file", "supported_formats"]
@@ -31,7 +31,7 @@ def read_file(file: CorpusFile) -> Iterator[Document]:
     """Read the documents of one file in order."""
     record = None
     for record in _read_records(file):
-        yield _document(record, file.reading)
+        yield _document(record, file.options)
     if record is None:
         raise ValueError(
             f"{file.path} is empty: it contains no document. Remove the file or fill it."
@@ -50,7 +50,7 @@ def _read_records(file: CorpusFile) -> Iterator[Record]:
         ) from error
 
 
-def _document(record: Record, reading: Reading) -> Document:
+def _document(record: Record, options: ReadingOptions) -> Document:
     if isinstance(record.content, str):
         return Document("text", record.content, record.where)
-    return document_from_row(record.content, reading, record.where)
+    return document_from_row(record.content, options, record.where)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from lit_entrodrop.data.file_formats.compression import open_decompressed, split_suffix
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 
 PIECE = 2**16  # bytes
 
@@ -34,13 +34,13 @@ class CorpusFile:
 
     Args:
         path: Path to the file, which may be compressed.
-        reading: Options of reading.
+        options: Options of reading.
         alone: Whether it is the only file of its source; only then is a plain text without
             separators cut into groups of paragraphs.
     """
 
     path: Path
-    reading: Reading = field(default_factory=Reading)
+    options: ReadingOptions = field(default_factory=ReadingOptions)
     alone: bool = True
 
     @property
@@ -63,7 +63,7 @@ class CorpusFile:
         Raises:
             ValueError: If the file is empty, binary or in another encoding.
         """
-        decoder, offset, blank = getincrementaldecoder(self.reading.encoding)(), 0, True
+        decoder, offset, blank = getincrementaldecoder(self.options.encoding)(), 0, True
         with self.open() as stream:
             for content in chain(iter(partial(stream.read, size), b""), [b""]):
                 piece = self._decode(decoder, content, offset)
@@ -107,7 +107,7 @@ class CorpusFile:
         except UnicodeError as error:
             problem = str(error)
         raise ValueError(
-            f"{self.path}: expected {self.reading.encoding.upper()} text, got {problem}. Set "
+            f"{self.path}: expected {self.options.encoding.upper()} text, got {problem}. Set "
             "data.encoding (for example to utf-16 or cp1252), convert the file (for example with "
             "iconv -t utf-8) or remove it."
         )

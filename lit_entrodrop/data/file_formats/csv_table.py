@@ -18,11 +18,11 @@ def read_records(file: CorpusFile) -> Iterator[Record]:
     csv.field_size_limit(sys.maxsize)
     # Rows may also end with a lone carriage return.
     lines = (part for line in file.read_lines() for part in io.StringIO(line, newline=""))
-    delimiter = file.reading.delimiter or DELIMITERS[file.suffix]
+    delimiter = file.options.delimiter or DELIMITERS[file.suffix]
     reader = csv.DictReader(lines, strict=True, delimiter=delimiter)
     try:
         columns = list(reader.fieldnames or ())
-        if file.reading.delimiter is None and len(columns) == 1:
+        if file.options.delimiter is None and len(columns) == 1:
             _check_single_column(columns[0], delimiter, file)
         if repeated := {name for name in columns if columns.count(name) > 1}:
             raise csv.Error(f"several columns of the name {min(repeated)!r}")

@@ -15,7 +15,7 @@ from lit_entrodrop.data.preparing.packed_splits import PackedSplit, PackedSplits
 from lit_entrodrop.runs.writing import draft
 
 ARRAYS = ("tokens", "counted", "block_starts", *Chunks._fields)
-COUNTS = ("documents", "duplicates", "adjustments", "shapes", "source_blocks")
+COUNTS = ("documents", "duplicates", "adjustments", "formats", "source_blocks")
 INDEX = "index.json"
 
 

@@ -30,7 +30,7 @@ class PackedSplit:
         documents: Number of documents in the blocks.
         duplicates: Number of documents that repeat an earlier one exactly.
         adjustments: How often text was skipped, cut or changed, by reason.
-        shapes: Number of documents by the shape of their records.
+        formats: Number of documents by the format of their records.
         source_blocks: Number of consecutive blocks of each source; empty for a single source.
     """
 
@@ -38,13 +38,13 @@ class PackedSplit:
     documents: int
     duplicates: int
     adjustments: Mapping[str, int] = field(default_factory=dict)
-    shapes: Mapping[str, int] = field(default_factory=dict)
+    formats: Mapping[str, int] = field(default_factory=dict)
     source_blocks: Sequence[int] = ()
 
     def describe(self) -> str:
         """Describe the size of the split in one line, without its name."""
-        shapes = ", ".join(f"{count:,} {name}" for name, count in self.shapes.items())
-        counts = "; ".join(filter(None, (shapes, f"{self.duplicates:,} exact duplicates")))
+        formats = ", ".join(f"{count:,} {name}" for name, count in self.formats.items())
+        counts = "; ".join(filter(None, (formats, f"{self.duplicates:,} exact duplicates")))
         line = (
             f"{self.documents:,} documents ({counts}), "
             f"{self.blocks.num_tokens:,} tokens in {len(self.blocks):,} blocks of "

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,18 +26,21 @@ from lit_entrodrop.data.preparing.replay_documents import (
 )
 from lit_entrodrop.data.preparing.splitting import SPLITS, read_and_split, split_documents
 from lit_entrodrop.data.preparing.stored_documents import StoredDocuments, store_documents
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import check_columns_seen
 from lit_entrodrop.data.sources import count_bytes, digest_corpus, read_corpus
-from lit_entrodrop.data.tokenizing import check_tokenizer, digest_tokenizer, tokenize_documents
+from lit_entrodrop.data.tokenizing import (
+    check_tokenizer,
+    count_processes,
+    digest_tokenizer,
+    tokenize_documents,
+)
 
 # Increase it when the same text and settings give other blocks or files than before.
-CACHE_FORMAT = 6
+CACHE_FORMAT = 7
 # Bytes on disk for each byte of text: the text itself, its tokens, and its blocks. A token takes 5
 # bytes until it is packed, then 3, and stands for about 4 bytes of text.
 ROOM = 1 + 5 / 4 + 3 / 4
-MOST_PROCESSES = 16
-BYTES_PER_PROCESS = 2**22
 KEYED_SETTINGS = ("block_size", "packing", "max_train_tokens", "split_seed")
 
 
@@ -56,7 +58,7 @@ class Preparation:
     forgetting: str | None
     forgetting_tokens: int
     max_train_tokens: int | None
-    reading: Reading
+    options: ReadingOptions
     split_seed: int
     block_size: int
     packing: bool
@@ -101,11 +103,11 @@ class Preparation:
         """Hash the settings and the content of all corpora, 32 hexadecimal digits."""
         key = {
             "format": CACHE_FORMAT,
-            "corpus": digest_corpus(self.corpus, self.reading),
-            "own": digest_corpus(self.separate_corpora, self.reading),
+            "corpus": digest_corpus(self.corpus, self.options),
+            "own": digest_corpus(self.separate_corpora, self.options),
             "held_out": [isinstance(of, str) or of for of in self.split_sources.values()],
             "forgetting": [
-                (digest_corpus([source], self.reading), self.forgetting_tokens)
+                (digest_corpus([source], self.options), self.forgetting_tokens)
                 for source in self.general_corpora
             ],
             "tokenizer": digest_tokenizer(tokenizer),
@@ -118,7 +120,7 @@ class Preparation:
         if self.is_weighted:
             key["sources"] = len(self.corpus)
         if self.replay:
-            text = digest_corpus(self.replay.sources, self.reading)
+            text = digest_corpus(self.replay.sources, self.options)
             key["replay"] = text, self.replay.max_tokens
         return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
 
@@ -149,13 +151,13 @@ def prepare_splits(
 
     The arrays of each split are written to a folder of its name in `folder`.
     """
-    reading, seed = preparation.reading, preparation.split_seed
-    documents = read_and_split(preparation.corpus, preparation.split_sources, reading, seed, folder)
+    options, seed = preparation.options, preparation.split_seed
+    documents = read_and_split(preparation.corpus, preparation.split_sources, options, seed, folder)
     if preparation.forgetting is not None:
-        general = read_corpus([preparation.forgetting], reading)
+        general = read_corpus([preparation.forgetting], options)
         stored = store_documents(general, seed, folder)
         documents["forgetting"] = split_documents(stored, 0, 0)["train"]
-    check_columns_seen(reading)
+    check_columns_seen(options)
     for split in documents.values():
         check_tokenizer(tokenizer, split.kinds)
     prepare = partial(
@@ -180,7 +182,7 @@ def prepare_splits(
         }
     )
     if (replay := preparation.replay) is not None:
-        general = read_corpus(replay.sources, reading)
+        general = read_corpus(replay.sources, options)
         sample, count = store_sample(general, replay.max_tokens, seed, folder)
         check_tokenizer(tokenizer, sample.kinds)
         splits[REPLAY] = prepare_replay(
@@ -255,19 +257,5 @@ def prepare_split(
     if groups is not None:
         firsts = blocks.chunks.documents[blocks.block_starts[:-1]]
         of_sources = np.bincount(groups[firsts], minlength=num_sources).tolist()
-    counts = adjustments, packed.count_shapes(), of_sources
+    counts = adjustments, packed.count_formats(), of_sources
     return PackedSplit(blocks, files.num_documents, duplicates, *counts)
-
-
-def count_processes(num_proc: int | None, size: int) -> int:
-    """Return how many processes tokenize text of some bytes.
-
-    A process takes about a second to start, or seconds where it imports everything again.
-
-    >>> count_processes(num_proc=4, size=1000), count_processes(num_proc=4, size=10**9)
-    (1, 4)
-    """
-    if num_proc is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        num_proc = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_PROCESSES)
-    return min(num_proc, 1 + size // BYTES_PER_PROCESS)

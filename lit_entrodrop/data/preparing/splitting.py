@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from lit_entrodrop.data.preparing.stored_documents import StoredDocuments, store_documents
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.sources import read_corpus
 
 SPLITS = ("train", "validation", "test", "holdout")
@@ -39,7 +39,7 @@ def split_shares(split_sources: Mapping[str, float | str]) -> dict[str, float]:
 def read_and_split(
     corpus: Sequence[str],
     split_sources: Mapping[str, float | str],
-    reading: Reading,
+    options: ReadingOptions,
     split_seed: int,
     folder: Path | None = None,
 ) -> dict[str, StoredDocuments]:
@@ -49,7 +49,7 @@ def read_and_split(
         corpus: Sources of the corpus, as for `read_corpus`.
         split_sources: For "validation", "test" and "holdout", a share of the documents or the
             source of a separate corpus; 0 for no such split. For an evaluation set, its source.
-        reading: Options of reading.
+        options: Options of reading.
         split_seed: Seed of the split.
         folder: Path to the folder of temporary files; by default that of the system.
 
@@ -57,11 +57,11 @@ def read_and_split(
         ValueError: If a requested split has no document.
     """
     shares = split_shares(split_sources)
-    documents = store_documents(read_corpus(corpus, reading), split_seed, folder)
+    documents = store_documents(read_corpus(corpus, options), split_seed, folder)
     splits = split_documents(documents, **{n: of for n, of in shares.items() if n in SPLITS})
     for name, source in split_sources.items():
         if isinstance(source, str):
-            own = read_corpus([source], reading)
+            own = read_corpus([source], options)
             splits[name] = store_documents(own, split_seed, folder)
             _drop_shared("train", name, splits)
     # Holdout text weights the training documents, so it must not contain evaluation text.

@@ -28,8 +28,8 @@ class StoredDocuments(Sequence[Document]):
         digests: Seeded hash of the kind and content of each document, [documents] uint64.
         sources: Number of the source of each document, [documents] uint16.
         kinds: Kinds of the documents, and perhaps of others in the file.
-        shapes: Number of the shape of each document in `shape_names`, [documents] uint8.
-        shape_names: Names of the shapes.
+        formats: Number of the format of each document in `format_names`, [documents] uint8.
+        format_names: Names of the formats.
     """
 
     file: FileIO
@@ -38,8 +38,8 @@ class StoredDocuments(Sequence[Document]):
     digests: NDArray[np.uint64]
     sources: NDArray[np.uint16]
     kinds: frozenset[Kind]
-    shapes: NDArray[np.uint8]
-    shape_names: tuple[str, ...]
+    formats: NDArray[np.uint8]
+    format_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -56,13 +56,13 @@ class StoredDocuments(Sequence[Document]):
 
     def select(self, chosen: slice | NDArray[np.integer] | NDArray[np.bool_]) -> "StoredDocuments":
         """Return some documents, by a slice, their indices or a mask."""
-        arrays = ("starts", "sizes", "digests", "sources", "shapes")
+        arrays = ("starts", "sizes", "digests", "sources", "formats")
         return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
-    def count_shapes(self) -> dict[str, int]:
-        """Count the documents by the shape of their records."""
-        counts = np.bincount(self.shapes, minlength=len(self.shape_names)).tolist()
-        named = zip(self.shape_names, counts, strict=True)
+    def count_formats(self) -> dict[str, int]:
+        """Count the documents by the format of their records."""
+        counts = np.bincount(self.formats, minlength=len(self.format_names)).tolist()
+        named = zip(self.format_names, counts, strict=True)
         return {name: count for name, count in sorted(named) if count}
 
     def is_in(self, others: "StoredDocuments") -> NDArray[np.bool_]:
@@ -86,14 +86,14 @@ def store_documents(
     """
     file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (it is kept)
     writer, sizes, digests, kinds = BufferedWriter(file), array("q"), array("Q"), set[Kind]()
-    sources, shapes, numbers = array("H"), array("B"), dict[str, int]()
+    sources, formats, numbers = array("H"), array("B"), dict[str, int]()
     for document in track(documents, "Reading", unit="documents"):
-        content = (document.kind, document.content, document.where, document.shape)
+        content = (document.kind, document.content, document.where, document.format)
         sizes.append(writer.write(pickle.dumps(content, pickle.HIGHEST_PROTOCOL)))
         digests.append(digest_document(document, seed))
         sources.append(document.source)
         kinds.add(document.kind)
-        shapes.append(numbers.setdefault(document.shape, len(numbers)))
+        formats.append(numbers.setdefault(document.format, len(numbers)))
     writer.detach()
     bytes_of = np.array(sizes, dtype=np.int64)
     return StoredDocuments(
@@ -103,7 +103,7 @@ def store_documents(
         np.array(digests, dtype=np.uint64),
         np.array(sources, dtype=np.uint16),
         frozenset(kinds),
-        np.array(shapes, dtype=np.uint8),
+        np.array(formats, dtype=np.uint8),
         tuple(numbers),
     )
 

@@ -1,7 +1,8 @@
-"""Shapes of the records of a corpus, one module each.
+"""Formats of the records of a corpus, one module each.
 
-To add a shape, add a module with `SHAPE`, `REQUIRED`, `OPTIONAL` and `read`, as `Shape` describes,
-and its test. The module is found by its presence; error messages and the help text name it.
+To add a format, add a module with `NAME`, `REQUIRED`, `OPTIONAL` and `read`, as `RecordFormat`
+describes, and its test. The module is found by its presence; error messages and the help text name
+it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,8 @@ from typing import Any
 
 from lit_entrodrop.data.discovery import modules_with
 from lit_entrodrop.data.documents import Document
-from lit_entrodrop.data.reading import Reading
-from lit_entrodrop.data.records.base import Row, Shape
+from lit_entrodrop.data.reading_options import ReadingOptions
+from lit_entrodrop.data.records.base import RecordFormat, Row
 from lit_entrodrop.data.records.columns import check_columns, check_columns_seen, rename
 from lit_entrodrop.data.records.unsupported import (
     advice_for,
@@ -19,59 +20,65 @@ from lit_entrodrop.data.records.unsupported import (
     refuse_unread,
 )
 
-__all__ = ["Shape", "check_columns_seen", "check_shape", "document_from_row", "supported_shapes"]
+__all__ = [
+    "RecordFormat",
+    "check_columns_seen",
+    "check_format_settings",
+    "document_from_row",
+    "record_formats",
+]
 
 AUTO = "auto"
 TEXT = "text"
 
 
 @cache
-def supported_shapes() -> dict[str, Shape]:
-    """Return the shapes of records by name, sorted.
+def record_formats() -> dict[str, RecordFormat]:
+    """Return the formats of records by name, sorted.
 
-    >>> list(supported_shapes())
+    >>> list(record_formats())
     ['alpaca', 'messages', 'prompt_completion', 'segments', 'sharegpt', 'text']
     """
-    shapes = modules_with("SHAPE", __name__, __path__)
-    return dict(sorted((module.SHAPE, module) for module in shapes))
+    formats = modules_with("NAME", __name__, __path__)
+    return dict(sorted((module.NAME, module) for module in formats))
 
 
-def check_shape(reading: Reading) -> None:
+def check_format_settings(options: ReadingOptions) -> None:
     """Check the settings `data.format` and `data.columns`.
 
     Raises:
-        ValueError: If one names a shape or a column that does not exist.
+        ValueError: If one names a format or a column that does not exist.
     """
-    shapes = supported_shapes()
-    if reading.format not in (AUTO, *shapes):
+    formats = record_formats()
+    if options.format not in (AUTO, *formats):
         raise ValueError(
-            f"data.format: expected one of {', '.join([AUTO, *shapes])}, got {reading.format!r}."
+            f"data.format: expected one of {', '.join([AUTO, *formats])}, got {options.format!r}."
         )
-    known = (each for shape in shapes.values() for each in (*shape.REQUIRED, *shape.OPTIONAL))
-    check_columns(reading.own_names, known)
+    known = (name for each in formats.values() for name in (*each.REQUIRED, *each.OPTIONAL))
+    check_columns(options.own_names, known)
 
 
-def document_from_row(row: Mapping[str, Any], reading: Reading, where: str) -> Document:
+def document_from_row(row: Mapping[str, Any], options: ReadingOptions, where: str) -> Document:
     """Turn a record into a document; errors begin with `where`.
 
-    The columns of a record determine its shape, unless `data.format` names one. Other columns are
+    The columns of a record determine its format, unless `data.format` names one. Other columns are
     ignored. A column that is null counts as absent.
 
     Raises:
-        ValueError: If the record fits no shape or several, or has what the loss cannot learn.
+        ValueError: If the record fits no format or several, or has what the loss cannot learn.
 
-    >>> document_from_row({"text": "Fever."}, Reading(), "notes.jsonl line 1")
+    >>> document_from_row({"text": "Fever."}, ReadingOptions(), "notes.jsonl line 1")
     Document(kind='text', content='Fever.')
     """
     content = ""
-    if reading.own_names:
-        reading.seen.update(row)
+    if options.own_names:
+        options.seen.update(row)
     try:
-        present = rename(row, reading.own_names)
-        shape = _shape_of(present, row, reading)
-        if shape.SHAPE != TEXT:
-            refuse_unread(present, (*shape.REQUIRED, *shape.OPTIONAL))
-        kind, content = shape.read(present)
+        present = rename(row, options.own_names)
+        record_format = _format_of(present, row, options)
+        if record_format.NAME != TEXT:
+            refuse_unread(present, (*record_format.REQUIRED, *record_format.OPTIONAL))
+        kind, content = record_format.read(present)
         content.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
@@ -79,30 +86,30 @@ def document_from_row(row: Mapping[str, Any], reading: Reading, where: str) -> D
             f"{content[error.start]!a}. Write the full character or remove the row."
         ) from error
     except ValueError as error:
-        raise ValueError(f"{where}: {error}{_describe(reading.own_names)}") from error
-    return Document(kind, content, where, shape.SHAPE)
+        raise ValueError(f"{where}: {error}{_describe(options.own_names)}") from error
+    return Document(kind, content, where, record_format.NAME)
 
 
-def _shape_of(present: Row, row: Mapping[str, Any], reading: Reading) -> Shape:
-    """Return the shape of a record."""
-    fitting: Sequence[Shape] = fitting_shapes(tuple(present), reading.format)
+def _format_of(present: Row, row: Mapping[str, Any], options: ReadingOptions) -> RecordFormat:
+    """Return the format of a record."""
+    fitting: Sequence[RecordFormat] = fitting_formats(tuple(present), options.format)
     if len(fitting) > 1:
         # A table has every column in each row, perhaps without text.
-        fitting = [shape for shape in fitting if not _is_blank(present, shape)] or fitting[:1]
+        fitting = [each for each in fitting if not _is_blank(present, each)] or fitting[:1]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        names = [shape.SHAPE for shape in fitting]
+        names = [each.NAME for each in fitting]
         raise ValueError(
             f"expected a record of one format, got the columns of {' and '.join(names)}. Set "
             "data.format to one of them, or remove the columns of the others."
         )
-    required = [shape.REQUIRED for shape in _possible_shapes(reading.format)]
+    required = [each.REQUIRED for each in _possible_formats(options.format)]
     wanted = ", or ".join(" and ".join(map(repr, columns)) for columns in required)
     got = sorted(name if row[name] is not None else f"{name} (null)" for name in row)
-    own = (reading.own_names.get(name, name) for columns in required for name in columns)
+    own = (options.own_names.get(name, name) for columns in required for name in columns)
     null = [repr(name) for name in own if name in row and row[name] is None]
-    others = [shape.SHAPE for shape in fitting_shapes(tuple(present), AUTO)]
+    others = [each.NAME for each in fitting_formats(tuple(present), AUTO)]
     if null:
         remedy = f"Fill {' or '.join(null)}, or remove the row."
     elif others:
@@ -114,25 +121,25 @@ def _shape_of(present: Row, row: Mapping[str, Any], reading: Reading) -> Shape:
 
 # Cached, as the records of a file have few sets of columns.
 @lru_cache
-def fitting_shapes(columns: tuple[str, ...], format: str) -> tuple[Shape, ...]:
-    """Return the shapes that have a set of columns.
+def fitting_formats(columns: tuple[str, ...], format: str) -> tuple[RecordFormat, ...]:
+    """Return the formats that have a set of columns.
 
     Raises:
         ValueError: If the columns are those of another way of training.
     """
     if format != TEXT:
         refuse_other_training(columns)
-    possible = _possible_shapes(format)
-    return tuple(shape for shape in possible if set(shape.REQUIRED) <= set(columns))
+    possible = _possible_formats(format)
+    return tuple(each for each in possible if set(each.REQUIRED) <= set(columns))
 
 
-def _possible_shapes(format: str) -> Sequence[Shape]:
-    shapes = supported_shapes()
-    return list(shapes.values()) if format == AUTO else [shapes[format]]
+def _possible_formats(format: str) -> Sequence[RecordFormat]:
+    formats = record_formats()
+    return list(formats.values()) if format == AUTO else [formats[format]]
 
 
-def _is_blank(row: Row, shape: Shape) -> bool:
-    values = (row[column] for column in shape.REQUIRED)
+def _is_blank(row: Row, record_format: RecordFormat) -> bool:
+    values = (row[column] for column in record_format.REQUIRED)
     return not any(value.strip() if isinstance(value, str) else value for value in values)
 
 

@@ -9,7 +9,7 @@ from lit_entrodrop.data.chats.tools import parsed
 from lit_entrodrop.data.documents import Document, Kind
 from lit_entrodrop.data.records.base import Row, text_in
 
-SHAPE = "alpaca"
+NAME = "alpaca"
 REQUIRED = ("instruction", "output")
 OPTIONAL = ("input", "system", "history")
 _TEXTS = ("instruction", "input", "output", "system")

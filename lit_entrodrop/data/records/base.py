@@ -1,4 +1,4 @@
-"""The contract of a shape of records."""
+"""The contract of a format of records."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,16 +8,16 @@ from lit_entrodrop.data.documents import Kind
 Row = Mapping[str, Any]  # the values of a record that are not null, by standard column
 
 
-class Shape(Protocol):
-    """A module that reads records of one shape.
+class RecordFormat(Protocol):
+    """A module that reads records of one format.
 
     Attributes:
-        SHAPE: Name of the shape, a value of `data.format`.
-        REQUIRED: Standard columns that a record of this shape has.
+        NAME: Name of the format, a value of `data.format`.
+        REQUIRED: Standard columns that a record of this format has.
         OPTIONAL: Further standard columns that it may have.
     """
 
-    SHAPE: str
+    NAME: str
     REQUIRED: tuple[str, ...]
     OPTIONAL: tuple[str, ...]
 
@@ -26,7 +26,7 @@ class Shape(Protocol):
         """Return the kind and the content of the document of a record.
 
         Raises:
-            ValueError: If a column does not have what the shape expects.
+            ValueError: If a column does not have what the format expects.
         """
         ...
 

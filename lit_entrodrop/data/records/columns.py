@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 
 
 def check_columns(columns: Mapping[str, str], known: Iterable[str]) -> None:
@@ -42,15 +42,15 @@ def rename(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]
     return {**{name: value for name, value in present.items() if name not in replaced}, **own}
 
 
-def check_columns_seen(reading: Reading) -> None:
+def check_columns_seen(options: ReadingOptions) -> None:
     """Check that each column of `data.columns` is in some record.
 
     Raises:
         ValueError: If no record has one.
     """
-    for column, name in reading.own_names.items():
-        if name not in reading.seen:
+    for column, name in options.own_names.items():
+        if name not in options.seen:
             raise ValueError(
                 f"data.columns: expected a column {name!r} for {column!r}, but no record has it. "
-                f"Their columns are {', '.join(sorted(reading.seen)) or 'none'}. Correct the name."
+                f"Their columns are {', '.join(sorted(options.seen)) or 'none'}. Correct the name."
             )

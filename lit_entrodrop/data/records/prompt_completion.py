@@ -7,7 +7,7 @@ from lit_entrodrop.data.documents import Kind
 from lit_entrodrop.data.records.base import Row, text_in
 from lit_entrodrop.data.records.unsupported import refuse_judged
 
-SHAPE = "prompt_completion"
+NAME = "prompt_completion"
 REQUIRED = ("prompt", "completion")
 OPTIONAL = ("system", "tools")
 

@@ -7,7 +7,7 @@ from lit_entrodrop.data.chats.tools import parsed
 from lit_entrodrop.data.documents import Kind
 from lit_entrodrop.data.records.base import Row
 
-SHAPE = "segments"
+NAME = "segments"
 REQUIRED = ("segments",)
 OPTIONAL = ()
 

@@ -4,7 +4,7 @@ from lit_entrodrop.data.chats.record import read_chat
 from lit_entrodrop.data.documents import Kind
 from lit_entrodrop.data.records.base import Row
 
-SHAPE = "sharegpt"
+NAME = "sharegpt"
 REQUIRED = ("conversations",)
 OPTIONAL = ("system", "tools", "functions")
 

@@ -3,7 +3,7 @@
 from lit_entrodrop.data.documents import Kind
 from lit_entrodrop.data.records.base import Row, text_in
 
-SHAPE = "text"
+NAME = "text"
 REQUIRED = ("text",)
 OPTIONAL = ()
 

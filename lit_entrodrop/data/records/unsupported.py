@@ -68,7 +68,7 @@ def refuse_unread(row: Row, read: tuple[str, ...]) -> None:
 
     Args:
         row: The record.
-        read: Columns that the shape of the record has.
+        read: Columns that the format of the record has.
 
     Raises:
         ValueError: If there is such a column.
@@ -87,7 +87,7 @@ def refuse_unread(row: Row, read: tuple[str, ...]) -> None:
 
 
 def advice_for(row: Mapping[str, Any]) -> str:
-    """Return how to make a record readable that fits no shape.
+    """Return how to make a record readable that fits no format.
 
     >>> advice_for({"article": "Fever.", "id": 3})
     'Set data.columns to {text: article} if that is the whole text.'

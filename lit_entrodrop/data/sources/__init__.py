@@ -10,7 +10,7 @@ from pathlib import Path
 from lit_entrodrop.data.documents import Document, digest_documents
 from lit_entrodrop.data.file_formats import CorpusFile, read_file
 from lit_entrodrop.data.file_formats.compression import split_suffix
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row
 from lit_entrodrop.data.sources.hub import HUB, read_hub
 from lit_entrodrop.data.sources.local_files import describe_unread_files, list_files, text_bytes
@@ -22,7 +22,7 @@ REGISTRY = "registry:"
 PIECE = 2**20  # bytes
 
 
-def read_corpus(sources: Sequence[str], reading: Reading) -> Iterator[Document]:
+def read_corpus(sources: Sequence[str], options: ReadingOptions) -> Iterator[Document]:
     """Yield the documents of sources in order; docs/text.md describes the sources.
 
     Raises:
@@ -30,18 +30,18 @@ def read_corpus(sources: Sequence[str], reading: Reading) -> Iterator[Document]:
         ValueError: If a source cannot be read; the message names the place and the remedy.
     """
     for number, source in enumerate(sources):
-        for document in _read_source(source, reading):
+        for document in _read_source(source, options):
             yield replace(document, source=number) if number else document
 
 
-def digest_corpus(sources: Sequence[str], reading: Reading) -> str:
+def digest_corpus(sources: Sequence[str], options: ReadingOptions) -> str:
     """Hash the options and the content of all sources, 32 hexadecimal digits.
 
     Local files are not parsed: the hash depends on their bytes and order, not on their names.
     """
-    digest = hashlib.blake2b(repr(reading).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
     for source in sources:
-        digest.update(_digest_source(source, reading).encode())
+        digest.update(_digest_source(source, options).encode())
     return digest.hexdigest()
 
 
@@ -79,15 +79,15 @@ def _path(source: str) -> Path:
     return Path(source).expanduser()
 
 
-def _read_source(source: str, reading: Reading) -> Iterator[Document]:
+def _read_source(source: str, options: ReadingOptions) -> Iterator[Document]:
     if source.startswith(REGISTRY):
         return (Document("text", text) for text in _load_corpus(source.removeprefix(REGISTRY)))
     if source.startswith(HUB):
         rows = enumerate(read_hub(source), start=1)
-        return (document_from_row(row, reading, f"{source} row {number}") for number, row in rows)
+        return (document_from_row(row, options, f"{source} row {number}") for number, row in rows)
     files = list_files(_path(source))
     alone = len(files) == 1
-    return chain.from_iterable(read_file(CorpusFile(file, reading, alone)) for file in files)
+    return chain.from_iterable(read_file(CorpusFile(file, options, alone)) for file in files)
 
 
 # Cached because the corpus is read twice: to hash it, then to pack it.
@@ -98,9 +98,9 @@ def _load_corpus(name: str) -> list[str]:
     return load_corpus(name)
 
 
-def _digest_source(source: str, reading: Reading) -> str:
+def _digest_source(source: str, options: ReadingOptions) -> str:
     if not _is_local(source):
-        return digest_documents(_read_source(source, reading))
+        return digest_documents(_read_source(source, options))
     digest = hashlib.blake2b(digest_size=16)
     for file in list_files(_path(source)):
         suffix = "".join(split_suffix(file))

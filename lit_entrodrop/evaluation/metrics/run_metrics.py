@@ -20,7 +20,7 @@ from lit_entrodrop.runs.metric_name import (
 from regularizers import Outputs
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
-Scores = dict[str, Tensor]
+TokenValues = dict[str, Tensor]
 
 
 class RunMetrics(nn.Module):
@@ -83,7 +83,7 @@ class RunMetrics(nn.Module):
         batch: Mapping[str, Tensor],
         edges: Tensor | None,
         sources: Sequence[str] = (),
-    ) -> Scores:
+    ) -> TokenValues:
         """Add a batch of a split.
 
         Args:

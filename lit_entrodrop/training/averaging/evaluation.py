@@ -36,7 +36,7 @@ def evaluate(module: EvaluationModule, metrics: RunMetrics) -> dict[str, Tensor]
                 moved = trainer.strategy.batch_to_device(batch, dataloader_idx=index)
                 outputs = score_clean(module.causal_lm, moved)
                 edges, sources = module.entropies.edges, list(data.weights)
-                scores = metrics.update(split, outputs, moved, edges, sources)
+                values = metrics.update(split, outputs, moved, edges, sources)
                 for each in files:
-                    each.count_averaged(split, module, scores, moved)
+                    each.count_averaged(split, module, values, moved)
     return metrics.pop(data.evaluated)

@@ -17,7 +17,7 @@ from lit_entrodrop.data.preparing.splitting import SPLITS
 from lit_entrodrop.data.tokens.token_text import pieces
 from lit_entrodrop.evaluation.metrics.document_losses import DocumentLosses
 from lit_entrodrop.evaluation.metrics.entropy_histogram import EntropyHistogram
-from lit_entrodrop.evaluation.metrics.passage_scores import Passage, PassageScores, choose_passages
+from lit_entrodrop.evaluation.metrics.passage_losses import Passage, PassageLosses, choose_passages
 from lit_entrodrop.runs.evaluations import (
     Evaluation,
     evaluation_path,
@@ -51,7 +51,7 @@ class EvaluationFiles(L.Callback):
                 f"{passages} and {passage_tokens}: take for example 4 and 160"
             )
         self.passages, self.passage_tokens = passages, passage_tokens
-        self._scores: dict[str, _SplitScores] = {}
+        self._records: dict[str, _SplitRecord] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Set the run folder."""
@@ -100,39 +100,39 @@ class EvaluationFiles(L.Callback):
         self._write(trainer, pl_module, "test")
 
     def count_averaged(self, split: str, pl_module: Any, outputs: Any, batch: Any) -> None:
-        """Accumulate a batch of held-out text that the averaged weights have scored."""
-        if split in self._scores:
+        """Accumulate a batch of held-out text that the averaged weights have evaluated."""
+        if split in self._records:
             name = f"{split}{AVERAGED}"
-            if name not in self._scores:
+            if name not in self._records:
                 size = (self.passages, self.passage_tokens)
-                self._scores[name] = _SplitScores(split, pl_module, size)
+                self._records[name] = _SplitRecord(split, pl_module, size)
             self._count(name, pl_module.trainer, pl_module, outputs, batch)
 
     def _start(self, splits: Sequence[str], pl_module: Any) -> None:
         size = (self.passages, self.passage_tokens)
-        self._scores = {split: _SplitScores(split, pl_module, size) for split in splits}
+        self._records = {split: _SplitRecord(split, pl_module, size) for split in splits}
 
     def _count(
         self, split: str, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any
     ) -> None:
         # Ranks that share a batch count it once.
-        if split in self._scores and data_rank(trainer).first:
-            self._scores[split].update(outputs, batch, pl_module.entropies.edges)
+        if split in self._records and data_rank(trainer).first:
+            self._records[split].update(outputs, batch, pl_module.entropies.edges)
 
     def _write(self, trainer: L.Trainer, pl_module: Any, split: str | None) -> None:
         step, epoch = _position(trainer, pl_module)
-        for name, scores in self._scores.items():
-            evaluation = scores.compute(step, epoch, edges_of(pl_module))
+        for name, record in self._records.items():
+            evaluation = record.compute(step, epoch, edges_of(pl_module))
             evaluation_set = "" if name in SPLITS else name
             if trainer.is_global_zero:
                 evaluation.save(evaluation_path(self.folder, step, split, evaluation_set))
-        if trainer.is_global_zero and split is None and self._scores:
-            first, scores = next(iter(self._scores.items()))
-            write_run_info(self.folder, run_info(pl_module, first, scores.passages))
-        self._scores = {}
+        if trainer.is_global_zero and split is None and self._records:
+            first, record = next(iter(self._records.items()))
+            write_run_info(self.folder, run_info(pl_module, first, record.passages))
+        self._records = {}
 
 
-class _SplitScores:
+class _SplitRecord:
     """Losses by document, entropies and passages of one evaluation of a split."""
 
     def __init__(self, split: str, module: Any, size: tuple[int, int]) -> None:
@@ -141,7 +141,7 @@ class _SplitScores:
         self.passages = choose_passages(self.blocks, *size, seed=seed)
         self.losses = DocumentLosses(self.blocks.num_documents, names).to(device)
         self.histogram = EntropyHistogram(module.vocabulary.size).to(device)
-        self.of_passages = PassageScores(self.passages).to(device)
+        self.of_passages = PassageLosses(self.passages).to(device)
 
     def update(self, outputs: Any, batch: Any, edges: Tensor | None) -> None:
         nll, entropy, valid = outputs["nll"], outputs["entropy"], outputs["valid"]

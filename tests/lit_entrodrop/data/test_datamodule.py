@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.sources import digest_corpus
 from lit_entrodrop.data.tokenizing import digest_tokenizer
 from tests.helpers.tiny import Tiny
@@ -147,9 +147,9 @@ def test_cache_key_of_data_without_holdout_is_unchanged(
     module = datamodule(validation=0.2, test=0.1)
     named = ("block_size", "packing", "max_train_tokens", "split_seed")
     key = {
-        "format": 6,
-        "corpus": digest_corpus([module.hparams["corpus"]], Reading()),
-        "own": digest_corpus([], Reading()),
+        "format": 7,
+        "corpus": digest_corpus([module.hparams["corpus"]], ReadingOptions()),
+        "own": digest_corpus([], ReadingOptions()),
         "held_out": [0.2, 0.1],
         "forgetting": [],
         "tokenizer": digest_tokenizer(module.tokenizer),

@@ -18,7 +18,7 @@ def test_fingerprint_follows_weights_and_names(tiny: Tiny) -> None:
     assert weights_fingerprint(scalar) != weights_fingerprint(empty)
 
 
-def test_cache_tells_models_that_differ_in_more_than_weights(tiny: Tiny) -> None:
+def test_cache_distinguishes_models_of_equal_weights(tiny: Tiny) -> None:
     torch.manual_seed(0)
     other = build_causal_lm(
         tiny.lm(
@@ -32,7 +32,7 @@ def test_cache_tells_models_that_differ_in_more_than_weights(tiny: Tiny) -> None
     assert cached_store_path(".", build(tiny), "a" * 32) == cached_store_path(".", model, "a" * 32)
 
 
-def test_cache_tells_precisions(tiny: Tiny) -> None:
+def test_cache_distinguishes_precisions(tiny: Tiny) -> None:
     model = build(tiny)
     names = {cached_store_path(".", model, "a" * 32)}
     for dtype in (torch.bfloat16, torch.float16):

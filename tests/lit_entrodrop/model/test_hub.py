@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from huggingface_hub import constants
 
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.sources import read_corpus
 from lit_entrodrop.model.hub import use_cache_if_unreachable
 from lit_entrodrop.model.loading import load_config
@@ -27,7 +27,7 @@ def test_unreachable_hub_is_an_error_within_seconds() -> None:
     with pytest.raises(ValueError, match=r"not in the cache, and http://127.0.0.1:9 cannot be re"):
         load_config("no/such-model")
     with pytest.raises(ValueError, match=r"corpus: cannot load hub:no/such-.*cannot be reached"):
-        list(read_corpus(["hub:no/such-data"], Reading()))
+        list(read_corpus(["hub:no/such-data"], ReadingOptions()))
     assert time.monotonic() - started < 20
     assert constants.HF_HUB_OFFLINE
 

@@ -39,7 +39,7 @@ def fit(tiny: Tiny, name: str, **settings: Any) -> tuple[Listen, Path]:
     return listen, folder
 
 
-def test_each_evaluation_of_a_run_is_told_once(tiny: Tiny) -> None:
+def test_each_evaluation_of_a_run_is_logged_once(tiny: Tiny) -> None:
     whole, folder = fit(tiny, "whole")
     written = read_metrics(folder).dropna(subset="val/loss")
     assert len(whole.told) == len(written) == 4
@@ -66,7 +66,7 @@ def test_without_validation_what_follows_it_is_refused(tiny: Tiny, follower: Reg
     assert trainer.global_step == 1
 
 
-def test_a_metric_that_no_evaluation_tells_ends_the_run_before_it_trains(tiny: Tiny) -> None:
+def test_a_metric_of_no_evaluation_ends_the_run_before_training(tiny: Tiny) -> None:
     dropout = EmbeddingDropout(Adaptive(metric="val/los"))
     trainer = tiny.trainer(num_sanity_val_steps=-1)
     with pytest.raises(ValueError, match=r"got 'val/los': use one of clean_train/accuracy, "):

@@ -202,7 +202,7 @@ def tiny_batches(tiny: Tiny) -> int:
     return data.batches_per_epoch()
 
 
-def test_steps_tell_where_in_the_run_they_are(tiny: Tiny) -> None:
+def test_steps_have_their_position_in_the_run(tiny: Tiny) -> None:
     seen: list[tuple[float, int, int, int, int]] = []
 
     class Record(RandomTokenDropout):
@@ -536,7 +536,7 @@ def test_clean_train_loss_is_that_of_the_sample_without_regularizers(tiny: Tiny)
     assert logged == pytest.approx(total / tokens, rel=1e-5)
 
 
-def test_forgetting_is_told_of_a_general_corpus(tiny: Tiny) -> None:
+def test_forgetting_is_reported_on_a_general_corpus(tiny: Tiny) -> None:
     general = write_corpus(tiny.folder / "general.jsonl", texts(30, seed=9))
     data = tiny.data(forgetting=str(general), forgetting_tokens=100)
     trainer = tiny.trainer(max_epochs=1)

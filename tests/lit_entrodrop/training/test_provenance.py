@@ -46,7 +46,7 @@ def test_settings_of_regularizers() -> None:
     assert settings_of(torch.float32) == "torch.dtype"
 
 
-def test_a_run_is_told_in_plain_values(tiny: Tiny) -> None:
+def test_a_run_is_described_in_plain_values(tiny: Tiny) -> None:
     module = tiny.module(EmbeddingDropout(0.3), seed=5)
     trainer = tiny.trainer(max_steps=2, accumulate_grad_batches=2)
     trainer.fit(module, datamodule=tiny.data())

@@ -32,7 +32,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         (["--runs", "no", "such"], "runs: expected folders that `fit` wrote"),
     ],
 )
-def test_wrong_words_are_told_in_a_line(
+def test_wrong_arguments_are_an_error_of_one_line(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tiny.folder)

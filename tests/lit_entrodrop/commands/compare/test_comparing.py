@@ -52,7 +52,7 @@ def test_every_arm_is_trained_at_every_seed(
     assert len(steps) == 1
 
 
-def test_trial_is_chosen_by_validation_and_told_of_test(
+def test_trial_is_selected_on_validation_and_reported_on_test(
     finished: tuple[dict[str, Any], str], output: Path
 ) -> None:
     comparison, _ = finished

@@ -43,7 +43,7 @@ def test_runs_that_differ_in_their_seed_are_one_arm(tmp_path: Path) -> None:
     assert notes == []
 
 
-def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_arms_of_one_name_get_distinct_names(tmp_path: Path) -> None:
     arms, _, _ = sort(run(tmp_path / "a" / "run"), run(tmp_path / "b" / "run", 0, OURS))
     assert [name for name, _ in arms] == ["run", "run-2"]
 
@@ -62,7 +62,7 @@ def test_other_data_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_other_buckets_are_told_and_another_cache_is_not(tmp_path: Path) -> None:
+def test_notes_name_other_buckets_but_not_another_cache(tmp_path: Path) -> None:
     one, other = run(tmp_path / "a"), run(tmp_path / "b", 0, OURS)
     for folder, changes in ((one, {"cache_dir": "x"}), (other, {"entropy_buckets": {"a": 1}})):
         config = yaml.safe_load((folder / "config.yaml").read_text())

@@ -217,9 +217,7 @@ def test_mark_that_cannot_be_read_is_told(
         check_claim(run)
 
 
-def test_config_that_was_lost_is_told_or_written_anew(
-    tmp_path: Path, runs: list[PlannedRun]
-) -> None:
+def test_lost_config_is_reported_or_written_anew(tmp_path: Path, runs: list[PlannedRun]) -> None:
     run = replace(runs[0], folder=tmp_path)
     claim(run)
     config_file(run).unlink()

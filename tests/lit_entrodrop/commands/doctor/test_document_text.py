@@ -1,20 +1,20 @@
 from lit_entrodrop.commands.doctor.document_text import excerpt, first_difference, sample, text_of
 from lit_entrodrop.data.documents import Document
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row
 
 
 def test_chats_are_read_without_their_frame() -> None:
     call = {"function": {"name": "weather", "arguments": {"city": "Rome"}}}
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}]
-    text = text_of(document_from_row({"messages": turns, "tools": [call]}, Reading(), ""))
+    text = text_of(document_from_row({"messages": turns, "tools": [call]}, ReadingOptions(), ""))
     assert text.startswith("Hi [")
     assert "Rome" in text
 
 
 def test_instructions_are_read_with_their_answers() -> None:
     row = {"instruction": "Sum", "input": "1 2", "output": "3"}
-    assert text_of(document_from_row(row, Reading(), "")) == "Sum\n\n1 2 3"
+    assert text_of(document_from_row(row, ReadingOptions(), "")) == "Sum\n\n1 2 3"
 
 
 def test_sample_is_spread_and_holds_each_once() -> None:

@@ -115,7 +115,7 @@ def test_adapters_name_the_model_that_they_are_for(tiny: Tiny, run: Path) -> Non
     assert "LoRA adapters, rank 3, alpha 32" in card.text
 
 
-def test_card_tells_nothing_of_the_machine(tiny: Tiny, run: Path) -> None:
+def test_card_has_nothing_of_the_machine(tiny: Tiny, run: Path) -> None:
     text = card_of(run / "checkpoints/best.ckpt", tiny.folder / "out").content
     for folder in (run.parent, tiny.folder, tiny.tokenizer, Path.home()):
         assert str(folder) not in text

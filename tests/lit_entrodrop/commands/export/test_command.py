@@ -259,7 +259,7 @@ def test_model_stops_where_a_chat_taught_it(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("merge_lora", [True, False])
-def test_folder_tells_nothing_of_the_machine(tiny: Tiny, base: Path, merge_lora: bool) -> None:
+def test_folder_has_nothing_of_the_machine(tiny: Tiny, base: Path, merge_lora: bool) -> None:
     _, path = train(tiny, pretrained=str(base), tokenizer=None, lora=LoRAConfig(rank=2))
     folder = export(str(path), str(tiny.folder / "out"), merge_lora)
     files = {file.name: file.read_bytes() for file in folder.iterdir()}

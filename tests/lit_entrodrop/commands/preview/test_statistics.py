@@ -16,7 +16,7 @@ def split() -> PackedSplit:
     tokens = TokenizedDocuments(np.arange(28, dtype=np.uint16), counted, lengths)
     blocks = pack_documents(tokens, block_size=4, pad_id=0)
     return PackedSplit(
-        blocks, documents=4, duplicates=1, adjustments={"blank": 2, "none": 0}, shapes={"text": 4}
+        blocks, documents=4, duplicates=1, adjustments={"blank": 2, "none": 0}, formats={"text": 4}
     )
 
 

@@ -32,7 +32,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, o
     return regularizers
 
 
-def test_broken_package_is_told_and_fit_goes_on(
+def test_broken_package_is_reported_and_fit_continues(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(folder, "broken", "Broken = kit_broken:Broken", "kit_broken", "1 / 0")

@@ -47,7 +47,7 @@ def test_listing_fits_and_names_all(
     assert "not usable" not in text
 
 
-def test_listing_for_programs_tells_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_listing_for_programs_has_the_same_content(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(shown(capsys, "--json"))
     assert [each["name"] for each in told["regularizers"]] == NAMES
     [entrodrop] = [each for each in told["regularizers"] if each["name"] == "EntroDrop"]

@@ -109,7 +109,7 @@ def test_text_of_the_run_is_shown_as_it_is(full: Path) -> None:
     assert "b" not in page.tags
 
 
-def test_tokens_tell_their_numbers(full: Path) -> None:
+def test_tokens_show_their_numbers(full: Path) -> None:
     text = (full / "report.html").read_text(encoding="utf-8")
     told = re.findall(r'title="(entropy [\d.]+ nats · loss [^"]*)"', text)
     assert len(told) == 2 * 59
@@ -158,7 +158,7 @@ def test_several_runs_are_put_side_by_side(several: Path) -> None:
     assert "Lowest: since training began, so never that of the untrained model." in page.text
 
 
-def test_page_of_a_comparison_tells_all_that_was_found(comparison: Path) -> None:
+def test_page_of_a_comparison_shows_all_findings(comparison: Path) -> None:
     page, found = Page(comparison), json.loads((comparison.parent / FILE_NAME).read_text())
     assert "Three <i>arms</i> & more" in page.text
     assert "i" not in page.tags

@@ -100,7 +100,7 @@ def without_tokens(run: Path, bucket: str) -> Path:
     return run
 
 
-def test_bucket_without_tokens_is_told_and_left_out(tmp_path: Path) -> None:
+def test_bucket_without_tokens_is_named_and_omitted(tmp_path: Path) -> None:
     other = ("clean_train", "forgetting", "regularizer", "samples", "sets", "task")
     runs = {
         name: without_tokens(write_run(tmp_path / name, epochs=2, without=other), bucket)
@@ -158,7 +158,7 @@ def test_lines_of_unicode_end_no_sample_and_bad_ones_are_counted(tmp_path: Path)
         ("config.yaml", "", "`config.yaml` could not be read and is left out: expected the"),
     ],
 )
-def test_damaged_files_are_told_and_done_without(
+def test_damaged_files_are_named_and_omitted(
     short: Path, tmp_path: Path, name: str, content: str, told: str
 ) -> None:
     run = shutil.copytree(short, tmp_path / "run")

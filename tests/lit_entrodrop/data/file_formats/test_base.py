@@ -8,7 +8,7 @@ import pytest
 
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.file_formats import CorpusFile, read_file
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from tests.lit_entrodrop.data.file_formats.conftest import refuse, write
 
 
@@ -63,7 +63,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, suffix: str) -> None
 @pytest.mark.parametrize("piece", [1, 7, 2**16])
 def test_other_encodings_are_read_by_setting(tmp_path: Path, encoding: str, piece: int) -> None:
     text = "größer\r\n\u010a\n" if encoding.startswith(("utf", "UTF")) else "größer\r\n\n"
-    file = CorpusFile(write(tmp_path / "a.txt", text.encode(encoding)), Reading(encoding=encoding))
+    file = CorpusFile(
+        write(tmp_path / "a.txt", text.encode(encoding)), ReadingOptions(encoding=encoding)
+    )
     assert "".join(file.read_pieces(piece)) == text
     assert list(file.read_lines()) == text.splitlines(keepends=True)
 
@@ -82,12 +84,12 @@ def test_text_in_another_encoding_is_refused(
 ) -> None:
     path = write(tmp_path / "a.txt", content)
     with pytest.raises(ValueError, match=r"a\.txt: expected .* Set data\.encoding") as caught:
-        list(read_file(CorpusFile(path, Reading(encoding=encoding))))
+        list(read_file(CorpusFile(path, ReadingOptions(encoding=encoding))))
     assert all(part in str(caught.value) for part in named), caught.value
 
 
 def test_every_text_format_has_the_encoding(tmp_path: Path) -> None:
-    reading = Reading(encoding="utf-16")
+    options = ReadingOptions(encoding="utf-16")
     for name, content in {
         "a.json": '[{"text": "größer"}]',
         "a.jsonl": '{"text": "größer"}\n',
@@ -95,4 +97,4 @@ def test_every_text_format_has_the_encoding(tmp_path: Path) -> None:
         "a.md": "größer",
     }.items():
         path = write(tmp_path / name, content.encode("utf-16"))
-        assert list(read_file(CorpusFile(path, reading))) == [Document("text", "größer")]
+        assert list(read_file(CorpusFile(path, options))) == [Document("text", "größer")]

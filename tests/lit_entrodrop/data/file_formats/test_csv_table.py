@@ -4,7 +4,7 @@ import pytest
 
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.file_formats import CorpusFile, read_file
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
 
@@ -37,7 +37,7 @@ def test_broken_table_is_refused(tmp_path: Path, content: str, named: list[str])
 def test_other_delimiter_is_read_by_setting(tmp_path: Path) -> None:
     for name in ("a.csv", "a.tsv"):
         path = write(tmp_path / name, 'id;text\n7;"One; two, three"\n')
-        file = CorpusFile(path, Reading(delimiter=";"))
+        file = CorpusFile(path, ReadingOptions(delimiter=";"))
         assert list(read_file(file)) == [Document("text", "One; two, three")]
 
 

@@ -7,7 +7,7 @@ from pyarrow import parquet
 
 from lit_entrodrop.data.documents import Document
 from lit_entrodrop.data.file_formats import CorpusFile, read_file
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row
 from tests.lit_entrodrop.data.file_formats.conftest import DOCUMENTS, ROWS, refuse, write
 
@@ -34,7 +34,7 @@ def test_nulls_that_arrow_adds_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     assert list(read_file(CorpusFile(path))) == [
-        document_from_row(row, Reading(), "") for row in rows
+        document_from_row(row, ReadingOptions(), "") for row in rows
     ]
 
 

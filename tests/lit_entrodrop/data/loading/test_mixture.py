@@ -214,7 +214,7 @@ def test_weights_go_with_replay(with_replay: DataModuleFactory, tmp_path: Path) 
     assert counted[2] / counted.sum() == pytest.approx(SHARE, abs=0.01)
 
 
-def test_weights_are_told_apart_in_the_cache(datamodule: DataModuleFactory, tmp_path: Path) -> None:
+def test_cache_distinguishes_weights(datamodule: DataModuleFactory, tmp_path: Path) -> None:
     sources = write_sources(tmp_path)
     joint, apart = (
         datamodule(corpus=[each["source"] for each in sources]),

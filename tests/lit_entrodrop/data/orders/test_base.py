@@ -45,7 +45,7 @@ def test_integers_of_any_kind_are_taken(dtype: Any) -> None:
     assert (read.dtype, read.tolist()) == (np.int64, [1, 0])
 
 
-def test_an_order_tells_its_public_settings() -> None:
+def test_an_order_shows_its_public_settings() -> None:
     assert repr(Shuffled()) == "lit_entrodrop.data.orders.shuffled.Shuffled()"
     assert repr(LearnFocusReview(share=0.2)).endswith("(learn=1, focus=1, review=1, share=0.2)")
     assert repr(Given([1])).endswith("Given()")

@@ -10,7 +10,7 @@ from lit_entrodrop.data.preparing.packed_splits import (
 from tests.lit_entrodrop.data.packing.test_blocks import random_documents
 
 
-def test_description_tells_what_was_left_out() -> None:
+def test_description_names_what_was_omitted() -> None:
     blocks = pack_documents(random_documents(1), block_size=16, pad_id=0)
     adjustments = {BLANK: 3, BEYOND_LIMIT: 4, UNLABELED: 0}
     line = PackedSplit(blocks, 30, duplicates=2, adjustments=adjustments).describe()

@@ -13,7 +13,7 @@ from lit_entrodrop.data.preparing.splitting import (
     split_shares,
 )
 from lit_entrodrop.data.preparing.stored_documents import store_documents
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from tests.lit_entrodrop.data.conftest import texts, write_jsonl
 
 DOCUMENTS = [Document("text", f"document {n}") for n in range(2_000)]
@@ -73,7 +73,7 @@ def test_validation_may_have_its_own_corpus(tmp_path: Path) -> None:
     train, own = texts(20), texts(5, seed=1)
     paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
     sides = read_and_split(
-        paths[:1], {"validation": paths[1], "test": 0.0}, Reading(), split_seed=0
+        paths[:1], {"validation": paths[1], "test": 0.0}, ReadingOptions(), split_seed=0
     )
     assert sides.keys() == {"train", "validation"}
     assert {document.content for document in sides["train"]} == set(train)
@@ -84,7 +84,9 @@ def test_documents_shared_with_an_own_corpus_leave_training(tmp_path: Path) -> N
     train, own = texts(20), texts(5)
     paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
     with pytest.warns(UserWarning, match=r"5 documents of test are.*left out of train,"):
-        sides = read_and_split([paths[0]], {"validation": 0.0, "test": paths[1]}, Reading(), 0)
+        sides = read_and_split(
+            [paths[0]], {"validation": 0.0, "test": paths[1]}, ReadingOptions(), 0
+        )
     assert {document.content for document in sides["train"]} == set(train) - set(own)
 
 
@@ -94,7 +96,7 @@ def test_documents_shared_with_an_evaluation_set_leave_training_and_holdout(tmp_
     paths = {name: corpus(tmp_path / f"{name}.jsonl", rows) for name, rows in contents.items()}
     sources = {"validation": 0.2, "test": 0.0, "holdout": paths["holdout"], "exam": paths["exam"]}
     with pytest.warns(UserWarning, match=r"documents of exam are in (train|holdout) too"):
-        sides = read_and_split([paths["train"]], sources, Reading(), 0)
+        sides = read_and_split([paths["train"]], sources, ReadingOptions(), 0)
     assert list(sides) == ["train", "validation", "holdout", "exam"]
     assert [document.content for document in sides["exam"]] == exam
     seen = {document.content for name in ("train", "holdout") for document in sides[name]}
@@ -105,9 +107,9 @@ def test_holdout_is_neither_trained_nor_evaluated_on(tmp_path: Path) -> None:
     train, own = texts(40), texts(30)
     paths = [corpus(tmp_path / "train.jsonl", train), corpus(tmp_path / "own.jsonl", own)]
     held_out: dict[str, float | str] = {"validation": 0.3, "test": 0.2}
-    without = read_and_split([paths[0]], held_out, Reading(), 0)
+    without = read_and_split([paths[0]], held_out, ReadingOptions(), 0)
     with pytest.warns(UserWarning, match="documents of .* left out of holdout"):
-        sides = read_and_split([paths[0]], {**held_out, "holdout": paths[1]}, Reading(), 0)
+        sides = read_and_split([paths[0]], {**held_out, "holdout": paths[1]}, ReadingOptions(), 0)
     assert all(list(sides[name]) == list(without[name]) for name in held_out)
     assert not set(sides["holdout"]) & {d for name in ("train", *held_out) for d in sides[name]}
     dealt = {document.content for side in sides.values() for document in side}
@@ -116,12 +118,12 @@ def test_holdout_is_neither_trained_nor_evaluated_on(tmp_path: Path) -> None:
 
 def test_share_for_holdout_is_taken_from_training_alone(tmp_path: Path) -> None:
     path, held_out = corpus(tmp_path / "train.jsonl", texts(200)), {"validation": 0.2, "test": 0.1}
-    without = read_and_split([path], held_out, Reading(), 0)
-    zero = read_and_split([path], {**held_out, "holdout": 0.0}, Reading(), 0)
+    without = read_and_split([path], held_out, ReadingOptions(), 0)
+    zero = read_and_split([path], {**held_out, "holdout": 0.0}, ReadingOptions(), 0)
     assert {name: list(side) for name, side in zero.items()} == {
         name: list(side) for name, side in without.items()
     }
-    sides = read_and_split([path], {**held_out, "holdout": 0.25}, Reading(), 0)
+    sides = read_and_split([path], {**held_out, "holdout": 0.25}, ReadingOptions(), 0)
     assert all(list(sides[name]) == list(without[name]) for name in held_out)
     assert set(sides["train"]) | set(sides["holdout"]) == set(without["train"])
     assert len(sides["holdout"]) == pytest.approx(50, abs=15)
@@ -134,7 +136,7 @@ def test_holdout_of_evaluated_documents_alone_is_refused(tmp_path: Path) -> None
         pytest.warns(UserWarning, match="1 documents of validation are in holdout"),
         pytest.raises(ValueError, match=r"no document for holdout: .* or to a separate corpus"),
     ):
-        read_and_split([path], held_out, Reading(), 0)
+        read_and_split([path], held_out, ReadingOptions(), 0)
 
 
 @pytest.mark.parametrize("count", [4, 5, 8])
@@ -151,7 +153,7 @@ def test_each_share_of_a_few_documents_gets_one(count: int) -> None:
 def test_split_without_documents_is_refused(tmp_path: Path) -> None:
     path = corpus(tmp_path / "one.jsonl", ["The only one."])
     with pytest.raises(ValueError, match=r"no document for .*of 1 documents .*Give"):
-        read_and_split([path], {"validation": 0.5, "test": 0.0}, Reading(), split_seed=0)
+        read_and_split([path], {"validation": 0.5, "test": 0.0}, ReadingOptions(), split_seed=0)
 
 
 def test_shares_are_those_of_the_settings() -> None:

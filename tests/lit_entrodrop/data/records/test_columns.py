@@ -2,23 +2,23 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.data.reading import Reading
-from lit_entrodrop.data.records import check_shape, document_from_row
+from lit_entrodrop.data.reading_options import ReadingOptions
+from lit_entrodrop.data.records import check_format_settings, document_from_row
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, texts, write_jsonl
 
 
 def test_own_names_take_the_place_of_standard_ones() -> None:
-    swapped = Reading(columns={"prompt": "completion", "completion": "prompt"})
+    swapped = ReadingOptions(columns={"prompt": "completion", "completion": "prompt"})
     document = document_from_row({"prompt": "A", "completion": "Q"}, swapped, "")
     assert document.content == '["Q", "A"]'
 
 
 def test_errors_explain_own_names() -> None:
-    reading = Reading(columns={"prompt": "question", "completion": "answer"})
+    options = ReadingOptions(columns={"prompt": "question", "completion": "answer"})
     with pytest.raises(ValueError, match=r"'prompt', got int.*reads 'question' as 'prompt', 'ans"):
-        document_from_row({"question": 3, "answer": "A"}, reading, "a.csv row 2")
+        document_from_row({"question": 3, "answer": "A"}, options, "a.csv row 2")
     with pytest.raises(ValueError, match=r"'answer \(null\)'.* Fill 'answer', or remove the row"):
-        document_from_row({"question": "Q", "answer": None}, reading, "a.csv row 2")
+        document_from_row({"question": "Q", "answer": None}, options, "a.csv row 2")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_errors_explain_own_names() -> None:
 )
 def test_wrong_names_are_refused(columns: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=rf"data\.columns: {named}"):
-        check_shape(Reading(columns=columns))
+        check_format_settings(ReadingOptions(columns=columns))
 
 
 def test_column_that_no_record_has_is_refused(
@@ -49,4 +49,4 @@ def test_column_that_no_record_has_is_refused(
     del columns["system"]
     data = datamodule(corpus=corpus, columns=columns)
     data.setup()
-    assert data.splits["train"].shapes.keys() == {"prompt_completion"}
+    assert data.splits["train"].formats.keys() == {"prompt_completion"}

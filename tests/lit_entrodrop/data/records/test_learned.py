@@ -1,4 +1,4 @@
-"""What the loss counts in records of each shape, written out by hand."""
+"""What the loss counts in records of each format, written out by hand."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.adjustments import ALPACA_PROMPT, BLANK_ANSWER, NO_ANSWER
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row
 from lit_entrodrop.data.tokenizing import encode_batch
 from tests.helpers.tokenizer_habits import CHATML, TOOLS, make_tokenizer
@@ -30,7 +30,7 @@ def runs(
     row: Row, tokenizer: PreTrainedTokenizerBase, columns: dict[str, str] | None = None
 ) -> list[tuple[bool, str]]:
     """Return the runs of tokens that count, or do not, as text."""
-    document = document_from_row(row, Reading(columns=columns), "here")
+    document = document_from_row(row, ReadingOptions(columns=columns), "here")
     encoded = encode_batch([document], tokenizer)
     found: list[tuple[bool, list[int]]] = []
     for token, counts in zip(encoded.tokens.tolist(), encoded.counted.tolist(), strict=True):
@@ -196,7 +196,7 @@ def test_completions_are_learned(name: str) -> None:
 
 
 def test_published_prompt_is_counted() -> None:
-    document = document_from_row({"instruction": "Sum", "output": "3"}, Reading(), "")
+    document = document_from_row({"instruction": "Sum", "output": "3"}, ReadingOptions(), "")
     for template, adjustments in (("", {ALPACA_PROMPT: 2}), (None, {})):
         tokenizer = make_tokenizer("chatml", chat_template=template)
         assert encode_batch([document] * 2, tokenizer).adjustments == adjustments
@@ -291,13 +291,13 @@ def test_developer_stays_where_the_template_names_it() -> None:
     ],
 )
 def test_record_without_an_answer_is_skipped_and_counted(row: Row, reason: str) -> None:
-    document = document_from_row(row, Reading(), "here")
+    document = document_from_row(row, ReadingOptions(), "here")
     encoded = encode_batch([document], make_tokenizer("chatml"))
     assert (encoded.lengths.tolist(), encoded.adjustments) == ([0], {reason: 1})
 
 
 def test_history_needs_a_chat_template() -> None:
     row = {"instruction": "And?", "output": "Yes.", "history": [["Hi", "Hello."]]}
-    document = document_from_row(row, Reading(), "a.jsonl line 4")
+    document = document_from_row(row, ReadingOptions(), "a.jsonl line 4")
     with pytest.raises(ValueError, match=r"^a\.jsonl line 4: the column 'history'.* Set data"):
         encode_batch([document], make_tokenizer("chatml", chat_template=""))

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.data.reading import Reading
-from lit_entrodrop.data.records import check_shape, document_from_row
+from lit_entrodrop.data.reading_options import ReadingOptions
+from lit_entrodrop.data.records import check_format_settings, document_from_row
 
 CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Fever."}]
 SHAREGPT = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Fever."}]
@@ -13,7 +13,7 @@ PAIR = {"prompt": "Q", "completion": "A"}
 
 
 @pytest.mark.parametrize(
-    ("row", "shape", "kind", "content"),
+    ("row", "format", "kind", "content"),
     [
         ({"text": "Fever.", "title": 3}, "text", "text", "Fever."),
         ({**PAIR, "id": 3}, "prompt_completion", "completion", '["Q", "A"]'),
@@ -21,46 +21,46 @@ PAIR = {"prompt": "Q", "completion": "A"}
         ({"messages": CHAT, "prompt": "Why?"}, "messages", "messages", json.dumps(CHAT)),
         ({"conversations": SHAREGPT}, "sharegpt", "messages", json.dumps(CHAT)),
         (ALPACA, "alpaca", "instruction", '["Sum", "1 2", "3", "", []]'),
-        # Rows of a table, which has the columns of several shapes.
+        # Rows of a table, which has the columns of several formats.
         ({"text": "Fever.", "prompt": None, "completion": None}, "text", "text", "Fever."),
         ({"text": " ", **PAIR}, "prompt_completion", "completion", '["Q", "A"]'),
         ({"text": "Fever.", "prompt": "", "completion": ""}, "text", "text", "Fever."),
     ],
 )
-def test_columns_determine_the_shape(
-    row: dict[str, Any], shape: str, kind: str, content: str
+def test_columns_determine_the_format(
+    row: dict[str, Any], format: str, kind: str, content: str
 ) -> None:
-    document = document_from_row(row, Reading(), "here")
-    assert (document.shape, document.kind, document.content) == (shape, kind, content)
+    document = document_from_row(row, ReadingOptions(), "here")
+    assert (document.format, document.kind, document.content) == (format, kind, content)
     assert document.where == "here"
-    assert document == document_from_row(row, Reading(format=shape), "elsewhere")
+    assert document == document_from_row(row, ReadingOptions(format=format), "elsewhere")
 
 
-def test_named_shape_decides_where_several_fit() -> None:
+def test_named_format_decides_where_several_fit() -> None:
     row = {"text": "### Sum\n1 2\n3", **ALPACA}
     with pytest.raises(ValueError, match=r"the columns of alpaca and text\. Set data\.format"):
-        document_from_row(row, Reading(), "here")
-    for shape in ("alpaca", "text"):
-        assert document_from_row(row, Reading(format=shape), "here").shape == shape
+        document_from_row(row, ReadingOptions(), "here")
+    for name in ("alpaca", "text"):
+        assert document_from_row(row, ReadingOptions(format=name), "here").format == name
 
 
-def test_named_shape_needs_its_columns() -> None:
+def test_named_format_needs_its_columns() -> None:
     expected = (
         r"^a row 1: expected the columns 'messages', got \['text'\]\. Set data\.format to auto"
     )
     with pytest.raises(ValueError, match=expected + r" or text, or remove the row\.$"):
-        document_from_row({"text": "Fever."}, Reading(format="messages"), "a row 1")
+        document_from_row({"text": "Fever."}, ReadingOptions(format="messages"), "a row 1")
 
 
-def test_unknown_shape_is_refused() -> None:
+def test_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data\.format: expected one of auto, alpaca, .*'chatml'"):
-        check_shape(Reading(format="chatml"))
+        check_format_settings(ReadingOptions(format="chatml"))
 
 
 def test_absent_keys_of_a_message_are_dropped() -> None:
     parquet = [{**turn, "tool_calls": None, "from": None} for turn in CHAT]
-    expected = document_from_row({"messages": CHAT}, Reading(), "here")
-    assert document_from_row({"messages": parquet}, Reading(), "here") == expected
+    expected = document_from_row({"messages": CHAT}, ReadingOptions(), "here")
+    assert document_from_row({"messages": parquet}, ReadingOptions(), "here") == expected
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_absent_keys_of_a_message_are_dropped() -> None:
 )
 def test_bad_row_is_refused(row: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        document_from_row(row, Reading(), "a.csv row 2")
+        document_from_row(row, ReadingOptions(), "a.csv row 2")
     assert all(part in str(caught.value) for part in named), caught.value

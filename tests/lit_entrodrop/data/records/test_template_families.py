@@ -12,7 +12,7 @@ import pytest
 from lit_entrodrop.data.chats.encoding import encode_chat
 from lit_entrodrop.data.chats.record import Chat
 from lit_entrodrop.data.label_settings import TrainOn
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row
 from lit_entrodrop.data.tokenizing import encode_batch
 from tests.helpers.template_families import FAMILIES, make_family
@@ -122,7 +122,7 @@ def encode(
 ) -> tuple[str, list[str]]:
     """Return the text of a record's tokens, and the parts that count."""
     tokenizer = make_family(family)
-    batch = encode_batch([document_from_row(row, Reading(), "row 1")], tokenizer, train_on)
+    batch = encode_batch([document_from_row(row, ReadingOptions(), "row 1")], tokenizer, train_on)
     ids, counted = batch.tokens.tolist(), batch.counted.tolist()
     return plain(tokenizer.decode(ids)), [plain(part) for part in runs(tokenizer, ids, counted)]
 

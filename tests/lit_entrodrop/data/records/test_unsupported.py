@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row
 
 CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Fever."}]
@@ -56,7 +56,7 @@ SHAREGPT = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Fever.
 )
 def test_other_records_are_refused_with_advice(row: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(ValueError, match=r"^a\.jsonl line 2: [^\n]*$") as caught:
-        document_from_row(row, Reading(), "a.jsonl line 2")
+        document_from_row(row, ReadingOptions(), "a.jsonl line 2")
     assert all(part in str(caught.value) for part in named), caught.value
 
 
@@ -69,4 +69,4 @@ def test_other_records_are_refused_with_advice(row: dict[str, Any], named: list[
     ],
 )
 def test_columns_without_a_meaning_for_the_answer_are_ignored(row: dict[str, Any]) -> None:
-    assert document_from_row(row, Reading(), "").content
+    assert document_from_row(row, ReadingOptions(), "").content

@@ -9,7 +9,7 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from lit_entrodrop.data.reading import Reading
+from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.sources import digest_corpus
 from lit_entrodrop.data.sources.hub import HubDataset, parse_hub
 from lit_entrodrop.model.hub import use_cache_if_unreachable
@@ -80,9 +80,9 @@ def test_config_and_split_are_chosen(source: str) -> None:
     assert contents(f"{source}:plain") == ["one", "two"]
     assert contents(f"{source}:plain[test]") == ["three", "four"]
     assert contents(f"{source}:exam[test[:1]]") == ["three"]
-    plain = digest_corpus([f"{source}:plain"], Reading())
-    assert plain == digest_corpus([f"{source}:plain[train]"], Reading())
-    assert plain != digest_corpus([f"{source}:plain[test]"], Reading())
+    plain = digest_corpus([f"{source}:plain"], ReadingOptions())
+    assert plain == digest_corpus([f"{source}:plain[train]"], ReadingOptions())
+    assert plain != digest_corpus([f"{source}:plain[test]"], ReadingOptions())
 
 
 @pytest.mark.parametrize(

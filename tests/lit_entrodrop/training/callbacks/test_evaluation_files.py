@@ -46,7 +46,7 @@ def test_two_ranks_find_what_one_finds(tiny_module: Tiny, run: Path, strategy: s
     assert_allclose(metrics[1][names], metrics[0][names], rtol=1e-4, atol=1e-5)
 
 
-def test_passages_are_told_token_by_token(tiny_module: Tiny, run: Path) -> None:
+def test_passages_have_loss_and_entropy_of_each_token(tiny_module: Tiny, run: Path) -> None:
     info = read_run_info(run)
     data = tiny_module.data()
     data.setup()
@@ -66,7 +66,7 @@ def test_passages_are_told_token_by_token(tiny_module: Tiny, run: Path) -> None:
         assert info["passages"]["reference_entropy"][row][0] is None
 
 
-def test_information_tells_buckets_data_and_settings(run: Path) -> None:
+def test_information_has_buckets_data_and_settings(run: Path) -> None:
     info = read_run_info(run)
     assert info["buckets"]["names"] == ["low", "mid", "high"]
     assert info["buckets"]["edges"] == sorted(info["buckets"]["edges"])

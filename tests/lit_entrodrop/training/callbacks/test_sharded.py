@@ -47,7 +47,9 @@ def alone(tiny_module: Tiny) -> Path:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_two_ranks_tell_what_one_process_tells(alone: Path, tiny_module: Tiny, name: str) -> None:
+def test_two_ranks_report_what_one_process_reports(
+    alone: Path, tiny_module: Tiny, name: str
+) -> None:
     arguments = [*watched(tiny_module), *STRATEGIES[name]]
     two = fit(tiny_module, name, *arguments, world_size=2)
     assert (two / "samples.jsonl").read_text() == (alone / "samples.jsonl").read_text()

@@ -68,7 +68,7 @@ def test_each_layer_below_the_last_has_a_lower_rate(llama: nn.Module) -> None:
     }
 
 
-def test_matrices_of_blocks_are_told_from_embeddings_and_factors_multiply(
+def test_block_matrices_are_separate_from_embeddings_and_factors_multiply(
     llama: nn.Module,
 ) -> None:
     rules = [ParameterRule("layers.0", lr=0.5)]

@@ -7,11 +7,11 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     r"""Options of reading; each has the name of a setting of `TextDataModule`.
 
     Args:
-        format: Name of the shape of all records, or "auto".
+        format: Format of all records, or "auto".
         columns: Own names of columns, by standard column.
         encoding: Name of a Python codec, the encoding of text files.
         delimiter: Character between the columns of .csv and .tsv files, or `\t`; None for a comma
@@ -55,11 +55,12 @@ class Reading:
         return self.columns or {}
 
 
-def reading_of(settings: Mapping[str, Any]) -> Reading:
+def reading_options(settings: Mapping[str, Any]) -> ReadingOptions:
     """Return the options of reading among the settings of a data module.
 
     >>> settings = {"format": "text", "columns": None, "encoding": "utf-8", "delimiter": ";"}
-    >>> reading_of({**settings, "block_size": 512})
-    Reading(format='text', columns=None, encoding='utf-8', delimiter=';')
+    >>> reading_options({**settings, "block_size": 512})
+    ReadingOptions(format='text', columns=None, encoding='utf-8', delimiter=';')
     """
-    return Reading(**{each.name: settings[each.name] for each in fields(Reading) if each.init})
+    names = [each.name for each in fields(ReadingOptions) if each.init]
+    return ReadingOptions(**{name: settings[name] for name in names})

@@ -1,4 +1,4 @@
-"""A new shape of records is one module; nothing else is edited."""
+"""A new format of records is one module; nothing else is edited."""
 
 from collections.abc import Iterator
 from inspect import getdoc
@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from lit_entrodrop.data import TextDataModule, records
-from lit_entrodrop.data.reading import Reading
-from lit_entrodrop.data.records import document_from_row, fitting_shapes, supported_shapes
+from lit_entrodrop.data.reading_options import ReadingOptions
+from lit_entrodrop.data.records import document_from_row, fitting_formats, record_formats
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, texts, write_jsonl
 
 MODULE = '''
 """Questions with several answers."""
 
-SHAPE = "faq"
+NAME = "faq"
 REQUIRED = ("question", "answers")
 OPTIONAL = ()
 
@@ -26,20 +26,20 @@ def read(row):
 
 @pytest.fixture
 def faq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Drop a module into the package of shapes."""
-    package = tmp_path / "shapes"
+    """Drop a module into the package of formats."""
+    package = tmp_path / "formats"
     package.mkdir()
     (package / "faq.py").write_text(MODULE)
     monkeypatch.setattr(records, "__path__", [*records.__path__, str(package)])
-    for cached in (supported_shapes, fitting_shapes):
+    for cached in (record_formats, fitting_formats):
         cached.cache_clear()
     yield
-    for cached in (supported_shapes, fitting_shapes):
+    for cached in (record_formats, fitting_formats):
         cached.cache_clear()
 
 
 @pytest.mark.usefixtures("faq")
-def test_a_module_in_the_package_is_a_shape(datamodule: DataModuleFactory, tmp_path: Path) -> None:
+def test_a_module_in_the_package_is_a_format(datamodule: DataModuleFactory, tmp_path: Path) -> None:
     questions = [{"question": text, "answers": ["Yes.", "No."]} for text in texts(30)]
     chats = [{"prompt": text, "completion": " Yes."} for text in texts(20)]
     corpus = write_jsonl(tmp_path / "a.jsonl", [*questions, *chats, {"text": "Fever and pain."}])
@@ -48,10 +48,10 @@ def test_a_module_in_the_package_is_a_shape(datamodule: DataModuleFactory, tmp_p
     counted = "51 documents (30 faq, 20 prompt_completion, 1 text; 0 exact duplicates)"
     assert data.summary().startswith(f"train: {counted}")
     with pytest.raises(ValueError, match="'question' and 'answers', or 'messages'"):
-        document_from_row({"body": "x"}, Reading(), "")
+        document_from_row({"body": "x"}, ReadingOptions(), "")
 
 
-def test_help_lists_every_shape() -> None:
+def test_help_lists_every_format() -> None:
     explained = getdoc(TextDataModule)
     assert explained is not None
-    assert f"format: Format of the records ({', '.join(supported_shapes())})" in explained
+    assert f"format: Format of the records ({', '.join(record_formats())})" in explained

@@ -19,21 +19,21 @@ class Passage(NamedTuple):
     stop: int
 
 
-class PassageScores(Metric):
+class PassageLosses(Metric):
     """Loss and entropy, in nats, of each token of P passages of at most T tokens.
 
     Args:
         passages: Positions of the passages.
 
-    >>> scores = PassageScores([Passage(block=7, start=1, stop=3)])
+    >>> losses = PassageLosses([Passage(block=7, start=1, stop=3)])
     >>> one = torch.ones(1, 4)
-    >>> scores.update(3 * one, one, one.bool(), block_id=torch.tensor([7]))
-    >>> scores.compute()[0].tolist()
+    >>> losses.update(3 * one, one, one.bool(), block_id=torch.tensor([7]))
+    >>> losses.compute()[0].tolist()
     [[3.0, 3.0]]
     """
 
     full_state_update = False
-    scores: Tensor
+    values: Tensor
     seen: Tensor
 
     def __init__(self, passages: Sequence[Passage]) -> None:
@@ -41,7 +41,7 @@ class PassageScores(Metric):
         self.passages = list(passages)
         longest = max((passage.stop - passage.start for passage in passages), default=0)
         shape = (len(self.passages), longest)
-        self.add_state("scores", default=torch.zeros(2, *shape), dist_reduce_fx="sum")
+        self.add_state("values", default=torch.zeros(2, *shape), dist_reduce_fx="sum")
         self.add_state("seen", default=torch.zeros(shape).long(), dist_reduce_fx="sum")
 
     def update(self, nll: Tensor, entropy: Tensor, valid: Tensor, block_id: Tensor) -> None:
@@ -61,12 +61,12 @@ class PassageScores(Metric):
             for kind, values in enumerate((nll, entropy)):
                 # A product with the mask would keep NaN.
                 kept = values[row, start:stop].float().masked_fill(~counted, 0.0)
-                self.scores[kind, number, place] += kept
+                self.values[kind, number, place] += kept
             self.seen[number, place] += counted
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Return loss and entropy, ``[P, T]`` fp32 each; NaN if a token does not count."""
-        nll, entropy = self.scores.masked_fill(self.seen == 0, torch.nan)
+        nll, entropy = self.values.masked_fill(self.seen == 0, torch.nan)
         return nll, entropy
 
 
