@@ -29,7 +29,7 @@ OVERHEAD = 64 * 2**20
 # is the largest size that a process had, pages of mapped files included.
 SCRIPT = """
 import os, sys
-import deepspeed, peft, transformers.models.llama.modeling_llama
+import bitsandbytes, deepspeed, peft, transformers.models.llama.modeling_llama
 from lit_entrodrop.commands.export import export
 def status(key):
     lines = open("/proc/self/status").read().splitlines()
