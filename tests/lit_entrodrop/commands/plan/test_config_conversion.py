@@ -76,6 +76,7 @@ def test_extra_passes_come_from_the_configured_regularizers(tiny: Tiny) -> None:
     required = workload.extra_passes.required
     assert (required.reference, required.teacher, required.second_forward) == (True, 0.9, True)
     assert workload.extra_passes.reads_outputs
+    assert workload.averaged
     assert workload.optimizer == 8.0 + 4.0  # moments, average
     assert workload.reference == replace(workload.lm, lora=None)
     assert workload.reference_sizes is not None

@@ -103,9 +103,8 @@ def test_an_mfu_above_what_recomputation_leaves_is_refused() -> None:
         Planner(workload, H100, mfu=0.95)
 
 
-def test_teacher_has_no_deepspeed() -> None:
-    workload = replace(WORKLOAD, extra_passes=ExtraPasses(Requirements(teacher=0.99), True))
-    assert set(by_name(Planner(workload, H100).candidates(2))) == {
+def test_averaged_weights_have_no_deepspeed() -> None:
+    assert set(by_name(Planner(replace(WORKLOAD, averaged=True), H100).candidates(2))) == {
         "ddp",
         "fsdp2",
         "fsdp2_tp (2)",

@@ -1,4 +1,5 @@
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import yaml
@@ -33,12 +34,15 @@ class Costly(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements("online", True, True, True, True, 0.99, 2, True, True, 20, True, True)
+        flags: dict[str, Any] = {
+            field.name: True for field in fields(Requirements) if field.default is False
+        }
+        return Requirements("online", teacher=0.99, holdout_neighbors=2, top_entropy=20, **flags)
 
 
 def test_costs_and_needs_follow_from_the_requirements() -> None:
     costly = describe(Costly, "tests.Costly", "tests", "1")
-    assert (costly.gradient_passes, costly.frozen_passes, costly.model_copies) == (2, 3, 2)
+    assert (costly.gradient_passes, costly.frozen_passes, costly.model_copies) == (2, 3, 3)
     # What the hooks read is a cost.
     assert len(costly.needs) == len(fields(Requirements)) - 1
     assert "a teacher (decay 0.99)" in costly.needs
