@@ -36,6 +36,11 @@ CAUSES = (
         r"Problem with given class_path '[^']*':\s*'(?P<got>\w+)' object has no attribute 'keys'",
         "a mapping of settings for init_args",
     ),
+    (
+        r"Problem with given class_path '(?:\w+\.)*(\w+)':\s*the following arguments are required: "
+        r"(.*?)(?P<got>)",
+        r"\2 of \1",
+    ),
     (r"Problem with given class_path '(?P<got>[^']*)':\s*(?P<reason>.*)", CLASS),
     (
         r"Importing '(?P<got>.+?)' is not allowed, .*",
@@ -89,6 +94,9 @@ def plain_error(message: str, known: Iterable[str] = ()) -> str:
     'a.b: expected a whole number, got x'
     >>> plain_error("Option 'a.bach_size' is not accepted", ["a.batch_size"])
     "Option 'a.bach_size' is not accepted: did you mean a.batch_size?"
+    >>> reason = "the following arguments are required: match"
+    >>> plain_error(f"Problem with given class_path 'a.Rule': {reason}")
+    'expected match of Rule, got nothing'
     """
     text = message.strip()
     for pattern in LAYERS:
@@ -129,6 +137,7 @@ def _cause(errors: str) -> str | None:
 def _expected(expected: str, got: str | None) -> str:
     value = one_line(REPLACED.get(got, got))
     shown = value if len(value) <= LONGEST else f"{value[:LONGEST]} ..."
+    expected = re.sub(r"\ba (?=[AEIO])", "an ", expected)
     return f"expected {expected}, got {shown}"
 
 

@@ -261,7 +261,7 @@ class LitCausalLM(EvaluationModule):
         super().on_load_checkpoint(checkpoint)
         if self.is_fitting:
             self.averaging.load_state_dict(checkpoint)
-            self.optimization.load_state_dict(checkpoint, self)
+            optim.check_same_optimizer(checkpoint, self)
             self.penalties.load_state_dict(checkpoint)
             self.metric_logging.load_state_dict(checkpoint, self.trainer)
             self.__dict__.pop("total_steps", None)

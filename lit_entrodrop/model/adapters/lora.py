@@ -14,7 +14,7 @@ def add_lora(hf_model: PreTrainedModel, lora: LoRAConfig) -> PreTrainedModel:
     """Wrap a model in adapters, and freeze its other weights.
 
     Raises:
-        ValueError: If peft is not installed, or the model has no module of a given name.
+        ValueError: If peft is not installed, or cannot adapt the model so.
     """
     if importlib.util.find_spec("peft") is None:
         raise ValueError("lm.lora needs the package peft: pip install 'lit-entrodrop[peft]'")
@@ -38,7 +38,13 @@ def add_lora(hf_model: PreTrainedModel, lora: LoRAConfig) -> PreTrainedModel:
         ensure_weight_tying=tied and bool(lora.modules_to_save),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(hf_model, adapters)  # type: ignore[return-value]
+    try:
+        return get_peft_model(hf_model, adapters)  # type: ignore[return-value]
+    except Exception as error:  # any kind, from anywhere in a model
+        raise ValueError(
+            f"lm.lora: expected settings that suit {hf_model.config.model_type}, but peft refuses: "
+            f"{str(error).rstrip('.')}: correct target_modules, modules_to_save or init"
+        ) from error
 
 
 def merge_lora(hf_model: PreTrainedModel) -> PreTrainedModel:

@@ -16,7 +16,7 @@ from lit_entrodrop.training.optim.modes import (
     to_training,
 )
 from lit_entrodrop.training.optim.muon import Muon
-from lit_entrodrop.training.optim.optimization import Optimization, check_same_groups
+from lit_entrodrop.training.optim.optimization import Optimization, check_same_optimizer
 from lit_entrodrop.training.optim.schedules import LRSchedule
 from lit_entrodrop.training.optim.settings import check_can_step
 from lit_entrodrop.training.optim.skipping import skip_step_if, took_step
@@ -29,7 +29,7 @@ __all__ = [
     "ParameterRule",
     "WeightSwitch",
     "check_can_step",
-    "check_same_groups",
+    "check_same_optimizer",
     "clip_gradient_norm",
     "evaluation_weights",
     "freeze",

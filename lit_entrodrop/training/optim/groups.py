@@ -38,7 +38,8 @@ class ParameterRule:
             re.compile(self.match)
         except re.error as error:
             raise ValueError(
-                f"model.groups: expected a regular expression, got {self.match!r}: {error}"
+                f"model.groups: expected a regular expression, got {self.match!r} ({error}): "
+                "correct it"
             ) from error
         if not 0 < self.lr < math.inf:
             raise ValueError(
@@ -109,15 +110,23 @@ def parameter_groups(
         separate_hidden: Whether matrices of transformer blocks form groups of their own. In these
             groups ``hidden`` is true, in the others false.
 
+    Raises:
+        ValueError: If learning rates depend on transformer blocks, and none is trained; or factors
+            of a group multiply to 0 or infinity.
+
     >>> [(each["name"], len(each["params"])) for each in parameter_groups(nn.Linear(2, 2))]
     [('matrices', 1), ('vectors', 1)]
     """
     depth_of = depths_of(module)
     factors = {pattern: each for pattern, each in (lr_factors or {}).items() if each != 1}
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for named in named_parameters(module):
-        if not named.parameter.requires_grad:
-            continue
+    trained = [each for each in named_parameters(module) if each.parameter.requires_grad]
+    if layer_lr_decay != 1 and not any(depth_of(each).is_block for each in trained):
+        raise ValueError(
+            "model.layer_lr_decay: expected 1 for a model without trained transformer blocks, got "
+            f"{layer_lr_decay}: remove it"
+        )
+    for named in trained:
         rule, depth = _first(rules, named) or ANY, depth_of(named)
         patterns = [pattern for pattern in factors if named.matches(pattern)]
         # Experts may be stacked in three dimensions.
@@ -137,6 +146,13 @@ def parameter_groups(
         }
         place = (*rules, ANY).index(rule), -depth.below if layer else 0, len(patterns), kind
         groups.setdefault((*place, group["name"]), group)["params"].append(named.parameter)
+    for group in groups.values():
+        if not 0 < group["lr_factor"] < math.inf:
+            raise ValueError(
+                "model.groups: expected factors of the learning rate whose product is above 0 and "
+                f"finite, got {group['lr_factor']} for {group['name']}: bring lr, layer_lr_decay "
+                "and lora.loraplus_lr_ratio closer to 1"
+            )
     return [groups[place] for place in sorted(groups)]
 
 

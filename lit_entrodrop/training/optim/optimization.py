@@ -58,8 +58,12 @@ class Optimization:
         self.layer_lr_decay = layer_lr_decay
         self.weight_decay_schedule = weight_decay_schedule
         self._settings: OptimizerSettings | None = None
-        self._saved_class: str | None = None
         self._first_factor = 1.0
+
+    @property
+    def optimizer_class(self) -> type[torch.optim.Optimizer]:
+        """Class of the optimizer."""
+        return type(self.make([{"params": [nn.Parameter(torch.zeros(1, 1))]}]))
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """Make the optimizer of a module; print its groups if settings of the config form them.
@@ -89,8 +93,7 @@ class Optimization:
 
     def groups(self, module: nn.Module) -> list[dict[str, Any]]:
         """Return the parameter groups of a module, as its optimizer needs them."""
-        tried = type(self.make([{"params": [nn.Parameter(torch.zeros(1, 1))]}]))
-        separate_hidden = getattr(tried, "separates_hidden", False)
+        separate_hidden = getattr(self.optimizer_class, "separates_hidden", False)
         adapters = getattr(getattr(module, "lm", None), "lora", None)
         factors = {} if adapters is None else {LORA_B: adapters.loraplus_lr_ratio}
         settings = self.layer_lr_decay, factors, separate_hidden
@@ -121,26 +124,15 @@ class Optimization:
     def resume(self, trainer: L.Trainer, total_steps: int) -> None:
         """Apply the settings of the config to a restored optimizer, at the start of training."""
         assert self._settings is not None, "the optimizer is built before training"
-        if self._saved_class not in (None, given := self._settings.class_name):
-            raise ValueError(
-                f"model.optimizer: expected {self._saved_class}, whose state is in the checkpoint, "
-                f"got {given}: use {self._saved_class}, or start a new run from the exported model"
-            )
         factor = self.lr_schedule.factor(trainer.global_step, total_steps)
         self._settings.apply(trainer, factor)
 
     def state_dict(self, module: nn.Module) -> dict[str, Any]:
         """Return the entries of a checkpoint: what the state of the optimizer belongs to."""
-        assert self._settings is not None, "the optimizer is built before training"
         return {
-            "optimizer_class": self._settings.class_name,
+            "optimizer_class": self.optimizer_class.__name__,
             "parameter_groups": self.parameter_names(module),
         }
-
-    def load_state_dict(self, checkpoint: Mapping[str, Any], module: nn.Module) -> None:
-        """Check the parameter groups of a checkpoint, and note the class of its optimizer."""
-        check_same_groups(checkpoint, module)
-        self._saved_class = checkpoint["optimizer_class"]
 
     def parameter_names(self, module: nn.Module) -> list[list[str]]:
         """Return the names of the parameters in each group of a module."""
@@ -148,16 +140,23 @@ class Optimization:
         return [[names[each] for each in group["params"]] for group in self.groups(module)]
 
 
-def check_same_groups(checkpoint: Mapping[str, Any], module: Any) -> None:
-    """Refuse to resume from the state of other parameter groups, before it is loaded.
+def check_same_optimizer(checkpoint: Mapping[str, Any], module: Any) -> None:
+    """Refuse to resume from the state of another optimizer or other groups, before it is loaded.
 
     Args:
         checkpoint: Content of the checkpoint.
         module: Module of the run, with an :class:`Optimization`.
 
     Raises:
-        ValueError: If another parameter was trained, or it was in another group.
+        ValueError: If the optimizer has another class, another parameter was trained, or it was in
+            another group.
     """
+    saved_class = checkpoint.get("optimizer_class")
+    if saved_class not in (None, given := module.optimization.optimizer_class.__name__):
+        raise ValueError(
+            f"model.optimizer: expected {saved_class}, whose state is in the checkpoint, got "
+            f"{given}: use {saved_class}, or start a new run from the exported model"
+        )
     saved = checkpoint.get("parameter_groups")
     configured = module.optimization.parameter_names(module)
     if saved in (None, configured):
@@ -169,6 +168,7 @@ def check_same_groups(checkpoint: Mapping[str, Any], module: Any) -> None:
         what = f"{len(saved)} in the checkpoint, {len(configured)} now"
     raise ValueError(
         "model.groups: expected the parameter groups of the checkpoint, to which the state of the "
-        f"optimizer belongs, got others ({what}): keep match, freeze and layer_lr_decay, or start "
-        "a new run from the exported model; lr and weight_decay may change"
+        f"optimizer belongs, got others ({what}): keep match, freeze, layer_lr_decay and whether "
+        "lora.loraplus_lr_ratio is 1, or start a new run from the exported model; lr and "
+        "weight_decay may change"
     )

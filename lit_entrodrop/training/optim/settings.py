@@ -1,5 +1,6 @@
 """Settings of an optimizer: their check before training, and their restoration on resume."""
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from inspect import signature
@@ -22,7 +23,8 @@ def check_can_step(make: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.
         The optimizer that it made for the trial.
 
     Raises:
-        ValueError: If it fails, or a small step makes a parameter infinite.
+        ValueError: If it fails, has a negative or infinite learning rate or weight decay, or a
+            small step makes a parameter infinite.
 
     >>> type(check_can_step(torch.optim.SGD)).__name__
     'SGD'
@@ -42,6 +44,13 @@ def check_can_step(make: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.
             f"model.optimizer: expected one that trains dense parameters, got {error}: choose "
             "another class or other settings"
         ) from error
+    for name in {"lr", "weight_decay"} & optimizer.defaults.keys():
+        # Some packages check nothing.
+        if not 0 <= float(given := optimizer.defaults[name]) < math.inf:
+            raise ValueError(
+                f"model.optimizer.{name}: expected a finite number of at least 0, got {given}: "
+                "correct it"
+            )
     if not all(parameter.isfinite().all() for parameter in layer.parameters()):
         raise ValueError(
             "model.optimizer: expected finite settings, got parameters that are infinite or NaN "

@@ -20,7 +20,6 @@ REQUIRED_KEYS = {
     "loops",
     "metrics",
     "optimizer_class",
-    "parameter_groups",
     "pending_metrics",
     "provenance",
     "trained_on",

@@ -123,7 +123,7 @@ def check_average(average: Average, teacher: float | None, steps: int, per_epoch
     if taken < 2:
         raise ValueError(
             f"model.average: expected to take weights at least twice in {steps} steps, got "
-            f"{taken}: lower start or every"
+            f"{taken}: lower start or every, or train longer"
         )
     same = average.kind == "ema" and average.interval(per_epoch) == 1
     if teacher is not None and not (

@@ -32,7 +32,7 @@ from lit_entrodrop.runtime.deepspeed_compat import (
     set_gradient_divisor,
     to_universal,
 )
-from lit_entrodrop.training.optim import check_same_groups
+from lit_entrodrop.training.optim import check_same_optimizer
 from lit_entrodrop.training.strategies.base import StrategyHooks, refuse_quantized
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit
 
@@ -199,7 +199,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
             return checkpoint
         check_same_strategy(type(self).__name__, checkpoint, path)
         check_same_model(shapes(self._parameters_and_buffers()), shapes(checkpoint["state_dict"]))
-        check_same_groups(checkpoint, self.lightning_module)
+        check_same_optimizer(checkpoint, self.lightning_module)
         with self._resharded(path) as shards:
             return super().load_checkpoint(shards, weights_only=True)
 

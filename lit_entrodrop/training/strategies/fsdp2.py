@@ -34,7 +34,7 @@ from lit_entrodrop.runtime.lightning_compat import set_device
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.averaging.settings import check_same_average
 from lit_entrodrop.training.optim import (
-    check_same_groups,
+    check_same_optimizer,
     clip_gradient_norm,
     initialize_state,
     one_mesh_per_group,
@@ -214,7 +214,7 @@ class FSDP2Strategy(ModelParallelStrategy, StrategyHooks):
         if path.is_dir():
             checkpoint = read_checkpoint(path)
             check_same_model(shapes(module.state_dict()), shapes(checkpoint["state_dict"]))
-            check_same_groups(checkpoint, module)
+            check_same_optimizer(checkpoint, module)
             averaging = getattr(module, "averaging", None)
             check_same_average(checkpoint, averaging and averaging.settings)
         initialize_state(self.optimizers[0], module)

@@ -42,6 +42,7 @@ LINES = {
         "lit_entrodrop.callbacks.NaNGuard: module 'lit_entrodrop' has no attribute 'callbacks': "
         "this class path is now lit_entrodrop.training.callbacks"
     ),
+    "--model.average=abc": "model.average: expected an Average or null, got abc",
     "--data.batch_size=null": "data.batch_size: expected a whole number, got null",
     "--model.optimizer.betas=null": "model.optimizer.betas: expected a list, got null",
     "--model.lr_schedule.decay=null": (

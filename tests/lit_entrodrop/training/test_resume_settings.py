@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.runs import fit, validation_loss
@@ -87,9 +88,20 @@ def test_another_corpus_is_refused(tiny: Tiny, run: Path) -> None:
 
 
 def test_another_optimizer_is_refused(tiny: Tiny, run: Path) -> None:
-    sgd = ["--model.optimizer.class_path=torch.optim.SGD", "--model.optimizer.init_args={lr: 0.1}"]
-    said = refused(tiny, *sgd)
-    assert "model.optimizer: expected AdamW, whose state is in the checkpoint, got SGD" in said
+    """Also one that has other groups."""
+    said = refused(tiny, "--model.optimizer=lit_entrodrop.training.optim.Muon")
+    assert "model.optimizer: expected AdamW, whose state is in the checkpoint, got Muon" in said
+
+
+def test_checkpoints_of_before_named_groups_go_on(tiny: Tiny, run: Path) -> None:
+    path = run / "checkpoints" / "step=10.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["parameter_groups"]
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        del group["name"]
+    torch.save(checkpoint, path)
+    resume(tiny)
+    assert read_metrics(run).index[-1] == 20
 
 
 def test_another_model_is_refused(tiny: Tiny, run: Path) -> None:

@@ -134,3 +134,14 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         build_causal_lm(LMConfig(str(base), lora=LoRAConfig(**settings)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"target_modules": []}, {"target_modules": "nothing"}, {"modules_to_save": ["layers"]}],
+)
+def test_layers_that_cannot_be_adapted_are_refused_by_name(
+    base: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"lm\.lora: .* llama.*: correct target_modules"):
+        build_on_meta(LMConfig(str(base), lora=LoRAConfig(**settings)))

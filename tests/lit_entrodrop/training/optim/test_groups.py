@@ -148,3 +148,10 @@ def test_adapters_are_matched_by_the_names_of_peft_without_its_wrappers(
 def test_bad_rules_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=rf"model\.groups: {message}"):
         ParameterRule(**{"match": "norm", **settings})
+
+
+def test_rates_that_vanish_or_decay_nothing_are_refused(llama: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"product is above 0 and finite, got 0\.0 for embed"):
+        parameter_groups(llama, layer_lr_decay=1e-200)
+    with pytest.raises(ValueError, match=r"layer_lr_decay: expected 1 for a model without"):
+        parameter_groups(nn.Linear(2, 2), layer_lr_decay=0.9)

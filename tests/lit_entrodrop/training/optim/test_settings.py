@@ -17,10 +17,12 @@ from lit_entrodrop.training.optim.settings import OptimizerSettings
         (torch.optim.Muon, {}),
         (torch.optim.AdamW, {"lr": -1.0}),
         (torch.optim.SGD, {"lr": float("inf")}),
+        (schedulefree.AdamWScheduleFree, {"lr": -1.0}),
+        (schedulefree.AdamWScheduleFree, {"weight_decay": float("nan")}),
     ],
 )
 def test_optimizer_that_cannot_step_is_refused(kind: Any, settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"model\.optimizer: expected"):
+    with pytest.raises(ValueError, match=r"model\.optimizer.*: expected"):
         check_can_step(partial(kind, **settings))
 
 
