@@ -134,7 +134,7 @@ def parameter_groups(
         kind = "hidden matrices" if hidden else "matrices" if named.is_matrix else "vectors"
         layer = depth.name if layer_lr_decay != 1 else ""
         decay = float(named.is_matrix) if rule.weight_decay is None else rule.weight_decay
-        group = {
+        group: dict[str, Any] = {
             "name": ", ".join(filter(None, [rule.match, layer, *patterns, kind])),
             "params": [],
             "lr_factor": rule.lr
