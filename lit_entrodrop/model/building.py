@@ -42,7 +42,7 @@ def build_causal_lm(config: LMConfig) -> CausalLM:
 
 
 def load_dequantized(config: LMConfig) -> PreTrainedModel:
-    """Load the base model of a quantized run with the weights that its 4 bits stand for.
+    """Load the base model of a quantized run with dequantized weights.
 
     Raises:
         ValueError: If the model cannot be loaded.

@@ -38,7 +38,7 @@ def free_folder(folder: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raise now what would keep a file from being written later, after hours of work.
+    """Raise an error before hours of work if a file cannot be written after them.
 
     Args:
         path: Path to the file; nothing is created.
@@ -118,7 +118,7 @@ def draft(target: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming_path(path: Path, size: int | None = None) -> Iterator[None]:
-    """Raise errors of a full or read-only disk, or of a taken path, as a WriteError.
+    """Raise errors of a full or read-only disk, or of an existing path, as a WriteError.
 
     Args:
         path: Path that is written.

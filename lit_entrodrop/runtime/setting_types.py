@@ -21,7 +21,7 @@ def check_types(prefix: str, annotated: Callable[..., object], settings: Mapping
     """Check settings against type hints.
 
     Args:
-        prefix: What comes before the name of a setting in messages, such as "data".
+        prefix: Prefix of the names of settings in messages, such as "data".
         annotated: Function or class with hints.
         settings: Values by name; those without a hint are ignored.
 

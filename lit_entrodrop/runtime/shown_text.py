@@ -1,4 +1,4 @@
-"""Text for a screen, with everything visible that the screen would hide or obey."""
+"""Text for a terminal, in which control characters are visible."""
 
 import unicodedata
 
@@ -14,7 +14,7 @@ HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def visible(text: str) -> str:
-    r"""Return a text that shows control characters instead of obeying them.
+    r"""Return a text with visible control characters, which a terminal does not interpret.
 
     A line still ends after the sign of its end.
 

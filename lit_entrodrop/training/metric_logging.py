@@ -49,7 +49,7 @@ class MetricLogging:
         self._schedules: dict[str, float] = {}
 
     def note_schedules(self, schedules: Mapping[str, float], progress: float) -> None:
-        """Keep the schedules and the strengths of the step that is about to be taken.
+        """Keep the schedules and the strengths of the coming step.
 
         After the step, the optimizer and the progress have those of the next one.
         """

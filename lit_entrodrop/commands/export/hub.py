@@ -28,7 +28,7 @@ def check_repository(name: str) -> None:
 
 
 def check_access(name: str) -> None:
-    """Refuse to start if the upload at the end would fail for want of a token or of rights.
+    """Refuse an upload that would fail because the token is missing or lacks rights.
 
     Raises:
         ValueError: If the hub cannot be reached, knows no token, or the token is of another owner.

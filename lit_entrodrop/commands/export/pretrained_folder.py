@@ -11,7 +11,7 @@ from lit_entrodrop.model.transformers_compat import transformers_progress
 
 
 def check_size(size: str) -> None:
-    """Refuse a text that is no size.
+    """Refuse a text that does not state a size.
 
     Raises:
         ValueError: If it is none.

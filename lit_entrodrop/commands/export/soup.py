@@ -143,7 +143,7 @@ def _greedy(
     checkpoints: Mapping[Path, dict[str, Any]],
     loss_of: Callable[[dict[str, Any]], float] = validation_loss,
 ) -> list[Path]:
-    """Return the paths whose mean has the lowest validation loss, added from the best on."""
+    """Add paths, best first, while the validation loss of their mean does not rise."""
     alone = {path: loss_of(checkpoint) for path, checkpoint in checkpoints.items()}
     order = sorted(alone, key=lambda path: alone[path])
     chosen, best = order[:1], alone[order[0]]

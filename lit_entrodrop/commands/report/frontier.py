@@ -126,7 +126,7 @@ def _write_names(axes: Axes, points: Mapping[str, Point], colors: Mapping[str, s
 
 
 def raised(spans: Sequence[tuple[float, float, float]]) -> list[float]:
-    """Raise texts that would overlap a lower one; return the height of each, in points.
+    """Move texts up that would overlap a lower one; return the height of each, in points.
 
     Args:
         spans: Left end, right end and height of each text, in points.

@@ -25,7 +25,7 @@ class ConfiguredTemplate(str):
 
 
 def name_of_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what messages call the chat template of a tokenizer."""
+    """Return the name of a chat template in error messages."""
     if isinstance(tokenizer.chat_template, ConfiguredTemplate):
         return "data.chat_template"
     return f"the chat template of {tokenizer.name_or_path!r}"

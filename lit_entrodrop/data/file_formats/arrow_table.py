@@ -14,7 +14,7 @@ END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class _FollowedStream(RawIOBase):
-    """A stream whose last bytes that were read are known."""
+    """A stream that remembers the last bytes that were read."""
 
     def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream

@@ -49,7 +49,7 @@ class LoRAConfig:
 
     @property
     def description(self) -> str:
-        """The adapters in words.
+        """Description of the adapters, for people.
 
         >>> LoRAConfig(dora=True, init="pissa").description
         'DoRA adapters, rank 16, alpha 32, init pissa'

@@ -16,7 +16,7 @@ AVERAGES = "averages"
 
 
 def choose_weights(checkpoint: dict[str, Any], weights: Weights) -> Literal["averaged", "raw"]:
-    """Let a checkpoint have the chosen weights under ``state_dict``; return which they are.
+    """Put the selected weights of a checkpoint under ``state_dict``; return which they are.
 
     Args:
         checkpoint: Content of a checkpoint, as `read_checkpoint` returns it.

@@ -222,7 +222,7 @@ def _require_complete_files(folder: Path, contents: Metadata) -> None:
 def _lazy_weights(
     reader: SafeReader, items: Mapping[str, Any], prefix: str = "", suffix: str = ""
 ) -> LazyWeights:
-    """Return the tensors whose names start and end so, by the rest of the name."""
+    """Return the tensors whose names have a prefix and a suffix, by the part between them."""
 
     def read(name: str, item: TensorStorageMetadata) -> Tensor:
         weight = torch.empty(item.size, dtype=item.properties.dtype)

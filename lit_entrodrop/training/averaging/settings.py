@@ -22,16 +22,15 @@ class Average:
     """Average of the weights over training, which is evaluated beside the last weights.
 
     Args:
-        kind: Exponential moving average (`ema`); equal mean of all weights that are taken (`swa`);
-            or equal mean of the latest of them (`lawa`).
-        decay: Weight of the past in an `ema`, per weights taken; null for 0.999. At the start it is
+        kind: Exponential moving average (`ema`); equal mean of all snapshots of the weights
+            (`swa`); or equal mean of the latest snapshots (`lawa`).
+        decay: Weight of the past in an `ema`, per snapshot; null for 0.999. At the start it is
             lower, so that the average does not stay at the initial weights.
-        window: Number of weights in the mean of a `lawa`, which are all kept in memory; null for
-            5.
-        start: Optimizer step from which weights are taken if 1 or more, else a share of all steps;
-            null for 0.75 with `swa`, and 0 otherwise.
-        every: Number of optimizer steps from one taking of weights to the next; null for 1 with
-            `ema`, and for an epoch otherwise.
+        window: Number of snapshots in the mean of a `lawa`, all kept in memory; null for 5.
+        start: Optimizer step from which snapshots are taken if 1 or more, else a share of all
+            steps; null for 0.75 with `swa`, and 0 otherwise.
+        every: Number of optimizer steps between two snapshots; null for 1 with `ema`, and for an
+            epoch otherwise.
 
     Raises:
         ValueError: If a setting is out of range, or of another kind.
@@ -65,7 +64,7 @@ class Average:
 
     @property
     def snapshots(self) -> int:
-        """Number of weights that are kept beside the average."""
+        """Number of snapshots that are kept beside the average."""
         return (self.window or WINDOW) if self.kind == "lawa" else 0
 
     @property
@@ -74,7 +73,7 @@ class Average:
         return DECAY if self.decay is None else self.decay
 
     def bytes_per_weight(self, stored: int) -> int:
-        """Return the memory of the average, for weights of that many bytes.
+        """Return the bytes of the average per weight, for weights of ``stored`` bytes.
 
         >>> Average().bytes_per_weight(4), Average("lawa", window=3).bytes_per_weight(2)
         (4, 10)
@@ -93,7 +92,7 @@ class Average:
         return start if start >= 1 else start * total_steps
 
     def interval(self, per_epoch: int) -> int:
-        """Return the number of optimizer steps between two takings."""
+        """Return the number of optimizer steps between two snapshots."""
         return self.every or (1 if self.kind == "ema" else per_epoch)
 
     def is_due(self, step: int, total_steps: int, per_epoch: int) -> bool:

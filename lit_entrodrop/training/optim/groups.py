@@ -206,7 +206,7 @@ def _unmatched(
     parameters: Sequence[NamedParameter],
     trainable: Sequence[NamedParameter],
 ) -> str:
-    """Say why a rule applies to no trainable parameter, and what to do."""
+    """Explain why a rule applies to no trainable parameter, and what to do."""
     if any(each.matches(rule.match) for each in trainable):
         return (
             f"expected parameters for {rule.match!r}, but an earlier pattern matches all of them: "

@@ -1,8 +1,8 @@
 """Optimizers that evaluate other weights than they train, such as schedule-free ones.
 
 Such an optimizer has the methods ``train`` and ``eval``, which exchange the weights of the model.
-Each call rounds them; so the training weights are kept in the optimizer's state while the model has
-the weights to evaluate, and are restored to the bit. A checkpoint has both.
+Each call rounds them. So the training weights are kept in the optimizer's state while the model has
+the evaluation weights, and are restored to the bit. A checkpoint has both.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def switches_weights(optimizer: torch.optim.Optimizer) -> bool:
 
 @torch.no_grad()
 def to_evaluation(optimizer: Any, model: nn.Module) -> None:
-    """Give a model the weights to evaluate, if its optimizer trains others."""
+    """Give a model the evaluation weights, if its optimizer trains others."""
     if not switches_weights(optimizer) or _evaluates(optimizer):
         return
     for parameter, state in optimizer.state.items():
@@ -42,7 +42,7 @@ def to_evaluation(optimizer: Any, model: nn.Module) -> None:
 
 @torch.no_grad()
 def to_training(optimizer: Any, model: nn.Module) -> None:
-    """Give a model the weights that its optimizer trains, to the bit."""
+    """Give a model the training weights back, to the bit."""
     if not switches_weights(optimizer):
         return
     optimizer.train()
@@ -54,7 +54,7 @@ def to_training(optimizer: Any, model: nn.Module) -> None:
 
 @contextmanager
 def evaluation_weights(trainer: L.Trainer) -> Iterator[None]:
-    """Give the model of a trainer the weights to evaluate, within the context."""
+    """Give the model of a trainer the evaluation weights, within the context."""
     model = trainer.lightning_module
     switched = [
         each for each in trainer.optimizers if switches_weights(each) and not _evaluates(each)
@@ -67,26 +67,26 @@ def evaluation_weights(trainer: L.Trainer) -> Iterator[None]:
 
 
 class WeightSwitch(L.Callback):
-    """Gives the model the weights to evaluate around validation and at the end of training.
+    """Gives the model the evaluation weights during validation and after training.
 
     Callbacks that run within a validation have them, too.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start with the weights to train, which a checkpoint has in the optimizer's state."""
+        """Start with the training weights, which a checkpoint has in the optimizer's state."""
         to_training(trainer.optimizers[0], pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the weights to evaluate."""
+        """End with the evaluation weights."""
         to_evaluation(trainer.optimizers[0], pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the weights to evaluate."""
+        """Switch to the evaluation weights."""
         if trainer.state.fn == TrainerFn.FITTING:
             to_evaluation(trainer.optimizers[0], pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Continue with the weights to train; checkpoints, which come later, exchange them."""
+        """Switch back to the training weights; a later checkpoint exchanges them itself."""
         if trainer.state.fn == TrainerFn.FITTING:
             to_training(trainer.optimizers[0], pl_module)
 

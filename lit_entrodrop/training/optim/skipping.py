@@ -1,4 +1,4 @@
-"""Steps that change nothing."""
+"""Optimizer steps that are skipped: they change neither weights nor state."""
 
 from typing import Any
 from weakref import WeakKeyDictionary

@@ -131,7 +131,7 @@ def interleave_halves(weight: Tensor, heads: int) -> Tensor:
 
 
 def _frequency_divisors(config: PretrainedConfig) -> Tensor:
-    """Return by what llama.cpp divides the rotary frequencies. Shape: (head size / 2,)."""
+    """Return the divisors of the rotary frequencies in llama.cpp. Shape: (head size / 2,)."""
     device = torch.device("cpu")
     scaled: Tensor = ROPE_INIT_FUNCTIONS["llama3"](config, device)[0]
     exponents = torch.linspace(0, 1, len(scaled) + 1)[:-1]

@@ -43,7 +43,7 @@ def _chat_lines(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     if template is None:
         return [
             "# The chat template is in the GGUF file. It has more than text around each message,",
-            "# so that it has no equal TEMPLATE here.",
+            "# so it has no equivalent TEMPLATE.",
             f"REQUIRES {NATIVE_TEMPLATES}",
         ]
     system = [f'SYSTEM """{template.system}"""'] if template.system else []

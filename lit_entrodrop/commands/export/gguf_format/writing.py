@@ -84,7 +84,7 @@ def write_tensors(
     for (name, weight, _), each in zip(tensors, kinds, strict=True):
         block, bytes_of_block = gguf.GGML_QUANT_SIZES[each]
         size = weight.numel() // block * bytes_of_block
-        # Beside the type of GGUF, that of numpy only says that the shape counts weights.
+        # With a GGUF type given, gguf reads from NumPy's dtype only that the shape counts weights.
         writer.add_tensor_info(name, weight.shape, np.dtype(np.float32), size, each)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
