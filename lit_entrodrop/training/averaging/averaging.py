@@ -63,6 +63,7 @@ class Averaging:
                 module.causal_lm, optimizer, lambda count: torch.full_like(count, share)
             )
         if self._average is not None:
+            check_optimizer_restores_averages(optimizer)
             self._average.count.fill_(self._restored_count)
         if self._average is not None and decay is not None:
             self._teacher = Teacher(module.causal_lm, self._average)
@@ -144,4 +145,19 @@ def check_optimizer_averages_nothing(optimizer: Optimizer) -> None:
             "model.average: expected null, because the weights that "
             f"{type(optimizer).__name__} evaluates and saves are an average already, got another "
             "average: remove model.average, or choose another model.optimizer"
+        )
+
+
+def check_optimizer_restores_averages(optimizer: Optimizer) -> None:
+    """Refuse the average of an optimizer that rounds fp32 state to the dtype of its weights.
+
+    >>> check_optimizer_restores_averages(torch.optim.SGD([torch.zeros(1)]))
+    """
+    dtypes = {each.dtype for group in optimizer.param_groups for each in group["params"]}
+    if type(optimizer).__module__.startswith("bitsandbytes.") and dtypes != {torch.float32}:
+        raise ValueError(
+            "model.lm.dtype: expected float32 for an average of the weights, which "
+            f"{type(optimizer).__name__} of bitsandbytes rounds when a run is resumed, got "
+            f"{', '.join(sorted(str(each).removeprefix('torch.') for each in dtypes))}: set "
+            "float32, or choose another model.optimizer"
         )

@@ -19,7 +19,10 @@ from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.criterion import read_criterion
 from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path
 from lit_entrodrop.runs.metrics_file import evaluation_sets, read_metrics
-from lit_entrodrop.training.averaging.averaging import check_optimizer_averages_nothing
+from lit_entrodrop.training.averaging.averaging import (
+    check_optimizer_averages_nothing,
+    check_optimizer_restores_averages,
+)
 from lit_entrodrop.training.averaging.settings import Average, check_same_average
 from lit_entrodrop.training.preflight.config import check_average, check_callbacks
 from tests.helpers.runs import validation_loss
@@ -156,6 +159,14 @@ def test_other_averages_are_refused_by_name() -> None:
     schedule_free.train = schedule_free.eval = lambda: None  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"model\.average: expected null"):
         check_optimizer_averages_nothing(schedule_free)
+
+
+def test_optimizer_that_rounds_the_average_is_refused() -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    check_optimizer_restores_averages(bitsandbytes.optim.AdamW8bit([torch.zeros(1)]))
+    half = torch.zeros(1, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"model\.lm\.dtype: expected float32 .* got bfloat16"):
+        check_optimizer_restores_averages(bitsandbytes.optim.AdamW8bit([half]))
 
 
 def test_monitor_without_an_average_is_refused(tiny: Tiny) -> None:
