@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lit_entrodrop.evaluation.task.items import read_items
+from lit_entrodrop.evaluation.task.settings import TaskSettings
 from tests.helpers.processes import run_forked
 
 ROOT = Path(__file__).parents[2]
@@ -51,3 +53,15 @@ def test_fused_head_learns(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(log(32768), abs=0.3)
     assert losses[-1] < losses[0] - 1.0
     assert entropies[-1] < entropies[0]
+
+
+def test_exam_asks_for_terms_that_are_not_in_the_training_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["medical_exam.py", str(tmp_path)])
+    runpy.run_path(str(ROOT / "examples" / "medical_exam.py"), run_name="__main__")
+    training = (tmp_path / "train.jsonl").read_text(encoding="utf-8")
+    task = TaskSettings(str(tmp_path / "exam.jsonl"), metric="rouge_l")
+    items = read_items(task)
+    assert len(items) == task.max_items == 200
+    assert not [item for item in items if item.answers[0].strip() in training]
