@@ -257,7 +257,7 @@ class LitCausalLM(EvaluationModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the state of the run; to evaluate, only the state of its entropies."""
         weights = self.state_dict(keep_vars=True)
-        check_checkpoint(checkpoint, self.trainer, self.data, self.seed, weights)
+        check_checkpoint(checkpoint, self.trainer, self.data, self.seed, weights, self.lm)
         super().on_load_checkpoint(checkpoint)
         if self.is_fitting:
             self.averaging.load_state_dict(checkpoint)

@@ -41,8 +41,14 @@ def read_mean(
     Source: Wortsman et al. 2022, Model soups (arXiv 2203.05482), uniform and greedy.
 
     Raises:
-        ValueError: If the checkpoints are of different models or dtypes, or of adapters.
+        ValueError: If the checkpoints are of different models or dtypes, or of adapters; or were
+            validated on different text.
     """
+    if (greedy and len(paths) == 1) or len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(
+            "average: expected paths to two different checkpoints or more, got "
+            f"{', '.join(map(str, paths))}: name each once, and others after --average"
+        )
     checkpoints = {path: read_checkpoint(path) for path in paths}
     for path, checkpoint in checkpoints.items():
         verify_checkpoint(path)
@@ -50,6 +56,8 @@ def read_mean(
     if len(checkpoints) == 1:
         return checkpoints[paths[0]], list(paths)
     check_same(checkpoints)
+    if greedy:
+        check_same_validation(checkpoints)
     chosen = _greedy(checkpoints) if greedy else list(checkpoints)
     return mean_of([checkpoints[path] for path in chosen]), chosen
 
@@ -86,6 +94,26 @@ def check_same(checkpoints: Mapping[Path, Mapping[str, Any]]) -> None:
             raise ValueError(
                 f"average: expected checkpoints of one model, tokenizer and dtype, got {path}, "
                 f"which differs from {first} in {', '.join(different)}: leave it out"
+            )
+
+
+def check_same_validation(checkpoints: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Refuse checkpoints whose validation losses cannot be compared."""
+    key = LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY
+    (first, expected), *others = checkpoints.items()
+    if not expected[key]["validation"]:
+        raise ValueError(
+            f"greedy: expected runs with validation text, got {first} without: leave it out, or "
+            "average all without --greedy"
+        )
+    for path, checkpoint in others:
+        # Text that one run validates on may be among the text that another trains on.
+        same_training = checkpoint["trained_on"] == expected["trained_on"]
+        if not same_training or checkpoint[key]["validation"] != expected[key]["validation"]:
+            raise ValueError(
+                "greedy: expected runs with the same training and validation text, whose losses "
+                f"can be compared, got {path}, whose text differs from that of {first}: leave it "
+                "out, or average all without --greedy"
             )
 
 

@@ -136,8 +136,7 @@ class Optimization:
 
     def parameter_names(self, module: nn.Module) -> list[list[str]]:
         """Return the names of the parameters in each group of a module."""
-        names = {each.parameter: each.names[0] for each in named_parameters(module)}
-        return [[names[each] for each in group["params"]] for group in self.groups(module)]
+        return _names(module, self.groups(module))
 
 
 def check_same_optimizer(checkpoint: Mapping[str, Any], module: Any) -> None:
@@ -157,12 +156,16 @@ def check_same_optimizer(checkpoint: Mapping[str, Any], module: Any) -> None:
             f"model.optimizer: expected {saved_class}, whose state is in the checkpoint, got "
             f"{given}: use {saved_class}, or start a new run from the exported model"
         )
-    saved = checkpoint.get("parameter_groups")
     configured = module.optimization.parameter_names(module)
-    if saved in (None, configured):
+    saved = checkpoint.get("parameter_groups")
+    if saved is None:
+        # Of an earlier version, which had two groups, and froze nothing by name.
+        freezes = any(rule.freeze for rule in module.optimization.rules)
+        saved = [] if freezes else _names(module, parameter_groups(module))
+    if saved == configured:
         return
     before, now = (set(chain.from_iterable(groups)) for groups in (saved, configured))
-    if changed := sorted(before ^ now):
+    if saved and (changed := sorted(before ^ now)):
         what = f"{changed[0]} is {'now trained' if changed[0] in now else 'no longer trained'}"
     else:
         what = f"{len(saved)} in the checkpoint, {len(configured)} now"
@@ -172,3 +175,8 @@ def check_same_optimizer(checkpoint: Mapping[str, Any], module: Any) -> None:
         "lora.loraplus_lr_ratio is 1, or start a new run from the exported model; lr and "
         "weight_decay may change"
     )
+
+
+def _names(module: nn.Module, groups: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    names = {each.parameter: each.names[0] for each in named_parameters(module)}
+    return [[names[each] for each in group["params"]] for group in groups]

@@ -10,8 +10,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runs.checkpoints.lazy_weights import shapes
 from lit_entrodrop.runs.checkpoints.reading import check_same_model, check_same_strategy
+from lit_entrodrop.training.preflight.model import check_same_function
 
 # State that a fit saves in addition to Lightning's own.
 REQUIRED_KEYS = {
@@ -32,6 +34,7 @@ def check_checkpoint(
     data: TextDataModule,
     seed: int,
     state_dict: Mapping[str, Tensor],
+    lm: LMConfig,
 ) -> None:
     """Check that a run can resume from a checkpoint, or evaluate its model.
 
@@ -45,6 +48,7 @@ def check_checkpoint(
     # The strategy compared those of a folder of shards when it loaded them.
     if "state_dict" in checkpoint:
         check_same_model(shapes(state_dict), shapes(checkpoint["state_dict"]))
+    check_same_function(LMConfig.from_dict(checkpoint["lm"]), lm)
     evaluates = trainer.state.fn in (TrainerFn.VALIDATING, TrainerFn.TESTING)
     if evaluates and checkpoint.get("trained_on") != trained_on:
         rank_zero_warn(

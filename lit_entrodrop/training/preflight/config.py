@@ -173,13 +173,20 @@ def check_trainer(
 def check_penalties(
     trainer: L.Trainer, regularizers: Regularizers, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Refuse penalties on parameters that strategy or optimizer store in a form of their own."""
+    """Refuse penalties on parameters, and teachers, that do not suit strategy or optimizer."""
     decoupled = [type(each).__name__ for each in regularizers.ordered if each.decoupled]
     if decoupled and switches_weights(optimizer):
         raise ValueError(
             f"regularizers: expected {decoupled[0]} with decoupled false for "
             f"{type(optimizer).__name__}, which evaluates other weights than it trains, got true: "
             "set it to false"
+        )
+    if regularizers.requirements.teacher is not None and switches_weights(optimizer):
+        raise ValueError(
+            "model.optimizer: expected one that evaluates the weights that it trains, for a "
+            "regularizer that compares with the moving average of the weights, got "
+            f"{type(optimizer).__name__}: choose another, such as "
+            "lit_entrodrop.training.optim.AdamW"
         )
     if regularizers.penalizes_parameters and not hooks_of(trainer.strategy).supports_teacher:
         raise ValueError(

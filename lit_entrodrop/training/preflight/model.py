@@ -6,6 +6,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
+from lit_entrodrop.model.adapters.settings import LoRAConfig
 from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.probing import (
@@ -62,6 +63,26 @@ def check_trainable(lm: LMConfig) -> None:
             "model.lm.lora: expected adapters with lm.quantize, because 4-bit weights cannot be "
             "trained, got null: add configs/model/qlora.yaml"
         )
+
+
+def check_same_function(saved: LMConfig, lm: LMConfig) -> None:
+    """Refuse other settings than those of a checkpoint under which its weights mean another model.
+
+    Raises:
+        ValueError: If scales of adapters, or 4-bit weights around them, differ.
+    """
+    adapters = [each.lora or LoRAConfig() for each in (saved, lm)]
+    pairs = {
+        **{f"lora.{name}": [getattr(e, name) for e in adapters] for name in ("alpha", "rslora")},
+        "quantize": [saved.quantize, lm.quantize],
+    }
+    for name, (expected, given) in pairs.items():
+        if expected != given:
+            raise ValueError(
+                f"model.lm.{name}: expected {expected}, with which the adapters of the checkpoint "
+                f"were trained, got {given}: set it as it was, or start a new run from the "
+                "exported model"
+            )
 
 
 def check_context(config: PretrainedConfig, block_size: int) -> None:

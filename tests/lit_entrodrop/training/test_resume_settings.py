@@ -100,6 +100,8 @@ def test_checkpoints_of_before_named_groups_go_on(tiny: Tiny, run: Path) -> None
     for group in checkpoint["optimizer_states"][0]["param_groups"]:
         del group["name"]
     torch.save(checkpoint, path)
+    said = refused(tiny, "--model.groups=[{match: norm, lr: 0.5}]")
+    assert "model.groups: expected the parameter groups of the checkpoint" in said
     resume(tiny)
     assert read_metrics(run).index[-1] == 20
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.export.soup import (
     check_same,
+    check_same_validation,
     mean_of,
     read_mean,
     validation_loss,
@@ -69,3 +70,20 @@ def test_checkpoints_of_different_models_are_refused(paths: list[Path]) -> None:
     adapted = {**first, "lm": {**first["lm"], "lora": {"rank": 2}}}
     with pytest.raises(ValueError, match="average: expected checkpoints of whole models"):
         check_same({Path("a"): adapted, Path("b"): second})
+
+
+def test_lists_and_text_that_cannot_be_compared_are_refused(paths: list[Path]) -> None:
+    first = read_checkpoint(paths[0])
+    for given, greedy in (([paths[0]] * 2, False), ([paths[0]], True)):
+        with pytest.raises(ValueError, match="average: expected paths to two different"):
+            read_mean(given, greedy=greedy)
+    key = "datamodule_hyper_parameters"
+    silent = {**first, key: {**first[key], "validation": None}}
+    with pytest.raises(ValueError, match="greedy: expected runs with validation text, got a"):
+        check_same_validation({Path("a"): silent, Path("b"): first})
+    for other in (
+        {**first, "trained_on": "other"},
+        {**first, key: {**first[key], "validation": 0.5}},
+    ):
+        with pytest.raises(ValueError, match=r"greedy: .* can be compared, got b"):
+            check_same_validation({Path("a"): first, Path("b"): other})

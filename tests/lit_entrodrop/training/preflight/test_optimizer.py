@@ -3,6 +3,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import bitsandbytes
+import lightning as L
 import pytest
 import schedulefree
 import torch
@@ -10,12 +11,14 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 from torch import nn
 
 from lit_entrodrop.training.optim import AdamW, LRSchedule, Muon
+from lit_entrodrop.training.preflight.config import check_penalties
 from lit_entrodrop.training.preflight.optimizer import (
     check_schedule_of,
     check_strategy_of,
     check_suits,
 )
 from lit_entrodrop.training.strategies import DeepSpeedStrategy, FSDP2Strategy
+from regularizers import Regularizers, WaveBound
 from tests.helpers.tiny import Tiny
 
 Make = Callable[..., torch.optim.Optimizer]
@@ -61,6 +64,11 @@ def test_schedule_free_optimizers_have_no_decay_of_the_learning_rate() -> None:
     check_schedule_of(make(SCHEDULE_FREE), LRSchedule(decay="constant"))
     with pytest.raises(ValueError, match=r"lr_schedule\.decay: expected constant for AdamWSch"):
         check_schedule_of(make(SCHEDULE_FREE), LRSchedule())
+
+
+def test_teachers_need_an_optimizer_that_evaluates_what_it_trains() -> None:
+    with pytest.raises(ValueError, match=r"model\.optimizer: .* got AdamWScheduleFree"):
+        check_penalties(L.Trainer(logger=False), Regularizers([WaveBound()]), make(SCHEDULE_FREE))
 
 
 def test_paging_needs_a_gpu() -> None:
