@@ -4,10 +4,11 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -89,9 +90,7 @@ def dry_run(
         causal_lm.unwrapped.set_experts_implementation("eager")
     device = torch.device("cuda" if on_gpu else "cpu")
     with FakeTensorMode(allow_non_fake_inputs=True), sized_for(device):
-        causal_lm.to_empty(device="cpu")
-        # `to_empty` has untied the weights.
-        causal_lm.unwrapped.tie_weights()
+        _allocate(causal_lm)
         step = measure_step(
             causal_lm, packed_batch(batch_size, block_size), precision, extra_passes
         )
@@ -101,6 +100,21 @@ def dry_run(
         step.peak_with_gradients,
         step.flops / (batch_size * block_size),
     )
+
+
+def _allocate(module: nn.Module) -> None:
+    """Move a module from the meta device to the CPU; tied weights stay tied."""
+    allocated: dict[Tensor, Tensor] = {}
+    for part in module.modules():
+        own = chain(part.named_parameters(recurse=False), part.named_buffers(recurse=False))
+        for name, tensor in list(own):
+            if tensor not in allocated:
+                empty = torch.empty_like(tensor, device="cpu")
+                is_parameter = isinstance(tensor, nn.Parameter)
+                allocated[tensor] = (
+                    nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                )
+            setattr(part, name, allocated[tensor])
 
 
 def packed_batch(batch_size: int, block_size: int) -> Batch:

@@ -7,7 +7,7 @@ import pytest
 from lit_entrodrop.commands.plan.activations import dry_run, measure_step, packed_batch
 from lit_entrodrop.commands.plan.extra_passes import ExtraPasses
 from lit_entrodrop.model.building import build_causal_lm
-from lit_entrodrop.model.config import LMConfig
+from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.dropout import DropoutConfig
 from regularizers import Requirements
 from tests.helpers.architectures import ARCHITECTURES, HUB
@@ -67,6 +67,14 @@ def test_attention_of_a_gpu_drops_without_holding_its_weights() -> None:
     assert dry_run(dropping, 2, 64, "32-true") == dry_run(one, 2, 64, "32-true")
     on_cpu = [dry_run(each, 2, 64, "32-true", on_gpu=False) for each in (dropping, plain)]
     assert on_cpu[0].activation_bytes > on_cpu[1].activation_bytes
+
+
+def test_a_copied_embedding_that_is_tied_to_the_head() -> None:
+    lora = LoRAConfig(rank=2, modules_to_save=["embed_tokens"])
+    lm = config("llama", lora=lora, config_overrides={"tie_word_embeddings": True})
+    computed = dry_run(lm, 2, 32, "32-true", on_gpu=False)
+    real = measure_step(build_causal_lm(lm), packed_batch(2, 32), "32-true")
+    assert computed.step_bytes == real.peak_with_gradients
 
 
 @pytest.mark.parametrize("head", ["torch", "naive"])
