@@ -1,8 +1,11 @@
 """llama.cpp itself reads the files: the same tokens of text, and the same greedy continuation."""
 
 import json
+import multiprocessing
+import signal
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,40 @@ from tests.lit_entrodrop.commands.export.gguf_format.test_architectures import M
 from tests.lit_entrodrop.commands.export.gguf_format.test_vocabulary import STEPS, train_tokenizer
 
 llama_cpp: Any = pytest.importorskip("xllamacpp", reason="needs llama.cpp, as xllamacpp")
+FORK = multiprocessing.get_context("fork")
 TEXT = "mild fever, 1234 weeks\n\n of   it's 🚀 naïve</s>\t I'LL 我想"
 
 
-def serve(path: Path, **settings: Any) -> Callable[..., Any]:
-    """Load a file, and return a function that sends requests to llama.cpp's server."""
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Any]]:
+    """Return a function that loads a file, and returns one that sends requests to llama.cpp."""
+    processes = []
+
+    def start(path: Path, **settings: Any) -> Callable[..., Any]:
+        receiver, sender = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=run_server, args=(sender, path, settings), daemon=True)
+        processes.append(process)
+        process.start()
+        assert receiver.poll(60), "llama.cpp does not start"
+        address = receiver.recv()
+
+        def post(place: str, **body: Any) -> Any:
+            request = urllib.request.Request(
+                address + place, json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+
+        return post
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+def run_server(sender: Connection, path: Path, settings: dict[str, Any]) -> None:
+    """Serve a file until the process is killed: a server may never end by itself."""
     params = llama_cpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx = 64
@@ -33,17 +65,8 @@ def serve(path: Path, **settings: Any) -> Callable[..., Any]:
     for name, value in settings.items():
         setattr(params, name, value)
     server = llama_cpp.Server(params)
-
-    def post(place: str, **body: Any) -> Any:
-        request = urllib.request.Request(
-            server.listening_address + place,
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
-
-    return post
+    sender.send(server.listening_address)
+    signal.pause()
 
 
 def tokens_of(post: Callable[..., Any], text: str) -> list[int]:
@@ -74,7 +97,9 @@ def assert_same_continuation(post: Callable[..., Any], model: Any, prompt: list[
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_same_greedy_tokens(tmp_path: Path, tiny_tokenizer: Path, name: str) -> None:
+def test_same_greedy_tokens(
+    tmp_path: Path, tiny_tokenizer: Path, name: str, serve: Callable[..., Any]
+) -> None:
     model, tokenizer = make_model(**MODELS[name]), AutoTokenizer.from_pretrained(tiny_tokenizer)
     write_gguf(tmp_path / "a.gguf", model, tokenizer, [0], "float32")
     post = serve(tmp_path / "a.gguf")
@@ -83,7 +108,9 @@ def test_same_greedy_tokens(tmp_path: Path, tiny_tokenizer: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["tied", "qwen2"])
-def test_adapters_alone(tmp_path: Path, tiny_tokenizer: Path, name: str) -> None:
+def test_adapters_alone(
+    tmp_path: Path, tiny_tokenizer: Path, name: str, serve: Callable[..., Any]
+) -> None:
     model, tokenizer = make_model(**MODELS[name]), AutoTokenizer.from_pretrained(tiny_tokenizer)
     write_gguf(tmp_path / "base.gguf", model, tokenizer, [0], "float32")
     prompt = tokenizer(TEXT).input_ids[:40]
@@ -103,7 +130,7 @@ def test_adapters_alone(tmp_path: Path, tiny_tokenizer: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_same_tokens_of_text(tmp_path: Path, name: str) -> None:
+def test_same_tokens_of_text(tmp_path: Path, name: str, serve: Callable[..., Any]) -> None:
     tokenizer = train_tokenizer(STEPS[name], name == "llama-bpe")
     tokenizer.add_tokens(["dyspnea"])
     model = make_model(vocab_size=512, num_hidden_layers=1)
@@ -113,7 +140,9 @@ def test_same_tokens_of_text(tmp_path: Path, name: str) -> None:
         assert tokens_of(post, text) == tokenizer(text).input_ids
 
 
-def test_chats_are_rendered_and_end_where_the_model_stops(tmp_path: Path) -> None:
+def test_chats_are_rendered_and_end_where_the_model_stops(
+    tmp_path: Path, serve: Callable[..., Any]
+) -> None:
     tokenizer = make_tokenizer("bos")
     turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model = make_model(vocab_size=len(tokenizer), num_hidden_layers=1)
