@@ -32,9 +32,9 @@ def test_two_nodes_train_as_two_ranks_of_one_node_do(tiny: Tiny) -> None:
     port, root = free_port(), tiny.folder / "nodes"
     nodes = [start_node(tiny, number, port, root) for number in (0, 1)]
     try:
-        for node in nodes:
-            said, _ = node.communicate(timeout=150)
-            assert node.returncode == 0, said
+        # If one fails, the reason is often in the output of the other.
+        said = "\n".join(node.communicate(timeout=150)[0] for node in nodes)
+        assert [node.returncode for node in nodes] == [0, 0], said
     finally:
         for node in nodes:
             node.kill()
