@@ -21,7 +21,7 @@ from lit_entrodrop.training.averaging.teacher import Teacher
 from lit_entrodrop.training.averaging.weight_average import WeightAverage
 from lit_entrodrop.training.callbacks.checkpoints import Checkpoints
 from lit_entrodrop.training.evaluation_module import EvaluationModule
-from lit_entrodrop.training.optim.modes import switches_weights
+from lit_entrodrop.training.optim import is_of_bitsandbytes, switches_weights
 from regularizers import Outputs, Requirements
 
 
@@ -62,10 +62,11 @@ class Averaging:
             self._average = WeightAverage(
                 module.causal_lm, optimizer, lambda count: torch.full_like(count, share)
             )
-        if self._average is not None:
-            check_optimizer_restores_averages(optimizer)
-            self._average.count.fill_(self._restored_count)
-        if self._average is not None and decay is not None:
+        if self._average is None:
+            return
+        check_optimizer_restores_averages(optimizer)
+        self._average.count.fill_(self._restored_count)
+        if decay is not None:
             self._teacher = Teacher(module.causal_lm, self._average)
 
     def teach(self, batch: Batch, required: Requirements) -> Callable[[], Outputs] | None:
@@ -154,7 +155,7 @@ def check_optimizer_restores_averages(optimizer: Optimizer) -> None:
     >>> check_optimizer_restores_averages(torch.optim.SGD([torch.zeros(1)]))
     """
     dtypes = {each.dtype for group in optimizer.param_groups for each in group["params"]}
-    if type(optimizer).__module__.startswith("bitsandbytes.") and dtypes != {torch.float32}:
+    if is_of_bitsandbytes(optimizer) and dtypes != {torch.float32}:
         raise ValueError(
             "model.lm.dtype: expected float32 for an average of the weights, which "
             f"{type(optimizer).__name__} of bitsandbytes rounds when a run is resumed, got "

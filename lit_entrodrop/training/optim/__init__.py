@@ -18,7 +18,7 @@ from lit_entrodrop.training.optim.modes import (
 from lit_entrodrop.training.optim.muon import Muon
 from lit_entrodrop.training.optim.optimization import Optimization, check_same_optimizer
 from lit_entrodrop.training.optim.schedules import LRSchedule
-from lit_entrodrop.training.optim.settings import check_can_step
+from lit_entrodrop.training.optim.settings import check_can_step, is_of_bitsandbytes
 from lit_entrodrop.training.optim.skipping import skip_step_if, took_step
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "evaluation_weights",
     "freeze",
     "initialize_state",
+    "is_of_bitsandbytes",
     "local_gradients",
     "one_mesh_per_group",
     "parameter_groups",

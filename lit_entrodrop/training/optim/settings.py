@@ -59,6 +59,15 @@ def check_can_step(make: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.
     return optimizer
 
 
+def is_of_bitsandbytes(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether an optimizer is one of bitsandbytes, which has its own kernels and state.
+
+    >>> is_of_bitsandbytes(torch.optim.SGD([torch.ones(1)]))
+    False
+    """
+    return type(optimizer).__module__.startswith("bitsandbytes.")
+
+
 class OptimizerSettings:
     """Settings of an optimizer by the config, which replace those that a checkpoint restores."""
 

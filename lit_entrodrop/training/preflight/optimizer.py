@@ -4,7 +4,7 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
-from lit_entrodrop.training.optim import LRSchedule, switches_weights
+from lit_entrodrop.training.optim import LRSchedule, is_of_bitsandbytes, switches_weights
 
 
 def check_suits(
@@ -36,8 +36,7 @@ def check_strategy_of(optimizer: torch.optim.Optimizer, strategy: type[Strategy]
             f"trainer.strategy: expected auto, ddp or fsdp2 for {name}, which {needs}, got {under},"
             " which flattens them: add configs/strategy/fsdp2.yaml"
         )
-    of_bitsandbytes = type(optimizer).__module__.startswith("bitsandbytes.")
-    if of_bitsandbytes and issubclass(strategy, ModelParallelStrategy):
+    if is_of_bitsandbytes(optimizer) and issubclass(strategy, ModelParallelStrategy):
         raise ValueError(
             f"model.optimizer: expected an optimizer that steps shards of {under}, got {name} of "
             "bitsandbytes: choose one of torchao.optim, or add configs/strategy/ddp.yaml"

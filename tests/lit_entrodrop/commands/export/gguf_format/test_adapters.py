@@ -1,4 +1,4 @@
-"""Adapters of which llama.cpp would ignore a part are refused; test_llama_cpp.py applies others."""
+"""The export refuses adapters that llama.cpp would apply in part; test_llama_cpp.py has others."""
 
 from typing import Any
 
