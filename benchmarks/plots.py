@@ -64,7 +64,8 @@ def step(record: Record, panel: Any) -> None:
 
 
 def regularizers(record: Record, panel: Any) -> None:
-    """Draw the cost of each regularizer in a step."""
+    """Draw the cost of each regularizer in a step, without the alternatives to it."""
+    record = record | {"rows": [row for row in record["rows"] if ", " not in row["case"]]}
     label = "time of a step relative to plain"
     bars(record, panel, "ratio", label, group="model", error="ratio_iqr")
 
@@ -149,8 +150,9 @@ def draw(result: Path, folder: Path) -> Path:
 
     record: Record = json.loads(result.read_text())
     title, plot = PLOTS[record["benchmark"]]
-    figure, panel = plt.subplots(figsize=(9, 1.6 + 0.4 * len(record["rows"])), layout="constrained")
+    figure, panel = plt.subplots(layout="constrained")
     plot(record, panel)
+    figure.set_size_inches(9, 1.6 + 0.4 * len(panel.patches))
     panel.grid(axis="x", alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_title(title, loc="left")
