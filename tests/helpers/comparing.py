@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.child import run_command
 from lit_entrodrop.commands.compare.comparing import compare
-from lit_entrodrop.commands.compare.process_pool import Task, Workers
-from lit_entrodrop.commands.compare.settings import parse_settings
+from lit_entrodrop.commands.compare.planning.settings import parse_settings
+from lit_entrodrop.commands.compare.running.child import run_command
+from lit_entrodrop.commands.compare.running.process_pool import Task, Workers
 from tests.helpers.processes import fork
 from tests.helpers.tiny import Tiny
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lit_entrodrop.cli.terminal import command_parser, console_of, refuse_ranks
-from lit_entrodrop.commands.compare.process_pool import Workers
-from lit_entrodrop.commands.compare.settings import read_settings
+from lit_entrodrop.commands.compare.planning.settings import read_settings
+from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.runs.writing import free_folder
 
 WIDTH = 170  # characters, without a terminal

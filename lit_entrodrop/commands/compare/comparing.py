@@ -7,20 +7,20 @@ from typing import Any
 
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.analysis import ArmTrial, pair_trials, select_trials
 from lit_entrodrop.commands.compare.existing_runs import (
     group_into_trials,
     plain_or_first,
     read_existing_run,
 )
-from lit_entrodrop.commands.compare.measures import are_tested, measure
-from lit_entrodrop.commands.compare.notes import split_notes
-from lit_entrodrop.commands.compare.planning import PlannedRun, plan_runs
-from lit_entrodrop.commands.compare.process_pool import Workers
-from lit_entrodrop.commands.compare.results import FILE_NAME, ComparisonInputs, judge
-from lit_entrodrop.commands.compare.settings import ComparisonSettings
-from lit_entrodrop.commands.compare.tables import show
-from lit_entrodrop.commands.compare.training import test, train
+from lit_entrodrop.commands.compare.judging.analysis import ArmTrial, pair_trials, select_trials
+from lit_entrodrop.commands.compare.judging.measures import are_tested, measure
+from lit_entrodrop.commands.compare.judging.notes import split_notes
+from lit_entrodrop.commands.compare.judging.results import FILE_NAME, ComparisonInputs, judge
+from lit_entrodrop.commands.compare.judging.tables import show
+from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun, plan_runs
+from lit_entrodrop.commands.compare.planning.settings import ComparisonSettings
+from lit_entrodrop.commands.compare.running.process_pool import Workers
+from lit_entrodrop.commands.compare.running.training import test, train
 from lit_entrodrop.commands.report import write_report
 from lit_entrodrop.runs.layout import LOCK
 from lit_entrodrop.runs.locking import describe_owner, lock

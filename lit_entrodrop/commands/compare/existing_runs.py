@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from lit_entrodrop.cli.yaml_text import load_yaml
-from lit_entrodrop.commands.compare.analysis import ArmTrial
-from lit_entrodrop.commands.compare.measures import are_tested, measure
-from lit_entrodrop.commands.compare.planning import difference_beyond_arm, digest
+from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
+from lit_entrodrop.commands.compare.judging.measures import are_tested, measure
+from lit_entrodrop.commands.compare.planning.config_differences import difference_beyond_arm, digest
 from lit_entrodrop.runs.layout import CONFIG
 
 SEED_FOLDER = re.compile(r"[-_. ]?seed[=_-]?\d+$", re.IGNORECASE)

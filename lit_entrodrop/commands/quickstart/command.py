@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from lit_entrodrop.cli.config_files import config_path
-from lit_entrodrop.commands.compare.process_pool import Workers
-from lit_entrodrop.commands.compare.settings import (
+from lit_entrodrop.commands.compare.planning.settings import (
     ComparisonSettings,
     parse_seeds,
     read_settings,
 )
+from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.runs.writing import free_folder
 from lit_entrodrop.runtime.setting_checks import check_at_least
 

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from lit_entrodrop.commands.compare.comparing import compare_existing
 from lit_entrodrop.commands.compare.existing_runs import group_into_trials, read_existing_run
-from lit_entrodrop.commands.compare.planning import plan_runs
-from lit_entrodrop.commands.compare.process_pool import Workers
-from lit_entrodrop.commands.compare.results import ComparisonInputs, judge
-from lit_entrodrop.commands.compare.settings import parse_settings
-from lit_entrodrop.commands.compare.training import is_finished, train
+from lit_entrodrop.commands.compare.judging.results import ComparisonInputs, judge
+from lit_entrodrop.commands.compare.planning.planned_run import plan_runs
+from lit_entrodrop.commands.compare.planning.settings import parse_settings
+from lit_entrodrop.commands.compare.running.process_pool import Workers
+from lit_entrodrop.commands.compare.running.training import is_finished, train
 from lit_entrodrop.commands.report.comparison_conclusion import headline
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import read_metrics

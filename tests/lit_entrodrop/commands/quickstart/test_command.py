@@ -7,8 +7,8 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.cli.config_files import config_path
-from lit_entrodrop.commands.compare.process_pool import Workers
-from lit_entrodrop.commands.compare.settings import read_settings
+from lit_entrodrop.commands.compare.planning.settings import read_settings
+from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.commands.quickstart.command import (
     COMPARISON,
     best_arm,

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.analysis import (
+from lit_entrodrop.commands.compare.judging.analysis import (
     ArmTrial,
     estimate,
     find_differences,
     pair_trials,
     select_trials,
 )
-from lit_entrodrop.commands.compare.measures import SCORE, RunResult
-from lit_entrodrop.commands.compare.results import ComparisonInputs, judge
-from lit_entrodrop.commands.compare.tables import show
+from lit_entrodrop.commands.compare.judging.measures import SCORE, RunResult
+from lit_entrodrop.commands.compare.judging.results import ComparisonInputs, judge
+from lit_entrodrop.commands.compare.judging.tables import show
 from lit_entrodrop.runs.task_scores import ItemScore
 
 SEEDS = range(5)

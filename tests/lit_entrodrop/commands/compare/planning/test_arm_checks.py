@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from lit_entrodrop.commands.compare.arm_checks import check_arms
-from tests.lit_entrodrop.commands.compare.test_planning import ENTRODROP, plan
+from lit_entrodrop.commands.compare.planning.arm_checks import check_arms
+from tests.lit_entrodrop.commands.compare.planning.test_planned_run import ENTRODROP, plan
 
 
 def regularizer(**settings: Any) -> list[dict[str, Any]]:

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.process_pool import Task
-from lit_entrodrop.commands.compare.progress_reporter import ProgressReporter
-from lit_entrodrop.commands.compare.run_progress import RunProgress
+from lit_entrodrop.commands.compare.running.process_pool import Task
+from lit_entrodrop.commands.compare.running.progress_reporter import ProgressReporter
+from lit_entrodrop.commands.compare.running.run_progress import RunProgress
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("lit_entrodrop.commands.compare.progress_reporter.time", clock)
+    monkeypatch.setattr("lit_entrodrop.commands.compare.running.progress_reporter.time", clock)
     return clock
 
 

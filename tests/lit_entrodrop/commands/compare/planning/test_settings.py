@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from lit_entrodrop.cli.config_files import find_config
-from lit_entrodrop.commands.compare.settings import Arm, parse_settings, read_settings
+from lit_entrodrop.commands.compare.planning.settings import Arm, parse_settings, read_settings
 from tests.helpers.tiny import CONFIGS
 
 ARM = {"configs": ["configs/regularizers/entrodrop.yaml"]}

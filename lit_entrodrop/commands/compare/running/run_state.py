@@ -7,7 +7,8 @@ from typing import NamedTuple
 import yaml
 
 from lit_entrodrop.cli.yaml_text import load_yaml
-from lit_entrodrop.commands.compare.planning import PlannedRun, digest, first_difference
+from lit_entrodrop.commands.compare.planning.config_differences import digest, first_difference
+from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 from lit_entrodrop.runs.layout import holds_run
 from lit_entrodrop.runs.writing import write_whole
 

@@ -5,13 +5,13 @@ from functools import partial
 
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.arm_checks import check_arms
-from lit_entrodrop.commands.compare.measures import checkpoint_steps
-from lit_entrodrop.commands.compare.planning import PlannedRun
-from lit_entrodrop.commands.compare.process_pool import Task, Workers, last_lines, run_tasks
-from lit_entrodrop.commands.compare.progress_reporter import ProgressReporter
-from lit_entrodrop.commands.compare.run_progress import read_progress
-from lit_entrodrop.commands.compare.run_state import (
+from lit_entrodrop.commands.compare.judging.measures import checkpoint_steps
+from lit_entrodrop.commands.compare.planning.arm_checks import check_arms
+from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
+from lit_entrodrop.commands.compare.running.process_pool import Task, Workers, last_lines, run_tasks
+from lit_entrodrop.commands.compare.running.progress_reporter import ProgressReporter
+from lit_entrodrop.commands.compare.running.run_progress import read_progress
+from lit_entrodrop.commands.compare.running.run_state import (
     check_claim,
     claim,
     config_file,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from lit_entrodrop.cli.fit_config import build_parts
-from lit_entrodrop.commands.compare.planning import PlannedRun, trial_name
+from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
+from lit_entrodrop.commands.compare.planning.strengths import trial_name
 from lit_entrodrop.model.building import build_hf_config
 from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.module import LitCausalLM

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from lit_entrodrop.commands.compare.analysis import ArmTrial
-from lit_entrodrop.commands.compare.measures import fingerprints
+from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
+from lit_entrodrop.commands.compare.judging.measures import fingerprints
 from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS, Estimate
 from lit_entrodrop.runs.criterion import best_value_of
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_entrodrop.commands.compare.analysis import (
+from lit_entrodrop.commands.compare.judging.analysis import (
     ArmPair,
     ArmTrial,
     Finding,
@@ -16,8 +16,8 @@ from lit_entrodrop.commands.compare.analysis import (
     pair_trials,
     select_trials,
 )
-from lit_entrodrop.commands.compare.notes import method_notes, trial_notes
-from lit_entrodrop.commands.compare.sentences import sentence
+from lit_entrodrop.commands.compare.judging.notes import method_notes, trial_notes
+from lit_entrodrop.commands.compare.judging.sentences import sentence
 from lit_entrodrop.commands.report.formatting import LOSS
 from lit_entrodrop.evaluation.statistics import CONFIDENCE
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from lit_entrodrop.commands.compare.process_pool import Task, TaskObserver
-from lit_entrodrop.commands.compare.run_progress import RunProgress
+from lit_entrodrop.commands.compare.running.process_pool import Task, TaskObserver
+from lit_entrodrop.commands.compare.running.run_progress import RunProgress
 
 POLL_SECONDS = 2.0
 # Without a terminal, between two lines about the same task.

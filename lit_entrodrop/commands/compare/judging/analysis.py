@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_entrodrop.commands.compare.measures import SCORE, RunResult
-from lit_entrodrop.commands.compare.planning import trial_name
-from lit_entrodrop.commands.compare.settings import Strength
+from lit_entrodrop.commands.compare.judging.measures import SCORE, RunResult
+from lit_entrodrop.commands.compare.planning.settings import Strength
+from lit_entrodrop.commands.compare.planning.strengths import trial_name
 from lit_entrodrop.evaluation.metrics.token_metric import is_better_if_lower
 from lit_entrodrop.evaluation.statistics import (
     DifferenceVerdict,

@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_entrodrop.commands.compare.planning import (
-    PlannedRun,
+from lit_entrodrop.commands.compare.planning.config_differences import (
     digest,
-    first_difference,
     flatten,
-    plan_runs,
-    trial_name,
-    with_strength,
 )
-from lit_entrodrop.commands.compare.run_state import check_claim, claim, config_file
-from lit_entrodrop.commands.compare.settings import parse_settings, read_settings
+from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun, plan_runs
+from lit_entrodrop.commands.compare.planning.settings import parse_settings, read_settings
 from regularizers.discovery import own_regularizers
 from tests.helpers.tiny import CONFIGS
 
@@ -110,27 +105,6 @@ def test_dropout_within_the_model_and_adapters_are_rivals() -> None:
     assert [run.arm for run in runs] == ["plain", "dropout", "lora"]
 
 
-def test_strength_leaves_the_config_as_it_was() -> None:
-    config = {"model": {"regularizers": [{"class_path": "A", "init_args": {"x": 1}}]}}
-    changed = with_strength(config, {"x": 2}, "here")
-    assert changed["model"]["regularizers"][0]["init_args"] == {"x": 2}
-    assert config["model"]["regularizers"][0]["init_args"] == {"x": 1}
-
-
-def test_digest_heeds_what_has_an_effect() -> None:
-    config = {"trainer": {"max_epochs": 2, "default_root_dir": "a"}, "data": {"num_workers": 0}}
-    moved = {"trainer": {"max_epochs": 2, "default_root_dir": "b"}, "data": {"num_workers": 4}}
-    longer = {"trainer": {"max_epochs": 3, "default_root_dir": "a"}, "data": {"num_workers": 0}}
-    assert digest(config) == digest(moved) != digest(longer)
-    assert first_difference(config, moved) is None
-    assert first_difference(longer, config) == "trainer.max_epochs is 3, not 2"
-    assert first_difference({"a": [1]}, {"a": []}) == "a is absent, not []"
-
-
-def test_trial_is_named_in_full_where_the_end_is_ambiguous() -> None:
-    assert trial_name({"a.max": 1, "b.max": 2}) == "a.max=1,b.max=2"
-
-
 def test_ready_comparison_compares_controls_at_matched_strengths() -> None:
     settings = read_settings(CONFIGS / "comparisons" / "entrodrop.yaml")
     assert [len(arm.trials) for arm in settings.arms] == [1, 3, 3, 3, 3, 3]
@@ -203,30 +177,3 @@ def test_quickstart_comparison_is_the_quickstart() -> None:
         for run in runs[1:]
     ]
     assert maxima == [0.9, 0.9]
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"config_hash": "a'])
-def test_mark_that_cannot_be_read_is_told(
-    tmp_path: Path, runs: list[PlannedRun], content: str
-) -> None:
-    run = replace(runs[0], folder=tmp_path)
-    claim(run)
-    path = tmp_path / "compare" / "mark.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=rf"{path}, got something else .*: remove {tmp_path}"):
-        check_claim(run)
-
-
-def test_lost_config_is_reported_or_written_anew(tmp_path: Path, runs: list[PlannedRun]) -> None:
-    run = replace(runs[0], folder=tmp_path)
-    claim(run)
-    config_file(run).unlink()
-    other = replace(run, config={**run.config, "seed_everything": 9})
-    with pytest.raises(ValueError, match=r"the config differs, and .*fit\.yaml cannot be read"):
-        check_claim(other)
-    config_file(run).write_text("a: [")
-    with pytest.raises(ValueError, match=r"fit\.yaml cannot be read: change it back"):
-        check_claim(other)
-    config_file(run).unlink()
-    claim(run)
-    assert yaml.safe_load(config_file(run).read_text()) == run.config

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_entrodrop.commands.compare import process_pool
-from lit_entrodrop.commands.compare.process_pool import (
+from lit_entrodrop.commands.compare.running import process_pool
+from lit_entrodrop.commands.compare.running.process_pool import (
     Task,
     TaskObserver,
     Workers,
@@ -210,7 +210,7 @@ def _wait_for(path: Path) -> None:
 SCRIPT = r"""
 import multiprocessing, re, signal, sys
 from pathlib import Path
-from lit_entrodrop.commands.compare.process_pool import (
+from lit_entrodrop.commands.compare.running.process_pool import (
     STOP_SIGNALS, Task, TaskObserver, Workers, run_tasks
 )
 
@@ -251,8 +251,8 @@ def fail(*_, **__):
 for name in ("is_available", "device_count", "init", "_lazy_init"):
     setattr(torch.cuda, name, fail)
 
-import lit_entrodrop.commands.compare.fork_server
-from lit_entrodrop.commands.compare.child import run_command
+import lit_entrodrop.commands.compare.running.fork_server
+from lit_entrodrop.commands.compare.running.child import run_command
 print(threading.active_count())
 
 def child():

@@ -1,4 +1,4 @@
 """Imports that the fork server makes once for all runs of a comparison."""
 
 import lit_entrodrop.cli.lit_cli
-import lit_entrodrop.commands.compare.child  # noqa: F401
+import lit_entrodrop.commands.compare.running.child  # noqa: F401

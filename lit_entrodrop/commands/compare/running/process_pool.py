@@ -14,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lit_entrodrop.commands.compare.child import run_command
+from lit_entrodrop.commands.compare.running.child import run_command
 from lit_entrodrop.runs.locking import lock
 
 if TYPE_CHECKING:  # it imports pandas
-    from lit_entrodrop.commands.compare.run_progress import RunProgress
+    from lit_entrodrop.commands.compare.running.run_progress import RunProgress
 
 POLL_SECONDS = 0.2
 # Time that an interrupted run gets to save a checkpoint.
@@ -61,7 +61,7 @@ def start_process(task: Task, environment: dict[str, str]) -> BaseProcess:
     # The server must outlive its children, and ends with `compare`. A child that inherits the mask
     # receives a signal that came while it was forked as soon as it unblocks it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lit_entrodrop.commands.compare.fork_server"])
+    context.set_forkserver_preload(["lit_entrodrop.commands.compare.running.fork_server"])
     arguments = (list(task.arguments), task.log, task.lock, environment)
     process = context.Process(target=run_command, args=arguments)
     # Otherwise the process would run the caller's script again, which may lack a `__main__` guard.

@@ -1,0 +1,1 @@
+"""Metrics of finished runs, differences between arms, verdicts and notes."""

@@ -1,0 +1,1 @@
+"""Training and evaluation of planned runs in a pool of processes."""
