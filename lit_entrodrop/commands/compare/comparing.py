@@ -20,6 +20,7 @@ from lit_entrodrop.commands.compare.judging.tables import show
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun, plan_runs
 from lit_entrodrop.commands.compare.planning.settings import ComparisonSettings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
+from lit_entrodrop.commands.compare.running.run_state import check_claim
 from lit_entrodrop.commands.compare.running.training import test, train
 from lit_entrodrop.commands.report import write_report
 from lit_entrodrop.runs.layout import LOCK
@@ -46,18 +47,19 @@ def compare(
         )
     with locked:
         console.print(
-            f"Comparing {len(settings.arms)} arms in {len(runs)} runs, {workers.count} at a time, "
-            f"in {output}.",
+            f"Comparing {len(settings.arms)} arms in {settings.run_count} runs, "
+            f"{workers.count} at a time, in {output}.",
             soft_wrap=True,
         )
-        train(runs, workers, console)
+        runs = _train_in_stages(settings, runs, workers, console)
         selected = _runs_to_compare(settings, runs)
         has_test = bool(runs[0].config["data"].get("test"))
         if has_test:
             test(selected, workers, console)
         all_tested = has_test and all(are_tested(run.folder) for run in selected)
         split = "test" if all_tested else "validation"
-        trials = _trials(runs, set(map(_trial_key, selected)) if split == "test" else set())
+        tested = set(map(_trial_key, selected)) if split == "test" else set()
+        trials = _trials(settings, runs, tested)
         notes = split_notes(split, has_test, trials)
         if workers.count > 1:
             shared = f"Up to {workers.count} runs shared this machine"
@@ -95,6 +97,24 @@ def compare_existing(
     return _finish(inputs, output, console)
 
 
+def _train_in_stages(
+    settings: ComparisonSettings, runs: Sequence[PlannedRun], workers: Workers, console: Console
+) -> list[PlannedRun]:
+    """Train all strengths on the seeds that select, then the selected ones on the other seeds."""
+    for run in runs:
+        check_claim(run)
+    first = [run for run in runs if run.seed in settings.selection_seeds]
+    train(first, workers, console, total=settings.run_count)
+    selected = set(map(_trial_key, _runs_to_compare(settings, first)))
+    of_selected = [run for run in runs if _trial_key(run) in selected]
+    further = [run for run in of_selected if run.seed not in settings.selection_seeds]
+    if further:
+        console.print(f"Strengths are selected. Runs with the other seeds: {len(further)}.")
+        train(further, workers, console, len(first), len(first) + len(further))
+    used = {run.folder for run in (*first, *further)}
+    return [run for run in runs if run.folder in used]
+
+
 def _finish(inputs: ComparisonInputs, output: Path, console: Console) -> dict[str, Any]:
     comparison = judge(inputs, output)
     content = json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False)
@@ -118,10 +138,13 @@ def _report(comparison: Mapping[str, Any], output: Path) -> str:
         return f"report: none could be written, {type(error).__name__}: {one_line(error)}"
 
 
-def _trials(runs: Sequence[PlannedRun], tested: set[tuple[str, str]]) -> list[ArmTrial]:
+def _trials(
+    settings: ComparisonSettings, runs: Sequence[PlannedRun], tested: set[tuple[str, str]]
+) -> list[ArmTrial]:
     trials: dict[tuple[str, str], ArmTrial] = {}
     for run in runs:
-        trial = trials.setdefault(_trial_key(run), ArmTrial(run.arm, run.strength, {}))
+        new = ArmTrial(run.arm, run.strength, {}, settings.strength_seeds)
+        trial = trials.setdefault(_trial_key(run), new)
         split = "test" if _trial_key(run) in tested else "validation"
         trial.results[run.seed] = measure(run.folder, split)
     return list(trials.values())
@@ -132,7 +155,7 @@ def _trial_key(trial: PlannedRun | ArmTrial) -> tuple[str, str]:
 
 
 def _runs_to_compare(settings: ComparisonSettings, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    trials = _trials(runs, set())
+    trials = _trials(settings, runs, set())
     pairs = pair_trials(trials, select_trials(trials), settings.baseline, settings.contrasts)
     keys = {_trial_key(trial) for pair in pairs for trial in (pair.first, pair.second)}
     return [run for run in runs if _trial_key(run) in keys]

@@ -27,11 +27,19 @@ WITHOUT_VERDICT = ("best_epoch", "drop_rate", "gap", "clean_train_loss")
 
 @dataclass(frozen=True)
 class ArmTrial:
-    """Results of an arm at one strength, by seed."""
+    """Results of an arm at one strength, by seed.
+
+    Args:
+        arm: Name of the arm.
+        strength: Values of the settings that are tried.
+        results: Metrics of the runs, by seed.
+        strength_seeds: Seeds on which the strength is selected. Default: all.
+    """
 
     arm: str
     strength: Strength
     results: dict[int, RunResult]
+    strength_seeds: tuple[int, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -40,8 +48,14 @@ class ArmTrial:
 
     @property
     def score(self) -> float:
-        """Mean over seeds of the best score, by which a trial is selected; lower is better."""
-        return float(np.mean([result.values[SCORE] for result in self.results.values()]))
+        """Mean over ``selection_seeds`` of the best score; lower is better."""
+        return float(np.mean(self.values(SCORE, self.selection_seeds)))
+
+    @property
+    def selection_seeds(self) -> list[int]:
+        """Seeds of the score, by which a trial is selected."""
+        selecting = self.results if self.strength_seeds is None else self.strength_seeds
+        return [seed for seed in self.results if seed in selecting]
 
     @property
     def metrics(self) -> list[str]:

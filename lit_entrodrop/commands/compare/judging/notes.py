@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
 from lit_entrodrop.commands.compare.judging.measures import fingerprints
+from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
 from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS, Estimate
 from lit_entrodrop.runs.criterion import best_value_of
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
@@ -39,9 +40,14 @@ def split_notes(split: str, has_test_split: bool, trials: Sequence[ArmTrial]) ->
     ]
 
 
-def trial_notes(trials: Sequence[ArmTrial]) -> list[str]:
+def trial_notes(trials: Sequence[ArmTrial], split: str) -> list[str]:
     """State how strengths were selected, and what differs between the runs."""
-    return [*_on_selection(trials), *_on_data(trials), *_on_idle(trials), *_on_averages(trials)]
+    return [
+        *_on_selection(trials, split),
+        *_on_data(trials),
+        *_on_idle(trials),
+        *_on_averages(trials),
+    ]
 
 
 def _on_averages(trials: Sequence[ArmTrial]) -> list[str]:
@@ -89,7 +95,7 @@ def method_notes(estimates: Sequence[Estimate]) -> list[str]:
     return notes
 
 
-def _on_selection(trials: Sequence[ArmTrial]) -> list[str]:
+def _on_selection(trials: Sequence[ArmTrial], split: str) -> list[str]:
     counts = {trial.arm: sum(each.arm == trial.arm for each in trials) for trial in trials}
     most = max(counts.values())
     if most == 1:
@@ -100,7 +106,17 @@ def _on_selection(trials: Sequence[ArmTrial]) -> list[str]:
         f"Each arm has the strength with {best_value_of(metric)} of {most} trials "
         "(mean over seeds of each run's best)"
     )
-    return [f"{note}; {', '.join(single)} had one trial." if single else f"{note}."]
+    note = f"{note}; {', '.join(single)} had one trial." if single else f"{note}."
+    seeds = {seed for trial in trials for seed in trial.results}
+    selecting = sorted({seed for trial in trials for seed in trial.selection_seeds})
+    if len(selecting) == len(seeds):
+        return [note]
+    numbers = enumeration([str(seed) for seed in selecting])
+    which = f"seed {numbers}" if len(selecting) == 1 else f"seeds {numbers}"
+    return [
+        f"{note} Strengths were selected on {which} alone, by validation; results are those of the "
+        f"{split} split over all seeds, including {which}."
+    ]
 
 
 def _on_data(trials: Sequence[ArmTrial]) -> list[str]:

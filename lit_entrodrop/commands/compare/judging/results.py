@@ -47,7 +47,7 @@ def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
         for pair, found in zip(pairs, findings, strict=True)
         if not pair.is_contrast
     }
-    notes = [*inputs.notes, *trial_notes(inputs.trials)]
+    notes = [*inputs.notes, *trial_notes(inputs.trials, inputs.split)]
     return {
         "schema": SCHEMA,
         "title": inputs.title,
@@ -56,6 +56,7 @@ def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
         "baseline": inputs.baseline,
         "confidence": CONFIDENCE,
         "seeds": sorted({seed for trial in inputs.trials for seed in trial.results}),
+        "strength_seeds": sorted({s for trial in inputs.trials for s in trial.selection_seeds}),
         "arms": {
             name: _arm(trial, inputs.trials, against_baseline.get(name), folder)
             for name, trial in selected.items()

@@ -17,7 +17,7 @@ Strength = dict[str, Any]
 NAME = re.compile(r"\w[\w .+-]*")
 # Names of files and folders that a comparison writes next to the folders of its arms.
 RESERVED = {"lock", "figures", "report.html", "comparison.json"}
-KEYS = {"title", "base", "arms", "seeds", "baseline", "contrasts", "output"}
+KEYS = {"title", "base", "arms", "seeds", "strength_seeds", "baseline", "contrasts", "output"}
 ARM_KEYS = {"configs", "strengths"}
 
 
@@ -54,11 +54,22 @@ class ComparisonSettings:
     contrasts: tuple[tuple[str, str], ...] = ()
     title: str = "comparison"
     output: str | None = None
+    strength_seeds: tuple[int, ...] | None = None
+
+    @property
+    def selection_seeds(self) -> tuple[int, ...]:
+        """Seeds on which strengths are selected, by default all."""
+        return self.strength_seeds or self.seeds
 
     @property
     def run_count(self) -> int:
-        """Number of runs of the whole comparison."""
-        return len(self.seeds) * sum(len(arm.trials) for arm in self.arms)
+        """Number of runs of the whole comparison.
+
+        A contrast may add runs of its second arm at the selected strength of the first.
+        """
+        further = len(self.seeds) - len(self.selection_seeds)
+        trials = sum(len(arm.trials) for arm in self.arms)
+        return len(self.selection_seeds) * trials + further * len(self.arms)
 
 
 def read_settings(path: Path) -> ComparisonSettings:
@@ -102,14 +113,16 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
         )
     default = "plain" if "plain" in names else names[0]
     output = given.get("output")
+    seeds = parse_seeds(given.get("seeds", [0]))
     return ComparisonSettings(
         base,
         arms,
-        parse_seeds(given.get("seeds", [0])),
+        seeds,
         _known(given.get("baseline", default), names, "baseline"),
         _contrasts(given.get("contrasts") or [], names),
         str(given.get("title") or "comparison"),
         None if output is None else str(output),
+        _strength_seeds(given.get("strength_seeds"), seeds),
     )
 
 
@@ -177,8 +190,8 @@ def _contrasts(value: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def parse_seeds(value: Any) -> tuple[int, ...]:
-    """Return one seed or a list of them as a tuple.
+def parse_seeds(value: Any, place: str = "seeds") -> tuple[int, ...]:
+    """Return one seed or a list of them as a tuple; errors name it by ``place``.
 
     Raises:
         ValueError: If one is no seed, or they are not different.
@@ -190,10 +203,22 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
     whole = [type(seed) is int and 0 <= seed < 2**32 for seed in seeds]
     if not seeds or not all(whole) or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"seeds: expected different integers from 0 to 2**32 - 1, got {value}: write for "
+            f"{place}: expected different integers from 0 to 2**32 - 1, got {value}: write for "
             "example [0, 1, 2]"
         )
     return tuple(seeds)
+
+
+def _strength_seeds(value: Any, seeds: Sequence[int]) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    selected = parse_seeds(value, "strength_seeds")
+    if not set(selected) <= set(seeds):
+        raise ValueError(
+            f"strength_seeds: expected some of the seeds {list(seeds)}, got {list(selected)}: "
+            "select strengths on seeds that are trained"
+        )
+    return selected
 
 
 def _known(name: Any, names: Sequence[str], place: str) -> str:

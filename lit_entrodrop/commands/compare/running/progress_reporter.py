@@ -21,7 +21,7 @@ class ProgressReporter(TaskObserver):
 
     A terminal shows the running tasks below the lines, up to date. Elsewhere, as in a log file or a
     notebook, their state is printed every 30 seconds. ``what`` is what is counted, such as
-    ``runs trained``; ``done`` of them were done before.
+    ``runs trained``; ``done`` of ``total`` were done before, and tasks of later stages may follow.
     """
 
     def __init__(self, console: Console, what: str, done: int, total: int, workers: int) -> None:
@@ -66,21 +66,23 @@ class ProgressReporter(TaskObserver):
         if now < self._next_poll or not running:
             return
         self._next_poll = now + POLL_SECONDS
-        lines = self._lines(running, waiting, now)
+        lines = self._lines(running, now)
         if self._console.is_terminal:
             self._live.update(Text("\n".join(lines)), refresh=True)
         elif now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             self._print("\n".join(lines))
 
-    def _lines(self, running: Sequence[Task], waiting: Sequence[Task], now: float) -> list[str]:
+    def _lines(self, running: Sequence[Task], now: float) -> list[str]:
         lines = []
         for task in running:
             progress, estimate = task.progress(), self._estimates[task.title]
             if progress is not None:
                 estimate.update(progress, now)
             lines.append(f"  {task.title}: {progress or 'starting'}{_left(estimate.left(now))}")
-        left = self._seconds_left([task.title for task in running], len(waiting), now)
+        # Those of a later stage wait too.
+        waiting = self._total - self._done - len(running)
+        left = self._seconds_left([task.title for task in running], waiting, now)
         return [f"{self._done} of {self._total} {self._what}{_left(left)}", *lines]
 
     def _seconds_left(self, running: Sequence[str], waiting: int, now: float) -> float | None:

@@ -12,7 +12,6 @@ from lit_entrodrop.commands.compare.running.process_pool import Task, Workers, l
 from lit_entrodrop.commands.compare.running.progress_reporter import ProgressReporter
 from lit_entrodrop.commands.compare.running.run_progress import read_progress
 from lit_entrodrop.commands.compare.running.run_state import (
-    check_claim,
     claim,
     config_file,
     read_state,
@@ -22,20 +21,32 @@ from lit_entrodrop.commands.compare.running.run_state import (
 from lit_entrodrop.runs.evaluations import evaluation_path
 
 
-def train(runs: Sequence[PlannedRun], workers: Workers, console: Console) -> None:
+def train(
+    runs: Sequence[PlannedRun],
+    workers: Workers,
+    console: Console,
+    before: int = 0,
+    total: int | None = None,
+) -> None:
     """Train all runs that are not finished; resume those that were interrupted.
+
+    Args:
+        runs: Runs to train.
+        workers: Number of runs at a time, and their devices.
+        console: Where progress is printed.
+        before: Number of runs of the comparison in earlier stages, for the progress.
+        total: Number of runs in all stages, for the progress. Default: all are in this stage.
 
     Raises:
         ValueError: If the folder of a run contains another one, or a run failed.
     """
-    for run in runs:
-        check_claim(run)
     unfinished = [run for run in runs if not is_finished(run)]
     if len(unfinished) < len(runs):
         console.print(f"{len(runs) - len(unfinished)} of {len(runs)} runs are finished already.")
     check_arms(unfinished)
     tasks = [_fit(run) for run in unfinished]
-    _run_all(tasks, "runs trained", len(runs), workers, console)
+    done = before + len(runs) - len(tasks)
+    _run_all(tasks, "runs trained", done, total or len(runs), workers, console)
 
 
 def test(runs: Iterable[PlannedRun], workers: Workers, console: Console) -> None:
@@ -50,7 +61,7 @@ def test(runs: Iterable[PlannedRun], workers: Workers, console: Console) -> None
         for name, step in _distinct(checkpoint_steps(run.folder)).items()
         if not evaluation_path(run.folder, step, "test").exists()
     ]
-    _run_all(tasks, "checkpoints evaluated on the test split", len(tasks), workers, console)
+    _run_all(tasks, "checkpoints evaluated on the test split", 0, len(tasks), workers, console)
 
 
 def is_finished(run: PlannedRun) -> bool:
@@ -95,11 +106,11 @@ def _distinct(steps: dict[str, int]) -> dict[str, int]:
 
 
 def _run_all(
-    tasks: Sequence[Task], what: str, total: int, workers: Workers, console: Console
+    tasks: Sequence[Task], what: str, done: int, total: int, workers: Workers, console: Console
 ) -> None:
     if not tasks:
         return
-    with ProgressReporter(console, what, total - len(tasks), total, workers.count) as reporter:
+    with ProgressReporter(console, what, done, total, workers.count) as reporter:
         failed = run_tasks(tasks, workers, reporter)
     if not failed:
         return

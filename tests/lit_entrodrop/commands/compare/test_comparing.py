@@ -33,9 +33,23 @@ def output(tiny_module: Tiny) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_module: Tiny, output: Path) -> tuple[dict[str, Any], str]:
+def staged(tiny_module: Tiny, output: Path) -> tuple[dict[str, Any], str, list[str]]:
+    """A comparison that selects on one seed: its results, output and folders of runs."""
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    comparison, told = compared(tiny_module, output, workers=2, base=base, strength_seeds=[0])
+    return comparison, told, run_folders(output)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    staged: tuple[dict[str, Any], str, list[str]], tiny_module: Tiny, output: Path
+) -> tuple[dict[str, Any], str]:
     base = [*content(tiny_module)["base"], WITH_TEST]
     return compared(tiny_module, output, workers=2, base=base, title="two arms")
+
+
+def run_folders(output: Path) -> list[str]:
+    return sorted(str(path.parent.relative_to(output)) for path in output.rglob(METRICS))
 
 
 def test_every_arm_is_trained_at_every_seed(
@@ -45,7 +59,7 @@ def test_every_arm_is_trained_at_every_seed(
     arms = comparison["arms"]
     assert list(arms) == ["plain", "entrodrop"]
     assert [run["seed"] for run in arms["plain"]["runs"]] == [0, 1]
-    folders = sorted(str(path.parent.relative_to(output)) for path in output.rglob(METRICS))
+    folders = run_folders(output)
     strengths = [f"entrodrop/max={value}/seed={seed}" for value in (0.4, 0.8) for seed in (0, 1)]
     assert folders == [*strengths, "plain/seed=0", "plain/seed=1"]
     steps = {read_metrics(output / folder).index[-1] for folder in folders}
@@ -103,6 +117,28 @@ def test_finished_runs_are_not_touched(
     assert "6 of 6 runs are finished already" in told
     # One run at a time, of which nothing must be said.
     assert comparison["arms"] == finished[0]["arms"]
+
+
+def test_selected_strength_alone_is_trained_on_the_other_seeds(
+    staged: tuple[dict[str, Any], str, list[str]],
+    finished: tuple[dict[str, Any], str],
+    tiny_module: Tiny,
+    output: Path,
+) -> None:
+    comparison, told, folders = staged
+    chosen = comparison["arms"]["entrodrop"]["chosen"]
+    trials = [f"entrodrop/max={value}/seed=0" for value in (0.4, 0.8)]
+    assert folders == sorted(
+        [*trials, f"entrodrop/{chosen}/seed=1", "plain/seed=0", "plain/seed=1"]
+    )
+    assert "Comparing 2 arms in 5 runs" in told
+    assert (comparison["seeds"], comparison["strength_seeds"]) == ([0, 1], [0])
+    # Finished runs of the other seeds count for the selected strength alone.
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    again, told = compared(tiny_module, output, base=base, strength_seeds=[0])
+    assert "started" not in told
+    assert again["arms"] == comparison["arms"] != finished[0]["arms"]
+    assert "5 of 6 runs are finished already" in finished[1]
 
 
 def test_changed_config_is_refused(

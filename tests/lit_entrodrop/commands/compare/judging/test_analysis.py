@@ -121,6 +121,21 @@ def test_choice_is_by_validation() -> None:
     assert select_trials([lucky, honest])["a"] is honest
 
 
+def test_other_seeds_than_those_of_the_selection_do_not_select() -> None:
+    def trial(x: int, losses: list[float]) -> ArmTrial:
+        results = {seed: result(9.9, validation=loss) for seed, loss in enumerate(losses)}
+        return ArmTrial("a", {"x": x}, results, strength_seeds=(0,))
+
+    first, second = trial(1, [3.5, 9.0]), trial(2, [3.6])
+    assert select_trials([first, second])["a"] is first
+    told = judged([first, second, ArmTrial("plain", {}, first.results, (0,))])
+    assert told["seeds"] == [0, 1]
+    assert told["strength_seeds"] == [0]
+    assert [each["score"] for each in told["arms"]["a"]["trials"]] == [3.5, 3.6]
+    note = "test split over all seeds, including seed 0."
+    assert any(note in each for each in told["notes"])
+
+
 def test_control_is_compared_at_its_best_and_at_the_same_strength() -> None:
     trials = [
         trial("plain", 3.8, 0),

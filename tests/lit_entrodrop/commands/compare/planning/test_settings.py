@@ -28,6 +28,14 @@ def test_grid_is_every_combination() -> None:
     assert arm.trials[-1] == {"curriculum": 0.2, "quantile": 0.7}
 
 
+def test_strengths_are_selected_on_all_seeds_or_some() -> None:
+    settings = parse_settings({**GOOD, "seeds": [0, 1, 2]})
+    assert settings.selection_seeds == (0, 1, 2)
+    assert settings.run_count == 6
+    assert parse_settings({**GOOD, "seeds": [0, 1], "strength_seeds": 1}).selection_seeds == (1,)
+    assert read_settings(CONFIGS / "comparisons" / "final_model.yaml").run_count == 61
+
+
 def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
     assert parse_settings({**GOOD, "arms": {"one": [], "other": ARM}}).baseline == "one"
 
@@ -52,6 +60,8 @@ def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
         ({"seeds": []}, "seeds: expected different integers from 0"),
         ({"seeds": ["0"]}, "seeds: expected different integers from 0"),
         ({"seeds": [2**32]}, "seeds: expected different integers from 0 to 2**32 - 1"),
+        ({"strength_seeds": [1]}, "strength_seeds: expected some of the seeds [0], got [1]"),
+        ({"strength_seeds": []}, "strength_seeds: expected different integers"),
         ({"baseline": "none"}, "baseline: expected one of plain, mine, got none"),
         ({"contrasts": [["plain", "no"]]}, "contrasts: expected one of plain, mine, got no"),
         ({"contrasts": ["plain"]}, "contrasts: expected pairs of different arms, got plain"),
