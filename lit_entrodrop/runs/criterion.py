@@ -21,7 +21,7 @@ class Criterion:
 
     Args:
         metric: Name of the metric.
-        mode: Whether its lowest or its highest value is the best.
+        mode: Whether the lowest or the highest value of the metric is the best.
         averaged: Whether the averaged weights compete too, by the same metric.
 
     >>> Criterion().score(2.0), Criterion("task/exact_match", "max").score(0.5)

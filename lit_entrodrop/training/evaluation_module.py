@@ -69,9 +69,13 @@ class EvaluationModule(L.LightningModule):
     @cached_property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        bounds = self.trainer.max_epochs, self.trainer.max_steps
-        done = self.position, self.trainer.accumulate_grad_batches
-        return total_steps(self.data.steps_per_epoch(), *bounds, *done)
+        return total_steps(
+            self.data.steps_per_epoch(),
+            self.trainer.max_epochs,
+            self.trainer.max_steps,
+            self.position,
+            self.trainer.accumulate_grad_batches,
+        )
 
     @property
     def progress(self) -> float:

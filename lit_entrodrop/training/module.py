@@ -185,8 +185,8 @@ class LitCausalLM(EvaluationModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip gradients, wherever their shards are."""
-        clipping = gradient_clip_val or 0.0, gradient_clip_algorithm
-        hooks_of(self.trainer.strategy).clip_gradients(self, optimizer, *clipping)
+        hooks = hooks_of(self.trainer.strategy)
+        hooks.clip_gradients(self, optimizer, gradient_clip_val or 0.0, gradient_clip_algorithm)
 
     def on_fit_start(self) -> None:
         """Allocate the accumulator of a step on the device."""

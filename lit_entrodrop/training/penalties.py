@@ -60,12 +60,12 @@ class ParameterPenalties:
         Returns:
             Penalties by name; their mean over ranks is that of the whole model.
         """
-        found: dict[str, Tensor] = {}
+        penalties: dict[str, Tensor] = {}
         for group in optimizer.param_groups if self._names else ():
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._add_to(parameter, group["lr"] * active, progress, found)
-        return found
+                    self._add_to(parameter, group["lr"] * active, progress, penalties)
+        return penalties
 
     def state_dict(self) -> dict[str, Any]:
         """Return an entry of a checkpoint that identifies the initial weights."""
@@ -85,7 +85,7 @@ class ParameterPenalties:
             )
 
     def _add_to(
-        self, parameter: Tensor, rate: Tensor, progress: float, found: dict[str, Tensor]
+        self, parameter: Tensor, rate: Tensor, progress: float, penalties: dict[str, Tensor]
     ) -> None:
         assert parameter.grad is not None, "the caller skips the others"
         numbers = local_shard(parameter.detach()).view(-1)
@@ -97,15 +97,15 @@ class ParameterPenalties:
         for start in range(0, len(numbers), PART):
             part = slice(start, start + PART)
             values = numbers[part].float().clone().requires_grad_()
-            was = None if initial is None else initial[part].float()
-            seen = ParameterPart(self._names[parameter], values, was)
+            before = None if initial is None else initial[part].float()
+            seen = ParameterPart(self._names[parameter], values, before)
             for name, regularizer, penalty in self._regularizers.on_parameter(seen, progress):
                 [slope] = torch.autograd.grad(penalty, values)
                 if regularizer.decoupled:
                     numbers[part] -= (rate.to(slope.device) * slope).to(numbers.dtype)
                 else:
                     gradient[part] += slope.to(gradient.dtype)
-                found[name] = found.get(name, 0) + penalty.detach() * share
+                penalties[name] = penalties.get(name, 0) + penalty.detach() * share
 
 
 def _ranks_per_copy(parameter: Tensor) -> int:

@@ -17,7 +17,7 @@ CALLED: list[str] = []
 class ToyStrategy(SingleDeviceStrategy, StrategyHooks):
     """Records the hooks that a run calls, and clips by half the norm."""
 
-    supports_teacher = False
+    steps_parameters = False
 
     def __init__(self) -> None:
         super().__init__(device="cpu")

@@ -64,10 +64,10 @@ def export(
         max_shard_size: Maximum size of a file; larger weights are split into several files.
         weights: Which weights of a run with `model.average`: the averaged or the raw ones, or
             `best` for those with the better last evaluation.
-        average: Paths to further checkpoints of the same model. The mean of all weights is written;
-            `--average A B C` without `--ckpt_path` names all of them.
-        greedy: Whether to start from the checkpoint with the lowest validation loss, and to include
-            another one only if the loss of the mean does not rise. Reads the text of the run.
+        average: Paths to further checkpoints of the same model, the mean of whose weights is
+            written. `--average A B C` without `--ckpt_path` names all of them.
+        greedy: Whether to start the mean from the checkpoint with the lowest validation loss, and
+            to include another one only if its loss does not rise. Reads the text of the run.
         format: ``transformers`` (safetensors, config, tokenizer) or ``gguf`` (one file, and a
             Modelfile for Ollama; Llama, Mistral, Qwen2 and Qwen3). Both have a model card.
         push_to: Repository on the hub, ``owner/name``, to which the folder is uploaded; null for
@@ -116,7 +116,7 @@ def export(
             tokenizer.save_pretrained(unfinished)
             generation.save_pretrained(unfinished)
         write_card(unfinished, folder.name, paths, checkpoint, lm, not whole, file)
-        _share(unfinished)
+        _apply_umask(unfinished)
     if push_to is not None and dry_run:
         print(describe_push(folder, push_to, private))
     elif push_to is not None:
@@ -158,8 +158,8 @@ def _size(model: PreTrainedModel) -> int:
     return sum(weight.nbytes for weight in cast(Any, model).parameters() if not weight.is_meta)
 
 
-def _share(folder: Path) -> None:
-    # safetensors ignores the umask and makes files that no other user can read.
+def _apply_umask(folder: Path) -> None:
+    # safetensors ignores it and makes files that no other user can read.
     umask = os.umask(0)
     os.umask(umask)
     for file in folder.iterdir():
@@ -167,11 +167,8 @@ def _share(folder: Path) -> None:
 
 
 def _whole_model(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:
-    causal_lm = restore_model(checkpoint, lm)
-    model = causal_lm.hf_model
-    if lm.lora is not None:
-        model = merge_lora(model)
-    return model
+    model = restore_model(checkpoint, lm).hf_model
+    return model if lm.lora is None else merge_lora(model)
 
 
 def _adapters(checkpoint: dict[str, Any], lm: LMConfig) -> PreTrainedModel:

@@ -31,7 +31,7 @@ class Averaging:
     Args:
         settings: Settings of the average that is evaluated; None for none.
         teacher_decay: Decay of the average that teaches the model; None for none.
-        metrics: Accumulators for the metrics of the last weights, whose settings are shared.
+        metrics: Accumulators for the metrics of the raw weights, whose settings are shared.
     """
 
     def __init__(
@@ -55,12 +55,17 @@ class Averaging:
         settings, decay = self.settings, self._teacher_decay
         if settings is not None:
             check_optimizer_averages_nothing(optimizer)
-            rule = settings.share, self._is_due, settings.snapshots
-            self._average = WeightAverage(module.causal_lm, optimizer, *rule)
-        elif decay is not None:
-            share = 1 - decay
             self._average = WeightAverage(
-                module.causal_lm, optimizer, lambda count: torch.full_like(count, share)
+                module.causal_lm,
+                optimizer,
+                settings.coefficient,
+                self._is_due,
+                settings.stored_snapshots,
+            )
+        elif decay is not None:
+            coefficient = 1 - decay
+            self._average = WeightAverage(
+                module.causal_lm, optimizer, lambda count: torch.full_like(count, coefficient)
             )
         if self._average is None:
             return
@@ -76,10 +81,10 @@ class Averaging:
     def evaluate(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the metrics of the averaged weights, from a second pass over the evaluated splits.
 
-        Until weights are taken, the average stands for the last weights, and so do its metrics.
+        Before the first snapshot, the average equals the raw weights, and so do its metrics.
 
         Args:
-            metrics: Metrics of the last weights.
+            metrics: Metrics of the raw weights.
         """
         if self.settings is None:
             return {}
@@ -111,7 +116,7 @@ class Averaging:
         }
 
     def load_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Restore the number of weights that were taken."""
+        """Restore the number of snapshots."""
         check_same_average(checkpoint, self.settings)
         if self.settings is not None:
             # Strategies that do not shard restore it before they make the optimizer.

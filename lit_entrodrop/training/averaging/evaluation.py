@@ -14,10 +14,10 @@ from lit_entrodrop.training.evaluation_module import EvaluationModule
 
 
 def evaluate(module: EvaluationModule, metrics: RunMetrics) -> dict[str, Tensor]:
-    """Return the metrics of the present weights of a module on the splits of a validation.
+    """Return the metrics of the current weights of a module on the splits of a validation.
 
-    Lightning's loop has just read the same batches. The losses of documents are added to the
-    evaluation files.
+    The batches are those that Lightning's loop has just read. The losses of documents are added to
+    the evaluation files.
 
     Args:
         module: Module that is validated.

@@ -13,13 +13,13 @@ from lit_entrodrop.runs.checkpoints.averages import AVERAGE
 DECAY, WINDOW, SWA_START = 0.999, 5, 0.75
 # Settings that decide which tensors are in the state of the optimizer.
 SAVED_STATE = ("kind", "window")
-# After n weights, an EMA cannot weigh the past by more than n / (n + WARMUP).
+# After n snapshots, the decay of an EMA is at most n / (n + WARMUP).
 WARMUP = 9
 
 
 @dataclass(frozen=True)
 class Average:
-    """Average of the weights over training, which is evaluated beside the last weights.
+    """Average of the weights over training, which is evaluated beside the raw weights.
 
     Args:
         kind: Exponential moving average (`ema`); equal mean of all snapshots of the weights
@@ -63,8 +63,8 @@ class Average:
             )
 
     @property
-    def snapshots(self) -> int:
-        """Number of snapshots that are kept beside the average."""
+    def stored_snapshots(self) -> int:
+        """Number of snapshots that are stored beside the average."""
         return (self.window or WINDOW) if self.kind == "lawa" else 0
 
     @property
@@ -78,10 +78,10 @@ class Average:
         >>> Average().bytes_per_weight(4), Average("lawa", window=3).bytes_per_weight(2)
         (4, 10)
         """
-        return torch.float32.itemsize + self.snapshots * stored
+        return torch.float32.itemsize + self.stored_snapshots * stored
 
     def first_step(self, total_steps: int) -> float:
-        """Return the optimizer step from which weights are taken.
+        """Return the optimizer step from which snapshots are taken.
 
         >>> Average("swa").first_step(100), Average(start=20).first_step(100)
         (75.0, 20)
@@ -96,18 +96,19 @@ class Average:
         return self.every or (1 if self.kind == "ema" else per_epoch)
 
     def is_due(self, step: int, total_steps: int, per_epoch: int) -> bool:
-        """Return whether the weights after an optimizer step, counted from 1, are taken."""
+        """Return whether a snapshot is taken after an optimizer step, counted from 1."""
         return step >= self.first_step(total_steps) and step % self.interval(per_epoch) == 0
 
-    def share(self, count: Tensor) -> Tensor:
-        """Return the weight of the new weights in an `ema` or `swa`, after some were taken.
+    def coefficient(self, count: Tensor) -> Tensor:
+        """Return the coefficient of the next snapshot in an `ema` or `swa`.
 
         Args:
-            count: Number of weights taken before, a scalar.
+            count: Number of snapshots taken before, a scalar.
 
-        >>> [round(Average("swa").share(torch.tensor(n)).item(), 3) for n in (0, 1, 2)]
+        >>> [round(Average("swa").coefficient(torch.tensor(n)).item(), 3) for n in (0, 1, 2)]
         [1.0, 0.5, 0.333]
-        >>> [round(Average(decay=0.9).share(torch.tensor(n)).item(), 3) for n in (0, 1, 99)]
+        >>> ema = Average(decay=0.9)
+        >>> [round(ema.coefficient(torch.tensor(n)).item(), 3) for n in (0, 1, 99)]
         [1.0, 0.9, 0.1]
         """
         if self.kind == "swa":

@@ -27,23 +27,26 @@ class WeightAverage:
     Args:
         causal_lm: Trained model.
         optimizer: Optimizer of its parameters or shards.
-        share: Function from the number of weights taken, a scalar, to the weight of the new ones.
-        is_due: Function that returns whether the weights after the current step are taken.
-        snapshots: Number of latest weights, whose mean is the average; 0 for ``share``.
+        coefficient: Function from the number of snapshots taken, a scalar, to the coefficient of
+            the next one.
+        is_due: Function that returns whether a snapshot is taken after the current step.
+        stored_snapshots: Number of latest snapshots whose mean is the average; 0 for an average by
+            ``coefficient``.
     """
 
     def __init__(
         self,
         causal_lm: CausalLM,
         optimizer: Optimizer,
-        share: Callable[[Tensor], Tensor],
+        coefficient: Callable[[Tensor], Tensor],
         is_due: Callable[[], bool] = lambda: True,
-        snapshots: int = 0,
+        stored_snapshots: int = 0,
     ) -> None:
         self._causal_lm = causal_lm
         self._optimizer = optimizer
-        self._share, self._is_due, self._snapshots = share, is_due, snapshots
-        #: Number of weights taken so far. A tensor, because the device knows of skipped steps.
+        self._coefficient, self._is_due = coefficient, is_due
+        self._stored_snapshots = stored_snapshots
+        #: Number of snapshots so far. A tensor, because only the device knows of skipped steps.
         self.count = torch.zeros(())
         self._initial: dict[Tensor, Tensor] = {}
         self._loaded: dict[str, Any] = {}
@@ -116,17 +119,17 @@ class WeightAverage:
             if parameter.grad is not None or state
         ]
         for parameter, state in states:
-            # All from the first step on: a sharded checkpoint restores only what is there.
+            # From the first step on, because a sharded checkpoint restores only what is there.
             if AVERAGE not in state:
                 initial = self._initial[parameter]
                 state[AVERAGE] = initial.float()
-                for slot in range(self._snapshots):
+                for slot in range(self._stored_snapshots):
                     state[SNAPSHOT.format(slot)] = initial.clone()
         self._initial = {}
         if states and self._is_due():
             self.count = self.count.to(local_shard(states[0][0]).device)
             took = took_step(self._optimizer).to(self.count.device)
-            if self._snapshots == 0:
+            if self._stored_snapshots == 0:
                 self._move(states, took)
             elif took:
                 self._average_latest(states)
@@ -134,20 +137,20 @@ class WeightAverage:
 
     def _move(self, states: list[tuple[Tensor, dict[str, Any]]], took: Tensor) -> None:
         """Move averages towards the weights, as `torch.optim.swa_utils` does, on the device."""
-        share = self._share(self.count) * took
+        coefficient = self._coefficient(self.count) * took
         pairs = [(local_shard(state[AVERAGE]), local_shard(weight)) for weight, state in states]
         if all(average.dtype == weight.dtype for average, weight in pairs):
             averages, weights = (list(each) for each in zip(*pairs, strict=True))
-            torch._foreach_lerp_(averages, weights, [share] * len(averages))
+            torch._foreach_lerp_(averages, weights, [coefficient] * len(averages))
             return
         for average, weight in pairs:
             # One by one, because a copy in fp32 may be larger than the weights.
-            average.lerp_(weight.float(), share)
+            average.lerp_(weight.float(), coefficient)
 
     def _average_latest(self, states: list[tuple[Tensor, dict[str, Any]]]) -> None:
         taken = int(self.count)
-        newest = SNAPSHOT.format(taken % self._snapshots)
-        filled = min(taken + 1, self._snapshots)
+        newest = SNAPSHOT.format(taken % self._stored_snapshots)
+        filled = min(taken + 1, self._stored_snapshots)
         for parameter, state in states:
             local_shard(state[newest]).copy_(local_shard(parameter))
             average = local_shard(state[AVERAGE]).zero_()

@@ -34,7 +34,7 @@ class Checkpoints(Checkpoint):
         keep_last: Number of last checkpoints to keep, in addition to the best.
         monitor: Metric that selects the best checkpoint, such as `exam/loss`; null for `val/loss`
             and, with `model.average`, `val_average/loss`, whichever is better.
-        mode: Whether its lowest or its highest value is the best.
+        mode: Whether the lowest or the highest value of the metric is the best.
     """
 
     def __init__(

@@ -96,8 +96,7 @@ class Optimization:
         separate_hidden = getattr(self.optimizer_class, "separates_hidden", False)
         adapters = getattr(getattr(module, "lm", None), "lora", None)
         factors = {} if adapters is None else {LORA_B: adapters.loraplus_lr_ratio}
-        settings = self.layer_lr_decay, factors, separate_hidden
-        return parameter_groups(module, self.rules, *settings)
+        return parameter_groups(module, self.rules, self.layer_lr_decay, factors, separate_hidden)
 
     def scheduled(
         self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], int]

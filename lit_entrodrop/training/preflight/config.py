@@ -118,12 +118,12 @@ def check_callbacks(trainer: L.Trainer) -> None:
 
 
 def check_average(average: Average, teacher: float | None, steps: int, per_epoch: int) -> None:
-    """Refuse an average that takes no weights, or that differs from that of a teacher."""
+    """Refuse an average of too few snapshots, or one that differs from that of a teacher."""
     taken = sum(average.is_due(step, steps, per_epoch) for step in range(1, steps + 1))
     if taken < 2:
         raise ValueError(
-            f"model.average: expected to take weights at least twice in {steps} steps, got "
-            f"{taken}: lower start or every, or train longer"
+            f"model.average: expected at least two snapshots in {steps} steps, got {taken}: lower "
+            "start or every, or train longer"
         )
     same = average.kind == "ema" and average.interval(per_epoch) == 1
     if teacher is not None and not (
@@ -155,7 +155,7 @@ def check_trainer(
         ("a regularizer that compares with the moving average", required.teacher is not None),
         ("model.average, the average", average is not None),
     ):
-        if is_used and not hooks_of(trainer.strategy).supports_teacher:
+        if is_used and not hooks_of(trainer.strategy).steps_parameters:
             raise ValueError(
                 f"trainer.strategy: expected auto, ddp or fsdp2 for {user} of the weights, got "
                 f"{type(trainer.strategy).__name__}, whose optimizer does not step the parameters "
@@ -188,7 +188,7 @@ def check_penalties(
             f"{type(optimizer).__name__}: choose another, such as "
             "lit_entrodrop.training.optim.AdamW"
         )
-    if regularizers.penalizes_parameters and not hooks_of(trainer.strategy).supports_teacher:
+    if regularizers.penalizes_parameters and not hooks_of(trainer.strategy).steps_parameters:
         raise ValueError(
             "trainer.strategy: expected auto, ddp or fsdp2 for a regularizer that penalizes "
             f"parameters, got {type(trainer.strategy).__name__}, which stores gradients in a form "

@@ -28,10 +28,10 @@ def check_suits(
 def check_strategy_of(optimizer: torch.optim.Optimizer, strategy: type[Strategy]) -> None:
     """Refuse a strategy under which an optimizer cannot step."""
     name, under = type(optimizer).__name__, strategy.__name__
-    whole = getattr(optimizer, "separates_hidden", False)
-    flattens = not getattr(strategy, "supports_teacher", True)
-    if flattens and (whole or switches_weights(optimizer)):
-        needs = "needs whole matrices" if whole else "exchanges the weights of the model"
+    needs_matrices = getattr(optimizer, "separates_hidden", False)
+    flattens = not getattr(strategy, "steps_parameters", True)
+    if flattens and (needs_matrices or switches_weights(optimizer)):
+        needs = "needs whole matrices" if needs_matrices else "exchanges the weights of the model"
         raise ValueError(
             f"trainer.strategy: expected auto, ddp or fsdp2 for {name}, which {needs}, got {under},"
             " which flattens them: add configs/strategy/fsdp2.yaml"

@@ -20,9 +20,8 @@ class StrategyHooks:
     the hooks that differ.
     """
 
-    #: Whether the optimizer steps the parameters themselves, so that their moving average can be
-    #: part of its state.
-    supports_teacher: ClassVar[bool] = True
+    #: Whether the optimizer steps the parameters themselves, with their gradients and its state.
+    steps_parameters: ClassVar[bool] = True
 
     def check_lm(self, lm: LMConfig) -> None:
         """Refuse a model that the strategy cannot train; by default none.

@@ -71,7 +71,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
         timeout: Seconds that a rank waits for others.
     """
 
-    supports_teacher = False
+    steps_parameters = False
 
     def __init__(
         self,

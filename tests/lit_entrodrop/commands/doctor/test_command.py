@@ -49,7 +49,7 @@ def test_sound_config_ends_with_0_and_writes_nothing_of_a_run(
 def test_failure_ends_with_1_and_the_other_checks_run(
     tiny: Tiny, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = '[{"class_path": "tests.helpers.faulty.Broken"}]'
+    broken = '[{"class_path": "tests.helpers.misfits.Broken"}]'
     status, report = doctor(tiny, f"--model.regularizers={broken}")
     assert status == 1
     assert report["status"] == "fail"

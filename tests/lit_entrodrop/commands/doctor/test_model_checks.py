@@ -17,7 +17,7 @@ from lit_entrodrop.model.dropout import DropoutConfig
 from regularizers import EntroDrop, Regularizer
 from tests.helpers.architectures import ARCHITECTURES
 from tests.helpers.doctor import check_model, make_run
-from tests.helpers.faulty import LargestOfBatch
+from tests.helpers.misfits import LargestOfBatch
 from tests.helpers.tiny import LLAMA, Tiny, texts, write_corpus
 
 CHECKS = (train_mode, packed_documents_stay_apart, accumulation, validation_error)

@@ -31,7 +31,7 @@ from regularizers.adaptive import Adaptive
 from regularizers.discovery import own_regularizers
 from regularizers.goldfish import Goldfish
 from tests.helpers.doctor import check_regularizers, make_run
-from tests.helpers.faulty import Boastful, Broken, CountPadding, DropAll, Idle, NotANumber
+from tests.helpers.misfits import Boastful, Broken, CountPadding, DropAll, Inert, NotANumber
 from tests.helpers.plugins import ExcessLoss, MaskedConsistency
 from tests.helpers.tiny import Tiny, texts, write_corpus
 
@@ -140,9 +140,9 @@ def test_embeddings_that_the_model_does_not_read_fail(tiny_module: Tiny) -> None
 
 
 def test_regularizer_that_does_nothing_is_reported(tiny_module: Tiny) -> None:
-    check = found(tiny_module, Idle())["masks are applied"]
+    check = found(tiny_module, Inert())["masks are applied"]
     assert check.status == "warn"
-    assert "idle changes nothing" in check.found
+    assert "inert changes nothing" in check.found
 
 
 def test_loss_that_is_no_number_fails(tiny_module: Tiny) -> None:

@@ -58,7 +58,7 @@ def test_average_is_evaluated_beside_the_weights(runs: tuple[Path, Path]) -> Non
     pairs = {name: f"{name.partition('/')[0]}_average/{name.partition('/')[2]}" for name in rows}
     own = [name for name in pairs if name.startswith(("val/", "clean_train/", "gap/"))]
     assert len(own) > 10
-    # Until weights are taken, the average stands for the last weights.
+    # Before the first snapshot, the average equals the raw weights.
     for name in own:
         assert rows[name].iloc[0] == rows[pairs[name]].iloc[0]
         if name.endswith("/loss"):
@@ -137,9 +137,9 @@ def test_other_average_is_refused_on_resume(runs: tuple[Path, Path], tiny_module
             check_same_average(saved, average)
 
 
-def test_average_that_takes_no_weights_is_refused() -> None:
+def test_average_of_no_snapshots_is_refused() -> None:
     check_average(Average("swa", start=10), None, steps=40, per_epoch=10)
-    with pytest.raises(ValueError, match=r"model\.average: expected to take weights at least"):
+    with pytest.raises(ValueError, match=r"model\.average: expected at least two snapshots"):
         check_average(Average("swa", start=31), None, steps=40, per_epoch=10)
 
 

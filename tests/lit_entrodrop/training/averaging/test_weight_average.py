@@ -14,7 +14,7 @@ from lit_entrodrop.training.optim import AdamW, skip_step_if
 from tests.helpers.llama import make_llama
 
 STEPS, PER_EPOCH, SKIPPED = 12, 3, {2, 9}
-# The weights of a skipped step are those of the step before, and are not taken again.
+# A skipped step takes no snapshot, as its weights are those of the step before.
 EMA = Average(decay=0.6)
 SWA = Average("swa", start=0.25, every=2)
 LAWA = Average("lawa", window=3, start=2)
@@ -36,9 +36,9 @@ class Run:
         self.average = WeightAverage(
             make_llama(),  # type: ignore[arg-type]
             self.optimizer,
-            average.share,
+            average.coefficient,
             is_due,
-            average.snapshots,
+            average.stored_snapshots,
         )
 
     def train(self, until: int) -> list[list[Tensor]]:
@@ -107,7 +107,8 @@ def test_average_is_that_of_the_trajectory_and_survives_a_restart(
 def test_without_warm_up_and_start_the_formulas_are_those_of_torch(kind: str) -> None:
     average = Average(kind, start=0, every=1)  # type: ignore[arg-type]
     run = Run(average, torch.optim.SGD, torch.float32)
-    run.average._share = average.share if kind == "swa" else lambda n: torch.tensor(0.1)
+    if kind == "ema":
+        run.average._coefficient = lambda count: torch.tensor(0.1)
     function = get_swa_multi_avg_fn() if kind == "swa" else get_ema_multi_avg_fn(0.9)
     module = torch.nn.ParameterList(run.weights)
     copied = AveragedModel(module, multi_avg_fn=function)
