@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -53,13 +53,14 @@ def content(tiny: Tiny, **changes: Any) -> dict[str, Any]:
 
 
 def compared(
-    tiny: Tiny, output: Path, workers: int = 1, **changes: Any
+    tiny: Tiny, output: Path, workers: int = 1, imported: Sequence[Path] = (), **changes: Any
 ) -> tuple[dict[str, Any], str]:
     """Run a comparison on the tiny model; return its results and what it has told."""
     told = io.StringIO()
     settings = parse_settings(content(tiny, **changes))
     console = Console(file=told, width=170)
-    return compare(settings, output, Workers(workers, start=start_forked), console), told.getvalue()
+    started = Workers(workers, start=start_forked)
+    return compare(settings, output, started, console, imported), told.getvalue()
 
 
 def write_config(path: Path, settings: Mapping[str, Any]) -> Path:

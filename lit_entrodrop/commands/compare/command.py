@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> None:
             "baseline and contrast: expected --runs with these options, got --config: set them "
             "in the config"
         )
+    if options.runs is not None and options.imported:
+        raise ValueError("import: expected --config with this option, got --runs: give a config")
     console = console_of(WIDTH)
     try:
         if options.config is not None:
@@ -61,7 +63,7 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
     from lit_entrodrop.commands.compare.comparing import compare
 
     output = options.output or settings.output or f"runs/{Path(options.config).stem}"
-    compare(settings, Path(output), workers, console)
+    compare(settings, Path(output), workers, console, list(map(Path, options.imported)))
 
 
 def _compare_existing(options: argparse.Namespace, console: Console) -> None:
@@ -113,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar=("ONE", "OTHER"),
         help="Two further arms to compare; only with --runs; can be repeated.",
+    )
+    parser.add_argument(
+        "--import",
+        nargs="+",
+        default=[],
+        dest="imported",
+        metavar="FILE",
+        help="Files comparison.json of earlier comparisons, of this or another machine; only with "
+        "--config. Their runs with the same settings are not trained again.",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(

@@ -1,7 +1,7 @@
 """Comparison of planned or existing runs, up to the written results."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from lit_entrodrop.commands.compare.existing_runs import (
     plain_or_first,
     read_existing_run,
 )
+from lit_entrodrop.commands.compare.finished_runs import FinishedRuns
 from lit_entrodrop.commands.compare.judging.analysis import ArmTrial, pair_trials, select_trials
-from lit_entrodrop.commands.compare.judging.measures import are_tested, measure
+from lit_entrodrop.commands.compare.judging.imported_runs import read_imported
 from lit_entrodrop.commands.compare.judging.notes import split_notes
 from lit_entrodrop.commands.compare.judging.results import FILE_NAME, ComparisonInputs, judge
 from lit_entrodrop.commands.compare.judging.tables import show
@@ -30,14 +31,26 @@ from lit_entrodrop.runtime.shown_text import one_line
 
 
 def compare(
-    settings: ComparisonSettings, output: Path, workers: Workers, console: Console
+    settings: ComparisonSettings,
+    output: Path,
+    workers: Workers,
+    console: Console,
+    imported: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Train the missing runs, compare all of them, write the results and return their content.
 
+    Args:
+        settings: Arms, seeds and pairs to compare.
+        output: Folder of the runs and the results.
+        workers: Number of runs at a time, and their devices.
+        console: Where progress and results are printed.
+        imported: Files ``comparison.json`` whose runs are not trained again.
+
     Raises:
-        ValueError: If the settings are wrong or differ from those of an existing run, or a run
-            failed.
+        ValueError: If the settings are wrong or differ from those of an existing run, a file to
+            import is wrong, or a run failed.
     """
+    finished = FinishedRuns(read_imported(imported))
     runs = plan_runs(settings, output)
     locked = lock(output / LOCK)
     if locked is None:
@@ -51,21 +64,22 @@ def compare(
             f"{workers.count} at a time, in {output}.",
             soft_wrap=True,
         )
-        runs = _train_in_stages(settings, runs, workers, console)
-        selected = _runs_to_compare(settings, runs)
+        runs = _train_in_stages(settings, runs, finished, workers, console)
+        selected = _runs_to_compare(settings, runs, finished)
         has_test = bool(runs[0].config["data"].get("test"))
         if has_test:
-            test(selected, workers, console)
-        all_tested = has_test and all(are_tested(run.folder) for run in selected)
+            test(finished.local(selected), workers, console)
+        all_tested = has_test and all(map(finished.is_tested, selected))
         split = "test" if all_tested else "validation"
         tested = set(map(_trial_key, selected)) if split == "test" else set()
-        trials = _trials(settings, runs, tested)
-        notes = split_notes(split, has_test, trials)
+        trials = _trials(settings, runs, finished, tested)
+        notes = [*split_notes(split, has_test, trials), *finished.notes(runs)]
         if workers.count > 1:
             shared = f"Up to {workers.count} runs shared this machine"
             notes.append(f"{shared}, so times per step are not a benchmark.")
+        entries = list(map(finished.entry, runs))
         inputs = ComparisonInputs(
-            settings.title, settings.baseline, settings.contrasts, trials, split, notes
+            settings.title, settings.baseline, settings.contrasts, trials, split, notes, entries
         )
         return _finish(inputs, output, console)
 
@@ -98,20 +112,36 @@ def compare_existing(
 
 
 def _train_in_stages(
-    settings: ComparisonSettings, runs: Sequence[PlannedRun], workers: Workers, console: Console
+    settings: ComparisonSettings,
+    runs: Sequence[PlannedRun],
+    finished: FinishedRuns,
+    workers: Workers,
+    console: Console,
 ) -> list[PlannedRun]:
-    """Train all strengths on the seeds that select, then the selected ones on the other seeds."""
+    """Train all strengths on the seeds that select, then the selected ones on the other seeds.
+
+    Runs that can be imported are not trained, unless their comparison needs more than is imported.
+    """
     for run in runs:
         check_claim(run)
     first = [run for run in runs if run.seed in settings.selection_seeds]
-    train(first, workers, console, total=settings.run_count)
-    selected = set(map(_trial_key, _runs_to_compare(settings, first)))
+    own = finished.local(first)
+    if imported := len(first) - len(own):
+        console.print(f"{imported} of {len(first)} runs are imported.")
+    train(own, workers, console, imported, settings.run_count)
+    selected = set(map(_trial_key, _runs_to_compare(settings, first, finished)))
     of_selected = [run for run in runs if _trial_key(run) in selected]
+    again = finished.incomplete(of_selected, documents=len(settings.seeds) == 1)
+    if again:
+        console.print(
+            f"{len(again)} imported runs are trained again: their comparison needs losses of "
+            "documents (with one seed) or of the test split, which are not imported."
+        )
     further = [run for run in of_selected if run.seed not in settings.selection_seeds]
-    if further:
-        console.print(f"Strengths are selected. Runs with the other seeds: {len(further)}.")
-        train(further, workers, console, len(first), len(first) + len(further))
+    rest = [*finished.local(further), *again]
     used = {run.folder for run in (*first, *further)}
+    if rest:
+        train(rest, workers, console, len(used) - len(rest), len(used))
     return [run for run in runs if run.folder in used]
 
 
@@ -128,9 +158,14 @@ def _finish(inputs: ComparisonInputs, output: Path, console: Console) -> dict[st
 
 def _report(comparison: Mapping[str, Any], output: Path) -> str:
     # One run of each arm: the comparison has the numbers of all seeds.
-    shown = {
-        f"{name}, seed {arm['runs'][0]['seed']}": output / arm["runs"][0]["folder"]
+    here = {
+        name: [run for run in arm["runs"] if run["folder"] is not None]
         for name, arm in comparison["arms"].items()
+    }
+    shown = {
+        f"{name}, seed {runs[0]['seed']}": output / runs[0]["folder"]
+        for name, runs in here.items()
+        if runs
     }
     try:
         return f"report: {write_report(output, shown, comparison, str(comparison['title']))}"
@@ -139,14 +174,17 @@ def _report(comparison: Mapping[str, Any], output: Path) -> str:
 
 
 def _trials(
-    settings: ComparisonSettings, runs: Sequence[PlannedRun], tested: set[tuple[str, str]]
+    settings: ComparisonSettings,
+    runs: Sequence[PlannedRun],
+    finished: FinishedRuns,
+    tested: Container[tuple[str, str]] = (),
 ) -> list[ArmTrial]:
     trials: dict[tuple[str, str], ArmTrial] = {}
     for run in runs:
         new = ArmTrial(run.arm, run.strength, {}, settings.strength_seeds)
         trial = trials.setdefault(_trial_key(run), new)
         split = "test" if _trial_key(run) in tested else "validation"
-        trial.results[run.seed] = measure(run.folder, split)
+        trial.results[run.seed] = finished.measure(run, split)
     return list(trials.values())
 
 
@@ -154,8 +192,10 @@ def _trial_key(trial: PlannedRun | ArmTrial) -> tuple[str, str]:
     return trial.arm, str(trial.strength)
 
 
-def _runs_to_compare(settings: ComparisonSettings, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    trials = _trials(settings, runs, set())
+def _runs_to_compare(
+    settings: ComparisonSettings, runs: Sequence[PlannedRun], finished: FinishedRuns
+) -> list[PlannedRun]:
+    trials = _trials(settings, runs, finished)
     pairs = pair_trials(trials, select_trials(trials), settings.baseline, settings.contrasts)
     keys = {_trial_key(trial) for pair in pairs for trial in (pair.first, pair.second)}
     return [run for run in runs if _trial_key(run) in keys]

@@ -193,7 +193,10 @@ def _next_steps(comparison: Comparison, runs: Sequence[RunRecord], location: str
     scores = {name: min(t["score"] for t in arm["trials"]) for name, arm in arms.items()}
     lowest = min(scores, key=lambda name: scores[name])
     # Runs that were made before are outside the folder of the comparison.
-    given = any(run["folder"].startswith("..") for arm in arms.values() for run in arm["runs"])
+    folders = {
+        name: [r["folder"] for r in arm["runs"] if r["folder"]] for name, arm in arms.items()
+    }
+    given = any(folder.startswith("..") for of_arm in folders.values() for folder in of_arm)
     again = (
         "" if given else f"lit-entrodrop compare --config MY_COMPARISON.yaml --output {location}"
     )
@@ -216,12 +219,15 @@ def _next_steps(comparison: Comparison, runs: Sequence[RunRecord], location: str
         steps.append(
             NextStep("Report on text not used for selection: set `data.test: 0.1` and train again.")
         )
-    elif all(_is_best_at_last(run) for run in runs):
+    elif runs and all(_is_best_at_last(run) for run in runs):
         text = "Train longer: raise `trainer.max_epochs`. No arm overfits yet."
         steps.append(NextStep(text))
-    folder = normpath(f"{location}/{arms[lowest]['runs'][0]['folder']}")
     best = best_value_of(comparison["selected_by"])
+    if not folders[lowest]:
+        text = f"{lowest} has {best}. To use its model, export it where its runs were trained."
+        return [*steps, NextStep(text)]
     text = f"To use a model now, take that of {lowest}, which has {best}."
+    folder = normpath(f"{location}/{folders[lowest][0]}")
     return [*steps, NextStep(text, export_command(folder))]
 
 

@@ -57,25 +57,27 @@ def write_report(
         Path to the page, a single file that needs no network.
 
     Raises:
-        ValueError: If there is no run, or one has no validation loss.
+        ValueError: If there is neither a run nor a comparison, or a run has no validation loss.
     """
-    if not runs:
+    if not runs and comparison is None:
         raise ValueError("report: expected at least one run, got none: name a run folder")
     figures = folder / "figures"
     records = [read_run(name, Path(path)) for name, path in runs.items()]
-    many = len(records) > 1
+    # The page of a comparison can lack runs, as they may have been made on another machine.
+    many = len(records) > 1 or comparison is not None
     page = (
         _environment()
         .get_template("template.html.j2")
         .render(
             title=title or ("Training runs" if many else f"Training run: {records[0].location}"),
             version=__version__,
+            many=many,
             conclusion=_conclusion(records, comparison, folder),
             views=[
                 run_view(run, figures, f"{slug(run.name)}-{i}-" if many else "")
                 for i, run in enumerate(records, 1)
             ],
-            side_by_side=side_by_side(records, figures, "runs") if many else None,
+            side_by_side=side_by_side(records, figures, "runs") if len(records) > 1 else None,
             **_compared(comparison, figures),
             diagnosed=any(run.diagnosis for run in records),
             rule=RULE,

@@ -3,16 +3,16 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lit_entrodrop.commands.compare.judging.run_info import fingerprints, origin, read_info
 from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.criterion import read_criterion
-from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, read_run_info, validations
+from lit_entrodrop.runs.evaluations import Evaluation, evaluation_path, validations
 from lit_entrodrop.runs.layout import find_checkpoint
 from lit_entrodrop.runs.metric_name import (
     AVERAGED,
@@ -55,7 +55,7 @@ class RunResult:
     """Metrics of a run.
 
     Args:
-        folder: Folder of the run.
+        folder: Folder of the run; None if the run is imported.
         values: Values by name, such as ``best/loss``, at the best evaluation after training began,
             and ``last/loss``, at the end.
         documents: Summed loss in nats and number of tokens of each document, ``[D]`` each, by the
@@ -64,15 +64,19 @@ class RunResult:
         items: Scores of the items of a task, by the name of the mean score; empty without a task.
         selected_by: Metric that selects the best evaluation. Default: the validation loss.
         averaged: Whether the best evaluation is one of the averaged weights. Default: False.
+        fingerprints: Hash of each split, by name.
+        origin: Versions of packages and the device, by name.
     """
 
-    folder: Path
+    folder: Path | None
     values: dict[str, float]
     documents: dict[str, Documents]
     total_steps: int
     items: dict[str, list[ItemScore]] = field(default_factory=dict)
     selected_by: str = VALIDATION_LOSS
     averaged: bool = False
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def measure(folder: Path, split: str = "validation") -> RunResult:
@@ -121,8 +125,8 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
     values |= {"drop_rate": mean_drop_rate(metrics), "seconds_per_step": seconds_per_step(folder)}
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
     total = int(metrics.index[-1])
-    selected = criterion.metric, averaged["best"]
-    return RunResult(folder, finite, documents, total, items, *selected)
+    known = criterion.metric, averaged["best"], fingerprints(folder), origin(folder)
+    return RunResult(folder, finite, documents, total, items, *known)
 
 
 def of_weights(row: pd.Series, averaged: bool) -> pd.Series:
@@ -167,12 +171,6 @@ def seconds_per_step(folder: Path) -> float:
         return float("nan")
 
 
-def fingerprints(folder: Path) -> dict[str, str]:
-    """Return the hash of each split that a run was trained or evaluated on, by name."""
-    found = _info(folder).get("fingerprints")
-    return {name: str(found[name]) for name in found} if isinstance(found, dict) else {}
-
-
 def evaluated_rows(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Return the metrics at each evaluation after training began, with ``passes`` over the data.
 
@@ -191,16 +189,9 @@ def evaluated_rows(metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def _losses(folder: Path, metrics: pd.DataFrame) -> list[str]:
     """Return the names of the losses in the order of the columns of an evaluation."""
-    kept = _info(folder).get("buckets")
+    kept = read_info(folder).get("buckets")
     names = kept.get("names") if isinstance(kept, dict) else None
     return [str(MetricName("", "loss", each)) for each in (None, *(names or bucket_names(metrics)))]
-
-
-def _info(folder: Path) -> dict[str, Any]:
-    try:
-        return read_run_info(folder)
-    except ValueError:
-        return {}
 
 
 def _kept_step(name: str, folder: Path) -> int | None:

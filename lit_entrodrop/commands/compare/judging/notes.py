@@ -1,9 +1,9 @@
 """Notes that qualify the results of a comparison."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
-from lit_entrodrop.commands.compare.judging.measures import fingerprints
 from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
 from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS, Estimate
 from lit_entrodrop.runs.criterion import best_value_of
@@ -121,7 +121,7 @@ def _on_selection(trials: Sequence[ArmTrial], split: str) -> list[str]:
 
 def _on_data(trials: Sequence[ArmTrial]) -> list[str]:
     results = [result for trial in trials for result in trial.results.values()]
-    known = [found for result in results if (found := fingerprints(result.folder))]
+    known = [result.fingerprints for result in results if result.fingerprints]
     notes = [
         f"Not matched: the runs had different {split} data."
         for split in sorted({name for each in known for name in each})
@@ -129,6 +129,11 @@ def _on_data(trials: Sequence[ArmTrial]) -> list[str]:
     ]
     if len(steps := sorted({result.total_steps for result in results})) > 1:
         notes.append(f"Not matched: the runs took between {steps[0]} and {steps[-1]} steps.")
+    known = [result.origin for result in results if result.origin]
+    origins = Counter(", ".join(f"{name} {each[name]}" for name in each) for each in known)
+    if len(origins) > 1:
+        counts = [f"{text} ({count} runs)" for text, count in origins.items()]
+        notes.append(f"Not matched: versions or devices of the runs differ: {'; '.join(counts)}.")
     return notes
 
 

@@ -16,12 +16,12 @@ from lit_entrodrop.commands.compare.judging.analysis import (
     pair_trials,
     select_trials,
 )
+from lit_entrodrop.commands.compare.judging.imported_runs import SCHEMA
 from lit_entrodrop.commands.compare.judging.notes import method_notes, trial_notes
 from lit_entrodrop.commands.compare.judging.sentences import sentence
 from lit_entrodrop.commands.report.formatting import LOSS
 from lit_entrodrop.evaluation.statistics import CONFIDENCE
 
-SCHEMA = 1
 FILE_NAME = "comparison.json"
 
 
@@ -35,6 +35,7 @@ class ComparisonInputs:
     trials: Sequence[ArmTrial]
     split: str
     notes: Sequence[str] = ()
+    runs: Sequence[Mapping[str, Any]] = ()  # entries of all runs, also of strengths not selected
 
 
 def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
             name: _arm(trial, inputs.trials, against_baseline.get(name), folder)
             for name, trial in selected.items()
         },
+        "runs": list(inputs.runs),
         "contrasts": [_contrast(pair, found) for pair, found in zip(pairs, findings, strict=True)],
         "notes": [*notes, *method_notes([found[LOSS].estimate for found in findings])],
     }
@@ -90,13 +92,17 @@ def _arm(
         "sentence": sentence(pair, findings) if pair else None,
         "trials": tried,
         "runs": [
-            {"seed": seed, "folder": os.path.relpath(result.folder, folder), **result.values}
+            {"seed": seed, "folder": _relative(result.folder, folder), **result.values}
             for seed, result in trial.results.items()
         ],
         "metrics": {
             metric: _metric(trial, metric, findings.get(metric)) for metric in trial.metrics
         },
     }
+
+
+def _relative(path: Path | None, folder: Path) -> str | None:
+    return None if path is None else os.path.relpath(path, folder)
 
 
 def _metric(trial: ArmTrial, metric: str, finding: Finding | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,33 @@ def test_selected_strength_alone_is_trained_on_the_other_seeds(
     assert "started" not in told
     assert again["arms"] == comparison["arms"] != finished[0]["arms"]
     assert "5 of 6 runs are finished already" in finished[1]
+
+
+def test_runs_of_another_machine_are_imported(
+    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(output / "plain", tmp_path / "plain")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(finished[0]))
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    settings = {"base": base, "title": "two arms"}
+    again, told = compared(tiny_module, tmp_path, imported=[earlier], **settings)
+    assert "started" not in told
+    assert "4 of 6 runs are imported" in told
+    assert again["contrasts"] == finished[0]["contrasts"]
+    for name, arm in finished[0]["arms"].items():
+        found = again["arms"][name]
+        assert (found["metrics"], found["trials"]) == (arm["metrics"], arm["trials"])
+    assert [run["folder"] for run in again["arms"]["entrodrop"]["runs"]] == [None, None]
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert "the report has no curves of entrodrop" in page
+    assert "export it where its runs were trained" in page or "take that of plain" in page
+    # What was imported can be imported from here.
+    shutil.rmtree(tmp_path / "plain")
+    last = compared(tiny_module, tmp_path, imported=[tmp_path / "comparison.json"], **settings)
+    assert last[0]["contrasts"] == finished[0]["contrasts"]
+    assert "report:" in last[1]
+    assert "none could be written" not in last[1]
 
 
 def test_changed_config_is_refused(

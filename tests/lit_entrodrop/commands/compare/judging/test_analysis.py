@@ -201,7 +201,7 @@ def test_results_are_plain_json_and_fit_a_table(capsys: pytest.CaptureFixture[st
     ]
     comparison = judged(trials)
     assert json.loads(json.dumps(comparison, allow_nan=False)) == comparison
-    assert comparison["schema"] == 1
+    assert comparison["schema"] == 2
     show(comparison, Console(width=90))
     told = capsys.readouterr().out
     for words in ("[ours]", "x=0.3", "better", "baseline", "over 5 seeds"):

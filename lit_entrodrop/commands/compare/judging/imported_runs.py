@@ -1,0 +1,115 @@
+"""Runs in ``comparison.json``, by which another comparison can take them without training."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_entrodrop.commands.compare.judging.measures import SCORE, RunResult
+from lit_entrodrop.commands.compare.planning.config_differences import digest
+from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
+
+# Of comparison.json. Version 1 has no `runs`.
+SCHEMA = 2
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class ImportedRun:
+    """A run of an earlier comparison: its results by split, and the name of the file."""
+
+    results: Mapping[str, RunResult]
+    file: str
+
+
+def run_entry(
+    run: PlannedRun, results: Mapping[str, RunResult], file: str | None
+) -> dict[str, Any]:
+    """Return the entry of a run in ``comparison.json``.
+
+    Args:
+        run: The run, with the settings that its digest covers.
+        results: Metrics by split, ``validation`` and perhaps ``test``.
+        file: Name of the file that the run was imported from; None if it was trained here.
+    """
+    validation = results["validation"]
+    return {
+        "arm": run.arm,
+        "strength": run.strength,
+        "seed": run.seed,
+        "digest": digest(run.config),
+        "imported_from": file,
+        "origin": validation.origin,
+        "fingerprints": validation.fingerprints,
+        "total_steps": validation.total_steps,
+        "selected_by": validation.selected_by,
+        "averaged": validation.averaged,
+        **{split: results[split].values if split in results else None for split in SPLITS},
+    }
+
+
+def read_imported(files: Iterable[Path]) -> dict[str, ImportedRun]:
+    """Read the runs of ``comparison.json`` files, by the digest of their settings.
+
+    If a run is in several files, the first one with results on the test split counts.
+
+    Raises:
+        ValueError: If a file has no runs that can be imported.
+    """
+    found: dict[str, ImportedRun] = {}
+    for path in files:
+        for key, run in _read(path).items():
+            if key not in found or ("test" in run.results and "test" not in found[key].results):
+                found[key] = run
+    return found
+
+
+def _read(path: Path) -> dict[str, ImportedRun]:
+    if not path.is_file():
+        raise ValueError(f"import: expected a file, found no {path}: correct the path")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"import: expected a whole comparison.json, got {path}, which is not JSON ({error}): "
+            "copy the file again"
+        ) from None
+    if not isinstance(content, dict) or not {"schema", "arms", "contrasts"} <= content.keys():
+        raise ValueError(
+            f"import: expected the results of `compare`, got {path}, which has other content: "
+            "give comparison.json of the output folder"
+        )
+    if content["schema"] != SCHEMA:
+        raise ValueError(
+            f"import: expected schema {SCHEMA}, got {content['schema']} in {path}: start that "
+            f"comparison again with a version of lit-entrodrop that writes schema {SCHEMA}, which "
+            "trains nothing"
+        )
+    try:
+        return {str(entry["digest"]): _run(entry, path.name) for entry in content["runs"]}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"import: expected the runs of a comparison in {path}, got something else "
+            f"({type(error).__name__}: {error}): copy the file again"
+        ) from None
+
+
+def _run(entry: Mapping[str, Any], file: str) -> ImportedRun:
+    results = {
+        split: RunResult(
+            None,
+            {str(name): float(value) for name, value in entry[split].items()},
+            {},
+            int(entry["total_steps"]),
+            selected_by=str(entry["selected_by"]),
+            averaged=bool(entry["averaged"]),
+            fingerprints=dict(entry["fingerprints"]),
+            origin=dict(entry["origin"]),
+        )
+        for split in SPLITS
+        if split == "validation" or entry[split] is not None
+    }
+    for result in results.values():
+        result.values[SCORE]  # the selection needs it
+    return ImportedRun(results, file)
