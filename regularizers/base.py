@@ -32,6 +32,8 @@ class Requirements:
 
     Args:
         entropy: Source of the entropies of the inputs; None if they are not needed.
+        token_counts: Whether the number of occurrences of each token id in the training text is
+            needed.
         second_forward: Whether another forward pass with gradient is needed.
         dropout: Whether dropout inside the model is needed; without it, two passes over the same
             input are equal.
@@ -59,6 +61,7 @@ class Requirements:
     """
 
     entropy: EntropySource | None = None
+    token_counts: bool = False
     second_forward: bool = False
     dropout: bool = False
     reference: bool = False

@@ -221,6 +221,7 @@ class Regularizers(nn.ModuleList):
         required = self.requirements
         provided = {
             "entropy": (required.entropy, step.entropy),
+            "token_counts": (required.token_counts, step.token_counts),
             "second_forward": (required.second_forward, step.second_forward),
             "reference": (required.reference, step.reference),
             "teacher": (required.teacher is not None, step.teacher),

@@ -2,8 +2,9 @@
 
 from regularizers.base import EntropySource
 from regularizers.curricula import Curriculum, Sigmoid
+from regularizers.ranking import Scope
 from regularizers.replacement import Replacement
-from regularizers.token_dropout import Scope, Target, TokenDropout
+from regularizers.token_dropout import Target, TokenDropout
 
 
 class EntroDrop(TokenDropout):
@@ -13,6 +14,10 @@ class EntroDrop(TokenDropout):
     ``quantile`` of its sequence. Each candidate is dropped with probability γ(progress):
 
         γ(p) = max / (1 + exp(−steepness · (p − midpoint)))
+
+    ``guidance`` g says how much entropy selects the candidates: those of lowest ``|g|·r +
+    (1 − |g|)·u``, where r is the percentile of H_t (of −H_t for g > 0) and u ~ U(0, 1) is redrawn
+    in each step. The number of candidates and the drop rate do not depend on it.
 
     The abstract of the paper does not specify how a token is masked, which model's entropy is used,
     or the schedule. Each of these is an option; ``docs/method.md`` states the defaults and
@@ -28,15 +33,18 @@ class EntroDrop(TokenDropout):
         target: What is dropped. ``input``: the token is hidden from the model, which must still
             predict it; the loss is not rescaled. ``loss``: the token stays in the input, but its
             loss is excluded from the sum and the denominator. ``both``: input and loss.
-        replacement: Replacement of a dropped input: a ``zero`` vector, the tokenizer's
-            ``mask_token``, a ``random_token`` of the vocabulary without special tokens, or the
-            ``mean_embedding`` of the tokens in the batch.
+        replacement: Replacement of a dropped input: a ``zero`` vector, the ``mean_embedding`` of
+            the tokens in the batch, the tokenizer's ``mask_token``, or an ordinary token: a
+            ``random_token`` of the vocabulary, a ``unigram_token``, drawn by its frequency in the
+            training text, or a ``document_token``, drawn from the same packed document.
         scope: Group in which tokens are ranked: each packed ``document``, each ``sequence`` (row of
             the batch), the whole ``batch``, or the distribution over the ``corpus``.
         entropy_source: Source of the entropies. ``last_epoch``: recorded in the training pass of
             the previous epoch, at no cost; no token is dropped in the first epoch. ``reference``:
             computed once, on clean input, by a frozen model. ``online``: computed in each step by a
             second, clean forward pass of the model itself.
+        guidance: Guidance by entropy, in [-1, 1]. -1: candidates are the tokens of lowest entropy;
+            0: chance selects, and no entropies are needed; 1: those of highest entropy.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -53,9 +61,10 @@ class EntroDrop(TokenDropout):
         replacement: Replacement = "zero",
         scope: Scope = "sequence",
         entropy_source: EntropySource = "last_epoch",
+        guidance: float = -1.0,
     ) -> None:
         super().__init__(
-            select="low_entropy",
+            guidance=guidance,
             quantile=quantile,
             curriculum=curriculum,
             target=target,

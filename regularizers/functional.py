@@ -155,19 +155,72 @@ def is_lowest_share(scores: Tensor, eligible: Tensor, groups: Tensor, share: flo
     >>> is_lowest_share(scores, every, one_group, 0.5)
     tensor([[False,  True, False,  True]])
     """
-    scores, eligible_flat, groups = scores.flatten(), eligible.flatten(), groups.flatten()
-    # Stable sorts from the least to the most significant key: score, then group and eligibility.
-    order = scores.argsort(stable=True)
-    order = order[(2 * groups + ~eligible_flat)[order].argsort(stable=True)]
+    rank, count = rank_in_group(scores, eligible, groups)
+    fraction = Fraction(share).limit_denominator(1_000_000)
+    return eligible & (rank < count * fraction.numerator // fraction.denominator)
 
-    size = torch.zeros_like(groups).scatter_add_(0, groups, torch.ones_like(groups))
-    count = torch.zeros_like(groups).scatter_add_(0, groups, eligible_flat.long())
-    first = size.cumsum(0) - size
+
+def rank_in_group(scores: Tensor, eligible: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank the eligible tokens of each group by ascending score.
+
+    Args:
+        scores: Scores ``[B, T]``, any real dtype; read only where eligible.
+        eligible: Mask ``[B, T]`` bool.
+        groups: Group numbers ``[B, T]`` int64 in ``[0, B·T)``.
+
+    Returns:
+        Rank of each token from 0, earlier positions first among equal scores, meaningless where not
+        eligible; and the number of eligible tokens in its group, ``[B, T]`` int64 each.
+
+    >>> every, one_group = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.long)
+    >>> rank_in_group(torch.tensor([[3.0, 1.0, 3.0]]), every, one_group)[0]
+    tensor([[1, 0, 2]])
+    """
+    shape, groups = groups.shape, groups.flatten()
+    order, first, count = _grouped(scores.flatten(), eligible.flatten(), groups)
     place = torch.arange(len(order), device=order.device) - first[groups[order]]
     rank = torch.empty_like(order).scatter_(0, order, place)
-    fraction = Fraction(share).limit_denominator(1_000_000)
-    quota = count * fraction.numerator // fraction.denominator
-    return ((rank < quota[groups]) & eligible_flat).view_as(eligible)
+    return rank.view(shape), count[groups].view(shape)
+
+
+def draw_in_group(
+    values: Tensor, eligible: Tensor, groups: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Draw, for each token, the value of an eligible token of its group, with replacement.
+
+    Args:
+        values: Values ``[B, T]``, any dtype.
+        eligible: Mask ``[B, T]`` bool of the tokens that may be drawn, uniformly.
+        groups: Group numbers ``[B, T]`` int64 in ``[0, B·T)``.
+        generator: Random number generator.
+
+    Returns:
+        ``[B, T]``, the dtype of the values; any value where no token of the group is eligible.
+
+    >>> values, groups = torch.tensor([[4, 5, 6, 7]]), torch.tensor([[0, 0, 1, 1]])
+    >>> draw_in_group(values, values % 2 > 0, groups, torch.Generator())
+    tensor([[5, 5, 7, 7]])
+    """
+    shape, groups = groups.shape, groups.flatten()
+    order, first, count = _grouped(torch.zeros_like(groups), eligible.flatten(), groups)
+    drawn = torch.randint(2**62, groups.shape, generator=generator, device=groups.device)
+    place = first[groups] + drawn % count[groups].clamp(min=1)
+    return values.flatten()[order[place]].view(shape)
+
+
+def _grouped(scores: Tensor, eligible: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Order tokens by group, eligible ones first and by score.
+
+    Returns:
+        The order; the place of the first token of each group in it; and how many of the group are
+        eligible, ``[B·T]`` int64 each.
+    """
+    # Stable sorts from the least to the most significant key: score, then group and eligibility.
+    order = scores.argsort(stable=True)
+    order = order[(2 * groups + ~eligible)[order].argsort(stable=True)]
+    size = torch.zeros_like(groups).scatter_add_(0, groups, torch.ones_like(groups))
+    count = torch.zeros_like(groups).scatter_add_(0, groups, eligible.long())
+    return order, size.cumsum(0) - size, count
 
 
 @lru_cache(maxsize=64)

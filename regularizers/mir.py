@@ -75,9 +75,10 @@ class MIR(Regularizer):
         curriculum: Factor λ of the second loss, over training; a number is constant.
         max_share: Largest mask probability of a row, in (0, 1].
         kept_prefix: Number of tokens at the start of each packed document that are never masked.
-        replacement: Replacement of a masked token: a ``zero`` vector, the tokenizer's
-            ``mask_token``, a ``random_token`` of the vocabulary without special tokens, or the
-            ``mean_embedding`` of the tokens in the batch.
+        replacement: Replacement of a masked token: a ``zero`` vector, the ``mean_embedding`` of the
+            tokens in the batch, the tokenizer's ``mask_token``, or an ordinary token: a
+            ``random_token`` of the vocabulary, a ``unigram_token``, drawn by its frequency in the
+            training text, or a ``document_token``, drawn from the same packed document.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -106,8 +107,9 @@ class MIR(Regularizer):
 
     @property
     def requirements(self) -> Requirements:
-        """A second forward pass."""
-        return Requirements(second_forward=True, reads="loss")
+        """A second forward pass, and counts for one replacement."""
+        counts = self.replacement == "unigram_token"
+        return Requirements(token_counts=counts, second_forward=True, reads="loss")
 
     def check(self, vocabulary: Vocabulary, others: Sequence[Regularizer]) -> None:
         """Reject a replacement that the tokenizer does not support."""
@@ -133,5 +135,5 @@ class MIR(Regularizer):
         perturb = partial(
             replace_embeddings, dropped=masked, replacement=self.replacement, present=real
         )
-        ids = replace_ids(step.input_ids, masked, self.replacement, step.vocabulary, generator)
+        ids = replace_ids(step.input_ids, masked, self.replacement, step, generator)
         return step.second_forward(ids, perturb)

@@ -1,42 +1,51 @@
 """Random token dropout, and controls for the effect of entropy."""
 
+from typing import Literal
+
 from regularizers.base import EntropySource
 from regularizers.curricula import Curriculum
+from regularizers.ranking import Scope
 from regularizers.replacement import Replacement
-from regularizers.token_dropout import Scope, Selection, Target, TokenDropout
+from regularizers.token_dropout import Target, TokenDropout, require_choice
+
+Selection = Literal["random", "low_entropy", "high_entropy"]
+GUIDANCE: dict[Selection, float] = {"low_entropy": -1.0, "random": 0.0, "high_entropy": 1.0}
 
 
 class RandomTokenDropout(TokenDropout):
-    """Drop input tokens at random, or by entropy at a matched rate.
+    """Drop input tokens at random, or with any guidance by entropy at a matched rate.
 
-    ``select`` ranks the n eligible tokens of a sequence. The first of them are the candidates; each
-    candidate is dropped with the probability γ of the curriculum:
+    ``guidance`` ranks the n eligible tokens of a sequence, as in EntroDrop. The first of them are
+    the candidates; each candidate is dropped with the probability γ of the curriculum:
 
         candidates = the first ⌊quantile · n⌋
         E[share dropped] = quantile · γ
 
     Labels are kept, the loss counts at all positions, and nothing is rescaled. With the
     ``quantile`` and ``curriculum`` of an EntroDrop run, the same number of tokens is dropped as in
-    that run. A difference between them is then due to *which* tokens are dropped. ``high_entropy``
+    that run. A difference between them is then due to *which* tokens are dropped. ``guidance: 1``
     is the opposite control.
 
     Source:
-        Gao et al. 2025, arXiv 2510.04071 (``select: random``).
+        Gao et al. 2025, arXiv 2510.04071 (``guidance: 0``).
 
     Args:
         curriculum: Probability that a candidate is dropped, over training; a number is constant.
-        select: Candidates: a ``random`` subset, or the tokens of ``high_entropy`` or
-            ``low_entropy``.
+        select: Name of a guidance, for configs of earlier versions: ``random`` for 0,
+            ``low_entropy`` for -1, ``high_entropy`` for 1; null for ``guidance``.
         quantile: Fraction of the eligible tokens that are candidates, in (0, 1]. The drop rate is
             this fraction times the probability.
         target: What is dropped: the ``input`` token, its ``loss``, or ``both``.
-        replacement: Replacement of a dropped input: a ``zero`` vector, the tokenizer's
-            ``mask_token``, a ``random_token`` of the vocabulary without special tokens, or the
-            ``mean_embedding`` of the tokens in the batch.
+        replacement: Replacement of a dropped input: a ``zero`` vector, the ``mean_embedding`` of
+            the tokens in the batch, the tokenizer's ``mask_token``, or an ordinary token: a
+            ``random_token`` of the vocabulary, a ``unigram_token``, drawn by its frequency in the
+            training text, or a ``document_token``, drawn from the same packed document.
         scope: Group in which tokens are ranked: each packed ``document``, each ``sequence`` (row of
             the batch), the whole ``batch``, or the distribution over the ``corpus``.
         entropy_source: Source of the entropies: ``last_epoch``, ``reference`` or ``online``, as in
-            EntroDrop; unused if ``select`` is ``random``.
+            EntroDrop; unused if ``guidance`` is 0.
+        guidance: Guidance by entropy, in [-1, 1]. 0: chance selects the candidates; -1: those of
+            lowest entropy; 1: those of highest entropy; between them, both.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -48,15 +57,24 @@ class RandomTokenDropout(TokenDropout):
     def __init__(
         self,
         curriculum: Curriculum | float = 0.3,
-        select: Selection = "random",
+        select: Selection | None = None,
         quantile: float = 1.0,
         target: Target = "input",
         replacement: Replacement = "zero",
         scope: Scope = "sequence",
         entropy_source: EntropySource = "last_epoch",
+        guidance: float = 0.0,
     ) -> None:
+        if select is not None:
+            require_choice("RandomTokenDropout select", select, Selection)
+            if guidance not in (0, GUIDANCE[select]):
+                raise ValueError(
+                    f"RandomTokenDropout guidance: expected {GUIDANCE[select]:g}, which select "
+                    f"{select!r} stands for, got {guidance}: remove select"
+                )
+            guidance = GUIDANCE[select]
         super().__init__(
-            select=select,
+            guidance=guidance,
             quantile=quantile,
             curriculum=curriculum,
             target=target,

@@ -9,7 +9,8 @@ from regularizers.base import Regularizer, Requirements
 from regularizers.curricula import Curriculum, as_curriculum, require_probability
 from regularizers.functional import is_lowest_share
 from regularizers.outputs import Outputs, TokenLoss
-from regularizers.token_dropout import ranking_groups, require_choice
+from regularizers.ranking import ranking_groups
+from regularizers.token_dropout import require_choice
 from regularizers.training_step import TrainingStep
 
 RankingScope = Literal["batch", "sequence", "document"]

@@ -70,6 +70,8 @@ class TrainingStep:
         entropy: Entropies ``[B, T]`` fp32 of p(· | x_<t) in nats, NaN where unknown; None if not
             required.
         corpus_entropy: Evenly spaced quantiles ``[Q]`` fp32 of the entropies of the corpus.
+        token_counts: Occurrences ``[V]`` int64 of each token id in the training text; None if not
+            required.
         progress: Fraction of all optimizer steps that are done, in [0, 1].
         global_step: Number of optimizer steps that are done.
         epoch: Number of passes over the data that are done.
@@ -96,6 +98,7 @@ class TrainingStep:
     vocabulary: Vocabulary
     entropy: Tensor | None = None
     corpus_entropy: Tensor | None = None
+    token_counts: Tensor | None = None
     progress: float = 0.0
     global_step: int = 0
     epoch: int = 0

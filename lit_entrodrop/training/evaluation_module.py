@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data import TextDataModule
@@ -65,6 +66,13 @@ class EvaluationModule(L.LightningModule):
     def vocabulary(self) -> Vocabulary:
         """The properties of the tokenizer that regularizers use."""
         return vocabulary_of(self.tokenizer)
+
+    @cached_property
+    def token_counts(self) -> Tensor | None:
+        """Occurrences of each token id in the training text without replay, if required."""
+        if not self.regularizers.requirements.token_counts:
+            return None
+        return self.data.blocks("train").token_counts(self.vocabulary.size).to(self.device)
 
     @cached_property
     def total_steps(self) -> int:

@@ -151,6 +151,7 @@ class LitCausalLM(EvaluationModule):
             self.vocabulary,
             entropy=self.entropies.of_inputs(batch, self.causal_lm),
             corpus_entropy=self.entropies.corpus_quantiles,
+            token_counts=self.token_counts,
             progress=self.progress,
             global_step=self.trainer.global_step,
             epoch=self.trainer.current_epoch,

@@ -72,6 +72,7 @@ def make_step(rows: int = 3, length: int = 24, *, draw: int = 0, **overrides: An
         vocabulary=VOCABULARY,
         entropy=entropy.masked_fill(unknown, torch.nan),
         corpus_entropy=torch.linspace(0, 4, 65) ** 1.5,
+        token_counts=torch.arange(VOCABULARY.size) % 5,
         # One gain per document.
         holdout_gain=gains.gather(1, document_ids.clamp(min=0)).masked_fill(padding, torch.nan),
         progress=0.5,

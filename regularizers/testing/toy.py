@@ -158,6 +158,7 @@ def provide(
         step,
         entropy=step.entropy if required.entropy else None,
         corpus_entropy=step.corpus_entropy if required.entropy else None,
+        token_counts=step.token_counts if required.token_counts else None,
         second_forward=second_forward if required.second_forward else None,
         reference=partial(run_frozen, frozen) if required.reference else None,
         teacher=None if required.teacher is None else partial(run_frozen, teacher),

@@ -19,7 +19,7 @@ def test_loss_against_float64(replacement: Any) -> None:
     model, step = make_llama(layers=2), make_step()
     generator = step.generator()
     masked = masked_inputs(step.alterable, step.document_ids, 0.5, 2, generator)
-    ids = replace_ids(step.input_ids, masked, replacement, step.vocabulary, generator)
+    ids = replace_ids(step.input_ids, masked, replacement, step, generator)
     assert (ids != step.input_ids).sum() > 5
     clean, noisy = (
         mean(list(losses(logits_of(model, each, step.document_ids), step).values()))

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -123,3 +124,97 @@ def test_random_selection_needs_no_entropy() -> None:
     assert mask.any()
     assert not mask[~step.alterable].any()
     assert RandomTokenDropout(select="high_entropy").requirements.entropy == "last_epoch"
+
+
+# Masks of five steps before there was a guidance, when `select` was low_entropy, random and
+# high_entropy.
+FORMER_MASKS = {
+    (-1.0, "document"): "c143bce158aa",
+    (-1.0, "sequence"): "376826d96585",
+    (-1.0, "batch"): "ec59da55b1d5",
+    (-1.0, "corpus"): "5b52872fd94d",
+    (0.0, "document"): "730824719981",
+    (0.0, "sequence"): "f1451a376d91",
+    (0.0, "batch"): "922a740b0ada",
+    (0.0, "corpus"): "d585dbb20431",
+    (1.0, "document"): "764589cc2bb3",
+    (1.0, "sequence"): "8a4445455fac",
+    (1.0, "batch"): "455f7f8a7606",
+    (1.0, "corpus"): "bf636b839f0d",
+}
+
+
+@pytest.mark.parametrize(("guidance", "scope"), FORMER_MASKS)
+def test_masks_at_the_ends_and_at_chance_are_the_former_ones(guidance: float, scope: str) -> None:
+    regularizer = RandomTokenDropout(0.7, quantile=0.6, scope=scope, guidance=guidance)  # type: ignore[arg-type]
+    digest = hashlib.blake2b(digest_size=6)
+    for number in range(5):
+        step = make_step(3, 40, draw=number, global_step=number)
+        digest.update(regularizer.drop_mask(step, step.generator()).numpy().tobytes())
+    assert digest.hexdigest() == FORMER_MASKS[guidance, scope]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("target", ["input", "loss"])
+def test_guidance_raises_the_rank_of_the_dropped_tokens_and_not_their_number(
+    scope: str, target: str
+) -> None:
+    # The first column is of document starts, and all other entropies differ.
+    documents = torch.zeros(20, 101, dtype=torch.long)
+    ranks = torch.rand(20, 101, generator=torch.Generator().manual_seed(0)).argsort(1).argsort(1)
+    ids = torch.full_like(documents, 3)
+    step = make_step(
+        20, 101, input_ids=ids, labels=ids, document_ids=documents, entropy=(ranks + 0.5) / 101,
+        corpus_entropy=torch.linspace(0, 1, 1001),
+    )  # fmt: skip
+    means, counts = [], []
+    for guidance in (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0):
+        regularizer = EntroDrop(
+            guidance=guidance, quantile=0.5, curriculum=1.0, scope=scope, target=target  # type: ignore[arg-type]
+        )  # fmt: skip
+        if target == "input":
+            dropped = dropped_inputs(regularizer, step)
+        else:
+            dropped = regularizer.on_token_weight(step.valid.float(), step).eq(0) & step.valid
+        assert step.entropy is not None
+        means.append(step.entropy[dropped].mean().item())
+        counts.append(int(dropped.sum()))
+    assert means == sorted(means)
+    # At ±1 the halves, at 0 all; at ±1/2 the density of the candidates' ranks r is 2 (1 − r).
+    assert means[::2] == pytest.approx([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4], abs=0.015)
+    if scope == "corpus":
+        assert counts == pytest.approx([1000] * 9, abs=80)
+    else:
+        assert set(counts) == {1000}
+
+
+def test_guidance_between_the_points_redraws_the_candidates_in_each_step() -> None:
+    step = fully_known(2, 60)
+    regularizer = EntroDrop(guidance=-0.5, curriculum=1.0)
+    masks = [dropped_inputs(regularizer, replace(step, global_step=n)) for n in range(5)]
+    assert len({tuple(mask.flatten().tolist()) for mask in masks}) == 5
+    assert torch.equal(dropped_inputs(regularizer, step), masks[0])
+
+
+def test_names_of_a_guidance() -> None:
+    for select, guidance in {"low_entropy": -1, "random": 0, "high_entropy": 1}.items():
+        assert RandomTokenDropout(select=select).guidance == guidance  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"guidance: expected 1, which select 'high_entropy'"):
+        RandomTokenDropout(select="high_entropy", guidance=0.5)
+    with pytest.raises(ValueError, match="RandomTokenDropout select: expected one of random"):
+        RandomTokenDropout(select="low")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("guidance", [-1.01, 2.0, float("nan")])
+def test_guidance_out_of_range(guidance: float) -> None:
+    with pytest.raises(ValueError, match=r"EntroDrop guidance: expected a number from -1"):
+        EntroDrop(guidance=guidance)
+
+
+def test_only_chance_needs_no_entropies() -> None:
+    for guidance in (-1.0, -0.1, 0.1, 1.0):
+        assert EntroDrop(guidance=guidance, entropy_source="online").requirements.entropy
+    assert (
+        EntroDrop(guidance=0.0, scope="corpus", entropy_source="online").requirements.entropy
+        is None
+    )

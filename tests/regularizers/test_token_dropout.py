@@ -1,12 +1,13 @@
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from regularizers import EntroDrop, Outputs, Regularizers, TrainingStep, Vocabulary
+from regularizers.replacement import IdReplacement, Replacement
 from regularizers.testing.steps import MASK_ID, VOCABULARY, make_step
-from regularizers.token_dropout import Target, ranking_groups, require_choice
+from regularizers.token_dropout import Target, require_choice
 from tests.regularizers.reference import dropped_inputs
 
 STEP = make_step(4, 60)
@@ -68,7 +69,7 @@ def test_all_hooks_of_one_step_agree_on_the_mask() -> None:
 
 
 @pytest.mark.parametrize("target", ["input", "both"])
-@pytest.mark.parametrize("replacement", ["zero", "mask_token", "random_token", "mean_embedding"])
+@pytest.mark.parametrize("replacement", get_args(Replacement))
 def test_each_replacement_acts_in_one_place(target: str, replacement: str) -> None:
     regularizer = EntroDrop(curriculum=0.5, target=target, replacement=replacement)  # type: ignore[arg-type]
     embeddings = torch.randn(4, 60, 3, generator=torch.Generator().manual_seed(2))
@@ -76,11 +77,12 @@ def test_each_replacement_acts_in_one_place(target: str, replacement: str) -> No
     perturbed = regularizer.on_embeddings(embeddings, STEP)
     dropped = mask_of(STEP)
     changed_ids, changed_rows = ids != STEP.input_ids, (perturbed != embeddings).any(-1)
-    in_ids = replacement in ("mask_token", "random_token")
+    in_ids = replacement in get_args(IdReplacement)
     assert torch.equal(changed_rows, dropped & (not in_ids))
     assert not (changed_ids & ~dropped).any()
-    # A random token may equal the original.
-    assert int(changed_ids.sum()) >= 0.8 * int(dropped.sum()) * in_ids
+    # A drawn token may equal the original, often in a short document.
+    most = 0.4 if replacement == "document_token" else 0.8
+    assert int(changed_ids.sum()) >= most * int(dropped.sum()) * in_ids
     if replacement == "zero":
         assert not perturbed[dropped].any()
     if replacement == "mean_embedding":
@@ -124,14 +126,6 @@ def test_tokenizer_without_special_tokens() -> None:
     step = replace(STEP, vocabulary=Vocabulary(size=64))
     assert torch.equal(step.alterable, step.document_ids >= 0)
     assert mask_of(step).any()
-
-
-def test_ranking_groups_never_join_documents_or_rows() -> None:
-    document_ids = torch.tensor([[3, 3, 9, -1], [9, 9, 9, 9], [-1, -1, -1, -1]])
-    by_document = ranking_groups(document_ids, "document")
-    assert by_document.tolist() == [[0, 0, 1, 2], [3, 3, 3, 3], [4, 4, 4, 4]]
-    assert ranking_groups(document_ids, "sequence").tolist() == [[0] * 4, [1] * 4, [2] * 4]
-    assert not ranking_groups(document_ids, "batch").any()
 
 
 def test_unknown_choice_lists_the_known() -> None:

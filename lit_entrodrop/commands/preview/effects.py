@@ -90,6 +90,7 @@ def see_without_model(run: ConfiguredRun, selected: SelectedBatch) -> SeenBatch:
     step = TrainingStep(
         *tokens_to_regularize(batch),
         module.vocabulary,
+        token_counts=_token_counts(run),
         progress=place.progress,
         global_step=place.step,
         epoch=place.epoch,
@@ -124,7 +125,17 @@ def runs_without_model(regularizer: Regularizer) -> bool:
     """
     required = regularizer.requirements
     reads_outputs = Regularizers([regularizer]).reads_outputs
-    return not reads_outputs and required == Requirements(evaluations=required.evaluations)
+    without_model = Requirements(
+        token_counts=required.token_counts, evaluations=required.evaluations
+    )
+    return not reads_outputs and required == without_model
+
+
+def _token_counts(run: ConfiguredRun) -> Tensor | None:
+    module = run.module
+    if not module.regularizers.requirements.token_counts:
+        return None
+    return run.train_blocks.token_counts(module.vocabulary.size)
 
 
 class _Placeholder(Regularizer):

@@ -115,6 +115,14 @@ class PackedBlocks(Dataset[dict[str, Tensor]]):
         places, labels = self._places(self.chunks)
         return self.tokens[places], labels
 
+    def token_counts(self, vocabulary_size: int) -> Tensor:
+        """Return how often each token id occurs, [vocabulary_size] int64, without padding."""
+        counts = np.zeros(vocabulary_size, np.int64)
+        for chunks in self._pieces(self.tokens):
+            tokens = self.tokens[gather_chunks(chunks.starts, chunks.lengths)]
+            counts += np.bincount(tokens, minlength=vocabulary_size)
+        return torch.from_numpy(counts)
+
     def document_numbers(self, block_id: Tensor, document_ids: Tensor) -> Tensor:
         """Return the document number, within the split, of each token.
 

@@ -577,7 +577,7 @@ REGULARIZED: dict[str, Callable[[], Iterator[Regularizer]]] = {
         [EntroDrop(curriculum=Sigmoid(max=0.9)), EmbeddingDropout(0.2, "element")]
     ),
     "corpus": lambda: iter([EntroDrop(curriculum=Constant(0.6), scope="corpus")]),
-    "reference": lambda: iter([EntroDrop(entropy_source="reference", replacement="random_token")]),
+    "reference": lambda: iter([EntroDrop(entropy_source="reference", replacement="unigram_token")]),
 }
 
 

@@ -49,6 +49,16 @@ def test_every_token_is_in_one_place(seed: int, packing: bool) -> None:
         assert inorder == documents.tokens.tolist()
 
 
+def test_tokens_are_counted_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks_module, "PIECE", 50)
+    blocks = pack_documents(random_documents(0), block_size=32, pad_id=PAD)
+    some = blocks.select(np.arange(0, len(blocks), 2))
+    rows = default_collate([some[n] for n in range(len(some))])
+    expected = rows["input_ids"][rows["document_ids"] >= 0].bincount(minlength=VOCABULARY)
+    assert len(list(some._pieces(some.tokens))) > 3
+    assert torch.equal(some.token_counts(VOCABULARY), expected)
+
+
 @pytest.mark.parametrize("seed", range(15))
 def test_rows_are_well_formed(seed: int) -> None:
     blocks = pack_documents(random_documents(seed), block_size=32, pad_id=PAD)
