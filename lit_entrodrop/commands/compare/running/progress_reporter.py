@@ -8,20 +8,24 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from lit_entrodrop.commands.compare.running.loss_curves import loss_curves
 from lit_entrodrop.commands.compare.running.process_pool import Task, TaskObserver
 from lit_entrodrop.commands.compare.running.run_progress import RunProgress
 
 POLL_SECONDS = 2.0
 # Without a terminal, between two lines about the same task.
 LINE_SECONDS = 30.0
+# Number of runs whose losses a terminal shows: the latest ones.
+CURVES = 8
 
 
 class ProgressReporter(TaskObserver):
     """Print a line for each task that ends, and show those that are running.
 
-    A terminal shows the running tasks below the lines, up to date. Elsewhere, as in a log file or a
-    notebook, their state is printed every 30 seconds. ``what`` is what is counted, such as
-    ``runs trained``; ``done`` of ``total`` were done before, and tasks of later stages may follow.
+    A terminal shows the running tasks below the lines, up to date, and the losses of the latest
+    runs over training. Elsewhere, as in a log file or a notebook, the state of running tasks is
+    printed every 30 seconds. ``what`` is what is counted, such as ``runs trained``; ``done`` of
+    ``total`` were done before, and tasks of later stages may follow.
     """
 
     def __init__(self, console: Console, what: str, done: int, total: int, workers: int) -> None:
@@ -29,6 +33,7 @@ class ProgressReporter(TaskObserver):
         self._what, self._done, self._total, self._workers = what, done, total, workers
         self._live = Live(console=console, transient=True, auto_refresh=False)
         self._estimates: dict[str, TimeEstimate] = {}
+        self._losses: dict[str, Sequence[float]] = {}
         self._next_poll = self._next_line = time.monotonic()
 
     def __enter__(self) -> "ProgressReporter":
@@ -55,7 +60,7 @@ class ProgressReporter(TaskObserver):
         """Print the outcome of a task."""
         self._done += 1
         self._estimates[task.title].end(seconds)
-        outcome = str(task.progress() or "done")
+        outcome = str(self._progress(task) or "done")
         if status != 0:
             outcome = f"failed with status {status}, see {task.log}"
         self._print(f"{task.title}: {outcome} ({seconds:.0f} s)")
@@ -68,7 +73,8 @@ class ProgressReporter(TaskObserver):
         self._next_poll = now + POLL_SECONDS
         lines = self._lines(running, now)
         if self._console.is_terminal:
-            self._live.update(Text("\n".join(lines)), refresh=True)
+            curves = loss_curves(dict(list(self._losses.items())[-CURVES:]))
+            self._live.update(Text("\n".join([*lines, *curves])), refresh=True)
         elif now >= self._next_line:
             self._next_line = now + LINE_SECONDS
             self._print("\n".join(lines))
@@ -76,7 +82,7 @@ class ProgressReporter(TaskObserver):
     def _lines(self, running: Sequence[Task], now: float) -> list[str]:
         lines = []
         for task in running:
-            progress, estimate = task.progress(), self._estimates[task.title]
+            progress, estimate = self._progress(task), self._estimates[task.title]
             if progress is not None:
                 estimate.update(progress, now)
             lines.append(f"  {task.title}: {progress or 'starting'}{_left(estimate.left(now))}")
@@ -84,6 +90,12 @@ class ProgressReporter(TaskObserver):
         waiting = self._total - self._done - len(running)
         left = self._seconds_left([task.title for task in running], waiting, now)
         return [f"{self._done} of {self._total} {self._what}{_left(left)}", *lines]
+
+    def _progress(self, task: Task) -> RunProgress | None:
+        progress = task.progress()
+        if progress is not None:
+            self._losses[task.title] = progress.losses
+        return progress
 
     def _seconds_left(self, running: Sequence[str], waiting: int, now: float) -> float | None:
         known = (self._estimates[title].left(now) for title in running)

@@ -22,8 +22,8 @@ class RunProgress:
     total_steps: int | None = None
     epoch: int | None = None  # current, from 1
     train_loss: float | None = None  # last, in nats per token
-    best_loss: float | None = None  # on the validation split since training began
-    best_epoch: float | None = None  # passes over the data at that loss
+    losses: tuple[float, ...] = ()  # on the validation split since training began
+    best_epoch: float | None = None  # passes over the data at the lowest of them
 
     def __str__(self) -> str:
         total = "" if self.total_steps is None else f"/{self.total_steps}"
@@ -31,8 +31,8 @@ class RunProgress:
         parts += [f"step {self.step}{total}"]
         if self.train_loss is not None and self.step != self.total_steps:
             parts += [f"training loss {self.train_loss:.3f}"]
-        if self.best_loss is not None:
-            parts += [f"best validation loss {self.best_loss:.4f} (epoch {self.best_epoch:.3g})"]
+        if self.losses:
+            parts += [f"best validation loss {min(self.losses):.4f} (epoch {self.best_epoch:.3g})"]
         return ", ".join(parts)
 
 
@@ -44,19 +44,19 @@ def read_progress(folder: Path) -> RunProgress | None:
         return None
     if metrics.empty:
         return None
-    best_loss = best_epoch = None
+    losses, best_epoch = pd.Series(dtype=float), None
     with suppress(ValueError):
         evaluated = evaluated_rows(metrics, folder)
         columns = [name for name in LOSSES if name in evaluated]
-        losses = evaluated[columns].min(axis="columns")
-        best_loss, best_epoch = losses.min(), evaluated.loc[losses.idxmin(), "passes"]
+        losses = evaluated[columns].min(axis="columns").dropna()
+        best_epoch = evaluated.loc[losses.idxmin(), "passes"]
     epoch = _last(metrics, "epoch")
     return RunProgress(
         int(metrics.index[-1]),
         _total_steps(folder),
         None if epoch is None else int(epoch) + 1,
         _last(metrics, "train/loss"),
-        best_loss,
+        tuple(losses),
         best_epoch,
     )
 

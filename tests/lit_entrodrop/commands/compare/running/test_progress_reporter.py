@@ -77,6 +77,25 @@ def test_running_tasks_are_printed_every_half_minute_with_the_time_left(clock: C
     ]
 
 
+def test_a_terminal_shows_the_losses_of_running_and_finished_runs(clock: Clock) -> None:
+    printed = io.StringIO()
+    console = Console(file=printed, force_terminal=True, width=120)
+
+    def task(name: str, losses: tuple[float, ...]) -> Task:
+        progress = lambda: RunProgress(3, losses=losses, best_epoch=2)  # noqa: E731
+        return Task(name, [], Path("x.log"), Path("x"), progress=progress)
+
+    plain, mine = task("plain", (5.0, 3.0, 4.0)), task("mine", (5.0, 3.0))
+    with ProgressReporter(console, "trained", done=0, total=2, workers=1) as reporter:
+        reporter.on_start(plain)
+        reporter.on_end(plain, 0, 1.0)
+        reporter.on_start(mine)
+        clock.now += 5
+        reporter.on_poll([mine], [])
+    assert "plain  █▁█  lowest 3.0000, last 4.0000" in printed.getvalue()
+    assert "mine   █▁   lowest 3.0000, last 3.0000" in printed.getvalue()
+
+
 def test_time_left_is_unknown_before_steps_are_seen(clock: Clock) -> None:
     printed = io.StringIO()
     task = Task("a", [], Path("x.log"), Path("x"))

@@ -10,7 +10,7 @@ from tests.lit_entrodrop.commands.compare.judging.test_measures import evaluatio
 
 def test_progress_is_read_from_the_files_of_a_run(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    expected = RunProgress(30, None, epoch=3, train_loss=4.0, best_loss=3.5, best_epoch=2)
+    expected = RunProgress(30, None, epoch=3, train_loss=4.0, losses=(4.0, 3.5, 3.9), best_epoch=2)
     assert read_progress(folder) == expected
     write_run_info(folder, {**dict.fromkeys(SHARED), "total_steps": 40})
     assert read_progress(folder) == replace(expected, total_steps=40)
