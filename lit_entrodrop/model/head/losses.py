@@ -20,8 +20,7 @@ class HeadOutputs(NamedTuple):
         nll: ``[N]``, −ln p(label); 0 where the label is -100.
         entropy: ``[N]`` nats, over the full vocabulary; also computed for ignored labels.
         logsumexp: ``[N]``, ln Σ_v exp z_v.
-        mean_logit: ``[N]``, Σ_v z_v / V. Label smoothing by ε uses it: the loss is
-            ``(1 − ε)·nll + ε·(logsumexp − mean_logit)``.
+        mean_logit: ``[N]``, Σ_v z_v / V.
         correct: ``[N]`` bool, whether no token has a higher logit than the label.
         weighted_loss: Scalar, Σ token_weight·nll or the sum of the objective; None without either.
         top_entropy: ``[N]`` nats, entropy among the ``top_k`` most likely tokens, renormalized,

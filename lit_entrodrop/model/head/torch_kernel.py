@@ -30,7 +30,7 @@ class RowStatistics(NamedTuple):
         nll: −ln p(label); 0 where the label is -100.
         entropy: Entropy in nats, over the full vocabulary; also computed for ignored labels.
         logsumexp: ln Σ_v exp z_v.
-        mean_logit: Σ_v z_v / V, used by label smoothing.
+        mean_logit: Σ_v z_v / V.
         correct: Bool, whether no token has a higher logit than the label.
     """
 

@@ -7,7 +7,12 @@ from lit_entrodrop.training.optim.gradients import (
     one_mesh_per_group,
 )
 from lit_entrodrop.training.optim.groups import ParameterRule, freeze, parameter_groups
-from lit_entrodrop.training.optim.modes import (
+from lit_entrodrop.training.optim.muon import Muon
+from lit_entrodrop.training.optim.optimization import Optimization, check_same_optimizer
+from lit_entrodrop.training.optim.schedules import LRSchedule
+from lit_entrodrop.training.optim.settings import check_can_step, is_of_bitsandbytes
+from lit_entrodrop.training.optim.skipping import skip_step_if, took_step
+from lit_entrodrop.training.optim.switching import (
     WeightSwitch,
     evaluation_weights,
     initialize_state,
@@ -15,11 +20,6 @@ from lit_entrodrop.training.optim.modes import (
     to_evaluation,
     to_training,
 )
-from lit_entrodrop.training.optim.muon import Muon
-from lit_entrodrop.training.optim.optimization import Optimization, check_same_optimizer
-from lit_entrodrop.training.optim.schedules import LRSchedule
-from lit_entrodrop.training.optim.settings import check_can_step, is_of_bitsandbytes
-from lit_entrodrop.training.optim.skipping import skip_step_if, took_step
 
 __all__ = [
     "AdamW",

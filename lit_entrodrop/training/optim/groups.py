@@ -54,7 +54,8 @@ class ParameterRule:
         if self.freeze and (self.lr != 1 or self.weight_decay is not None):
             raise ValueError(
                 f"model.groups: expected neither lr nor weight_decay for {self.match!r}, which is "
-                "not trained: remove them or freeze"
+                f"frozen, got lr {self.lr} and weight_decay {self.weight_decay}: remove them, or "
+                "remove freeze"
             )
 
 

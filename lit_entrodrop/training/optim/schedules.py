@@ -25,8 +25,8 @@ class LRSchedule:
     def __post_init__(self) -> None:
         if not (0 <= self.warmup < math.inf and 0 <= self.final <= 1):
             raise ValueError(
-                "lr_schedule: expected warmup >= 0 and final in [0, 1], "
-                f"got warmup={self.warmup}, final={self.final}"
+                "model.lr_schedule: expected warmup >= 0 and final in [0, 1], "
+                f"got warmup={self.warmup}, final={self.final}: correct them"
             )
 
     def factor(self, step: int, total_steps: int) -> float:
