@@ -38,14 +38,8 @@ def regularized_loss(
     again = _SecondForward(step, causal_lm, regularizers, batch)
     if regularizers.requirements.second_forward:
         step = replace(step, second_forward=again)
-    first = partial(
-        _forward,
-        causal_lm,
-        regularizers,
-        batch,
-        regularizers.on_input_ids(step),
-        partial(regularizers.on_embeddings, step=step),
-    )
+    inputs = _perturbed_inputs(regularizers, step)
+    first = partial(_forward, causal_lm, regularizers, batch, *inputs)
     token_weight, skipped = regularizers.on_token_weight(step), skipped_weight(batch)
     skipped_total = 0.0 if skipped is None else skipped.sum()
     if _reads_parts(causal_lm, regularizers, skipped):
@@ -88,6 +82,13 @@ def _local_outputs(
     labels = predicted_labels(batch["labels"], batch["document_ids"]).flatten()
     rows = own.paired_loss(other, labels, paired_objective_of(local_loss, own.unpredicted))
     return replace(token_outputs(rows, own.unpredicted), auxiliary_loss=own.auxiliary_loss)
+
+
+def _perturbed_inputs(
+    regularizers: Regularizers, step: TrainingStep
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the corrupted tokens of a step, and the function that perturbs their embeddings."""
+    return regularizers.on_input_ids(step), partial(regularizers.on_embeddings, step=step)
 
 
 def _forward(
@@ -187,12 +188,6 @@ class _SecondForward:
 
     def _again(self, **options: Any) -> Any:
         # As in the first pass, these hooks may require a second one.
-        step, regularizers = replace(self.step, second_forward=self), self.regularizers
-        return _forward(
-            self.causal_lm,
-            regularizers,
-            self.batch,
-            regularizers.on_input_ids(step),
-            partial(regularizers.on_embeddings, step=step),
-            **options,
-        )
+        step = replace(self.step, second_forward=self)
+        inputs = _perturbed_inputs(self.regularizers, step)
+        return _forward(self.causal_lm, self.regularizers, self.batch, *inputs, **options)
