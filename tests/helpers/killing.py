@@ -1,4 +1,4 @@
-"""What ends a run from within as a power cut would, at an exact place."""
+"""What ends a run from within, at an exact place: as a power cut would, or by an exception."""
 
 import os
 import resource
@@ -59,6 +59,21 @@ class KillAt(L.Callback):
     def _reach(self, trainer: L.Trainer, phase: str) -> None:
         if self.phase == phase and trainer.global_step >= self.step:
             kill()
+
+
+class Interrupted(Exception):
+    """Stands for the death of a process, in a test that continues."""
+
+
+class InterruptAt(L.Callback):
+    """Raises at the start of the first batch after some optimizer steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise Interrupted
 
 
 def kill(*_: Any) -> None:

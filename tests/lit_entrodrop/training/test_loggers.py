@@ -2,7 +2,6 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pandas as pd
@@ -16,20 +15,10 @@ from lit_entrodrop.runs.writing import WriteError
 from lit_entrodrop.training.callbacks import Checkpoints, Samples
 from lit_entrodrop.training.loggers import TensorBoard
 from tests.helpers.full_disk import files_of_at_most
+from tests.helpers.killing import InterruptAt, Interrupted
 from tests.helpers.tiny import CONFIGS, Tiny
 
 COMPARED = ("train/loss", "learning_rate", "val/loss", "val/loss_high_entropy")
-
-
-class Killed(L.Callback):
-    """Ends a run after some step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise RuntimeError("killed")
 
 
 def curves(folder: Path) -> Iterator[tuple[str, pd.Series]]:
@@ -73,10 +62,10 @@ def test_resumed_run_shows_one_line_for_each_curve(tiny: Tiny) -> None:
         last = folder / "checkpoints" / "last.ckpt" if resume else None
         trainer.fit(tiny.module(), datamodule=tiny.data(), ckpt_path=last, weights_only=True)
 
-    with pytest.raises(RuntimeError, match="killed"):
-        fit(Killed(16), resume=False)
-    with pytest.raises(RuntimeError, match="killed"):
-        fit(Killed(27), resume=True)
+    with pytest.raises(Interrupted):
+        fit(InterruptAt(16), resume=False)
+    with pytest.raises(Interrupted):
+        fit(InterruptAt(27), resume=True)
     fit(resume=True)
     shown = dict(curves(folder))
     assert len(list((folder / "tensorboard").iterdir())) > 2

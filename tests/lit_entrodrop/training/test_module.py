@@ -27,6 +27,7 @@ from regularizers import (
     TrainingStep,
 )
 from regularizers.functional import is_document_start
+from tests.helpers.killing import InterruptAt, Interrupted
 from tests.helpers.plugins import ExcessLoss, Logits, MaskedConsistency, Repeat
 from tests.helpers.tiny import Tiny, texts, write_corpus
 
@@ -594,21 +595,6 @@ def resumable(tiny: Tiny, name: str, **settings: Any) -> tuple[LitCausalLM, L.Tr
     return module, tiny.trainer(**{**defaults, **settings})
 
 
-class Killed(Exception):
-    """Stands for a process that dies."""
-
-
-class Kill(L.Callback):
-    """Die at the start of the first batch after so many optimizer steps."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        if trainer.global_step > self.step:
-            raise Killed
-
-
 @pytest.mark.parametrize("where", ["mid", "end"])
 @pytest.mark.parametrize("name", REGULARIZED)
 def test_resumed_run_ends_with_the_same_bits(tiny: Tiny, name: str, where: str) -> None:
@@ -625,8 +611,8 @@ def test_resumed_run_ends_with_the_same_bits(tiny: Tiny, name: str, where: str) 
         if where == "mid"
         else ModelCheckpoint(folder, "saved", monitor="val/loss", mode="min", save_last=True)
     )
-    killed, trainer = resumable(tiny, name, callbacks=[saving, Kill(steps)])
-    with pytest.raises(Killed):
+    killed, trainer = resumable(tiny, name, callbacks=[saving, InterruptAt(steps + 1)])
+    with pytest.raises(Interrupted):
         trainer.fit(killed, datamodule=tiny.data())
     path = folder / ("saved.ckpt" if where == "mid" else "last.ckpt")
     assert torch.load(path, weights_only=True)["global_step"] == steps

@@ -15,6 +15,7 @@ from lit_entrodrop.commands.verify_resume.differences import Comparison
 from lit_entrodrop.training.callbacks import Checkpoints
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import LRSchedule, Muon
+from tests.helpers.killing import InterruptAt, Interrupted
 from tests.helpers.tiny import Tiny
 
 STEPS = 9
@@ -25,18 +26,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "schedule_free": partial(schedulefree.AdamWScheduleFree, weight_decay=0.1),
     "foreign": partial(torch.optim.Adafactor, weight_decay=0.1),
 }
-
-
-class Killed(Exception):
-    """Stands for a process that dies."""
-
-
-class Kill(L.Callback):
-    """Die at the start of a batch."""
-
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        if trainer.global_step == 7:
-            raise Killed
 
 
 def fit(tiny: Tiny, name: str, *callbacks: L.Callback, ckpt_path: Path | None = None) -> Any:
@@ -68,8 +57,8 @@ def fit(tiny: Tiny, name: str, *callbacks: L.Callback, ckpt_path: Path | None = 
 def test_killed_run_ends_with_the_same_bits(name: str, tiny: Tiny) -> None:
     whole = fit(tiny, name)
     saving = Checkpoints(every_n_train_steps=5)
-    with pytest.raises(Killed):
-        fit(tiny, name, saving, Kill())
+    with pytest.raises(Interrupted):
+        fit(tiny, name, saving, InterruptAt(7))
     path = saving.folder / "step=5.ckpt"
     resumed = fit(tiny, name, ckpt_path=path)
     comparison = Comparison()
