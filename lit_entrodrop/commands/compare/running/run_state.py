@@ -1,11 +1,13 @@
 """Files that a comparison keeps in the folder of a run: config, state, logs and lock."""
 
 import json
+from argparse import ArgumentError
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.commands.compare.planning.config_differences import digest, first_difference
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
@@ -74,17 +76,29 @@ def check_claim(run: PlannedRun) -> None:
             f"output: expected a free folder for {run.title}, but {run.folder} contains a run that "
             "belongs to no comparison: choose another --output"
         )
-    if state is not None and state.digest != digest(run.config):
-        try:
-            earlier = load_yaml(config_file(run).read_text())
-            difference = first_difference(run.config, earlier) or "the config differs"
-        except (OSError, yaml.YAMLError):
-            difference = f"the config differs, and {config_file(run)} cannot be read"
+    if state is None or state.digest == digest(run.config):
+        return
+    if difference := _difference(run):
         raise ValueError(
             f"{run.title}: expected the config with which the run in {run.folder} was "
             f"{'finished' if state.is_finished else 'started'}, but {difference}: change it "
             "back, choose another --output, or remove that folder"
         )
+
+
+def _difference(run: PlannedRun) -> str | None:
+    """Describe how a run's config differs from the one it was started with.
+
+    Settings that a later version added have their defaults in the earlier config.
+    """
+    try:
+        earlier = load_yaml(config_file(run).read_text())
+        completed = resolved_config([earlier])
+    except (OSError, yaml.YAMLError):
+        return f"the config differs, and {config_file(run)} cannot be read"
+    except ArgumentError:
+        return first_difference(run.config, earlier) or "the config differs"
+    return first_difference(run.config, completed)
 
 
 def state_path(run: PlannedRun, name: str) -> Path:

@@ -1,9 +1,11 @@
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 from lit_entrodrop.commands.compare.running.run_state import check_claim, claim, config_file
 
@@ -36,3 +38,15 @@ def test_lost_config_is_reported_or_written_anew(run: PlannedRun) -> None:
     config_file(run).unlink()
     claim(run)
     assert yaml.safe_load(config_file(run).read_text()) == run.config
+
+
+def test_settings_that_a_later_version_added_have_their_defaults(run: PlannedRun) -> None:
+    later = replace(run, config=resolved_config(["--config=configs/base.yaml"]))
+    earlier = deepcopy(later.config)
+    del earlier["model"]["weight_decay_schedule"]
+    claim(replace(run, config=earlier))
+    check_claim(later)
+    changed = deepcopy(later.config)
+    changed["model"]["layer_lr_decay"] = 0.5
+    with pytest.raises(ValueError, match=r"but model\.layer_lr_decay is 0\.5, not 1\.0: change"):
+        check_claim(replace(run, config=changed))
