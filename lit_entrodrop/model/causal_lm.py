@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from lit_entrodrop.model.head.fused import FusedHead, FusedPredictions, fused_head_of, observe_head
 from lit_entrodrop.model.head.kernels import Backend, require_backend
-from lit_entrodrop.model.head.lora import UnsupportedHeadError
+from lit_entrodrop.model.head.lora import UnsupportedHeadError, enabled_head
 from lit_entrodrop.model.own_loss import adds_own_loss, hidden_and_own_loss, logits_and_own_loss
 from lit_entrodrop.model.probing import eval_mode, is_close, model_arguments, probe_ids
 from lit_entrodrop.model.token_outputs import PartLoss, objective_of, token_outputs
@@ -143,7 +143,8 @@ class CausalLM(nn.Module):
         unpredicted = is_unpredicted(document_ids)
         # The hidden state at t predicts token t + 1.
         hidden = shift_right(states, 0.0).flatten(0, 1)
-        head = self.unwrapped.get_output_embeddings()
+        # Predictions may run it later, when its adapters are enabled again.
+        head = enabled_head(self.unwrapped.get_output_embeddings())
         predictions = FusedPredictions(
             fused_head, head, hidden, unpredicted, self.head_chunk_size, auxiliary_loss
         )

@@ -5,7 +5,12 @@ from typing import Any, Literal
 
 import torch
 
-from lit_entrodrop.model.adapters.settings import READ_BASE, LoRAConfig, QuantizeConfig
+from lit_entrodrop.model.adapters.settings import (
+    CHANGE_BASE,
+    READ_BASE,
+    LoRAConfig,
+    QuantizeConfig,
+)
 from lit_entrodrop.model.added_tokens import read_tokens
 from lit_entrodrop.model.causal_lm import HeadBackend
 from lit_entrodrop.model.dropout import DropoutConfig
@@ -124,3 +129,22 @@ def frozen_config(lm: LMConfig, reference: str | None) -> LMConfig:
         own = lm.tokenizer_source
         lm = replace(lm, pretrained=reference, architecture=None, tokenizer=own)
     return replace(lm, lora=None, dropout=None, activation_checkpointing=False)
+
+
+def is_within(lm: LMConfig, reference: str | None) -> bool:
+    """Return whether the trained model without its adapters is the reference model of a run.
+
+    Args:
+        lm: Config of the trained model.
+        reference: Source of the reference model; None for the trained model before training.
+
+    >>> is_within(LMConfig(lora=LoRAConfig()), None), is_within(LMConfig(), None)
+    (True, False)
+    """
+    same = (
+        lm.lora is not None
+        and lm.lora.init not in CHANGE_BASE
+        and reference in (None, lm.pretrained)
+    )
+    # Rows of added tokens are trained in place.
+    return same and not lm.add_tokens

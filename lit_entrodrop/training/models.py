@@ -1,18 +1,20 @@
 """The models of a run: the trained model, and the frozen reference that it is compared with."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.entropy.store import EntropyStore
+from lit_entrodrop.model.adapters.lora import without_adapters
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.causal_lm import NO_REQUIREMENTS, CausalLM
-from lit_entrodrop.model.clean_pass import score_clean
-from lit_entrodrop.model.config import LMConfig, frozen_config
+from lit_entrodrop.model.clean_pass import Batch, score_clean
+from lit_entrodrop.model.config import LMConfig, frozen_config, is_within
 from lit_entrodrop.model.loading import load_tokenizer, locate
 from lit_entrodrop.training.evaluation_module import EvaluationModule
 from lit_entrodrop.training.preflight.model import check_model, check_reference, check_trainable
@@ -76,14 +78,34 @@ class Reference:
         Call it when the strategy has restored the checkpoint, and not earlier.
         """
         if not module.entropies.ready:
-            scorer = self.load(module)
+            scorer, initial = self.load(module), module.causal_lm
+            within = without_adapters(initial) if is_within(module.lm, None) else nullcontext()
             # Lightning enters the precision context for steps only.
-            with module.trainer.precision_plugin.forward_context():
-                module.entropies.prepare(module.data, module.causal_lm, scorer)
-                module.holdout_gains.prepare(module.data, module.causal_lm)
+            with module.trainer.precision_plugin.forward_context(), within:
+                module.entropies.prepare(module.data, initial, scorer)
+                module.holdout_gains.prepare(module.data, initial)
 
-    def build(self, module: EvaluationModule) -> CausalLM:
-        """Build the frozen model, sharded like the model of a module, and set :attr:`score`."""
+    def build(self, module: EvaluationModule) -> CausalLM | None:
+        """Build the frozen model, sharded like the model of a module, and set :attr:`score`.
+
+        If it is the trained model without its adapters, nothing is built.
+        """
+        if self._required.other_reference and _is_same(self.source, module.lm.pretrained):
+            rank_zero_warn(
+                "model.reference: expected a model of its own, because a regularizer excludes the "
+                "tokens that it predicts as well as the trained model, got the model before "
+                "training: name a model trained on text of the desired kind"
+            )
+        model = None if is_within(module.lm, self.source) else self._build_frozen(module)
+        if self._required.reference and model is None:
+            self.score = partial(_score_initial, module.causal_lm, required=self._required)
+        elif self._required.reference and model is not None:
+            if self._required.divergence:
+                check_reference(module.causal_lm, model)
+            self.score = partial(score_clean, model, required=self._required)
+        return model
+
+    def _build_frozen(self, module: EvaluationModule) -> CausalLM:
         frozen_lm = frozen_config(module.lm, self.source)
         if frozen_lm.pretrained is None:
             raise ValueError(
@@ -100,20 +122,16 @@ class Reference:
                 f"model.reference: expected the vocabulary of {module.lm.tokenizer_source}, got "
                 f"{self.source} with another: name a model with the same tokens"
             )
-        if self._required.other_reference and _is_same(self.source, module.lm.pretrained):
-            rank_zero_warn(
-                "model.reference: expected a model of its own, because a regularizer excludes the "
-                "tokens that it predicts as well as the trained model, got the model before "
-                "training: name a model trained on text of the desired kind"
-            )
         model = build_model(module, frozen_lm, tokenizer).requires_grad_(False).eval()
         strategy = module.trainer.strategy
-        model = hooks_of(strategy).prepare_frozen(model, strategy.root_device)
-        if self._required.reference:
-            if self._required.divergence:
-                check_reference(module.causal_lm, model)
-            self.score = partial(score_clean, model, required=self._required)
-        return model
+        return hooks_of(strategy).prepare_frozen(model, strategy.root_device)
+
+
+def _score_initial(
+    causal_lm: CausalLM, batch: Batch, required: Requirements, **options: Any
+) -> Outputs:
+    with without_adapters(causal_lm):
+        return score_clean(causal_lm, batch, required, **options)
 
 
 def _is_same(reference: str | None, pretrained: str | None) -> bool:

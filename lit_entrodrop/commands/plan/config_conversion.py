@@ -14,7 +14,7 @@ from lit_entrodrop.commands.plan.extra_passes import extra_passes_of
 from lit_entrodrop.commands.plan.model_memory import FP32, STRATEGIES, optimizer_bytes
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.building import build_on_meta
-from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config
+from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config, is_within
 from lit_entrodrop.model.sizes import sizes_of
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.averaging import Average
@@ -35,6 +35,7 @@ def workload_of(config: dict[str, Any]) -> Workload:
     of_teacher = FP32 if extra.required.teacher is not None else 0
     initial = stored if extra.required.initial_weights else 0
     reference, optimizer = config["model"]["reference"], config["model"]["optimizer"]
+    has_copy = extra.required.reference and not is_within(lm, reference)
     settings = optimizer.get("init_args") or {}
     make_optimizer = partial(resolve_name(optimizer["class_path"]), **settings)
     made, hidden = check_can_step(make_optimizer), 1.0
@@ -54,7 +55,7 @@ def workload_of(config: dict[str, Any]) -> Workload:
         refused=frozenset(name for name in STRATEGIES if not _steps_under(made, name)),
         extra_passes=extra,
         rules=tuple(ParameterRule(**each) for each in config["model"]["groups"]),
-        reference=frozen_config(lm, reference) if extra.required.reference else None,
+        reference=frozen_config(lm, reference) if has_copy else None,
     )
 
 

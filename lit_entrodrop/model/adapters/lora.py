@@ -1,6 +1,8 @@
 """Adapters of peft around a model."""
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -62,6 +64,25 @@ def merge_lora(hf_model: PreTrainedModel) -> PreTrainedModel:
             config.tie_word_embeddings = inner.config.tie_word_embeddings = False
     merged: PreTrainedModel = wrapped.merge_and_unload()
     return merged
+
+
+@contextmanager
+def without_adapters(module: nn.Module) -> Iterator[None]:
+    """Let a module compute without its adapters and copies, within the context.
+
+    The context of peft would also change which of them are trainable.
+    """
+    # Models of Transformers have a method of this name.
+    adapted: list[Any] = [
+        each for each in module.modules() if getattr(each, "disable_adapters", None) is False
+    ]
+    for each in adapted:
+        each._disable_adapters = True
+    try:
+        yield
+    finally:
+        for each in adapted:
+            each._disable_adapters = False
 
 
 def _require_modules(hf_model: PreTrainedModel, names: list[str]) -> None:

@@ -7,6 +7,8 @@ Initialization = Literal["default", "gaussian", "orthogonal", "olora", "pissa", 
 
 # These need the weights of the base model, or subtract the initial adapters from them.
 READ_BASE = {"orthogonal", "olora", "pissa", "pissa_niter_16"}
+# Without these adapters, the model before training is another one.
+CHANGE_BASE = {"olora", "pissa", "pissa_niter_16"}
 
 
 @dataclass

@@ -13,6 +13,15 @@ class UnsupportedHeadError(ValueError):
     """The fused head cannot replace the output head of a model."""
 
 
+def enabled_head(head: Any) -> nn.Module:
+    """Return a head, or the layer that its disabled adapters are around."""
+    if getattr(head, "disable_adapters", False) is not True:
+        own: nn.Module = head
+        return own
+    below: nn.Module = head.original_module if is_copied(head) else head.base_layer
+    return below
+
+
 def base_linear(head: Any) -> nn.Linear:
     """Return the linear layer of a head, without peft around it."""
     if is_copied(head):

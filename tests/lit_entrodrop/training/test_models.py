@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from lit_entrodrop.model.config import LMConfig, LoRAConfig, is_within
 from lit_entrodrop.model.loading import locate
 from lit_entrodrop.runs.metrics_file import MetricsFile, read_metrics
 from regularizers.reference_kl import ReferenceKL
@@ -63,3 +64,21 @@ def test_a_reference_that_is_the_initial_model_is_reported(
         trainer.fit(module, datamodule=tiny.data(tokenizer=BASE))
     # All excesses are equal, and no token is excluded for its place.
     assert read_metrics(tiny.folder / "run")["rho1/drop_rate"].dropna().tolist() == [0.0]
+
+
+def test_the_model_without_its_adapters_is_the_reference(tiny: Tiny) -> None:
+    losses = []
+    for reference in (None, save(tiny.folder / "copy")):
+        lm = {**LM, "lora": LoRAConfig(rank=2, modules_to_save=["embed_tokens"])}
+        module = tiny.module(ReferenceKL(5.0), lm=lm, reference=reference)
+        trainer = tiny.trainer(
+            max_steps=4, logger=MetricsFile(tiny.folder / f"run{reference is None}")
+        )
+        trainer.fit(module, datamodule=tiny.data(tokenizer=BASE))
+        [model] = module.reference.score.args  # type: ignore[union-attr]
+        assert (model is module.causal_lm) == (reference is None)
+        metrics = read_metrics(tiny.folder / f"run{reference is None}")
+        assert metrics["reference_kl/divergence"].max() > 0.01
+        losses.append(metrics["train/loss"].dropna().tolist())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert not is_within(LMConfig(lora=LoRAConfig(init="pissa")), None)

@@ -72,6 +72,9 @@ def test_extra_passes_come_from_the_configured_regularizers(tiny: Tiny) -> None:
     named = ["--model.regularizers+=regularizers.ReferenceKL"]
     named += ["--model.regularizers+=regularizers.WaveBound", "--model.regularizers.decay=0.9"]
     named += ["--model.regularizers+=regularizers.MIR", "--model.lm.lora.rank=2"]
+    # Without its adapters, the model is the reference.
+    assert workload_of(resolved_config([*tiny.config(), *named])).reference is None
+    named.append("--model.lm.lora.init=pissa")
     workload = workload_of(resolved_config([*tiny.config(), *named]))
     required = workload.extra_passes.required
     assert (required.reference, required.teacher, required.second_forward) == (True, 0.9, True)

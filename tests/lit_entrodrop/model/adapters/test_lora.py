@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lit_entrodrop.model.adapters.lora import without_adapters
 from lit_entrodrop.model.building import build_causal_lm, build_on_meta
 from lit_entrodrop.model.causal_lm import CausalLM
+from lit_entrodrop.model.clean_pass import score_clean
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
+from regularizers import Requirements
 
 IDS = torch.arange(2, 21)[None]
 
@@ -107,19 +110,34 @@ def test_modules_are_trained_in_full_and_stay_tied(base: Path, name: str) -> Non
     torch.testing.assert_close(nll, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_disabled_copy_of_the_head_is_not_used(base: Path) -> None:
-    lora = LoRAConfig(rank=2, modules_to_save=["lm_head"])
-    causal_lm = build_causal_lm(LMConfig(str(base), lora=lora)).eval()
-    ids = torch.arange(20)[None]
-    with torch.no_grad():
-        initial = causal_lm(ids, ids, ids, torch.zeros_like(ids)).nll
-        for each in causal_lm.parameters():
-            each.data += 0.1 * each.requires_grad
-        changed = causal_lm(ids, ids, ids, torch.zeros_like(ids)).nll
-        with cast(Any, causal_lm.hf_model).disable_adapter():
-            disabled = causal_lm(ids, ids, ids, torch.zeros_like(ids)).nll
-    assert (changed - initial).abs().max() > 0.01
-    torch.testing.assert_close(disabled, initial)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dora": True},
+        {"init": "orthogonal", "target_modules": ["q_proj", "lm_head"]},
+        {"modules_to_save": ["embed_tokens"]},
+        {"modules_to_save": ["lm_head"]},
+    ],
+)
+@torch.no_grad()
+def test_without_adapters_it_is_the_base_model(base: Path, settings: dict[str, Any]) -> None:
+    batch = dict.fromkeys(("input_ids", "labels", "position_ids"), IDS)
+    batch["document_ids"] = torch.zeros_like(IDS)
+    required = Requirements(divergence=True)
+    plain = score_clean(build_causal_lm(LMConfig(str(base))), batch, required)
+    causal_lm = adapted(base, **settings)
+    trained = [each.requires_grad for each in causal_lm.parameters()]
+    changed = score_clean(causal_lm, batch, required)
+    with without_adapters(causal_lm):
+        initial = score_clean(causal_lm, batch, required)
+    assert torch.equal(initial.nll, plain.nll)
+    assert (changed.nll - plain.nll).abs().max() > 0.01
+    # Its head runs when the adapters are enabled again.
+    assert initial.kl_divergence(plain).max() < 1e-6
+    divergences = initial.kl_divergence(changed), plain.kl_divergence(changed)
+    torch.testing.assert_close(*divergences, rtol=1e-4, atol=1e-6)
+    assert [each.requires_grad for each in causal_lm.parameters()] == trained
+    assert torch.equal(score_clean(causal_lm, batch).nll, changed.nll)
 
 
 @pytest.mark.parametrize(
