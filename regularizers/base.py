@@ -50,6 +50,8 @@ class Requirements:
         divergence: Whether :meth:`Outputs.kl_divergence` and :meth:`Outputs.kl_divergences` are
             needed; full logits are avoided where possible.
         initial_weights: Whether the values of parameters before training are needed.
+        initial_copy: Whether a GPU should copy these values into its memory, instead of reading
+            them from the files of the model at each step.
         evaluations: Whether validation is needed. Curricula that follow evaluations declare it
             themselves.
         reads: What :meth:`Regularizer.on_token_loss` and :meth:`Regularizer.on_loss` read of the
@@ -73,6 +75,7 @@ class Requirements:
     top_entropy: int | None = None
     divergence: bool = False
     initial_weights: bool = False
+    initial_copy: bool = False
     evaluations: bool = False
     reads: Reads = "batch"
 

@@ -40,9 +40,9 @@ class L2SP(Regularizer):
     step moves θ by η·α·(θ⁰ − θ) with the learning rate η of the parameter, as AdamW does with its
     weight decay (Chen et al. 2020, arXiv 2004.12651). Useful strengths are then higher.
 
-    Each device keeps the initial values of its weights: 2 bytes a weight if they are those of a
-    model in half precision, else as many as the weight. The initial weights come from the model
-    that ``model.lm`` names, also if a run is resumed.
+    The initial weights come from the model that ``model.lm`` names, also if a run is resumed. A
+    CPU reads them from its safetensors files at each step, mapped into memory. A GPU keeps a copy
+    of its own, of 2 bytes a weight for a model in half precision, unless ``keep_copy`` is false.
 
     Source:
         Li et al. 2018, arXiv 1802.01483, section 3.2.
@@ -50,20 +50,28 @@ class L2SP(Regularizer):
     Args:
         curriculum: Strength α over training; a number is constant.
         decoupled: Whether to pull the weights directly instead of by the gradient.
+        keep_copy: Whether a GPU keeps a copy of the initial weights. Otherwise each step moves them
+            from the files of the model to the GPU, which takes time in place of memory.
 
     >>> L2SP().requirements.initial_weights
     True
     """
 
-    def __init__(self, curriculum: Curriculum | float = 0.01, decoupled: bool = False) -> None:
+    def __init__(
+        self,
+        curriculum: Curriculum | float = 0.01,
+        decoupled: bool = False,
+        keep_copy: bool = True,
+    ) -> None:
         super().__init__()
         self.curriculum = as_curriculum(curriculum)
         self.decoupled = decoupled
+        self.keep_copy = keep_copy
 
     @property
     def requirements(self) -> Requirements:
         """The initial weights."""
-        return Requirements(initial_weights=True)
+        return Requirements(initial_weights=True, initial_copy=self.keep_copy)
 
     def on_parameter(self, parameter: ParameterPart, progress: float) -> Tensor | None:
         """Penalize the squared distance from the initial values."""

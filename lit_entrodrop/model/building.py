@@ -97,7 +97,14 @@ def _own_config(config: LMConfig) -> PretrainedConfig:
         )
     # Transformers ignores a misspelled entry silently and uses the default.
     override_config(AutoConfig.for_model(kind), entries, "lm.architecture")
-    hf_config: PretrainedConfig = AutoConfig.for_model(kind, **entries)
+    try:
+        hf_config: PretrainedConfig = AutoConfig.for_model(kind, **entries)
+    except Exception as error:  # Transformers checks sizes against each other in its own ways
+        reason = str(error.__cause__ or error).rstrip(".")
+        raise ValueError(
+            f"lm.architecture: expected sizes that fit each other, but {kind} refuses: {reason}: "
+            "correct them"
+        ) from error
     return hf_config
 
 

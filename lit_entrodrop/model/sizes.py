@@ -26,6 +26,7 @@ class Sizes:
         layers: Number of transformer blocks.
         quantizable: Number of frozen parameters in linear layers other than the head, which
             ``lm.quantize`` stores in 4 bits.
+        quantizable_layer: Number of them in the largest layer, which is dequantized to compute.
     """
 
     parameters: int
@@ -38,6 +39,7 @@ class Sizes:
     hidden_size: int
     layers: int
     quantizable: int = 0
+    quantizable_layer: int = 0
 
 
 def sizes_of(causal_lm: CausalLM) -> Sizes:
@@ -57,6 +59,12 @@ def count(model: nn.Module, head: nn.Module) -> Sizes:
     every = set(model.parameters())
     within = {parameter for block in blocks for parameter in block.parameters()}
     heads = set(head.modules())
+    quantizable = [
+        module.weight.numel()
+        for module in model.modules()
+        if type(module) is nn.Linear and not module.weight.requires_grad
+        if module not in heads
+    ]
     weight: torch.Tensor = getattr(head, "base_layer", head).weight  # type: ignore[assignment]
     return Sizes(
         parameters=_count(every),
@@ -68,12 +76,8 @@ def count(model: nn.Module, head: nn.Module) -> Sizes:
         vocabulary_size=weight.shape[0],
         hidden_size=weight.shape[1],
         layers=len(blocks),
-        quantizable=sum(
-            module.weight.numel()
-            for module in model.modules()
-            if type(module) is nn.Linear and not module.weight.requires_grad
-            if module not in heads
-        ),
+        quantizable=sum(quantizable),
+        quantizable_layer=max(quantizable, default=0),
     )
 
 

@@ -95,7 +95,7 @@ class LitCausalLM(EvaluationModule):
         check_config(self, self.average)
         self.causal_lm = build_model(self, self.lm, self.tokenizer, self.regularizers.requirements)
         optim.freeze(self.causal_lm, self.optimization.rules)
-        self.penalties.keep_initial(self.causal_lm if self.is_fitting else None)
+        self.penalties.keep_initial(self.causal_lm if self.is_fitting else None, self.lm.pretrained)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Return the callbacks that end the run on a signal and exchange its weights."""

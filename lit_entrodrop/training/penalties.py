@@ -1,17 +1,13 @@
-"""Penalties on parameters: their gradients, wherever the shards are, and the initial weights."""
+"""Penalties on parameters: their gradients, wherever the shards are."""
 
-import hashlib
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from lit_entrodrop.runtime.ranks import gather
 from lit_entrodrop.runtime.sharding import local_shard
+from lit_entrodrop.training.initial_weights import InitialWeights, ranks_per_copy
 from lit_entrodrop.training.optim.naming import named_parameters
 from regularizers import ParameterPart, Regularizers
 
@@ -28,22 +24,27 @@ class ParameterPenalties:
     def __init__(self, regularizers: Regularizers) -> None:
         self._regularizers = regularizers
         self._names: dict[Tensor, str] = {}
-        self._initial: dict[Tensor, Tensor] = {}
-        self._digest: str | None = None
+        #: Initial values of the parameters; None unless they are required.
+        self.initial: InitialWeights | None = None
 
-    def keep_initial(self, model: nn.Module | None) -> None:
+    def keep_initial(self, model: nn.Module | None, source: str | None = None) -> None:
         """Note the trained parameters of a model, and their initial values if they are required.
 
         Call it on every rank, before a checkpoint is restored: a resumed run takes the initial
         values from the model too. Nothing is noted if no model is trained.
+
+        Args:
+            model: Trained model.
+            source: Location of the pretrained model that it is, see
+                :func:`~lit_entrodrop.model.loading.locate`; None for random weights.
         """
         if model is None or not self._regularizers.penalizes_parameters:
             return
-        parameters = named_parameters(model)
-        self._names = {e.parameter: e.names[0] for e in parameters if e.parameter.requires_grad}
-        if self._regularizers.requirements.initial_weights:
-            self._initial = {each: _compact(local_shard(each.detach())) for each in self._names}
-            self._digest = _digest(self._names)
+        trained = [each for each in named_parameters(model) if each.parameter.requires_grad]
+        self._names = {each.parameter: each.names[0] for each in trained}
+        required = self._regularizers.requirements
+        if required.initial_weights:
+            self.initial = InitialWeights(trained, source, required.initial_copy)
 
     def add(
         self, optimizer: torch.optim.Optimizer, progress: float, active: Tensor
@@ -69,7 +70,7 @@ class ParameterPenalties:
 
     def state_dict(self) -> dict[str, Any]:
         """Return an entry of a checkpoint that identifies the initial weights."""
-        return {} if self._digest is None else {"initial_weights": self._digest}
+        return {} if self.initial is None else {"initial_weights": self.initial.digest}
 
     def load_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Check that a resumed run has the initial weights of the run that it continues.
@@ -78,7 +79,7 @@ class ParameterPenalties:
             ValueError: If they differ.
         """
         saved = checkpoint.get("initial_weights")
-        if self._digest is not None and saved not in (None, self._digest):
+        if self.initial is not None and saved not in (None, self.initial.digest):
             raise ValueError(
                 "model.lm: expected the initial weights of the run, towards which a regularizer "
                 "pulls, got others: resume with the same pretrained model, from the same files"
@@ -90,14 +91,11 @@ class ParameterPenalties:
         assert parameter.grad is not None, "the caller skips the others"
         numbers = local_shard(parameter.detach()).view(-1)
         gradient = local_shard(parameter.grad).view(-1)
-        initial = self._initial.get(parameter)
-        if initial is not None:
-            initial = self._initial[parameter] = initial.to(numbers.device)
-        share = _ranks_per_copy(parameter)
+        share = ranks_per_copy(parameter)
         for start in range(0, len(numbers), PART):
             part = slice(start, start + PART)
             values = numbers[part].float().clone().requires_grad_()
-            before = None if initial is None else initial[part].float()
+            before = None if self.initial is None else self.initial.part(parameter, part)
             seen = ParameterPart(self._names[parameter], values, before)
             for name, regularizer, penalty in self._regularizers.on_parameter(seen, progress):
                 [slope] = torch.autograd.grad(penalty, values)
@@ -106,41 +104,3 @@ class ParameterPenalties:
                 else:
                     gradient[part] += slope.to(gradient.dtype)
                 penalties[name] = penalties.get(name, 0) + penalty.detach() * share
-
-
-def _ranks_per_copy(parameter: Tensor) -> int:
-    """Return the number of ranks that share a copy of a parameter."""
-    if not isinstance(parameter, DTensor):
-        return 1
-    sizes = zip(parameter.device_mesh.shape, parameter.placements, strict=True)
-    return math.prod(size for size, placement in sizes if not placement.is_replicate())
-
-
-def _compact(values: Tensor) -> Tensor:
-    """Return a flat copy, in half precision if that loses nothing."""
-    for dtype in (torch.bfloat16, torch.float16):
-        half = values.to(dtype)
-        if torch.equal(half.to(values.dtype), values):
-            return half.reshape(-1).clone()
-    return values.reshape(-1).clone()
-
-
-def _digest(names: Mapping[Tensor, str]) -> str:
-    """Return a hash of parameters, whatever their sharding; call it on every rank."""
-    own = {
-        name: (_bits(local_shard(parameter.detach())), _ranks_per_copy(parameter))
-        for parameter, name in names.items()
-    }
-    ranks = gather(own)
-    # Each copy is summed by the ranks that share it.
-    sums = {
-        name: sum(each[name][0] for each in ranks) * shared // len(ranks)
-        for name, (_, shared) in own.items()
-    }
-    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-
-
-def _bits(values: Tensor) -> int:
-    """Return the sum of numbers, read as integers, which does not depend on their order."""
-    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
-    return int(values.contiguous().view(kind).sum(dtype=torch.int64))

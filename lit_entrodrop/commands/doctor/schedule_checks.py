@@ -1,5 +1,7 @@
 """Checks of the length, learning rate and reproducibility of a run."""
 
+from math import inf
+
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, passed, warned
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
 from lit_entrodrop.training.optim import LRSchedule
@@ -11,6 +13,8 @@ FEW_STEPS = 5  # per epoch
 LONG_WARMUP = 0.3  # share of all steps
 # Usual peaks of AdamW, beyond which a run more often diverges or learns nothing.
 RATES = {"all weights": (1e-6, 2e-4), "adapters": (1e-5, 2e-3)}
+MATCHING = "match_rms_adamw"
+FAR = 10  # times the usual range, beyond which the rate of a group is reported
 LARGE = 50_000_000  # parameters; smaller models train at higher rates
 MONITORED = (
     "val/loss, overall and by entropy, shows when it overfits; checkpoints/best.ckpt keeps the best"
@@ -68,17 +72,15 @@ def steps(run: ConfiguredRun) -> CheckResult:
 
 def learning_rate(run: ConfiguredRun) -> CheckResult:
     """Compare the peak learning rate with the usual range."""
-    rate = (run.config["model"]["optimizer"].get("init_args") or {}).get("lr")
+    optimizer = run.config["model"]["optimizer"]
+    rate = (optimizer.get("init_args") or {}).get("lr")
     if rate is None:
         return passed("the default of the optimizer")
     trained = "all weights" if run.workload.lm.lora is None else "adapters"
-    low, high = RATES[trained]
-    random = run.workload.lm.pretrained is None
-    name = run.config["model"]["optimizer"]["class_path"].rpartition(".")[2]
+    low, high = usual_rates(run)
+    name = optimizer["class_path"].rpartition(".")[2]
     found = f"{rate:g} for {trained} of {run.sizes.parameters:,} parameters, with {name}"
-    if random or run.sizes.parameters < LARGE:
-        high *= 100
-    if "Adam" not in name:
+    if high == inf:
         return passed(f"{found}, for which no usual range is known here")
     if low <= rate <= high:
         return passed(found)
@@ -86,6 +88,37 @@ def learning_rate(run: ConfiguredRun) -> CheckResult:
         f"{found}; {low:g} to {high:g} is usual",
         "set model.optimizer.init_args.lr within that range",
     )
+
+
+def parameter_groups(run: ConfiguredRun) -> CheckResult:
+    """Form the parameter groups, and compare their learning rates with the usual range."""
+    module, adapters = run.workload.build_on_meta(), run.workload.lm.lora
+    groups = run.module.optimization.planned_groups(module, adapters)
+    counts = [sum(each.numel() for each in group["params"]) for group in groups]
+    found = "; ".join(
+        f"{group['name']}: {count:,} parameters, learning rate {float(group['lr']):.4g}"
+        for group, count in zip(groups, counts, strict=True)
+    )
+    _, high = usual_rates(run)
+    if any(float(group["lr"]) > FAR * high for group in groups):
+        return warned(
+            f"{found}; up to {high:g} is usual",
+            "lower model.groups.lr or lora.loraplus_lr_ratio, factors of the optimizer's lr",
+        )
+    return passed(found)
+
+
+def usual_rates(run: ConfiguredRun) -> tuple[float, float]:
+    """Return the lowest and the highest usual learning rate; 0 and infinity if none is known."""
+    optimizer = run.config["model"]["optimizer"]
+    name, settings = optimizer["class_path"].rpartition(".")[2], optimizer.get("init_args") or {}
+    # Its updates then have the size of those of AdamW.
+    scaled = settings.get("adjust_lr_fn", MATCHING) == MATCHING
+    if not ("Adam" in name or (name == "Muon" and scaled)):
+        return 0.0, inf
+    low, high = RATES["all weights" if run.workload.lm.lora is None else "adapters"]
+    is_small = run.workload.lm.pretrained is None or run.sizes.parameters < LARGE
+    return low, high * 100 if is_small else high
 
 
 def seeds(run: ConfiguredRun) -> CheckResult:
@@ -102,4 +135,4 @@ def seeds(run: ConfiguredRun) -> CheckResult:
     )
 
 
-SCHEDULE = Theme("schedule", (epochs, steps, learning_rate, seeds))
+SCHEDULE = Theme("schedule", (epochs, steps, learning_rate, parameter_groups, seeds))

@@ -24,6 +24,7 @@ from lit_entrodrop.model.adapters.lora import merge_lora
 from lit_entrodrop.model.config import DType, LMConfig
 from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runs.checkpoints.averages import Weights
+from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.writing import draft
 from lit_entrodrop.training.provenance import public_name
 
@@ -87,9 +88,9 @@ def export(
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"output: expected a new or empty folder, got {folder}: choose another")
     check_size(max_shard_size)
-    _check_options(format, dtype, push_to, dry_run)
+    _check_options(format, dtype, average, push_to, dry_run)
     paths = [Path(each) for each in (ckpt_path, *(average or []))]
-    checkpoint, paths = read_mean(paths, weights, greedy)
+    checkpoint = read_checkpoint(paths[0])
     lm = LMConfig.from_dict(checkpoint["lm"])
     tokenizer = load_tokenizer(lm.tokenizer_source, lm.add_tokens)
     data = checkpoint.get(LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
@@ -100,6 +101,7 @@ def export(
         from lit_entrodrop.commands.export.gguf_format.writing import check_gguf
 
         check_gguf(AutoConfig.for_model(**checkpoint["hf_config"]), tokenizer)
+    checkpoint, paths = read_mean(paths, weights, greedy)
     whole = lm.lora is None or merge_lora
     model = _model(checkpoint, lm, whole, None if dtype == "q8_0" else dtype)
     with draft(folder, None if dtype == "q8_0" else _size(model)) as unfinished:
@@ -124,8 +126,18 @@ def export(
     return folder
 
 
-def _check_options(format: Format, dtype: str | None, push_to: str | None, dry_run: bool) -> None:
+def _check_options(
+    format: Format,
+    dtype: str | None,
+    average: list[str] | None,
+    push_to: str | None,
+    dry_run: bool,
+) -> None:
     """Refuse options that do not belong together, and uploads that would fail at the end."""
+    if average is not None and not average:
+        raise ValueError(
+            "average: expected paths to checkpoints, got none: name some, or remove --average"
+        )
     if format == "gguf" and find_spec("gguf") is None:
         raise ValueError(
             "format: expected the package gguf, found none: pip install 'lit-entrodrop[gguf]'"

@@ -3,16 +3,23 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.plan.candidates import cheapest
-from lit_entrodrop.commands.plan.config_conversion import config_text, training_tokens, workload_of
+from lit_entrodrop.commands.plan.config_conversion import (
+    config_text,
+    optimization_of,
+    training_tokens,
+    workload_of,
+)
 from lit_entrodrop.commands.plan.planner import USUAL_HFU, Planner
 from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown, table
 from lit_entrodrop.commands.plan.speed import OVERLAP
 from lit_entrodrop.model.hardware import HARDWARE, find_hardware
 from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.training.optim import group_table
 
 WORLD_SIZES = (1, 2, 4, 8, 16, 32, 64)
 WIDTH = 160  # characters, if the output is not a terminal
@@ -59,6 +66,8 @@ def main(args: Sequence[str]) -> None:
         f"recomputation included (HFU), and that communication overlaps with {OVERLAP:.0%} of "
         "computing. Estimates, not measurements."
     )
+    if groups := groups_text(config, planner):
+        console.print(groups)
     best = cheapest(found)
     if best is None:
         raise ValueError(nothing_fits(found))
@@ -66,6 +75,14 @@ def main(args: Sequence[str]) -> None:
     if own.output is not None:
         write_whole(own.output, config_text(best, workload))
         console.print(f"config: {own.output}")
+
+
+def groups_text(config: dict[str, Any], planner: Planner) -> str:
+    """Return a table of the parameter groups, if settings of the config form them; else nothing."""
+    optimization, causal_lm = optimization_of(config), planner.causal_lm
+    groups = optimization.planned_groups(causal_lm, planner.workload.lm.lora)
+    formed = len(groups) > 2 or optimization.rules
+    return group_table(groups, causal_lm) if formed else ""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,12 @@ from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config,
 from lit_entrodrop.model.sizes import sizes_of
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.averaging import Average
-from lit_entrodrop.training.optim import ParameterRule, check_can_step
+from lit_entrodrop.training.optim import (
+    LRSchedule,
+    Optimization,
+    ParameterRule,
+    check_can_step,
+)
 from lit_entrodrop.training.preflight.optimizer import check_strategy_of
 
 
@@ -33,12 +38,13 @@ def workload_of(config: dict[str, Any]) -> Workload:
     average = config["model"].get("average") and Average(**config["model"]["average"])
     stored = getattr(torch, lm.dtype).itemsize
     of_teacher = FP32 if extra.required.teacher is not None else 0
-    initial = stored if extra.required.initial_weights else 0
-    reference, optimizer = config["model"]["reference"], config["model"]["optimizer"]
+    in_files = lm.pretrained is not None and not lm.pretrained.endswith(".gguf")
+    copied = extra.required.initial_copy or not in_files
+    initial = stored if extra.required.initial_weights and copied else 0
+    reference = config["model"]["reference"]
     has_copy = extra.required.reference and not is_within(lm, reference)
-    settings = optimizer.get("init_args") or {}
-    make_optimizer = partial(resolve_name(optimizer["class_path"]), **settings)
-    made, hidden = check_can_step(make_optimizer), 1.0
+    optimization = optimization_of(config)
+    made, hidden = check_can_step(optimization.make), 1.0
     if getattr(made, "separates_hidden", False):
         sizes = sizes_of(build_on_meta(replace(lm, compile=False)))
         hidden -= sizes.around_trainable / sizes.trainable
@@ -48,15 +54,24 @@ def workload_of(config: dict[str, Any]) -> Workload:
         global_batch_size=per_step * data_parallel_size(trainer),
         block_size=data["block_size"],
         precision=planned_precision(str(trainer["precision"]), lm.dtype),
-        optimizer=optimizer_bytes(make_optimizer, getattr(torch, lm.dtype), hidden)
+        optimizer=optimizer_bytes(optimization.make, getattr(torch, lm.dtype), hidden)
         + (average.bytes_per_weight(stored) if average else of_teacher)
         + initial,
         averaged=average is not None or extra.required.teacher is not None,
         refused=frozenset(name for name in STRATEGIES if not _steps_under(made, name)),
         extra_passes=extra,
-        rules=tuple(ParameterRule(**each) for each in config["model"]["groups"]),
+        rules=tuple(optimization.rules),
         reference=frozen_config(lm, reference) if has_copy else None,
     )
+
+
+def optimization_of(config: dict[str, Any]) -> Optimization:
+    """Return the optimizer and the parameter groups that a config describes, without schedules."""
+    model = config["model"]
+    settings = model["optimizer"].get("init_args") or {}
+    make = partial(resolve_name(model["optimizer"]["class_path"]), **settings)
+    rules = [ParameterRule(**each) for each in model["groups"]]
+    return Optimization(make, LRSchedule(), rules, model["layer_lr_decay"])
 
 
 def _steps_under(optimizer: torch.optim.Optimizer, strategy: str) -> bool:

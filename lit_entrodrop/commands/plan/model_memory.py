@@ -123,11 +123,13 @@ def _frozen(
 
 def _replicated(sizes: Sizes, world_size: int, number_bytes: NumberBytes) -> ModelMemory:
     gradients = sizes.trainable * number_bytes.stored
+    layer = 0 if number_bytes.quantized is None else sizes.quantizable_layer
+    sent = gradients if world_size > 1 else 0
     return ModelMemory(
         parameters=weight_bytes(sizes, number_bytes),
         gradients=gradients,
         optimizer=ceil(sizes.trainable * number_bytes.optimizer),
-        buffers=gradients if world_size > 1 else 0,  # buckets in which they are sent
+        buffers=sent + layer * number_bytes.computed,  # buckets, and a dequantized layer
     )
 
 

@@ -40,10 +40,10 @@ class Planner:
     def __init__(self, workload: Workload, hardware: Hardware, mfu: float | None = None) -> None:
         self.workload = workload
         self.hardware = hardware
-        self._causal_lm = workload.build_on_meta()
-        self.sizes = sizes_of(self._causal_lm)
+        self.causal_lm = workload.build_on_meta()
+        self.sizes = sizes_of(self.causal_lm)
         self.model_flops_per_token = training_flops_per_token(
-            self._causal_lm, workload.block_size, workload.extra_passes.required
+            self.causal_lm, workload.block_size, workload.extra_passes.required
         )
         self._dry_runs: dict[tuple[str, int, bool], DryRun] = {}
         self.hfu = USUAL_HFU if mfu is None else self._hfu_at(mfu)
@@ -90,7 +90,7 @@ class Planner:
         if tensor > self.hardware.devices_per_node:
             return False
         try:
-            check_plan(self._causal_lm.unwrapped, tensor)
+            check_plan(self.causal_lm.unwrapped, tensor)
         except ValueError:
             return False
         return True

@@ -31,6 +31,7 @@ NEEDS = {
     "top_entropy": "entropies among the {} most likely tokens",
     "divergence": "divergences",
     "initial_weights": "the initial weights",
+    "initial_copy": "a copy of them on a GPU",
     "evaluations": "validation",
 }
 
@@ -113,7 +114,7 @@ def describe(
         needs=tuple(_needs(required)),
         gradient_passes=1 + required.second_forward,
         frozen_passes=required.frozen_passes,
-        model_copies=required.reference + (required.teacher is not None) + required.initial_weights,
+        model_copies=required.reference + (required.teacher is not None) + required.initial_copy,
         logits_twice=alone.reads_outputs and not alone.reads_parts,
         strength=(curriculum(0.0), curriculum(1.0)) if isinstance(curriculum, Curriculum) else None,
         settings=settings_of(kind),

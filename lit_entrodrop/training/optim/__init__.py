@@ -6,7 +6,12 @@ from lit_entrodrop.training.optim.gradients import (
     local_gradients,
     one_mesh_per_group,
 )
-from lit_entrodrop.training.optim.groups import ParameterRule, freeze, parameter_groups
+from lit_entrodrop.training.optim.groups import (
+    ParameterRule,
+    freeze,
+    group_table,
+    parameter_groups,
+)
 from lit_entrodrop.training.optim.muon import Muon
 from lit_entrodrop.training.optim.optimization import Optimization, check_same_optimizer
 from lit_entrodrop.training.optim.schedules import LRSchedule
@@ -33,6 +38,7 @@ __all__ = [
     "clip_gradient_norm",
     "evaluation_weights",
     "freeze",
+    "group_table",
     "initialize_state",
     "is_of_bitsandbytes",
     "local_gradients",

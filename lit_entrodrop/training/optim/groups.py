@@ -173,15 +173,15 @@ def apply_factors(optimizer: torch.optim.Optimizer) -> None:
                 group[setting] = group[setting] * group[factor]
 
 
-def group_table(optimizer: torch.optim.Optimizer, module: nn.Module) -> str:
-    """Return a table of the groups of an optimizer: name, tensors, parameters, lr and decay.
+def group_table(groups: Sequence[Mapping[str, Any]], module: nn.Module) -> str:
+    """Return a table of parameter groups: name, tensors, parameters, lr and weight decay.
 
     Args:
-        optimizer: Optimizer, before or in training.
+        groups: Groups of an optimizer, before or in training.
         module: Module that is trained, whose frozen parameters form the last row.
     """
     rows = [("group", "tensors", "parameters", "lr", "weight decay")]
-    for group in optimizer.param_groups:
+    for group in groups:
         settings = group.get("initial_lr", group["lr"]), group.get("weight_decay", 0.0)
         rows.append((group["name"], *_counts(group["params"]), *map("{:.4g}".format, settings)))
     if frozen := [each for each in module.parameters() if not each.requires_grad]:

@@ -6,9 +6,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
+from lit_entrodrop.model.adapters.settings import LoRAConfig
+from lit_entrodrop.runtime.sharding import unsharded_shape
 from lit_entrodrop.training.optim.groups import (
     ParameterRule,
     apply_factors,
@@ -20,6 +22,8 @@ from lit_entrodrop.training.optim.schedules import LRSchedule, with_schedule
 from lit_entrodrop.training.optim.settings import OptimizerSettings
 from regularizers import Curriculum
 
+# Larger than the factors of any usual recipe; 16 is that of LoRA+.
+LARGE_FACTOR = 100
 # Adapter matrices whose learning rate LoRA+ raises.
 LORA_B = "lora_B|lora_embedding_B"
 
@@ -80,6 +84,7 @@ class Optimization:
                 "settings, or choose another optimizer"
             )
         apply_factors(optimizer)
+        warn_of_large_factors(optimizer)
         self._first_factor = optimizer.param_groups[0].get("lr_factor", 1.0)
         for group in optimizer.param_groups:
             # A checkpoint saves each setting of a group for each of its parameters.
@@ -88,13 +93,35 @@ class Optimization:
                 group.pop("decay_factor", None)
         self._settings = OptimizerSettings(optimizer)
         if len(optimizer.param_groups) > 2 or self.rules:
-            rank_zero_info(group_table(optimizer, module))
+            rank_zero_info(group_table(optimizer.param_groups, module))
         return optimizer
 
-    def groups(self, module: nn.Module) -> list[dict[str, Any]]:
+    def planned_groups(
+        self, module: nn.Module, adapters: LoRAConfig | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the groups that the optimizer of a module will have, with their settings.
+
+        Args:
+            module: Module, on any device.
+            adapters: Its adapters.
+        """
+        groups = self.groups(module, adapters)
+        # Some optimizers accept no parameters on the meta device.
+        shapes = [[1] * len(unsharded_shape(each["params"][0])) for each in groups]
+        made = self.make(
+            [
+                {**group, "params": [nn.Parameter(torch.zeros(shape))]}
+                for group, shape in zip(groups, shapes, strict=True)
+            ]
+        )
+        apply_factors(made)
+        pairs = zip(made.param_groups, groups, strict=True)
+        return [{**group, "params": own["params"]} for group, own in pairs]
+
+    def groups(self, module: nn.Module, adapters: LoRAConfig | None = None) -> list[dict[str, Any]]:
         """Return the parameter groups of a module, as its optimizer needs them."""
         separate_hidden = getattr(self.optimizer_class, "separates_hidden", False)
-        adapters = getattr(getattr(module, "lm", None), "lora", None)
+        adapters = adapters or getattr(getattr(module, "lm", None), "lora", None)
         factors = {} if adapters is None else {LORA_B: adapters.loraplus_lr_ratio}
         return parameter_groups(module, self.rules, self.layer_lr_decay, factors, separate_hidden)
 
@@ -174,6 +201,17 @@ def check_same_optimizer(checkpoint: Mapping[str, Any], module: Any) -> None:
         "lora.loraplus_lr_ratio is 1, or start a new run from the exported model; lr and "
         "weight_decay may change"
     )
+
+
+def warn_of_large_factors(optimizer: torch.optim.Optimizer) -> None:
+    """Warn of parameter groups that learn much faster than the learning rate of the config."""
+    for group in optimizer.param_groups:
+        if group.get("lr_factor", 1) > LARGE_FACTOR:
+            rank_zero_warn(
+                f"model.groups: the learning rate of {group['name']} is {group['lr']:g}, "
+                f"{group['lr_factor']:g} times that of model.optimizer, and may let its parameters "
+                "diverge: lr of a group is a factor of the optimizer's"
+            )
 
 
 def _names(module: nn.Module, groups: Sequence[Mapping[str, Any]]) -> list[list[str]]:

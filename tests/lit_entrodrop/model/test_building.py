@@ -79,6 +79,10 @@ def test_overrides_reach_the_model() -> None:
             r"expected an entry model_type .*got \['hidden_size'\]",
         ),
         ({"architecture": {"model_type": "lama"}}, "lama"),
+        (
+            {"architecture": {"model_type": "granitemoehybrid", "hidden_size": 16}},
+            r"lm\.architecture: expected sizes that fit .* must divide .*: correct them$",
+        ),
     ],
 )
 def test_unknown_settings_are_refused(settings: dict[str, Any], named: str) -> None:

@@ -1,14 +1,23 @@
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from lit_entrodrop.commands.doctor.check import CheckResult, run_check
-from lit_entrodrop.commands.doctor.schedule_checks import epochs, learning_rate, seeds, steps
+from lit_entrodrop.commands.doctor.schedule_checks import (
+    epochs,
+    learning_rate,
+    parameter_groups,
+    seeds,
+    steps,
+)
+from lit_entrodrop.training.optim import LRSchedule, Muon, Optimization, ParameterRule
 from regularizers import EntroDrop
 from tests.helpers.doctor import make_run
 from tests.helpers.tiny import Tiny
 
-CHECKS = (epochs, steps, learning_rate, seeds)
+CHECKS = (epochs, steps, learning_rate, parameter_groups, seeds)
 
 
 def only(check: Any, tiny: Tiny, **settings: Any) -> CheckResult:
@@ -86,6 +95,29 @@ def test_adapters_bear_higher_rates(tiny_module: Tiny) -> None:
     check = run_check(learning_rate, run)
     assert check.status == "pass"
     assert "for adapters of" in check.found
+
+
+def test_muon_has_the_rates_of_adamw_if_its_updates_have_their_size(tiny_module: Tiny) -> None:
+    muon = {**adam(1.0), "class_path": "lit_entrodrop.training.optim.Muon"}
+    assert only(learning_rate, tiny_module, model__optimizer=muon).status == "warn"
+    muon["init_args"]["adjust_lr_fn"] = "original"
+    assert "no usual range" in only(learning_rate, tiny_module, model__optimizer=muon).found
+
+
+def test_groups_are_formed_and_their_rates_reported(tiny_module: Tiny) -> None:
+    run = make_run(tiny_module)
+    for lr, status in ((2.0, "pass"), (1e4, "warn")):
+        rules = [ParameterRule("norm", lr=lr), ParameterRule("q_proj", freeze=True)]
+        # Muon has a rate of its own for what AdamW trains.
+        make = partial(Muon, lr=0.01, adamw_lr=0.005)
+        run.module.optimization = Optimization(make, LRSchedule(), rules)
+        run.__dict__["workload"] = replace(run.workload, rules=tuple(rules))
+        check = run_check(parameter_groups, run)
+        assert check.status == status
+        assert f"norm, vectors: 80 parameters, learning rate {0.005 * lr:g}" in check.found
+        assert "hidden matrices: 4,096 parameters, learning rate 0.01" in check.found
+    run.__dict__["workload"] = replace(run.workload, rules=(ParameterRule("nrm"),))
+    assert "model.groups: expected a pattern" in run_check(parameter_groups, run).found
 
 
 def test_seed_by_chance_is_reported(tiny_module: Tiny) -> None:

@@ -300,7 +300,7 @@ def test_gguf_of_another_architecture_is_refused_before_it_is_read(tiny: Tiny) -
     config = {"model_type": "gpt_neox"}
     torch.save({"lm": asdict(tiny.lm()), "hf_config": config, "state_dict": {}}, path)
     with pytest.raises(ValueError, match=r"got gpt_neox: export it without --format, and convert"):
-        export(str(path), str(tiny.folder / "out"), format="gguf")
+        export(str(path), str(tiny.folder / "out"), format="gguf", average=["absent.ckpt"])
     assert not (tiny.folder / "out").exists()
 
 
@@ -308,6 +308,7 @@ def test_gguf_of_another_architecture_is_refused_before_it_is_read(tiny: Tiny) -
     ("options", "message"),
     [
         ({"dtype": "q8_0"}, "dtype: expected a dtype of PyTorch, got q8_0: add --format gguf"),
+        ({"average": []}, "average: expected paths to checkpoints, got none"),
         ({"dry_run": True}, "dry_run: expected push_to, got none"),
         ({"push_to": "mine"}, "push_to: expected owner/name on the hub, got 'mine'"),
     ],

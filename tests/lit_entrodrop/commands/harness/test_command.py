@@ -75,6 +75,8 @@ def test_a_local_task_is_scored_as_choices_are(
         run("--ckpt_path", path, *own)
     with pytest.raises(SystemExit, match="chat: expected a model with a chat template"):
         run("--ckpt_path", path, *own, "--chat", "true")
+    with pytest.raises(SystemExit, match="weights: expected a checkpoint with an average"):
+        run("--ckpt_path", path, *own, "--weights", "averaged")
     assert not list((tmp_path / "temporary").iterdir())
 
 

@@ -30,11 +30,13 @@ def test_what_it_writes_is_taken_by_fit_beside_the_users_configs(
     output = tiny.folder / "plans" / "plan.yaml"
     own = [*tiny.config(), "--trainer.accumulate_grad_batches=4", "--data.block_size=32"]
     flags = ["--hardware=H100", "--world_size", "1", "2", "--output", str(output)]
+    own += ["--model.groups=[{match: norm, lr: 0.5}]"]
     main(["plan", *own, *flags, "--corpus_tokens=1e9", "--price_per_hour=2"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "Recommended: ddp on 1 h100" in printed
     assert "16 rows of 32 tokens per step" in printed
     assert "tokens/s" in printed
+    assert "norm, vectors 5 80 0.005 0" in printed
     assert "days" in printed
     assert "cost" in printed
 

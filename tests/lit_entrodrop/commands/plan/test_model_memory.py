@@ -94,7 +94,7 @@ def test_a_quantized_model_takes_what_is_counted(tmp_path: Path, double_quant: b
     base = save_llama(tmp_path, hidden_size=256, intermediate_size=512)
     quantize, lora = QuantizeConfig(double_quant=double_quant), LoRAConfig(rank=2)
     lm = LMConfig(str(base), quantize=quantize, lora=lora)
-    taken = 0
+    taken, largest = 0, 256 * 512
     for parameter in build_causal_lm(lm).parameters():
         taken += parameter.nbytes
         if state := getattr(parameter, "quant_state", None):
@@ -102,6 +102,8 @@ def test_a_quantized_model_takes_what_is_counted(tmp_path: Path, double_quant: b
     workload = Workload(lm, 1, 1, 16, "bf16-mixed", 8.0)
     sizes = sizes_of(build_on_meta(lm))
     assert weight_bytes(sizes, workload.number_bytes) == taken < 0.6 * 4 * sizes.parameters
+    # To compute, a layer is dequantized.
+    assert model_memory("ddp", sizes, 1, workload.number_bytes).buffers == 2 * largest
 
 
 def shard_and_step(rank: int, folder: Path) -> None:

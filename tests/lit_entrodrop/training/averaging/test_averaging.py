@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
@@ -29,6 +30,7 @@ from tests.helpers.runs import validation_loss
 from tests.helpers.tiny import Tiny
 
 SETTINGS = [
+    "--data.test=0.1",
     "--trainer.max_epochs=3",
     "--trainer.accumulate_grad_batches=2",
     "--trainer.num_sanity_val_steps=-1",
@@ -88,6 +90,26 @@ def test_any_weights_of_a_checkpoint_are_evaluated_and_exported(
     assert chosen == (better if weights == "best" else weights)
     for name, weight in load_file(folder / "model.safetensors").items():
         assert torch.equal(weight, checkpoint["state_dict"][f"causal_lm.hf_model.{name}"])
+
+
+def test_other_commands_evaluate_the_chosen_weights(
+    runs: tuple[Path, Path], tiny_module: Tiny
+) -> None:
+    path = runs[1] / "checkpoints" / "last.ckpt"
+    # By default, the better ones are evaluated.
+    worse = "raw" if read_checkpoint(path)[AVERAGE]["best"] == "averaged" else "averaged"
+    given = [f"--ckpt_path={path}", f"--weights={worse}", *SETTINGS, AVERAGED]
+    losses = {}
+    for split in ("validation", "test"):
+        place = tiny_module.run("predict", *given, f"--data.predict_split={split}", root=split)
+        tokens = pd.read_parquet(place / "predictions-0.parquet").query("counted")
+        losses[split] = tokens["nll"].mean()
+    last = read_metrics(runs[1]).dropna(subset=["val/loss"]).iloc[-1]
+    name = "val_average/loss" if worse == "averaged" else "val/loss"
+    assert losses["validation"] == pytest.approx(last[name], rel=1e-5)
+    assert last["val_average/loss"] != pytest.approx(last["val/loss"], rel=1e-4)
+    [written] = tiny_module.run("test", *given, root="tested").rglob("test-step=*.npz")
+    assert Evaluation.load(written).loss[0] == pytest.approx(losses["test"], rel=1e-5)
 
 
 def test_best_is_chosen_among_both(runs: tuple[Path, Path]) -> None:

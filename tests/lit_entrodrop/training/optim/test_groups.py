@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -6,7 +7,13 @@ from torch import nn
 
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.config import LoRAConfig
-from lit_entrodrop.training.optim import ParameterRule, freeze, parameter_groups
+from lit_entrodrop.training.optim import (
+    LRSchedule,
+    Optimization,
+    ParameterRule,
+    freeze,
+    parameter_groups,
+)
 from lit_entrodrop.training.optim.groups import apply_factors, group_table
 from lit_entrodrop.training.optim.naming import named_parameters
 from lit_entrodrop.training.optim.optimization import LORA_B
@@ -91,7 +98,7 @@ def test_freezing_leaves_the_rest_and_the_table_counts_both(llama: nn.Module) ->
     groups = parameter_groups(model, [ParameterRule("norm", lr=0.5)])
     optimizer = torch.optim.AdamW(groups, lr=0.1, weight_decay=0.25)
     apply_factors(optimizer)
-    rows = [line.split() for line in group_table(optimizer, model).splitlines()]
+    rows = [line.split() for line in group_table(optimizer.param_groups, model).splitlines()]
     assert rows == [
         ["group", "tensors", "parameters", "lr", "weight", "decay"],
         ["norm,", "vectors", "5", "80", "0.05", "0"],
@@ -119,6 +126,13 @@ def test_rules_without_effect_are_refused(
     with pytest.raises(ValueError, match=rf"model\.groups: .*{message}"):
         freeze(llama, rules)
     assert all(parameter.requires_grad for parameter in llama.parameters())
+
+
+def test_a_rate_far_above_the_optimizers_is_reported(llama: nn.Module) -> None:
+    rules = [ParameterRule("norm", lr=1000.0)]
+    optimization = Optimization(partial(torch.optim.AdamW, lr=0.01), LRSchedule(), rules)
+    with pytest.warns(UserWarning, match=r"rate of norm, vectors is 10, 1000 times that of model"):
+        optimization.build(copy.deepcopy(llama))
 
 
 def test_adapters_are_matched_by_the_names_of_peft_without_its_wrappers(

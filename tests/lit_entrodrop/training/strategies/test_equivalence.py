@@ -118,7 +118,7 @@ def adapting(one: Path) -> list[str]:
         f"--model.lm.pretrained={one / 'exported'}",
         "--model.lm.lora.rank=4",
         "--model.lm.lora.rslora=true",
-        "--model.lm.lora.init=pissa",
+        "--model.lm.lora.init=orthogonal",
         "--model.lm.lora.modules_to_save=[embed_tokens]",
         "--model.lm.activation_checkpointing=true",
         "--model.regularizers+=tests.helpers.plugins.ExcessLoss",
@@ -132,10 +132,23 @@ def pair(corpus: Tiny, adapting: list[str]) -> Path:
     return fit(corpus, "pair", *adapting, *STRATEGIES["ddp"], world_size=2)
 
 
-# Offloading shards as ZeRO-3 does.
-@pytest.mark.parametrize("name", ["fsdp2", "deepspeed_zero2", "deepspeed_zero3_offload"])
+# Offloading shards as ZeRO-3 does. The frozen model is a copy, or the model without its adapters.
+@pytest.mark.parametrize(
+    ("name", "copied"),
+    [
+        ("fsdp2", False),
+        ("deepspeed_zero2", False),
+        ("deepspeed_zero3_offload", False),
+        ("deepspeed_zero3_offload", True),
+    ],
+)
 def test_adapters_a_second_pass_and_a_frozen_model_are_sharded_too(
-    name: str, corpus: Tiny, adapting: list[str], pair: Path
+    name: str, copied: bool, corpus: Tiny, one: Path, adapting: list[str], pair: Path
 ) -> None:
-    two = fit(corpus, f"{name}_adapting", *adapting, *STRATEGIES[name], world_size=2)
+    copy = corpus.folder / "copy"
+    if copied:
+        shutil.copytree(one / "exported", copy)
+    reference = [f"--model.reference={copy}"] * copied
+    root = f"{name}_adapting_{copied}"
+    two = fit(corpus, root, *adapting, *reference, *STRATEGIES[name], world_size=2)
     assert_same_curves(two, pair, 1e-5)

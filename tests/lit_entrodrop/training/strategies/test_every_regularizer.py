@@ -1,16 +1,19 @@
-"""Two real ranks train under every regularizer of the package: sharded as they do with replicas."""
+"""Two real ranks train under every regularizer and optimizer: sharded as they do with replicas."""
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import lightning as L
 import pytest
+import schedulefree
 import torch
 
 from lit_entrodrop.model.building import build_causal_lm
+from lit_entrodrop.training.optim import LRSchedule, Muon
 from lit_entrodrop.training.strategies import FSDP2Strategy
-from regularizers import Regularizer
+from regularizers import EntroDrop, Regularizer
 from regularizers.discovery import own_regularizers
 from tests.helpers.plugins import MeanTeacher
 from tests.helpers.processes import run_ranks, torchrun_environment
@@ -31,7 +34,13 @@ class Losses(L.Callback):
         self.seen.append(outputs["loss"].item())
 
 
-def train(tiny: Tiny, regularizer: Regularizer, strategy: str) -> list[float]:
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "Muon": Muon,
+    "AdamWScheduleFree": schedulefree.AdamWScheduleFree,
+}
+
+
+def train(tiny: Tiny, regularizer: Regularizer, strategy: str, **settings: Any) -> list[float]:
     losses = Losses()
     # Entropies of the epoch before are known in the second one.
     epochs = 2 if regularizer.requirements.entropy == "last_epoch" else 1
@@ -48,8 +57,12 @@ def train(tiny: Tiny, regularizer: Regularizer, strategy: str) -> list[float]:
     }
     neighbors = regularizer.requirements.holdout_neighbors
     holdout = {} if neighbors is None else {"holdout": 0.2}
-    trainer.fit(tiny.module(regularizer, lm=lm), datamodule=tiny.data(batch_size=2, **holdout))
-    return losses.seen
+    module = tiny.module(regularizer, lm=lm, **settings)
+    trainer.fit(module, datamodule=tiny.data(batch_size=2, **holdout))
+    if (initial := module.penalties.initial) is not None:
+        # Each rank reads its rows of the files.
+        assert initial.copied == 0
+    return [*losses.seen, trainer.callback_metrics["val/loss"].item()]
 
 
 def train_all(rank: int, tiny: Tiny) -> None:
@@ -57,6 +70,14 @@ def train_all(rank: int, tiny: Tiny) -> None:
     found = {
         (name, strategy): train(tiny, kind(curriculum=0.5), strategy)
         for name, kind in KINDS.items()
+        for strategy in STRATEGIES
+    }
+    constant = LRSchedule(warmup=1, decay="constant")
+    found |= {
+        (name, strategy): train(
+            tiny, EntroDrop(1.0), strategy, optimizer=partial(make, lr=0.01), lr_schedule=constant
+        )
+        for name, make in OPTIMIZERS.items()
         for strategy in STRATEGIES
     }
     torch.save(found, tiny.folder / f"losses{rank}.pt")
@@ -75,6 +96,16 @@ def losses(tiny_module: Tiny) -> list[dict[tuple[str, str], list[float]]]:
 @pytest.mark.parametrize("name", KINDS)
 def test_shards_train_as_replicas_do(name: str, losses: Any) -> None:
     for of_rank in losses:
-        assert len(of_rank[name, "ddp"]) in (2, 4)
+        assert len(of_rank[name, "ddp"]) in (3, 5)
         assert of_rank[name, "fsdp2"] == pytest.approx(of_rank[name, "ddp"], rel=1e-5)
     assert losses[0][name, "ddp"] != losses[1][name, "ddp"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_step_shards_as_replicas(name: str, losses: Any) -> None:
+    for of_rank in losses:
+        # Muon orthogonalizes in bfloat16, and sums over shards.
+        assert of_rank[name, "fsdp2"] == pytest.approx(of_rank[name, "ddp"], rel=1e-3)
+        assert of_rank[name, "ddp"][-1] < of_rank[name, "ddp"][0]
+    for strategy in STRATEGIES:
+        assert losses[0][name, strategy][-1] == losses[1][name, strategy][-1]
