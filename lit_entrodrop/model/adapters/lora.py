@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lit_entrodrop.model.adapters.settings import LoRAConfig
+from lit_entrodrop.runtime.spelling import did_you_mean
 
 
 def add_lora(hf_model: PreTrainedModel, lora: LoRAConfig) -> PreTrainedModel:
@@ -22,7 +23,9 @@ def add_lora(hf_model: PreTrainedModel, lora: LoRAConfig) -> PreTrainedModel:
         raise ValueError("lm.lora needs the package peft: pip install 'lit-entrodrop[peft]'")
     from peft import LoraConfig, get_peft_model
 
-    _require_modules(hf_model, lora.modules_to_save or [])
+    _require_modules(hf_model, "modules_to_save", lora.modules_to_save or [])
+    if not isinstance(lora.target_modules, str):
+        _require_modules(hf_model, "target_modules", lora.target_modules)
     # peft's type has a placeholder for the number of iterations.
     init: Any = True if lora.init == "default" else lora.init
     tied = bool(hf_model.config.get_text_config().tie_word_embeddings)
@@ -85,11 +88,11 @@ def without_adapters(module: nn.Module) -> Iterator[None]:
             each._disable_adapters = False
 
 
-def _require_modules(hf_model: PreTrainedModel, names: list[str]) -> None:
-    # peft ignores a name that matches nothing.
+def _require_modules(hf_model: PreTrainedModel, setting: str, names: list[str]) -> None:
+    # peft ignores a name that matches nothing beside others.
     known = {path.rpartition(".")[2] for path, _ in hf_model.named_modules()}
     if unknown := [name for name in names if name.rpartition(".")[2] not in known]:
         raise ValueError(
-            f"lm.lora.modules_to_save: expected names of modules of {hf_model.config.model_type}, "
-            f"got {unknown[0]!r}: correct it; embed_tokens and lm_head are usual"
+            f"lm.lora.{setting}: expected names of modules of {hf_model.config.model_type}, got "
+            f"{unknown[0]!r}: {did_you_mean(unknown[0], known, 'correct it')}"
         )

@@ -49,6 +49,10 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
     ) -> None:
+        if not (0 <= momentum < 1 and ns_steps >= 1):
+            raise ValueError(
+                f"expected momentum in [0, 1) and ns_steps >= 1, got {momentum} and {ns_steps}"
+            )
         given = list(params)
         of_groups = bool(given) and isinstance(given[0], dict)
         groups: list[dict[str, Any]] = [

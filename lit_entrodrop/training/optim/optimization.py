@@ -84,7 +84,7 @@ class Optimization:
                 "settings, or choose another optimizer"
             )
         apply_factors(optimizer)
-        warn_of_large_factors(optimizer)
+        check_factors(optimizer)
         self._first_factor = optimizer.param_groups[0].get("lr_factor", 1.0)
         for group in optimizer.param_groups:
             # A checkpoint saves each setting of a group for each of its parameters.
@@ -203,9 +203,18 @@ def check_same_optimizer(checkpoint: Mapping[str, Any], module: Any) -> None:
     )
 
 
-def warn_of_large_factors(optimizer: torch.optim.Optimizer) -> None:
-    """Warn of parameter groups that learn much faster than the learning rate of the config."""
+def check_factors(optimizer: torch.optim.Optimizer) -> None:
+    """Warn of groups that learn much faster than the config says, and refuse ones that only decay.
+
+    Raises:
+        ValueError: If a step would subtract a whole weight, or more, from itself.
+    """
     for group in optimizer.param_groups:
+        if group["lr"] * group.get("weight_decay", 0) >= 1:
+            raise ValueError(
+                f"model.groups: expected weight decay x learning rate below 1 for {group['name']}, "
+                f"got {group['weight_decay']:g} x {group['lr']:g}: lower one of the factors"
+            )
         if group.get("lr_factor", 1) > LARGE_FACTOR:
             rank_zero_warn(
                 f"model.groups: the learning rate of {group['name']} is {group['lr']:g}, "

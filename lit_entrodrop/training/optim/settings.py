@@ -38,7 +38,9 @@ def check_can_step(make: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.
         optimizer = make(parameter_groups(layer))
         # Optimizers of other packages may need a GPU to step.
         if type(optimizer).__module__.startswith(("torch.", "lit_entrodrop.")):
-            optimizer.step(lambda: 0.0)
+            for _ in range(2):
+                # Momentum is used from the second step on.
+                optimizer.step(lambda: 0.0)
     except Exception as error:
         raise ValueError(
             f"model.optimizer: expected one that trains dense parameters, got {error}: choose "
@@ -51,6 +53,12 @@ def check_can_step(make: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.
                 f"model.optimizer.{name}: expected a finite number of at least 0, got {given}: "
                 "correct it"
             )
+    rate, decay = (float(optimizer.defaults.get(name, 0)) for name in ("lr", "weight_decay"))
+    if rate * decay >= 1:
+        raise ValueError(
+            "model.optimizer.weight_decay: expected less than 1 / lr, so that a step leaves a part "
+            f"of each weight, got {decay:g} with lr {rate:g}: lower one of them"
+        )
     if not all(parameter.isfinite().all() for parameter in layer.parameters()):
         raise ValueError(
             "model.optimizer: expected finite settings, got parameters that are infinite or NaN "

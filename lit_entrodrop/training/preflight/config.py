@@ -125,6 +125,11 @@ def check_average(average: Average, teacher: float | None, steps: int, per_epoch
             f"model.average: expected at least two snapshots in {steps} steps, got {taken}: lower "
             "start or every, or train longer"
         )
+    if average.window is not None and average.window > taken:
+        raise ValueError(
+            f"model.average.window: expected at most the {taken} snapshots of this run, for which "
+            f"memory is reserved, got {average.window}: lower window or every, or train longer"
+        )
     same = average.kind == "ema" and average.interval(per_epoch) == 1
     if teacher is not None and not (
         same and average.highest_decay == teacher and average.first_step(steps) <= 1

@@ -144,6 +144,10 @@ def test_without_adapters_it_is_the_base_model(base: Path, settings: dict[str, A
     ("settings", "message"),
     [
         ({"modules_to_save": ["embedings"]}, "expected names of modules of llama, got 'embedings'"),
+        (
+            {"target_modules": ["v_proj", "q_prj"]},
+            r"target_modules: .*'q_prj': did you mean q_proj",
+        ),
         ({"init": "orthogonal", "rank": 3}, "rank: expected an even rank for init orthogonal"),
     ],
 )

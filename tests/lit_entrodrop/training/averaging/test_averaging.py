@@ -163,6 +163,9 @@ def test_average_of_no_snapshots_is_refused() -> None:
     check_average(Average("swa", start=10), None, steps=40, per_epoch=10)
     with pytest.raises(ValueError, match=r"model\.average: expected at least two snapshots"):
         check_average(Average("swa", start=31), None, steps=40, per_epoch=10)
+    check_average(Average("lawa", window=4), None, steps=40, per_epoch=10)
+    with pytest.raises(ValueError, match=r"window: expected at most the 4 snapshots of this run"):
+        check_average(Average("lawa", window=5), None, steps=40, per_epoch=10)
 
 
 def test_teacher_shares_an_equal_average_only() -> None:

@@ -128,10 +128,13 @@ def test_rules_without_effect_are_refused(
     assert all(parameter.requires_grad for parameter in llama.parameters())
 
 
-def test_a_rate_far_above_the_optimizers_is_reported(llama: nn.Module) -> None:
+def test_factors_out_of_proportion_are_reported_or_refused(llama: nn.Module) -> None:
     rules = [ParameterRule("norm", lr=1000.0)]
     optimization = Optimization(partial(torch.optim.AdamW, lr=0.01), LRSchedule(), rules)
     with pytest.warns(UserWarning, match=r"rate of norm, vectors is 10, 1000 times that of model"):
+        optimization.build(copy.deepcopy(llama))
+    optimization.rules = [ParameterRule("proj", weight_decay=1e5)]
+    with pytest.raises(ValueError, match=r"below 1 for proj, matrices, got 1000 x 0\.01"):
         optimization.build(copy.deepcopy(llama))
 
 

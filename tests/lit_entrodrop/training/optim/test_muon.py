@@ -127,3 +127,6 @@ def test_settings_that_cannot_train_are_refused() -> None:
         check_can_step(partial(Muon, lr=1e39))
     with pytest.raises(ValueError, match=r"model\.optimizer: .*Adjust learning rate function"):
         check_can_step(partial(Muon, adjust_lr_fn="other"))
+    for settings in ({"momentum": 1.0}, {"ns_steps": 0}):
+        with pytest.raises(ValueError, match=r"model\.optimizer: .*momentum in \[0, 1\)"):
+            check_can_step(partial(Muon, **settings))

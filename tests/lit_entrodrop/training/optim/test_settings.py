@@ -17,6 +17,8 @@ from lit_entrodrop.training.optim.settings import OptimizerSettings
         (torch.optim.Muon, {}),
         (torch.optim.AdamW, {"lr": -1.0}),
         (torch.optim.SGD, {"lr": float("inf")}),
+        (torch.optim.SGD, {"lr": 0.1, "momentum": float("nan")}),
+        (torch.optim.AdamW, {"lr": 0.01, "weight_decay": 100.0}),
         (schedulefree.AdamWScheduleFree, {"lr": -1.0}),
         (schedulefree.AdamWScheduleFree, {"weight_decay": float("nan")}),
     ],
