@@ -210,7 +210,7 @@ def check_factors(optimizer: torch.optim.Optimizer) -> None:
         ValueError: If a step would subtract a whole weight, or more, from itself.
     """
     for group in optimizer.param_groups:
-        if group["lr"] * group.get("weight_decay", 0) >= 1:
+        if group.get("lr", 0) * group.get("weight_decay", 0) >= 1:
             raise ValueError(
                 f"model.groups: expected weight decay x learning rate below 1 for {group['name']}, "
                 f"got {group['weight_decay']:g} x {group['lr']:g}: lower one of the factors"
