@@ -142,19 +142,22 @@ def list_in_one(arguments: Sequence[str]) -> list[str]:
     """Return a command line in which `--average A B` is one checkpoint and a list of others.
 
     >>> list_in_one(["--average", "a.ckpt", "b.ckpt", "--output", "out"])
-    ['--ckpt_path', 'a.ckpt', '--average', '["b.ckpt"]', '--output', 'out']
+    ['--output', 'out', '--ckpt_path', 'a.ckpt', '--average', '["b.ckpt"]']
     """
-    given = list(arguments)
-    if "--average" not in given:
-        return given
-    start = given.index("--average") + 1
-    end = next((i for i in range(start, len(given)) if given[i].startswith("--")), len(given))
-    paths = given[start:end]
-    if len(paths) == 1 and paths[0].startswith("["):
-        return given
-    named = any(each.partition("=")[0] == "--ckpt_path" for each in given)
+    paths, others, is_path = [], [], False
+    for each in arguments:
+        name, equals, value = each.partition("=")
+        if name == "--average":
+            is_path = True
+            paths += [value] * bool(equals)
+            continue
+        is_path = is_path and not each.startswith("--")
+        (paths if is_path else others).append(each)
+    if others == list(arguments) or any(each.startswith("[") for each in paths):
+        return list(arguments)
+    named = any(each.partition("=")[0] == "--ckpt_path" for each in others)
     first = [] if named or not paths else ["--ckpt_path", paths.pop(0)]
-    return [*given[: start - 1], *first, "--average", json.dumps(paths), *given[end:]]
+    return [*others, *first, "--average", json.dumps(paths)]
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]], name: str) -> Tensor:
