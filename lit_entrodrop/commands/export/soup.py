@@ -144,7 +144,9 @@ def list_in_one(arguments: Sequence[str]) -> list[str]:
     >>> list_in_one(["--average", "a.ckpt", "b.ckpt", "--output", "out"])
     ['--output', 'out', '--ckpt_path', 'a.ckpt', '--average', '["b.ckpt"]']
     """
-    paths, others, is_path = [], [], False
+    paths: list[str] = []
+    others: list[str] = []
+    is_path = False
     for each in arguments:
         name, equals, value = each.partition("=")
         if name == "--average":
