@@ -35,6 +35,10 @@ BASE = CONFIGS / "base.yaml"
 COMPANIONS = {
     "experiments/quickstart/entrodrop.yaml": ["experiments/quickstart/common.yaml"],
     "experiments/quickstart/random_token_dropout.yaml": ["experiments/quickstart/common.yaml"],
+    **{
+        f"experiments/from_scratch/{name}.yaml": ["experiments/tiny_base.yaml"]
+        for name in ("factbook", "sotu")
+    },
     "experiments/smollm2_hpo.yaml": ["model/smollm2_135m.yaml", "regularizers/entrodrop.yaml"],
     **{
         f"experiments/llama3.1_8b_{machines}.yaml": [

@@ -18,6 +18,7 @@ NAME = re.compile(r"\w[\w .+-]*")
 # Names of files and folders that a comparison writes next to the folders of its arms.
 RESERVED = {"lock", "figures", "report.html", "comparison.json"}
 KEYS = {"title", "base", "arms", "seeds", "strength_seeds", "baseline", "contrasts", "output"}
+EXTENDS = "extends"
 ARM_KEYS = {"configs", "strengths"}
 
 
@@ -73,13 +74,12 @@ class ComparisonSettings:
 
 
 def read_settings(path: Path) -> ComparisonSettings:
-    """Read and check a comparison's config: a YAML file, or the name of a bundled config."""
+    """Read and check a comparison's config: a YAML file, or the name of a bundled config.
+
+    Keys that it does not have are those of the config that ``extends`` names, if any.
+    """
     file = find_config(str(path), Path())
-    try:
-        content = load_yaml(file.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"config: expected YAML in {file}, got something else: {error}") from error
-    return parse_settings(content, file.parent)
+    return parse_settings(_read(file), file.parent)
 
 
 def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
@@ -124,6 +124,20 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
         None if output is None else str(output),
         _strength_seeds(given.get("strength_seeds"), seeds),
     )
+
+
+def _read(file: Path, extending: tuple[Path, ...] = ()) -> Any:
+    if file.resolve() in extending:
+        raise ValueError(f"{EXTENDS}: expected another config, got {file} again: correct the name")
+    try:
+        content = load_yaml(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"config: expected YAML in {file}, got something else: {error}") from error
+    if not isinstance(content, Mapping) or EXTENDS not in content:
+        return content
+    extended = find_config(str(content[EXTENDS]), file.parent)
+    inherited = _mapping(_read(extended, (*extending, file.resolve())), EXTENDS)
+    return {**inherited, **{key: value for key, value in content.items() if key != EXTENDS}}
 
 
 def _arm(name: str, value: Any, folder: Path) -> Arm:
