@@ -27,9 +27,8 @@ class EntroDrop(TokenDropout):
         Wang et al. 2025, arXiv 2512.23422, abstract.
 
     Args:
-        quantile: Fraction of the eligible tokens of a sequence that are low-entropy, in (0, 1].
-        curriculum: Probability γ that a low-entropy token is dropped, over training; a number is
-            constant.
+        quantile: Fraction of the eligible tokens of a sequence that are candidates, in (0, 1].
+        curriculum: Probability γ that a candidate is dropped, over training; a number is constant.
         target: What is dropped. ``input``: the token is hidden from the model, which must still
             predict it; the loss is not rescaled. ``loss``: the token stays in the input, but its
             loss is excluded from the sum and the denominator. ``both``: input and loss.

@@ -67,24 +67,39 @@ def sweep_figure(
 
 def sweeps_of(comparison: Mapping[str, Any]) -> dict[str, Sweep]:
     """Return the sweep of each arm that has one: differences over the seeds of the selection."""
-    losses: dict[tuple[str, tuple[Any, ...]], dict[int, float]] = {}
-    for run in comparison.get("runs", []):
-        if run["seed"] in comparison["strength_seeds"] and LOSS in run["validation"]:
-            trial = run["arm"], tuple(run["strength"].items())
-            losses.setdefault(trial, {})[run["seed"]] = run["validation"][LOSS]
-    baseline = comparison["arms"][comparison["baseline"]]["strength"]
-    expected = losses.get((comparison["baseline"], tuple(baseline.items())), {})
+    name = comparison["baseline"]
+    baseline = _losses(comparison, name).get(_value(comparison["arms"][name]["strength"]), {})
     sweeps = {}
     for arm, content in comparison["arms"].items():
-        points, strength = {}, content["strength"]
-        for (name, tried), by_seed in losses.items():
-            if name == arm and len(tried) == 1 and by_seed.keys() == expected.keys():
-                points[tried[0][1]] = _difference(by_seed, expected)
-        if len(points) >= FEWEST and all(type(value) in (int, float) for value in points):
-            [(setting, chosen)] = strength.items()
+        points = {
+            value: _difference(by_seed, baseline)
+            for value, by_seed in _losses(comparison, arm).items()
+            if value is not None and by_seed.keys() == baseline.keys()
+        }
+        chosen = _value(content["strength"])
+        if len(points) >= FEWEST and chosen in points:
+            [setting] = content["strength"]
             short = setting.removeprefix("model.").replace(".init_args", "")
             sweeps[arm] = Sweep(short, dict(sorted(points.items())), chosen)
     return sweeps
+
+
+def _losses(comparison: Mapping[str, Any], arm: str) -> dict[float | None, dict[int, float]]:
+    """Return the best validation loss of each run on the whole text, by value and seed."""
+    losses: dict[float | None, dict[int, float]] = {}
+    for run in comparison.get("runs", []):
+        is_whole = run["arm"] == arm and run.get("share", 1) == 1
+        if is_whole and run["seed"] in comparison["strength_seeds"] and LOSS in run["validation"]:
+            by_seed = losses.setdefault(_value(run["strength"]), {})
+            by_seed[run["seed"]] = run["validation"][LOSS]
+    return losses
+
+
+def _value(strength: Mapping[str, Any]) -> float | None:
+    """Return the only value of a strength; None unless that is a number."""
+    values = [*strength.values()]
+    is_number = len(values) == 1 and type(values[0]) in (int, float)
+    return values[0] if is_number else None
 
 
 def _difference(by_seed: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:

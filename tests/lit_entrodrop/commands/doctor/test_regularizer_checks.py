@@ -47,7 +47,7 @@ def test_sound_regularizers_pass(tiny_module: Tiny) -> None:
     checks = found(
         tiny_module,
         EntroDrop(target="both"),
-        RandomTokenDropout(replacement="random_token"),
+        RandomTokenDropout(replacement="unigram_token", guidance=0.5),
         EmbeddingDropout(0.3, granularity="position"),
         MaskedConsistency(),
     )

@@ -174,9 +174,9 @@ def test_what_cannot_run_keeps_the_draws_of_the_others(tiny: Tiny) -> None:
     replaced = [
         seen(tiny, 0.5, *each, model=False)[0].effects[-1]
         for each in (
-            [HoldoutLossSelection(), TokenReplacement(0.5)],
-            [EntroDrop(), TokenReplacement(0.5)],
-            [TokenReplacement(0.5)],
+            [HoldoutLossSelection(), TokenReplacement(0.5, "unigram_token")],
+            [EntroDrop(), TokenReplacement(0.5, "unigram_token")],
+            [TokenReplacement(0.5, "unigram_token")],
         )
     ]
     assert [each.name for each in replaced] == 3 * ["token_replacement"]

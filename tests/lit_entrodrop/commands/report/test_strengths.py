@@ -19,7 +19,7 @@ def loss_of(value: float, seed: int) -> float:
 
 
 def comparison(**changes: Any) -> dict[str, Any]:
-    """Two arms with sweeps over two seeds, of which one more was trained at the selected values."""
+    """Two arms with sweeps over two seeds, and runs that are no part of them."""
     runs = [entry("plain", {}, seed, 4.0 + 0.3 * seed) for seed in (0, 1, 2)]
     for arm, setting in {"guided": "guidance", "decayed": SETTING}.items():
         runs += [
@@ -28,6 +28,8 @@ def comparison(**changes: Any) -> dict[str, Any]:
             for seed in (0, 1)
         ]
         runs.append(entry(arm, {setting: 0.0}, 2, 9.0))
+        runs.append({**entry(arm, {setting: 0.0}, 0, 9.0), "share": 0.5})
+        runs += [entry(arm, {setting: None}, seed, 9.0) for seed in (0, 1)]
     arms = {
         "plain": {"strength": {}},
         "guided": {"strength": {"guidance": 0.0}},
