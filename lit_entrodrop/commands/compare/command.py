@@ -2,11 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from lit_entrodrop.cli.terminal import command_parser, console_of, refuse_ranks
+from lit_entrodrop.commands.compare.planning.ladder import Ladder, parse_ladder
 from lit_entrodrop.commands.compare.planning.settings import read_settings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.runs.writing import free_folder
@@ -43,8 +45,10 @@ def main(arguments: Sequence[str]) -> None:
             "baseline and contrast: expected --runs with these options, got --config: set them "
             "in the config"
         )
-    if options.runs is not None and options.imported:
-        raise ValueError("import: expected --config with this option, got --runs: give a config")
+    if options.runs is not None and (options.imported or options.ladder):
+        raise ValueError(
+            "import and ladder: expected --config with these options, got --runs: give a config"
+        )
     console = console_of(WIDTH)
     try:
         if options.config is not None:
@@ -58,6 +62,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
     settings, workers = read_settings(Path(options.config)), _workers(options)
+    if options.ladder is not None:
+        settings = replace(settings, ladder=_ladder(options.ladder))
     console.print(f"Planning {settings.run_count} runs.")
     # Takes seconds.
     from lit_entrodrop.commands.compare.comparing import compare
@@ -73,6 +79,17 @@ def _compare_existing(options: argparse.Namespace, console: Console) -> None:
     output = Path(options.output) if options.output else free_folder(Path("runs/comparison"))
     contrasts = list(map(tuple, options.contrast))
     compare_existing(options.runs, output, options.baseline, contrasts, console)
+
+
+def _ladder(text: str) -> Ladder:
+    try:
+        return parse_ladder([float(share) for share in text.split(",")])
+    except ValueError as error:
+        if str(error).startswith("ladder:"):
+            raise
+        raise ValueError(
+            f"ladder: expected shares, got {text}: write for example 0.25,0.5,1"
+        ) from None
 
 
 def _workers(options: argparse.Namespace) -> Workers:
@@ -115,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar=("ONE", "OTHER"),
         help="Two further arms to compare; only with --runs; can be repeated.",
+    )
+    parser.add_argument(
+        "--ladder",
+        metavar="0.25,0.5,1",
+        help="Shares of the training text for the unique-data multiplier: the baseline is trained "
+        "on all of them, each other arm on the largest one below 1; only with --config.",
     )
     parser.add_argument(
         "--import",

@@ -1,7 +1,7 @@
 """Comparison of planned or existing runs, up to the written results."""
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,15 @@ from lit_entrodrop.commands.compare.existing_runs import (
     read_existing_run,
 )
 from lit_entrodrop.commands.compare.finished_runs import FinishedRuns
-from lit_entrodrop.commands.compare.judging.analysis import ArmTrial, pair_trials, select_trials
 from lit_entrodrop.commands.compare.judging.imported_runs import read_imported
 from lit_entrodrop.commands.compare.judging.notes import split_notes
 from lit_entrodrop.commands.compare.judging.results import FILE_NAME, ComparisonInputs, judge
 from lit_entrodrop.commands.compare.judging.tables import show
-from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun, plan_runs
+from lit_entrodrop.commands.compare.planning.planned_run import plan_runs
 from lit_entrodrop.commands.compare.planning.settings import ComparisonSettings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
-from lit_entrodrop.commands.compare.running.run_state import check_claim
-from lit_entrodrop.commands.compare.running.training import test, train
+from lit_entrodrop.commands.compare.running.training import test
+from lit_entrodrop.commands.compare.stages import train_in_stages
 from lit_entrodrop.commands.report import write_report
 from lit_entrodrop.runs.layout import LOCK
 from lit_entrodrop.runs.locking import describe_owner, lock
@@ -64,22 +63,28 @@ def compare(
             f"{workers.count} at a time, in {output}.",
             soft_wrap=True,
         )
-        runs = _train_in_stages(settings, runs, finished, workers, console)
-        selected = _runs_to_compare(settings, runs, finished)
+        trained = train_in_stages(settings, runs, finished, workers, console)
+        compared = trained.to_compare
+        reported = [*compared, *trained.rungs]
         has_test = bool(runs[0].config["data"].get("test"))
         if has_test:
-            test(finished.local(selected), workers, console)
-        all_tested = has_test and all(map(finished.is_tested, selected))
+            test(finished.local(reported), workers, console)
+        all_tested = has_test and all(map(finished.is_tested, reported))
         split = "test" if all_tested else "validation"
-        tested = set(map(_trial_key, selected)) if split == "test" else set()
-        trials = _trials(settings, runs, finished, tested)
-        notes = [*split_notes(split, has_test, trials), *finished.notes(runs)]
+        trials = trained.trials(compared if all_tested else ())
+        notes = [*split_notes(split, has_test, trials), *finished.notes(trained.all)]
         if workers.count > 1:
             shared = f"Up to {workers.count} runs shared this machine"
             notes.append(f"{shared}, so times per step are not a benchmark.")
-        entries = list(map(finished.entry, runs))
         inputs = ComparisonInputs(
-            settings.title, settings.baseline, settings.contrasts, trials, split, notes, entries
+            settings.title,
+            settings.baseline,
+            settings.contrasts,
+            trials,
+            split,
+            notes,
+            [finished.entry(run) for run in trained.all],
+            trained.ladder(split),
         )
         return _finish(inputs, output, console)
 
@@ -111,40 +116,6 @@ def compare_existing(
     return _finish(inputs, output, console)
 
 
-def _train_in_stages(
-    settings: ComparisonSettings,
-    runs: Sequence[PlannedRun],
-    finished: FinishedRuns,
-    workers: Workers,
-    console: Console,
-) -> list[PlannedRun]:
-    """Train all strengths on the seeds that select, then the selected ones on the other seeds.
-
-    Runs that can be imported are not trained, unless their comparison needs more than is imported.
-    """
-    for run in runs:
-        check_claim(run)
-    first = [run for run in runs if run.seed in settings.selection_seeds]
-    own = finished.local(first)
-    if imported := len(first) - len(own):
-        console.print(f"{imported} of {len(first)} runs are imported.")
-    train(own, workers, console, imported, settings.run_count)
-    selected = set(map(_trial_key, _runs_to_compare(settings, first, finished)))
-    of_selected = [run for run in runs if _trial_key(run) in selected]
-    again = finished.incomplete(of_selected, documents=len(settings.seeds) == 1)
-    if again:
-        console.print(
-            f"{len(again)} imported runs are trained again: their comparison needs losses of "
-            "documents (with one seed) or of the test split, which are not imported."
-        )
-    further = [run for run in of_selected if run.seed not in settings.selection_seeds]
-    rest = [*finished.local(further), *again]
-    used = {run.folder for run in (*first, *further)}
-    if rest:
-        train(rest, workers, console, len(used) - len(rest), len(used))
-    return [run for run in runs if run.folder in used]
-
-
 def _finish(inputs: ComparisonInputs, output: Path, console: Console) -> dict[str, Any]:
     comparison = judge(inputs, output)
     content = json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False)
@@ -171,31 +142,3 @@ def _report(comparison: Mapping[str, Any], output: Path) -> str:
         return f"report: {write_report(output, shown, comparison, str(comparison['title']))}"
     except Exception as error:  # the results of hours of training are already written
         return f"report: none could be written, {type(error).__name__}: {one_line(error)}"
-
-
-def _trials(
-    settings: ComparisonSettings,
-    runs: Sequence[PlannedRun],
-    finished: FinishedRuns,
-    tested: Container[tuple[str, str]] = (),
-) -> list[ArmTrial]:
-    trials: dict[tuple[str, str], ArmTrial] = {}
-    for run in runs:
-        new = ArmTrial(run.arm, run.strength, {}, settings.strength_seeds)
-        trial = trials.setdefault(_trial_key(run), new)
-        split = "test" if _trial_key(run) in tested else "validation"
-        trial.results[run.seed] = finished.measure(run, split)
-    return list(trials.values())
-
-
-def _trial_key(trial: PlannedRun | ArmTrial) -> tuple[str, str]:
-    return trial.arm, str(trial.strength)
-
-
-def _runs_to_compare(
-    settings: ComparisonSettings, runs: Sequence[PlannedRun], finished: FinishedRuns
-) -> list[PlannedRun]:
-    trials = _trials(settings, runs, finished)
-    pairs = pair_trials(trials, select_trials(trials), settings.baseline, settings.contrasts)
-    keys = {_trial_key(trial) for pair in pairs for trial in (pair.first, pair.second)}
-    return [run for run in runs if _trial_key(run) in keys]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lit_entrodrop.commands.compare.judging.imported_runs import ImportedRun, run_entry
@@ -23,6 +24,8 @@ class FinishedRuns:
     """
 
     known: Mapping[str, ImportedRun] = field(default_factory=dict)
+    # By folder and split, as reading takes some time.
+    _measured: dict[tuple[Path, str], RunResult] = field(default_factory=dict, repr=False)
 
     def imported(self, run: PlannedRun) -> ImportedRun | None:
         """Return the imported run with the same settings if there is none in the folder."""
@@ -48,8 +51,26 @@ class FinishedRuns:
 
     def measure(self, run: PlannedRun, split: str = "validation") -> RunResult:
         """Return the metrics of a run on a split."""
-        found = self.imported(run)
-        return measure(run.folder, split) if found is None else found.results[split]
+        if (found := self.imported(run)) is not None:
+            return found.results[split]
+        key = run.folder, split
+        if key not in self._measured:
+            self._measured[key] = measure(*key)
+        return self._measured[key]
+
+    def train_tokens(self, run: PlannedRun) -> int:
+        """Return the number of tokens that a run was trained on.
+
+        Raises:
+            ValueError: If it is unknown.
+        """
+        found = self.measure(run).train_tokens or run.config["data"]["max_train_tokens"]
+        if found is None:
+            raise ValueError(
+                f"ladder: expected the number of training tokens in {run.folder}/run.json, found "
+                "none, as an earlier version trained the run: remove that folder to train it again"
+            )
+        return int(found)
 
     def is_tested(self, run: PlannedRun) -> bool:
         """Return whether a run was evaluated on the test split."""
@@ -64,7 +85,7 @@ class FinishedRuns:
         splits = ["validation"]
         if run.config["data"].get("test") and self.is_tested(run):
             splits.append("test")
-        return run_entry(run, {split: measure(run.folder, split) for split in splits}, None)
+        return run_entry(run, {split: self.measure(run, split) for split in splits}, None)
 
     def notes(self, runs: Sequence[PlannedRun]) -> list[str]:
         """State which runs are imported, and in which arms the report has no curves."""

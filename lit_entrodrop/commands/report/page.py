@@ -19,6 +19,7 @@ from lit_entrodrop.commands.report.comparison import (
 from lit_entrodrop.commands.report.comparison_conclusion import conclude_comparison
 from lit_entrodrop.commands.report.conclusion import Conclusion, conclude_run, conclude_runs
 from lit_entrodrop.commands.report.frontier import frontier
+from lit_entrodrop.commands.report.ladder import ladder_figure
 from lit_entrodrop.commands.report.losses import side_by_side
 from lit_entrodrop.commands.report.passages import palette
 from lit_entrodrop.commands.report.run_record import RunRecord, read_run
@@ -117,6 +118,7 @@ def _compared(comparison: Mapping[str, Any] | None, figures: Path) -> dict[str, 
         "forest": forest(comparison, figures, "comparison"),
         "frontier": frontier(comparison, figures, "frontier"),
         "sweeps": sweep_figure(comparison, figures, "strengths"),
+        "ladder": ladder_figure(comparison, figures, "ladder"),
         "moments": MOMENTS,
         "losses": losses,
         "other_values": others,

@@ -197,6 +197,7 @@ def run_info(module: Any, split: str, passages: list[Passage]) -> dict[str, Any]
         "fingerprints": {split: data.fingerprint(split) for split in ("train", *data.evaluated)},
         "device": _device_name(module.device),
         "total_steps": module.total_steps,
+        "train_tokens": data.blocks("train").num_tokens,
         "provenance": module.provenance(),
     }
 

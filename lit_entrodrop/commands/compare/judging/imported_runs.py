@@ -37,11 +37,13 @@ def run_entry(
     return {
         "arm": run.arm,
         "strength": run.strength,
+        "share": run.share,
         "seed": run.seed,
         "digest": digest(run.config),
         "imported_from": file,
         "origin": validation.origin,
         "fingerprints": validation.fingerprints,
+        "train_tokens": validation.train_tokens,
         "total_steps": validation.total_steps,
         "selected_by": validation.selected_by,
         "averaged": validation.averaged,
@@ -106,6 +108,7 @@ def _run(entry: Mapping[str, Any], file: str) -> ImportedRun:
             averaged=bool(entry["averaged"]),
             fingerprints=dict(entry["fingerprints"]),
             origin=dict(entry["origin"]),
+            train_tokens=entry.get("train_tokens"),
         )
         for split in SPLITS
         if split == "validation" or entry[split] is not None

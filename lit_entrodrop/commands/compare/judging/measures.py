@@ -66,6 +66,7 @@ class RunResult:
         averaged: Whether the best evaluation is one of the averaged weights. Default: False.
         fingerprints: Hash of each split, by name.
         origin: Versions of packages and the device, by name.
+        train_tokens: Number of training tokens; None if unknown.
     """
 
     folder: Path | None
@@ -77,6 +78,7 @@ class RunResult:
     averaged: bool = False
     fingerprints: dict[str, str] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    train_tokens: int | None = None
 
 
 def measure(folder: Path, split: str = "validation") -> RunResult:
@@ -126,7 +128,8 @@ def measure(folder: Path, split: str = "validation") -> RunResult:
     finite = {name: value for name, value in values.items() if np.isfinite(value)}
     total = int(metrics.index[-1])
     known = criterion.metric, averaged["best"], fingerprints(folder), origin(folder)
-    return RunResult(folder, finite, documents, total, items, *known)
+    tokens = read_info(folder).get("train_tokens")
+    return RunResult(folder, finite, documents, total, items, *known, tokens)
 
 
 def of_weights(row: pd.Series, averaged: bool) -> pd.Series:

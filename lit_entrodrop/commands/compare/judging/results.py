@@ -17,6 +17,7 @@ from lit_entrodrop.commands.compare.judging.analysis import (
     select_trials,
 )
 from lit_entrodrop.commands.compare.judging.imported_runs import SCHEMA
+from lit_entrodrop.commands.compare.judging.ladder import LadderResults, judge_ladder
 from lit_entrodrop.commands.compare.judging.notes import method_notes, trial_notes
 from lit_entrodrop.commands.compare.judging.sentences import sentence
 from lit_entrodrop.commands.report.formatting import LOSS
@@ -36,6 +37,7 @@ class ComparisonInputs:
     split: str
     notes: Sequence[str] = ()
     runs: Sequence[Mapping[str, Any]] = ()  # entries of all runs, also of strengths not selected
+    ladder: LadderResults | None = None
 
 
 def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
@@ -48,7 +50,9 @@ def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
         for pair, found in zip(pairs, findings, strict=True)
         if not pair.is_contrast
     }
-    notes = [*inputs.notes, *trial_notes(inputs.trials, inputs.split)]
+    ladder = inputs.ladder
+    of_ladder = [] if ladder is None else ladder.notes()
+    notes = [*inputs.notes, *trial_notes(inputs.trials, inputs.split), *of_ladder]
     return {
         "schema": SCHEMA,
         "title": inputs.title,
@@ -62,6 +66,7 @@ def judge(inputs: ComparisonInputs, folder: Path) -> dict[str, Any]:
             name: _arm(trial, inputs.trials, against_baseline.get(name), folder)
             for name, trial in selected.items()
         },
+        "ladder": None if ladder is None else judge_ladder(ladder),
         "runs": list(inputs.runs),
         "contrasts": [_contrast(pair, found) for pair, found in zip(pairs, findings, strict=True)],
         "notes": [*notes, *method_notes([found[LOSS].estimate for found in findings])],

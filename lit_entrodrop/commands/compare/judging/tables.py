@@ -8,7 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from lit_entrodrop.commands.report.comparison_conclusion import headline
-from lit_entrodrop.commands.report.formatting import NOTHING, by_group, difference, number, title
+from lit_entrodrop.commands.report.formatting import (
+    LOSS,
+    NOTHING,
+    by_group,
+    difference,
+    number,
+    title,
+)
 
 STYLES = {"better": "green", "worse": "red"}
 
@@ -21,6 +28,10 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
     for contrast in comparison["contrasts"]:
         if contrast["is_contrast"]:
             console.print(contrast["sentence"], markup=False, highlight=False)
+    if ladder := comparison.get("ladder"):
+        console.print(ladder_table(ladder))
+        for arm in ladder["arms"].values():
+            console.print(arm["sentence"], markup=False, highlight=False)
     for note in comparison["notes"]:
         console.print(f"• {note}", style="dim", markup=False, highlight=False)
 
@@ -43,6 +54,21 @@ def table(comparison: Mapping[str, Any]) -> Table:
             cells = [_cell(metric, arm["metrics"].get(metric), group) for arm in arms.values()]
             result.add_row(title(metric), *cells, end_section=metric == metrics[-1])
     result.add_row("verdict", *(_verdict(arm["verdict"]) for arm in arms.values()))
+    return result
+
+
+def ladder_table(ladder: Mapping[str, Any]) -> Table:
+    """Return a table of the losses on each part of the text."""
+    result = Table(title="Loss on parts of the training text, mean over seeds")
+    result.add_column("share")
+    names = [ladder["baseline"], *ladder["arms"]]
+    for name in ("tokens", *names):
+        result.add_column(escape(name), justify="right")
+    for rung in ladder["rungs"]:
+        is_of_arms = rung["share"] == ladder["at"]
+        means = [arm["mean"] if is_of_arms else None for arm in ladder["arms"].values()]
+        cells = [NOTHING if each is None else number(LOSS, each) for each in (rung["mean"], *means)]
+        result.add_row(f"{rung['share']:.0%}", f"{rung['tokens']:,}", *cells)
     return result
 
 

@@ -31,11 +31,14 @@ class PlannedRun:
     seed: int
     folder: Path
     config: dict[str, Any]
+    share: float = 1.0  # of the training text
 
     @property
     def title(self) -> str:
-        """Arm, strength and seed, for display."""
-        return " ".join([self.arm, *filter(None, [trial_name(self.strength)]), f"seed {self.seed}"])
+        """Arm, strength, share of the text if it is not all, and seed, for display."""
+        text = "" if self.share == 1 else f"on {self.share:.0%} of the text,"
+        strength = trial_name(self.strength)
+        return " ".join(filter(None, [self.arm, strength, text, f"seed {self.seed}"]))
 
 
 def plan_runs(settings: ComparisonSettings, output: Path) -> list[PlannedRun]:

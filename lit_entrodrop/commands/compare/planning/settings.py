@@ -11,13 +11,25 @@ import yaml
 
 from lit_entrodrop.cli.config_files import find_config
 from lit_entrodrop.cli.yaml_text import load_yaml
+from lit_entrodrop.commands.compare.planning.ladder import Ladder, read_ladder
 
 Config = str | Mapping[str, Any]
 Strength = dict[str, Any]
 NAME = re.compile(r"\w[\w .+-]*")
 # Names of files and folders that a comparison writes next to the folders of its arms.
 RESERVED = {"lock", "figures", "report.html", "comparison.json"}
-KEYS = {"title", "base", "arms", "seeds", "strength_seeds", "baseline", "contrasts", "output"}
+KEYS = {
+    "title",
+    "base",
+    "arms",
+    "seeds",
+    "strength_seeds",
+    "baseline",
+    "contrasts",
+    "ladder",
+    "ladder_at",
+    "output",
+}
 EXTENDS = "extends"
 ARM_KEYS = {"configs", "strengths"}
 
@@ -56,6 +68,7 @@ class ComparisonSettings:
     title: str = "comparison"
     output: str | None = None
     strength_seeds: tuple[int, ...] | None = None
+    ladder: Ladder | None = None
 
     @property
     def selection_seeds(self) -> tuple[int, ...]:
@@ -70,7 +83,10 @@ class ComparisonSettings:
         """
         further = len(self.seeds) - len(self.selection_seeds)
         trials = sum(len(arm.trials) for arm in self.arms)
-        return len(self.selection_seeds) * trials + further * len(self.arms)
+        count = len(self.selection_seeds) * trials + further * len(self.arms)
+        if self.ladder is not None:
+            count += self.ladder.run_count(len(self.arms), len(self.seeds))
+        return count
 
 
 def read_settings(path: Path) -> ComparisonSettings:
@@ -123,6 +139,7 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
         str(given.get("title") or "comparison"),
         None if output is None else str(output),
         _strength_seeds(given.get("strength_seeds"), seeds),
+        read_ladder(given.get("ladder"), given.get("ladder_at")),
     )
 
 

@@ -19,6 +19,7 @@ from lit_entrodrop.commands.compare.planning.settings import parse_settings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.commands.compare.running.training import is_finished, train
 from lit_entrodrop.commands.report.comparison_conclusion import headline
+from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.comparing import compared, content, start_forked, times
@@ -211,6 +212,37 @@ def test_one_seed_is_compared_over_documents(
     assert finding["samples"] > 2
     assert any("not for other seeds" in note for note in given["notes"])
     assert given["arms"]["ours"]["metrics"]["last/gap"]["interval"] is None
+
+
+def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
+    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path
+) -> None:
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    before = set(run_folders(output))
+    comparison, told = compared(tiny_module, output, base=base, seeds=[0], ladder=[0.5, 1])
+    chosen = comparison["arms"]["entrodrop"]["chosen"]
+    parts = ["plain/ladder=0.5/seed=0", f"entrodrop/{chosen}/ladder=0.5/seed=0"]
+    assert set(run_folders(output)) == {*before, *parts}
+    assert "Comparing 2 arms in 5 runs" in told
+    assert "plain on 50% of the text, seed 0: started" in told
+    ladder = comparison["ladder"]
+    half, whole = (rung["tokens"] for rung in ladder["rungs"])
+    assert 0.4 * whole < half <= round(0.5 * whole)
+    part, all_text = (read_run_info(output / path) for path in (parts[0], "plain/seed=0"))
+    assert part["train_tokens"] == half
+    assert part["fingerprints"]["validation"] == all_text["fingerprints"]["validation"]
+    assert part["total_steps"] < all_text["total_steps"]
+    last = [read_metrics(output / path)["epoch"].max() for path in (parts[0], "plain/seed=0")]
+    assert last[0] == last[1]
+    [entry] = [r for r in comparison["runs"] if (r["arm"], r["share"]) == ("plain", 0.5)]
+    rung = ladder["rungs"][0]
+    assert rung["values"] == [entry["test"]["best/loss"]]
+    sentence = ladder["arms"]["entrodrop"]["sentence"]
+    assert sentence in " ".join(told.split())
+    assert sentence in html.unescape((output / "report.html").read_text())
+    assert any(
+        note.startswith("Multiplier: plain was trained on 50%") for note in comparison["notes"]
+    )
 
 
 def test_killed_comparison_loses_nothing(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from lit_entrodrop.cli.config_files import find_config
+from lit_entrodrop.commands.compare.planning.ladder import Ladder
 from lit_entrodrop.commands.compare.planning.planned_run import plan_runs
 from lit_entrodrop.commands.compare.planning.settings import (
     Arm,
@@ -45,6 +46,12 @@ def test_strengths_are_selected_on_all_seeds_or_some() -> None:
     assert read_settings(CONFIGS / "comparisons" / "final_model.yaml").run_count == 61
 
 
+def test_ladder_adds_runs_of_the_baseline_and_of_each_arm() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "ladder.yaml")
+    assert settings.ladder == Ladder((0.25, 0.5, 1.0), at=0.5)
+    assert settings.run_count == 15
+
+
 def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
     assert parse_settings({**GOOD, "arms": {"one": [], "other": ARM}}).baseline == "one"
 
@@ -71,6 +78,12 @@ def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
         ({"seeds": [2**32]}, "seeds: expected different integers from 0 to 2**32 - 1"),
         ({"strength_seeds": [1]}, "strength_seeds: expected some of the seeds [0], got [1]"),
         ({"strength_seeds": []}, "strength_seeds: expected different integers"),
+        ({"ladder": [0.5]}, "ladder: expected two or more different shares of the training text"),
+        ({"ladder": [0.5, 0.5, 1]}, "ladder: expected two or more different shares"),
+        ({"ladder": [0.5, 2]}, "ladder: expected two or more different shares"),
+        ({"ladder": "1"}, "ladder: expected two or more different shares"),
+        ({"ladder": [0.5, 1], "ladder_at": 0.7}, "ladder_at: expected one of [0.5, 1.0], got 0.7"),
+        ({"ladder_at": 0.5}, "ladder_at: expected `ladder` with it, got none"),
         ({"baseline": "none"}, "baseline: expected one of plain, mine, got none"),
         ({"contrasts": [["plain", "no"]]}, "contrasts: expected one of plain, mine, got no"),
         ({"contrasts": ["plain"]}, "contrasts: expected pairs of different arms, got plain"),
