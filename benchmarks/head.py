@@ -11,9 +11,12 @@ The cases alternate in one process, on the same random hidden states, weight and
 - ``ours, no entropy``: the same kernel without the entropy, to measure its cost; CPU only, because
   the Triton kernel computes both at once;
 - ``torch``: ``torch.nn.functional.linear_cross_entropy`` in chunks of 128 tokens, without entropy.
+
+On a GPU, ``ours`` selects the faster of PyTorch and Triton; ``ours, PyTorch`` and ``ours, Triton``
+name one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -31,7 +34,8 @@ from benchmarks.harness import (
     save,
 )
 from benchmarks.memory import extra_memory
-from lit_entrodrop.model.head import linear_ce_entropy, torch_kernel
+from lit_entrodrop.model.head import HeadOutputs, linear_ce_entropy, torch_kernel
+from lit_entrodrop.model.head.kernels import Backend
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 MIB = 2**20
@@ -66,18 +70,22 @@ def naive(hidden: Tensor, weight: Tensor, labels: Tensor, with_entropy: bool = T
     loss.backward()
 
 
-def ours(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
+def ours(hidden: Tensor, weight: Tensor, labels: Tensor, backend: Backend = "auto") -> HeadOutputs:
     """Run the fused head with token weights known in advance."""
-    outputs = linear_ce_entropy(
-        hidden, weight, labels, token_weight=torch.ones_like(labels, dtype=torch.float32)
+    ones = torch.ones_like(labels, dtype=torch.float32)
+    outputs: HeadOutputs = linear_ce_entropy(
+        hidden, weight, labels, token_weight=ones, backend=backend
     )
     assert outputs.weighted_loss is not None
     outputs.weighted_loss.backward()
+    return outputs
 
 
-def recomputed(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
+def recomputed(hidden: Tensor, weight: Tensor, labels: Tensor) -> HeadOutputs:
     """Run the fused head with a gradient for each token's loss."""
-    linear_ce_entropy(hidden, weight, labels).nll.sum().backward()
+    outputs: HeadOutputs = linear_ce_entropy(hidden, weight, labels)
+    outputs.nll.sum().backward()
+    return outputs
 
 
 def without_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
@@ -94,35 +102,50 @@ def torch_fused(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
     ).backward()
 
 
-CASES: dict[str, Callable[..., None]] = {
+CASES: dict[str, Callable[..., HeadOutputs | None]] = {
     "gemm": gemm,
     "naive": naive,
     "naive, no entropy": partial(naive, with_entropy=False),
     "ours": ours,
     "ours, recomputed": recomputed,
     "ours, no entropy": without_entropy,
+    "ours, PyTorch": partial(ours, backend="torch"),
+    "ours, Triton": partial(ours, backend="triton"),
     "torch": torch_fused,
 }
 
 
-def available(device: str) -> dict[str, Callable[..., None]]:
-    """Return the cases that this device and this PyTorch version support."""
-    missing = set()
+def missing(device: str) -> dict[str, str]:
+    """Return the cases that this device or this PyTorch version does not support, with reasons."""
+    found = {}
     if not hasattr(nn, "LinearCrossEntropyOptions"):
-        missing.add("torch")
-    if torch.device(device).type != "cpu":
-        missing.add("ours, no entropy")
-    return {name: case for name, case in CASES.items() if name not in missing}
+        found["torch"] = f"PyTorch {torch.__version__} has no linear_cross_entropy"
+    if torch.device(device).type == "cpu":
+        found |= dict.fromkeys(("ours, PyTorch", "ours, Triton"), "needs a GPU; `ours` is PyTorch")
+    else:
+        found["ours, no entropy"] = "the Triton kernel computes loss and entropy at once"
+    return found
 
 
-def measure(inputs: Inputs, rounds: int, device: str) -> dict[str, list[float]]:
-    """Time the alternating cases."""
+def available(device: str) -> dict[str, Callable[..., HeadOutputs | None]]:
+    """Return the cases that this device and this PyTorch version support."""
+    return {name: case for name, case in CASES.items() if name not in missing(device)}
 
-    def clean(case: Callable[..., None]) -> None:
+
+def measure(
+    inputs: Inputs, rounds: int, device: str, names: Collection[str] | None = None
+) -> dict[str, list[float]]:
+    """Time the alternating cases, by default all that are available."""
+
+    def clean(case: Callable[..., object]) -> None:
         case(*inputs)
         inputs[0].grad = inputs[1].grad = None
 
-    cases = {name: partial(clean, case) for name, case in available(device).items()}
+    cases = {
+        name: partial(clean, case)
+        for name, case in available(device).items()
+        if names is None or name in names
+    }
     return interleaved(cases, rounds, device=device)
 
 

@@ -3,8 +3,9 @@
 import contextlib
 import multiprocessing
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,32 @@ def extra_memory(
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         threads = torch.get_num_threads()
         return pool.submit(_measure_peak, function, args, setup, device, threads).result()
+
+
+@dataclass
+class Peak:
+    """Peak memory of a block of code on a GPU.
+
+    Args:
+        gib: Peak of PyTorch's allocator in GiB; None on a CPU.
+        extra_gib: Peak minus the memory in use before; None on a CPU.
+    """
+
+    gib: float | None = None
+    extra_gib: float | None = None
+
+
+@contextlib.contextmanager
+def gpu_peak(device: str) -> Iterator[Peak]:
+    """Measure the peak memory on a GPU within a block of code; on a CPU, measure nothing."""
+    peak = Peak()
+    if torch.device(device).type == "cpu":
+        yield peak
+        return
+    before = _gpu_now()
+    yield peak
+    after = _gpu_peak()
+    peak.gib, peak.extra_gib = after / 2**30, (after - before) / 2**30
 
 
 def rss_peak() -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
-from benchmarks.gpu import ARCHITECTURES
+from benchmarks.gpu_campaign.sizes import ARCHITECTURES
 from benchmarks.live_fit import TOKENIZER
 from lit_entrodrop.commands.plan.communication import Traffic, step_bytes
 from lit_entrodrop.commands.plan.model_memory import NumberBytes, model_memory

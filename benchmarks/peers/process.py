@@ -31,6 +31,7 @@ ARMS = {
     "ours": Arm("ours", is_ours=True),
     "ours_entrodrop": Arm("ours", ("regularizers/entrodrop.yaml",), is_ours=True),
     "hf_trainer": Arm("hf"),
+    "hf_liger": Arm("hf", ("liger",)),
     "trl_sft": Arm("trl_sft"),
 }
 
@@ -41,7 +42,7 @@ class Result(NamedTuple):
     Args:
         turns: Seconds of each turn; equal indices of several arms belong to the same round.
         seconds: Seconds of each step.
-        peak: Peak of the resident set, bytes.
+        peak: Peak of the resident set, or of PyTorch's memory on a GPU, in bytes.
         losses: Mean training loss of each turn, including the untimed first one.
         versions: Versions of its packages.
     """
@@ -60,9 +61,12 @@ class Worker:
         folder: Folder of the process.
         command: Command that starts it.
         threads: Number of CPU threads.
+        device: Device, ``cpu``, which hides all GPUs, or ``cuda``.
     """
 
-    def __init__(self, folder: Path, command: Sequence[str], threads: int) -> None:
+    def __init__(
+        self, folder: Path, command: Sequence[str], threads: int, device: str = "cpu"
+    ) -> None:
         self.folder, self.log = folder, folder / "log.txt"
         self.seconds: list[list[float]] = []
         self.peak = 0
@@ -73,9 +77,10 @@ class Worker:
             "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
-            "CUDA_VISIBLE_DEVICES": "",
             "LIT_ENTRODROP_TRACEBACK": "1",
         }
+        if device == "cpu":
+            variables["CUDA_VISIBLE_DEVICES"] = ""
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command,
@@ -135,7 +140,7 @@ class Worker:
 
 @contextmanager
 def started(
-    work: Path, arms: Sequence[str], threads: int, python: Path
+    work: Path, arms: Sequence[str], threads: int, python: Path, device: str
 ) -> Iterator[dict[str, Worker]]:
     """Start the processes of all arms, and wait until they are ready."""
     with ExitStack() as stack:
@@ -145,7 +150,7 @@ def started(
             folder.mkdir()
             interpreter = sys.executable if arm.is_ours else str(python)
             command = [interpreter, "-m", f"benchmarks.peers_workers.{arm.module}", str(folder)]
-            workers[name] = Worker(folder, [*command, *arm.arguments], threads)
+            workers[name] = Worker(folder, [*command, *arm.arguments], threads, device)
             stack.callback(workers[name].close)
         for worker in workers.values():
             worker.ready()
@@ -153,7 +158,12 @@ def started(
 
 
 def compare(
-    work: Path, arms: Sequence[str], rounds: int, threads: int, python: Path
+    work: Path,
+    arms: Sequence[str],
+    rounds: int,
+    threads: int,
+    python: Path,
+    device: str = "cpu",
 ) -> dict[str, Result]:
     """Train the arms alternately.
 
@@ -163,7 +173,8 @@ def compare(
         rounds: Number of timed turns, after an untimed one.
         threads: Number of CPU threads of each.
         python: Path to the interpreter of the peers.
+        device: Device, ``cpu`` or ``cuda``.
     """
-    with started(work, arms, threads, python) as workers:
+    with started(work, arms, threads, python, device) as workers:
         turns = interleaved({name: workers[name].turn for name in arms}, rounds, warmup=1)
         return {name: workers[name].finish(turns[name]) for name in arms}

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lit_entrodrop.data import TextDataModule
 
@@ -41,30 +42,55 @@ class Shape:
 def prepare_training(
     work: Path, vocabulary: int, shape: Shape, turn: int, steps: int
 ) -> dict[str, Any]:
-    """Write the model, the corpus, its blocks and the settings for all processes."""
+    """Write a Llama, the corpus, its blocks and the settings for all processes."""
+    architecture = {
+        "model_type": "llama",
+        "vocab_size": vocabulary,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.hidden_size * 11 // 4,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.heads,
+        "max_position_embeddings": shape.block_size,
+        "tie_word_embeddings": True,
+    }
+    return prepare_model(work, architecture, shape.block_size, shape.batch_size, turn, steps)
+
+
+def prepare_model(
+    work: Path,
+    architecture: Mapping[str, Any],
+    block_size: int,
+    batch_size: int,
+    turn: int,
+    steps: int,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Write a random model, the corpus, its blocks and the settings for all processes.
+
+    Args:
+        work: Folder of the training.
+        architecture: Configuration of Transformers, as in ``model.lm.architecture``.
+        block_size: Tokens per block.
+        batch_size: Blocks per batch.
+        turn: Optimizer steps per turn.
+        steps: Optimizer steps of all turns.
+        device: Device of the training; weights are drawn on it.
+    """
+    vocabulary = architecture["vocab_size"]
     tokenizer = number_tokenizer(vocabulary)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.hidden_size * 11 // 4,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        max_position_embeddings=shape.block_size,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(work / "model")
+    ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    config = AutoConfig.for_model(**architecture, **ids, pad_token_id=tokenizer.pad_token_id)
+    with torch.device(device):
+        AutoModelForCausalLM.from_config(config).save_pretrained(work / "model")
     tokenizer.save_pretrained(work / "model")
     data: dict[str, Any] = {
-        "block_size": shape.block_size,
-        "batch_size": shape.batch_size,
+        "block_size": block_size,
+        "batch_size": batch_size,
         "corpus": str(work / "corpus.jsonl"),
     }
     batches = TURNS_PER_EPOCH * turn
-    texts = number_texts(vocabulary, batches * shape.batch_size, shape.block_size - 1)
+    texts = number_texts(vocabulary, batches * batch_size, block_size - 1)
     lines = [json.dumps({"text": text}) for text in texts]
     Path(data["corpus"]).write_text("\n".join(lines))
     np.save(work / "blocks.npy", packed_blocks(data, str(work / "model"), str(work / "cache")))
@@ -73,6 +99,7 @@ def prepare_training(
         "model": str(work / "model"),
         "blocks": str(work / "blocks.npy"),
         "cache": str(work / "cache"),
+        "device": device,
         "turn": turn,
         "steps": steps,
         "epochs": math.ceil(steps / batches),

@@ -1,4 +1,4 @@
-"""Train with Hugging Face's Trainer: ``python -m benchmarks.peers_workers.hf FOLDER``."""
+"""Train with Hugging Face's Trainer: ``python -m benchmarks.peers_workers.hf FOLDER [liger]``."""
 
 import sys
 from pathlib import Path
@@ -59,9 +59,9 @@ def arguments(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         "logging_steps": settings["turn"],
         "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": True,
+        "use_cpu": settings["device"] == "cpu",
         # TRL enables bf16 and gradient checkpointing by default.
-        "bf16": False,
+        "bf16": settings["device"] != "cpu",
         "gradient_checkpointing": False,
     }
 
@@ -79,14 +79,14 @@ def finish(trainer: Trainer, folder: Path, packages: list[str]) -> None:
     write_result(folder, losses, ["torch", "transformers", "accelerate", *packages])
 
 
-def train(folder: Path) -> None:
-    """Run the Trainer on the shared model and blocks."""
+def train(folder: Path, liger: bool) -> None:
+    """Run the Trainer on the shared model and blocks, optionally with Liger's kernels."""
     settings = read_settings(folder)
     blocks = np.load(settings["blocks"])
     dataset = Dataset.from_dict({"input_ids": blocks, "labels": blocks}).with_format("torch")
-    options = TrainingArguments(**arguments(settings, folder))
+    options = TrainingArguments(**arguments(settings, folder), use_liger_kernel=liger)
     finish(OrderedTrainer(args=options, train_dataset=dataset, **pieces(settings)), folder, [])
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]))
+    train(Path(sys.argv[1]), liger="liger" in sys.argv[2:])

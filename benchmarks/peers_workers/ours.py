@@ -38,7 +38,9 @@ def config(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     turns = {"class_path": f"{__spec__.name}.TakeTurns", "init_args": {"steps": settings["turn"]}}
     return {
         "trainer": {
-            "accelerator": "cpu",
+            "accelerator": "cpu" if settings["device"] == "cpu" else "gpu",
+            "precision": "32-true" if settings["device"] == "cpu" else "bf16-mixed",
+            "devices": 1,
             "max_steps": settings["steps"],
             "max_epochs": settings["epochs"],
             "log_every_n_steps": settings["turn"],

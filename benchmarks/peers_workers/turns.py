@@ -9,6 +9,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
+
 from benchmarks.memory import rss_peak
 
 ANSWERS = "PEERS_ANSWERS"
@@ -20,7 +22,7 @@ class Turns:
     A training loop calls :meth:`begin` before its first step and :meth:`step_done` after each step.
     After each turn, the process writes one line of JSON to the file descriptor named by the
     variable ``PEERS_ANSWERS``: the seconds of each step, from end to end, and the peak of the
-    resident set.
+    resident set, or of PyTorch's memory on a GPU. There, only whole turns end with all work done.
 
     Args:
         steps: Optimizer steps per turn; the first turn has one more, so that each logging step is
@@ -48,7 +50,11 @@ class Turns:
             self.last = perf_counter()
 
     def _answer(self) -> None:
-        print(json.dumps({"seconds": self.seconds, "peak": rss_peak()}), file=self.answers)
+        peak = rss_peak()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated()
+        print(json.dumps({"seconds": self.seconds, "peak": peak}), file=self.answers)
         if not sys.stdin.readline():
             # The parent process has ended.
             os._exit(1)

@@ -1,0 +1,1 @@
+"""What each step measures: one module a step, and the table of all."""
