@@ -201,7 +201,8 @@ def test_operations_of_a_step_are_those_of_its_passes() -> None:
     with FlopCounterMode(display=False) as counter:
         score_clean(causal_lm, batch)
     forward = counter.get_total_flops()
-    for name in ("EAFT", "Flooding", "weighted"):
+    local = "Focal", "EAFT", "LabelSmoothing", "GeneralizedCrossEntropy", "ZLoss"
+    for name in (*local, "ConfidencePenalty", "Flooding", "weighted"):
         assert flops(causal_lm, *LOSSES[name]) == plain, name
     for name in ("bounded", "with reference"):
         assert flops(causal_lm, *LOSSES[name]) == plain + forward, name
