@@ -18,6 +18,9 @@ def enabled_head(head: Any) -> nn.Module:
     if getattr(head, "disable_adapters", False) is not True:
         own: nn.Module = head
         return own
+    if not is_copied(head) and head.merged:
+        # As in the forward pass of peft, which the fused head replaces.
+        head.unmerge()
     below: nn.Module = head.original_module if is_copied(head) else head.base_layer
     return below
 
@@ -57,9 +60,6 @@ def lora_tensors(head: Any, hidden: Tensor, scale: float) -> tuple[Tensor, Tenso
     """
     if not hasattr(head, "lora_A"):
         return None
-    if head.disable_adapters and head.merged:
-        # As in the forward pass of peft, which this code replaces.
-        head.unmerge()
     adapter = _active_adapter(head)
     if adapter is None:
         return None
