@@ -118,6 +118,8 @@ def _summary(comparison: Comparison, runs: Sequence[RunRecord]) -> str:
         *(_differences(against) if against else []),
         *(_contrast(each) for each in contrasts if each in shown and each["is_contrast"]),
     ]
+    worth = [arm["sentence"] for arm in (comparison.get("ladder") or {"arms": {}})["arms"].values()]
+    sentences += worth[:MOST_SHOWN]
     if len(shown) < len(contrasts):
         sentences.append(f"The table below has all {len(contrasts)} comparisons.")
     return " ".join([*sentences, *_certainty(contrasts)])
