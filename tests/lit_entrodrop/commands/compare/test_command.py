@@ -29,6 +29,16 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
             ["--config", "c.yaml", "--baseline", "x"],
             "expected --runs with these options, got --config",
         ),
+        (["--config", "c.yaml", "--ladder", "half"], "ladder: expected shares, got half"),
+        (
+            ["--config", "c.yaml", "--ladder", "0.5"],
+            "ladder: expected two or more different shares",
+        ),
+        (
+            ["--config", "c.yaml", "--import", "no.json"],
+            "import: expected a file, found no no.json",
+        ),
+        (["--runs", "a", "b", "--import", "c.json"], "import and ladder: expected --config with"),
         (["--runs", "no", "such"], "runs: expected folders that `fit` wrote"),
     ],
 )
