@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": "Write loss and entropy of each token of a split to Parquet files.",
     "score": "Write token entropies of a split to a file that `fit` can use as reference.",
     "compare": "Train arms at matched seeds and report which is better.",
+    "tune": "Search for the best settings and methods, and test them against plain.",
     "preview": "Show the tokens of a run, which count, and what regularizers do to them.",
     "doctor": "Check a config, its data and its regularizers before an expensive run.",
     "plan": "Estimate which strategy fits which hardware, and how fast it trains.",

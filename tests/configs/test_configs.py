@@ -28,8 +28,12 @@ from regularizers import Regularizer, Sigmoid
 from tests.helpers.architectures import HUB
 from tests.helpers.tiny import CONFIGS
 
-# Those of `compare` are built where it is tested.
-FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "comparisons")
+# Those of `compare`, and spaces of `tune`, are read where these are tested.
+FILES = sorted(
+    path
+    for path in CONFIGS.rglob("*.yaml")
+    if path.parent.name != "comparisons" and path.name != "space.yaml"
+)
 BASE = CONFIGS / "base.yaml"
 # Quickstart arms and experiments on models of the hub say which files they go with.
 COMPANIONS = {

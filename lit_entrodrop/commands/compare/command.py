@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
-    settings, workers = read_settings(Path(options.config)), _workers(options)
+    settings, workers = read_settings(Path(options.config)), workers_of(options)
     if options.ladder is not None:
         settings = replace(settings, ladder=_ladder(options.ladder))
     console.print(f"Planning {settings.run_count} runs.")
@@ -92,7 +92,12 @@ def _ladder(text: str) -> Ladder:
         ) from None
 
 
-def _workers(options: argparse.Namespace) -> Workers:
+def workers_of(options: argparse.Namespace) -> Workers:
+    """Return the workers that ``--parallel`` or ``--devices`` describes.
+
+    Raises:
+        ValueError: If the value is wrong.
+    """
     if options.devices is None:
         if options.parallel < 1:
             raise ValueError(f"parallel: expected 1 or more, got {options.parallel}: give a number")
@@ -148,6 +153,12 @@ def _parser() -> argparse.ArgumentParser:
         help="Files comparison.json of earlier comparisons, of this or another machine; only with "
         "--config. Their runs with the same settings are not trained again.",
     )
+    add_worker_options(parser)
+    return parser
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--parallel`` and ``--devices`` to a parser."""
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--parallel",
@@ -161,4 +172,3 @@ def _parser() -> argparse.ArgumentParser:
         metavar="0,1,...",
         help="GPUs that each train one run at a time; for runs that use a single device.",
     )
-    return parser

@@ -158,15 +158,15 @@ def _contrast(contrast: Contrast) -> str:
 
 def _number(found: Mapping[str, Any]) -> str:
     if not found["interval"]:
-        return _signed(found["difference"])
-    low, high = map(_signed, found["interval"])
-    return f"{_signed(found['difference'])} ({low} to {high})"
+        return signed(found["difference"])
+    low, high = map(signed, found["interval"])
+    return f"{signed(found['difference'])} ({low} to {high})"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """Round a difference; zero has no sign.
 
-    >>> _signed(-0.0583), _signed(-0.0004)
+    >>> signed(-0.0583), signed(-0.0004)
     ('−0.058', '0.000')
     """
     text = f"{value:+.3f}".replace("-", "−")

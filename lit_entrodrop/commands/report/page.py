@@ -46,6 +46,9 @@ def write_report(
     runs: Mapping[str, Path],
     comparison: Mapping[str, Any] | None = None,
     title: str = "",
+    conclusion: Conclusion | None = None,
+    sections: Mapping[str, str] | None = None,
+    body: str = "",
 ) -> Path:
     """Write ``report.html``, and its figures as separate files in ``figures/``.
 
@@ -54,6 +57,9 @@ def write_report(
         runs: Run folders by name; of a comparison one run of each arm, in the order of the arms.
         comparison: Content of ``comparison.json``; None if the runs were not compared.
         title: Subject of the page, below the headline; by default the folder of the run.
+        conclusion: Finding with which the page begins; by default that of the runs.
+        sections: Titles of the sections in ``body`` by their anchor, for the contents.
+        body: HTML (`Markup`) between the finding and the runs.
 
     Returns:
         Path to the page, a single file that needs no network.
@@ -74,7 +80,9 @@ def write_report(
             title=title or ("Training runs" if many else f"Training run: {records[0].location}"),
             version=__version__,
             many=many,
-            conclusion=_conclusion(records, comparison, folder),
+            conclusion=conclusion or _conclusion(records, comparison, folder),
+            sections=sections or {},
+            body=body,
             views=[
                 run_view(run, figures, f"{slug(run.name)}-{i}-" if many else "")
                 for i, run in enumerate(records, 1)

@@ -69,14 +69,14 @@ def plan_runs(settings: ComparisonSettings, output: Path) -> list[PlannedRun]:
 
 
 def _trials(base: Sequence[Config], arm: Arm) -> Iterator[tuple[Strength, dict[str, Any]]]:
-    config = _resolve([*base, *arm.configs], f"arms.{arm.name}")
+    config = resolve([*base, *arm.configs], f"arms.{arm.name}")
     setting = f"arms.{arm.name}.strengths"
     for strength in arm.trials:
         tried = with_strength(config, strength, setting)
-        yield strength, _resolve([tried], setting) if strength else config
+        yield strength, resolve([tried], setting) if strength else config
 
 
-def _resolve(configs: Sequence[Config], setting: str) -> dict[str, Any]:
+def resolve(configs: Sequence[Config], setting: str) -> dict[str, Any]:
     """Compose configs as `fit` does."""
     try:
         return resolved_config(

@@ -38,8 +38,8 @@ ARM_KEYS = {"configs", "strengths"}
 class Arm:
     """One way of training: what it adds to the base, and values to try for each setting.
 
-    The name of a setting starts with ``model.`` or is relative to the ``init_args`` of the arm's
-    last regularizer.
+    The name of a setting starts with ``model.`` or ``data.``, or is relative to the ``init_args``
+    of the arm's last regularizer.
 
     >>> Arm("a", strengths={"curriculum": [0.1, 0.2], "granularity": ["row"]}).trials[1]
     {'curriculum': 0.2, 'granularity': 'row'}
@@ -109,8 +109,8 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
     >>> settings.baseline, settings.seeds, [arm.name for arm in settings.arms]
     ('plain', (0,), ['plain', 'mine'])
     """
-    given = _mapping(content, "config", KEYS)
-    named = _mapping(given.get("arms"), "arms")
+    given = parse_mapping(content, "config", KEYS)
+    named = parse_mapping(given.get("arms"), "arms")
     arms = tuple(_arm(str(name), value, folder) for name, value in named.items())
     names = [arm.name for arm in arms]
     if len(arms) < 2:
@@ -121,7 +121,7 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
             "has a folder of its name, and some file systems ignore case"
         )
     _require_equal_grids(arms)
-    base = _configs(given.get("base"), "base", folder)
+    base = parse_configs(given.get("base"), "base", folder)
     if not base:
         raise ValueError(
             "base: expected a list of config files or mappings that all arms share, got none: set "
@@ -153,7 +153,7 @@ def _read(file: Path, extending: tuple[Path, ...] = ()) -> Any:
     if not isinstance(content, Mapping) or EXTENDS not in content:
         return content
     extended = find_config(str(content[EXTENDS]), file.parent)
-    inherited = _mapping(_read(extended, (*extending, file.resolve())), EXTENDS)
+    inherited = parse_mapping(_read(extended, (*extending, file.resolve())), EXTENDS)
     return {**inherited, **{key: value for key, value in content.items() if key != EXTENDS}}
 
 
@@ -170,24 +170,29 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
         )
     place = f"arms.{name}"
     if not isinstance(value, Mapping):
-        return Arm(name, _configs(value, place, folder))
+        return Arm(name, parse_configs(value, place, folder))
     if not value.keys() <= ARM_KEYS:
         raise ValueError(
             f"{place}: expected a list of config files and mappings, or a mapping with `configs` "
             f"and `strengths`, got the keys {sorted(map(str, value))}: put a mapping for `fit` "
             "into a list"
         )
-    strengths = _mapping(value.get("strengths") or {}, f"{place}.strengths")
+    strengths = parse_mapping(value.get("strengths") or {}, f"{place}.strengths")
     for setting, values in strengths.items():
         if not isinstance(values, list) or not values or any(values.count(v) > 1 for v in values):
             raise ValueError(
                 f"{place}.strengths.{setting}: expected a list of different values, got {values}: "
                 "write for example [0.3, 0.6]"
             )
-    return Arm(name, _configs(value.get("configs"), place, folder), dict(strengths))
+    return Arm(name, parse_configs(value.get("configs"), place, folder), dict(strengths))
 
 
-def _configs(value: Any, place: str, folder: Path) -> tuple[Config, ...]:
+def parse_configs(value: Any, place: str, folder: Path) -> tuple[Config, ...]:
+    """Return config files, also searched in ``folder``, and mappings as a tuple.
+
+    Raises:
+        ValueError: If a file does not exist, or an entry is neither.
+    """
     given = [] if value is None else value if isinstance(value, list) else [value]
     for each in given:
         if not isinstance(each, str | Mapping):
@@ -258,9 +263,14 @@ def _known(name: Any, names: Sequence[str], place: str) -> str:
     return str(name)
 
 
-def _mapping(value: Any, place: str, keys: set[str] | None = None) -> Mapping[str, Any]:
+def parse_mapping(value: Any, place: str, keys: set[str] | None = None) -> Mapping[str, Any]:
+    """Return a mapping after a check of its keys.
+
+    Raises:
+        ValueError: If it is none, or a key is unknown.
+    """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{place}: expected a mapping, got {value!r}: see `compare --help`")
+        raise ValueError(f"{place}: expected a mapping, got {value!r}: see configs/ for examples")
     if keys is not None and (unknown := sorted(map(str, value.keys() - keys))):
         raise ValueError(
             f"{place}: expected {', '.join(sorted(keys))}, got {unknown[0]}: correct its name"

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from lit_entrodrop.commands.compare.planning.settings import Strength
+# Names that begin otherwise are relative to the arm's last regularizer.
+SECTIONS = ("model.", "trainer.", "data.")
 
 
 def trial_name(strength: Mapping[str, Any]) -> str:
@@ -18,7 +19,9 @@ def trial_name(strength: Mapping[str, Any]) -> str:
     return ",".join(f"{name}={value}" for name, value in zip(names, strength.values(), strict=True))
 
 
-def with_strength(config: Mapping[str, Any], strength: Strength, place: str) -> dict[str, Any]:
+def with_strength(
+    config: Mapping[str, Any], strength: Mapping[str, Any], place: str
+) -> dict[str, Any]:
     """Return a copy of a config at a strength; errors name it by ``place``.
 
     Raises:
@@ -26,7 +29,7 @@ def with_strength(config: Mapping[str, Any], strength: Strength, place: str) -> 
     """
     changed = deepcopy(dict(config))
     for name, value in strength.items():
-        if name.startswith("model."):
+        if name.startswith(SECTIONS):
             settings: Any = changed
         else:
             regularizers = changed["model"]["regularizers"]

@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,7 +35,8 @@ class Task:
 
     Its process locks ``lock`` while it runs, so tasks with the same lock never overlap, and appends
     its output to ``log``. ``on_start`` is called before the process starts, ``on_success`` after it
-    has ended with status 0. ``started`` is on the monotonic clock, in seconds.
+    has ended with status 0. ``started`` is on the monotonic clock, in seconds. ``is_stopped`` is
+    whether :func:`stop` has ended it.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Task:
     process: BaseProcess | None = None
     started: float = 0.0
     has_waited: bool = False
+    is_stopped: bool = False
 
 
 Start = Callable[[Task, dict[str, str]], BaseProcess]
@@ -105,8 +108,19 @@ class TaskObserver:
         """Called several times a second."""
 
 
-def run_tasks(tasks: Sequence[Task], workers: Workers, observer: TaskObserver) -> list[Task]:
+def run_tasks(
+    tasks: Sequence[Task],
+    workers: Workers,
+    observer: TaskObserver,
+    more: Iterable[Task] = (),
+) -> list[Task]:
     """Run all tasks, several at a time, and return those that failed; the others continue.
+
+    Args:
+        tasks: Tasks to run.
+        workers: How many run at once, and how each is started.
+        observer: Object that is notified.
+        more: Further tasks, each requested when it can start.
 
     Raises:
         KeyboardInterrupt: On SIGINT, SIGTERM or SIGHUP, after all running processes have ended.
@@ -115,11 +129,10 @@ def run_tasks(tasks: Sequence[Task], workers: Workers, observer: TaskObserver) -
         # The variable is read when libraries are loaded, so it is set before the first process.
         threads = max(1, (os.cpu_count() or 1) // workers.count)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    pool = _Pool(list(tasks), workers, observer)
+    pool = _Pool(list(tasks), workers, observer, iter(more))
     with _stop_signals() as received:
         try:
-            while not received and (pool.waiting or pool.running):
-                pool.advance()
+            while not received and pool.advance():
                 time.sleep(POLL_SECONDS)
         except (EOFError, OSError):
             # Ctrl-C may also have ended a fork server that was starting.
@@ -130,6 +143,13 @@ def run_tasks(tasks: Sequence[Task], workers: Workers, observer: TaskObserver) -
     if received:
         raise KeyboardInterrupt
     return pool.failed
+
+
+def stop(task: Task) -> None:
+    """End a running task at once, without a checkpoint; it does not count as failed."""
+    assert task.process is not None
+    task.is_stopped = True
+    _kill_group(task.process)
 
 
 def last_lines(log: Path) -> str:
@@ -143,10 +163,12 @@ class _Pool:
     waiting: list[Task]
     workers: Workers
     observer: TaskObserver
+    more: Iterator[Task]
     running: dict[int, Task] = field(default_factory=dict)
     failed: list[Task] = field(default_factory=list)
 
-    def advance(self) -> None:
+    def advance(self) -> bool:
+        """Start and end processes; return whether any is left."""
         for slot, task in list(self.running.items()):
             assert task.process is not None
             if (status := task.process.exitcode) is not None:
@@ -156,6 +178,7 @@ class _Pool:
             if not self._start_next(slot):
                 break
         self.observer.on_poll(list(self.running.values()), self.waiting)
+        return bool(self.running or self.waiting)
 
     def end_all(self, received: Sequence[int]) -> None:
         """End all running processes; at once after a second signal to stop."""
@@ -173,6 +196,8 @@ class _Pool:
 
     def _start_next(self, slot: int) -> bool:
         busy = {task.lock for task in self.running.values()}
+        if not self.waiting:
+            self.waiting.extend(islice(self.more, 1))
         for task in self.waiting:
             if task.lock in busy:
                 continue
@@ -199,7 +224,7 @@ class _Pool:
         _kill_group(task.process)
         if status == 0:
             task.on_success()
-        else:
+        elif not task.is_stopped:
             self.failed.append(task)
         self.observer.on_end(task, status, time.monotonic() - task.started)
 

@@ -60,10 +60,7 @@ class ProgressReporter(TaskObserver):
         """Print the outcome of a task."""
         self._done += 1
         self._estimates[task.title].end(seconds)
-        outcome = str(self._progress(task) or "done")
-        if status != 0:
-            outcome = f"failed with status {status}, see {task.log}"
-        self._print(f"{task.title}: {outcome} ({seconds:.0f} s)")
+        self._print(f"{task.title}: {self.outcome(task, status)} ({seconds:.0f} s)")
 
     def on_poll(self, running: Sequence[Task], waiting: Sequence[Task]) -> None:
         """Show the running tasks if an update is due."""
@@ -79,17 +76,27 @@ class ProgressReporter(TaskObserver):
             self._next_line = now + LINE_SECONDS
             self._print("\n".join(lines))
 
+    def outcome(self, task: Task, status: int) -> str:
+        """Describe how a task has ended."""
+        if status != 0:
+            return f"failed with status {status}, see {task.log}"
+        return str(self._progress(task) or "done")
+
+    def heading(self, running: Sequence[Task], now: float) -> str:
+        """Return the line above the running tasks."""
+        # Those of a later stage wait too.
+        waiting = self._total - self._done - len(running)
+        left = self._seconds_left([task.title for task in running], waiting, now)
+        return f"{self._done} of {self._total} {self._what}{time_left(left)}"
+
     def _lines(self, running: Sequence[Task], now: float) -> list[str]:
         lines = []
         for task in running:
             progress, estimate = self._progress(task), self._estimates[task.title]
             if progress is not None:
                 estimate.update(progress, now)
-            lines.append(f"  {task.title}: {progress or 'starting'}{_left(estimate.left(now))}")
-        # Those of a later stage wait too.
-        waiting = self._total - self._done - len(running)
-        left = self._seconds_left([task.title for task in running], waiting, now)
-        return [f"{self._done} of {self._total} {self._what}{_left(left)}", *lines]
+            lines.append(f"  {task.title}: {progress or 'starting'}{time_left(estimate.left(now))}")
+        return [self.heading(running, now), *lines]
 
     def _progress(self, task: Task) -> RunProgress | None:
         progress = task.progress()
@@ -150,5 +157,10 @@ class TimeEstimate:
         return max(0.0, (self._total - self._step) * seconds_per_step - (now - self._last_time))
 
 
-def _left(seconds: float | None) -> str:
+def time_left(seconds: float | None) -> str:
+    """Return the end of a line that states the time left.
+
+    >>> time_left(75.2), time_left(None)
+    (', 0:01:15 left', '')
+    """
     return "" if seconds is None else f", {timedelta(seconds=round(seconds))} left"

@@ -44,7 +44,7 @@ def train(
     if len(unfinished) < len(runs):
         console.print(f"{len(runs) - len(unfinished)} of {len(runs)} runs are finished already.")
     check_arms(unfinished)
-    tasks = [_fit(run) for run in unfinished]
+    tasks = [fit_task(run) for run in unfinished]
     done = before + len(runs) - len(tasks)
     _run_all(tasks, "runs trained", done, total or len(runs), workers, console)
 
@@ -70,7 +70,8 @@ def is_finished(run: PlannedRun) -> bool:
     return state is not None and state.is_finished
 
 
-def _fit(run: PlannedRun) -> Task:
+def fit_task(run: PlannedRun) -> Task:
+    """Return the task that trains a run, or resumes it."""
     return Task(
         run.title,
         _command("fit", run, "last"),

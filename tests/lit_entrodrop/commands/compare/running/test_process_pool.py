@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from lit_entrodrop.commands.compare.running.process_pool import (
     Workers,
     last_lines,
     run_tasks,
+    stop,
 )
 from lit_entrodrop.runs.locking import lock
 from tests.helpers.processes import fork, python
@@ -269,3 +270,29 @@ def test_fork_server_leaves_cuda_threads_and_the_signals_of_a_child_alone(tmp_pa
     """A signal that arrives before a child is ready is delivered."""
     ended = python("-c", FORK_SERVER, cwd=tmp_path)
     assert ended.stdout.split() == ["1", "-15"], ended.stderr
+
+
+class Stopping(Noting):
+    """Stops the task `endless` when it runs."""
+
+    def on_poll(self, running: Sequence[Task], waiting: Sequence[Task]) -> None:
+        for each in running:
+            if each.title == "endless" and Path(f"{each.arguments[1]}.started").exists():
+                stop(each)
+
+
+def test_tasks_are_requested_as_workers_get_free_and_can_be_stopped(tmp_path: Path) -> None:
+    observer = Stopping()
+    requested: list[list[str]] = []
+
+    def more() -> Iterator[Task]:
+        for name, code in (("endless", PATIENT), ("next", FAIL)):
+            requested.append(list(observer.noted))
+            yield task(tmp_path, name, code)
+
+    failed = run_tasks([], Workers(start=start), observer, more())
+    assert requested[0] == []
+    assert any(each.startswith("end endless") for each in requested[1])
+    # Without time to save anything.
+    assert not (tmp_path / "endless").exists()
+    assert [each.title for each in failed] == ["next"]

@@ -1,0 +1,1 @@
+"""Results of a search: final runs, verdict, recipe and page."""

@@ -1,0 +1,1 @@
+"""Trials of a search: what to try next, within a budget, on several devices."""

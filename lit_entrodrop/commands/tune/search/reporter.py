@@ -1,0 +1,42 @@
+"""Progress of a search on the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from lit_entrodrop.commands.compare.running.process_pool import Task
+from lit_entrodrop.commands.compare.running.progress_reporter import ProgressReporter, time_left
+from lit_entrodrop.commands.tune.search.budget import Budget
+from lit_entrodrop.commands.tune.search.outcome import TrialOutcome, best_plain, finalists
+
+
+class SearchReporter(ProgressReporter):
+    """Print a line for each trial that ends, and show those that are running.
+
+    The line above them has the best losses so far, the number of trials and the time left.
+    """
+
+    def __init__(self, console: Console, budget: Budget) -> None:
+        super().__init__(console, "trials", 0, 0, budget.workers)
+        self.budget = budget
+        self.outcomes: list[TrialOutcome] = []
+
+    def heading(self, running: Sequence[Task], now: float) -> str:
+        """Return the line above the running trials."""
+        states = [trial.state for trial in self.outcomes]
+        counts = [f"{states.count('finished')} trials finished", f"{states.count('pruned')} pruned"]
+        if failed := states.count("failed"):
+            counts.append(f"{failed} failed")
+        if fit := self.budget.fitting(self.outcomes):
+            counts.append(f"about {fit} in all")
+        left = self.budget.search_left(self.outcomes)
+        left = None if left is None else max(0.0, left)
+        searching = "" if left is None else f"{time_left(left)} for the search"
+        return f"{', '.join(counts)}{searching}{self.best()}"
+
+    def best(self) -> str:
+        """Return the best losses so far, of the methods and of plain fine-tuning."""
+        plain = best_plain(self.outcomes)
+        known = [*finalists(self.outcomes)[:1], *([plain] if plain else [])]
+        found = ", ".join(f"{trial.sample.label} {trial.score:.4f}" for trial in known)
+        return f"; best so far: {found}" if found else ""

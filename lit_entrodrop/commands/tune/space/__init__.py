@@ -1,0 +1,1 @@
+"""What a search may try: ranges of settings, and methods with their strengths."""
