@@ -80,7 +80,7 @@ def _write_names(
     heights = plotting.apart(means, (high - low) * LINE, high)
     for name, height in zip(ordered, heights, strict=True):
         found = arms[name]["multiplier"]
-        text = name if found is None else f"{name} {found:.2g}×"
+        text = name if found is None else f"{name} {found:.2f}×"
         beside = -DISTANCE, -DISTANCE / 2
         plotting.write_near(axes, text, (place, height), beside, ha="right", **styles[name])
 

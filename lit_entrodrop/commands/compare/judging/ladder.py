@@ -159,7 +159,7 @@ def _sentence(
             f"{baseline} on the smallest part, and nothing is extrapolated."
         )
     return (
-        f"{arm} is worth as much as {found.value:.2g} times the text ({_interval(found, limits)})."
+        f"{arm} is worth as much as {found.value:.2f} times the text ({_interval(found, limits)})."
     )
 
 
@@ -168,6 +168,6 @@ def _interval(found: Multiplier, limits: list[float]) -> str:
         if found.samples > 1:
             return "no interval, as some seeds are beyond the curve of the baseline"
         return "no interval, as there is one seed without losses of documents"
-    low = f"{found.low:.2g}" if found.low else f"less than {limits[0]:.2g}"
-    high = f"more than {limits[1]:.2g}" if found.high == inf else f"{found.high:.2g}"
+    low = f"{found.low:.2f}" if found.low else f"less than {limits[0]:.2g}"
+    high = f"more than {limits[1]:.2g}" if found.high == inf else f"{found.high:.2f}"
     return f"95% {low} to {high}"

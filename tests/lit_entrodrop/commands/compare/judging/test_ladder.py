@@ -45,7 +45,7 @@ def test_multiplier_is_read_off_the_curve() -> None:
     assert arm["multiplier"] == pytest.approx(expected)
     assert (arm["method"], arm["limits"], arm["bound"]) == ("paired t over seeds", [0.5, 2.0], None)
     low, high = arm["interval"]
-    told = f"a is worth as much as 1.4 times the text (95% {low:.2g} to {high:.2g})."
+    told = f"a is worth as much as 1.39 times the text (95% {low:.2f} to {high:.2f})."
     assert arm["sentence"] == told
     [note] = notes
     assert "plain was trained on 25%, 50% and 100% of the training text" in note
@@ -63,7 +63,7 @@ def test_multiplier_is_read_off_the_curve() -> None:
         (
             [3.5],
             CURVE,
-            "1.4 times the text (no interval, as there is one seed without losses of d",
+            "1.41 times the text (no interval, as there is one seed without losses of d",
         ),
         ([3.38, 3.5], CURVE, "times the text (no interval, as some seeds are beyond the curve"),
         ([3.5, 3.35], CURVE, "times the text (no interval, as some seeds are beyond the curve"),
@@ -101,8 +101,8 @@ def test_figure_says_what_it_shows(tmp_path: Path) -> None:
     ladder, _ = judged([3.5, 3.52])
     figure = ladder_figure({"split": "test", "ladder": ladder}, tmp_path, "ladder")
     assert figure is not None
-    assert "a is worth as much as 1.4 times the text" in figure.wide
+    assert "a is worth as much as 1.39 times the text" in figure.wide
     assert "3.605 on 200 tokens" in figure.narrow
-    assert "a 1.4×" in figure.wide
+    assert "a 1.39×" in figure.wide
     assert (tmp_path / "ladder.png").exists()
     assert ladder_figure({"split": "test", "ladder": None}, tmp_path, "ladder") is None
