@@ -57,7 +57,7 @@ def campaign(
         steps = steps_of(sizes, source, corpus, heldout, work, Path(out).resolve())
         # Libraries read it when they are imported, in the fork server.
         os.environ["OMP_NUM_THREADS"] = str(sizes.threads)
-        shortest = 120.0 if rehearse else 30.0
+        shortest = 240.0 if rehearse else 30.0
         rows = RowFile(Path(out), _provenance(sizes.device, rehearse, commit))
         Runner(rows, 60 * minutes, Path(f"{out}.logs"), shortest).run(
             _chosen(steps, only, rehearse)

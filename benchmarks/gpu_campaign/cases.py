@@ -38,9 +38,11 @@ class Step:
         share: Share of the campaign's time. Cases that do not fit into it run at the end, in what
             the other steps have left.
         parallel: Number of cases that run at the same time, each in its own process.
+        is_needed: Whether the next step needs it, so that it runs even when its share is used up.
     """
 
     name: str
     cases: list[Case]
     share: float
     parallel: int = 1
+    is_needed: bool = False

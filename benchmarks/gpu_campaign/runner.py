@@ -42,6 +42,7 @@ class Runner:
         for step in steps:
             passed += step.share / total
             deadline = self._start + passed * (self._end - self._start)
+            deadline = self._end if step.is_needed else deadline
             left.append(replace(step, cases=self._run_step(step, deadline)))
         for step in left:
             for case in self._run_step(step, self._end):

@@ -65,6 +65,7 @@ class Sizes:
             comparison.
         large: Architecture, tokens in a block, blocks and steps of the large model.
         evidence: Settings that the runs of the evidence change.
+        seeds: Number of seeds of the evidence.
         parallel: Number of evidence runs at the same time.
     """
 
@@ -81,6 +82,7 @@ class Sizes:
     peers: dict[str, Any]
     large: dict[str, Any]
     evidence: dict[str, Any]
+    seeds: int
     parallel: int
 
 
@@ -112,6 +114,7 @@ GPU = Sizes(
     peers={"model": "qwen3-0.6b", "length": 2048, "batch_size": 4, "turn": 5, "turns": 4},
     large={"model": "llama3.1-8b", "length": 2048, "batch_size": 4, "steps": 20, "warmup": 5},
     evidence={},
+    seeds=3,
     parallel=3,
 )
 REHEARSAL = Sizes(
@@ -142,6 +145,7 @@ REHEARSAL = Sizes(
         "trainer": {"max_epochs": 2},
         "data": {"block_size": 64, "batch_size": 4, "max_train_tokens": 1000},
     },
+    seeds=1,
     parallel=1,
 )
 

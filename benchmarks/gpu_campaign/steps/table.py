@@ -79,7 +79,7 @@ def steps_of(
         ],
         "e arms": [
             Case(f"{arm}, seed {seed}", train_arm, {"arm": arm, "seed": seed, **evidence}, 35)
-            for seed, arm in product(settings.seeds, arms)
+            for seed, arm in product(settings.seeds[: sizes.seeds], arms)
         ],
         "e verdict": [
             Case("differences", judge_rows, {"rows": rows, "contrasts": settings.contrasts}, 5)
@@ -88,7 +88,10 @@ def steps_of(
         "g resume": [Case("SIGTERM and export", measure_resume, {"changes": short, **device}, 30)],
     }
     parallel = {"e arms": sizes.parallel}
-    return [Step(name, cases[name], share, parallel.get(name, 1)) for name, share in SHARES.items()]
+    return [
+        Step(name, cases[name], share, parallel.get(name, 1), is_needed=name == "e data")
+        for name, share in SHARES.items()
+    ]
 
 
 def _heads(sizes: Sizes) -> list[Case]:

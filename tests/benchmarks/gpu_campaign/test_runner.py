@@ -72,6 +72,13 @@ def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
     assert statuses(tmp_path) == [("in time", "ok"), ("later", "ok"), ("too long", NOT_RUN)]
 
 
+def test_a_needed_step_runs_past_its_share(tmp_path: Path) -> None:
+    data = Step("a", [Case("data", measures.works, expected=20.0)], share=1, is_needed=True)
+    user = Step("b", [Case("user", measures.works, expected=10.0)], share=99)
+    run(tmp_path, [data, user])
+    assert statuses(tmp_path) == [("data", "ok"), ("user", "ok")]
+
+
 def test_a_killed_campaign_leaves_its_rows_and_no_process(tmp_path: Path, monkeypatch) -> None:
     pid_file = tmp_path / "pid"
     cases = [
