@@ -69,6 +69,14 @@ def headline(comparison: Comparison) -> str:
     if arms := at_best.get(NOT_TESTED):
         clauses.append(f"the difference of {_who(arms, total)} from {baseline} is not tested")
     clauses += [f"{_who(arms, total, *AT_LAST[k])} than {baseline}" for k, arms in at_last.items()]
+    decided = [
+        each
+        for each in comparison["contrasts"]
+        if each["verdict"] in ("better", "worse") and each not in contrasts
+    ]
+    if len(decided) == 1:
+        [found] = decided
+        clauses.append(f"{found['arm']} is {found['verdict']} than {found['against']}")
     text = "; ".join(clauses)
     # A name is left as it is.
     return text[0].upper() + text[1:] if text.startswith(("no ", "the ")) else text

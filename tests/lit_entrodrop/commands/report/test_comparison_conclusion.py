@@ -109,6 +109,13 @@ def test_no_arm_overfits_less_than_one_that_does_not(run: RunRecord) -> None:
     assert concluded(comparison, run).headline.endswith("a is better at the last epoch than plain")
 
 
+def test_headline_says_which_of_two_better_arms_is_better(run: RunRecord) -> None:
+    arms = [contrast(name, BETTER, BETTER) for name in ("a", "b")]
+    between = {**contrast("a", WORSE, WORSE), "against": "b", "is_contrast": True}
+    expected = "a and b are better than plain; a is worse than b"
+    assert concluded(compared(*arms, between), run).headline == expected
+
+
 def test_headline_of_many_arms_counts_them(run: RunRecord) -> None:
     arms = [contrast("win", BETTER, BETTER), *(contrast(n, WORSE, WORSE) for n in "abc")]
     same = [contrast(n, SAME, SAME) for n in "de"]
