@@ -42,6 +42,21 @@ def lock_run(folder: Path) -> Lock:
     return locked
 
 
+def lock_output(folder: Path, command: str) -> Lock:
+    """Lock the output folder of a command that trains several runs.
+
+    Raises:
+        ValueError: If another process uses it.
+        WriteError: If the disk is full or read-only.
+    """
+    if (locked := lock(folder / LOCK)) is None:
+        raise ValueError(
+            f"output: expected a folder that no `{command}` uses, got {folder}: "
+            f"{describe_owner(folder / LOCK)}"
+        )
+    return locked
+
+
 def holds_run(folder: Path) -> bool:
     """Return whether a folder has a run: a checkpoint, or metrics of a run without checkpoints.
 

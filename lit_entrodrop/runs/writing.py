@@ -2,16 +2,18 @@
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from platform import node
 from tempfile import TemporaryFile
+from typing import Any
 from uuid import uuid4
 
 UNFINISHED = ".part"
@@ -82,6 +84,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
         file.write(encoded)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON atomically, see :func:`write_whole`.
+
+    Raises:
+        ValueError: If it contains NaN or infinity, which JSON lacks.
+        WriteError: If the disk is full or read-only.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    write_whole(path, f"{text}\n")
 
 
 @contextmanager

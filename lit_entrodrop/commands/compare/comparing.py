@@ -1,6 +1,5 @@
 """Comparison of planned or existing runs, up to the written results."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.commands.compare.running.training import test
 from lit_entrodrop.commands.compare.stages import train_in_stages
 from lit_entrodrop.commands.report import write_report
-from lit_entrodrop.runs.layout import LOCK
-from lit_entrodrop.runs.locking import describe_owner, lock
-from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runs.layout import lock_output
+from lit_entrodrop.runs.writing import write_json
 from lit_entrodrop.runtime.shown_text import one_line
 
 
@@ -51,13 +49,7 @@ def compare(
     """
     finished = FinishedRuns(read_imported(imported))
     runs = plan_runs(settings, output)
-    locked = lock(output / LOCK)
-    if locked is None:
-        raise ValueError(
-            f"output: expected a folder that no comparison uses, got {output}: "
-            f"{describe_owner(output / LOCK)}"
-        )
-    with locked:
+    with lock_output(output, "compare"):
         console.print(
             f"Comparing {len(settings.arms)} arms in {settings.run_count} runs, "
             f"{workers.count} at a time, in {output}.",
@@ -118,8 +110,7 @@ def compare_existing(
 
 def _finish(inputs: ComparisonInputs, output: Path, console: Console) -> dict[str, Any]:
     comparison = judge(inputs, output)
-    content = json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False)
-    write_whole(output / FILE_NAME, f"{content}\n")
+    write_json(output / FILE_NAME, comparison)
     show(comparison, console)
     console.print(f"comparison: {output / FILE_NAME}", soft_wrap=True)
     console.print("Writing the report.")

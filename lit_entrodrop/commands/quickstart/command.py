@@ -9,11 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from lit_entrodrop.cli.config_files import config_path
-from lit_entrodrop.commands.compare.planning.settings import (
-    ComparisonSettings,
-    parse_seeds,
-    read_settings,
-)
+from lit_entrodrop.commands.compare.planning.parsing import parse_seeds
+from lit_entrodrop.commands.compare.planning.settings import ComparisonSettings, read_settings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.runs.writing import free_folder
 from lit_entrodrop.runtime.setting_checks import check_at_least

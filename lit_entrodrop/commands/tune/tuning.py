@@ -14,8 +14,7 @@ from lit_entrodrop.commands.tune.search.search import Search
 from lit_entrodrop.commands.tune.search.studies import Studies, require_optuna
 from lit_entrodrop.commands.tune.space.checks import check_config, check_space, prepare_data
 from lit_entrodrop.commands.tune.space.space import read_space
-from lit_entrodrop.runs.layout import LOCK
-from lit_entrodrop.runs.locking import describe_owner, lock
+from lit_entrodrop.runs.layout import lock_output
 
 
 def tune(
@@ -45,7 +44,7 @@ def tune(
     console.print("Checking every method of the space, and reading the text.")
     check_space(config, space)
     prepare_data(config)
-    with _locked(output):
+    with lock_output(output, "tune"):
         studies = Studies(output, space, config)
         budget = Budget(limits, workers.count, studies.seconds)
         shown = "" if limits.seconds is None else f" within {duration(limits.seconds)}"
@@ -59,13 +58,3 @@ def tune(
         finals = run_finals(planned, workers, console)
         write_results(finals, studies, config, budget.spent, output, console)
     return finals
-
-
-def _locked(output: Path) -> Any:
-    locked = lock(output / LOCK)
-    if locked is None:
-        raise ValueError(
-            f"output: expected a folder that no search uses, got {output}: "
-            f"{describe_owner(output / LOCK)}"
-        )
-    return locked

@@ -13,12 +13,8 @@ from lit_entrodrop.commands.compare.planning.config_differences import (
     OF_AN_ARM,
     difference_beyond_arm,
 )
-from lit_entrodrop.commands.compare.planning.settings import (
-    Arm,
-    ComparisonSettings,
-    Config,
-    Strength,
-)
+from lit_entrodrop.commands.compare.planning.parsing import Config
+from lit_entrodrop.commands.compare.planning.settings import Arm, ComparisonSettings, Strength
 from lit_entrodrop.commands.compare.planning.strengths import trial_name, with_strength
 
 

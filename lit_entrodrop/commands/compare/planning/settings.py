@@ -1,6 +1,5 @@
 """Settings of a comparison, from its config file."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -12,10 +11,16 @@ import yaml
 from lit_entrodrop.cli.config_files import find_config
 from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.commands.compare.planning.ladder import Ladder, read_ladder
+from lit_entrodrop.commands.compare.planning.parsing import (
+    NAME,
+    Config,
+    parse_arm,
+    parse_configs,
+    parse_mapping,
+    parse_seeds,
+)
 
-Config = str | Mapping[str, Any]
 Strength = dict[str, Any]
-NAME = re.compile(r"\w[\w .+-]*")
 # Names of files and folders that a comparison writes next to the folders of its arms.
 RESERVED = {"lock", "figures", "report.html", "comparison.json"}
 KEYS = {
@@ -31,7 +36,6 @@ KEYS = {
     "output",
 }
 EXTENDS = "extends"
-ARM_KEYS = {"configs", "strengths"}
 
 
 @dataclass(frozen=True)
@@ -169,39 +173,14 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
             f"the comparison, got {name}: rename the arm"
         )
     place = f"arms.{name}"
-    if not isinstance(value, Mapping):
-        return Arm(name, parse_configs(value, place, folder))
-    if not value.keys() <= ARM_KEYS:
-        raise ValueError(
-            f"{place}: expected a list of config files and mappings, or a mapping with `configs` "
-            f"and `strengths`, got the keys {sorted(map(str, value))}: put a mapping for `fit` "
-            "into a list"
-        )
-    strengths = parse_mapping(value.get("strengths") or {}, f"{place}.strengths")
+    configs, strengths = parse_arm(value, place, folder)
     for setting, values in strengths.items():
         if not isinstance(values, list) or not values or any(values.count(v) > 1 for v in values):
             raise ValueError(
                 f"{place}.strengths.{setting}: expected a list of different values, got {values}: "
                 "write for example [0.3, 0.6]"
             )
-    return Arm(name, parse_configs(value.get("configs"), place, folder), dict(strengths))
-
-
-def parse_configs(value: Any, place: str, folder: Path) -> tuple[Config, ...]:
-    """Return config files, also searched in ``folder``, and mappings as a tuple.
-
-    Raises:
-        ValueError: If a file does not exist, or an entry is neither.
-    """
-    given = [] if value is None else value if isinstance(value, list) else [value]
-    for each in given:
-        if not isinstance(each, str | Mapping):
-            raise ValueError(
-                f"{place}: expected config files or mappings, got {each!r}: quote file names"
-            )
-    return tuple(
-        str(find_config(each, folder)) if isinstance(each, str) else each for each in given
-    )
+    return Arm(name, configs, dict(strengths))
 
 
 def _require_equal_grids(arms: Sequence[Arm]) -> None:
@@ -226,25 +205,6 @@ def _contrasts(value: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def parse_seeds(value: Any, place: str = "seeds") -> tuple[int, ...]:
-    """Return one seed or a list of them as a tuple; errors name it by ``place``.
-
-    Raises:
-        ValueError: If one is no seed, or they are not different.
-
-    >>> parse_seeds(3)
-    (3,)
-    """
-    seeds = value if isinstance(value, list) else [value]
-    whole = [type(seed) is int and 0 <= seed < 2**32 for seed in seeds]
-    if not seeds or not all(whole) or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"{place}: expected different integers from 0 to 2**32 - 1, got {value}: write for "
-            "example [0, 1, 2]"
-        )
-    return tuple(seeds)
-
-
 def _strength_seeds(value: Any, seeds: Sequence[int]) -> tuple[int, ...] | None:
     if value is None:
         return None
@@ -261,18 +221,3 @@ def _known(name: Any, names: Sequence[str], place: str) -> str:
     if name not in names:
         raise ValueError(f"{place}: expected one of {', '.join(names)}, got {name}: name an arm")
     return str(name)
-
-
-def parse_mapping(value: Any, place: str, keys: set[str] | None = None) -> Mapping[str, Any]:
-    """Return a mapping after a check of its keys.
-
-    Raises:
-        ValueError: If it is none, or a key is unknown.
-    """
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{place}: expected a mapping, got {value!r}: see configs/ for examples")
-    if keys is not None and (unknown := sorted(map(str, value.keys() - keys))):
-        raise ValueError(
-            f"{place}: expected {', '.join(sorted(keys))}, got {unknown[0]}: correct its name"
-        )
-    return value

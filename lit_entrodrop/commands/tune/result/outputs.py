@@ -1,6 +1,5 @@
 """Files that a search writes: recipe, model, results and page."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ from lit_entrodrop.commands.tune.result.summary import (
 )
 from lit_entrodrop.commands.tune.search.studies import Studies
 from lit_entrodrop.runs.layout import find_checkpoint
-from lit_entrodrop.runs.writing import write_whole
+from lit_entrodrop.runs.writing import write_json, write_whole
 from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.provenance import public_name
 
@@ -46,7 +45,7 @@ def write_results(
     """Write all files, print the verdict, and return the content of ``tune.json``."""
     trials = studies.outcomes()
     content = summarize(finals, trials, studies.importances(), seconds, folder)
-    _write_json(folder / RESULTS, content)
+    write_json(folder / RESULTS, content)
     recipe = recipe_config(finals, config)
     changed = changes(config, recipe)
     sentences = [*reasons(finals), counts_sentence(trials), cost_sentence(content["cost"])]
@@ -57,7 +56,7 @@ def write_results(
         console.print(sentence, markup=False, highlight=False)
     console.print(f"recipe: {folder / FILE_NAME}", markup=False, soft_wrap=True)
     comparison = _comparison(finals, folder)
-    _write_json(folder / COMPARISON, comparison)
+    write_json(folder / COMPARISON, comparison)
     console.print(f"model: {_export(finals, folder)}", markup=False, soft_wrap=True)
     try:
         page = write_page(finals, trials, content, comparison, sentences, changed, folder)
@@ -84,8 +83,3 @@ def _export(finals: Finals, folder: Path) -> Path:
     # That of an earlier session with a smaller budget.
     shutil.rmtree(output, ignore_errors=True)
     return export(str(checkpoint), str(output))
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    write_whole(path, f"{text}\n")

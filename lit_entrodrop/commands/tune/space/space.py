@@ -10,13 +10,7 @@ import yaml
 
 from lit_entrodrop.cli.config_files import find_config
 from lit_entrodrop.cli.yaml_text import load_yaml
-from lit_entrodrop.commands.compare.planning.settings import (
-    ARM_KEYS,
-    NAME,
-    Config,
-    parse_configs,
-    parse_mapping,
-)
+from lit_entrodrop.commands.compare.planning.parsing import NAME, Config, parse_arm, parse_mapping
 from lit_entrodrop.commands.tune.space.dimensions import Dimension, Range, parse_dimension
 from lit_entrodrop.commands.tune.space.sample import Sample
 
@@ -172,19 +166,11 @@ def _alternatives(value: Any, place: str, folder: Path) -> dict[str, Alternative
 def _alternative(value: Any, place: str, name: str, folder: Path) -> Alternative:
     if not NAME.fullmatch(name):
         raise ValueError(f"{place}: expected a name of letters, digits and _, got {name!r}")
-    if not isinstance(value, Mapping):
-        return Alternative(parse_configs(value, place, folder))
-    if not value.keys() <= ARM_KEYS:
-        raise ValueError(
-            f"{place}: expected a list of config files and mappings, or a mapping with `configs` "
-            f"and `strengths`, got the keys {sorted(map(str, value))}: put a mapping for `fit` "
-            "into a list"
-        )
-    strengths = parse_mapping(value.get("strengths") or {}, f"{place}.strengths")
-    return Alternative(
-        parse_configs(value.get("configs"), place, folder),
-        {str(n): parse_dimension(v, f"{place}.strengths.{n}") for n, v in strengths.items()},
-    )
+    configs, strengths = parse_arm(value, place, folder)
+    dimensions = {
+        str(n): parse_dimension(each, f"{place}.strengths.{n}") for n, each in strengths.items()
+    }
+    return Alternative(configs, dimensions)
 
 
 def _value(config: Mapping[str, Any], name: str) -> Any:

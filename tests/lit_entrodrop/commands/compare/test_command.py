@@ -67,7 +67,7 @@ def test_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_output_of_a_comparison_at_work_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     held = lock(tmp_path / "lock")
     assert held is not None
-    used = rf"no comparison uses, got .*: process {os.getpid()} on \S+ uses it: wait"
+    used = rf"no `compare` uses, got .*: process {os.getpid()} on \S+ uses it: wait"
     with held, pytest.raises(ValueError, match=used):
         compared(tiny, tmp_path, arms={"plain": [], "other": [{"model": {"reference": None}}]})
 

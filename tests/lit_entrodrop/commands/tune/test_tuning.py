@@ -175,7 +175,7 @@ def test_unknown_setting_is_refused(tiny: Tiny) -> None:
         check_space(tiny_config(tiny), space)
 
 
-def test_missing_budget_or_corpus_is_told(tiny: Tiny, tmp_path: Path) -> None:
+def test_missing_budget_or_corpus_is_an_error(tiny: Tiny, tmp_path: Path) -> None:
     arguments = ["tune", *tiny.config(), "--output", str(tmp_path / "tuned")]
     with pytest.raises(SystemExit, match="budget: expected --budget or --trials, got neither"):
         main(arguments)
