@@ -13,7 +13,7 @@ from benchmarks.gpu_campaign.verdict import BASELINE
 from benchmarks.harness import ROOT, prepare
 from lit_entrodrop.cli.fit_config import build_parts
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.commands.compare.judging.measures import RunResult, measure
+from lit_entrodrop.commands.compare.measuring.measures import RunResult, measure
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun, plan_runs
 from lit_entrodrop.commands.compare.planning.settings import read_settings
 from lit_entrodrop.model.building import build_causal_lm

@@ -12,10 +12,10 @@ from lit_entrodrop.commands.compare.existing_runs import (
     read_existing_run,
 )
 from lit_entrodrop.commands.compare.finished_runs import FinishedRuns
-from lit_entrodrop.commands.compare.judging.imported_runs import read_imported
 from lit_entrodrop.commands.compare.judging.notes import split_notes
 from lit_entrodrop.commands.compare.judging.results import FILE_NAME, ComparisonInputs, judge
 from lit_entrodrop.commands.compare.judging.tables import show
+from lit_entrodrop.commands.compare.measuring.imported_runs import read_imported
 from lit_entrodrop.commands.compare.planning.planned_run import plan_runs
 from lit_entrodrop.commands.compare.planning.settings import ComparisonSettings
 from lit_entrodrop.commands.compare.running.process_pool import Workers

@@ -11,7 +11,7 @@ import yaml
 
 from lit_entrodrop.cli.yaml_text import load_yaml
 from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
-from lit_entrodrop.commands.compare.judging.measures import are_tested, measure
+from lit_entrodrop.commands.compare.measuring.measures import are_tested, measure
 from lit_entrodrop.commands.compare.planning.config_differences import difference_beyond_arm, digest
 from lit_entrodrop.runs.layout import CONFIG
 

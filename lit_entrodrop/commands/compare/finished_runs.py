@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lit_entrodrop.commands.compare.judging.imported_runs import ImportedRun, run_entry
-from lit_entrodrop.commands.compare.judging.measures import RunResult, are_tested, measure
+from lit_entrodrop.commands.compare.measuring.imported_runs import ImportedRun, run_entry
+from lit_entrodrop.commands.compare.measuring.measures import RunResult, are_tested, measure
 from lit_entrodrop.commands.compare.planning.config_differences import digest
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 from lit_entrodrop.commands.compare.running.training import is_finished

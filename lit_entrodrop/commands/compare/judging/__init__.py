@@ -1,1 +1,1 @@
-"""Metrics of finished runs, differences between arms, verdicts and notes."""
+"""Differences between arms, verdicts, multipliers and notes."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lit_entrodrop.commands.compare.judging.measures import SCORE, RunResult
+from lit_entrodrop.commands.compare.measuring.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.planning.settings import Strength
 from lit_entrodrop.commands.compare.planning.strengths import trial_name
 from lit_entrodrop.evaluation.metrics.token_metric import is_better_if_lower
@@ -144,17 +145,32 @@ def estimate(pair: ArmPair, metric: str) -> Estimate:
     if len(pair.seeds) > 1:
         return paired_over_seeds(first, second)
     [seed] = pair.seeds
-    documents = [trial.results[seed].documents.get(metric) for trial in (pair.first, pair.second)]
-    if documents[0] is not None and documents[1] is not None:
-        (first_nll, first_tokens), (second_nll, second_tokens) = documents  # type: ignore[misc]
-        # Losses of different buckets or documents cannot be paired.
-        if np.array_equal(first_tokens, second_tokens) and (first_tokens > 0).sum() > 1:
-            return paired_over_documents(first_nll, second_nll, first_tokens)
+    documents = shared_documents([pair.first.results[seed], pair.second.results[seed]], metric)
+    if documents is not None:
+        (first_nll, second_nll), tokens = documents
+        return paired_over_documents(first_nll, second_nll, tokens)
     items = [trial.results[seed].items.get(metric, []) for trial in (pair.first, pair.second)]
     asked = [[(each.prompt, each.answers) for each in scores] for scores in items]
     if asked[0] == asked[1] and len(asked[0]) > 1:
         return paired_over_items(*([each.score for each in scores] for scores in items))
     return Estimate(first[0] - second[0])
+
+
+def shared_documents(
+    results: Sequence[RunResult], metric: str
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]] | None:
+    """Return the summed losses of the same documents in each run, and their numbers of tokens.
+
+    Returns:
+        Losses in nats, ``[D]`` for each run, and tokens ``[D]``; None if a run has not saved them,
+        buckets or documents differ, or fewer than two documents have tokens.
+    """
+    known = [found for each in results if (found := each.documents.get(metric)) is not None]
+    if len(known) < len(results):
+        return None
+    losses, counts = zip(*known, strict=True)
+    same = all(np.array_equal(counts[0], others) for others in counts)
+    return (list(losses), counts[0]) if same and (counts[0] > 0).sum() > 1 else None
 
 
 @dataclass(frozen=True)

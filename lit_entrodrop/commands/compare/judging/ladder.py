@@ -6,8 +6,10 @@ from math import inf
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lit_entrodrop.commands.compare.judging.measures import RunResult
+from lit_entrodrop.commands.compare.judging.analysis import shared_documents
+from lit_entrodrop.commands.compare.measuring.measures import RunResult
 from lit_entrodrop.commands.compare.planning.ladder import Ladder
 from lit_entrodrop.commands.report.formatting import LOSS
 from lit_entrodrop.evaluation.data_multiplier import (
@@ -29,7 +31,7 @@ class LadderResults:
         ladder: Shares of the training text.
         baseline: Arm that was trained on all shares.
         tokens: Number of training tokens of each share.
-        rungs: Results of the baseline by share and seed.
+        rungs: Results of the baseline by share, in ascending order, and seed.
         arms: Results of the other arms, trained on one share, by seed.
     """
 
@@ -45,9 +47,9 @@ class LadderResults:
         return list(self.rungs[self.ladder.shares[-1]])
 
     @property
-    def curves(self) -> Any:
+    def curves(self) -> NDArray[np.float64]:
         """Losses of the baseline, [seeds, rungs]."""
-        return np.transpose([self.losses(self.rungs[share]) for share in self.ladder.shares])
+        return np.transpose([self.losses(runs) for runs in self.rungs.values()])
 
     def losses(self, results: Results) -> list[float]:
         """Return the loss of each seed at the best epoch."""
@@ -79,16 +81,14 @@ class LadderResults:
 
 def judge_ladder(results: LadderResults) -> dict[str, Any]:
     """Return the entry ``ladder`` of ``comparison.json``."""
-    shares = results.ladder.shares
     return {
         "baseline": results.baseline,
         "metric": LOSS,
         "seeds": results.seeds,
         "at": results.ladder.at,
         "rungs": [
-            {"share": share, "tokens": results.tokens[share], **_losses(results, of_share)}
-            for share in shares
-            for of_share in [results.rungs[share]]
+            {"share": share, "tokens": results.tokens[share], **_losses(results, runs)}
+            for share, runs in results.rungs.items()
         ],
         "arms": {arm: _arm(results, arm) for arm in results.arms},
     }
@@ -106,12 +106,9 @@ def estimate_multiplier(results: LadderResults, arm: str) -> Multiplier | None:
     if len(results.seeds) == 1:
         [seed] = results.seeds
         runs = [results.arms[arm][seed], *(results.rungs[share][seed] for share in shares)]
-        known = [found for run in runs if (found := run.documents.get(LOSS)) is not None]
-        if len(known) == len(runs):
-            nll, counts = zip(*known, strict=True)
-            same = all(np.array_equal(counts[0], others) for others in counts)
-            if same and (counts[0] > 0).sum() > 1:
-                return multiplier_over_documents(nll[0], nll[1:], counts[0], tokens, at)
+        if (documents := shared_documents(runs, LOSS)) is not None:
+            (nll, *curve), counts = documents
+            return multiplier_over_documents(nll, curve, counts, tokens, at)
     losses = results.losses(results.arms[arm])
     return multiplier_over_seeds(losses, results.curves, tokens, at)
 

@@ -16,10 +16,10 @@ from lit_entrodrop.commands.compare.judging.analysis import (
     pair_trials,
     select_trials,
 )
-from lit_entrodrop.commands.compare.judging.imported_runs import SCHEMA
 from lit_entrodrop.commands.compare.judging.ladder import LadderResults, judge_ladder
 from lit_entrodrop.commands.compare.judging.notes import method_notes, trial_notes
 from lit_entrodrop.commands.compare.judging.sentences import sentence
+from lit_entrodrop.commands.compare.measuring.imported_runs import SCHEMA
 from lit_entrodrop.commands.report.formatting import LOSS
 from lit_entrodrop.evaluation.statistics import CONFIDENCE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_entrodrop.commands.compare.judging.measures import evaluated_rows
+from lit_entrodrop.commands.compare.measuring.measures import evaluated_rows
 from lit_entrodrop.runs.criterion import Criterion
 from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.runs.metrics_file import read_metrics

@@ -5,7 +5,7 @@ from functools import partial
 
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.judging.measures import checkpoint_steps
+from lit_entrodrop.commands.compare.measuring.measures import checkpoint_steps
 from lit_entrodrop.commands.compare.planning.arm_checks import check_arms
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 from lit_entrodrop.commands.compare.running.process_pool import Task, Workers, last_lines, run_tasks

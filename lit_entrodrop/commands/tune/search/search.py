@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lit_entrodrop.commands.compare.judging.measures import SCORE, measure
+from lit_entrodrop.commands.compare.measuring.measures import SCORE, measure
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 from lit_entrodrop.commands.compare.running.process_pool import (
     Task,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lit_entrodrop.commands.compare.judging.measures import evaluated_rows
+from lit_entrodrop.commands.compare.measuring.measures import evaluated_rows
 from lit_entrodrop.runs.criterion import read_criterion
 from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.runs.metrics_file import read_metrics

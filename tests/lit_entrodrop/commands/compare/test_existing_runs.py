@@ -12,7 +12,7 @@ from lit_entrodrop.commands.compare.existing_runs import (
     plain_or_first,
     read_existing_run,
 )
-from tests.lit_entrodrop.commands.compare.judging.test_measures import write_run
+from tests.lit_entrodrop.commands.compare.measuring.test_measures import write_run
 
 
 def run(folder: Path, seed: int = 0, regularizers: Any = (), **data: Any) -> Path:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from safetensors.torch import load_file
 
-from lit_entrodrop.commands.compare.judging.measures import measure
+from lit_entrodrop.commands.compare.measuring.measures import measure
 from lit_entrodrop.commands.export import export
 from lit_entrodrop.commands.report.conclusion import on_average
 from lit_entrodrop.commands.report.run_record import read_run

@@ -16,9 +16,9 @@ from lit_entrodrop.commands.compare.judging.analysis import (
     pair_trials,
     select_trials,
 )
-from lit_entrodrop.commands.compare.judging.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.judging.results import ComparisonInputs, judge
 from lit_entrodrop.commands.compare.judging.tables import show
+from lit_entrodrop.commands.compare.measuring.measures import SCORE, RunResult
 from lit_entrodrop.runs.task_scores import ItemScore
 
 SEEDS = range(5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lit_entrodrop.commands.compare.judging.ladder import LadderResults, judge_ladder
-from lit_entrodrop.commands.compare.judging.measures import RunResult
+from lit_entrodrop.commands.compare.measuring.measures import RunResult
 from lit_entrodrop.commands.compare.planning.ladder import Ladder
 from lit_entrodrop.commands.report.ladder import ladder_figure
 

@@ -5,7 +5,7 @@ import pytest
 
 from lit_entrodrop.commands.compare.running.run_progress import RunProgress, read_progress
 from lit_entrodrop.runs.evaluations import SHARED, evaluation_path, write_run_info
-from tests.lit_entrodrop.commands.compare.judging.test_measures import evaluation, write_run
+from tests.lit_entrodrop.commands.compare.measuring.test_measures import evaluation, write_run
 
 
 def test_progress_is_read_from_the_files_of_a_run(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lit_entrodrop.commands.compare.finished_runs import FinishedRuns
-from lit_entrodrop.commands.compare.judging.imported_runs import read_imported, run_entry
-from lit_entrodrop.commands.compare.judging.measures import SCORE, RunResult
+from lit_entrodrop.commands.compare.measuring.imported_runs import read_imported, run_entry
+from lit_entrodrop.commands.compare.measuring.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.planning.config_differences import digest
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lit_entrodrop.commands.compare.judging.measures import (
+from lit_entrodrop.commands.compare.measuring.measures import (
     are_tested,
     checkpoint_steps,
     fingerprints,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_entrodrop.commands.compare.judging.measures import SCORE, RunResult
+from lit_entrodrop.commands.compare.measuring.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.planning.config_differences import digest
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lit_entrodrop.commands.compare.judging.run_info import fingerprints, origin, read_info
+from lit_entrodrop.commands.compare.measuring.run_info import fingerprints, origin, read_info
 from lit_entrodrop.evaluation.metrics.token_metric import all_token_metrics
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.criterion import read_criterion

@@ -1,0 +1,1 @@
+"""Metrics of finished runs, from their folders or from the results of earlier comparisons."""
