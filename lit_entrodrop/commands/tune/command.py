@@ -12,14 +12,14 @@ DESCRIPTION = """Search for the best settings and methods, and test them against
 
 Takes the arguments of `fit` (--config, --data.corpus, ...) and a budget. Each trial is a training
 run at other settings: learning rate, epochs, weight decay, method and strength, average of the
-weights. Optuna (TPE) selects them by the validation loss at the best epoch, and stops runs that
-promise nothing. The number of epochs changes the length of the learning rate schedule too. Half of
-the trials are plain fine-tuning, so that its learning rate, epochs and weight decay are tuned as
-well as those of the methods.
+weights. Optuna (TPE) selects them by the validation loss at the best epoch, and stops runs whose
+loss rises and is above the median of the others. The number of epochs changes the length of the
+learning rate schedule too. Half of the trials are plain fine-tuning, so that its learning rate,
+epochs and weight decay are tuned as well as those of the methods.
 
-Part of the budget is reserved for the final runs: the best three methods and the best plain setting
-are trained with new seeds. The one with the lowest validation loss is compared with plain on the
-test split. So the luck of a search is not reported as a gain.
+Part of the budget is reserved for the final runs: the best three trials with a method and the best
+plain one are trained with new seeds. The method with the lowest validation loss is compared with
+plain on the test split. So the luck of a search is not reported as a gain.
 
 The output folder contains recipe.yaml (a config for `fit`: the winner if it is better, otherwise
 plain), model/ (the exported model), report.html and tune.json. To continue an interrupted search,

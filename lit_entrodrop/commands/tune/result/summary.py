@@ -69,7 +69,7 @@ def verdict_sentence(finals: Finals) -> str:
         return f"{winner} is better than plain by {gain(found)}"
     if finals.finding.verdict == "worse":
         return f"No gain: {winner} is worse than plain by {gain(found, -1)}"
-    return f"No gain over plain shown: {winner} is better by {gain(found)}"
+    return f"No gain over plain shown: the loss of {winner} differs by {gain(found, -1)}"
 
 
 def gain(found: Estimate, sign: int = 1) -> str:

@@ -146,8 +146,8 @@ class Budget:
             f"{duration(self.limits.seconds)}, into which {fit} trials fit: a run takes about "
             f"{duration(seconds)}, a search has at least {FEWEST_TRIALS} trials, and the final "
             f"runs take about {duration(final)}. Raise it, shorten the runs (trainer.max_epochs), "
-            "or run several at a time "
-            "(--parallel, --devices). The same command with another budget keeps finished runs"
+            "or run several at a time (--parallel, --devices). The same command with another "
+            "budget keeps finished runs"
         )
 
 

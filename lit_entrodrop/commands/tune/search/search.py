@@ -86,7 +86,7 @@ class Search(SearchReporter):
             yield task
 
     def on_poll(self, running: Sequence[Task], waiting: Sequence[Task]) -> None:
-        """Stop the runs whose losses promise nothing."""
+        """Stop the runs that their study prunes, and record the time."""
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + POLL_SECONDS
