@@ -51,6 +51,20 @@ def finished(
     return compared(tiny_module, output, workers=2, base=base, title="two arms")
 
 
+@pytest.fixture(scope="module")
+def laddered(
+    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path
+) -> tuple[dict[str, Any], str, dict[str, dict[str, int]]]:
+    """The comparison of `staged` again, with a ladder; and when files of earlier runs were written.
+
+    It overwrites the results of `finished`.
+    """
+    before = {folder: times(output / folder) for folder in run_folders(output)}
+    base = [*content(tiny_module)["base"], WITH_TEST]
+    settings = {"base": base, "strength_seeds": [0], "ladder": [0.5, 1]}
+    return *compared(tiny_module, output, workers=2, **settings), before
+
+
 def run_folders(output: Path) -> list[str]:
     return sorted(str(path.parent.relative_to(output)) for path in output.rglob(METRICS))
 
@@ -110,23 +124,8 @@ def test_results_hold_what_a_reader_needs(
     assert all(note in page for note in comparison["notes"])
 
 
-def test_finished_runs_are_not_touched(
-    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path
-) -> None:
-    before = {path.parent: times(path.parent) for path in output.rglob(METRICS)}
-    base = [*content(tiny_module)["base"], WITH_TEST]
-    comparison, told = compared(tiny_module, output, base=base, title="two arms")
-    assert {folder: times(folder) for folder in before} == before
-    assert "6 of 6 runs are finished already" in told
-    # One run at a time, of which nothing must be said.
-    assert comparison["arms"] == finished[0]["arms"]
-
-
 def test_selected_strength_alone_is_trained_on_the_other_seeds(
-    staged: tuple[dict[str, Any], str, list[str]],
-    finished: tuple[dict[str, Any], str],
-    tiny_module: Tiny,
-    output: Path,
+    staged: tuple[dict[str, Any], str, list[str]], finished: tuple[dict[str, Any], str]
 ) -> None:
     comparison, told, folders = staged
     chosen = comparison["arms"]["entrodrop"]["chosen"]
@@ -136,11 +135,6 @@ def test_selected_strength_alone_is_trained_on_the_other_seeds(
     )
     assert "Comparing 2 arms in 5 runs" in told
     assert (comparison["seeds"], comparison["strength_seeds"]) == ([0, 1], [0])
-    # Finished runs of the other seeds count for the selected strength alone.
-    base = [*content(tiny_module)["base"], WITH_TEST]
-    again, told = compared(tiny_module, output, base=base, strength_seeds=[0])
-    assert "started" not in told
-    assert again["arms"] == comparison["arms"] != finished[0]["arms"]
     assert "5 of 6 runs are finished already" in finished[1]
 
 
@@ -212,17 +206,30 @@ def test_one_seed_is_compared_over_documents(
     assert given["arms"]["ours"]["metrics"]["last/gap"]["interval"] is None
 
 
-def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
-    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path
+def test_finished_runs_are_not_touched(
+    laddered: tuple[dict[str, Any], str, dict[str, dict[str, int]]],
+    staged: tuple[dict[str, Any], str, list[str]],
+    finished: tuple[dict[str, Any], str],
+    output: Path,
 ) -> None:
-    base = [*content(tiny_module)["base"], WITH_TEST]
-    before = set(run_folders(output))
-    comparison, told = compared(tiny_module, output, base=base, seeds=[0], ladder=[0.5, 1])
+    comparison, told, before = laddered
+    assert {folder: times(output / folder) for folder in before} == before
+    assert "3 of 3 runs are finished already" in told
+    # Finished runs of the other seeds count for the selected strength alone.
+    assert comparison["arms"] == staged[0]["arms"] != finished[0]["arms"]
+
+
+def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
+    laddered: tuple[dict[str, Any], str, dict[str, dict[str, int]]], output: Path
+) -> None:
+    comparison, told, before = laddered
     chosen = comparison["arms"]["entrodrop"]["chosen"]
-    parts = ["plain/ladder=0.5/seed=0", f"entrodrop/{chosen}/ladder=0.5/seed=0"]
-    assert set(run_folders(output)) == {*before, *parts}
-    assert "Comparing 2 arms in 5 runs" in told
-    assert "plain on 50% of the text, seed 0: started" in told
+    parts = [
+        f"{arm}/ladder=0.5/seed={n}" for arm in ("plain", f"entrodrop/{chosen}") for n in (0, 1)
+    ]
+    assert run_folders(output) == sorted([*before, *parts])
+    assert "Comparing 2 arms in 9 runs" in told
+    assert told.count("on 50% of the text, seed 0: started") == told.count("seed 0: started") == 2
     ladder = comparison["ladder"]
     half, whole = (rung["tokens"] for rung in ladder["rungs"])
     assert 0.4 * whole < half <= round(0.5 * whole)
@@ -232,9 +239,8 @@ def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
     assert part["total_steps"] < all_text["total_steps"]
     last = [read_metrics(output / path)["epoch"].max() for path in (parts[0], "plain/seed=0")]
     assert last[0] == last[1]
-    [entry] = [r for r in comparison["runs"] if (r["arm"], r["share"]) == ("plain", 0.5)]
-    rung = ladder["rungs"][0]
-    assert rung["values"] == [entry["test"]["best/loss"]]
+    entries = [r for r in comparison["runs"] if (r["arm"], r["share"]) == ("plain", 0.5)]
+    assert ladder["rungs"][0]["values"] == [entry["test"]["best/loss"] for entry in entries]
     sentence = ladder["arms"]["entrodrop"]["sentence"]
     assert sentence in " ".join(told.split())
     assert html.unescape((output / "report.html").read_text()).count(sentence) >= 2
