@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
+from lit_entrodrop.commands.compare.judging.analysis import ArmTrial, select_trials
 from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
 from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS, Estimate
 from lit_entrodrop.runs.criterion import best_value_of
@@ -46,7 +46,7 @@ def trial_notes(trials: Sequence[ArmTrial], split: str) -> list[str]:
         *_on_selection(trials, split),
         *_on_data(trials),
         *_on_idle(trials),
-        *_on_averages(trials),
+        *_on_averages(list(select_trials(trials).values())),
     ]
 
 

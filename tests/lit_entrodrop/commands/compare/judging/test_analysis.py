@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,16 @@ def test_other_seeds_than_those_of_the_selection_do_not_select() -> None:
     assert [each["score"] for each in told["arms"]["a"]["trials"]] == [3.5, 3.6]
     note = "test split over all seeds, including seed 0."
     assert any(note in each for each in told["notes"])
+
+
+def test_runs_with_averages_are_counted_at_the_selected_strength() -> None:
+    def trial(x: int, losses: list[float]) -> ArmTrial:
+        results = {seed: replace(result(loss), averaged=True) for seed, loss in enumerate(losses)}
+        return ArmTrial("a", {"x": x}, results, strength_seeds=(0,))
+
+    plain = ArmTrial("plain", {}, {0: result(3.6), 1: result(3.7)}, strength_seeds=(0,))
+    told = judged([plain, trial(1, [3.5, 3.4]), trial(2, [3.6])])
+    assert any("averaged weights in a (2 of 2 runs);" in note for note in told["notes"])
 
 
 def test_control_is_compared_at_its_best_and_at_the_same_strength() -> None:
