@@ -24,7 +24,7 @@ from lit_entrodrop.commands.report.losses import side_by_side
 from lit_entrodrop.commands.report.passages import palette
 from lit_entrodrop.commands.report.run_record import RunRecord, read_run
 from lit_entrodrop.commands.report.run_view import run_view
-from lit_entrodrop.commands.report.strengths import sweep_figure
+from lit_entrodrop.commands.report.sweeps import sweep_figure
 from lit_entrodrop.commands.report.templating import environment
 from lit_entrodrop.evaluation.diagnosis import RULE
 from lit_entrodrop.runs.criterion import best_value_of

@@ -43,6 +43,9 @@ def parse_configs(value: Any, place: str, folder: Path) -> tuple[Config, ...]:
 
     Raises:
         ValueError: If a file does not exist, or an entry is neither.
+
+    >>> parse_configs({"model": {}}, "base", Path())
+    ({'model': {}},)
     """
     given = [] if value is None else value if isinstance(value, list) else [value]
     for each in given:
@@ -60,6 +63,9 @@ def parse_mapping(value: Any, place: str, keys: set[str] | None = None) -> Mappi
 
     Raises:
         ValueError: If it is none, or a key is unknown.
+
+    >>> parse_mapping({"plain": []}, "arms")
+    {'plain': []}
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{place}: expected a mapping, got {value!r}: see configs/ for examples")

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from lit_entrodrop.commands.report import plotting
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
+from lit_entrodrop.commands.tune.space.sample import PLAIN
 
 MOST_SETTINGS = 6
 # Losses of failed ideas would hide the differences between good ones.
@@ -19,7 +20,7 @@ SHOWN_SPREAD = 3.0
 
 def colors(trials: Sequence[TrialOutcome]) -> dict[str, str]:
     """Return a color for each method, gray for plain fine-tuning."""
-    labels = dict.fromkeys(("plain", *(trial.sample.first for trial in trials)))
+    labels = dict.fromkeys((PLAIN, *(trial.sample.first for trial in trials)))
     series = plotting.SERIES
     return {label: series[place % len(series)] for place, label in enumerate(labels)}
 
@@ -27,8 +28,8 @@ def colors(trials: Sequence[TrialOutcome]) -> dict[str, str]:
 def progress(trials: Sequence[TrialOutcome], folder: Path) -> plotting.FigureHtml:
     """Draw the loss of each trial and the best loss so far, of both studies."""
     found = {
-        "plain": [trial for trial in _scored(trials) if trial.study == "plain"],
-        "whole space": [trial for trial in _scored(trials) if trial.study != "plain"],
+        PLAIN: [trial for trial in _scored(trials) if trial.study == PLAIN],
+        "whole space": [trial for trial in _scored(trials) if trial.study != PLAIN],
     }
 
     def draw(canvas: plotting.Canvas) -> Figure:

@@ -14,7 +14,7 @@ from lit_entrodrop.commands.tune.result import figures
 from lit_entrodrop.commands.tune.result.decision import use_winner
 from lit_entrodrop.commands.tune.result.finals import Finals
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
-from lit_entrodrop.commands.tune.search.studies import FEWEST_TRIALS
+from lit_entrodrop.commands.tune.search.studies import FEWEST_FOR_IMPORTANCE
 from lit_entrodrop.training.provenance import public_name
 
 PACKAGE = "lit_entrodrop.commands.tune.result"
@@ -51,7 +51,7 @@ def write_page(
             progress=figures.progress(trials, place),
             by_setting=figures.by_setting(trials, place),
             importances=figures.importances(content["importances"], place),
-            fewest=FEWEST_TRIALS,
+            fewest=FEWEST_FOR_IMPORTANCE,
             trials=sorted(content["trials"], key=lambda each: each["score"] or inf),
         )
     )

@@ -11,6 +11,7 @@ from lit_entrodrop.commands.tune.result.decision import use_winner
 from lit_entrodrop.commands.tune.result.finals import Finalist, Finals
 from lit_entrodrop.commands.tune.search.budget import duration
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
+from lit_entrodrop.commands.tune.space.sample import PLAIN
 from lit_entrodrop.evaluation.statistics import Estimate
 
 SCHEMA = 1
@@ -29,7 +30,7 @@ def summarize(
         "verdict": finals.finding.verdict,
         "sentence": verdict_sentence(finals),
         "recipe": finals.chosen.name,
-        "test": {"winner": finals.winner.name, "against": "plain", **finals.finding.to_dict()},
+        "test": {"winner": finals.winner.name, "against": PLAIN, **finals.finding.to_dict()},
         "cost": cost(finals, trials, seconds),
         "importances": dict(importances),
         "finalists": {
@@ -100,7 +101,7 @@ def cost_sentence(costs: Mapping[str, float]) -> str:
 
 def counts_sentence(trials: Sequence[TrialOutcome]) -> str:
     """State how many trials there were, and how they ended."""
-    plain = sum(trial.study == "plain" for trial in trials)
+    plain = sum(trial.study == PLAIN for trial in trials)
     states = [trial.state for trial in trials]
     ended = ", ".join(
         f"{states.count(state)} {state}"

@@ -22,8 +22,8 @@ FILE_NAME = "search.sqlite"
 METHODS = "methods"
 # Finished runs without which nothing is pruned, and the tenths of a run before which it is not.
 STARTUP_RUNS, WARMUP_TENTHS = 4, 3
-# Trials without which no importance is given, and the share of them that count as good.
-FEWEST_TRIALS, QUANTILE = 10, 0.3
+# Finished trials without which no importance is given, and the share of them that count as good.
+FEWEST_FOR_IMPORTANCE, QUANTILE = 10, 0.3
 
 
 def require_optuna() -> None:
@@ -173,7 +173,7 @@ class Studies:
         import optuna
 
         trials = self.whole.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        if len(trials) < FEWEST_TRIALS:
+        if len(trials) < FEWEST_FOR_IMPORTANCE:
             return {}
         space = self._space
         with _quiet():

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from lit_entrodrop.commands.report.strengths import sweep_figure, sweeps_of
+from lit_entrodrop.commands.report.sweeps import sweep_figure, sweeps_of
 
 GUIDANCE = [-1.0, 0.0, 1.0]
 SETTING = "model.optimizer.init_args.weight_decay"
