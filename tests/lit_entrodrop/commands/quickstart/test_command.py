@@ -35,7 +35,7 @@ LESS = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart") / "run"
     settings = read_settings(config_path(COMPARISON))
-    settings = replace(settings, base=(*settings.base, LESS))
+    settings = replace(settings, base=(*settings.base, LESS), ladder=None)
     compare_and_export(settings, folder, Workers(1, start=start_forked), Console())
     return folder
 

@@ -171,7 +171,9 @@ def test_library_is_compared_at_the_settings_of_its_configs() -> None:
 
 
 def test_quickstart_comparison_is_the_quickstart() -> None:
-    runs = plan_runs(read_settings(CONFIGS / "comparisons" / "quickstart.yaml"), Path("out"))
+    settings = read_settings(CONFIGS / "comparisons" / "quickstart.yaml")
+    assert settings.run_count == 6  # with those on half of the text
+    runs = plan_runs(settings, Path("out"))
     assert [run.arm for run in runs] == ["plain", "entrodrop", "random"]
     entrodrop, random = (run.config["model"]["regularizers"][0]["init_args"] for run in runs[1:])
     shared = ("quantile", "curriculum", "replacement", "target")
