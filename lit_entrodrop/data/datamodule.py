@@ -46,9 +46,9 @@ class TextDataModule(TrainingDataModule):
             splits; `hub:org/name:config@revision[split]`, where all after the name is optional;
             `registry:NAME`; or a list of these. Each record is a document. A .txt or .md file is
             cut into documents at each <|endoftext|>. Without any it is one document; if it is the
-            only file, it is cut into paragraph groups of about 4,000 characters, or of a twentieth
-            of a shorter file. The summary lists files of a folder that are not read. Items of a
-            list may have weights: `{source: …, weight: 2.0}`; see docs/replay.md.
+            only file, it is cut into paragraph groups of about 4,000 characters, smaller ones if it
+            is shorter than 80,000 characters. The summary lists files of a folder that are not
+            read. Items of a list may have weights: `{source: …, weight: 2.0}`; see docs/replay.md.
         tokenizer: Path to a tokenizer folder or GGUF file, or a hub name.
         block_size: Number of tokens in a block, at least 2. A longer document is cut into chunks of
             at most this length, which are trained on as separate documents. The first token of a

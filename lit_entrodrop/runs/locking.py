@@ -11,8 +11,6 @@ from pathlib import Path
 from platform import node
 from typing import IO, NamedTuple
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from lit_entrodrop.runs.writing import naming_path
 
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -120,6 +118,9 @@ def _is_free(file: IO[str], path: Path) -> bool:
             return False
         raise
     if owner is not None and owner.host != node():
+        # Takes seconds, and commands import this module to print their help.
+        from lightning.pytorch.utilities import rank_zero_warn
+
         # Some file systems lock files on one machine only.
         rank_zero_warn(
             f"{path.parent}: {owner} ended without removing {path.name}, or still runs: if it "

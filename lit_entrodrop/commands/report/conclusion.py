@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lit_entrodrop.commands.report.run_record import RunRecord
-from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
+from lit_entrodrop.evaluation.diagnosis.explanation import MORE_DOCUMENTS, enumeration
 from lit_entrodrop.runs.criterion import best_value_of
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 
@@ -160,6 +160,8 @@ def _undiagnosed(run: RunRecord) -> Conclusion:
 def _next_steps(run: RunRecord) -> list[NextStep]:
     assert run.diagnosis is not None
     whole = run.diagnosis.verdicts["all"]
+    if whole.kind == "unknown" and len(run.curve("val", "loss")) > 1:
+        return [NextStep(MORE_DOCUMENTS), export_best(run)]
     if whole.kind == "unknown":
         resume = f"lit-entrodrop fit --config {run.location}/config.yaml --ckpt_path last"
         return [NextStep("Let the run continue; this resumes it if it has stopped.", resume)]

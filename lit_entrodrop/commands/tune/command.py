@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lit_entrodrop.cli.terminal import command_parser, console_of, refuse_ranks
 from lit_entrodrop.commands.compare.command import WIDTH, add_worker_options, workers_of
+from lit_entrodrop.commands.tune.search.budget import Limits
 
 DESCRIPTION = """Search for the best settings and methods, and test them against plain fine-tuning.
 
@@ -46,13 +47,12 @@ def main(arguments: Sequence[str]) -> None:
     if options.budget is None and options.trials is None:
         raise ValueError("budget: expected --budget or --trials, got neither: add --budget 2h")
     workers = workers_of(options)
+    limits = Limits.parse(options.budget, options.trials, options.seeds)
     console = console_of(WIDTH)
     # Takes seconds.
     from lit_entrodrop.cli.fit_config import resolved_config
-    from lit_entrodrop.commands.tune.search.budget import Limits
     from lit_entrodrop.commands.tune.tuning import tune
 
-    limits = Limits.parse(options.budget, options.trials, options.seeds)
     try:
         config = resolved_config(of_fit)
     except ArgumentError as error:

@@ -8,6 +8,10 @@ from lit_entrodrop.evaluation.diagnosis.overfitting import OverfittingVerdict
 ALL = "all"
 # A smaller drop can come from the learning rate or from one batch, nats per token.
 LEAST_DROP = 0.05
+MORE_DOCUMENTS = (
+    "If the validation split has a single document, raise data.validation, or write <|endoftext|> "
+    "between the documents of a text file."
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ def explain(
     whole = verdicts[ALL]
     if whole.kind == "unknown":
         needed = "At least two evaluations of two or more validation documents are needed."
-        return Explanation("Too little data to judge whether the model overfits", [needed])
+        return Explanation(
+            "Too little data to judge whether the model overfits", [needed], MORE_DOCUMENTS
+        )
     if whole.kind == "diverges":
         return _divergence(whole)
     if not whole.overfits and worst is None:

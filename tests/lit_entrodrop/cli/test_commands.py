@@ -66,6 +66,19 @@ def test_help_lists_all_commands_without_heavy_imports(words: list[str]) -> None
     assert modules == "[]"
 
 
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["tune", "--budget", "10 min"], "lit-entrodrop: error: budget: expected a duration"),
+        (["compare", "--config", "no.yaml"], "lit-entrodrop: error: "),
+    ],
+)
+def test_wrong_options_are_refused_before_heavy_imports(words: list[str], start: str) -> None:
+    shown, modules = loaded(*words)
+    assert shown.startswith(start)
+    assert modules == "[]"
+
+
 def test_version_and_unknown_command_import_nothing_heavy() -> None:
     assert loaded("--version") == (f"lit-entrodrop {__version__}\n", "[]")
     shown, modules = loaded("reprot")

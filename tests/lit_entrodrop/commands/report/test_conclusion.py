@@ -64,8 +64,15 @@ def test_a_run_past_its_best_is_exported(run: RunRecord) -> None:
     assert "best.ckpt" in export.command
 
 
-def test_a_run_that_has_just_begun(run: RunRecord) -> None:
-    found = conclude_run(diagnosed(run, UNKNOWN))
+def test_a_run_with_one_validation_document_needs_more(run: RunRecord) -> None:
+    more, export = conclude_run(diagnosed(run, UNKNOWN)).next_steps
+    assert "raise data.validation" in more.text
+    assert "best.ckpt" in export.command
+
+
+def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    new = read_run("mine", write_run(tmp_path / "mine", epochs=0))
+    found = conclude_run(diagnosed(new, UNKNOWN))
     assert found.headline == "Too little data to judge whether the model overfits"
     assert found.next_steps[0].command.endswith("--config mine/config.yaml --ckpt_path last")
 

@@ -44,8 +44,9 @@ def test_no_overfitting_is_not_called_a_proof() -> None:
 
 def test_one_evaluation_is_too_little() -> None:
     unknown = replace(HOLDS, kind="unknown")
-    [sentence] = explain({"all": unknown}, None, 0, regularized=False).sentences
+    sentence, *advice = explain({"all": unknown}, None, 0, regularized=False).sentences
     assert sentence.startswith("Too little data to judge whether the model overfits: at least two")
+    assert "raise data.validation" in " ".join(advice)
 
 
 def test_a_model_that_only_gets_worse_is_no_case_for_fewer_epochs() -> None:
