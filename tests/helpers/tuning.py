@@ -51,4 +51,6 @@ def searched(tiny: Tiny, output: Path, trials: int) -> tuple[Finals, str]:
     path.write_text(yaml.safe_dump(SPACE))
     workers, (shown, printed) = Workers(start=start_forked), console()
     config = tiny_config(tiny)
-    return tune(config, str(path), Limits(None, trials), output, workers, shown), printed.getvalue()
+    # Two seeds of the final runs, fewer than a user may set.
+    limits = Limits(None, trials, seeds=2)
+    return tune(config, str(path), limits, output, workers, shown), printed.getvalue()
