@@ -1,9 +1,12 @@
 """YAML without repeated keys; other readers keep the last one silently."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lit_entrodrop.runtime.shown_text import one_line
 
 MAX_NODES = 1_000_000
 
@@ -19,6 +22,20 @@ def load_yaml(text: str) -> Any:
     """
     refuse_repeated_keys(text)
     return yaml.safe_load(text)
+
+
+def read_yaml(file: Path, place: str) -> Any:
+    """Return the content of a YAML file; errors name it by ``place``.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        return load_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"{place}: expected YAML in {file}, got something else: {one_line(error)}"
+        ) from error
 
 
 def refuse_repeated_keys(text: str) -> None:

@@ -2,13 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from lit_entrodrop.cli.terminal import command_parser, console_of, refuse_ranks
-from lit_entrodrop.commands.compare.planning.ladder import Ladder, parse_ladder
 from lit_entrodrop.commands.compare.planning.settings import read_settings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.runs.writing import free_folder
@@ -61,9 +59,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _compare(options: argparse.Namespace, console: Console) -> None:
-    settings, workers = read_settings(Path(options.config)), workers_of(options)
-    if options.ladder is not None:
-        settings = replace(settings, ladder=_ladder(options.ladder))
+    changes = {} if options.ladder is None else {"ladder": _shares(options.ladder)}
+    settings, workers = read_settings(Path(options.config), changes), workers_of(options)
     console.print(f"Planning {settings.run_count} runs.")
     # Takes seconds.
     from lit_entrodrop.commands.compare.comparing import compare
@@ -81,12 +78,10 @@ def _compare_existing(options: argparse.Namespace, console: Console) -> None:
     compare_existing(options.runs, output, options.baseline, contrasts, console)
 
 
-def _ladder(text: str) -> Ladder:
+def _shares(text: str) -> list[float]:
     try:
-        return parse_ladder([float(share) for share in text.split(",")])
-    except ValueError as error:
-        if str(error).startswith("ladder:"):
-            raise
+        return [float(share) for share in text.split(",")]
+    except ValueError:
         raise ValueError(
             f"ladder: expected shares, got {text}: write for example 0.25,0.5,1"
         ) from None

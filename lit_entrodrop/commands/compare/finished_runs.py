@@ -9,6 +9,7 @@ from lit_entrodrop.commands.compare.measuring.imported_runs import ImportedRun, 
 from lit_entrodrop.commands.compare.measuring.measures import RunResult, are_tested, measure
 from lit_entrodrop.commands.compare.planning.config_differences import digest
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
+from lit_entrodrop.commands.compare.planning.rungs import prepared_tokens
 from lit_entrodrop.commands.compare.running.training import is_finished
 from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
 
@@ -59,11 +60,13 @@ class FinishedRuns:
         return self._measured[key]
 
     def train_tokens(self, run: PlannedRun) -> int:
-        """Return the number of tokens that a run was trained on.
+        """Return the number of tokens that a run was, or will be, trained on.
 
         Raises:
             ValueError: If it is unknown.
         """
+        if self.imported(run) is None and not is_finished(run):
+            return prepared_tokens(run.config)
         found = self.measure(run).train_tokens or run.config["data"]["max_train_tokens"]
         if found is None:
             raise ValueError(
@@ -100,4 +103,11 @@ class FinishedRuns:
         here = {run.arm for run in runs if run.folder not in imported}
         without = [arm for arm in dict.fromkeys(run.arm for run in runs) if arm not in here]
         lacking = f"; the report has no curves of {enumeration(without)}" if without else ""
-        return [f"{note}{lacking}."]
+        notes = [f"{note}{lacking}."]
+        unlike = [found.contradicting for found in imported.values() if found.contradicting]
+        if unlike:
+            notes.append(
+                f"{len(unlike)} imported runs have different losses in "
+                f"{enumeration(sorted(set(unlike)))}: the first file with test losses counts."
+            )
+        return notes

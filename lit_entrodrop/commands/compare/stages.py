@@ -8,8 +8,9 @@ from rich.console import Console
 from lit_entrodrop.commands.compare.finished_runs import FinishedRuns
 from lit_entrodrop.commands.compare.judging.analysis import ArmTrial, pair_trials, select_trials
 from lit_entrodrop.commands.compare.judging.ladder import LadderResults
+from lit_entrodrop.commands.compare.planning.ladder import Ladder
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
-from lit_entrodrop.commands.compare.planning.rungs import check_epochs, plan_rungs
+from lit_entrodrop.commands.compare.planning.rungs import check_epochs, check_sizes, plan_rungs
 from lit_entrodrop.commands.compare.planning.settings import ComparisonSettings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.commands.compare.running.run_state import check_claim
@@ -106,12 +107,18 @@ def train_in_stages(
     """
     for run in runs:
         check_claim(run)
-        if settings.ladder is not None:
-            check_epochs(run)
+    if settings.ladder is not None:
+        _check_ladder(settings.ladder, runs, finished, settings.baseline)
     selecting = [run for run in runs if run.seed in settings.selection_seeds]
     own = finished.local(selecting)
-    if imported := len(selecting) - len(own):
+    imported = len(selecting) - len(own)
+    if finished.known:
         console.print(f"{imported} of {len(selecting)} runs are imported.")
+        if not imported:
+            console.print(
+                f"None of the {len(finished.known)} runs in the files has the same settings as one "
+                "that is not finished here."
+            )
     train(own, workers, console, imported, settings.run_count)
     first = TrainedRuns(settings, finished, selecting)
     keys = set(map(_key, first.to_compare))
@@ -129,6 +136,22 @@ def train_in_stages(
     if rest:
         train(rest, workers, console, len(used) - len(rest), len(used))
     return TrainedRuns(settings, finished, [run for run in runs if run.folder in used], rungs)
+
+
+def _check_ladder(
+    ladder: Ladder, runs: Sequence[PlannedRun], finished: FinishedRuns, baseline: str
+) -> None:
+    for run in runs:
+        check_epochs(run)
+    whole = next(run for run in runs if run.arm == baseline)
+    tokens = finished.train_tokens(whole)
+    counts = []
+    for rung in plan_rungs([whole], baseline, ladder, tokens):
+        try:
+            counts.append(finished.train_tokens(rung))
+        except ValueError as error:
+            raise ValueError(f"ladder: share {rung.share}: {error}") from error
+    check_sizes(ladder, [*counts, tokens])
 
 
 def _plan_rungs(

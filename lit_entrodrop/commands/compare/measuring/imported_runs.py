@@ -1,14 +1,16 @@
 """Runs in ``comparison.json``, by which another comparison can take them without training."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lit_entrodrop.commands.compare.measuring.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.planning.config_differences import digest
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
+from lit_entrodrop.commands.report.formatting import LOSS
 
 # Of comparison.json. Version 1 has no `runs`.
 SCHEMA = 2
@@ -21,6 +23,7 @@ class ImportedRun:
 
     results: Mapping[str, RunResult]
     file: str
+    contradicting: str | None = None  # files with different losses of this run
 
 
 def run_entry(
@@ -62,8 +65,11 @@ def read_imported(files: Iterable[Path]) -> dict[str, ImportedRun]:
     found: dict[str, ImportedRun] = {}
     for path in files:
         for key, run in _read(path).items():
-            if key not in found or ("test" in run.results and "test" not in found[key].results):
+            known = found.setdefault(key, run)
+            if "test" in run.results and "test" not in known.results:
                 found[key] = run
+            if known.results["validation"].values[LOSS] != run.results["validation"].values[LOSS]:
+                found[key] = replace(found[key], contradicting=f"{known.file} and {run.file}")
     return found
 
 
@@ -114,5 +120,8 @@ def _run(entry: Mapping[str, Any], file: str) -> ImportedRun:
         if split == "validation" or entry[split] is not None
     }
     for result in results.values():
-        result.values[SCORE]  # the selection needs it
+        # The selection and the differences need them.
+        _ = result.values[SCORE], result.values[LOSS]
+        if not all(map(math.isfinite, result.values.values())):
+            raise ValueError("a value that is not finite")
     return ImportedRun(results, file)

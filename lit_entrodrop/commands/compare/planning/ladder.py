@@ -57,7 +57,7 @@ def parse_ladder(shares: Any, at: Any = None) -> Ladder:
     given = list(shares) if isinstance(shares, Sequence) and not isinstance(shares, str) else []
     if (
         len(given) < 2
-        or any(not isinstance(share, int | float) or not 0 < share <= 1 for share in given)
+        or any(type(share) not in (int, float) or not 0 < share <= 1 for share in given)
         or len(set(given)) < len(given)
         or max(given) != 1
     ):

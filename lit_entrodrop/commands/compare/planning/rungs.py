@@ -1,9 +1,12 @@
 """Runs on parts of the training text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
+from lit_entrodrop.cli.fit_config import build_parts
 from lit_entrodrop.commands.compare.planning.ladder import Ladder
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 
@@ -26,6 +29,19 @@ def check_epochs(run: PlannedRun) -> None:
         )
 
 
+def check_sizes(ladder: Ladder, tokens: Sequence[int]) -> None:
+    """Check that each share of a ladder has more tokens than the one before.
+
+    Raises:
+        ValueError: If not, as in a text of few documents.
+    """
+    if any(count >= following for count, following in pairwise(tokens)):
+        raise ValueError(
+            f"ladder: expected more tokens for each share of the text, got {list(tokens)} for "
+            f"{list(ladder.shares)}, as parts have whole documents: give shares that differ more"
+        )
+
+
 def plan_rungs(
     runs: Sequence[PlannedRun], baseline: str, ladder: Ladder, tokens: int
 ) -> list[PlannedRun]:
@@ -44,9 +60,21 @@ def plan_rungs(
     for run in runs:
         shares = ladder.shares if run.arm == baseline else (ladder.at,)
         for share in (each for each in shares if each < 1):
-            folder = run.folder.parent / f"ladder={share:g}" / run.folder.name
+            folder = run.folder.parent / f"ladder={share}" / run.folder.name
             config = deepcopy(run.config)
             config["data"]["max_train_tokens"] = round(share * tokens)
             config["trainer"]["default_root_dir"] = str(folder)
             planned.append(replace(run, folder=folder, config=config, share=share))
     return planned
+
+
+def prepared_tokens(config: Mapping[str, Any]) -> int:
+    """Read and tokenize the text of a run, which `fit` then finds in the cache; count its tokens.
+
+    Raises:
+        ValueError: If the text cannot be used.
+    """
+    data = build_parts(config)["data"]
+    data.prepare_data()
+    data.setup()
+    return int(data.blocks("train").num_tokens)

@@ -6,10 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_entrodrop.cli.config_files import find_config
-from lit_entrodrop.cli.yaml_text import load_yaml
+from lit_entrodrop.cli.yaml_text import read_yaml
 from lit_entrodrop.commands.compare.planning.ladder import Ladder, read_ladder
 from lit_entrodrop.commands.compare.planning.parsing import (
     NAME,
@@ -93,13 +91,15 @@ class ComparisonSettings:
         return count
 
 
-def read_settings(path: Path) -> ComparisonSettings:
+def read_settings(path: Path, changes: Mapping[str, Any] | None = None) -> ComparisonSettings:
     """Read and check a comparison's config: a YAML file, or the name of a bundled config.
 
-    Keys that it does not have are those of the config that ``extends`` names, if any.
+    Keys that it does not have are those of the config that ``extends`` names, if any. ``changes``
+    take precedence over all of them.
     """
     file = find_config(str(path), Path())
-    return parse_settings(_read(file), file.parent)
+    content = parse_mapping(_read(file), "config")
+    return parse_settings({**content, **(changes or {})}, file.parent)
 
 
 def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
@@ -150,10 +150,7 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
 def _read(file: Path, extending: tuple[Path, ...] = ()) -> Any:
     if file.resolve() in extending:
         raise ValueError(f"{EXTENDS}: expected another config, got {file} again: correct the name")
-    try:
-        content = load_yaml(file.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"config: expected YAML in {file}, got something else: {error}") from error
+    content = read_yaml(file, "config")
     if not isinstance(content, Mapping) or EXTENDS not in content:
         return content
     extended = find_config(str(content[EXTENDS]), file.parent)
@@ -175,7 +172,7 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
     place = f"arms.{name}"
     configs, strengths = parse_arm(value, place, folder)
     for setting, values in strengths.items():
-        if not isinstance(values, list) or not values or any(values.count(v) > 1 for v in values):
+        if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
             raise ValueError(
                 f"{place}.strengths.{setting}: expected a list of different values, got {values}: "
                 "write for example [0.3, 0.6]"

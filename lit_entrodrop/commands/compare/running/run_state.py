@@ -94,7 +94,7 @@ def _difference(run: PlannedRun) -> str | None:
     try:
         earlier = load_yaml(config_file(run).read_text())
         completed = resolved_config([earlier])
-    except (OSError, yaml.YAMLError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return f"the config differs, and {config_file(run)} cannot be read"
     except ArgumentError:
         return first_difference(run.config, earlier) or "the config differs"

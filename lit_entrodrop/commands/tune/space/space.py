@@ -6,10 +6,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from lit_entrodrop.cli.config_files import find_config
-from lit_entrodrop.cli.yaml_text import load_yaml
+from lit_entrodrop.cli.yaml_text import read_yaml
 from lit_entrodrop.commands.compare.planning.parsing import NAME, Config, parse_arm, parse_mapping
 from lit_entrodrop.commands.tune.space.dimensions import Dimension, Range, parse_dimension
 from lit_entrodrop.commands.tune.space.sample import Sample
@@ -123,11 +121,7 @@ def read_space(path: str) -> Space:
         ValueError: If it is wrong.
     """
     file = find_config(path, Path())
-    try:
-        content = load_yaml(file.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"space: expected YAML in {file}, got something else: {error}") from error
-    return parse_space(content, file.parent)
+    return parse_space(read_yaml(file, "space"), file.parent)
 
 
 def parse_space(content: Any, folder: Path = Path()) -> Space:

@@ -219,6 +219,14 @@ def test_finished_runs_are_not_touched(
     assert comparison["arms"] == staged[0]["arms"] != finished[0]["arms"]
 
 
+def test_ladder_without_a_document_is_an_error_before_training(
+    tiny_module: Tiny, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"^ladder: share 0.001: max_train_tokens: expected room"):
+        compared(tiny_module, tmp_path, ladder=[0.001, 1])
+    assert not run_folders(tmp_path)
+
+
 def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
     laddered: tuple[dict[str, Any], str, dict[str, dict[str, int]]], output: Path
 ) -> None:

@@ -61,6 +61,29 @@ def test_imported_runs_lack_losses_of_documents_and_of_splits_not_evaluated(tmp_
     ]
 
 
+def test_runs_that_contradict_each_other_are_counted(tmp_path: Path) -> None:
+    run = planned(tmp_path)
+    files = [
+        write(tmp_path / f"{name}.json", run_entry(run, {"validation": result(loss)}, None))
+        for name, loss in (("a", 3.1), ("b", 3.1), ("c", 3.2))
+    ]
+    agreeing, all_files = FinishedRuns(read_imported(files[:2])), FinishedRuns(read_imported(files))
+    assert len(agreeing.notes([run])) == 1
+    assert all_files.measure(run).values["best/loss"] == 3.1
+    assert all_files.notes([run])[1] == (
+        "1 imported runs have different losses in a.json and c.json: the first file with test "
+        "losses counts."
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"best/loss": float("nan")}, {"best/loss": None}, {}])
+def test_run_without_a_finite_loss_is_an_error(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    entry = run_entry(planned(tmp_path), {"validation": result(3.1)}, None)
+    path = write(tmp_path / "a.json", {**entry, "validation": {SCORE: 3.1, **wrong}})
+    with pytest.raises(ValueError, match="import: expected the runs of a comparison in"):
+        read_imported([path])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -6,7 +6,7 @@ import pytest
 
 from lit_entrodrop.commands.compare.planning.ladder import parse_ladder
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
-from lit_entrodrop.commands.compare.planning.rungs import check_epochs, plan_rungs
+from lit_entrodrop.commands.compare.planning.rungs import check_epochs, check_sizes, plan_rungs
 
 
 def planned(arm: str, **trainer: Any) -> PlannedRun:
@@ -24,6 +24,19 @@ def test_baseline_has_all_rungs_and_other_arms_one() -> None:
     assert whole[0].config["data"]["max_train_tokens"] is None
     on_all = plan_rungs(whole, "plain", parse_ladder([0.5, 1], at=1), tokens=1000)
     assert [run.arm for run in on_all] == ["plain"]
+
+
+def test_close_shares_have_folders_of_their_own() -> None:
+    ladder = parse_ladder([0.25, 0.2500001, 1])
+    runs = plan_rungs([planned("plain")], "plain", ladder, tokens=10**9)
+    assert len({run.folder for run in runs}) == 2
+
+
+def test_shares_with_the_same_documents_are_an_error() -> None:
+    ladder = parse_ladder([0.5, 0.6, 1])
+    check_sizes(ladder, [50, 60, 100])
+    with pytest.raises(ValueError, match=re.escape("got [50, 50, 100] for [0.5, 0.6, 1.0]")):
+        check_sizes(ladder, [50, 50, 100])
 
 
 @pytest.mark.parametrize(

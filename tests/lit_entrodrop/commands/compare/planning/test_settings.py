@@ -82,6 +82,11 @@ def test_first_arm_is_the_baseline_where_none_is_plain() -> None:
         ({"ladder": [0.5, 0.5, 1]}, "ladder: expected two or more different shares"),
         ({"ladder": [0.5, 2]}, "ladder: expected two or more different shares"),
         ({"ladder": "1"}, "ladder: expected two or more different shares"),
+        ({"ladder": [0.5, True]}, "ladder: expected two or more different shares"),
+        (
+            {"arms": {"plain": [], "mine": {**ARM, "strengths": {"curriculum": [0.1, "0.1"]}}}},
+            "arms.mine.strengths.curriculum: expected a list of different values",
+        ),
         ({"ladder": [0.5, 1], "ladder_at": 0.7}, "ladder_at: expected one of [0.5, 1.0], got 0.7"),
         ({"ladder_at": 0.5}, "ladder_at: expected `ladder` with it, got none"),
         ({"baseline": "none"}, "baseline: expected one of plain, mine, got none"),
@@ -118,6 +123,19 @@ def test_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(ValueError, match="config: expected YAML"):
         read_settings(tmp_path / "bad.yaml")
+
+
+def test_file_of_bytes_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_bytes(b"\xff\x80")
+    with pytest.raises(ValueError, match=f"config: expected YAML in {config}, got something else"):
+        read_settings(config)
+
+
+def test_changes_take_precedence_over_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({**GOOD, "ladder": [0.5, 1], "ladder_at": 1}))
+    assert read_settings(config, {"ladder": [0.2, 0.4, 1]}).ladder == Ladder((0.2, 0.4, 1.0), at=1)
 
 
 def test_ready_configs_are_found_from_anywhere(
