@@ -46,7 +46,7 @@ def campaign(
         commit: Commit of the code, where there is no git; null asks git.
 
     Raises:
-        ValueError: If there is no GPU, or the kit is missing.
+        ValueError: If there is no GPU, the kit is missing, or ``only`` names nothing.
     """
     sizes = REHEARSAL if rehearse else GPU
     prepare(sizes.threads, sizes.device)
@@ -83,6 +83,9 @@ def _chosen(steps: list[Step], only: list[str], rehearse: bool) -> list[Step]:
         if rehearse:
             cases = [replace(case, expected=0.0) for case in cases]
         found.append(replace(step, cases=cases))
+    if not any(step.cases for step in found):
+        names = ", ".join(step.name for step in steps)
+        raise ValueError(f"only: expected patterns of {names}, got {', '.join(only)}: correct them")
     return found
 
 

@@ -17,12 +17,22 @@ class RowFile:
     Args:
         path: File to append to.
         provenance: Entries of every row, such as device, versions and commit.
+
+    Raises:
+        ValueError: If the file has rows of a rehearsal and these are not, or the reverse.
     """
 
     def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.provenance = dict(provenance)
+        own = provenance.get("rehearsal")
+        if path.exists() and any(row.get("rehearsal") != own for row in read_rows(path)):
+            kind = "rehearsals" if own else "campaigns on a GPU"
+            raise ValueError(
+                f"out: expected a file with rows of {kind} alone, got others in {path}: choose "
+                "another file"
+            )
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write and print a row."""
@@ -32,6 +42,22 @@ class RowFile:
             file.flush()
             os.fsync(file.fileno())
         print(shown(row), flush=True)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file.
+
+    Raises:
+        ValueError: If a line is no row, such as the last one of a machine that was cut off.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        return [dict(json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"rows: expected a JSON object in each line of {path}, got something else ({error}): "
+            "remove that line"
+        ) from None
 
 
 def finite(value: Any) -> Any:

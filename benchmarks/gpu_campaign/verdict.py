@@ -3,7 +3,6 @@
 ``python -m benchmarks.gpu_campaign.verdict --rows FILE`` works on any machine, later.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_campaign.cases import Row, Skipped
-from benchmarks.gpu_campaign.rows import shown
+from benchmarks.gpu_campaign.rows import read_rows, shown
 from benchmarks.harness import command_line
 from lit_entrodrop.evaluation.statistics import (
     holm,
@@ -36,7 +35,7 @@ def judge_rows(rows: Path, contrasts: Sequence[tuple[str, str]] = ()) -> Iterato
         contrasts: Further pairs of arms.
     """
     runs: dict[tuple[str, int], Run] = {}
-    for row in map(json.loads, rows.read_text().splitlines()):
+    for row in read_rows(rows):
         if row["status"] == "ok" and row.get("documents"):
             runs[row["arm"], row["seed"]] = row
     arms = dict.fromkeys(arm for arm, _ in runs)

@@ -145,13 +145,15 @@ def _check_ladder(
         check_epochs(run)
     whole = next(run for run in runs if run.arm == baseline)
     tokens = finished.train_tokens(whole)
-    counts = []
-    for rung in plan_rungs([whole], baseline, ladder, tokens):
-        try:
-            counts.append(finished.train_tokens(rung))
-        except ValueError as error:
-            raise ValueError(f"ladder: share {rung.share}: {error}") from error
-    check_sizes(ladder, [*counts, tokens])
+    rungs = plan_rungs([whole], baseline, ladder, tokens)
+    check_sizes(ladder, [*(_rung_tokens(rung, finished) for rung in rungs), tokens])
+
+
+def _rung_tokens(rung: PlannedRun, finished: FinishedRuns) -> int:
+    try:
+        return finished.train_tokens(rung)
+    except ValueError as error:
+        raise ValueError(f"ladder: share {rung.share}: {error}") from error
 
 
 def _plan_rungs(

@@ -10,6 +10,8 @@ from torch import Tensor
 from lit_entrodrop.runtime.ranks import all_agree
 from lit_entrodrop.runtime.sharding import local_shard
 
+ADVICE = "Lower the learning rate, lengthen the warm-up, or look at these blocks"
+
 
 class NaNGuard(L.Callback):
     """Stop when loss or weights become infinite or NaN, naming the step and its blocks.
@@ -70,5 +72,5 @@ def _stop(problem: str, trainer: L.Trainer, step: int, blocks: Tensor) -> NoRetu
     kept = next((path for path in reversed(paths) if path and Path(path).exists()), "none yet")
     raise FloatingPointError(
         f"{problem} at step {step} on blocks {blocks.tolist()}; last good checkpoint: {kept}. "
-        "Lower the learning rate, lengthen the warm-up, or look at these blocks"
+        f"{ADVICE}"
     )

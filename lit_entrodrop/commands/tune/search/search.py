@@ -28,6 +28,7 @@ from lit_entrodrop.commands.tune.search.trial_losses import losses_by_tenth
 from lit_entrodrop.commands.tune.space.sampled_config import sampled_config
 from lit_entrodrop.commands.tune.space.space import Space
 from lit_entrodrop.runs.layout import CHECKPOINTS
+from lit_entrodrop.training.callbacks.nan_guard import ADVICE
 
 FOLDER = "trials"
 # Between two looks at the losses of a run.
@@ -121,8 +122,10 @@ class Search(SearchReporter):
 
     def outcome(self, task: Task, status: int) -> str:
         """Describe how a trial has ended, and the best ones so far."""
-        ended = super().outcome(task, 0 if task.is_stopped else status)
-        return f"{'pruned at ' if task.is_stopped else ''}{ended}{self.best()}"
+        is_pruned = state_of(task, status) == "pruned"
+        ended = super().outcome(task, 0 if is_pruned else status)
+        why = "" if not is_pruned else "pruned at " if task.is_stopped else "diverged at "
+        return f"{why}{ended}{self.best()}"
 
 
 def planned_trial(
@@ -136,11 +139,18 @@ def planned_trial(
     return PlannedRun(f"{opened.name}{method}", {}, int(config["seed_everything"]), place, own)
 
 
+def state_of(task: Task, status: int) -> State:
+    """Return how a run has ended. One that diverged is pruned: a retry would diverge again."""
+    if task.is_stopped or (status and ADVICE in last_lines(task.log)):
+        return "pruned"
+    return "failed" if status else "finished"
+
+
 def read_outcome(
     opened: OpenTrial, run: PlannedRun, task: Task, status: int, seconds: float
 ) -> TrialOutcome:
     """Return the outcome of a run that has ended."""
-    state: State = "pruned" if task.is_stopped else "finished" if status == 0 else "failed"
+    state = state_of(task, status)
     progress, score = read_progress(run.folder), None
     with suppress(ValueError, OSError):
         score = measure(run.folder).values[SCORE]
