@@ -222,8 +222,8 @@ def test_finished_runs_are_not_touched(
 def test_ladder_without_a_document_is_an_error_before_training(
     tiny_module: Tiny, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"^ladder: share 0.001: max_train_tokens: expected room"):
-        compared(tiny_module, tmp_path, ladder=[0.001, 1])
+    with pytest.raises(ValueError, match=r"^ladder: share 0.01: max_train_tokens: expected"):
+        compared(tiny_module, tmp_path, ladder=[0.01, 1])
     assert not run_folders(tmp_path)
 
 
