@@ -35,9 +35,9 @@ def judge_rows(rows: Path, contrasts: Sequence[tuple[str, str]] = ()) -> Iterato
         contrasts: Further pairs of arms.
     """
     runs: dict[tuple[str, int], Run] = {}
-    for row in read_rows(rows):
-        if row["status"] == "ok" and row.get("documents"):
-            runs[row["arm"], row["seed"]] = row
+    for written in read_rows(rows):
+        if written["status"] == "ok" and written.get("documents"):
+            runs[written["arm"], written["seed"]] = written
     arms = dict.fromkeys(arm for arm, _ in runs)
     pairs = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
     pairs += [pair for pair in contrasts if set(pair) <= arms.keys()]
