@@ -38,7 +38,8 @@ def find_config(name: str, folder: Path) -> Path:
     try:
         return config_path(name.removeprefix("configs/"))
     except ValueError:
+        searched = ", ".join(dict.fromkeys([str(Path.cwd()), str(folder.resolve())]))
         raise ValueError(
-            f"config: expected a file, found no {name} in {Path.cwd()}, in {folder.resolve()} or "
-            "among the bundled configs: correct the path"
+            f"config: expected a file, found no {name} in {searched} or among the bundled configs: "
+            "correct the path"
         ) from None

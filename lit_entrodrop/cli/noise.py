@@ -30,6 +30,8 @@ WARNINGS = (
     "Detected pickle protocol",
     # `export` merges the files of a checkpoint.
     "When saving the DeepSpeed Stage 3 checkpoint",
+    # peft reads an attribute that Transformers is about to rename.
+    ".*is_gradient_checkpointing` is deprecated",
 )
 # By logger: lines that announce a default, an absent device or another product.
 LINES = {
