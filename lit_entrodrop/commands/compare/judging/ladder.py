@@ -151,9 +151,11 @@ def _sentence(
             f"{baseline} on the whole text, and nothing is extrapolated."
         )
     if found.value == 0:
+        # An arm on the smallest part has the text of the baseline's run there.
+        amount = "the text itself" if least == 1 else f"{least:.2g} times the text"
         return (
-            f"{arm} is worth less than {least:.2g} times the text: its loss is above that of "
-            f"{baseline} on the smallest part, and nothing is extrapolated."
+            f"{arm} is worth less than {amount}: its loss is above that of {baseline} on the "
+            "smallest part, and nothing is extrapolated."
         )
     return (
         f"{arm} is worth as much as {found.value:.2f} times the text ({_interval(found, limits)})."

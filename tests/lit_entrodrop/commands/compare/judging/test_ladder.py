@@ -51,6 +51,14 @@ def test_multiplier_is_read_off_the_curve() -> None:
     assert "plain was trained on 25%, 50% and 100% of the training text" in note
 
 
+def test_arm_on_the_smallest_part_may_be_worth_less_than_its_text() -> None:
+    rungs = {0.5: results([3.6]), 1.0: results([3.4])}
+    ladder = Ladder((0.5, 1.0), at=0.5)
+    found = LadderResults(ladder, "plain", {0.5: 200, 1.0: 400}, rungs, {"a": results([3.7])})
+    told = judge_ladder(found)["arms"]["a"]["sentence"]
+    assert told.startswith("a is worth less than the text itself: its loss is above")
+
+
 @pytest.mark.parametrize(
     ("losses", "curve", "sentence"),
     [
