@@ -11,9 +11,10 @@ from benchmarks.gpu_campaign.sizes import GPU
 from benchmarks.gpu_campaign.steps.table import SHARES, steps_of
 from benchmarks.gpu_campaign.verdict import judge_rows
 
-# Left out: pytest in itself, other trainers (tests/benchmarks/peers), and all arms but two.
-LEFT_OUT = {"a tests", "d trainers"}
-REHEARSED = ["[bf]*", "c step *pair*", "c*recomputed", "e data*", "e verdict*", "g*"]
+# Left out: pytest in itself, other trainers (tests/benchmarks/peers), all arms but two, and the
+# interrupted run (tests/lit_entrodrop/training/test_exact_resume.py).
+LEFT_OUT = {"a tests", "d trainers", "g resume"}
+REHEARSED = ["[bf]*", "c step *pair*", "c*recomputed", "e data*", "e verdict*"]
 ARMS = ["plain", "entrodrop"]
 
 
@@ -52,11 +53,6 @@ def test_rehearsal(tmp_path: Path) -> None:
     [large] = rows["f 8B"]
     assert large["planned_gib"] > 0
     assert len(large["losses"]) == 3
-    resumed, exported = rows["g resume"]
-    assert resumed["statuses"] == [0, 143, 0]
-    assert resumed["stopped_at"] < resumed["steps"]
-    assert resumed["first_difference"] == "none"
-    assert exported["loaded_on"] == "cpu"
 
 
 def test_a_missing_gpu_or_kit_ends_it_at_once(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ LESS = {
         "clean_train_blocks": 4,
         "forgetting_tokens": 2_000,
     },
+    "model": {"memorization": None},
 }
 
 

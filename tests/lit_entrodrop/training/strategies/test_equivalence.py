@@ -137,7 +137,6 @@ def pair(corpus: Tiny, adapting: list[str]) -> Path:
     ("name", "copied"),
     [
         ("fsdp2", False),
-        ("deepspeed_zero2", False),
         ("deepspeed_zero3_offload", False),
         ("deepspeed_zero3_offload", True),
     ],
