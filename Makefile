@@ -13,7 +13,7 @@ TEST_EXTRAS ?= test
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: $(VENV)/quickstart ## install, then fine-tune a tiny LM three ways and compare (4 minutes after installing)
+quickstart: $(VENV)/quickstart ## install, then fine-tune a tiny LM three ways and compare (5 minutes after installing)
 	$(BIN)/lit-entrodrop quickstart
 
 test: $(VENV)/$(TEST_EXTRAS) ## install, then run all tests and doctests
