@@ -44,7 +44,7 @@ class TokenDropout(Regularizer):
 
     Within each group of ``scope``, the candidates are the ``⌊quantile · n⌋`` eligible tokens that
     ``guidance`` ranks first. Each is dropped with probability γ, redrawn in each step. The expected
-    rate is quantile·γ for every guidance, so two methods that differ only in it are matched.
+    drop rate, quantile·γ, does not depend on guidance: methods that differ only in it are matched.
 
     With guidance g, the rank of a token is that of the score ``|g|·r + (1 − |g|)·u``. Here r is the
     percentile of its entropy in the group, from the lowest for g < 0 and from the highest for

@@ -37,7 +37,7 @@ def campaign(
     """Measure everything that needs a GPU, in order of worth, until the time is over.
 
     Args:
-        minutes: Time for everything, in minutes.
+        minutes: Time limit of the campaign, in minutes.
         rehearse: Whether to run all of it on a CPU, with tiny sizes.
         out: File for the results; each case appends its rows as soon as it has them.
         kit: Folder with the corpus, from ``python -m benchmarks.gpu_campaign.kit``.

@@ -39,8 +39,8 @@ def output(tiny_module: Tiny) -> Path:
 def staged(tiny_module: Tiny, output: Path) -> tuple[dict[str, Any], str, list[str]]:
     """A comparison that selects on one seed: its results, output and folders of runs."""
     base = [*content(tiny_module)["base"], WITH_TEST]
-    comparison, told = compared(tiny_module, output, workers=2, base=base, strength_seeds=[0])
-    return comparison, told, run_folders(output)
+    comparison, printed = compared(tiny_module, output, workers=2, base=base, strength_seeds=[0])
+    return comparison, printed, run_folders(output)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_trial_is_selected_on_validation_and_reported_on_test(
 def test_results_hold_what_a_reader_needs(
     finished: tuple[dict[str, Any], str], output: Path
 ) -> None:
-    comparison, told = finished
+    comparison, printed = finished
     assert json.loads((output / "comparison.json").read_text()) == comparison
     metrics = comparison["arms"]["entrodrop"]["metrics"]
     for name in ("best/loss", "last/loss_low_entropy", "last/gap", "last/clean_train_loss"):
@@ -116,9 +116,9 @@ def test_results_hold_what_a_reader_needs(
     assert 0 < metrics["drop_rate"]["mean"] < 0.5
     assert comparison["arms"]["plain"]["verdict"] is None
     assert comparison["arms"]["entrodrop"]["verdict"] in {"better", "worse", "no difference shown"}
-    assert "two arms: loss in nats per token on the test split" in told
-    assert "plain had one trial" in told
-    assert told.count(headline(comparison)) == 1
+    assert "two arms: loss in nats per token on the test split" in printed
+    assert "plain had one trial" in printed
+    assert printed.count(headline(comparison)) == 1
     page = html.unescape((output / "report.html").read_text())
     assert "two arms" in page
     assert all(note in page for note in comparison["notes"])
@@ -127,13 +127,13 @@ def test_results_hold_what_a_reader_needs(
 def test_selected_strength_alone_is_trained_on_the_other_seeds(
     staged: tuple[dict[str, Any], str, list[str]], finished: tuple[dict[str, Any], str]
 ) -> None:
-    comparison, told, folders = staged
+    comparison, printed, folders = staged
     chosen = comparison["arms"]["entrodrop"]["chosen"]
     trials = [f"entrodrop/max={value}/seed=0" for value in (0.4, 0.8)]
     assert folders == sorted(
         [*trials, f"entrodrop/{chosen}/seed=1", "plain/seed=0", "plain/seed=1"]
     )
-    assert "Comparing 2 arms in 5 runs" in told
+    assert "Comparing 2 arms in 5 runs" in printed
     assert (comparison["seeds"], comparison["strength_seeds"]) == ([0, 1], [0])
     assert "5 of 6 runs are finished already" in finished[1]
 
@@ -146,9 +146,9 @@ def test_runs_of_another_machine_are_imported(
     earlier.write_text(json.dumps(finished[0]))
     base = [*content(tiny_module)["base"], WITH_TEST]
     settings = {"base": base, "title": "two arms"}
-    again, told = compared(tiny_module, tmp_path, imported=[earlier], **settings)
-    assert "started" not in told
-    assert "4 of 6 runs are imported" in told
+    again, printed = compared(tiny_module, tmp_path, imported=[earlier], **settings)
+    assert "started" not in printed
+    assert "4 of 6 runs are imported" in printed
     assert again["contrasts"] == finished[0]["contrasts"]
     for name, arm in finished[0]["arms"].items():
         found = again["arms"][name]
@@ -212,9 +212,9 @@ def test_finished_runs_are_not_touched(
     finished: tuple[dict[str, Any], str],
     output: Path,
 ) -> None:
-    comparison, told, before = laddered
+    comparison, printed, before = laddered
     assert {folder: times(output / folder) for folder in before} == before
-    assert "3 of 3 runs are finished already" in told
+    assert "3 of 3 runs are finished already" in printed
     # Finished runs of the other seeds count for the selected strength alone.
     assert comparison["arms"] == staged[0]["arms"] != finished[0]["arms"]
 
@@ -230,14 +230,15 @@ def test_ladder_without_a_document_is_an_error_before_training(
 def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
     laddered: tuple[dict[str, Any], str, dict[str, dict[str, int]]], output: Path
 ) -> None:
-    comparison, told, before = laddered
+    comparison, printed, before = laddered
     chosen = comparison["arms"]["entrodrop"]["chosen"]
     parts = [
         f"{arm}/ladder=0.5/seed={n}" for arm in ("plain", f"entrodrop/{chosen}") for n in (0, 1)
     ]
     assert run_folders(output) == sorted([*before, *parts])
-    assert "Comparing 2 arms in 9 runs" in told
-    assert told.count("on 50% of the text, seed 0: started") == told.count("seed 0: started") == 2
+    assert "Comparing 2 arms in 9 runs" in printed
+    assert printed.count("on 50% of the text, seed 0: started") == 2
+    assert printed.count("seed 0: started") == 2
     ladder = comparison["ladder"]
     half, whole = (rung["tokens"] for rung in ladder["rungs"])
     assert 0.4 * whole < half <= round(0.5 * whole)
@@ -250,7 +251,7 @@ def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
     entries = [r for r in comparison["runs"] if (r["arm"], r["share"]) == ("plain", 0.5)]
     assert ladder["rungs"][0]["values"] == [entry["test"]["best/loss"] for entry in entries]
     sentence = ladder["arms"]["entrodrop"]["sentence"]
-    assert sentence in " ".join(told.split())
+    assert sentence in " ".join(printed.split())
     assert html.unescape((output / "report.html").read_text()).count(sentence) >= 2
     assert any(
         note.startswith("Multiplier: plain was trained on 50%") for note in comparison["notes"]
@@ -273,10 +274,10 @@ def test_killed_comparison_loses_nothing(
     kill(process)
     assert not any(is_finished(run) for run in others)
     before = times(first.folder)
-    told = io.StringIO()
-    train([first, *others], Workers(start=start_forked), Console(file=told, width=170))
+    printed = io.StringIO()
+    train([first, *others], Workers(start=start_forked), Console(file=printed, width=170))
     assert times(first.folder) == before
-    assert "1 of 3 runs are finished already" in told.getvalue()
+    assert "1 of 3 runs are finished already" in printed.getvalue()
     for run in (first, *others):
         assert is_finished(run)
         uninterrupted = output / run.folder.relative_to(tmp_path)

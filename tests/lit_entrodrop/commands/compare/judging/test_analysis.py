@@ -74,8 +74,8 @@ def test_clear_differences_are_told() -> None:
     trials = [trial("plain", 3.8, 0), trial("good", 3.6, 1), trial("bad", 4.0, 2)]
     arms = judged(trials)["arms"]
     assert [arms[name]["verdict"] for name in arms] == [None, "better", "worse"]
-    told = "good is better than plain at the best epoch, difference -0.19"
-    assert arms["good"]["sentence"].startswith(told)
+    sentence = "good is better than plain at the best epoch, difference -0.19"
+    assert arms["good"]["sentence"].startswith(sentence)
 
 
 def test_none_is_shown_between_equals() -> None:
@@ -107,9 +107,9 @@ def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
 def test_pair_that_is_asked_for_twice_counts_once() -> None:
     trials = [trial("plain", 3.8, 0), trial("a", 3.79, 1), trial("b", 3.6, 2)]
     twice = [("a", "plain"), ("plain", "b"), ("a", "b"), ("b", "a")]
-    told, once = judged(trials, contrasts=twice), judged(trials, contrasts=[("a", "b")])
-    assert told == once
-    assert [(c["arm"], c["against"]) for c in told["contrasts"]] == [
+    comparison, once = judged(trials, contrasts=twice), judged(trials, contrasts=[("a", "b")])
+    assert comparison == once
+    assert [(c["arm"], c["against"]) for c in comparison["contrasts"]] == [
         ("a", "plain"),
         ("b", "plain"),
         ("a", "b"),
@@ -129,12 +129,12 @@ def test_other_seeds_than_those_of_the_selection_do_not_select() -> None:
 
     first, second = trial(1, [3.5, 9.0]), trial(2, [3.6])
     assert select_trials([first, second])["a"] is first
-    told = judged([first, second, ArmTrial("plain", {}, first.results, (0,))])
-    assert told["seeds"] == [0, 1]
-    assert told["strength_seeds"] == [0]
-    assert [each["score"] for each in told["arms"]["a"]["trials"]] == [3.5, 3.6]
+    comparison = judged([first, second, ArmTrial("plain", {}, first.results, (0,))])
+    assert comparison["seeds"] == [0, 1]
+    assert comparison["strength_seeds"] == [0]
+    assert [each["score"] for each in comparison["arms"]["a"]["trials"]] == [3.5, 3.6]
     note = "test split over all seeds, including seed 0."
-    assert any(note in each for each in told["notes"])
+    assert any(note in each for each in comparison["notes"])
 
 
 def test_runs_with_averages_are_counted_at_the_selected_strength() -> None:
@@ -143,8 +143,8 @@ def test_runs_with_averages_are_counted_at_the_selected_strength() -> None:
         return ArmTrial("a", {"x": x}, results, strength_seeds=(0,))
 
     plain = ArmTrial("plain", {}, {0: result(3.6), 1: result(3.7)}, strength_seeds=(0,))
-    told = judged([plain, trial(1, [3.5, 3.4]), trial(2, [3.6])])
-    assert any("averaged weights in a (2 of 2 runs);" in note for note in told["notes"])
+    comparison = judged([plain, trial(1, [3.5, 3.4]), trial(2, [3.6])])
+    assert any("averaged weights in a (2 of 2 runs);" in note for note in comparison["notes"])
 
 
 def test_control_is_compared_at_its_best_and_at_the_same_strength() -> None:
@@ -155,8 +155,8 @@ def test_control_is_compared_at_its_best_and_at_the_same_strength() -> None:
         trial("random", 3.8, 2, {"x": 0.3}, drop_rate=0.15),
         trial("random", 3.7, 2, {"x": 0.6}, drop_rate=0.30),
     ]
-    told = judged(trials, contrasts=[("ours", "random")])
-    own_best, matched = [each for each in told["contrasts"] if each["is_contrast"]]
+    comparison = judged(trials, contrasts=[("ours", "random")])
+    own_best, matched = [each for each in comparison["contrasts"] if each["is_contrast"]]
     assert own_best["strengths"] == ["x=0.3", "x=0.6"]
     assert not own_best["is_matched"]
     assert "drop rates do not match: 15.0% and 30.0%" in own_best["sentence"]
@@ -214,14 +214,14 @@ def test_results_are_plain_json_and_fit_a_table(capsys: pytest.CaptureFixture[st
     assert json.loads(json.dumps(comparison, allow_nan=False)) == comparison
     assert comparison["schema"] == 2
     show(comparison, Console(width=90))
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for words in ("[ours]", "x=0.3", "better", "baseline", "over 5 seeds"):
-        assert words in told
+        assert words in printed
     # Losses with the interval, all others with the difference.
     for metric in ("best/loss", "last/loss"):
         found = comparison["arms"]["[ours]"]["metrics"][metric]
         low, high = found["interval"]
-        assert f"{found['mean']:.4f}" in told
-        assert f"{found['difference']:+.4f} [{low:+.4f}, {high:+.4f}]" in told
+        assert f"{found['mean']:.4f}" in printed
+        assert f"{found['difference']:+.4f} [{low:+.4f}, {high:+.4f}]" in printed
     for words in ("0.5000 (+0.2500)", "15.0% (+5.0 points)", "0.2 (+0.1)"):
-        assert words in told
+        assert words in printed

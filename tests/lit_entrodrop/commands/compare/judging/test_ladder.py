@@ -45,8 +45,8 @@ def test_multiplier_is_read_off_the_curve() -> None:
     assert arm["multiplier"] == pytest.approx(expected)
     assert (arm["method"], arm["limits"], arm["bound"]) == ("paired t over seeds", [0.5, 2.0], None)
     low, high = arm["interval"]
-    told = f"a is worth as much as 1.39 times the text (95% {low:.2f} to {high:.2f})."
-    assert arm["sentence"] == told
+    text = f"a is worth as much as 1.39 times the text (95% {low:.2f} to {high:.2f})."
+    assert arm["sentence"] == text
     [note] = notes
     assert "plain was trained on 25%, 50% and 100% of the training text" in note
 
@@ -55,8 +55,8 @@ def test_arm_on_the_smallest_part_may_be_worth_less_than_its_text() -> None:
     rungs = {0.5: results([3.6]), 1.0: results([3.4])}
     ladder = Ladder((0.5, 1.0), at=0.5)
     found = LadderResults(ladder, "plain", {0.5: 200, 1.0: 400}, rungs, {"a": results([3.7])})
-    told = judge_ladder(found)["arms"]["a"]["sentence"]
-    assert told.startswith("a is worth less than the text itself: its loss is above")
+    text = judge_ladder(found)["arms"]["a"]["sentence"]
+    assert text.startswith("a is worth less than the text itself: its loss is above")
 
 
 @pytest.mark.parametrize(
