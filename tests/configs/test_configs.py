@@ -20,6 +20,7 @@ from lit_entrodrop.commands.plan.config_conversion import workload_of
 from lit_entrodrop.commands.plan.planner import Planner
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.data.corpora.registry import CORPORA
+from lit_entrodrop.data.mixing import sources_of
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import find_hardware
 from lit_entrodrop.model.loading import locate
@@ -40,7 +41,11 @@ COMPANIONS = {
     "experiments/quickstart/entrodrop.yaml": ["experiments/quickstart/common.yaml"],
     "experiments/quickstart/random_token_dropout.yaml": ["experiments/quickstart/common.yaml"],
     **{
-        f"experiments/from_scratch/{name}.yaml": ["experiments/tiny_base.yaml"]
+        f"experiments/{folder}/{name}.yaml": [companion]
+        for folder, companion in (
+            ("base_without", "experiments/tiny_base.yaml"),
+            ("unseen", "experiments/quickstart/common.yaml"),
+        )
         for name in ("factbook", "sotu")
     },
     "experiments/smollm2_hpo.yaml": ["model/smollm2_135m.yaml", "regularizers/entrodrop.yaml"],
@@ -141,9 +146,9 @@ def test_config_is_built(path: Path) -> None:
     built = [type(item).__name__ for item in cli.model.regularizers.ordered]
     assert built[len(built) - len(names) :] == names
     assert all(isinstance(item, Regularizer) for item in cli.model.regularizers.ordered)
-    corpus = cli.datamodule.hparams["corpus"]
-    if corpus.startswith("registry:"):
-        assert corpus.removeprefix("registry:") in CORPORA
+    for corpus in sources_of(cli.datamodule.hparams["corpus"]):
+        if corpus.startswith("registry:"):
+            assert corpus.removeprefix("registry:") in CORPORA
     assert cli.datamodule.hparams["tokenizer"] == cli.model.lm.tokenizer_source
 
 

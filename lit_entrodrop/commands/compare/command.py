@@ -11,6 +11,8 @@ from lit_entrodrop.commands.compare.planning.settings import read_settings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.runs.writing import free_folder
 
+# Options that need --config, as in the namespace of the parser.
+ONLY_WITH_CONFIG = ("base", "arms", "ladder", "import")
 WIDTH = 170  # characters, without a terminal
 DESCRIPTION = """Train arms at matched seeds, data order and token budget; report which is better.
 
@@ -26,6 +28,7 @@ comparisons. The output folder contains a report, and comparison.json (see docs/
 EPILOG = """examples:
   lit-entrodrop compare --config configs/comparisons/quickstart.yaml
   lit-entrodrop compare --config mine.yaml --devices 0,1,2,3
+  lit-entrodrop compare --config configs/comparisons/baselines.yaml --base my_corpus.yaml
   lit-entrodrop compare --runs runs/plain runs/entrodrop
   lit-entrodrop compare --runs plain=runs/a mine=runs/b random=runs/c --contrast mine random"""
 
@@ -43,9 +46,10 @@ def main(arguments: Sequence[str]) -> None:
             "baseline and contrast: expected --runs with these options, got --config: set them "
             "in the config"
         )
-    if options.runs is not None and (options.imported or options.ladder):
+    if options.runs is not None and any(getattr(options, name) for name in ONLY_WITH_CONFIG):
         raise ValueError(
-            "import and ladder: expected --config with these options, got --runs: give a config"
+            f"{', '.join(ONLY_WITH_CONFIG)}: expected --config with these options, got --runs: "
+            "give a config"
         )
     console = console_of(WIDTH)
     try:
@@ -61,12 +65,16 @@ def main(arguments: Sequence[str]) -> None:
 def _compare(options: argparse.Namespace, console: Console) -> None:
     changes = {} if options.ladder is None else {"ladder": _shares(options.ladder)}
     settings, workers = read_settings(Path(options.config), changes), workers_of(options)
+    settings = settings.on(options.base)
+    if options.arms:
+        settings = settings.only(options.arms)
     console.print(f"Planning {settings.run_count} runs.")
     # Takes seconds.
     from lit_entrodrop.commands.compare.comparing import compare
 
-    output = options.output or settings.output or f"runs/{Path(options.config).stem}"
-    compare(settings, Path(output), workers, console, list(map(Path, options.imported)))
+    name = "_".join(Path(file).stem for file in (options.config, *options.base))
+    output = options.output or (not options.base and settings.output) or f"runs/{name}"
+    compare(settings, Path(output), workers, console, list(map(Path, getattr(options, "import"))))
 
 
 def _compare_existing(options: argparse.Namespace, console: Console) -> None:
@@ -134,6 +142,20 @@ def _parser() -> argparse.ArgumentParser:
         help="Two further arms to compare; only with --runs; can be repeated.",
     )
     parser.add_argument(
+        "--base",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Config files that all arms read after those of the comparison, such as your model "
+        "and corpus; only with --config.",
+    )
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        metavar="NAME",
+        help="Arms to train besides the baseline (default: all); only with --config.",
+    )
+    parser.add_argument(
         "--ladder",
         metavar="0.25,0.5,1",
         help="Shares of the training text for the unique-data multiplier: the baseline is trained "
@@ -143,7 +165,6 @@ def _parser() -> argparse.ArgumentParser:
         "--import",
         nargs="+",
         default=[],
-        dest="imported",
         metavar="FILE",
         help="Files comparison.json of earlier comparisons, of this or another machine; only with "
         "--config. Their runs with the same settings are not trained again.",

@@ -1,7 +1,7 @@
 """Settings of a comparison, from its config file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ KEYS = {
     "ladder_at",
     "output",
 }
-EXTENDS = "extends"
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,50 @@ class ComparisonSettings:
             count += self.ladder.run_count(len(self.arms), len(self.seeds))
         return count
 
+    def on(self, base: Sequence[str]) -> "ComparisonSettings":
+        """Add config files to what all arms share, such as another model and corpus.
+
+        >>> settings = parse_settings({"base": ["base.yaml"], "arms": {"plain": [], "mine": []}})
+        >>> settings.on(["my/corpus.yaml"]).title
+        'comparison, on corpus'
+        """
+        if not base:
+            return self
+        title = f"{self.title}, on {', '.join(Path(file).stem for file in base)}"
+        return replace(
+            self, base=(*self.base, *parse_configs(list(base), "base", Path())), title=title
+        )
+
+    def only(self, names: Sequence[str]) -> "ComparisonSettings":
+        """Leave out all arms but these and the baseline, and the contrasts of those left out.
+
+        Raises:
+            ValueError: If an arm is unknown, or only the baseline remains.
+
+        >>> content = {"base": ["base.yaml"], "arms": {"plain": [], "one": [], "two": []}}
+        >>> [arm.name for arm in parse_settings(content).only(["two"]).arms]
+        ['plain', 'two']
+        """
+        known = [arm.name for arm in self.arms]
+        kept = {self.baseline, *(_known(name, known, "arms") for name in names)}
+        if kept == {self.baseline}:
+            raise ValueError(
+                f"arms: expected arms besides the baseline, got {self.baseline}: name another"
+            )
+        return replace(
+            self,
+            arms=tuple(arm for arm in self.arms if arm.name in kept),
+            contrasts=tuple(pair for pair in self.contrasts if kept.issuperset(pair)),
+        )
+
 
 def read_settings(path: Path, changes: Mapping[str, Any] | None = None) -> ComparisonSettings:
     """Read and check a comparison's config: a YAML file, or the name of a bundled config.
 
-    Keys that it does not have are those of the config that ``extends`` names, if any. ``changes``
-    take precedence over all of them.
+    ``changes`` take precedence over its keys.
     """
     file = find_config(str(path), Path())
-    content = parse_mapping(_read(file), "config")
+    content = parse_mapping(read_yaml(file, "config"), "config")
     return parse_settings({**content, **(changes or {})}, file.parent)
 
 
@@ -145,17 +179,6 @@ def parse_settings(content: Any, folder: Path = Path()) -> ComparisonSettings:
         _strength_seeds(given.get("strength_seeds"), seeds),
         read_ladder(given.get("ladder"), given.get("ladder_at")),
     )
-
-
-def _read(file: Path, extending: tuple[Path, ...] = ()) -> Any:
-    if file.resolve() in extending:
-        raise ValueError(f"{EXTENDS}: expected another config, got {file} again: correct the name")
-    content = read_yaml(file, "config")
-    if not isinstance(content, Mapping) or EXTENDS not in content:
-        return content
-    extended = find_config(str(content[EXTENDS]), file.parent)
-    inherited = parse_mapping(_read(extended, (*extending, file.resolve())), EXTENDS)
-    return {**inherited, **{key: value for key, value in content.items() if key != EXTENDS}}
 
 
 def _arm(name: str, value: Any, folder: Path) -> Arm:

@@ -38,7 +38,10 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
             ["--config", "c.yaml", "--import", "no.json"],
             "import: expected a file, found no no.json",
         ),
-        (["--runs", "a", "b", "--import", "c.json"], "import and ladder: expected --config with"),
+        (
+            ["--runs", "a", "b", "--import", "c.json"],
+            "base, arms, ladder, import: expected --config",
+        ),
         (["--runs", "no", "such"], "runs: expected folders that `fit` wrote"),
     ],
 )

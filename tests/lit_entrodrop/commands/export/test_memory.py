@@ -23,8 +23,8 @@ LARGE = {
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
 }
-# What libraries load when they are first used, and what is in work on one layer: 30 to 70 MiB. It is
-# less than a second copy of the weights.
+# What libraries load when they are first used, and what is in work on one layer: 30 to 70 MiB, here
+# with room that is still less than a second copy of the weights.
 OVERHEAD = 100 * 2**20
 # Each export is a process of its own, as the next could take memory that the last has freed. VmHWM
 # is the largest size that a process had, pages of mapped files included.

@@ -12,7 +12,6 @@ from lit_entrodrop.commands.compare.planning.ladder import Ladder
 from lit_entrodrop.commands.compare.planning.planned_run import plan_runs
 from lit_entrodrop.commands.compare.planning.settings import (
     Arm,
-    ComparisonSettings,
     parse_settings,
     read_settings,
 )
@@ -147,45 +146,22 @@ def test_ready_configs_are_found_from_anywhere(
     assert read_settings(Path("comparisons/quickstart.yaml")).baseline == "plain"
 
 
-def test_config_extends_another(tmp_path: Path) -> None:
-    (tmp_path / "one.yaml").write_text(
-        yaml.safe_dump(
-            {"title": "one", "seeds": [0, 1], "base": [{"a": 1}], "arms": {"plain": [], "mine": []}}
-        )
-    )
-    other = tmp_path / "other.yaml"
-    other.write_text("extends: one.yaml\ntitle: other\nbase: [{b: 2}]\n")
-    settings = read_settings(other)
-    assert (settings.title, settings.base, settings.seeds) == ("other", ({"b": 2},), (0, 1))
-    assert {arm.name for arm in settings.arms} == {"plain", "mine"}
-    (tmp_path / "one.yaml").write_text("extends: other.yaml")
-    with pytest.raises(ValueError, match=r"extends: expected another config, got .*other\.yaml"):
-        read_settings(other)
-
-
-def test_readings_are_the_same_on_each_corpus() -> None:
-    pairs = product(("readings", "readings_schedule"), ("factbook", "sotu"))
-    for number, (stage, name) in enumerate(pairs):
-        of_hpo, of_other = (
-            read_settings(CONFIGS / "comparisons" / f"{file}.yaml")
-            for file in (stage, f"{stage}_{name}")
-        )
-        assert replace(of_other, base=(), title="") == replace(of_hpo, base=(), title="")
-        assert of_other.base != of_hpo.base
-        if number in (0, 3):
-            assert_planned(of_other, name)
-
-
-def assert_planned(settings: ComparisonSettings, name: str) -> None:
-    """Assert that `fit` accepts the baseline and the last arm, at one strength."""
-    arm = settings.arms[-1]
-    once = replace(arm, strengths={key: values[:1] for key, values in arm.strengths.items()})
-    few = replace(settings, seeds=(0,), arms=(settings.arms[0], once), contrasts=())
-    plain, run = plan_runs(few, Path("out"))
-    assert plain.config["data"]["corpus"] == f"registry:{name}"
-    [regularizer] = run.config["model"]["regularizers"]
-    assert regularizer["init_args"]["curriculum"]["init_args"]["warmup"] == 0.1
-    assert run.config["trainer"]["max_epochs"] == 10
+def test_comparison_moves_to_another_corpus_with_some_arms() -> None:
+    settings = read_settings(CONFIGS / "comparisons" / "readings.yaml")
+    chosen = settings.on(["configs/experiments/unseen/sotu.yaml"]).only(["low_zero", "chance_zero"])
+    assert chosen.title == "the open readings of EntroDrop, on sotu"
+    assert [arm.name for arm in chosen.arms] == ["plain", "low_zero", "chance_zero"]
+    assert chosen.contrasts == (("low_zero", "chance_zero"),)
+    few = replace(chosen.only(["low_zero"]), seeds=(0,))
+    plain, *_ = plan_runs(few, Path("out"))
+    assert plain.config["data"]["corpus"] == "registry:sotu"
+    assert plain.config["data"]["test"] == 0.03
+    with pytest.raises(ValueError, match=r"arms: expected one of plain, low_zero, .*, got low"):
+        settings.only(["low"])
+    with pytest.raises(ValueError, match="arms: expected arms besides the baseline, got plain"):
+        settings.only(["plain"])
+    with pytest.raises(ValueError, match=r"expected a file, found no missing\.yaml"):
+        settings.on(["missing.yaml"])
 
 
 def test_arms_of_the_readings_are_all_combinations() -> None:
