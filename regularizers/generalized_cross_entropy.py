@@ -28,7 +28,7 @@ def saturated_loss(loss: Tensor, q: float) -> Tensor:
 
 
 class GeneralizedCrossEntropy(Regularizer):
-    """Reduce the gradient of tokens with unlikely labels.
+    """Reduce the gradient of tokens with unlikely labels; with q = 1, DFT.
 
     The loss of a token interpolates between cross-entropy (q → 0) and the mean absolute error (q =
     1). It is bounded where a label is unlikely, and is thus robust to noise:
@@ -38,11 +38,16 @@ class GeneralizedCrossEntropy(Regularizer):
     The gradient is the gradient of cross-entropy times p_t^q, so training is slower too; this is
     the opposite of the focal loss. The paper uses q = 0.7 for ten and a hundred classes. Over a
     vocabulary, most labels are unlikely at first. With such a q, the model hardly learns, and the
-    validation loss of the quickstart rises. If other regularizers changed the loss ℓ before,
-    the result is (1 − exp(−q·ℓ)) / q.
+    validation loss of the quickstart rises.
+
+    With q = 1, the gradient is that of Dynamic Fine-Tuning (DFT), p_t times that of cross-entropy.
+    With ``ReferenceKL`` after it, it is Anchored Supervised Fine-Tuning (ASFT). Both are meant for
+    models that already give most labels a high probability. If other regularizers changed the loss
+    ℓ before, the result is (1 − exp(−q·ℓ)) / q.
 
     Source:
-        Zhang and Sabuncu 2018, arXiv 1805.07836, equation 6.
+        Zhang and Sabuncu 2018, arXiv 1805.07836, equation 6. DFT: arXiv 2508.05629; ASFT: arXiv
+        2509.23753.
 
     Args:
         curriculum: Exponent q in [0, 1], over training; a number is constant.

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy, kl_div
 
+from regularizers import ReferenceKL, Regularizers
 from regularizers.generalized_cross_entropy import GeneralizedCrossEntropy, saturated_loss
-from regularizers.testing import make_step, training_loss
-from regularizers.testing.toy import logits_of
+from regularizers.testing import ToyLM, make_step, training_loss
+from regularizers.testing.toy import first_forward, logits_of, provide
 from tests.helpers.float64 import losses, mean
 from tests.helpers.llama import make_llama
 
@@ -36,3 +38,22 @@ def test_gradient_is_that_of_cross_entropy_times_a_power_of_the_probability() ->
 
 def test_loss_is_bounded_by_the_inverse_of_the_exponent() -> None:
     assert saturated_loss(torch.tensor([1e4, 3e38]), 0.5).tolist() == [2.0, 2.0]
+
+
+def test_with_exponent_1_it_is_dft_and_with_the_reference_asft() -> None:
+    model, base, step = ToyLM(), ToyLM(seed=1), make_step()
+    both = Regularizers([GeneralizedCrossEntropy(1.0), ReferenceKL(0.05)])
+    step = provide(model, both, step, base)
+    loss = both.mean_loss(first_forward(model, both, step), step)
+
+    # arXiv 2508.05629 and 2509.23753.
+    logits, frozen = model(step.input_ids), base(step.input_ids).detach()
+    nll = cross_entropy(logits[:, :-1].transpose(1, 2), step.labels[:, 1:], reduction="none")
+    dft = nll.neg().exp().detach() * nll
+    anchor = kl_div(logits.log_softmax(-1), frozen.softmax(-1), reduction="none").sum(-1)
+    asft = (dft + 0.05 * anchor[:, :-1])[step.valid[:, 1:]].mean()
+    parameters = list(model.parameters())
+    for ours, theirs in zip(
+        torch.autograd.grad(loss, parameters), torch.autograd.grad(asft, parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
