@@ -28,7 +28,7 @@ def assemble(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*ROOT.glob("*.md"), ROOT / "LICENSE", ROOT / "docs" / "index.md"]:
         shutil.copy(path, folder)
-    for page in [*folder.glob("*.md"), *folder.glob("docs/*.md")]:
+    for page in [*folder.glob("*.md"), *folder.glob("docs/**/*.md")]:
         page.write_text(without_links_to_folders(page), "utf-8")
     write_pages(ROOT, folder)
 

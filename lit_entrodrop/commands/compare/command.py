@@ -28,7 +28,7 @@ comparisons. The output folder contains a report, and comparison.json (see docs/
 EPILOG = """examples:
   lit-entrodrop compare --config configs/comparisons/quickstart.yaml
   lit-entrodrop compare --config mine.yaml --devices 0,1,2,3
-  lit-entrodrop compare --config configs/comparisons/baselines.yaml --base my_corpus.yaml
+  lit-entrodrop compare --config configs/comparisons/baselines.yaml --base mine.yaml
   lit-entrodrop compare --runs runs/plain runs/entrodrop
   lit-entrodrop compare --runs plain=runs/a mine=runs/b random=runs/c --contrast mine random"""
 
@@ -72,7 +72,7 @@ def _compare(options: argparse.Namespace, console: Console) -> None:
     # Takes seconds.
     from lit_entrodrop.commands.compare.comparing import compare
 
-    name = "_".join(Path(file).stem for file in (options.config, *options.base))
+    name = "_".join(Path(file).stem for file in (options.config, *options.base[-1:]))
     output = options.output or (not options.base and settings.output) or f"runs/{name}"
     compare(settings, Path(output), workers, console, list(map(Path, getattr(options, "import"))))
 
@@ -146,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="Config files that all arms read after those of the comparison, such as your model "
-        "and corpus; only with --config.",
+        help="Config files that all arms share, instead of those of the comparison, such as your "
+        "model and corpus; only with --config.",
     )
     parser.add_argument(
         "--arms",

@@ -90,18 +90,16 @@ class ComparisonSettings:
         return count
 
     def on(self, base: Sequence[str]) -> "ComparisonSettings":
-        """Add config files to what all arms share, such as another model and corpus.
+        """Replace what all arms share by config files, such as those of another model and corpus.
 
         >>> settings = parse_settings({"base": ["base.yaml"], "arms": {"plain": [], "mine": []}})
-        >>> settings.on(["my/corpus.yaml"]).title
-        'comparison, on corpus'
+        >>> settings.on(["configs/base.yaml", "configs/model/tiny_base.yaml"]).title
+        'comparison, on tiny_base'
         """
         if not base:
             return self
-        title = f"{self.title}, on {', '.join(Path(file).stem for file in base)}"
-        return replace(
-            self, base=(*self.base, *parse_configs(list(base), "base", Path())), title=title
-        )
+        title = f"{self.title}, on {Path(base[-1]).stem}"
+        return replace(self, base=parse_configs(list(base), "base", Path()), title=title)
 
     def only(self, names: Sequence[str]) -> "ComparisonSettings":
         """Leave out all arms but these and the baseline, and the contrasts of those left out.

@@ -148,7 +148,12 @@ def test_ready_configs_are_found_from_anywhere(
 
 def test_comparison_moves_to_another_corpus_with_some_arms() -> None:
     settings = read_settings(CONFIGS / "comparisons" / "readings.yaml")
-    chosen = settings.on(["configs/experiments/unseen/sotu.yaml"]).only(["low_zero", "chance_zero"])
+    base = [
+        "configs/base.yaml",
+        "experiments/quickstart/common.yaml",
+        "experiments/unseen/sotu.yaml",
+    ]
+    chosen = settings.on(base).only(["low_zero", "chance_zero"])
     assert chosen.title == "the open readings of EntroDrop, on sotu"
     assert [arm.name for arm in chosen.arms] == ["plain", "low_zero", "chance_zero"]
     assert chosen.contrasts == (("low_zero", "chance_zero"),)
