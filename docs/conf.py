@@ -13,6 +13,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 include_patterns = [
     "*.md",
     "docs/*.md",
+    "docs/tutorials/*.md",
     "benchmarks/gpu.md",
     "methods/*.rst",
     "reference/*.rst",
