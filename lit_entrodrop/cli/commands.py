@@ -35,6 +35,7 @@ COMMANDS = {
     "plan": "Estimate which strategy fits which hardware, and how fast it trains.",
     "regularizers": "List the regularizers, or explain one.",
     "report": "Write an HTML page that explains one or several runs.",
+    "diagnose": "Say whether a model overfits, from the log of any trainer.",
     "export": "Convert a checkpoint to a Hugging Face model folder or a GGUF file.",
     "harness": "Run tasks of lm-evaluation-harness on a checkpoint.",
     "verify-resume": "Check that a killed and resumed run ends as an uninterrupted one.",

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from posixpath import normpath
 from typing import Any
 
-from lit_entrodrop.commands.report.conclusion import Conclusion, NextStep, export_command
+from lit_entrodrop.commands.report.conclusion import export_command
 from lit_entrodrop.commands.report.formatting import LAST, LOSS
 from lit_entrodrop.commands.report.run_record import RunRecord
+from lit_entrodrop.evaluation.conclusion import Conclusion, NextStep
 from lit_entrodrop.evaluation.diagnosis.explanation import enumeration
 from lit_entrodrop.evaluation.statistics import OVER_DOCUMENTS, OVER_SEEDS
 from lit_entrodrop.runs.criterion import best_value_of

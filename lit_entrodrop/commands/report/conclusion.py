@@ -1,44 +1,16 @@
 """Opening of the page: the finding, the numbers behind it and what to do next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from lit_entrodrop.commands.report.run_record import RunRecord
+from lit_entrodrop.evaluation.conclusion import Conclusion, NextStep
 from lit_entrodrop.evaluation.diagnosis.explanation import MORE_DOCUMENTS, enumeration
 from lit_entrodrop.runs.criterion import best_value_of
 from lit_entrodrop.runs.metric_name import VALIDATION_LOSS
 
 MOST_NAMED = 4
-
-
-@dataclass(frozen=True)
-class NextStep:
-    """An action for the reader of the page.
-
-    Attributes:
-        text: What to do and why.
-        command: Command line that does it; empty if there is none.
-    """
-
-    text: str
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """A finding in plain language.
-
-    Attributes:
-        headline: The finding, without a final period.
-        summary: Paragraph: what was measured, on what text, the numbers and how sure they are.
-        next_steps: One to three actions.
-    """
-
-    headline: str
-    summary: str
-    next_steps: list[NextStep] = field(default_factory=list)
 
 
 def conclude_run(run: RunRecord) -> Conclusion:

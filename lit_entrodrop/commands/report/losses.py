@@ -37,7 +37,7 @@ def loss_curves(run: RunRecord, folder: Path, name: str) -> plotting.FigureHtml:
     if run.diagnosis and run.diagnosis.overfits:
         caption += " Dashed line: onset of overfitting. Shaded: 95% interval of the best epoch."
     if run.diagnosis and run.diagnosis.epoch_drops:
-        drop = np.mean(run.diagnosis.epoch_drops)
+        drop = run.diagnosis.epoch_drops.mean
         caption += (
             f" From the end of an epoch to the start of the next, the training loss changes by "
             f"{-drop:+.3f} nats per token on average; a drop means that text is recognized."

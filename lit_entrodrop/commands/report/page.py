@@ -17,7 +17,7 @@ from lit_entrodrop.commands.report.comparison import (
     with_interval,
 )
 from lit_entrodrop.commands.report.comparison_conclusion import conclude_comparison
-from lit_entrodrop.commands.report.conclusion import Conclusion, conclude_run, conclude_runs
+from lit_entrodrop.commands.report.conclusion import conclude_run, conclude_runs
 from lit_entrodrop.commands.report.frontier import frontier
 from lit_entrodrop.commands.report.ladder import ladder_figure
 from lit_entrodrop.commands.report.losses import side_by_side
@@ -26,6 +26,7 @@ from lit_entrodrop.commands.report.run_record import RunRecord, read_run
 from lit_entrodrop.commands.report.run_view import run_view
 from lit_entrodrop.commands.report.sweeps import sweep_figure
 from lit_entrodrop.commands.report.templating import environment
+from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.evaluation.diagnosis import RULE
 from lit_entrodrop.runs.criterion import best_value_of
 from lit_entrodrop.runs.writing import write_whole

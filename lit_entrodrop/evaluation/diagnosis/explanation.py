@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lit_entrodrop.evaluation.diagnosis.overfitting import OverfittingVerdict
+from lit_entrodrop.evaluation.epoch_drops import EpochDrops
 
 ALL = "all"
-# A smaller drop can come from the learning rate or from one batch, nats per token.
-LEAST_DROP = 0.05
 MORE_DOCUMENTS = (
     "If the validation split has a single document, raise data.validation, or write <|endoftext|> "
     "between the documents of a text file."
@@ -41,7 +40,7 @@ def explain(
     worst: str | None,
     last_epoch: float,
     regularized: bool,
-    epoch_drops: Sequence[float] = (),
+    epoch_drops: EpochDrops | None = None,
 ) -> Explanation:
     """Explain the verdicts on a run; the arguments are the attributes of its ``Diagnosis``."""
     whole = verdicts[ALL]
@@ -68,10 +67,10 @@ def explain(
             evidence.append(_rise("Their", verdicts[worst]))
     if spared := [n for n, verdict in verdicts.items() if verdict.kind == "holds" and n != ALL]:
         evidence.append(f"{tokens_of(*spared)} do not overfit so far.")
-    if epoch_drops and (drop := sum(epoch_drops) / len(epoch_drops)) >= LEAST_DROP:
+    if epoch_drops and epoch_drops.shown:
         evidence.append(
-            f"From one epoch to the next the training loss drops by {drop:.3f} more than its slope "
-            "explains, on average: the model recognizes text it has seen."
+            f"From one epoch to the next the training loss drops by {epoch_drops.mean:.3f} more "
+            "than its slope explains, on average: the model recognizes text it has seen."
         )
     return Explanation(headline, evidence, _advice(whole, regularized))
 

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lit_entrodrop.evaluation.loss_curve import LEAST_RISE
 from lit_entrodrop.evaluation.statistics import CONFIDENCE
 
 Kind = Literal["overfits", "diverges", "holds", "unknown"]
 Floats = NDArray[np.float64]
 
-# Smallest relative rise above the lowest loss that matters in practice.
-LEAST_RISE = 0.01
 # More documents are resampled in groups, which costs less and changes little.
 MOST_GROUPS = 2000
 RESAMPLES = 1000

@@ -9,17 +9,13 @@ import numpy as np
 
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL, Explanation, explain
 from lit_entrodrop.evaluation.diagnosis.overfitting import OverfittingVerdict, judge
+from lit_entrodrop.evaluation.epoch_drops import EpochDrops, epoch_drops
 from lit_entrodrop.runs.evaluations import Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# The first quarter of an epoch's training metrics is its start, the last quarter its end. Their
-# centers are three times as far apart as the end and the next start.
-BORDER, DISTANCE = 0.25, 3
-LEAST_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -28,13 +24,13 @@ class Diagnosis:
 
     Attributes:
         verdicts: Verdict on all tokens (``all``) and on each entropy bucket, by name.
-        epoch_drops: Drops of the training loss, nats per token, from :func:`epoch_drops`.
+        epoch_drops: Drops of the training loss between epochs; None if they were not measured.
         last_epoch: Passes over the data at the last evaluation.
         regularized: Whether the run trains with a regularizer.
     """
 
     verdicts: dict[str, OverfittingVerdict]
-    epoch_drops: list[float]
+    epoch_drops: EpochDrops | None
     last_epoch: float
     regularized: bool
 
@@ -93,7 +89,9 @@ def diagnose(folder: str | Path, evaluation_set: str = "") -> Diagnosis:
             clean_train = _clean_train(metrics, evaluations, name)
             verdicts[name] = judge(nll, tokens, epochs, clean_train, len(names))
     regularized = bool(info["provenance"]["regularizers"])
-    return Diagnosis(verdicts, epoch_drops(metrics), evaluations[-1].epoch, regularized)
+    rows = metrics.reindex(columns=["epoch", TRAIN_LOSS]).dropna()
+    drops = epoch_drops(rows["epoch"], rows[TRAIN_LOSS])
+    return Diagnosis(verdicts, drops, evaluations[-1].epoch, regularized)
 
 
 def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
@@ -107,24 +105,6 @@ def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         if np.array_equal(each.tokens, evaluations[-1].tokens)
         and np.array_equal(each.edges, evaluations[-1].edges)
     ]
-
-
-def epoch_drops(metrics: "pd.DataFrame") -> list[float]:
-    """Return the drop of the training loss from the end of each epoch to the start of the next.
-
-    The drops, in nats per token, exclude what the slopes within both epochs explain. They show that
-    the model recognizes text it has seen. Without 8 rows in every epoch, the list is empty.
-    """
-    rows = metrics.reindex(columns=["epoch", TRAIN_LOSS]).dropna()
-    losses = [group[TRAIN_LOSS].to_numpy() for _, group in rows.groupby("epoch")]
-    if not losses or min(map(len, losses)) < LEAST_ROWS:
-        return []
-    sizes = [round(BORDER * len(each)) for each in losses]
-    starts = np.array([each[:size].mean() for each, size in zip(losses, sizes, strict=True)])
-    ends = np.array([each[-size:].mean() for each, size in zip(losses, sizes, strict=True)])
-    slopes = (starts - ends) / DISTANCE
-    drops: list[float] = (ends[:-1] - starts[1:] - (slopes[:-1] + slopes[1:]) / 2).tolist()
-    return drops
 
 
 def _clean_train(

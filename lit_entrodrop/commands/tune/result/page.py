@@ -8,13 +8,13 @@ from typing import Any
 from markupsafe import Markup
 
 from lit_entrodrop.commands.report import write_report
-from lit_entrodrop.commands.report.conclusion import Conclusion, NextStep
 from lit_entrodrop.commands.report.templating import environment
 from lit_entrodrop.commands.tune.result import figures
 from lit_entrodrop.commands.tune.result.decision import use_winner
 from lit_entrodrop.commands.tune.result.finals import Finals
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
 from lit_entrodrop.commands.tune.search.studies import FEWEST_FOR_IMPORTANCE
+from lit_entrodrop.evaluation.conclusion import Conclusion, NextStep
 from lit_entrodrop.training.provenance import public_name
 
 PACKAGE = "lit_entrodrop.commands.tune.result"

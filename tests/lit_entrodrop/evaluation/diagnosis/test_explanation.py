@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from lit_entrodrop.evaluation.diagnosis import OverfittingVerdict
 from lit_entrodrop.evaluation.diagnosis.explanation import explain, tokens_of
+from lit_entrodrop.evaluation.epoch_drops import EpochDrops
 
 HOLDS = OverfittingVerdict("holds", 3, 2.0, (3, 3), None, 0.0, (0.0, 0.0), 0.0, -0.1)
 OVERFITS = OverfittingVerdict("overfits", 2, 2.0, (2, 2), 3, 0.2, (0.1, 0.3), 0.999, -0.4)
@@ -57,9 +58,10 @@ def test_a_model_that_only_gets_worse_is_no_case_for_fewer_epochs() -> None:
 
 
 def test_steep_drops_between_epochs_are_evidence() -> None:
-    evidence = explain({"all": OVERFITS}, None, 3, False, [0.2, 0.4]).evidence
+    steep, slight = EpochDrops([0.2, 0.4], 0.01, 0.3), EpochDrops([0.01], 0.001, 0.3)
+    evidence = explain({"all": OVERFITS}, None, 3, False, steep).evidence
     assert "drops by 0.300 more than its slope explains" in evidence[1]
-    assert len(explain({"all": OVERFITS}, None, 3, False, [0.01]).evidence) == len(evidence) - 1
+    assert len(explain({"all": OVERFITS}, None, 3, False, slight).evidence) == len(evidence) - 1
 
 
 def test_divergence_is_the_only_finding() -> None:

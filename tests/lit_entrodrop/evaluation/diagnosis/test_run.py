@@ -1,11 +1,8 @@
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from lit_entrodrop.evaluation.diagnosis import diagnose
-from lit_entrodrop.evaluation.diagnosis.run import epoch_drops
 from lit_entrodrop.runs.evaluations import read_evaluations
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.tiny import Tiny, texts, write_corpus
@@ -82,17 +79,3 @@ def test_a_run_without_loggers_is_diagnosed(tiny: Tiny) -> None:
     verdict = diagnose(run).verdicts["all"]
     assert verdict.kind == "holds"
     assert verdict.clean_train_change is None
-
-
-def stairs(falls: float, steps: int = 12, epochs: int = 4) -> pd.DataFrame:
-    """A loss that falls evenly within epochs, and by so much more between them."""
-    epoch = np.repeat(np.arange(epochs), steps)
-    loss = 5 - 0.02 * np.arange(epochs * steps) - falls * epoch
-    return pd.DataFrame({"epoch": epoch, "train/loss": loss})
-
-
-def test_stairs_are_what_falls_beyond_the_slope() -> None:
-    assert epoch_drops(stairs(0.3)) == pytest.approx([0.3] * 3, abs=0.01)
-    assert epoch_drops(stairs(0.0)) == pytest.approx([0.0] * 3, abs=0.01)
-    assert epoch_drops(stairs(0.3, steps=4)) == []
-    assert epoch_drops(pd.DataFrame()) == []

@@ -1,0 +1,1 @@
+"""Diagnose training from the logs of any trainer."""

@@ -1,0 +1,35 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from lit_entrodrop.commands.diagnose.command import main
+from tests.lit_entrodrop.commands.diagnose.test_findings import FALLING, history
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for name, rows in (("a", history(stairs=0.2)), ("b", history(evaluations=FALLING))):
+        (tmp_path / name).mkdir()
+        content = json.dumps({"log_history": rows})
+        (tmp_path / name / "trainer_state.json").write_text(content)
+    return tmp_path
+
+
+def test_one_log_is_explained_in_sentences(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(runs / "a")])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The model overfits from epoch 3.5." in text
+    assert "What to do next 1. Use the weights of epoch 3 (step 120)." in text
+
+
+def test_several_logs_get_a_line_each(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(runs)])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "a/trainer_state.json: The model overfits from epoch 3.5. Lowest 2.075" in text
+    assert "b/trainer_state.json: No overfitting so far" in text
+
+
+def test_an_impossible_length_of_an_epoch_is_an_error(runs: Path) -> None:
+    with pytest.raises(SystemExit):
+        main([str(runs / "a"), "--steps_per_epoch", "0"])
