@@ -1,9 +1,6 @@
 """What the README shows must run."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,19 +23,6 @@ def python_block(marker: str) -> str:
 def test_own_regularizer_is_that_of_the_page_that_explains_it() -> None:
     page = (ROOT / "docs" / "write_your_own.md").read_text(encoding="utf-8")
     assert python_block("class LossVariance") in page
-
-
-def test_own_regularizer_is_found_in_the_folder_of_the_user(tmp_path: Path) -> None:
-    (tmp_path / "my_regularizers.py").write_text(python_block("class LossVariance"))
-    (tmp_path / "own.yaml").write_text(block("yaml", "my_regularizers.LossVariance"))
-    script = Path(sys.executable).with_name("lit-entrodrop")
-    command = [script, "fit", "--config", "own.yaml", "--data.corpus=x", "--print_config"]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "my_regularizers.LossVariance" in done.stdout
 
 
 def test_config_of_a_run_with_an_own_regularizer_can_be_loaded(

@@ -1,6 +1,7 @@
 """The loggers of a fit: ``metrics.csv``, and TensorBoard unless the config names others."""
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,14 @@ def loggers(given: Any, folder: Path) -> list[Logger]:
 
     Args:
         given: ``trainer.logger``: a logger or a list of loggers that replace TensorBoard; null or
-            true for TensorBoard; false for no logger, not even ``metrics.csv``.
+            true for TensorBoard if it is installed; false for no logger, not even
+            ``metrics.csv``.
         folder: Path to the run folder.
     """
     if given is False:
         return []
     if given in (None, True):
-        return [MetricsFile(folder), TensorBoard(folder)]
+        found = find_spec("tensorboard") is not None
+        return [MetricsFile(folder), *([TensorBoard(folder)] if found else [])]
     others = given if isinstance(given, list) else [given]
     return [MetricsFile(folder), *others]

@@ -1,5 +1,6 @@
 import json
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def test_given_loggers_take_the_place_of_tensorboard(tmp_path: Path) -> None:
     assert loggers(False, tmp_path) == []
     for by_default in (None, True):
         assert [type(each) for each in loggers(by_default, tmp_path)] == [MetricsFile, TensorBoard]
+
+
+def test_fit_logs_without_tensorboard_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert [type(each) for each in loggers(None, tmp_path)] == [MetricsFile]
 
 
 def wandb_records(path: Path) -> Iterator[bytes]:
