@@ -87,9 +87,7 @@ def test_given_loggers_take_the_place_of_tensorboard(tmp_path: Path) -> None:
         assert [type(each) for each in loggers(by_default, tmp_path)] == [MetricsFile, TensorBoard]
 
 
-def test_fit_logs_without_tensorboard_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fit_logs_without_tensorboard_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert [type(each) for each in loggers(None, tmp_path)] == [MetricsFile]
 
