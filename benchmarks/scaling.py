@@ -7,13 +7,14 @@ All communication except the reductions of tensor parallelism, which the next la
 overlaps with a part of the computation, as in :mod:`lit_entrodrop.commands.plan.speed`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 from benchmarks import harness
+from benchmarks.pages import filled, markdown
 from benchmarks.scaling_model import ARRANGEMENTS, GPU, LENGTH, Step, flops_per_token, sizes
 from lit_entrodrop.commands.plan.speed import OVERLAP
 from lit_entrodrop.commands.report.plotting import SERIES
@@ -87,12 +88,6 @@ def most_devices(tokens: float) -> int:
     return int(2 ** max(0, int(fitting).bit_length() - 1))
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table."""
-    lines = [list(head), ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def tables() -> dict[str, str]:
     """Return the tables by their markers in the page."""
     one = Step(ARRANGEMENTS[3], 8, LENGTH)
@@ -116,15 +111,6 @@ def tables() -> dict[str, str]:
         "accumulated": efficiency_table(TOKENS[0], 4),
         "corpus": corpus_table(),
     }
-
-
-def filled(page: str) -> str:
-    """Return a page with new tables between their marker comments."""
-    for name, table in tables().items():
-        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        before, rest = page.split(start)
-        page = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
-    return page
 
 
 def draw(path: Path) -> None:
@@ -186,7 +172,7 @@ def scaling(write: bool = False) -> None:
         print(f"{name}\n{table}\n")
     if write:
         page = harness.ROOT / PAGE
-        page.write_text(filled(page.read_text()))
+        page.write_text(filled(page.read_text(), tables()))
         draw(harness.ROOT / FIGURE)
 
 

@@ -1,0 +1,15 @@
+from benchmarks.evidence import CORPORA, PAGE, read, tables
+from benchmarks.harness import ROOT
+from benchmarks.pages import filled
+
+
+def test_page_holds_the_results():
+    page = (ROOT / PAGE).read_text()
+    assert filled(page, tables()) == page, "run: python -m benchmarks.evidence --write true"
+
+
+def test_each_arm_of_a_result_has_a_row():
+    written = tables()["recipe best"].splitlines()[2:]
+    [*_, arms] = (record["arms"] for record in read("recipe").values())
+    assert [row.split(" | ")[0].removeprefix("| ") for row in written] == list(arms)
+    assert all(row.count(" | ") == len(CORPORA) for row in written)
