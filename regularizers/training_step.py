@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,17 @@ class Vocabulary:
     size: int
     special_ids: tuple[int, ...] = ()
     mask_id: int | None = None
+
+    @classmethod
+    def of_tokenizer(cls, tokenizer: Any) -> "Vocabulary":
+        """Return the vocabulary of a tokenizer of Transformers.
+
+        Special ids are the ids of named special tokens (bos, eos, pad, …) and of added tokens
+        marked as special, such as turn markers of chat templates.
+        """
+        added = tokenizer.added_tokens_decoder.items()
+        special_ids = {*tokenizer.all_special_ids, *(id for id, token in added if token.special)}
+        return cls(len(tokenizer), tuple(sorted(special_ids)), tokenizer.mask_token_id)
 
 
 class SecondForward(Protocol):

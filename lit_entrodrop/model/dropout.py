@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lit_entrodrop.model.probing import eval_mode, model_arguments, probe_ids
 from lit_entrodrop.model.transformers_compat import attention_implementation
-from lit_entrodrop.runtime.seeding import seed_default_generators
+from regularizers.passes import seed_default_generators
 
 # Names of the settings of each part in different architectures.
 SETTINGS = {

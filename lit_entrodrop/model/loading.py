@@ -26,7 +26,6 @@ from lit_entrodrop.model.added_tokens import add_tokens, read_tokens
 from lit_entrodrop.model.config_values import require_known_quantization
 from lit_entrodrop.model.hub import use_cache_if_unreachable
 from lit_entrodrop.model.transformers_compat import reason_of, transformers_progress
-from regularizers import Vocabulary
 
 PACKAGE_PREFIX = "package:"
 
@@ -99,21 +98,6 @@ def load_tokenizer(
     if tokens := read_tokens(added):
         add_tokens(tokenizer, tokens)
     return tokenizer
-
-
-def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-    """Return the vocabulary size, special ids and mask id of a tokenizer.
-
-    Special ids are the ids of named special tokens (bos, eos, pad, …) and of added tokens marked as
-    special, such as turn markers of chat templates.
-    """
-    added = tokenizer.added_tokens_decoder.items()
-    special_ids = {*tokenizer.all_special_ids, *(index for index, token in added if token.special)}
-    return Vocabulary(
-        size=len(tokenizer),
-        special_ids=tuple(sorted(special_ids)),
-        mask_id=tokenizer.mask_token_id,
-    )
 
 
 def load_config(source: str) -> PretrainedConfig:

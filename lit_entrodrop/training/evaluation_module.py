@@ -16,7 +16,7 @@ from lit_entrodrop.evaluation.metrics.run_metrics import RunMetrics, TokenValues
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.clean_pass import Batch, forward_clean
 from lit_entrodrop.model.config import LMConfig
-from lit_entrodrop.model.loading import load_tokenizer, vocabulary_of
+from lit_entrodrop.model.loading import load_tokenizer
 from lit_entrodrop.runs.checkpoints.averages import choose_weights
 from lit_entrodrop.runtime.lightning_compat import position_of
 from lit_entrodrop.runtime.steps import Position, total_steps
@@ -65,7 +65,7 @@ class EvaluationModule(L.LightningModule):
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The properties of the tokenizer that regularizers use."""
-        return vocabulary_of(self.tokenizer)
+        return Vocabulary.of_tokenizer(self.tokenizer)
 
     @cached_property
     def token_counts(self) -> Tensor | None:

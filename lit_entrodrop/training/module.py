@@ -1,7 +1,7 @@
 """The LightningModule: the training algorithm."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
 
@@ -19,7 +19,6 @@ from lit_entrodrop.model.clean_pass import Batch
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.runtime.lightning_compat import count_epochs_once
 from lit_entrodrop.runtime.ranks import data_rank, gather_rows
-from lit_entrodrop.runtime.seeding import seed_default_generators
 from lit_entrodrop.training import optim, passes
 from lit_entrodrop.training.averaging import Average, Averaging
 from lit_entrodrop.training.evaluation_module import EvaluationModule
@@ -32,6 +31,7 @@ from lit_entrodrop.training.preflight.config import check_config
 from lit_entrodrop.training.provenance import provenance
 from lit_entrodrop.training.strategies import hooks_of
 from regularizers import Curriculum, Outputs, Regularizer, Regularizers, TrainingStep
+from regularizers.passes import seed_dropout
 
 
 class LitCausalLM(EvaluationModule):
@@ -138,8 +138,7 @@ class LitCausalLM(EvaluationModule):
         Returns:
             Outputs of the forward pass, the loss summed over tokens, and the sum of their weights.
         """
-        # The model's own dropout is a function of the step too, so that a resumed run repeats it.
-        seed_default_generators(replace(step, stream=-1).generator().initial_seed(), self.device)
+        seed_dropout(step)
         score = self.reference.score
         return passes.regularized_loss(self.causal_lm, regularizers, batch, step, score)
 

@@ -14,6 +14,7 @@ from lit_entrodrop.model.token_outputs import paired_objective_of, token_outputs
 from regularizers import Outputs, Regularizers, TrainingStep
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 from regularizers.local import LocalLoss, share_gradient
+from regularizers.passes import Perturb, RepeatedPass, perturbed_inputs
 
 
 def regularized_loss(
@@ -35,11 +36,12 @@ def regularized_loss(
     Returns:
         Outputs of the forward pass, the loss summed over tokens, and the sum of their weights.
     """
-    again = _SecondForward(step, causal_lm, regularizers, batch)
+    run = partial(_forward, causal_lm, regularizers, batch)
+    again = _SecondForward(run, regularizers, step)
     if regularizers.requirements.second_forward:
         step = replace(step, second_forward=again)
-    inputs = _perturbed_inputs(regularizers, step)
-    first = partial(_forward, causal_lm, regularizers, batch, *inputs)
+    inputs = perturbed_inputs(regularizers, step)
+    first = partial(run, *inputs)
     token_weight, skipped = regularizers.on_token_weight(step), skipped_weight(batch)
     skipped_total = 0.0 if skipped is None else skipped.sum()
     if _reads_parts(causal_lm, regularizers, skipped):
@@ -82,13 +84,6 @@ def _local_outputs(
     labels = predicted_labels(batch["labels"], batch["document_ids"]).flatten()
     rows = own.paired_loss(other, labels, paired_objective_of(local_loss, own.unpredicted))
     return replace(token_outputs(rows, own.unpredicted), auxiliary_loss=own.auxiliary_loss)
-
-
-def _perturbed_inputs(
-    regularizers: Regularizers, step: TrainingStep
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return the corrupted tokens of a step, and the function that perturbs their embeddings."""
-    return regularizers.on_input_ids(step), partial(regularizers.on_embeddings, step=step)
 
 
 def _forward(
@@ -154,28 +149,16 @@ def with_auxiliary_loss(loss: Tensor, weight: Tensor, outputs: Outputs) -> Tenso
 
 
 @dataclass(frozen=True)
-class _SecondForward:
-    """Run the model again; a :class:`~regularizers.training_step.SecondForward`.
+class _SecondForward(RepeatedPass):
+    """Run the model again.
 
     With known weights of the tokens, their losses share the gradient of the weighted loss.
     """
 
-    step: TrainingStep
-    causal_lm: CausalLM
-    regularizers: Regularizers
-    batch: Batch
     token_weight: Tensor | None = None
 
-    def __call__(
-        self, input_ids: Tensor | None = None, perturb: Callable[[Tensor], Tensor] | None = None
-    ) -> Outputs:
-        if input_ids is None and perturb is None:
-            run = self._again
-        else:
-            given = self.batch["input_ids"] if input_ids is None else input_ids
-            model = self.causal_lm, self.regularizers, self.batch
-            run = partial(_forward, *model, given, perturb)
-        outputs: Outputs = run(token_weight=self.token_weight)
+    def __call__(self, input_ids: Tensor | None = None, perturb: Perturb | None = None) -> Outputs:
+        outputs: Outputs = self.run(input_ids, perturb, token_weight=self.token_weight)
         summed, weight = outputs.weighted_loss, self.token_weight
         if summed is None or weight is None:
             return outputs
@@ -183,11 +166,5 @@ class _SecondForward:
 
     def predictions(self) -> FusedPredictions:
         """Repeat the first pass, without its head."""
-        predictions: FusedPredictions = self._again(without_head=True)
+        predictions: FusedPredictions = self.run(without_head=True)
         return predictions
-
-    def _again(self, **options: Any) -> Any:
-        # As in the first pass, these hooks may require a second one.
-        step = replace(self.step, second_forward=self)
-        inputs = _perturbed_inputs(self.regularizers, step)
-        return _forward(self.causal_lm, self.regularizers, self.batch, *inputs, **options)

@@ -1,6 +1,7 @@
 """Penalties on parameters: their gradients, wherever the shards are."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,9 +10,8 @@ from torch import Tensor, nn
 from lit_entrodrop.runtime.sharding import local_shard
 from lit_entrodrop.training.initial_weights import InitialWeights, ranks_per_copy
 from lit_entrodrop.training.optim.naming import named_parameters
-from regularizers import ParameterPart, Regularizers
-
-PART = 2**24  # numbers that are penalized at once
+from regularizers import Regularizers
+from regularizers.penalties import penalize
 
 
 class ParameterPenalties:
@@ -92,15 +92,11 @@ class ParameterPenalties:
         numbers = local_shard(parameter.detach()).view(-1)
         gradient = local_shard(parameter.grad).view(-1)
         share = ranks_per_copy(parameter)
-        for start in range(0, len(numbers), PART):
-            part = slice(start, start + PART)
-            values = numbers[part].float().clone().requires_grad_()
-            before = None if self.initial is None else self.initial.part(parameter, part)
-            seen = ParameterPart(self._names[parameter], values, before)
-            for name, regularizer, penalty in self._regularizers.on_parameter(seen, progress):
-                [slope] = torch.autograd.grad(penalty, values)
-                if regularizer.decoupled:
-                    numbers[part] -= (rate.to(slope.device) * slope).to(numbers.dtype)
-                else:
-                    gradient[part] += slope.to(gradient.dtype)
-                penalties[name] = penalties.get(name, 0) + penalty.detach() * share
+        name = self._names[parameter]
+        initial = partial(self._initial_part, parameter)
+        changed = numbers, gradient, initial, rate, progress
+        for key, penalty in penalize(self._regularizers, name, *changed):
+            penalties[key] = penalties.get(key, 0) + penalty * share
+
+    def _initial_part(self, parameter: Tensor, part: slice) -> Tensor | None:
+        return None if self.initial is None else self.initial.part(parameter, part)

@@ -13,8 +13,8 @@ from lit_entrodrop.commands.preview.effects import SeenBatch, TokenEffects
 from lit_entrodrop.commands.preview.statistics import document_bounds
 from lit_entrodrop.commands.preview.visible import visible_pieces, written
 from lit_entrodrop.data.preparing.packed_splits import PackedSplits
-from lit_entrodrop.model.loading import vocabulary_of
 from lit_entrodrop.runtime.shown_text import visible
+from regularizers import Vocabulary
 from regularizers.functional import IGNORE_INDEX, predicted_labels
 
 # What happens to the input of a token: it becomes another, its embedding zero, or a changed one.
@@ -124,7 +124,7 @@ def _tokens(seen: SeenBatch, row: int, tokenizer: PreTrainedTokenizerBase) -> It
     batch = seen.selected.batch
     ids, documents = batch["input_ids"][row].tolist(), batch["document_ids"][row].tolist()
     counts = predicted_labels(batch["labels"], batch["document_ids"])[row] != IGNORE_INDEX
-    special_ids = set(vocabulary_of(tokenizer).special_ids)
+    special_ids = set(Vocabulary.of_tokenizer(tokenizer).special_ids)
     chunks = groupby(zip(ids, documents, strict=True), key=lambda pair: pair[1])
     texts = [
         text

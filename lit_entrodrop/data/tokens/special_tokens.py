@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from lit_entrodrop.data.tokens.encoded import Span
-from lit_entrodrop.model.loading import vocabulary_of
+from regularizers import Vocabulary
 
 Value = TypeVar("Value")
 
@@ -16,7 +16,7 @@ MARK = "\ue001"
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Return the special tokens of a tokenizer as they appear in text, the longest first."""
-    tokens = tokenizer.convert_ids_to_tokens(list(vocabulary_of(tokenizer).special_ids))
+    tokens = tokenizer.convert_ids_to_tokens(list(Vocabulary.of_tokenizer(tokenizer).special_ids))
     return tuple(sorted(tokens, key=len, reverse=True))
 
 

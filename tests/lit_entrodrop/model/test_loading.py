@@ -21,8 +21,8 @@ from lit_entrodrop.model.loading import (
     load_tokenizer,
     load_weights,
     locate,
-    vocabulary_of,
 )
+from regularizers import Vocabulary
 from tests.helpers.tiny import LLAMA, Tiny
 
 
@@ -215,14 +215,14 @@ def test_vocabulary_knows_named_and_added_special_tokens(tiny: Tiny) -> None:
     tokenizer = load_tokenizer(str(tiny.tokenizer))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
     tokenizer.add_tokens(["ordinaryword"])
-    vocabulary = vocabulary_of(tokenizer)
+    vocabulary = Vocabulary.of_tokenizer(tokenizer)
     assert vocabulary.size == 322
     assert vocabulary.special_ids == (0, 1, tokenizer.convert_tokens_to_ids("<|turn|>"))
     assert vocabulary.mask_id is None
 
 
 def test_vocabulary_knows_the_mask_token(mask_tokenizer: Any) -> None:
-    vocabulary = vocabulary_of(load_tokenizer(str(mask_tokenizer)))
+    vocabulary = Vocabulary.of_tokenizer(load_tokenizer(str(mask_tokenizer)))
     assert vocabulary.mask_id == 2
     assert vocabulary.special_ids == (0, 1, 2)
     assert vocabulary.size == 320

@@ -1,0 +1,80 @@
+"""Regularizers from the settings of a config, as in the YAML files of lit-entrodrop."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from regularizers.base import Regularizer
+from regularizers.curricula import Curriculum
+
+Settings = Mapping[str, Any]
+#: A regularizer, or its settings: ``class_path`` and ``init_args``.
+Given = Regularizer | Settings
+
+
+def build_regularizers(given: Iterable[Given]) -> list[Regularizer]:
+    """Return regularizers, and build those that are given by their settings.
+
+    Args:
+        given: Regularizers, or mappings with ``class_path`` and ``init_args``. A class of
+            ``regularizers`` may be named without the package. Curricula are given in the same way.
+
+    Raises:
+        ValueError: If settings do not describe a regularizer.
+
+    >>> linear = {"class_path": "Linear", "init_args": {"end": 0.8}}
+    >>> [chosen] = build_regularizers(
+    ...     [{"class_path": "EntroDrop", "init_args": {"curriculum": linear}}]
+    ... )
+    >>> chosen.curriculum(1.0)
+    0.8
+    """
+    return [_regularizer(each) for each in given]
+
+
+def _regularizer(given: Given) -> Regularizer:
+    if isinstance(given, Regularizer):
+        return given
+    built = _build(given, "regularizers") if isinstance(given, Mapping) else given
+    if not isinstance(built, Regularizer):
+        raise ValueError(
+            f"regularizers: expected a regularizer, or class_path and init_args, got {given!r}"
+        )
+    return built
+
+
+def _build(settings: Settings, place: str) -> Any:
+    path = settings.get("class_path")
+    arguments = settings.get("init_args") or {}
+    unknown = sorted(set(settings) - {"class_path", "init_args"})
+    if not isinstance(path, str) or not isinstance(arguments, Mapping) or unknown:
+        raise ValueError(
+            f"{place}: expected the keys class_path and init_args, got {dict(settings)!r}"
+        )
+    kind = _class_of(path, place)
+    accepted = [name for name in inspect.signature(kind).parameters if name != "kwargs"]
+    if wrong := sorted(set(arguments) - set(accepted)):
+        raise ValueError(
+            f"{place}: {path} has no setting {', '.join(wrong)}: use one of {', '.join(accepted)}"
+        )
+    return kind(
+        **{
+            name: _build(value, f"{place}.{name}") if isinstance(value, Mapping) else value
+            for name, value in arguments.items()
+        }
+    )
+
+
+def _class_of(path: str, place: str) -> type[Regularizer | Curriculum]:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module or "regularizers"), name, None)
+    except ImportError as error:
+        raise ValueError(f"{place}: cannot import {path!r}: {error}") from error
+    # Checked before the call: a config must not run any function.
+    if not (inspect.isclass(found) and issubclass(found, Regularizer | Curriculum)):
+        raise ValueError(
+            f"{place}: expected the class path of a regularizer or a curriculum, got {path!r}"
+        )
+    return found

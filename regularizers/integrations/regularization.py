@@ -1,0 +1,266 @@
+"""The loss of a Trainer's step under regularizers, and what lasts from step to step.
+
+B rows in the batch, T tokens in a row, V vocabulary size.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from regularizers.compose import Regularizers, perturbed_embeddings
+from regularizers.integrations.batches import documents_of
+from regularizers.integrations.entropies import DocumentEntropies, document_keys
+from regularizers.integrations.frozen import scoring, token_counts
+from regularizers.integrations.weights import ParameterPenalties
+from regularizers.outputs import Outputs
+from regularizers.passes import Perturb, RepeatedPass, perturbed_inputs, seed_dropout
+from regularizers.training_step import TrainingStep, Vocabulary
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of a Trainer and its documents, ``[B, T]`` int64."""
+
+    inputs: Inputs
+    documents: Tensor
+
+    def run(
+        self, model: nn.Module, input_ids: Tensor | None = None, perturb: Perturb | None = None
+    ) -> Any:
+        """Run a model on the batch, or on other token ids, and return what it returns."""
+        arguments = {name: each for name, each in self.inputs.items() if name != "labels"}
+        if input_ids is not None:
+            arguments["input_ids"] = input_ids
+        arguments["use_cache"] = False
+        embedding = _local(model).get_input_embeddings()
+        with perturbed_embeddings(embedding, perturb) if perturb else nullcontext():
+            return model(**arguments)
+
+
+class Regularization:
+    """Regularizers of a Trainer, and the state that they need.
+
+    Args:
+        trainer: A ``transformers.Trainer`` that was built.
+        regularizers: Regularizers in the order of their application.
+        vocabulary: Vocabulary of the tokenizer.
+        reference_model: Frozen model, if a regularizer needs one.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        regularizers: Regularizers,
+        vocabulary: Vocabulary,
+        reference_model: nn.Module | None = None,
+    ) -> None:
+        self._trainer, self._vocabulary = trainer, vocabulary
+        self.regularizers = regularizers.to(trainer.args.device)
+        self.required = regularizers.requirements
+        self.entropies = DocumentEntropies(gather_object)
+        self._reference_model = reference_model
+        self._penalties = ParameterPenalties(regularizers, trainer.model)
+        self._token_counts: Tensor | None = None
+        self.metrics: dict[str, list[Tensor]] = defaultdict(list)
+        self.start_step()
+
+    def start_training(self) -> None:
+        """Prepare what the hooks need; the Trainer has placed its model on the device."""
+        self.regularizers.train()
+        self.start_step()
+        if self.required.token_counts and self._token_counts is None:
+            counts = token_counts(self._trainer.train_dataset, self._vocabulary.size)
+            self._token_counts = counts.to(self._trainer.args.device)
+        if self._reference_model is not None:
+            prepare = self._trainer.accelerator.prepare_model
+            frozen = self._reference_model.requires_grad_(False).eval()
+            self._reference_model = prepare(frozen, evaluation_mode=True)
+
+    def start_step(self) -> None:
+        """Start to accumulate the micro-batches of an optimizer step."""
+        self._micro_batch = 0
+        self._totals = torch.zeros(2, device=self._trainer.args.device)
+        self._unit: Tensor | float | None = None
+
+    def loss(self, model: nn.Module, inputs: Inputs, num_items: Tensor | int | None) -> Tensor:
+        """Return the loss of a micro-batch, summed over its tokens, in units of a constant.
+
+        Args:
+            model: Trained model, as the Trainer wraps it.
+            inputs: Batch of the collator.
+            num_items: Number of labels in all micro-batches of all ranks; None if unknown.
+        """
+        batch = Batch(inputs, documents_of(inputs, self._vocabulary))
+        step, note_entropy = self._describe(model, batch)
+        seed_dropout(step)
+        regularizers = self.regularizers
+        if self.required.second_forward:
+            # Under DDP, only the first pass synchronizes gradients.
+            again = partial(self._outputs, _local(model), batch)
+            step = replace(step, second_forward=RepeatedPass(again, regularizers, step))
+        token_weight = regularizers.on_token_weight(step)
+        outputs = self._outputs(model, batch, *perturbed_inputs(regularizers, step))
+        total, weight = regularizers.reduce(outputs, step, token_weight)
+        note_entropy(outputs.entropy)
+        if outputs.auxiliary_loss is not None:
+            total = total + weight.detach() * outputs.auxiliary_loss
+        self._totals += torch.stack([total, weight]).detach().to(self._totals)
+        self._note_metrics(step, outputs)
+        accelerator = self._trainer.accelerator
+        if self._unit is None:
+            count = accelerator.reduce(step.valid.sum(), "sum") if num_items is None else num_items
+            self._unit = torch.as_tensor(count, device=total.device).clamp(min=1)
+        self._micro_batch += 1
+        # DDP averages gradients over ranks.
+        return total * (accelerator.num_processes / self._unit)
+
+    def finish_step(self, model: nn.Module) -> Tensor:
+        """Divide the accumulated gradient by the weight of all tokens, and return the mean loss.
+
+        The weight is that of all micro-batches and ranks, which is known only now.
+        """
+        assert self._unit is not None, "a step has a micro-batch"
+        total, weight = self._trainer.accelerator.reduce(self._totals, "sum")
+        weight = weight.clamp(min=1e-8)
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self._unit / weight)
+        penalties = self._penalties.add(self._trainer.optimizer, self._progress)
+        for name, value in penalties.items():
+            self.metrics[name].append(value)
+        self.start_step()
+        return total / weight
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Return the means since the last call, over micro-batches and ranks."""
+        own = {name: torch.stack(each).mean().item() for name, each in self.metrics.items()}
+        self.metrics.clear()
+        ranks: list[dict[str, float]] = gather_object([own])
+        names = list(dict.fromkeys(name for rank in ranks for name in rank))
+        found = {name: [rank[name] for rank in ranks if name in rank] for name in names}
+        means = {name: sum(values) / len(values) for name, values in found.items()}
+        return {**means, **self.regularizers.strengths(self._progress)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint; call it on every rank."""
+        return {
+            "source": self.required.entropy,
+            "entropies": self.entropies.state_dict(),
+            "regularizers": self.regularizers.state_dict(),
+            "initial_weights": self._penalties.hashes,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state of a checkpoint.
+
+        Entropies from another source are not restored.
+        """
+        self.regularizers.load_state_dict(state["regularizers"])
+        self._penalties.check_same_initial(state["initial_weights"])
+        if state["source"] == self.required.entropy:
+            self.entropies.load_state_dict(state["entropies"])
+
+    @property
+    def _progress(self) -> float:
+        state = self._trainer.state
+        return float(state.global_step / max(state.max_steps, 1))
+
+    def _describe(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[TrainingStep, Callable[[Tensor], None]]:
+        """Return the step of a micro-batch, and the function that takes its entropies."""
+        trainer, required = self._trainer, self.required
+        score = scoring(_local(model), self._reference_model)
+        reference = cache(partial(score, lambda frozen: self._outputs(frozen, batch)))
+        ids: Tensor = batch.inputs["input_ids"]
+        entropy, note = self._entropies(model, batch, reference)
+        step = TrainingStep(
+            ids,
+            batch.inputs["labels"],
+            batch.documents,
+            self._vocabulary,
+            entropy=entropy,
+            corpus_entropy=self.entropies.quantiles.to(ids.device),
+            token_counts=self._token_counts,
+            progress=self._progress,
+            global_step=trainer.state.global_step,
+            epoch=int(trainer.state.epoch or 0),
+            micro_batch=self._micro_batch,
+            rank=trainer.accelerator.process_index,
+            seed=trainer.args.seed,
+            reference=reference if required.reference else None,
+            gather=lambda values: trainer.accelerator.gather(values.detach()),
+        )
+        return step, note
+
+    def _entropies(
+        self, model: nn.Module, batch: Batch, reference: Callable[[], Outputs]
+    ) -> tuple[Tensor | None, Callable[[Tensor], None]]:
+        source, ids = self.required.entropy, batch.inputs["input_ids"]
+        if source is None:
+            return None, lambda _: None
+        if source == "online":
+            clean = scoring(_local(model), _local(model))
+            return clean(lambda same: self._outputs(same, batch)).entropy, lambda _: None
+        keys = document_keys(ids, batch.documents)
+        known = self.entropies.lookup(keys).to(ids.device)
+        if source == "last_epoch":
+            return known, partial(self.entropies.record, keys)
+        if not self.entropies.knows(keys):
+            # From the second epoch on, this pass is spared.
+            known = reference().entropy.half().float()
+            self.entropies.record(keys, known)
+        return known, lambda _: None
+
+    def _outputs(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        input_ids: Tensor | None = None,
+        perturb: Perturb | None = None,
+    ) -> Outputs:
+        result = batch.run(model, input_ids, perturb)
+        logits, labels = getattr(result, "logits", None), batch.inputs["labels"]
+        if logits is None or logits.shape[:2] != labels.shape:
+            got = "none" if logits is None else f"shape {list(logits.shape)}"
+            raise ValueError(
+                f"regularizers: expected logits for each of {list(labels.shape)} tokens from the "
+                f"model, got {got}: turn off fused losses, such as Liger's, and virtual tokens"
+            )
+        required = self.required
+        outputs = Outputs.from_logits(
+            logits, labels, batch.documents, required.entropy_gradient, required.top_entropy
+        )
+        return replace(outputs, auxiliary_loss=self._router_loss(model, result))
+
+    def _router_loss(self, model: nn.Module, result: Any) -> Tensor | None:
+        loss: Tensor | None = getattr(result, "aux_loss", None)
+        if loss is None:
+            return None
+        coefficient: float | None = getattr(self._trainer, "router_aux_loss_coef", None)
+        if coefficient is None:
+            coefficient = _local(model).config.get_text_config().router_aux_loss_coef
+        return coefficient * loss
+
+    def _note_metrics(self, step: TrainingStep, outputs: Outputs) -> None:
+        count = step.valid.sum().clamp(min=1)
+        entropy = outputs.entropy.detach().masked_fill(~step.valid, 0.0).sum() / count
+        accuracy = outputs.correct.sum() / count
+        own = {"entropy": entropy, "mean_token_accuracy": accuracy, **step.metrics}
+        for name, value in own.items():
+            self.metrics[name].append(value.float())
+
+
+def _local(model: nn.Module) -> Any:
+    """Return the model within DDP."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
