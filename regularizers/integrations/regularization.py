@@ -122,7 +122,8 @@ class Regularization:
             self._unit = torch.as_tensor(count, device=total.device).clamp(min=1)
         self._micro_batch += 1
         # DDP averages gradients over ranks.
-        return total * (accelerator.num_processes / self._unit)
+        loss: Tensor = total * (accelerator.num_processes / self._unit)
+        return loss
 
     def finish_step(self, model: nn.Module) -> Tensor:
         """Divide the accumulated gradient by the weight of all tokens, and return the mean loss.
@@ -130,8 +131,8 @@ class Regularization:
         The weight is that of all micro-batches and ranks, which is known only now.
         """
         assert self._unit is not None, "a step has a micro-batch"
-        total, weight = self._trainer.accelerator.reduce(self._totals, "sum")
-        weight = weight.clamp(min=1e-8)
+        sums: Tensor = self._trainer.accelerator.reduce(self._totals, "sum")
+        total, weight = sums[0], sums[1].clamp(min=1e-8)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._unit / weight)

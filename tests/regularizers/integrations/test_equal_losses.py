@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 from transformers import LlamaForCausalLM, TrainingArguments, default_data_collator
 
 from lit_entrodrop.model.loading import load_tokenizer
@@ -84,17 +84,6 @@ class RecordedOrder(Sampler[int]):
         return len(self.epochs[0])
 
 
-class Rows(Dataset[dict[str, Tensor]]):
-    def __init__(self, rows: dict[int, dict[str, Tensor]]) -> None:
-        self.rows = rows
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self.rows[index]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("tiny")
@@ -146,7 +135,7 @@ def losses_of_theirs(tiny: Tiny, chosen: list[Regularizer], batches: Batches) ->
     trainer = RegularizedTrainer(
         model,
         args,
-        train_dataset=Rows(batches.rows),
+        train_dataset=[row for _, row in sorted(batches.rows.items())],
         data_collator=default_data_collator,
         processing_class=load_tokenizer(str(tiny.tokenizer)),
         optimizers=(torch.optim.SGD(model.parameters(), lr=RATE), None),
