@@ -18,10 +18,10 @@ try:
     from axolotl.integrations.base import BasePlugin
     from pydantic import BaseModel
 except ImportError:  # the documentation is built without Axolotl
-    BasePlugin = BaseModel = object
+    BasePlugin = BaseModel = object  # type: ignore[misc, assignment]
 
 
-class RegularizersArgs(BaseModel):  # type: ignore[misc]
+class RegularizersArgs(BaseModel):
     """What the plugin adds to the config of Axolotl.
 
     Args:
