@@ -14,12 +14,15 @@ BORDER, DISTANCE = 0.25, 3
 LEAST_ROWS = 8
 # A smaller drop can come from the learning rate or from one batch, nats per token.
 LEAST_DROP = 0.05
+# Correlation of the scatter in successive epochs from which on the text has the same order.
+SAME_ORDER = 0.7
 MAD = float(stats.norm.ppf(0.75))  # median absolute deviation of a standard normal variable
 RULE = (
     f"The training loss has stair steps if it drops by at least {LEAST_DROP} on average from the "
     "last quarter of an epoch to the first quarter of the next, beyond what the slopes within both "
     f"explain, with {CONFIDENCE:.0%} confidence. Its mean over an epoch must fall by at least half "
-    "as much: text in the same order in each epoch drops too, but rises again."
+    "as much, and its scatter must not repeat from epoch to epoch: text in the same order in each "
+    "epoch drops too."
 )
 
 
@@ -32,11 +35,13 @@ class EpochDrops:
         error: Standard error of their mean, from the scatter of the losses within epochs or from
             that of the drops, whichever is larger.
         falls: Fall of the mean loss from epoch to epoch, averaged, nats per token.
+        repeats: Correlation of the scatter within successive epochs, averaged.
     """
 
     drops: list[float]
     error: float
     falls: float
+    repeats: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -51,7 +56,7 @@ class EpochDrops:
     @property
     def shown(self) -> bool:
         """Whether the model is shown to recognize text it has seen, by ``RULE``."""
-        return self._large and self.falls >= self.mean / 2
+        return self._large and self.falls >= self.mean / 2 and self.repeats < SAME_ORDER
 
     @property
     def from_order(self) -> bool:
@@ -90,7 +95,7 @@ def epoch_drops(epochs: ArrayLike, losses: ArrayLike) -> EpochDrops | None:
     if len(drops) > 2:
         error = max(error, float(drops.std(ddof=1)) / len(drops) ** 0.5)
     falls = -np.diff([each.mean() for each in parts])
-    return EpochDrops(drops.tolist(), error, float(falls.mean()))
+    return EpochDrops(drops.tolist(), error, float(falls.mean()), _repeats(parts))
 
 
 def _error(parts: list[np.ndarray], sizes: np.ndarray) -> float:
@@ -103,3 +108,12 @@ def _error(parts: list[np.ndarray], sizes: np.ndarray) -> float:
     before[-1] = after[0] = 0
     ends, starts = own * before + slope * after, own * after + slope * before
     return float(scatter * np.sqrt(((ends**2 + starts**2) / sizes).sum()) / (len(parts) - 1))
+
+
+def _repeats(parts: list[np.ndarray]) -> float:
+    """Return the mean correlation of the scatter in successive epochs; trends cancel out in it."""
+    rows = min(map(len, parts))
+    bends = np.array([np.diff(each[:rows], 2) for each in parts])
+    if (bends.std(axis=1) == 0).any():
+        return 0.0
+    return float(np.mean(np.diag(np.corrcoef(bends), 1)))

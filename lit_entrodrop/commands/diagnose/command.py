@@ -93,7 +93,8 @@ def _explain(console: Console, found: Diagnosed, conclusion: Conclusion) -> None
 
 
 def _summarize(console: Console, found: Diagnosed, conclusion: Conclusion) -> None:
-    _print(console, f"{found.log.name}: {conclusion.headline}.{numbers(found)}")
+    line = f"{found.log.name}: {conclusion.headline}.{numbers(found)}"
+    console.print(_text(line), soft_wrap=True)
 
 
 def subject(found: Diagnosed) -> str:
@@ -116,8 +117,11 @@ def numbers(found: Diagnosed) -> str:
 
 
 def _print(console: Console, text: str, indent: int = 0, style: str = "") -> None:
-    # A name in a log may contain control characters.
     if text.startswith("\n"):
         console.print()
-    shown = Text(one_line(text.replace("`", "")), style)
-    console.print(Padding(shown, (0, 0, 0, indent), expand=False))
+    console.print(Padding(_text(text, style), (0, 0, 0, indent), expand=False))
+
+
+def _text(text: str, style: str = "") -> Text:
+    # A name in a log may contain control characters.
+    return Text(one_line(text.replace("`", "")), style)

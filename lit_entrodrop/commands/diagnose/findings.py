@@ -116,8 +116,8 @@ def _stairs(found: Diagnosed) -> Iterator[str]:
         )
     elif drops.from_order:
         yield (
-            "At the start of each epoch the training loss drops, but rises again within it: by "
-            f"{_size(drops)}. That is no memorization: the text has the same order in each epoch."
+            f"At the start of each epoch the training loss drops, by {_size(drops)}, but that need "
+            "not be memorization: the text seems to have the same order in each epoch."
         )
     else:
         yield f"The training loss has no stair steps between epochs: {_size(drops)}."

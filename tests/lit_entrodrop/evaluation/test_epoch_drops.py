@@ -39,7 +39,15 @@ def test_stairs_need_size_certainty_and_a_lasting_fall() -> None:
     assert measured(5 - 0.2 * EPOCH + scatter).shown
     assert not measured(5 - 0.02 * EPOCH + 0.001 * scatter).shown
     assert not measured(5 - 0.2 * EPOCH + 30 * scatter).shown
-    # The same order in each epoch, from easy to hard text.
-    ordered = measured(5 + 0.02 * (PROGRESS % ROWS) + scatter)
-    assert ordered.from_order
-    assert not ordered.shown
+
+
+def test_text_in_the_same_order_is_no_memorization() -> None:
+    random = np.random.default_rng(2)
+    batches = np.tile(0.1 * random.normal(size=ROWS), EPOCHS)
+    scatter = 0.02 * random.normal(size=len(EPOCH))
+    from_easy_to_hard = measured(5 + 0.03 * (PROGRESS % ROWS) + scatter)
+    same_batches = measured(5 - 0.2 * EPOCH + batches + scatter)
+    assert same_batches.repeats > 0.9
+    for found in (from_easy_to_hard, same_batches):
+        assert found.from_order
+        assert not found.shown

@@ -25,9 +25,9 @@ def test_one_log_is_explained_in_sentences(runs: Path, capsys: pytest.CaptureFix
 
 def test_several_logs_get_a_line_each(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(runs)])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "a/trainer_state.json: The model overfits from epoch 3.5. Lowest 2.075" in text
-    assert "b/trainer_state.json: No overfitting so far" in text
+    first, second = capsys.readouterr().out.splitlines()
+    assert "a/trainer_state.json: The model overfits from epoch 3.5. Lowest 2.075" in first
+    assert "b/trainer_state.json: No overfitting so far" in second
 
 
 def test_an_impossible_length_of_an_epoch_is_an_error(runs: Path) -> None:
