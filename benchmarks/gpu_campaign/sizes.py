@@ -3,38 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.hub_models import HUB_MODELS
 from benchmarks.live_fit import TOKENIZER
 from lit_entrodrop.model.config import LMConfig
 
 # Dense bf16 operations per second of an H200, from its data sheet.
 PEAK_FLOPS = 989e12
-QWEN3: dict[str, Any] = {
-    "model_type": "qwen3",
-    "vocab_size": 151936,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "max_position_embeddings": 40960,
-    "tie_word_embeddings": True,
-}
-LLAMA_8B: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131072,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
-}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "qwen3-0.6b": {**QWEN3, "hidden_size": 1024, "intermediate_size": 3072},
-    "qwen3-1.7b": {**QWEN3, "hidden_size": 2048, "intermediate_size": 6144},
-    "llama3.1-8b": LLAMA_8B,
+    "qwen3-0.6b": HUB_MODELS["qwen3_0.6b"],
+    "qwen3-1.7b": HUB_MODELS["qwen3_1.7b"],
+    "llama3.1-8b": HUB_MODELS["llama3.1_8b"],
     "tiny": {
-        **QWEN3,
+        **HUB_MODELS["qwen3_0.6b"],
         "vocab_size": 4096,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -28,6 +29,8 @@ from lit_entrodrop.model.hub import use_cache_if_unreachable
 from lit_entrodrop.model.transformers_compat import reason_of, transformers_progress
 
 PACKAGE_PREFIX = "package:"
+# Prefixes of weights in the text part of a model that also reads images, and those alone.
+TEXT_PART = {r"^language_model\.": "", r"^model\.language_model\.": "model."}
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,29 @@ def load_tokenizer(
 def load_config(source: str) -> PretrainedConfig:
     """Load the configuration of a pretrained model from a source that :func:`locate` accepts.
 
+    Of a model that also reads images, it is that of the text part.
+
     Raises:
         ValueError: If the configuration cannot be loaded.
     """
     with _loading("pretrained: cannot load the config of", source) as place:
         config: PretrainedConfig = AutoConfig.from_pretrained(place.name, **place.kwargs)
         require_known_quantization(config)
-    return config
+    return text_part(config)
+
+
+def text_part(config: PretrainedConfig) -> PretrainedConfig:
+    """Return the configuration of the language model within one that also reads images.
+
+    The rest, such as the vision tower of Gemma 3, is not loaded: it would take memory without
+    being trained.
+
+    >>> from transformers import Gemma3Config
+    >>> text_part(Gemma3Config()).model_type
+    'gemma3_text'
+    """
+    text: PretrainedConfig = config.get_text_config()
+    return text if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else config
 
 
 def load_weights(
@@ -139,6 +158,7 @@ def load_weights(
             dtype=dtype,
             attn_implementation=attention,
             output_loading_info=True,
+            key_mapping=TEXT_PART,
             **place.kwargs,
             **gguf,
             **loading_arguments(quantize, config, dtype),

@@ -1,4 +1,4 @@
-"""Tiny configurations of real architectures, and the public ones of models on the hub."""
+"""Tiny configurations of real architectures."""
 
 from typing import Any
 
@@ -78,73 +78,4 @@ MORE_THAN_LINEAR: dict[str, dict[str, Any]] = {
         "is_decoder": True,
     },
     "llama4_text": {**GATED, "head_dim": 8, "intermediate_size_mlp": 32, "num_local_experts": 2},
-}
-
-QWEN3: dict[str, Any] = {
-    "model_type": "qwen3",
-    "vocab_size": 151936,
-    "head_dim": 128,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 32768,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000},
-    "tie_word_embeddings": True,
-    "bos_token_id": 151643,
-    "eos_token_id": 151643,
-}
-HUB: dict[str, tuple[dict[str, Any], int]] = {
-    "Qwen3-0.6B": (
-        {
-            **QWEN3,
-            "hidden_size": 1024,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 16,
-        },
-        596_049_920,
-    ),
-    "Qwen3-1.7B": (
-        {
-            **QWEN3,
-            "hidden_size": 2048,
-            "intermediate_size": 6144,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 16,
-        },
-        1_720_574_976,
-    ),
-    "Qwen3-8B": (
-        {
-            **QWEN3,
-            "hidden_size": 4096,
-            "intermediate_size": 12288,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 32,
-            "tie_word_embeddings": False,
-        },
-        8_190_735_360,
-    ),
-    "Llama-3.1-8B": (
-        {
-            "model_type": "llama",
-            "vocab_size": 128256,
-            "hidden_size": 4096,
-            "intermediate_size": 14336,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131072,
-            "rope_parameters": {
-                "rope_type": "llama3",
-                "rope_theta": 500000.0,
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 8192,
-            },
-            "tie_word_embeddings": False,
-            "bos_token_id": 128000,
-            "eos_token_id": 128001,
-        },
-        8_030_261_248,
-    ),
 }

@@ -17,6 +17,8 @@ from lit_entrodrop.commands.plan.config_conversion import (
 from lit_entrodrop.commands.plan.planner import USUAL_HFU, Planner
 from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown, table
 from lit_entrodrop.commands.plan.speed import OVERLAP
+from lit_entrodrop.commands.plan.way_advice import advice, fit_command, recommended, ways_table
+from lit_entrodrop.commands.plan.ways import STEPS_PER_EPOCH, planned_ways, requested_devices
 from lit_entrodrop.model.hardware import HARDWARE, find_hardware
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.training.optim import group_table
@@ -30,10 +32,11 @@ trainer.accumulate_grad_batches x devices (`auto` counts as one). data.batch_siz
 micro-batch considered. Needs no GPU and loads no weights: a training step runs on tensors without
 values. All numbers are estimates; 10 % of each memory stays free. Where trainer.precision and
 model.lm.dtype are fp32, it assumes bf16-mixed."""
-EPILOG = (
-    "example: lit-entrodrop plan --config configs/base.yaml --config "
-    "configs/model/llama3.1_8b.yaml --hardware h100 --output plan.yaml"
-)
+EPILOG = """examples:
+  lit-entrodrop plan --config configs/base.yaml --config configs/model/qwen3_1.7b.yaml \\
+      --for 24GB --corpus_tokens 250e3 --output plan.yaml
+  lit-entrodrop plan --config configs/base.yaml --config configs/model/llama3.1_8b.yaml \\
+      --hardware h100 --output plan.yaml"""
 
 
 def main(args: Sequence[str]) -> None:
@@ -44,7 +47,10 @@ def main(args: Sequence[str]) -> None:
     """
     own, arguments = _parser().parse_known_args(args)
     _check(own)
-    hardware = find_hardware(own.hardware)
+    if own.recommend_for is not None:
+        recommend(own, arguments)
+        return
+    hardware = find_hardware(own.hardware or "h100")
     config = resolved_config(arguments)
     workload = workload_of(config)
     planner = Planner(workload, hardware, own.mfu)
@@ -77,6 +83,27 @@ def main(args: Sequence[str]) -> None:
         console.print(f"config: {own.output}")
 
 
+def recommend(own: argparse.Namespace, arguments: Sequence[str]) -> None:
+    """Plan full fine-tuning, LoRA and QLoRA on the GPUs of the user, and recommend one.
+
+    Raises:
+        ValueError: If the GPUs or the config are invalid, or nothing fits.
+    """
+    devices, hardware = requested_devices(own.recommend_for)
+    ways, refusals = planned_ways(arguments, devices, hardware, own.corpus_tokens)
+    console = console_of(WIDTH)
+    console.print(ways_table(ways, hardware))
+    for each in refusals:
+        console.print(each, markup=False)
+    best = recommended(ways)
+    console.print(advice(best, own.corpus_tokens))
+    if own.output is not None:
+        write_whole(own.output, config_text(best.setup, best.workload, best.way.content))
+        console.print(f"config: {own.output}")
+    # A command has no line breaks when it is copied.
+    print(fit_command(best, arguments, own.output and str(own.output)))
+
+
 def groups_text(config: dict[str, Any], planner: Planner) -> str:
     """Return a table of the parameter groups, if settings of the config form them; else nothing."""
     optimization, causal_lm = optimization_of(config), planner.causal_lm
@@ -92,9 +119,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--hardware",
-        default="h100",
         metavar="NAME",
-        help=f"Name of the accelerator: {', '.join(HARDWARE)} (default: %(default)s).",
+        help=f"Name of the accelerator: {', '.join(HARDWARE)} (default: h100).",
+    )
+    add(
+        "--for",
+        dest="recommend_for",
+        metavar="GPUS",
+        help="Memory or name of your GPUs, such as 24GB, 2x80GB or rtx4090: compares full "
+        "fine-tuning, LoRA and QLoRA, and recommends the first that fits.",
     )
     add(
         "--world_size",
@@ -115,7 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         "--corpus_tokens",
         type=float,
         metavar="N",
-        help="Number of tokens in the training split; shows the days of the run.",
+        help="Number of tokens in the training split; shows the days of the run. With --for, steps "
+        f"have fewer tokens if an epoch would have less than {STEPS_PER_EPOCH} steps.",
     )
     add(
         "--price_per_hour",
@@ -139,6 +173,12 @@ def _check(own: argparse.Namespace) -> None:
         value = getattr(own, name)
         if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"{name}: expected a finite number above 0, got {value}: correct it")
+    others = ("hardware", "world_size", "mfu", "price_per_hour")
+    given = [name for name in others if getattr(own, name) is not None]
+    if own.recommend_for is not None and given:
+        raise ValueError(
+            f"for: expected no other option for speed and devices, got --{given[0]}: leave one out"
+        )
     if own.output is not None and own.output.exists():
         raise ValueError(
             f"output: expected a new file, but {own.output} exists: choose another name"

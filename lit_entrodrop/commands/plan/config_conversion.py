@@ -1,5 +1,6 @@
 """Conversion of a run's config into a workload, and of a candidate into a config."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pkgutil import resolve_name
@@ -16,6 +17,7 @@ from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config, is_within
 from lit_entrodrop.model.sizes import sizes_of
+from lit_entrodrop.runtime.nested import merged
 from lit_entrodrop.runtime.setting_checks import check_at_least
 from lit_entrodrop.training.averaging import Average
 from lit_entrodrop.training.optim import (
@@ -127,8 +129,8 @@ def training_tokens(
     return min(bounds, default=None)
 
 
-def config_text(candidate: Candidate, workload: Workload) -> str:
-    """Return the YAML config with which `fit` trains as a candidate does."""
+def settings_of(candidate: Candidate, workload: Workload) -> dict[str, Any]:
+    """Return the settings with which `fit` trains as a candidate does."""
     strategy: Any = candidate.strategy
     if candidate.strategy == "ddp" and candidate.world_size == 1:
         strategy = "auto"
@@ -137,7 +139,7 @@ def config_text(candidate: Candidate, workload: Workload) -> str:
             "class_path": "lit_entrodrop.training.strategies.FSDP2Strategy",
             "init_args": {"tensor_parallel_size": candidate.tensor_parallel_size},
         }
-    config = {
+    return {
         "trainer": {
             "strategy": strategy,
             "devices": candidate.devices,
@@ -148,6 +150,19 @@ def config_text(candidate: Candidate, workload: Workload) -> str:
         "data": {"batch_size": candidate.batch_size},
         "model": {"lm": {"activation_checkpointing": candidate.activation_checkpointing}},
     }
+
+
+def config_text(
+    candidate: Candidate, workload: Workload, others: Mapping[str, Any] | None = None
+) -> str:
+    """Return the YAML config with which `fit` trains as a candidate does.
+
+    Args:
+        candidate: The setup.
+        workload: Its workload.
+        others: Further settings; those of the candidate override them.
+    """
+    config = merged(dict(others or {}), settings_of(candidate, workload))
     settings: str = yaml.safe_dump(config, sort_keys=False)
     hardware = candidate.hardware
     return (

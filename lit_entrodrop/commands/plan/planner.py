@@ -126,6 +126,8 @@ class Planner:
                 if candidate.fits:
                     fitting.append(candidate)
                     break
+            if fitting and strategy == "ddp" and world_size == 1:
+                break  # without communication, recomputation only adds operations
         return min(fitting, key=lambda each: each.device_seconds) if fitting else candidate
 
     def _estimate(self, setup: TrainingSetup) -> Candidate:

@@ -7,6 +7,9 @@ from rich.table import Table
 from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, cheapest
 from lit_entrodrop.model.hardware import GB
 
+PARTS = ("weights", "grads", "optim", "buffers", "acts", "head")
+MEMORY_COLUMNS = ("batch", "recompute", *PARTS, "sum")
+
 
 def table(candidates: Sequence[Candidate], tokens: float | None, price: float | None) -> Table:
     """Return a table of candidates; tokens of the run and a price per device-hour add columns."""
@@ -17,8 +20,7 @@ def table(candidates: Sequence[Candidate], tokens: float | None, price: float | 
     )
     for name in ("devices", "strategy"):
         result.add_column(name, no_wrap=True)
-    numbers = ["batch", "recompute", "weights", "grads", "optim", "buffers", "acts", "head"]
-    numbers += ["sum", "host", "fits", "MFU", "tokens/s/device", "tokens/s"]
+    numbers = [*MEMORY_COLUMNS, "host", "fits", "MFU", "tokens/s/device", "tokens/s"]
     numbers += [] if tokens is None else ["days"]
     numbers += [] if tokens is None or price is None else ["cost"]
     for name in numbers:
@@ -50,7 +52,7 @@ def recommendation(candidates: Sequence[Candidate]) -> str:
         "this one has the fewest devices, and then the simplest strategy.",
     ]
     rejected = [each for each in candidates if each.world_size == best.world_size and not each.fits]
-    sentences += [f"{each.name} {_obstacle(each)}." for each in rejected[:2]]
+    sentences += [f"{each.name} {obstacle(each)}." for each in rejected[:2]]
     fewer = [each for each in candidates if each.world_size < best.world_size]
     if fewer and not any(each.fits for each in fewer):
         sentences.append("No strategy fits on any smaller number of devices considered.")
@@ -65,7 +67,7 @@ def recommendation(candidates: Sequence[Candidate]) -> str:
 
 def nothing_fits(candidates: Sequence[Candidate]) -> str:
     """Return an error message with the missing memory and the settings to change."""
-    least = min(candidates, key=_usage)
+    least = min(candidates, key=usage)
     change = (
         "lower data.block_size, or data.batch_size if it is above 1"
         if least.activations >= least.memory.device
@@ -73,22 +75,24 @@ def nothing_fits(candidates: Sequence[Candidate]) -> str:
     )
     return (
         f"hardware: expected a model that fits, but the closest setup, {least.name} on "
-        f"{_devices(least)}, {_obstacle(least)}: {change}, or choose hardware with more memory"
+        f"{_devices(least)}, {obstacle(least)}: {change}, or choose hardware with more memory"
     )
 
 
 def _best(candidates: list[Candidate]) -> Candidate:
-    return cheapest(candidates) or min(candidates, key=_usage)
+    return cheapest(candidates) or min(candidates, key=usage)
 
 
-def _usage(candidate: Candidate) -> float:
+def usage(candidate: Candidate) -> float:
+    """Return the share of the device or host memory that a candidate uses, whichever is larger."""
     hardware = candidate.hardware
     return max(
         candidate.device_gb / hardware.memory_gb, candidate.host_gb / hardware.host_memory_gb
     )
 
 
-def _obstacle(candidate: Candidate) -> str:
+def obstacle(candidate: Candidate) -> str:
+    """Return the memory that a candidate needs and what there is."""
     hardware = candidate.hardware
     free = 1 - MARGIN
     if candidate.device_gb > free * hardware.memory_gb:
@@ -102,18 +106,25 @@ def _devices(candidate: Candidate) -> str:
     return devices if candidate.num_nodes == 1 else f"{devices} ({candidate.num_nodes} machines)"
 
 
-def _cells(candidate: Candidate, tokens: float | None, price: float | None) -> list[str]:
+def memory_cells(candidate: Candidate) -> list[str]:
+    """Return the cells of `MEMORY_COLUMNS`."""
     memory = candidate.memory
     model = (memory.parameters, memory.gradients, memory.optimizer, memory.buffers)
     numbers = (*model, candidate.activations - candidate.head, candidate.head)
-    cells = [
-        str(candidate.world_size),
-        candidate.name,
+    return [
         f"{candidate.batch_size} x {candidate.accumulate}",
         "yes" if candidate.activation_checkpointing else "no",
         *(f"{number / GB:.1f}" for number in numbers),
         f"{candidate.device_gb:.1f}",
-        f"{candidate.host_gb:.0f}" if memory.host else "–",
+    ]
+
+
+def _cells(candidate: Candidate, tokens: float | None, price: float | None) -> list[str]:
+    cells = [
+        str(candidate.world_size),
+        candidate.name,
+        *memory_cells(candidate),
+        f"{candidate.host_gb:.0f}" if candidate.memory.host else "–",
         "yes" if candidate.fits else "no",
         f"{candidate.mfu:.0%}",
         f"{candidate.tokens_per_second / candidate.world_size:,.0f}",

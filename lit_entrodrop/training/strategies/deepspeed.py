@@ -32,6 +32,7 @@ from lit_entrodrop.runtime.deepspeed_compat import (
     set_gradient_divisor,
     to_universal,
 )
+from lit_entrodrop.runtime.nested import merged
 from lit_entrodrop.training.optim import check_same_optimizer
 from lit_entrodrop.training.strategies.base import StrategyHooks, refuse_quantized
 from lit_entrodrop.training.strategies.sharded_init import ShardedInit
@@ -83,7 +84,7 @@ class DeepSpeedStrategy(LightningDeepSpeedStrategy, StrategyHooks):
     ) -> None:
         drop_unfounded_warnings()
         super().__init__(
-            config=_merged(_default_config(stage, offload), config or {}),
+            config=merged(_default_config(stage, offload), config or {}),
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout),
         )
@@ -262,12 +263,3 @@ def _default_config(stage: int, offload: bool) -> dict[str, Any]:
         # Used by its report of throughput only.
         "train_micro_batch_size_per_gpu": 1,
     }
-
-
-def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings, in which given ones override defaults."""
-    merged = {**defaults, **given}
-    for name in defaults.keys() & given.keys():
-        if isinstance(defaults[name], dict) and isinstance(given[name], dict):
-            merged[name] = _merged(defaults[name], given[name])
-    return merged

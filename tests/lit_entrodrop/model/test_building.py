@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.hub_models import HUB_MODELS, PARAMETERS
 from lit_entrodrop.model.building import (
     build_causal_lm,
     build_hf_config,
@@ -16,7 +17,6 @@ from lit_entrodrop.model.building import (
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from regularizers.functional import document_positions
-from tests.helpers.architectures import HUB
 from tests.helpers.tiny import LLAMA, VOCABULARY_SIZE
 
 
@@ -201,13 +201,13 @@ def test_transformer_blocks() -> None:
     assert transformer_blocks(nn.Linear(1, 1)) == []
 
 
-@pytest.mark.parametrize("name", HUB)
+@pytest.mark.parametrize("name", HUB_MODELS)
 def test_models_of_the_hub_have_their_published_size(name: str) -> None:
-    architecture, parameters = HUB[name]
+    architecture = HUB_MODELS[name]
     settings = config(architecture=architecture, activation_checkpointing=True, head="torch")
     with torch.device("meta"):
         model = build_causal_lm(settings)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
     assert all(parameter.is_meta for parameter in model.parameters())
     assert model.fused_head is not None
     assert len(transformer_blocks(model)) == architecture["num_hidden_layers"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.hub_models import HUB_MODELS
 from lit_entrodrop.model import flops
 from lit_entrodrop.model.building import build_causal_lm, build_hf_config, build_on_meta
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
@@ -16,7 +17,7 @@ from lit_entrodrop.model.flops import (
     training_flops_per_token,
 )
 from regularizers import Requirements
-from tests.helpers.architectures import ARCHITECTURES, GATED, HUB
+from tests.helpers.architectures import ARCHITECTURES, GATED
 
 T = 64  # tokens
 MOE = {**GATED, "num_local_experts": 4, "num_experts_per_tok": 2}
@@ -68,16 +69,16 @@ def test_they_are_those_that_torch_counts(model_type: str, tied: bool) -> None:
 @pytest.mark.parametrize(
     ("model", "length", "gigaflops"),
     [
-        ("Qwen3-0.6B", 2048, 4.28),
-        ("Qwen3-0.6B", 8192, 6.39),
-        ("Qwen3-1.7B", 2048, 11.0),
-        ("Qwen3-1.7B", 8192, 13.1),
-        ("Llama-3.1-8B", 2048, 46.6),
-        ("Llama-3.1-8B", 8192, 51.5),
+        ("qwen3_0.6b", 2048, 4.28),
+        ("qwen3_0.6b", 8192, 6.39),
+        ("qwen3_1.7b", 2048, 11.0),
+        ("qwen3_1.7b", 8192, 13.1),
+        ("llama3.1_8b", 2048, 46.6),
+        ("llama3.1_8b", 8192, 51.5),
     ],
 )
 def test_flops_of_known_models(model: str, length: int, gigaflops: float) -> None:
-    causal_lm = build_on_meta(LMConfig(None, HUB[model][0]))
+    causal_lm = build_on_meta(LMConfig(None, HUB_MODELS[model]))
     assert training_flops_per_token(causal_lm, length) / 1e9 == pytest.approx(gigaflops, rel=5e-3)
 
 

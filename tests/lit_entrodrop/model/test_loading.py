@@ -9,10 +9,15 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    LlamaConfig,
+)
 
 from lit_entrodrop.model import transformers_compat
-from lit_entrodrop.model.building import build_hf_config
+from lit_entrodrop.model.building import build_causal_lm, build_hf_config
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.config_values import override_config
 from lit_entrodrop.model.loading import (
@@ -23,6 +28,7 @@ from lit_entrodrop.model.loading import (
     locate,
 )
 from regularizers import Vocabulary
+from tests.helpers.architectures import ARCHITECTURES
 from tests.helpers.tiny import LLAMA, Tiny
 
 
@@ -299,3 +305,28 @@ def test_transformers_shows_no_bars_of_its_own(
     load_weights(str(model_folder), load_config(str(model_folder)), torch.float32, "eager")
     assert shown == ["Loading weights"]
     assert "Loading weights" not in capfd.readouterr().err
+
+
+def test_text_part_of_a_model_that_reads_images(tmp_path: Path) -> None:
+    text = {**ARCHITECTURES["gemma3_text"], "num_hidden_layers": 2}
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    torch.manual_seed(0)
+    whole = Gemma3ForConditionalGeneration(
+        Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    )
+    whole.save_pretrained(tmp_path)
+    model = build_causal_lm(LMConfig(str(tmp_path))).eval()
+    assert model.unwrapped.config.model_type == "gemma3_text"
+    assert model.fused_head is not None
+    ids = torch.arange(10)[None]
+    expected = whole.eval()(input_ids=ids).logits
+    torch.testing.assert_close(model.unwrapped(input_ids=ids).logits, expected)
+    in_text = sum(weight.numel() for weight in whole.model.language_model.parameters())
+    assert sum(weight.numel() for weight in model.parameters()) == in_text

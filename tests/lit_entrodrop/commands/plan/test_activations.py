@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.hub_models import HUB_MODELS, PARAMETERS
 from lit_entrodrop.commands.plan.activations import dry_run, measure_step, packed_batch
 from lit_entrodrop.commands.plan.extra_passes import ExtraPasses
 from lit_entrodrop.model.building import build_causal_lm
 from lit_entrodrop.model.config import LMConfig, LoRAConfig
 from lit_entrodrop.model.dropout import DropoutConfig
 from regularizers import Requirements
-from tests.helpers.architectures import ARCHITECTURES, HUB
+from tests.helpers.architectures import ARCHITECTURES
 
 
 def config(model_type: str, **settings: Any) -> LMConfig:
@@ -109,7 +110,7 @@ def test_both_gradients_of_a_tied_weight_are_added_in_place() -> None:
 
 
 def test_flops_are_six_per_weight_and_those_of_attention() -> None:
-    architecture, parameters = HUB["Llama-3.1-8B"]
+    architecture, parameters = HUB_MODELS["llama3.1_8b"], PARAMETERS["llama3.1_8b"]
     lm = LMConfig(pretrained=None, architecture=architecture)
     start = process_time()
     computed = dry_run(lm, 1, 4096, "bf16-mixed")

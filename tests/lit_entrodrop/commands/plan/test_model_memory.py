@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from benchmarks.hub_models import HUB_MODELS
 from lit_entrodrop.commands.plan.model_memory import (
     STRATEGIES,
     NumberBytes,
@@ -31,11 +32,10 @@ from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig, LoRAConfig, QuantizeConfig
 from lit_entrodrop.model.sizes import Sizes, sizes_of
 from lit_entrodrop.training.optim import AdamW, Muon
-from tests.helpers.architectures import HUB
 from tests.helpers.processes import run_ranks
 from tests.helpers.tiny import LLAMA, save_llama
 
-LLAMA_8B, _ = HUB["Llama-3.1-8B"]
+LLAMA_8B = HUB_MODELS["llama3.1_8b"]
 FP32 = NumberBytes(stored=4, computed=4, optimizer=8)
 UNTIED = {**LLAMA, "tie_word_embeddings": False}
 
