@@ -10,6 +10,7 @@ import pytest
 from lit_entrodrop.data import TextDataModule, file_formats
 from lit_entrodrop.data.file_formats import supported_formats
 from lit_entrodrop.data.sources import list_files
+from tests.helpers.added_module import added_module
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, sentence
 
 MODULE = '''
@@ -27,19 +28,14 @@ def read_records(file):
 
 
 @pytest.fixture
-def fortunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Drop a module into the package of formats, and write a corpus in its format."""
-    package = tmp_path / "formats"
-    package.mkdir()
-    (package / "fortune.py").write_text(MODULE)
-    monkeypatch.setattr(file_formats, "__path__", [*file_formats.__path__, str(package)])
-    supported_formats.cache_clear()
+def fortunes(tmp_path: Path) -> Iterator[Path]:
+    """Add the format, and write a corpus in it."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     texts = [sentence(Random(number), 20) for number in range(60)]
     (corpus / "a.fortune").write_text("\n%\n".join(texts))
-    yield corpus
-    supported_formats.cache_clear()
+    with added_module(file_formats, "fortune", MODULE, tmp_path, (supported_formats,)):
+        yield corpus
 
 
 def test_a_module_in_the_package_is_a_format(fortunes: Path, datamodule: DataModuleFactory) -> None:

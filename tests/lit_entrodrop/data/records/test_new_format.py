@@ -9,6 +9,7 @@ import pytest
 from lit_entrodrop.data import TextDataModule, records
 from lit_entrodrop.data.reading_options import ReadingOptions
 from lit_entrodrop.data.records import document_from_row, fitting_formats, record_formats
+from tests.helpers.added_module import added_module
 from tests.lit_entrodrop.data.conftest import DataModuleFactory, texts, write_jsonl
 
 MODULE = '''
@@ -25,17 +26,9 @@ def read(row):
 
 
 @pytest.fixture
-def faq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Drop a module into the package of formats."""
-    package = tmp_path / "formats"
-    package.mkdir()
-    (package / "faq.py").write_text(MODULE)
-    monkeypatch.setattr(records, "__path__", [*records.__path__, str(package)])
-    for cached in (record_formats, fitting_formats):
-        cached.cache_clear()
-    yield
-    for cached in (record_formats, fitting_formats):
-        cached.cache_clear()
+def faq(tmp_path: Path) -> Iterator[None]:
+    with added_module(records, "faq", MODULE, tmp_path, (record_formats, fitting_formats)):
+        yield
 
 
 @pytest.mark.usefixtures("faq")

@@ -1,6 +1,5 @@
 """A new metric is one file: everything else finds it."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from lit_entrodrop.cli.evaluation_table import evaluation_table
 from lit_entrodrop.commands.compare.comparing import compare_existing
 from lit_entrodrop.evaluation import metrics as package
 from lit_entrodrop.evaluation.metrics.token_metric import TokenMetric, all_token_metrics
+from tests.helpers.added_module import added_module
 from tests.helpers.tiny import Tiny
 
 SOURCE = '''
@@ -30,19 +30,12 @@ class Confidence(TokenMetric):
     def values(self, outputs):
         return outputs.entropy < 5
 '''
-MODULE = f"{package.__name__}.confidence"
 
 
 @pytest.fixture
-def confidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenMetric]:
-    """Add a file with a metric to the package."""
-    folder = tmp_path / "metrics"
-    folder.mkdir()
-    (folder / "confidence.py").write_text(SOURCE)
-    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-    yield all_token_metrics()["confidence"]
-    sys.modules.pop(MODULE, None)
-    vars(package).pop("confidence", None)
+def confidence(tmp_path: Path) -> Iterator[TokenMetric]:
+    with added_module(package, "confidence", SOURCE, tmp_path):
+        yield all_token_metrics()["confidence"]
 
 
 def test_a_new_metric_is_logged_monitored_reported_and_compared(
