@@ -14,22 +14,15 @@ from rich.live import Live
 
 from lit_entrodrop.runtime import progress as module
 from lit_entrodrop.runtime.progress import progress, track
+from tests.helpers.clock import Clock
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "monotonic", clock)
+    monkeypatch.setattr(module, "monotonic", clock.monotonic)
     return clock
 
 

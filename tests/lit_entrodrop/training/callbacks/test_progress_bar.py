@@ -13,6 +13,7 @@ from lit_entrodrop.runs.metrics_file import MetricsFile
 from lit_entrodrop.training.callbacks import RunProgressBar, Throughput
 from lit_entrodrop.training.callbacks import progress_bar as module_of_bar
 from regularizers import EntroDrop
+from tests.helpers.clock import Clock
 from tests.helpers.tiny import Tiny
 
 
@@ -58,12 +59,12 @@ def test_bar_shows_losses_strength_speed_and_time_left(tiny: Tiny) -> None:
 
 
 def test_time_left_is_that_of_the_run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(module_of_bar, "monotonic", lambda: clock[0])
+    clock = Clock()
+    monkeypatch.setattr(module_of_bar, "monotonic", clock.monotonic)
 
     class Hour(L.Callback):
         def on_train_batch_end(self, *_: Any) -> None:
-            clock[0] += 3600
+            clock.now += 3600
 
     bar = RunProgressBar()
     shown = Shown(bar)

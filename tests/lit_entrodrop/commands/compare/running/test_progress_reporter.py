@@ -7,19 +7,12 @@ from rich.console import Console
 from lit_entrodrop.commands.compare.running.process_pool import Task
 from lit_entrodrop.commands.compare.running.progress_reporter import ProgressReporter
 from lit_entrodrop.commands.compare.running.run_progress import RunProgress
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
+from tests.helpers.clock import Clock
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    clock = Clock(100.0)
     monkeypatch.setattr("lit_entrodrop.commands.compare.running.progress_reporter.time", clock)
     return clock
 
