@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +52,24 @@ def finished(
     return compared(tiny_module, output, workers=2, base=base, title="two arms")
 
 
-@pytest.fixture(scope="module")
-def laddered(
-    finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path
-) -> tuple[dict[str, Any], str, dict[str, dict[str, int]]]:
-    """The comparison of `staged` again, with a ladder; and when files of earlier runs were written.
+@dataclass(frozen=True)
+class Laddered:
+    """The comparison of `staged` again, with a ladder, in a copy of all runs."""
 
-    It overwrites the results of `finished`.
-    """
-    before = {folder: times(output / folder) for folder in run_folders(output)}
+    output: Path
+    comparison: dict[str, Any]
+    printed: str
+    before: dict[str, dict[str, int]]
+
+
+@pytest.fixture(scope="module")
+def laddered(finished: tuple[dict[str, Any], str], tiny_module: Tiny, output: Path) -> Laddered:
+    ladder = tiny_module.folder / "laddered"
+    shutil.copytree(output, ladder, symlinks=True)
+    before = {folder: times(ladder / folder) for folder in run_folders(ladder)}
     base = [*content(tiny_module)["base"], WITH_TEST]
     settings = {"base": base, "strength_seeds": [0], "ladder": [0.5, 1]}
-    return *compared(tiny_module, output, workers=2, **settings), before
+    return Laddered(ladder, *compared(tiny_module, ladder, workers=2, **settings), before)
 
 
 def run_folders(output: Path) -> list[str]:
@@ -207,16 +214,15 @@ def test_one_seed_is_compared_over_documents(
 
 
 def test_finished_runs_are_not_touched(
-    laddered: tuple[dict[str, Any], str, dict[str, dict[str, int]]],
+    laddered: Laddered,
     staged: tuple[dict[str, Any], str, list[str]],
     finished: tuple[dict[str, Any], str],
-    output: Path,
 ) -> None:
-    comparison, printed, before = laddered
-    assert {folder: times(output / folder) for folder in before} == before
-    assert "3 of 3 runs are finished already" in printed
+    before = laddered.before
+    assert {folder: times(laddered.output / folder) for folder in before} == before
+    assert "3 of 3 runs are finished already" in laddered.printed
     # Finished runs of the other seeds count for the selected strength alone.
-    assert comparison["arms"] == staged[0]["arms"] != finished[0]["arms"]
+    assert laddered.comparison["arms"] == staged[0]["arms"] != finished[0]["arms"]
 
 
 def test_ladder_without_a_document_is_an_error_before_training(
@@ -228,14 +234,14 @@ def test_ladder_without_a_document_is_an_error_before_training(
 
 
 def test_ladder_trains_on_nested_parts_with_the_same_epochs_and_splits(
-    laddered: tuple[dict[str, Any], str, dict[str, dict[str, int]]], output: Path
+    laddered: Laddered,
 ) -> None:
-    comparison, printed, before = laddered
+    output, comparison, printed = laddered.output, laddered.comparison, laddered.printed
     chosen = comparison["arms"]["entrodrop"]["chosen"]
     parts = [
         f"{arm}/ladder=0.5/seed={n}" for arm in ("plain", f"entrodrop/{chosen}") for n in (0, 1)
     ]
-    assert run_folders(output) == sorted([*before, *parts])
+    assert run_folders(output) == sorted([*laddered.before, *parts])
     assert "Comparing 2 arms in 9 runs" in printed
     assert printed.count("on 50% of the text, seed 0: started") == 2
     assert printed.count("seed 0: started") == 2
