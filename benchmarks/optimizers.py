@@ -60,6 +60,7 @@ def optimizers(
     device: str = "cpu",
     out: str = harness.RESULTS,
     max_train_tokens: int = 30_000,
+    heldout: float = 0.015,
     only: list[str] | None = None,
 ) -> Path:
     """Train with each optimizer, and time its steps.
@@ -72,6 +73,7 @@ def optimizers(
         device: Device, cpu or cuda.
         out: Folder for the results.
         max_train_tokens: Number of training tokens.
+        heldout: Share of documents in the validation split, and in the test split.
         only: Names of the optimizers, which must include adamw; null for all.
     """
     settings = {**locals()}
@@ -79,7 +81,7 @@ def optimizers(
     chosen = {name: case for name, case in cases().items() if only is None or name in only}
     # Compiling small steps of bitsandbytes on a CPU takes longer than the steps.
     with TemporaryDirectory() as cache, torch.compiler.set_stance("force_eager"):
-        data = partial(quickstart_data, cache, max_train_tokens)
+        data = partial(quickstart_data, cache, max_train_tokens, heldout)
         rows = {
             name: {"optimizer": name, **losses(case, data, epochs, seeds, device)}
             for name, case in chosen.items()
@@ -147,7 +149,7 @@ def module(case: Case, rate: float, seed: int, data: TextDataModule) -> LitCausa
     )
 
 
-def quickstart_data(cache: str, max_train_tokens: int, seed: int) -> TextDataModule:
+def quickstart_data(cache: str, max_train_tokens: int, heldout: float, seed: int) -> TextDataModule:
     """Return the corpus of the quickstart with a test split, its blocks in the order of a seed."""
     return TextDataModule(
         "registry:hpo",
@@ -155,8 +157,8 @@ def quickstart_data(cache: str, max_train_tokens: int, seed: int) -> TextDataMod
         block_size=256,
         batch_size=4,
         max_train_tokens=max_train_tokens,
-        validation=0.015,
-        test=0.015,
+        validation=heldout,
+        test=heldout,
         clean_train_blocks=0,
         cache_dir=cache,
         seed=seed,
