@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu_campaign import worker
 from benchmarks.gpu_campaign.campaign import campaign
 from benchmarks.gpu_campaign.sizes import GPU
 from benchmarks.gpu_campaign.steps.table import SHARES, steps_of
@@ -18,7 +19,9 @@ REHEARSED = ["[bf]*", "c step *pair*", "c*recomputed", "e data*", "e verdict*"]
 ARMS = ["plain", "entrodrop"]
 
 
-def test_rehearsal(tmp_path: Path) -> None:
+def test_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A fork server imports for seconds; it serves the cases of test_runner.py.
+    monkeypatch.setattr(worker, "START_METHOD", "fork")
     out = tmp_path / "rows.jsonl"
     only = [*REHEARSED, *(f"e arms {arm}, seed 0" for arm in ARMS)]
     campaign(minutes=20, rehearse=True, out=str(out), only=only, commit="abc")
