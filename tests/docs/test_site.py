@@ -1,9 +1,10 @@
 """The documentation builds without a warning, and all of it can be reached."""
 
 import re
-import subprocess
+import runpy
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -11,6 +12,7 @@ import pytest
 
 from lit_entrodrop.commands.regularizers.docstrings import read_docstring
 from regularizers.discovery import own_regularizers
+from tests.helpers.processes import run_forked
 
 pytest.importorskip("sphinx", reason="pip install 'lit-entrodrop[docs]'")
 pytest.importorskip("myst_parser", reason="pip install 'lit-entrodrop[docs]'")
@@ -20,17 +22,23 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=DOCS, capture_output=True, text=True, check=False
-    )
+def build_site(output: Path) -> None:
+    """Run the script as `make docs` does."""
+    sys.argv = ["build_site.py", "--output", str(output)]
+    sys.path.insert(0, str(DOCS))
+    runpy.run_path(str(DOCS / "build_site.py"), run_name="__main__")
+
+
+def render(sources: Path, output: Path) -> None:
+    sys.path.insert(0, str(DOCS))
+    sys.exit(import_module("build_site").render(sources, output))
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    built = python("build_site.py", "--output", str(folder))
-    assert built.returncode == 0, built.stderr
+    built = run_forked(build_site, folder, cwd=DOCS)
+    assert built.returncode == 0, built.stdout
     return folder
 
 
@@ -116,7 +124,6 @@ def test_extra_brings_what_autodoc_imports() -> None:
 
 def test_a_warning_fails(tmp_path: Path) -> None:
     (tmp_path / "index.md").write_text("# Title\n\n[nowhere](nowhere.md)\n")
-    code = "from build_site import *; sys.exit(render(*map(Path, sys.argv[1:])))"
-    done = python("-c", code, str(tmp_path), str(tmp_path / "out"))
-    assert done.returncode != 0
-    assert "'nowhere.md'" in done.stderr
+    done = run_forked(render, tmp_path, tmp_path / "out", cwd=DOCS)
+    assert done.returncode == 1
+    assert "'nowhere.md'" in done.stdout
