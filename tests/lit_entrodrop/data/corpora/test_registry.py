@@ -1,19 +1,31 @@
 """Corpora are read from installed packages; errors name the package to install."""
 
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from lit_entrodrop.data import corpora
+from lit_entrodrop.data.corpora import registry
 from lit_entrodrop.data.corpora.base import Corpus, package_dir
 from lit_entrodrop.data.corpora.registry import CORPORA, GENERAL, load_corpus
 
 OPTIONAL = sorted(set(CORPORA) - {"hpo", "python"})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def read_once() -> Iterator[None]:
+    """Read each installed corpus once, as `general` consists of others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load_corpus", cache(load_corpus))
+        yield
+
+
 @pytest.fixture
 def small_general(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "load_corpus", load_corpus)
     for name in GENERAL:
         texts = [f"{name} {number}" for number in range(50)]
         stand_in = Corpus(name, name, lambda texts=texts: list(texts))
@@ -22,7 +34,7 @@ def small_general(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "least_documents"), [("hpo", 12_000), ("python", 300)])
 def test_required_corpora_hold_clean_documents(name: str, least_documents: int) -> None:
-    documents = load_corpus(name)
+    documents = registry.load_corpus(name)
     assert len(documents) >= least_documents
     assert all(text == text.strip() for text in documents if name == "hpo")
     assert all(documents)
@@ -31,7 +43,7 @@ def test_required_corpora_hold_clean_documents(name: str, least_documents: int) 
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_optional_corpora_hold_documents(name: str) -> None:
     try:
-        documents = load_corpus(name)
+        documents = registry.load_corpus(name)
     except ValueError as missing:
         pytest.skip(str(missing))
     assert len(documents) > 100
@@ -39,7 +51,9 @@ def test_optional_corpora_hold_documents(name: str) -> None:
 
 
 def test_hpo_documents_are_a_name_and_its_definition() -> None:
-    height = next(text for text in load_corpus("hpo") if text.startswith("Abnormality of body h"))
+    height = next(
+        text for text in registry.load_corpus("hpo") if text.startswith("Abnormality of body h")
+    )
     assert height.startswith("Abnormality of body height: Deviation from the norm of height")
     assert height.endswith("norms.")
 
