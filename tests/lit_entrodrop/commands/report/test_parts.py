@@ -23,6 +23,7 @@ from lit_entrodrop.commands.report.plotting import CLEAN, MUTED, STYLE, VALIDATI
 from lit_entrodrop.commands.report.run_record import positions, read_run
 from lit_entrodrop.runs.evaluations import evaluation_path, read_evaluations
 from tests.helpers.run_folder import write_run
+from tests.lit_entrodrop.commands.report.conftest import OPTIONAL
 
 
 def contrast(first: str, second: str) -> float:
@@ -171,8 +172,9 @@ def test_damaged_files_are_named_and_omitted(
     assert str(tmp_path) not in read.undiagnosed
 
 
-def test_page_names_files_that_could_not_be_read(short: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(short, tmp_path / "run")
+def test_page_names_files_that_could_not_be_read(tmp_path: Path) -> None:
+    others = [each for each in OPTIONAL if each != "config"]
+    run = write_run(tmp_path / "run", epochs=1, without=others)
     (run / "config.yaml").write_text("a: [")
     [note] = read_run("run", run).notes
     page = html.unescape(write_report(tmp_path / "page", {"run": run}).read_text())
