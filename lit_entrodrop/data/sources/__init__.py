@@ -90,7 +90,7 @@ def _read_source(source: str, options: ReadingOptions) -> Iterator[Document]:
     return chain.from_iterable(read_file(CorpusFile(file, options, alone)) for file in files)
 
 
-# Cached because the corpus is read twice: to hash it, then to pack it.
+# Cached because the corpus is read twice, to hash it and to pack it, and hashed on each setup.
 @cache
 def _load_corpus(name: str) -> list[str]:
     from lit_entrodrop.data.corpora.registry import load_corpus
@@ -98,8 +98,15 @@ def _load_corpus(name: str) -> list[str]:
     return load_corpus(name)
 
 
+@cache
+def _digest_registry(name: str) -> str:
+    return digest_documents(Document("text", text) for text in _load_corpus(name))
+
+
 def _digest_source(source: str, options: ReadingOptions) -> str:
-    if not _is_local(source):
+    if source.startswith(REGISTRY):
+        return _digest_registry(source.removeprefix(REGISTRY))
+    if source.startswith(HUB):
         return digest_documents(_read_source(source, options))
     digest = hashlib.blake2b(digest_size=16)
     for file in list_files(_path(source)):
