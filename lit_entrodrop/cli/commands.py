@@ -20,7 +20,7 @@ EXAMPLES = """examples:
       --config configs/regularizers/entrodrop.yaml --data.corpus notes.jsonl
   lit-entrodrop COMMAND --help
 
-Bundled configs, such as configs/base.yaml, are found from any folder."""
+Bundled configs, such as configs/base.yaml, are found from any folder; `configs` lists them."""
 COMMANDS = {
     "quickstart": "Fine-tune a tiny model three ways on a medical corpus and compare them.",
     "fit": "Train a model.",
@@ -33,6 +33,7 @@ COMMANDS = {
     "preview": "Show the tokens of a run, which count, and what regularizers do to them.",
     "doctor": "Check a config, its data and its regularizers before an expensive run.",
     "plan": "Estimate which strategy fits which hardware, and how fast it trains.",
+    "configs": "List the bundled configs, or print one to copy.",
     "regularizers": "List the regularizers, or explain one.",
     "report": "Write an HTML page that explains one or several runs.",
     "diagnose": "Say whether a model overfits, from the log of any trainer.",

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from lit_entrodrop import __version__
 from lit_entrodrop.cli.commands import check_command, overview
-from lit_entrodrop.cli.messages import moved_path, usage_error
+from lit_entrodrop.cli.messages import missing_package, moved_path, usage_error
 from lit_entrodrop.cli.noise import silence_libraries
 from lit_entrodrop.cli.plain_errors import plain_error
 from lit_entrodrop.runtime.shown_text import one_line
@@ -54,7 +54,7 @@ def _run(arguments: list[str]) -> None:
             print(usage_error("lit-entrodrop fit", error), file=sys.stderr)
             sys.exit(2)
         # A class that a setting names may have raised it, within the parser.
-        message = one_line(plain_error(str(error)))
+        message = missing_package(error) or one_line(plain_error(str(error)))
         sys.exit(f"lit-entrodrop: error: {message}{moved_path(message)}")
 
 
@@ -74,6 +74,8 @@ def _run_command(arguments: list[str]) -> None:
 
 def _is_expected(error: Exception) -> bool:
     if isinstance(error, ValueError | OSError | FloatingPointError | ArgumentError):
+        return True
+    if missing_package(error):
         return True
     # Importing Lightning to learn that it raised nothing would take seconds.
     lightning = sys.modules.get("lightning.fabric.utilities.exceptions")

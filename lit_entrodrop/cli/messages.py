@@ -1,6 +1,7 @@
-"""Usage errors, and hints about names of earlier versions."""
+"""Usage errors, missing packages, and hints about names of earlier versions."""
 
 import re
+from importlib.metadata import PackageNotFoundError, requires
 
 from lit_entrodrop.runtime.shown_text import one_line
 
@@ -15,6 +16,26 @@ def usage_error(program: str, message: object) -> str:
     'lit-entrodrop fit: error: unrecognized arguments: --x (see lit-entrodrop fit --help)'
     """
     return f"{program}: error: {one_line(message)} (see {program} --help)"
+
+
+def missing_package(error: Exception) -> str | None:
+    """Return the message for an import of a package that `pip install lit-entrodrop` installs.
+
+    >>> missing_package(ModuleNotFoundError("no", name="matplotlib.axes"))
+    'expected the package matplotlib, found none: pip install lit-entrodrop'
+    >>> missing_package(ModuleNotFoundError("no", name="my_module"))
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    try:
+        needed = requires("lit-entrodrop") or []
+    except PackageNotFoundError:
+        return None
+    plain = [re.split(r"[^\w-]", each)[0] for each in needed if "extra" not in each]
+    if name not in {each.replace("-", "_") for each in plain}:
+        return None
+    return f"expected the package {name}, found none: pip install lit-entrodrop"
 
 
 def moved_path(message: str) -> str:

@@ -87,6 +87,15 @@ def test_version_and_unknown_command_import_nothing_heavy() -> None:
     assert modules == "[]"
 
 
+def test_missing_package_is_named_with_the_remedy() -> None:
+    hidden = "import sys; sys.modules['rich'] = None; from lit_entrodrop.cli.main import main; "
+    command = [sys.executable, "-c", f"{hidden}main(['regularizers'])"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr == (
+        "lit-entrodrop: error: expected the package rich, found none: pip install lit-entrodrop\n"
+    )
+
+
 def test_error_for_an_unknown_command_lists_all() -> None:
     with pytest.raises(ValueError, match="see lit-entrodrop --help") as raised:
         check_command("xyz")

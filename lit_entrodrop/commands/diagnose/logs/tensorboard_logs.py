@@ -20,7 +20,7 @@ def read_events(path: Path, name: str) -> TrainingLog:
     except ImportError as error:
         raise ValueError(
             f"{path}: expected the package tensorboard, which reads event files, found none: "
-            "pip install tensorboard"
+            "pip install 'lit-entrodrop[tensorboard]'"
         ) from error
     # 0 keeps all scalars; steps that were logged twice are looked at later.
     events = EventAccumulator(str(path), {"scalars": 0}, purge_orphaned_data=False).Reload()

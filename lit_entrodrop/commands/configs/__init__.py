@@ -1,0 +1,1 @@
+"""`lit-entrodrop configs`: the bundled configs."""
