@@ -42,6 +42,7 @@ bench: $(VENV)/quickstart ## measure speed and memory on this CPU, and draw the 
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.monitors
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.diagnose_alarms
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.checkpoints
 	$(BIN)/python -m benchmarks.plan

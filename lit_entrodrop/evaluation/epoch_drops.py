@@ -14,15 +14,17 @@ BORDER, DISTANCE = 0.25, 3
 LEAST_ROWS = 8
 # A smaller drop can come from the learning rate or from one batch, nats per token.
 LEAST_DROP = 0.05
+# Smallest part of a drop that lasts; a model that memorizes also forgets within an epoch.
+LEAST_FALL = 0.25
 # Correlation of the scatter in successive epochs from which on the text has the same order.
 SAME_ORDER = 0.7
 MAD = float(stats.norm.ppf(0.75))  # median absolute deviation of a standard normal variable
 RULE = (
     f"The training loss has stair steps if it drops by at least {LEAST_DROP} on average from the "
     "last quarter of an epoch to the first quarter of the next, beyond what the slopes within both "
-    f"explain, with {CONFIDENCE:.0%} confidence. Its mean over an epoch must fall by at least half "
-    "as much, and its scatter must not repeat from epoch to epoch: text in the same order in each "
-    "epoch drops too."
+    f"explain, with {CONFIDENCE:.0%} confidence. Its mean over an epoch must fall by at "
+    f"least {LEAST_FALL:.0%} as much, and its scatter must not repeat from epoch to epoch: text in "
+    "the same order in each epoch causes drops too."
 )
 
 
@@ -56,7 +58,8 @@ class EpochDrops:
     @property
     def shown(self) -> bool:
         """Whether the model is shown to recognize text it has seen, by ``RULE``."""
-        return self._large and self.falls >= self.mean / 2 and self.repeats < SAME_ORDER
+        lasts = self.falls >= LEAST_FALL * self.mean
+        return self._large and lasts and self.repeats < SAME_ORDER
 
     @property
     def from_order(self) -> bool:

@@ -75,7 +75,7 @@ def _scale(panel: Axes, found: Diagnosed, with_training: bool) -> None:
     if _by_epoch(found):
         plotting.whole_epochs(panel, last)
         for boundary in _boundaries(found):
-            panel.axvline(boundary, color=plotting.MUTED, linewidth=0.8, linestyle=":", zorder=0)
+            panel.axvline(boundary, color=plotting.MUTED, linewidth=0.7, linestyle=":", alpha=0.7)
     panel.set_xlabel("epoch" if _by_epoch(found) else "step")
 
 
