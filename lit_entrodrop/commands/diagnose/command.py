@@ -1,5 +1,6 @@
 """`lit-entrodrop diagnose`: say from the log of any trainer whether a model overfits."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.text import Text
 from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.diagnose.curves import Diagnosed, read_curves
 from lit_entrodrop.commands.diagnose.findings import conclude
-from lit_entrodrop.commands.diagnose.logs import find_logs
+from lit_entrodrop.commands.diagnose.logs import FoundLog, find_logs
 from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.runtime.shown_text import one_line
 
@@ -59,22 +60,31 @@ def main(args: Sequence[str]) -> None:
     given = parser.parse_args(args)
     if given.steps_per_epoch is not None and not 0 < given.steps_per_epoch < float("inf"):
         parser.error(f"--steps_per_epoch: expected a number above 0, got {given.steps_per_epoch}")
-    found = [
-        read_curves(log, given.train, given.validation, given.steps_per_epoch)
-        for path in given.logs
-        for log in find_logs(path)
-    ]
+    results = [_read(log, given) for path in given.logs for log in find_logs(path)]
+    found = [each for each in results if isinstance(each, Diagnosed)]
+    problems = [each for each in results if isinstance(each, ValueError)]
+    if not found:
+        raise problems[0]
     conclusions = [conclude(each) for each in found]
     console = console_of(WIDTH)
     show = _explain if len(found) == 1 else _summarize
     for each, conclusion in zip(found, conclusions, strict=True):
         show(console, each, conclusion)
+    for problem in problems:
+        console.print(_text(f"Left out: {problem}"), soft_wrap=True)
     if given.output is not None:
         # Drawing takes seconds to import.
         from lit_entrodrop.commands.diagnose.page import write_page
 
         write_page(given.output, found, conclusions)
         console.print(f"Page: {given.output}", soft_wrap=True, markup=False)
+
+
+def _read(read: FoundLog, given: Namespace) -> Diagnosed | ValueError:
+    try:
+        return read_curves(read(), given.train, given.validation, given.steps_per_epoch)
+    except ValueError as error:
+        return error
 
 
 def _explain(console: Console, found: Diagnosed, conclusion: Conclusion) -> None:
@@ -95,6 +105,8 @@ def _explain(console: Console, found: Diagnosed, conclusion: Conclusion) -> None
 def _summarize(console: Console, found: Diagnosed, conclusion: Conclusion) -> None:
     line = f"{found.log.name}: {conclusion.headline}.{numbers(found)}"
     console.print(_text(line), soft_wrap=True)
+    for note in found.notes:
+        _print(console, f"Note: {note}", indent=2)
 
 
 def subject(found: Diagnosed) -> str:

@@ -1,6 +1,7 @@
 """Where a file or folder has logs."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from lit_entrodrop.commands.diagnose.logs.csv_logs import METRICS, read_csv
@@ -9,19 +10,23 @@ from lit_entrodrop.commands.diagnose.logs.log import TrainingLog
 from lit_entrodrop.commands.diagnose.logs.tensorboard_logs import EVENTS, read_events
 
 Reader = Callable[[Path, str], TrainingLog]
+FoundLog = Callable[[], TrainingLog]  # reads the log
 # Of several logs in a folder, the first knows most.
 IN_FOLDERS: dict[str, Reader] = {STATE: read_state, METRICS: read_csv, LINES: read_lines}
 BY_SUFFIX: dict[str, Reader] = {".json": read_state, ".jsonl": read_lines, ".csv": read_csv}
 CHECKPOINT = "checkpoint-"
 
 
-def find_logs(path: Path) -> list[TrainingLog]:
-    """Read the log in a file, or all logs in a folder and its subfolders.
+def find_logs(path: Path) -> list[FoundLog]:
+    """Find the log in a file, or all logs in a folder and its subfolders.
 
-    Of several checkpoints of Transformers in a folder, only the last is read.
+    Of several checkpoints of Transformers in a folder, only the last is found.
+
+    Returns:
+        Functions that read a log each; they raise a ValueError if it cannot be read.
 
     Raises:
-        ValueError: If there is none, or a log cannot be read.
+        ValueError: If there is no log.
     """
     if not path.exists():
         raise ValueError(f"{path}: expected a log or a folder with logs, found neither: check it")
@@ -34,21 +39,21 @@ def find_logs(path: Path) -> list[TrainingLog]:
     return found
 
 
-def _in_file(path: Path) -> TrainingLog:
+def _in_file(path: Path) -> FoundLog:
     if path.match(EVENTS):
-        return read_events(path, str(path))
+        return partial(read_events, path, str(path))
     if path.suffix not in BY_SUFFIX:
         raise ValueError(
             f"{path}: expected {STATE}, {LINES}, a CSV file or TensorBoard's event file, got "
             "another kind of file: rename it if it is one of these"
         )
-    return BY_SUFFIX[path.suffix](path, str(path))
+    return partial(BY_SUFFIX[path.suffix], path, str(path))
 
 
-def _in_folder(folder: Path) -> Iterator[TrainingLog]:
+def _in_folder(folder: Path) -> Iterator[FoundLog]:
     for name, read in IN_FOLDERS.items():
         if (folder / name).is_file():
-            yield read(folder / name, str(folder / name))
+            yield partial(read, folder / name, str(folder / name))
             return
     states = {
         int(number): state
@@ -57,10 +62,10 @@ def _in_folder(folder: Path) -> Iterator[TrainingLog]:
     }
     if states:
         last = states[max(states)]
-        yield read_state(last, str(last))
+        yield partial(read_state, last, str(last))
         return
     if any(folder.glob(EVENTS)):
-        yield read_events(folder, str(folder))
+        yield partial(read_events, folder, str(folder))
     for each in sorted(folder.iterdir()):
         if each.is_dir() and not each.is_symlink():
             yield from _in_folder(each)

@@ -30,6 +30,19 @@ def test_several_logs_get_a_line_each(runs: Path, capsys: pytest.CaptureFixture[
     assert "b/trainer_state.json: No overfitting so far" in second
 
 
+def test_a_log_that_cannot_be_read_is_left_out_with_its_reason(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "a" / "trainer_state.json").write_text("{")
+    main([str(runs)])
+    out = capsys.readouterr().out
+    assert "No overfitting so far" in out
+    assert "Left out: " in out
+    assert "got text that is not JSON" in out
+    with pytest.raises(ValueError, match="got text that is not JSON"):
+        main([str(runs / "a")])
+
+
 def test_an_impossible_length_of_an_epoch_is_an_error(runs: Path) -> None:
     with pytest.raises(SystemExit):
         main([str(runs / "a"), "--steps_per_epoch", "0"])

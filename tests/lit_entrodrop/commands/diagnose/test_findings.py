@@ -33,8 +33,8 @@ def history(
 def diagnosed(folder: Path, rows: Sequence[dict[str, Any]], **options: Any) -> Diagnosed:
     path = folder / "trainer_state.json"
     path.write_text(json.dumps({"log_history": rows}))
-    [log] = find_logs(path)
-    return read_curves(log, **options)
+    [read] = find_logs(path)
+    return read_curves(read(), **options)
 
 
 def actions(found: Diagnosed) -> str:

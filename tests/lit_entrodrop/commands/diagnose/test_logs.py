@@ -11,12 +11,12 @@ LOGS = Path(__file__).parent / "logs"
 
 
 def diagnosed(path: Path) -> Diagnosed:
-    [log] = find_logs(path)
-    return read_curves(log)
+    [read] = find_logs(path)
+    return read_curves(read())
 
 
 def test_all_logs_in_a_folder_are_found_and_all_these_runs_overfit() -> None:
-    found = [read_curves(log) for log in find_logs(LOGS)]
+    found = [read_curves(read()) for read in find_logs(LOGS)]
     assert [each.log.trainer.name.split()[0] for each in found] == [
         "Trainer",
         "CSV,",
