@@ -124,6 +124,9 @@ def adapting(one: Path) -> list[str]:
         "--model.regularizers+=tests.helpers.plugins.ExcessLoss",
         "--model.regularizers+=tests.helpers.plugins.MaskedConsistency",
         "--trainer.gradient_clip_val=0.5",
+        # Of ZeRO-3, a step of all passes takes half a second.
+        "--trainer.limit_train_batches=2",
+        "--trainer.limit_val_batches=1",
     ]
 
 

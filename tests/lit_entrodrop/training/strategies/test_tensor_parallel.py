@@ -22,7 +22,7 @@ from regularizers.functional import document_positions
 from tests.helpers.architectures import ARCHITECTURES
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.runs import assert_same_curves, exported
-from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
+from tests.helpers.tiny import CONFIGS, Tiny
 
 TENSOR_PARALLEL = ["--config", str(CONFIGS / "strategy/fsdp2_tp.yaml")]
 MODEL = "--model.lm.config_overrides={num_key_value_heads: 2}"
@@ -40,7 +40,6 @@ EVERYTHING = [
 
 
 def test_two_ranks_share_out_the_layers_and_resume_as_one_process_does(tiny: Tiny) -> None:
-    write_corpus(tiny.corpus, texts(90))
     one = tiny.run("fit", *EVERYTHING, root="one")
     two = tiny.run_ranks("fit", *EVERYTHING, *TENSOR_PARALLEL, root="two")
     assert len(read_metrics(two)["train/loss"].dropna()) >= 10
