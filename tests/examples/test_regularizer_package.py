@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,20 +15,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lit_entrodrop.cli.main import main
+from lit_entrodrop.cli.parsing import load_regularizers
 from lit_entrodrop.runs.metrics_file import read_metrics
+from regularizers.discovery import installed_regularizers
+from tests.helpers.processes import run_forked
 from tests.helpers.tiny import Tiny, build_tokenizer, texts, write_corpus
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "examples" / "regularizer_package"
 CLASS_PATH = "acme_regularizers.loss_truncation.LossTruncation"
-# One interpreter for all, because importing PyTorch and Lightning takes seconds.
-COMMANDS = """
-import json, sys
-from lit_entrodrop.cli.main import main
-for words in json.loads(sys.argv[1]):
-    main(words)
-    print(end="\\0")
-"""
 
 
 @dataclass
@@ -51,9 +48,23 @@ class Installed:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def commands(self, *commands: list[str]) -> list[str]:
-        """Run commands of the program, and return the output of each."""
-        return self.python("-c", COMMANDS, json.dumps(commands)).split("\0")[:-1]
+    def commands(self, folder: Path, *commands: list[str]) -> list[str]:
+        """Run commands of the program, and return the output of each, kept in a folder."""
+        files = [folder / f"output{number}.txt" for number in range(len(commands))]
+        done = run_forked(run_commands, self.packages, files, commands, cwd=self.source)
+        assert done.returncode == 0, done.stdout
+        return [file.read_text() for file in files]
+
+
+def run_commands(packages: Path, outputs: list[Path], commands: list[list[str]]) -> None:
+    """Run commands as an interpreter would that finds the package, and has looked for none."""
+    sys.path.insert(0, str(packages))
+    for function in (load_regularizers, installed_regularizers):
+        function.cache_clear()
+    os.environ["COLUMNS"] = "80"
+    for words, output in zip(commands, outputs, strict=True):
+        with output.open("w") as file, redirect_stdout(file):
+            main(words)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +101,7 @@ def test_package_is_found_explained_and_trained_with(installed: Installed, tmp_p
     [shown] = re.findall(r"lit-entrodrop (fit (?:.*\\\n)*.*)", (TEMPLATE / "README.md").read_text())
     quick = "--data.max_train_tokens=2000 --data.validation=0.002 --trainer.max_steps=1"
     listing, told, explained, *_ = installed.commands(
+        tmp_path,
         ["regularizers"],
         ["regularizers", "--json"],
         ["regularizers", "--explain", "LossTruncation"],
