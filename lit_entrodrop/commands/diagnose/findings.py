@@ -9,6 +9,7 @@ from lit_entrodrop.commands.diagnose.next_steps import next_steps
 from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.evaluation.epoch_drops import LEAST_ROWS, EpochDrops
 from lit_entrodrop.evaluation.loss_curve import LEAST_RISE, CurveVerdict
+from lit_entrodrop.evaluation.statistics import CONFIDENCE
 
 NO_INTERVAL = (
     "The log has no losses of documents, so there is no interval for other validation text: the "
@@ -53,7 +54,7 @@ def headline(curve: Curve, verdict: CurveVerdict) -> str:
 
 def _numbers(curve: Curve, verdict: CurveVerdict) -> Iterator[str]:
     lowest, count = curve.losses[verdict.best], len(curve)
-    name, best, last = f"The validation loss (`{curve.name}`)", curve.place(verdict.best), -1
+    name, best = f"The validation loss (`{curve.name}`)", curve.place(verdict.best)
     if count == 1:
         yield f"{name} is {lowest:.3f} at {best}."
         return
@@ -61,8 +62,8 @@ def _numbers(curve: Curve, verdict: CurveVerdict) -> Iterator[str]:
         yield f"{name} is lowest at the last of {count} evaluations: {lowest:.3f} at {best}."
     else:
         yield (
-            f"{name} was lowest at {best}, {lowest:.3f}, and is {curve.losses[last]:.3f} at "
-            f"{curve.place(last)}, the last of {count} evaluations: {verdict.rise:.3f} or "
+            f"{name} was lowest at {best}, {lowest:.3f}, and is {curve.losses[-1]:.3f} at "
+            f"{curve.place(-1)}, the last of {count} evaluations: {verdict.rise:.3f} or "
             f"{verdict.rise / abs(lowest):.1%} higher."
         )
         yield _certainty(count, verdict)
@@ -80,7 +81,7 @@ def _certainty(count: int, verdict: CurveVerdict) -> str:
     if verdict.kind == "holds":
         reason = (
             f"A rise below {LEAST_RISE:.0%} does not count."
-            if verdict.p_value < 0.05
+            if verdict.p_value < 1 - CONFIDENCE
             else "This is within what scatter explains."
         )
         return f"{sentence} {reason}"
