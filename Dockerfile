@@ -3,7 +3,7 @@
 #   docker run --rm --gpus all --shm-size 8g --volume "$PWD:/work" lit-entrodrop fit --config configs/base.yaml ...
 # /work has corpora, runs and downloaded models. Its owner must be user 1000, or add --user "$(id -u)".
 # For DeepSpeed, which compiles its operators: --build-arg CUDA=13.0.1-devel-ubuntu24.04
-# --build-arg EXTRAS=quickstart,peft,gguf,tune,triton,deepspeed
+# --build-arg EXTRAS=quickstart,peft,gguf,tune,tensorboard,triton,deepspeed
 ARG CUDA=13.0.1-base-ubuntu24.04
 # hadolint ignore=DL3006
 FROM nvidia/cuda:${CUDA}
@@ -15,7 +15,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 ARG VERSION=0.0.0
-ARG EXTRAS=quickstart,peft,gguf,tune,triton
+ARG EXTRAS=quickstart,peft,gguf,tune,tensorboard,triton
 ENV PATH=/opt/venv/bin:$PATH
 COPY . /source
 RUN python3 -m venv /opt/venv \
