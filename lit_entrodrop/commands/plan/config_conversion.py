@@ -46,6 +46,7 @@ def workload_of(config: dict[str, Any]) -> Workload:
     reference = config["model"]["reference"]
     has_copy = extra.required.reference and not is_within(lm, reference)
     optimization = optimization_of(config)
+    trained = getattr(torch, lm.dtype) if lm.lora is None else torch.float32
     made, hidden = check_can_step(optimization.make), 1.0
     if getattr(made, "separates_hidden", False):
         sizes = sizes_of(build_on_meta(replace(lm, compile=False)))
@@ -56,7 +57,7 @@ def workload_of(config: dict[str, Any]) -> Workload:
         global_batch_size=per_step * data_parallel_size(trainer),
         block_size=data["block_size"],
         precision=planned_precision(str(trainer["precision"]), lm.dtype),
-        optimizer=optimizer_bytes(optimization.make, getattr(torch, lm.dtype), hidden)
+        optimizer=optimizer_bytes(optimization.make, trained, hidden)
         + (average.bytes_per_weight(stored) if average else of_teacher)
         + initial,
         averaged=average is not None or extra.required.teacher is not None,

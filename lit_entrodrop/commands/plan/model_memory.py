@@ -40,6 +40,12 @@ class NumberBytes:
     computed: int = 2  # of a number in a matrix product; 2 under mixed precision
     optimizer: float = 8.0  # of a trainable parameter, see `optimizer_bytes`
     quantized: float | None = None  # of a parameter in 4 bits; None if none is quantized
+    adapters: int = 0  # of a trainable parameter in storage beyond `stored`; peft keeps fp32
+
+    @property
+    def trained(self) -> int:
+        """Bytes per trainable parameter in storage."""
+        return self.stored + self.adapters
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,11 @@ def model_memory(
 
 def weight_bytes(sizes: Sizes, number_bytes: NumberBytes) -> int:
     """Return the bytes of all weights of a model, including quantized ones."""
+    adapters = sizes.trainable * number_bytes.adapters
     if number_bytes.quantized is None:
-        return sizes.parameters * number_bytes.stored
-    others = sizes.parameters - sizes.quantizable
-    return others * number_bytes.stored + ceil(sizes.quantizable * number_bytes.quantized)
+        return sizes.parameters * number_bytes.stored + adapters
+    others = (sizes.parameters - sizes.quantizable) * number_bytes.stored
+    return others + ceil(sizes.quantizable * number_bytes.quantized) + adapters
 
 
 def _frozen(
@@ -122,7 +129,7 @@ def _frozen(
 
 
 def _replicated(sizes: Sizes, world_size: int, number_bytes: NumberBytes) -> ModelMemory:
-    gradients = sizes.trainable * number_bytes.stored
+    gradients = sizes.trainable * number_bytes.trained
     layer = 0 if number_bytes.quantized is None else sizes.quantizable_layer
     sent = gradients if world_size > 1 else 0
     return ModelMemory(
@@ -144,8 +151,9 @@ def _fully_sharded(
     # The next block is gathered at the same time; weights around the blocks stay gathered.
     weights = (2 * block + sizes.around) * number_bytes.computed
     return ModelMemory(
-        parameters=ceil(sizes.parameters / world_size) * number_bytes.stored,
-        gradients=ceil(sizes.trainable / world_size) * number_bytes.stored,
+        parameters=ceil(sizes.parameters / world_size) * number_bytes.stored
+        + ceil(sizes.trainable / world_size) * number_bytes.adapters,
+        gradients=ceil(sizes.trainable / world_size) * number_bytes.trained,
         optimizer=ceil(sizes.trainable / world_size * number_bytes.optimizer),
         buffers=weights + max(2 * block_gradients, sizes.around_trainable) * in_transit,
     )

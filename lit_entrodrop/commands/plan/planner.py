@@ -185,7 +185,7 @@ class Planner:
         # Only trainable parameters, such as adapters, have gradients.
         share = sizes.trainable / sizes.parameters
         weights = sent(0)
-        gradients = sent(number_bytes.stored if setup.strategy == "ddp" else 4)
+        gradients = sent(number_bytes.trained if setup.strategy == "ddp" else 4)
         once = weights * (1 - share) + gradients * share
         return once + weights * (self.workload.extra_passes.passes - 1)
 

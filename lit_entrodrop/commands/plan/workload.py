@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lit_entrodrop.commands.plan.extra_passes import NO_EXTRA_PASSES, ExtraPasses
-from lit_entrodrop.commands.plan.model_memory import NumberBytes
+from lit_entrodrop.commands.plan.model_memory import FP32, NumberBytes
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig
@@ -33,7 +33,8 @@ class Workload:
         """Bytes per number in storage, in computing and in the optimizer."""
         stored = 4 if self.lm.dtype == "float32" else 2
         quantized = self.lm.quantize.bytes_per_weight if self.lm.quantize is not None else None
-        return NumberBytes(stored, 2, self.optimizer, quantized)
+        adapters = 0 if self.lm.lora is None else FP32 - stored
+        return NumberBytes(stored, 2, self.optimizer, quantized, adapters)
 
     def build_on_meta(self) -> CausalLM:
         """Build the trained model without weights, with the frozen parameters of the run."""

@@ -71,17 +71,18 @@ def train_one_step(causal_lm: CausalLM) -> tuple[int, int, int]:
         {"architecture": UNTIED},
         {"architecture": UNTIED, "lora": LoRAConfig(rank=2)},
         {"architecture": LLAMA, "dtype": "bfloat16"},
+        {"architecture": UNTIED, "dtype": "bfloat16", "lora": LoRAConfig(rank=2)},
     ],
-    ids=["tied", "untied", "adapters", "half"],
+    ids=["tied", "untied", "adapters", "half", "adapters of half"],
 )
 def test_one_device_holds_what_a_real_model_and_its_optimizer_take(
     settings: dict[str, Any],
 ) -> None:
     lm = LMConfig(pretrained=None, **settings)
     causal_lm = build_causal_lm(lm)
-    dtype = getattr(torch, lm.dtype)
-    number_bytes = NumberBytes(dtype.itemsize, 2, optimizer_bytes(AdamW, dtype))
-    computed = model_memory("ddp", sizes_of(causal_lm), 1, number_bytes)
+    trained = getattr(torch, lm.dtype if lm.lora is None else "float32")
+    workload = Workload(lm, 1, 1, 16, "bf16-mixed", optimizer_bytes(AdamW, trained))
+    computed = model_memory("ddp", sizes_of(causal_lm), 1, workload.number_bytes)
     assert (computed.parameters, computed.gradients, computed.optimizer) == train_one_step(
         causal_lm
     )
