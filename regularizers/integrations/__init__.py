@@ -1,7 +1,7 @@
 """Regularizers inside the trainers of others: Transformers, TRL, Axolotl.
 
-:class:`RegularizedTrainer` and :class:`RegularizedSFTTrainer` are their trainers with
-:class:`~regularizers.integrations.trainer.RegularizedTrainerMixin`, imported on first use.
+``RegularizedTrainer`` and ``RegularizedSFTTrainer`` are ``transformers.Trainer`` and
+``trl.SFTTrainer`` with ``RegularizedTrainerMixin``. Each library is imported on first use.
 """
 
 from importlib import import_module

@@ -7,7 +7,8 @@ B rows in the batch, T tokens in a row.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +20,11 @@ QUANTILES = 1001
 MIX = (-0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
 
 
-class DocumentKeys(NamedTuple):
+@dataclass(frozen=True)
+class DocumentKeys:
     """Hashes of the documents of a batch.
 
-    Attributes:
+    Args:
         keys: Hash of each run of tokens of one document, or of padding, along the flattened batch.
         lengths: Number of tokens of each run.
         shape: Shape of the batch, ``[B, T]``.

@@ -9,8 +9,7 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM, set_seed
 
 from lit_entrodrop.model.loading import load_tokenizer
-from regularizers import MIR, EntroDrop, Goldfish
-from regularizers.integrations import RegularizedSFTTrainer, RegularizedTrainer
+from regularizers import MIR, EntroDrop, Goldfish, integrations
 from tests.helpers.tiny import build_tokenizer, save_llama, texts, write_corpus
 
 trl: Any = pytest.importorskip("trl", reason="needs TRL")
@@ -57,8 +56,10 @@ def test_losses_are_those_of_the_trainer_on_the_same_batches(
     )
     tokenizer = load_tokenizer(str(model))
     corpus = Dataset.from_dict({"text": texts(30)})
-    sft = RegularizedSFTTrainer(**given(), train_dataset=corpus, processing_class=tokenizer)
-    plain = RegularizedTrainer(
+    sft = integrations.RegularizedSFTTrainer(
+        **given(), train_dataset=corpus, processing_class=tokenizer
+    )
+    plain = integrations.RegularizedTrainer(
         **given(),
         train_dataset=sft.train_dataset,
         data_collator=sft.data_collator,
@@ -74,7 +75,7 @@ def test_losses_are_those_of_the_trainer_on_the_same_batches(
 
 def test_another_loss_of_trl_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="GeneralizedCrossEntropy"):
-        RegularizedSFTTrainer(
+        integrations.RegularizedSFTTrainer(
             str(model),
             trl.SFTConfig(str(tmp_path), loss_type="dft", use_cpu=True, report_to=[]),
             train_dataset=Dataset.from_dict({"text": texts(2)}),

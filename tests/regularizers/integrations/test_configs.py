@@ -1,0 +1,47 @@
+"""Regularizers from settings, and what is refused by name."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from regularizers import Constant
+from regularizers.integrations.configs import build_regularizers
+from tests.helpers.tiny import CONFIGS
+
+FILES = sorted((CONFIGS / "regularizers").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_configs_of_this_project_are_understood(file: Any) -> None:
+    given = yaml.safe_load(file.read_text())["model"]["regularizers+"]
+    built = build_regularizers(given)
+    assert [f"regularizers.{type(each).__name__}" for each in built] == [
+        each["class_path"] for each in given
+    ]
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "setting": ({"class_path": "Focal", "init_args": {"gama": 1}}, "Focal has no setting gama"),
+    "key": ({"class_path": "Focal", "gamma": 1}, "expected the keys class_path and init_args"),
+    "function": ({"class_path": "os.system"}, "class path of a regularizer or a curriculum"),
+    "module": ({"class_path": "no_such.Focal"}, "cannot import"),
+    "curriculum": ({"class_path": "Constant", "init_args": {"value": 1}}, "a regularizer, or"),
+    "name": ("Focal", "a regularizer, or class_path"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_other_settings_are_refused(case: str) -> None:
+    given, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        build_regularizers([given])
+
+
+def test_curricula_are_built_too() -> None:
+    curriculum = {"class_path": "regularizers.Constant", "init_args": {"value": 0.25}}
+    [built] = build_regularizers(
+        [{"class_path": "EmbeddingDropout", "init_args": {"curriculum": curriculum}}]
+    )
+    assert isinstance(built.curriculum, Constant)
+    assert built.curriculum(0.5) == 0.25
