@@ -25,8 +25,7 @@ CORPUS = ("--data.corpus", "my_corpus.jsonl")
 def ways_table(ways: Sequence[PlannedWay], hardware: Hardware) -> Table:
     """Return a table of planned ways."""
     result = Table(
-        title=f"Estimated memory per {hardware.name} in GB (of {hardware.memory_gb:g}, "
-        f"{MARGIN:.0%} stay free)"
+        title=f"Estimated memory per GPU in GB (of {hardware.memory_gb:g}, {MARGIN:.0%} stay free)"
     )
     for name in ("way", "strategy"):
         result.add_column(name, no_wrap=True)
