@@ -80,8 +80,9 @@ def test_source_distribution_builds_the_same_wheel(
 def test_metadata_has_every_extra_that_a_message_names(metadata: Metadata) -> None:
     assert metadata.description_content_type == "text/markdown"
     assert metadata.description == (ROOT / "README.md").read_text("utf-8")
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "configs").rglob("*.yaml")]
-    for path in [*pages, *(ROOT / "lit_entrodrop").rglob("*.py")]:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    configs = (ROOT / "configs").rglob("*.yaml")
+    for path in [*pages, *configs, *(ROOT / "lit_entrodrop").rglob("*.py")]:
         for named in re.findall(r"lit-entrodrop\[([\w,-]+)\]", path.read_text("utf-8")):
             assert set(named.split(",")) <= set(metadata.provides_extra or ()), path
 
@@ -101,7 +102,8 @@ def test_installed_wheel_runs_the_readme_in_a_folder_of_its_own(
     quick = ["--trainer.max_steps=1", "--data.block_size=32", "--trainer.accelerator=cpu"]
     run = ["--data.corpus=notes.jsonl", "--trainer.default_root_dir=runs/mine"]
     ended = ["--ckpt_path=runs/mine/checkpoints/last.ckpt", "--output=my_model"]
-    commands = [["--version"], ["fit", *configs, *run, *quick], ["export", *ended]]
+    shown = [["configs", "model/tiny_base.yaml"], ["regularizers", "--explain=EntroDrop"]]
+    commands = [["--version"], *shown, ["fit", *configs, *run, *quick], ["export", *ended]]
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, json.dumps(commands)],
         cwd=folder,

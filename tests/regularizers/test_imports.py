@@ -1,8 +1,13 @@
 """Time and imported modules of ``import regularizers``, in a new interpreter."""
 
+import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import regularizers
 
 PROBE = """
 import json, sys
@@ -54,6 +59,21 @@ def test_plug_ins_never_reach_for_the_layers_above() -> None:
         timeout=60,
     )
     assert done.stdout.strip() == "[]"
+
+
+def imported_roots(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (each.name.partition(".")[0] for each in node.names)
+
+
+def test_integrations_import_the_trainers_they_extend_alone() -> None:
+    folder = Path(regularizers.__file__).parent / "integrations"
+    found = {root for path in folder.glob("*.py") for root in imported_roots(path)}
+    trainers = {"accelerate", "axolotl", "pydantic", "transformers"}
+    assert found - set(sys.stdlib_module_names) == {"regularizers", "torch", *trainers}
 
 
 WITHOUT_PYTEST = """
