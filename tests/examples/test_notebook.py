@@ -1,5 +1,6 @@
 """The notebook runs from the first cell to the last, on a CPU."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from tests.helpers.tiny import CONFIGS
 
 NOTEBOOK = CONFIGS.parent / "examples" / "fine_tune_your_text.ipynb"
 SMALL = """
-TOKENS, EPOCHS = 2_000, 1
+CORPUS, TOKENS, EPOCHS = "notes.jsonl", 2_000, 1
 """
+NOTES = [{"text": f"Case {n}: a disease of the heart in {n % 41} patients."} for n in range(400)]
 
 
 def test_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,7 @@ def test_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())
     ]
     parameters.source += SMALL
+    (tmp_path / "notes.jsonl").write_text("\n".join(map(json.dumps, NOTES)))
     # The commands are those of this interpreter, on this checkout.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parent))
@@ -34,4 +37,4 @@ def test_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert all(arm in table for arm in ("plain", "entrodrop", "random", "95 % interval"))
     assert "srcdoc" in page
-    assert "A rare disease of the" in outputs[-1].text
+    assert any("A rare disease of the" in output.get("text", "") for output in outputs)
