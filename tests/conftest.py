@@ -7,8 +7,11 @@ import gc
 import os
 import tempfile
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+
+from tests.helpers.browsing import OPTIONS, program
 
 HOME = tempfile.TemporaryDirectory(prefix="lit-entrodrop-tests-")
 os.environ.update(
@@ -57,3 +60,17 @@ def clean_process() -> Iterator[None]:
     os.environ.update(before)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
+    driver = program("chromedriver")
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()

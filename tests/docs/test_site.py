@@ -6,12 +6,14 @@ import sys
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from lit_entrodrop.commands.regularizers.docstrings import read_docstring
 from regularizers.discovery import own_regularizers
+from tests.helpers.browsing import DESK, PHONE, opened
 from tests.helpers.processes import run_forked
 
 pytest.importorskip("sphinx", reason="pip install 'lit-entrodrop[docs]'")
@@ -109,6 +111,24 @@ def leads_somewhere(path: Path, link: str, pages: dict[Path, Page]) -> bool:
 def test_pages_load_nothing_from_a_network(pages: dict[Path, Page]) -> None:
     assert any(page.loaded for page in pages.values())
     assert not [each for page in pages.values() for each in page.loaded if urlsplit(each).netloc]
+
+
+# Elements whose content is wider than they are scroll sideways.
+SCROLLING = """
+const tables = [...document.querySelectorAll(".table-wrapper")];
+return [tables.length, tables.filter(each => each.scrollWidth > each.clientWidth).length];
+"""
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_front_page_and_its_tables_do_not_scroll_sideways(
+    site: Path, browser: Any, width: int
+) -> None:
+    shown = opened(browser, site / "index.html", width)
+    assert shown.execute_script("return document.documentElement.scrollWidth") <= width
+    tables, scrolling = shown.execute_script(SCROLLING)
+    assert tables == 3
+    assert not scrolling
 
 
 def test_extra_brings_what_autodoc_imports() -> None:
