@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import harness
-from lit_entrodrop.evaluation.epoch_drops import epoch_drops
-from lit_entrodrop.evaluation.loss_curve import judge_curve
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import epoch_drops
+from lit_entrodrop.evaluation.diagnosis.loss_curve import judge_curve
 
 Floats = NDArray[np.float64]
 EVALUATIONS = (5, 10, 20, 100)

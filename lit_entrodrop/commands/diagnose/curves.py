@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lit_entrodrop.commands.diagnose.columns import loss_columns
 from lit_entrodrop.commands.diagnose.logs import TrainingLog
 from lit_entrodrop.commands.diagnose.positions import positions
-from lit_entrodrop.evaluation.epoch_drops import EpochDrops, epoch_drops
-from lit_entrodrop.evaluation.loss_curve import CurveVerdict, judge_curve
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import EpochDrops, epoch_drops
+from lit_entrodrop.evaluation.diagnosis.loss_curve import CurveVerdict, judge_curve
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ import numpy as np
 from lit_entrodrop.commands.diagnose.curves import Curve, Diagnosed
 from lit_entrodrop.commands.diagnose.next_steps import next_steps
 from lit_entrodrop.evaluation.conclusion import Conclusion
-from lit_entrodrop.evaluation.epoch_drops import LEAST_ROWS, EpochDrops
-from lit_entrodrop.evaluation.loss_curve import LEAST_RISE, CurveVerdict
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import LEAST_ROWS, EpochDrops
+from lit_entrodrop.evaluation.diagnosis.loss_curve import LEAST_RISE, CurveVerdict
 from lit_entrodrop.evaluation.statistics import CONFIDENCE
 
 NO_INTERVAL = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from lit_entrodrop.commands.diagnose.curves import Diagnosed
 from lit_entrodrop.evaluation.conclusion import NextStep
-from lit_entrodrop.evaluation.loss_curve import FEW_EVALUATIONS
+from lit_entrodrop.evaluation.diagnosis.loss_curve import FEW_EVALUATIONS
 
 REGULARIZED = (
     "lit-entrodrop fit --config configs/base.yaml --config configs/model/qwen3_0.6b.yaml "

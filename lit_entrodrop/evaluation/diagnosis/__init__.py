@@ -1,4 +1,4 @@
-"""Diagnosis of overfitting from a run folder: which tokens overfit, and from which epoch."""
+"""Rules that decide whether a model overfits, applied to a run folder or to loss curves alone."""
 
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL
 from lit_entrodrop.evaluation.diagnosis.overfitting import RULE, OverfittingVerdict, judge

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import EpochDrops
 from lit_entrodrop.evaluation.diagnosis.overfitting import OverfittingVerdict
-from lit_entrodrop.evaluation.epoch_drops import EpochDrops
 
 ALL = "all"
 MORE_DOCUMENTS = (

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lit_entrodrop.evaluation.loss_curve import LEAST_RISE
+from lit_entrodrop.evaluation.diagnosis.loss_curve import LEAST_RISE
 from lit_entrodrop.evaluation.statistics import CONFIDENCE
 
 Kind = Literal["overfits", "diverges", "holds", "unknown"]

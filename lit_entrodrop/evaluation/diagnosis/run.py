@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import EpochDrops, epoch_drops
 from lit_entrodrop.evaluation.diagnosis.explanation import ALL, Explanation, explain
 from lit_entrodrop.evaluation.diagnosis.overfitting import OverfittingVerdict, judge
-from lit_entrodrop.evaluation.epoch_drops import EpochDrops, epoch_drops
 from lit_entrodrop.runs.evaluations import Evaluation, read_evaluations, read_run_info
 from lit_entrodrop.runs.metric_name import TRAIN_LOSS, MetricName
 from lit_entrodrop.runs.metrics_file import FILE_NAME, read_metrics

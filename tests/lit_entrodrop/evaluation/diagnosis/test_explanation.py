@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from lit_entrodrop.evaluation.diagnosis import OverfittingVerdict
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import EpochDrops
 from lit_entrodrop.evaluation.diagnosis.explanation import explain, tokens_of
-from lit_entrodrop.evaluation.epoch_drops import EpochDrops
 
 HOLDS = OverfittingVerdict("holds", 3, 2.0, (3, 3), None, 0.0, (0.0, 0.0), 0.0, -0.1)
 OVERFITS = OverfittingVerdict("overfits", 2, 2.0, (2, 2), 3, 0.2, (0.1, 0.3), 0.999, -0.4)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lit_entrodrop.evaluation.loss_curve import (
+from lit_entrodrop.evaluation.diagnosis.loss_curve import (
     CORRELATION,
     MOST_EVALUATIONS,
     chance_of_rise,

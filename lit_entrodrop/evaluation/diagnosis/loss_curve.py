@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lit_entrodrop.evaluation.epoch_drops import MAD
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import MAD
 from lit_entrodrop.evaluation.statistics import CONFIDENCE, SEED
 
 CurveKind = Literal["overfits", "diverges", "rises", "holds", "unknown"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lit_entrodrop.evaluation.epoch_drops import EpochDrops, epoch_drops
+from lit_entrodrop.evaluation.diagnosis.epoch_drops import EpochDrops, epoch_drops
 
 EPOCHS, ROWS = 4, 12
 EPOCH = np.repeat(np.arange(EPOCHS), ROWS)
