@@ -36,6 +36,9 @@ class Vocabulary:
 
         Special ids are the ids of named special tokens (bos, eos, pad, …) and of added tokens
         marked as special, such as turn markers of chat templates.
+
+        Args:
+            tokenizer: A ``PreTrainedTokenizerBase``.
         """
         added = tokenizer.added_tokens_decoder.items()
         special_ids = {*tokenizer.all_special_ids, *(id for id, token in added if token.special)}

@@ -36,7 +36,7 @@ COMMANDS = {
     "configs": "List the bundled configs, or print one to copy.",
     "regularizers": "List the regularizers, or explain one.",
     "report": "Write an HTML page that explains one or several runs.",
-    "diagnose": "Say whether a model overfits, from the log of any trainer.",
+    "diagnose": "Diagnose overfitting from the log of any trainer.",
     "export": "Convert a checkpoint to a Hugging Face model folder or a GGUF file.",
     "harness": "Run tasks of lm-evaluation-harness on a checkpoint.",
     "verify-resume": "Check that a killed and resumed run ends as an uninterrupted one.",

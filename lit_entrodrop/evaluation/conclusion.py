@@ -23,7 +23,7 @@ class Conclusion:
     Attributes:
         headline: The finding, without a final period.
         summary: Paragraph: what was measured, on what text, the numbers and how sure they are.
-        next_steps: One to three actions.
+        next_steps: One to four actions, the most useful first.
     """
 
     headline: str

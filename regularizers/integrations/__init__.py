@@ -1,4 +1,4 @@
-"""Regularizers inside the trainers of others: Transformers, TRL, Axolotl.
+"""Regularizers inside other trainers: Transformers, TRL, Axolotl.
 
 ``RegularizedTrainer`` and ``RegularizedSFTTrainer`` are ``transformers.Trainer`` and
 ``trl.SFTTrainer`` with ``RegularizedTrainerMixin``. Each library is imported on first use.

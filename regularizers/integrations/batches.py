@@ -1,9 +1,9 @@
-"""Documents of the batches of any collator.
+"""Documents in the batches of any collator, and tokens in a dataset.
 
 B rows in the batch, T tokens in a row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -53,6 +53,36 @@ def documents_of(batch: Mapping[str, Any], vocabulary: Vocabulary) -> Tensor:
     padding = mask == 0
     first = documents.masked_fill(padding, ids.shape[1]).amin(1, keepdim=True)
     return (documents - first).masked_fill(padding, -1)
+
+
+def token_counts(dataset: Iterable[Mapping[str, Any]], size: int) -> Tensor:
+    """Count how often each token id occurs in a tokenized dataset.
+
+    Args:
+        dataset: Rows with ``input_ids``, and ``attention_mask`` if they are padded.
+        size: Vocabulary size, V.
+
+    Returns:
+        Counts ``[V]`` int64.
+
+    Raises:
+        ValueError: If a row has no token ids.
+
+    >>> token_counts([{"input_ids": [2, 2, 0], "attention_mask": [1, 1, 0]}], 3)
+    tensor([0, 0, 2])
+    """
+    counts = torch.zeros(size, dtype=torch.int64)
+    for row in dataset:
+        if "input_ids" not in row:
+            raise ValueError(
+                "regularizers: expected a train_dataset with input_ids, because a regularizer "
+                f"counts tokens, got rows with {', '.join(row)}: tokenize it before"
+            )
+        ids = torch.as_tensor(row["input_ids"]).flatten()
+        if "attention_mask" in row:
+            ids = ids[torch.as_tensor(row["attention_mask"]).flatten() > 0]
+        counts.scatter_add_(0, ids, torch.ones_like(ids))
+    return counts
 
 
 def _required(batch: Mapping[str, Any], name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Regularizers from the settings of a config, as in the YAML files of lit-entrodrop."""
+"""Regularizers built from settings, as in the YAML files of lit-entrodrop."""
 
 import inspect
 from collections.abc import Iterable, Mapping

@@ -1,11 +1,10 @@
-"""Passes without gradient through frozen models, and counts of tokens."""
+"""Passes without gradient through frozen models."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from regularizers.outputs import Outputs
 
@@ -32,33 +31,3 @@ def scoring(model: nn.Module, reference: nn.Module | None) -> Callable[[Run], Ou
             frozen.train(training)
 
     return score
-
-
-def token_counts(dataset: Iterable[Mapping[str, Any]], size: int) -> Tensor:
-    """Count how often each token id occurs in a tokenized dataset.
-
-    Args:
-        dataset: Rows with ``input_ids``, and ``attention_mask`` if they are padded.
-        size: Vocabulary size, V.
-
-    Returns:
-        Counts ``[V]`` int64.
-
-    Raises:
-        ValueError: If a row has no token ids.
-
-    >>> token_counts([{"input_ids": [2, 2, 0], "attention_mask": [1, 1, 0]}], 3)
-    tensor([0, 0, 2])
-    """
-    counts = torch.zeros(size, dtype=torch.int64)
-    for row in dataset:
-        if "input_ids" not in row:
-            raise ValueError(
-                "regularizers: expected a train_dataset with input_ids, because a regularizer "
-                f"counts tokens, got rows with {', '.join(row)}: tokenize it before"
-            )
-        ids = torch.as_tensor(row["input_ids"]).flatten()
-        if "attention_mask" in row:
-            ids = ids[torch.as_tensor(row["attention_mask"]).flatten() > 0]
-        counts.scatter_add_(0, ids, torch.ones_like(ids))
-    return counts

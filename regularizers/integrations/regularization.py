@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from regularizers.compose import Regularizers, perturbed_embeddings
-from regularizers.integrations.batches import documents_of
+from regularizers.integrations.batches import documents_of, token_counts
 from regularizers.integrations.entropies import DocumentEntropies, document_keys
-from regularizers.integrations.frozen import scoring, token_counts
-from regularizers.integrations.weights import ParameterPenalties
+from regularizers.integrations.frozen import scoring
+from regularizers.integrations.parameter_penalties import TrainerPenalties
 from regularizers.outputs import Outputs
 from regularizers.passes import Perturb, RepeatedPass, perturbed_inputs, seed_dropout
 from regularizers.training_step import TrainingStep, Vocabulary
@@ -28,7 +28,7 @@ Inputs = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainerBatch:
     """A batch of a Trainer and its documents, ``[B, T]`` int64."""
 
     inputs: Inputs
@@ -69,7 +69,7 @@ class Regularization:
         self.required = regularizers.requirements
         self.entropies = DocumentEntropies(gather_object)
         self._reference_model = reference_model
-        self._penalties = ParameterPenalties(regularizers, trainer.model)
+        self._penalties = TrainerPenalties(regularizers, trainer.model)
         self._token_counts: Tensor | None = None
         self.metrics: dict[str, list[Tensor]] = defaultdict(list)
         self.start_step()
@@ -93,14 +93,17 @@ class Regularization:
         self._unit: Tensor | float | None = None
 
     def loss(self, model: nn.Module, inputs: Inputs, num_items: Tensor | int | None) -> Tensor:
-        """Return the loss of a micro-batch, summed over its tokens, in units of a constant.
+        """Return the loss of a micro-batch, summed over its tokens and divided by a constant.
+
+        The constant is the number of labels in the step. :meth:`finish_step` replaces it by the
+        weight of all tokens.
 
         Args:
             model: Trained model, as the Trainer wraps it.
             inputs: Batch of the collator.
             num_items: Number of labels in all micro-batches of all ranks; None if unknown.
         """
-        batch = Batch(inputs, documents_of(inputs, self._vocabulary))
+        batch = TrainerBatch(inputs, documents_of(inputs, self._vocabulary))
         step, note_entropy = self._describe(model, batch)
         seed_dropout(step)
         regularizers = self.regularizers
@@ -177,7 +180,7 @@ class Regularization:
         return float(state.global_step / max(state.max_steps, 1))
 
     def _describe(
-        self, model: nn.Module, batch: Batch
+        self, model: nn.Module, batch: TrainerBatch
     ) -> tuple[TrainingStep, Callable[[Tensor], None]]:
         """Return the step of a micro-batch, and the function that takes its entropies."""
         trainer, required = self._trainer, self.required
@@ -205,7 +208,7 @@ class Regularization:
         return step, note
 
     def _entropies(
-        self, model: nn.Module, batch: Batch, reference: Callable[[], Outputs]
+        self, model: nn.Module, batch: TrainerBatch, reference: Callable[[], Outputs]
     ) -> tuple[Tensor | None, Callable[[Tensor], None]]:
         source, ids = self.required.entropy, batch.inputs["input_ids"]
         if source is None:
@@ -218,7 +221,7 @@ class Regularization:
         if source == "last_epoch":
             return known, partial(self.entropies.record, keys)
         if not self.entropies.knows(keys):
-            # From the second epoch on, this pass is spared.
+            # From the second epoch on, this pass is not needed.
             known = reference().entropy.half().float()
             self.entropies.record(keys, known)
         return known, lambda _: None
@@ -226,7 +229,7 @@ class Regularization:
     def _outputs(
         self,
         model: nn.Module,
-        batch: Batch,
+        batch: TrainerBatch,
         input_ids: Tensor | None = None,
         perturb: Perturb | None = None,
     ) -> Outputs:

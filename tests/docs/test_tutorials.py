@@ -44,7 +44,7 @@ def test_commands_are_valid(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
             [config] = values(options, "--config")
             base = values(options, "--base")
             settings = read_settings(Path(config))
-            assert len((settings.on(base) if base else settings).arms) > 1
+            assert len((settings.with_base(base) if base else settings).arms) > 1
         elif subcommand in ("fit", "doctor", "preview", "plan", "tune"):
             files = [f"--config={name}" for name in values(options, "--config")]
             names = [word for word in options if re.match(r"--(data|trainer|model)\.", word)]

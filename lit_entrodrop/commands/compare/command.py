@@ -65,9 +65,9 @@ def main(arguments: Sequence[str]) -> None:
 def _compare(options: argparse.Namespace, console: Console) -> None:
     changes = {} if options.ladder is None else {"ladder": _shares(options.ladder)}
     settings, workers = read_settings(Path(options.config), changes), workers_of(options)
-    settings = settings.on(options.base)
+    settings = settings.with_base(options.base)
     if options.arms:
-        settings = settings.only(options.arms)
+        settings = settings.with_arms(options.arms)
     console.print(f"Planning {settings.run_count} runs.")
     # Takes seconds.
     from lit_entrodrop.commands.compare.comparing import compare

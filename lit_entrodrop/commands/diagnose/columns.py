@@ -1,4 +1,4 @@
-"""Which logged names are the training and the validation loss."""
+"""Names of the training and the validation losses in a log."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from lit_entrodrop.runtime.spelling import did_you_mean
 LOSS = {"loss", "nll"}
 TRAINING = {"train", "training"}
 VALIDATION = {"val", "valid", "validation", "eval", "evaluation", "dev"}
-HOW_OFTEN = ("step", "", "epoch")  # of Lightning's names; values of single steps show most
+FREQUENCIES = ("step", "", "epoch")  # in Lightning's names; values of single steps show most
 MOST_NAMED = 12
 
 
@@ -19,7 +19,7 @@ class LossColumns:
 
     Attributes:
         training: Name of the training loss; None if there is none.
-        validations: Names of the validation losses, that which is judged first.
+        validations: Names of the validation losses; the first one decides the headline.
     """
 
     training: str | None
@@ -74,13 +74,13 @@ def _matching(names: Iterable[str], role: set[str], bare: Sequence[str] = ()) ->
     ranked: dict[tuple[str, ...], list[tuple[int, int, str]]] = {}
     for name in names:
         words = words_of(name)
-        others = [word for word in words if word not in LOSS | role | set(HOW_OFTEN)]
-        often = next((word for word in reversed(words) if word in HOW_OFTEN), "")
+        others = [word for word in words if word not in LOSS | role | set(FREQUENCIES)]
+        often = next((word for word in reversed(words) if word in FREQUENCIES), "")
         if not LOSS & set(words) or not (role & set(words) or (bare and words[0] in bare)):
             continue
         if not role & set(words) and others:
             continue
-        order = HOW_OFTEN if bare else HOW_OFTEN[::-1]
+        order = FREQUENCIES if bare else FREQUENCIES[::-1]
         place = (len(others), order.index(often), name)
         ranked.setdefault(tuple(others), []).append(place)
     return [min(group)[-1] for group in sorted(ranked.values(), key=min)]

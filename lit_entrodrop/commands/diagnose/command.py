@@ -1,4 +1,4 @@
-"""`lit-entrodrop diagnose`: say from the log of any trainer whether a model overfits."""
+"""`lit-entrodrop diagnose`: diagnose overfitting from the log of any trainer."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -9,23 +9,23 @@ from rich.padding import Padding
 from rich.text import Text
 
 from lit_entrodrop.cli.terminal import command_parser, console_of
-from lit_entrodrop.commands.diagnose.curves import Diagnosed, read_curves
+from lit_entrodrop.commands.diagnose.curves import DiagnosedLog, read_curves
 from lit_entrodrop.commands.diagnose.findings import conclude
 from lit_entrodrop.commands.diagnose.logs import FoundLog, find_logs
 from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.runtime.shown_text import one_line
 
 WIDTH = 100  # characters, if the output is not a terminal
-DESCRIPTION = """Say from the log of any trainer whether a model overfits, from when, how sure.
+DESCRIPTION = """Diagnose from the log of any trainer whether a model overfits, and since when.
 
 Reads trainer_state.json (Transformers, TRL, Axolotl, Unsloth), trainer_log.jsonl (LLaMA-Factory),
 metrics.csv (Lightning's CSVLogger) and TensorBoard's event files, or folders with them; of several
 checkpoints in a folder, it reads the last.
 
-Reports the best evaluation, the rise of the validation loss since then against the scatter of the
-evaluations, the gap to the training loss, and stair steps of the training loss between epochs,
-which show memorization. Without losses of documents the confidence is lower than that of `report`,
-which reads runs of `fit`."""
+Reports the best evaluation; the rise of the validation loss since then, tested against the scatter
+of the evaluations; the gap to the training loss; and stair steps of the training loss between
+epochs, which show memorization. A log has no losses of documents, so the confidence is lower than
+that of `report`, which reads runs of `fit`."""
 EPILOG = """examples:
   lit-entrodrop diagnose output/checkpoint-500/trainer_state.json
   lit-entrodrop diagnose output/ --output diagnosis.html
@@ -61,7 +61,7 @@ def main(args: Sequence[str]) -> None:
     if given.steps_per_epoch is not None and not 0 < given.steps_per_epoch < float("inf"):
         parser.error(f"--steps_per_epoch: expected a number above 0, got {given.steps_per_epoch}")
     results = [_read(log, given) for path in given.logs for log in find_logs(path)]
-    found = [each for each in results if isinstance(each, Diagnosed)]
+    found = [each for each in results if isinstance(each, DiagnosedLog)]
     problems = [each for each in results if isinstance(each, ValueError)]
     if not found:
         raise problems[0]
@@ -80,14 +80,14 @@ def main(args: Sequence[str]) -> None:
         console.print(f"Page: {given.output}", soft_wrap=True, markup=False)
 
 
-def _read(read: FoundLog, given: Namespace) -> Diagnosed | ValueError:
+def _read(read: FoundLog, given: Namespace) -> DiagnosedLog | ValueError:
     try:
         return read_curves(read(), given.train, given.validation, given.steps_per_epoch)
     except ValueError as error:
         return error
 
 
-def _explain(console: Console, found: Diagnosed, conclusion: Conclusion) -> None:
+def _explain(console: Console, found: DiagnosedLog, conclusion: Conclusion) -> None:
     _print(console, subject(found))
     _print(console, f"\n{conclusion.headline}.", style="bold")
     for paragraph in conclusion.summary.splitlines():
@@ -102,14 +102,14 @@ def _explain(console: Console, found: Diagnosed, conclusion: Conclusion) -> None
             _print(console, step.command, indent=5)
 
 
-def _summarize(console: Console, found: Diagnosed, conclusion: Conclusion) -> None:
+def _summarize(console: Console, found: DiagnosedLog, conclusion: Conclusion) -> None:
     line = f"{found.log.name}: {conclusion.headline}.{numbers(found)}"
     console.print(_text(line), soft_wrap=True)
     for note in found.notes:
         _print(console, f"Note: {note}", indent=2)
 
 
-def subject(found: Diagnosed) -> str:
+def subject(found: DiagnosedLog) -> str:
     """Describe what was read: file, trainer and numbers of values."""
     parts = [found.log.name, found.log.trainer.name]
     parts += [f"{len(each)} values of {each.name}" for each in found.validations[:2]]
@@ -117,7 +117,7 @@ def subject(found: Diagnosed) -> str:
     return ", ".join(parts)
 
 
-def numbers(found: Diagnosed) -> str:
+def numbers(found: DiagnosedLog) -> str:
     """Return the lowest and the last validation loss for a line; empty if there is none."""
     if not found.validations:
         return ""

@@ -58,13 +58,13 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Diagnosed:
+class DiagnosedLog:
     """The curves in a log, and what they show.
 
     Attributes:
         log: The log.
         training: Training loss; without entries if there is none.
-        validations: Validation losses; the first is judged first.
+        validations: Validation losses; the first decides the headline.
         notes: Sentences on what was unusual in the log.
         broken: A loss that is not finite at the end; None if there is none.
     """
@@ -100,7 +100,7 @@ def read_curves(
     training: str | None = None,
     validation: str | None = None,
     steps_per_epoch: float | None = None,
-) -> Diagnosed:
+) -> DiagnosedLog:
     """Find the losses in a log.
 
     Args:
@@ -124,7 +124,7 @@ def read_curves(
             f"{log.name}: expected finite losses, found none in "
             f"{', '.join(filter(None, [columns.training, *columns.validations]))}"
         )
-    return Diagnosed(log, trained, validations, notes, broken)
+    return DiagnosedLog(log, trained, validations, notes, broken)
 
 
 def _curve(log: TrainingLog, places: "pd.DataFrame", name: str | None, notes: list[str]) -> Curve:
@@ -153,7 +153,7 @@ def _curve(log: TrainingLog, places: "pd.DataFrame", name: str | None, notes: li
     broken = None
     if unusable := len(last) - len(finite):
         notes.append(
-            f"{unusable} of {len(last)} values of `{name}` are no finite numbers and are left out."
+            f"{unusable} of {len(last)} values of `{name}` are not finite and are left out."
         )
         after = last["step"] > (finite["step"].max() if len(finite) else -np.inf)
         broken = float(last["step"][after].min()) if after.any() else None

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lit_entrodrop.commands.diagnose.curves import Diagnosed
+from lit_entrodrop.commands.diagnose.curves import Curve, DiagnosedLog, Floats
 from lit_entrodrop.commands.report import plotting
 
 MOST_BOUNDARIES = 40
@@ -14,7 +14,7 @@ MOST_BOUNDARIES = 40
 SHOWN_SHARE = 0.97
 
 
-def loss_figure(found: Diagnosed, name: str) -> plotting.FigureHtml:
+def loss_figure(found: DiagnosedLog, name: str) -> plotting.FigureHtml:
     """Draw the losses with the boundaries of epochs, and the validation loss again, enlarged."""
     panels_of = ["Training and validation loss" if found.validations else "Training loss"]
     if found.validations and len(found.validations[0]) > 1:
@@ -42,14 +42,14 @@ def loss_figure(found: Diagnosed, name: str) -> plotting.FigureHtml:
     return plotting.render_figure(None, name, draw, _description(found), caption.strip())
 
 
-def _draw_training(panel: Axes, found: Diagnosed, lines: dict[str, Any]) -> None:
+def _draw_training(panel: Axes, found: DiagnosedLog, lines: dict[str, Any]) -> None:
     curve = found.training
     if len(curve):
         style: dict[str, Any] = {"color": plotting.TRAIN, "linewidth": 1.2}
         [lines[curve.name]] = panel.plot(_places(found, curve), curve.losses, **style)
 
 
-def _draw_validation(panel: Axes, found: Diagnosed, lines: dict[str, Any]) -> None:
+def _draw_validation(panel: Axes, found: DiagnosedLog, lines: dict[str, Any]) -> None:
     colors = (plotting.VALIDATION, *plotting.SERIES[2:])
     for i, (curve, verdict) in enumerate(zip(found.validations, found.verdicts, strict=True)):
         width = 2.3 if i == 0 else 1.4
@@ -61,7 +61,7 @@ def _draw_validation(panel: Axes, found: Diagnosed, lines: dict[str, Any]) -> No
             panel.axvline(places[verdict.onset], color=plotting.INK, linewidth=1, linestyle="--")
 
 
-def _scale(panel: Axes, found: Diagnosed, with_training: bool) -> None:
+def _scale(panel: Axes, found: DiagnosedLog, with_training: bool) -> None:
     curves = [*found.validations, *([found.training] if with_training else [])]
     values = [each.losses for each in curves if len(each)]
     low = min(each.min() for each in values)
@@ -79,22 +79,22 @@ def _scale(panel: Axes, found: Diagnosed, with_training: bool) -> None:
     panel.set_xlabel("epoch" if _by_epoch(found) else "step")
 
 
-def _boundaries(found: Diagnosed) -> range:
+def _boundaries(found: DiagnosedLog) -> range:
     if not _by_epoch(found):
         return range(0)
     last = max(each.epochs[-1] for each in (found.training, *found.validations) if len(each))
     return range(1, int(np.ceil(last))) if last <= MOST_BOUNDARIES else range(0)
 
 
-def _by_epoch(found: Diagnosed) -> bool:
+def _by_epoch(found: DiagnosedLog) -> bool:
     return all(each.by_epoch for each in (found.training, *found.validations))
 
 
-def _places(found: Diagnosed, curve: Any) -> Any:
+def _places(found: DiagnosedLog, curve: Curve) -> Floats:
     return curve.epochs if _by_epoch(found) else curve.steps
 
 
-def _description(found: Diagnosed) -> str:
+def _description(found: DiagnosedLog) -> str:
     parts = [
         f"{each.name}: {each.losses[0]:.3f} at first, lowest {each.losses.min():.3f} at "
         f"{each.short_place(int(each.losses.argmin()))}, {each.losses[-1]:.3f} at the end"

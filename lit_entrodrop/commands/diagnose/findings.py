@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lit_entrodrop.commands.diagnose.curves import Curve, Diagnosed
+from lit_entrodrop.commands.diagnose.curves import Curve, DiagnosedLog
 from lit_entrodrop.commands.diagnose.next_steps import next_steps
 from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.evaluation.diagnosis.epoch_drops import LEAST_ROWS, EpochDrops
@@ -17,8 +17,8 @@ NO_INTERVAL = (
 )
 
 
-def conclude(found: Diagnosed) -> Conclusion:
-    """Say whether a model overfits, from when, how sure that is, and what to do."""
+def conclude(found: DiagnosedLog) -> Conclusion:
+    """State whether a model overfits, since when, with what confidence, and what to do."""
     if not found.validations:
         start, summary = _without_validation(found)
         return Conclusion(_broken(found) or start, summary, next_steps(found))
@@ -29,7 +29,7 @@ def conclude(found: Diagnosed) -> Conclusion:
     return Conclusion(start, "\n".join([*sentences, NO_INTERVAL]), next_steps(found))
 
 
-def _broken(found: Diagnosed) -> str:
+def _broken(found: DiagnosedLog) -> str:
     if (curve := found.broken) is None:
         return ""
     return f"Training broke down: `{curve.name}` is not finite from step {curve.broken:g}"
@@ -88,7 +88,7 @@ def _certainty(count: int, verdict: CurveVerdict) -> str:
     return sentence
 
 
-def _training(found: Diagnosed) -> Iterator[str]:
+def _training(found: DiagnosedLog) -> Iterator[str]:
     if not len(found.training):
         yield "There is no training loss in the log, so the gap to it is unknown."
         return
@@ -104,7 +104,7 @@ def _training(found: Diagnosed) -> Iterator[str]:
     yield f"{sentence}.".replace("-", "−")
 
 
-def _stairs(found: Diagnosed) -> Iterator[str]:
+def _stairs(found: DiagnosedLog) -> Iterator[str]:
     if not len(found.training):
         return
     drops = found.drops
@@ -131,7 +131,7 @@ def _size(drops: EpochDrops) -> str:
     return f"{drops.mean:.3f} ± {drops.error:.3f} ({boundaries}, {p_value})".replace("-", "−")
 
 
-def _unmeasured(found: Diagnosed) -> str:
+def _unmeasured(found: DiagnosedLog) -> str:
     if not found.training.by_epoch:
         return "the epochs are unknown"
     if found.training.epochs[-1] <= 1.01:
@@ -139,7 +139,7 @@ def _unmeasured(found: Diagnosed) -> str:
     return f"each epoch needs {LEAST_ROWS} values of the training loss, so log it more often"
 
 
-def _others(found: Diagnosed) -> Iterator[str]:
+def _others(found: DiagnosedLog) -> Iterator[str]:
     for curve, verdict in list(zip(found.validations, found.verdicts, strict=True))[1:4]:
         finding = headline(curve, verdict)
         yield f"By `{curve.name}`: {finding[0].lower()}{finding[1:]}."
@@ -147,7 +147,7 @@ def _others(found: Diagnosed) -> Iterator[str]:
         yield f"{more} more losses on held-out text are not judged here."
 
 
-def _without_validation(found: Diagnosed) -> tuple[str, str]:
+def _without_validation(found: DiagnosedLog) -> tuple[str, str]:
     curve = found.training
     sentences = [
         f"There is no validation loss in the log. The training loss (`{curve.name}`) went from "
@@ -158,5 +158,5 @@ def _without_validation(found: Diagnosed) -> tuple[str, str]:
     ]
     start = "The training loss alone cannot show overfitting"
     if found.drops and found.drops.shown:
-        start = "The model memorizes; without a validation loss, nobody can say whether it overfits"
+        start = "The model memorizes; without a validation loss, overfitting cannot be judged"
     return start, "\n".join(sentences)

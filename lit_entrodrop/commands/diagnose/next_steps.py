@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lit_entrodrop.commands.diagnose.curves import Diagnosed
+from lit_entrodrop.commands.diagnose.curves import DiagnosedLog
 from lit_entrodrop.evaluation.conclusion import NextStep
 from lit_entrodrop.evaluation.diagnosis.loss_curve import FEW_EVALUATIONS
 
@@ -12,12 +12,12 @@ REGULARIZED = (
 )
 
 
-def next_steps(found: Diagnosed) -> list[NextStep]:
+def next_steps(found: DiagnosedLog) -> list[NextStep]:
     """Return one to four actions, the most useful first."""
     return [*_steps(found)][:4]
 
 
-def _steps(found: Diagnosed) -> Iterator[NextStep]:
+def _steps(found: DiagnosedLog) -> Iterator[NextStep]:
     trainer = found.log.trainer
     if found.drops and found.drops.from_order:
         yield NextStep("Shuffle the training text in each epoch.")
@@ -41,7 +41,7 @@ def _steps(found: Diagnosed) -> Iterator[NextStep]:
         )
 
 
-def _best_weights(found: Diagnosed) -> str:
+def _best_weights(found: DiagnosedLog) -> str:
     curve, trainer = found.validations[0], found.log.trainer
     best = found.verdicts[0].best
     text = f"Use the weights of {curve.place(best)}"
@@ -52,7 +52,7 @@ def _best_weights(found: Diagnosed) -> str:
     return f"{text}. To keep the best ones in the next run, {trainer.keep_best}."
 
 
-def _against_overfitting(found: Diagnosed) -> Iterator[NextStep]:
+def _against_overfitting(found: DiagnosedLog) -> Iterator[NextStep]:
     curve, verdict, trainer = found.validations[0], found.verdicts[0], found.log.trainer
     if verdict.best == 0:
         yield NextStep(

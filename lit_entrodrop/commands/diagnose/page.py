@@ -1,11 +1,11 @@
-"""Diagnosis of one or several logs as a page: one self-contained HTML file."""
+"""Diagnosis of one or several logs as one self-contained HTML page."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lit_entrodrop import __version__
-from lit_entrodrop.commands.diagnose.curves import Diagnosed
+from lit_entrodrop.commands.diagnose.curves import DiagnosedLog
 from lit_entrodrop.commands.diagnose.figures import loss_figure
 from lit_entrodrop.commands.report.page import VERDICTS
 from lit_entrodrop.commands.report.templating import environment
@@ -18,7 +18,9 @@ PACKAGE = "lit_entrodrop.commands.diagnose"
 CHIPS = {**VERDICTS, "rises": ("rises, not certain", "bad")}
 
 
-def write_page(path: Path, found: Sequence[Diagnosed], conclusions: Sequence[Conclusion]) -> None:
+def write_page(
+    path: Path, found: Sequence[DiagnosedLog], conclusions: Sequence[Conclusion]
+) -> None:
     """Write the page of some logs; it needs no network."""
     views = [
         _view(f"log-{number}", each, conclusion)
@@ -44,7 +46,7 @@ def write_page(path: Path, found: Sequence[Diagnosed], conclusions: Sequence[Con
     write_whole(path, page)
 
 
-def _view(key: str, found: Diagnosed, conclusion: Conclusion) -> dict[str, Any]:
+def _view(key: str, found: DiagnosedLog, conclusion: Conclusion) -> dict[str, Any]:
     return {
         "key": key,
         "name": public_name(found.log.name),
@@ -55,7 +57,7 @@ def _view(key: str, found: Diagnosed, conclusion: Conclusion) -> dict[str, Any]:
     }
 
 
-def _rows(found: Diagnosed) -> Iterator[dict[str, Any]]:
+def _rows(found: DiagnosedLog) -> Iterator[dict[str, Any]]:
     for curve, verdict in zip(found.validations, found.verdicts, strict=True):
         text, style = CHIPS[verdict.kind]
         yield {

@@ -1,4 +1,4 @@
-"""Where in training each row of a log is: its step and the passes over the data."""
+"""Position of each row of a log in training: its step, and the passes over the data."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ EPOCHS = ("epoch", "train/epoch", "epochs")
 
 
 def positions(
-    table: "pd.DataFrame", counted: bool, steps_per_epoch: float | None = None
+    table: "pd.DataFrame", counts_epochs: bool, steps_per_epoch: float | None = None
 ) -> tuple["pd.DataFrame", list[str]]:
     """Return step and passes over the data of each row, and sentences on what was unusual.
 
@@ -22,7 +22,7 @@ def positions(
 
     Args:
         table: Rows in the order of the log.
-        counted: Whether whole numbers are those of the current epoch.
+        counts_epochs: Whether a whole number is that of the current epoch, not one of passes.
         steps_per_epoch: Steps of an epoch, where the log has no epochs.
 
     Returns:
@@ -30,7 +30,7 @@ def positions(
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"step": [5, 10, 15, 20], "epoch": [0, 0, 1, 1]})
-    >>> positions(table, counted=True)[0]["epoch"].tolist()
+    >>> positions(table, counts_epochs=True)[0]["epoch"].tolist()
     [0.5, 1.0, 1.5, 2.0]
     """
     import pandas as pd
@@ -48,7 +48,7 @@ def positions(
             "The log has no epochs: pass --steps_per_epoch to place the results by epoch and to "
             "look for stair steps."
         )
-    elif counted and _counts(known):
+    elif counts_epochs and _counts(known):
         known, steps = _passes_at_ends(known, steps, notes)
     known = known.sort_values(["step", "epoch"])
     at = np.interp(steps, known["step"], known["epoch"]) if len(known) else np.nan

@@ -89,11 +89,11 @@ class ComparisonSettings:
             count += self.ladder.run_count(len(self.arms), len(self.seeds))
         return count
 
-    def on(self, base: Sequence[str]) -> "ComparisonSettings":
+    def with_base(self, base: Sequence[str]) -> "ComparisonSettings":
         """Replace what all arms share by config files, such as those of another model and corpus.
 
         >>> settings = parse_settings({"base": ["base.yaml"], "arms": {"plain": [], "mine": []}})
-        >>> settings.on(["configs/base.yaml", "configs/model/tiny_base.yaml"]).title
+        >>> settings.with_base(["configs/base.yaml", "configs/model/tiny_base.yaml"]).title
         'comparison, on tiny_base'
         """
         if not base:
@@ -101,14 +101,14 @@ class ComparisonSettings:
         title = f"{self.title}, on {Path(base[-1]).stem}"
         return replace(self, base=parse_configs(list(base), "base", Path()), title=title)
 
-    def only(self, names: Sequence[str]) -> "ComparisonSettings":
+    def with_arms(self, names: Sequence[str]) -> "ComparisonSettings":
         """Leave out all arms but these and the baseline, and the contrasts of those left out.
 
         Raises:
             ValueError: If an arm is unknown, or only the baseline remains.
 
         >>> content = {"base": ["base.yaml"], "arms": {"plain": [], "one": [], "two": []}}
-        >>> [arm.name for arm in parse_settings(content).only(["two"]).arms]
+        >>> [arm.name for arm in parse_settings(content).with_arms(["two"]).arms]
         ['plain', 'two']
         """
         known = [arm.name for arm in self.arms]

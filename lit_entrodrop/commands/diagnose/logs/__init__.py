@@ -1,4 +1,4 @@
-"""Logs of trainers: where they are, and how they are read."""
+"""Logs of trainers: finding and reading them."""
 
 from lit_entrodrop.commands.diagnose.logs.finding import FoundLog, find_logs
 from lit_entrodrop.commands.diagnose.logs.log import TrainingLog

@@ -13,7 +13,7 @@ def read_csv(path: Path, name: str) -> TrainingLog:
     """Read a table with a header.
 
     Raises:
-        ValueError: If the file has no rows, or is no table.
+        ValueError: If the file has no rows, or is not a table.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Where a file or folder has logs."""
+"""Search for logs in files and folders."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a trainer logged, and how its users change what it does."""
+"""A log of a training run, and advice in the terms of its trainer."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trainer:
+class KnownTrainer:
     """A trainer, and advice in the terms of its settings.
 
     Attributes:
@@ -32,7 +32,7 @@ class Trainer:
     counts_epochs: bool = False
 
 
-TRANSFORMERS = Trainer(
+TRANSFORMERS = KnownTrainer(
     "Trainer of Transformers",
     'pass `eval_dataset`, and set `eval_strategy="steps"` and `eval_steps` to a quarter of an '
     "epoch",
@@ -40,21 +40,21 @@ TRANSFORMERS = Trainer(
     "`num_train_epochs={}`",
     "checkpoint-{}",
 )
-LLAMA_FACTORY = Trainer(
+LLAMA_FACTORY = KnownTrainer(
     "LLaMA-Factory",
     "set `val_size: 0.1`, `eval_strategy: steps` and `eval_steps` to a quarter of an epoch",
     "set `load_best_model_at_end: true` and save as often as you evaluate",
     "`num_train_epochs: {}`",
     "checkpoint-{}",
 )
-LIGHTNING = Trainer(
+LIGHTNING = KnownTrainer(
     "CSV, as of Lightning's CSVLogger",
     "add a validation loop, and set `val_check_interval=0.25` of the Trainer",
     "add `ModelCheckpoint` with the validation loss as `monitor`",
     "`max_epochs={}`",
     counts_epochs=True,
 )
-TENSORBOARD = Trainer(
+TENSORBOARD = KnownTrainer(
     "TensorBoard",
     "evaluate on held-out text four times an epoch, and log that loss",
     "save weights at each evaluation, and keep those with the lowest validation loss",
@@ -72,13 +72,13 @@ class TrainingLog:
         folder: Folder in which the trainer wrote.
         trainer: The trainer.
         table: One row for each entry, one column for each logged name. Empty cells are missing;
-            values that are no numbers stay as text.
+            values that are not numbers stay as text.
         notes: Sentences on what could not be read.
     """
 
     name: str
     folder: Path
-    trainer: Trainer
+    trainer: KnownTrainer
     table: "pd.DataFrame"
     notes: list[str] = field(default_factory=list)
 

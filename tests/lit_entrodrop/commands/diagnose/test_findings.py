@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lit_entrodrop.commands.diagnose.curves import Diagnosed, read_curves
+from lit_entrodrop.commands.diagnose.curves import DiagnosedLog, read_curves
 from lit_entrodrop.commands.diagnose.findings import conclude
 from lit_entrodrop.commands.diagnose.logs import find_logs
 
@@ -30,14 +30,14 @@ def history(
     return sorted(rows, key=lambda row: row["step"])
 
 
-def diagnosed(folder: Path, rows: Sequence[dict[str, Any]], **options: Any) -> Diagnosed:
+def diagnosed(folder: Path, rows: Sequence[dict[str, Any]], **options: Any) -> DiagnosedLog:
     path = folder / "trainer_state.json"
     path.write_text(json.dumps({"log_history": rows}))
     [read] = find_logs(path)
     return read_curves(read(), **options)
 
 
-def actions(found: Diagnosed) -> str:
+def actions(found: DiagnosedLog) -> str:
     return "\n".join(step.text for step in conclude(found).next_steps)
 
 
@@ -102,7 +102,7 @@ def test_losses_that_are_not_finite_are_counted_and_end_the_verdict(tmp_path: Pa
             row |= {key: float("nan") for key in row if "loss" in key}
     found = diagnosed(tmp_path, rows)
     assert conclude(found).headline == "Training broke down: `loss` is not finite from step 204"
-    assert "10 of 60 values of `loss` are no finite numbers and are left out." in found.notes
+    assert "10 of 60 values of `loss` are not finite and are left out." in found.notes
     assert "Lower the learning rate" in actions(found)
 
 

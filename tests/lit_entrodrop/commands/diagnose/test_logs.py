@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lit_entrodrop.commands.diagnose.curves import Diagnosed, read_curves
+from lit_entrodrop.commands.diagnose.curves import DiagnosedLog, read_curves
 from lit_entrodrop.commands.diagnose.logs import find_logs
 
 # Logs of real runs: `make_logs.py` in the folder says how they were made.
 LOGS = Path(__file__).parent / "logs"
 
 
-def diagnosed(path: Path) -> Diagnosed:
+def diagnosed(path: Path) -> DiagnosedLog:
     [read] = find_logs(path)
     return read_curves(read())
 

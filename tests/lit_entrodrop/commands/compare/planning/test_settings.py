@@ -153,20 +153,20 @@ def test_comparison_moves_to_another_corpus_with_some_arms() -> None:
         "experiments/quickstart/common.yaml",
         "experiments/unseen/sotu.yaml",
     ]
-    chosen = settings.on(base).only(["low_zero", "chance_zero"])
+    chosen = settings.with_base(base).with_arms(["low_zero", "chance_zero"])
     assert chosen.title == "the open readings of EntroDrop, on sotu"
     assert [arm.name for arm in chosen.arms] == ["plain", "low_zero", "chance_zero"]
     assert chosen.contrasts == (("low_zero", "chance_zero"),)
-    few = replace(chosen.only(["low_zero"]), seeds=(0,))
+    few = replace(chosen.with_arms(["low_zero"]), seeds=(0,))
     plain, *_ = plan_runs(few, Path("out"))
     assert plain.config["data"]["corpus"] == "registry:sotu"
     assert plain.config["data"]["test"] == 0.03
     with pytest.raises(ValueError, match=r"arms: expected one of plain, low_zero, .*, got low"):
-        settings.only(["low"])
+        settings.with_arms(["low"])
     with pytest.raises(ValueError, match="arms: expected arms besides the baseline, got plain"):
-        settings.only(["plain"])
+        settings.with_arms(["plain"])
     with pytest.raises(ValueError, match=r"expected a file, found no missing\.yaml"):
-        settings.on(["missing.yaml"])
+        settings.with_base(["missing.yaml"])
 
 
 def test_arms_of_the_readings_are_all_combinations() -> None:

@@ -9,7 +9,7 @@ from regularizers.compose import Regularizers
 from regularizers.penalties import penalize
 
 
-class ParameterPenalties:
+class TrainerPenalties:
     """Adds the penalties of regularizers to the gradients of each optimizer step.
 
     Args:
