@@ -3,7 +3,7 @@
 A validation loss falls exponentially to 2 nats, over ten epochs, and scatters around that. Where it
 overfits, it rises in a straight line over the last six epochs. A training loss falls and scatters;
 it has stair steps, or the same order of the text in each epoch, or neither. Each row is the share
-of the simulated curves for which the verdict is "overfits", or that are said to have stair steps.
+of the simulated curves for which the verdict is "overfits", or stair steps are shown.
 """
 
 from itertools import product
@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import harness
 from lit_entrodrop.evaluation.diagnosis.epoch_drops import epoch_drops
-from lit_entrodrop.evaluation.diagnosis.loss_curve import judge_curve
+from lit_entrodrop.evaluation.diagnosis.loss_curve import correlated_noise, judge_curve
 
-Floats = NDArray[np.float64]
 EVALUATIONS = (5, 10, 20, 100)
 SCATTERS = (0.006, 0.02)  # nats, of a loss of 2
 CORRELATIONS = (0.0, 0.25, 0.5)  # of the scatter of neighbors
@@ -54,7 +52,7 @@ def overfitting_rows(curves: int, seed: int) -> list[dict[str, Any]]:
         smooth = 2 + rise * np.maximum(epochs - 4, 0) / 6
         if shape == "falls":
             smooth = smooth + 1.5 * np.exp(-epochs)
-        losses = smooth + scatter * correlated(random, (curves, count), correlation)
+        losses = smooth + scatter * correlated_noise(random, (curves, count), correlation)
         found = [judge_curve(each).kind == "overfits" for each in losses]
         rows.append(
             {
@@ -98,15 +96,6 @@ def stair_rows(curves: int, seed: int) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def correlated(random: np.random.Generator, shape: tuple[int, int], correlation: float) -> Floats:
-    """Return standard normal curves whose neighbors have a correlation."""
-    noise = random.normal(size=shape)
-    for place in range(1, shape[1]):
-        noise[:, place] *= (1 - correlation**2) ** 0.5
-        noise[:, place] += correlation * noise[:, place - 1]
-    return noise
 
 
 if __name__ == "__main__":

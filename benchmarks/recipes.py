@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 from benchmarks import harness
 from benchmarks.hub_models import HUB_MODELS, PARAMETERS
+from benchmarks.pages import filled, markdown
 from lit_entrodrop.commands.plan.candidates import cheapest
 from lit_entrodrop.commands.plan.planner import Planner
 from lit_entrodrop.commands.plan.recommendation import usage
@@ -70,13 +71,18 @@ def read() -> list[Row]:
 
 def table(rows: list[Row], memory: int) -> str:
     """Return the table of one memory."""
-    lines = [["model", "parameters", *NAMES], ["---", *["---:"] * (1 + len(NAMES))]]
+    lines = []
     for model, parameters in PARAMETERS.items():
         own = {row["way"]: row for row in rows if row["model"] == model and row["memory"] == memory}
         first = next((name for name in NAMES if own[name]["fits"]), None)
         cells = [_cell(own[name], name == first) for name in NAMES]
         lines.append([f"`{model}`", f"{parameters / 1e9:.2f} B", *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(["model", "parameters", *NAMES], lines)
+
+
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables by their markers in the page."""
+    return {f"{memory}GB": table(rows, memory) for memory in MEMORIES}
 
 
 def _cell(row: Row, is_first: bool) -> str:
@@ -85,15 +91,6 @@ def _cell(row: Row, is_first: bool) -> str:
     text = f"{row['planned']:.1f}"
     marked = f"**{text}**" if is_first else text
     return f"{marked} ↻" if row["recompute"] else marked
-
-
-def filled(page: str, rows: list[Row]) -> str:
-    """Return the page with new tables between their marker comments."""
-    for memory in MEMORIES:
-        start, end = f"<!-- {memory}GB -->", f"<!-- /{memory}GB -->"
-        before, rest = page.split(start)
-        page = f"{before}{start}\n{table(rows, memory)}\n{end}{rest.split(end)[1]}"
-    return page
 
 
 def recipes(write: bool = False) -> None:
@@ -108,11 +105,11 @@ def recipes(write: bool = False) -> None:
             rows += plan(model)
             lines = ",\n".join(json.dumps(row) for row in rows)
             (harness.ROOT / RESULTS).write_text(f"[\n{lines}\n]\n")
-    for memory in MEMORIES:
-        print(f"{memory} GB\n{table(rows, memory)}\n")
+    for name, content in tables(rows).items():
+        print(f"{name}\n{content}\n")
     if write:
         page = harness.ROOT / PAGE
-        page.write_text(filled(page.read_text(), rows))
+        page.write_text(filled(page.read_text(), tables(rows)))
 
 
 if __name__ == "__main__":

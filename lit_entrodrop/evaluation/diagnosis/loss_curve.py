@@ -125,14 +125,32 @@ def chance_of_rise(losses: Floats) -> float | None:
     return float((larger + 1) / (len(simulated) + 1))
 
 
+def correlated_noise(
+    random: np.random.Generator, shape: tuple[int, int], correlation: float
+) -> Floats:
+    """Return standard normal curves, ``[N, E]``, whose neighboring values are correlated.
+
+    Args:
+        random: Generator of random numbers.
+        shape: Number of curves, N, and of values in each, E.
+        correlation: Correlation of neighbors.
+
+    >>> noise = correlated_noise(np.random.default_rng(0), (10_000, 2), 0.5)
+    >>> round(float(np.corrcoef(noise.T)[0, 1]), 1)
+    0.5
+    """
+    noise = random.normal(size=shape)
+    for place in range(1, shape[1]):
+        noise[:, place] *= (1 - correlation**2) ** 0.5
+        noise[:, place] += correlation * noise[:, place - 1]
+    return noise
+
+
 @cache
 def _simulated(evaluations: int) -> Floats:
     """Return the sorted ratios of rise and scatter of flat curves."""
-    noise = np.random.default_rng(SEED).normal(size=(SIMULATIONS, evaluations))
-    for place in range(1, evaluations):
-        noise[:, place] *= (1 - CORRELATION**2) ** 0.5
-        noise[:, place] += CORRELATION * noise[:, place - 1]
-    return np.sort(_ratio(noise))
+    random = np.random.default_rng(SEED)
+    return np.sort(_ratio(correlated_noise(random, (SIMULATIONS, evaluations), CORRELATION)))
 
 
 def _ratio(losses: Floats) -> Floats:
