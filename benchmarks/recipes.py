@@ -14,9 +14,8 @@ from transformers import AutoConfig
 from benchmarks import harness
 from benchmarks.hub_models import HUB_MODELS, PARAMETERS
 from benchmarks.pages import filled, markdown
-from lit_entrodrop.commands.plan.candidates import cheapest
+from lit_entrodrop.commands.plan.candidates import best_of
 from lit_entrodrop.commands.plan.planner import Planner
-from lit_entrodrop.commands.plan.recommendation import usage
 from lit_entrodrop.commands.plan.ways import WAYS, requested_devices, way_workload
 
 PAGE = "docs/recipes.md"
@@ -44,8 +43,7 @@ def plan(model: str, names: Sequence[str] = NAMES) -> list[Row]:
             planner.workload = workload
             for memory in MEMORIES:
                 planner.hardware = requested_devices(f"{memory}GB")[1]
-                found = planner.candidates(1)
-                best = cheapest(found) or min(found, key=usage)
+                best = best_of(planner.candidates(1))
                 rows.append(
                     {
                         "model": model,

@@ -112,3 +112,16 @@ def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
             each.activation_checkpointing,
         ),
     )
+
+
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the cheapest candidate that fits, or the one of least memory if none fits."""
+    return cheapest(candidates) or min(candidates, key=usage)
+
+
+def usage(candidate: Candidate) -> float:
+    """Return the share of the device or host memory that a candidate uses, whichever is larger."""
+    hardware = candidate.hardware
+    return max(
+        candidate.device_gb / hardware.memory_gb, candidate.host_gb / hardware.host_memory_gb
+    )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, cheapest
+from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, best_of, cheapest, usage
 from lit_entrodrop.model.hardware import GB
 
 PARTS = ("weights", "grads", "optim", "buffers", "acts", "head")
@@ -36,7 +36,7 @@ def shown(candidates: Sequence[Candidate]) -> list[Candidate]:
     sizes = sorted({candidate.world_size for candidate in candidates})
     if len(sizes) == 1:
         return list(candidates)
-    return [_best([each for each in candidates if each.world_size == size]) for size in sizes]
+    return [best_of([each for each in candidates if each.world_size == size]) for size in sizes]
 
 
 def recommendation(candidates: Sequence[Candidate]) -> str:
@@ -76,18 +76,6 @@ def nothing_fits(candidates: Sequence[Candidate]) -> str:
     return (
         f"hardware: expected a model that fits, but the closest setup, {least.name} on "
         f"{_devices(least)}, {obstacle(least)}: {change}, or choose hardware with more memory"
-    )
-
-
-def _best(candidates: list[Candidate]) -> Candidate:
-    return cheapest(candidates) or min(candidates, key=usage)
-
-
-def usage(candidate: Candidate) -> float:
-    """Return the share of the device or host memory that a candidate uses, whichever is larger."""
-    hardware = candidate.hardware
-    return max(
-        candidate.device_gb / hardware.memory_gb, candidate.host_gb / hardware.host_memory_gb
     )
 
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from lit_entrodrop.cli.fit_config import resolved_config
-from lit_entrodrop.commands.plan.candidates import MARGIN
+from lit_entrodrop.commands.plan.candidates import MARGIN, usage
 from lit_entrodrop.commands.plan.config_conversion import settings_of
 from lit_entrodrop.commands.plan.recommendation import (
     MEMORY_COLUMNS,
     memory_cells,
     obstacle,
-    usage,
 )
 from lit_entrodrop.commands.plan.ways import STEPS_PER_EPOCH, PlannedWay
 from lit_entrodrop.model.hardware import Hardware

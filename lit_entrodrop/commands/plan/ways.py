@@ -10,10 +10,9 @@ from jsonargparse import ArgumentError
 
 from lit_entrodrop.cli.config_files import config_path
 from lit_entrodrop.cli.fit_config import resolved_config
-from lit_entrodrop.commands.plan.candidates import Candidate, cheapest
+from lit_entrodrop.commands.plan.candidates import Candidate, best_of
 from lit_entrodrop.commands.plan.config_conversion import workload_of
 from lit_entrodrop.commands.plan.planner import OFFLOAD, Planner
-from lit_entrodrop.commands.plan.recommendation import usage
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.hardware import HARDWARE, Hardware, find_hardware
 from lit_entrodrop.runtime.nested import merged
@@ -151,7 +150,7 @@ def _planned(
         if way.config is None:
             raise
         return str(error)
-    return PlannedWay(way, workload, cheapest(found) or min(found, key=usage))
+    return PlannedWay(way, workload, best_of(found))
 
 
 def way_workload(
