@@ -27,7 +27,7 @@ lint: $(VENV)/dev ## check style, types, import layers and wording
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	! git grep -nEif .ci/discouraged_phrases.txt -- '*.py' '*.md' '*.yaml' Makefile ':!tests' # CONTRIBUTING.md, "Wording"
+	! git grep -nEif .ci/discouraged_phrases.txt -- '*.py' '*.md' '*.yaml' '*.ipynb' '*.j2' Dockerfile Makefile ':!tests' # CONTRIBUTING.md, "Wording"
 
 docs: $(VENV)/docs ## build the documentation into build/docs; a warning is an error
 	$(BIN)/python docs/build_site.py

@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="N",
         help="Number of tokens in the training split; shows the days of the run. With --for, steps "
-        f"have fewer tokens if an epoch would have less than {STEPS_PER_EPOCH} steps.",
+        f"have fewer tokens if an epoch would have fewer than {STEPS_PER_EPOCH} steps.",
     )
     add(
         "--price_per_hour",
