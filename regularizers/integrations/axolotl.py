@@ -12,7 +12,7 @@
 
 from typing import Any
 
-from regularizers.integrations.trainer import RegularizedTrainerMixin
+from regularizers.integrations.trainer import RegularizedTrainer
 
 try:
     from axolotl.integrations.base import BasePlugin
@@ -52,8 +52,8 @@ class RegularizersPlugin(BasePlugin):  # type: ignore[misc]
                 f"regularizers: expected supervised fine-tuning, got {', '.join(others)}: remove "
                 "the plugin or the setting"
             )
-        return type("RegularizedAxolotlTrainer", (RegularizedTrainerMixin, AxolotlTrainer), {})
+        return type("RegularizedAxolotlTrainer", (RegularizedTrainer, AxolotlTrainer), {})
 
-    def post_trainer_create(self, cfg: Any, trainer: RegularizedTrainerMixin) -> None:
+    def post_trainer_create(self, cfg: Any, trainer: RegularizedTrainer) -> None:
         """Give the regularizers of the config to the Trainer."""
         trainer.regularize(cfg.get("regularizers") or ())

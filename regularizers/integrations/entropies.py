@@ -1,4 +1,4 @@
-"""Entropies of the last epoch, found again by the content of each document.
+"""Entropies of the last epoch, looked up by the content of each document.
 
 Shuffling, other batches, packing and resuming change neither the tokens of a document nor their
 entropies. So no column of the dataset has to reach the model.

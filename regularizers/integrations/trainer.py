@@ -1,10 +1,11 @@
 """Regularizers inside ``transformers.Trainer`` and its subclasses."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Trainer
 
 from regularizers.compose import Regularizers
 from regularizers.integrations.callback import RegularizationCallback
@@ -13,18 +14,15 @@ from regularizers.integrations.refusals import check_trainer
 from regularizers.integrations.regularization import Regularization
 from regularizers.training_step import Vocabulary
 
-if TYPE_CHECKING:
-    from transformers import Trainer
-else:
-    Trainer = object
 
+class RegularizedTrainer(Trainer):
+    """A ``transformers.Trainer`` that trains under regularizers.
 
-class RegularizedTrainerMixin(Trainer):
-    """Trains any ``transformers.Trainer`` under regularizers; name it before the Trainer.
+    As the first base class, it adds regularizers to a subclass of ``transformers.Trainer``.
 
     The loss of training batches is replaced by the regularized one, a mean over the tokens of all
-    micro-batches and ranks. Evaluation stays as it is. Documents are read from ``position_ids`` and
-    ``attention_mask`` of the batches, and their entropies of the last epoch are found by content.
+    micro-batches and ranks. Evaluation is unchanged. Documents are read from ``position_ids`` and
+    ``attention_mask`` of the batches; their entropies of the last epoch are looked up by content.
     Without regularizers, the Trainer is unchanged.
 
     Args:

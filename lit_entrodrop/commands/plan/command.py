@@ -31,7 +31,8 @@ Takes all arguments of `fit`, and keeps the global batch: data.batch_size x
 trainer.accumulate_grad_batches x devices (`auto` counts as one). data.batch_size is the largest
 micro-batch considered. Needs no GPU and loads no weights: a training step runs on tensors without
 values. All numbers are estimates; 10 % of each memory stays free. Where trainer.precision and
-model.lm.dtype are fp32, it assumes bf16-mixed."""
+model.lm.dtype are fp32, it assumes bf16-mixed. With --for, it compares full
+fine-tuning, LoRA and QLoRA instead of strategies."""
 EPILOG = """examples:
   lit-entrodrop plan --config configs/base.yaml --config configs/model/qwen3_1.7b.yaml \\
       --for 24GB --corpus_tokens 250e3 --output plan.yaml

@@ -92,7 +92,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return Tiny(folder, tokenizer, write_corpus(folder / "corpus.jsonl", texts(60)))
 
 
-def losses_of_ours(tiny: Tiny, chosen: list[Regularizer], batches: Batches) -> list[float]:
+def losses_of_fit(tiny: Tiny, chosen: list[Regularizer], batches: Batches) -> list[float]:
     lm = {"pretrained": str(tiny.folder / "model"), "tokenizer": str(tiny.tokenizer)}
     module = tiny.module(
         *chosen,
@@ -115,7 +115,7 @@ def losses_of_ours(tiny: Tiny, chosen: list[Regularizer], batches: Batches) -> l
     return losses
 
 
-def losses_of_theirs(tiny: Tiny, chosen: list[Regularizer], batches: Batches) -> list[float]:
+def losses_of_trainer(tiny: Tiny, chosen: list[Regularizer], batches: Batches) -> list[float]:
     model = LlamaForCausalLM.from_pretrained(tiny.folder / "model")
     frozen = any(each.requirements.reference for each in chosen)
     args = TrainingArguments(
@@ -151,8 +151,8 @@ def losses_of_theirs(tiny: Tiny, chosen: list[Regularizer], batches: Batches) ->
 @pytest.mark.parametrize("hook", METHODS)
 def test_first_ten_losses_are_equal(tiny: Tiny, hook: str) -> None:
     batches = Batches()
-    ours = losses_of_ours(tiny, METHODS[hook](), batches)
+    ours = losses_of_fit(tiny, METHODS[hook](), batches)
     assert len(ours) >= STEPS
     assert len(batches.epochs[0]) % 8, "the last step of an epoch has fewer micro-batches"
-    theirs = losses_of_theirs(tiny, METHODS[hook](), batches)
+    theirs = losses_of_trainer(tiny, METHODS[hook](), batches)
     assert theirs[:STEPS] == pytest.approx(ours[:STEPS], rel=1e-5)
