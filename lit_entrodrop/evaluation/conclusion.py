@@ -1,11 +1,11 @@
-"""Opening of a page: the finding, the numbers behind it and what to do next."""
+"""Conclusion of an analysis: the finding, the numbers behind it and what to do next."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class NextStep:
-    """An action for the reader of the page.
+    """An action for the reader.
 
     Attributes:
         text: What to do and why.

@@ -144,7 +144,7 @@ def _others(found: DiagnosedLog) -> Iterator[str]:
         finding = headline(curve, verdict)
         yield f"By `{curve.name}`: {finding[0].lower()}{finding[1:]}."
     if (more := len(found.validations) - 4) > 0:
-        yield f"{more} more losses on held-out text are not judged here."
+        yield f"{more} more losses on held-out text are not listed here."
 
 
 def _without_validation(found: DiagnosedLog) -> tuple[str, str]:
