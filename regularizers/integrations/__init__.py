@@ -4,6 +4,7 @@
 ``trl.SFTTrainer``, which is imported on first use.
 """
 
+from importlib import import_module
 from typing import Any
 
 from regularizers.integrations.trainer import RegularizedTrainer
@@ -14,8 +15,7 @@ __all__ = ["RegularizedSFTTrainer", "RegularizedTrainer"]
 def __getattr__(name: str) -> Any:
     if name != "RegularizedSFTTrainer":
         raise AttributeError(f"module 'regularizers.integrations' has no attribute {name!r}")
-    from trl import SFTTrainer
-
-    kind = type(name, (RegularizedTrainer, SFTTrainer), {"__module__": __name__})
+    bases = (RegularizedTrainer, import_module("trl").SFTTrainer)
+    kind = type(name, bases, {"__module__": __name__})
     globals()[name] = kind
     return kind
