@@ -159,8 +159,8 @@ def test_comparison_moves_to_another_corpus_with_some_arms() -> None:
     assert chosen.contrasts == (("low_zero", "chance_zero"),)
     few = replace(chosen.with_arms(["low_zero"]), seeds=(0,))
     plain, *_ = plan_runs(few, Path("out"))
-    assert plain.config["data"]["corpus"] == "registry:sotu"
-    assert plain.config["data"]["test"] == 0.03
+    assert plain.config["data"]["corpus"] == "runs/sotu.txt"
+    assert plain.config["data"]["test"] == 0.02
     with pytest.raises(ValueError, match=r"arms: expected one of plain, low_zero, .*, got low"):
         settings.with_arms(["low"])
     with pytest.raises(ValueError, match="arms: expected arms besides the baseline, got plain"):
