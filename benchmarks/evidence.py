@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import harness
@@ -13,7 +13,6 @@ from benchmarks.pages import filled, markdown
 PAGE = "docs/evidence.md"
 CORPORA = {"hpo": "HPO", "sotu": "State of the Union", "factbook": "World Factbook"}
 BUCKETS = ("low", "mid", "high")
-NOT_RUN = "not run"
 
 Record = dict[str, Any]
 
@@ -47,15 +46,17 @@ def against_plain(arm: Record, metric: str) -> str:
     return f"{number(found['difference'], sign=True)} ({low} to {high}) {verdict}".strip()
 
 
-def rows(records: dict[str, Record], metric: str, arms: Sequence[str]) -> Iterator[list[str]]:
-    """Yield a row for each arm, with a cell for each corpus."""
-    for name in arms:
-        cells = []
-        for corpus in CORPORA:
-            found = records.get(corpus, {"arms": {}})["arms"].get(name)
-            cells.append(NOT_RUN if found is None else against_plain(found, metric))
-        if set(cells) != {NOT_RUN}:
-            yield [name, *cells]
+def by_corpus(records: dict[str, Record], metric: str) -> str:
+    """Return a table with a row for each arm and a column for each corpus with results."""
+    arms = dict.fromkeys(name for record in records.values() for name in record["arms"])
+    cells = {name: [record["arms"].get(name) for record in records.values()] for name in arms}
+    return markdown(
+        ["arm", *(CORPORA[corpus] for corpus in records)],
+        [
+            [name, *("" if arm is None else against_plain(arm, metric) for arm in found)]
+            for name, found in cells.items()
+        ],
+    )
 
 
 def trials(records: dict[str, Record]) -> Iterator[list[str]]:
@@ -68,24 +69,17 @@ def trials(records: dict[str, Record]) -> Iterator[list[str]]:
                 yield [CORPORA[corpus], name, *scores]
 
 
-def arms_of(records: dict[str, Record]) -> list[str]:
-    """List the arms of all records, in their order."""
-    return list(dict.fromkeys(name for record in records.values() for name in record["arms"]))
-
-
 def tables() -> dict[str, str]:
     """Return the tables by their markers in the page."""
-    head = ["arm", *CORPORA.values()]
     readings, recipe = read("readings"), read("recipe")
-    arms = arms_of(recipe)
     return {
-        "recipe best": markdown(head, rows(recipe, "best/loss", arms)),
-        "recipe last": markdown(head, rows(recipe, "last/loss", arms)),
+        "recipe best": by_corpus(recipe, "best/loss"),
+        "recipe last": by_corpus(recipe, "last/loss"),
         **{
-            f"recipe {bucket}": markdown(head, rows(recipe, f"best/loss_{bucket}_entropy", arms))
+            f"recipe {bucket}": by_corpus(recipe, f"best/loss_{bucket}_entropy")
             for bucket in BUCKETS
         },
-        "readings": markdown(head, rows(readings, "best/loss", arms_of(readings))),
+        "readings": by_corpus(readings, "best/loss"),
         "rates": markdown(["corpus", "arm", "5 %", "10 %", "15 %", "20 %"], trials(readings)),
     }
 

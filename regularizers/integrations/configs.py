@@ -7,6 +7,7 @@ from typing import Any
 
 from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum
+from regularizers.discovery import installed_regularizers
 
 Settings = Mapping[str, Any]
 #: A regularizer, or its settings: ``class_path`` and ``init_args``.
@@ -18,7 +19,8 @@ def build_regularizers(given: Iterable[Given]) -> list[Regularizer]:
 
     Args:
         given: Regularizers, or mappings with ``class_path`` and ``init_args``. A class of
-            ``regularizers`` may be named without the package. Curricula are given in the same way.
+            ``regularizers``, or one that an installed package announces, may be named without the
+            package. Curricula are given in the same way.
 
     Raises:
         ValueError: If settings do not describe a regularizer.
@@ -68,6 +70,8 @@ def _build(settings: Settings, place: str) -> Any:
 
 def _class_of(path: str, place: str) -> type[Regularizer | Curriculum]:
     module, _, name = path.rpartition(".")
+    if not module and path in installed_regularizers().regularizers:
+        return installed_regularizers().regularizers[path].kind
     try:
         found = getattr(import_module(module or "regularizers"), name, None)
     except ImportError as error:

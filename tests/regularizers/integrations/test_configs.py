@@ -1,12 +1,15 @@
 """Regularizers from settings, and what is refused by name."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from regularizers import Constant
+from regularizers.discovery import installed_regularizers
 from regularizers.integrations.configs import build_regularizers
+from tests.helpers.announced import SOUND, install
 from tests.helpers.tiny import CONFIGS
 
 FILES = sorted((CONFIGS / "regularizers").glob("*.yaml"))
@@ -19,6 +22,19 @@ def test_configs_of_this_project_are_understood(file: Any) -> None:
     assert [f"regularizers.{type(each).__name__}" for each in built] == [
         each["class_path"] for each in given
     ]
+
+
+def test_announced_class_is_named_without_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install(tmp_path, "named", "Named = kit_named:Named", "kit_named", SOUND.format(name="Named"))
+    installed_regularizers.cache_clear()
+    try:
+        [built] = build_regularizers([{"class_path": "Named"}])
+    finally:
+        installed_regularizers.cache_clear()
+    assert type(built).__module__ == "kit_named"
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
