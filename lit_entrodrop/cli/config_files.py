@@ -15,7 +15,7 @@ def config_path(name: str) -> Path:
     'base.yaml'
     """
     for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
-        if (folder / name).exists():
+        if (folder / name).is_file():
             return folder / name
     raise ValueError(f"config: found no bundled config {name}")
 

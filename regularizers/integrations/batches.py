@@ -38,6 +38,11 @@ def documents_of(batch: Mapping[str, Any], vocabulary: Vocabulary) -> Tensor:
     """
     ids, labels = (_required(batch, name) for name in ("input_ids", "labels"))
     starts = torch.zeros_like(ids, dtype=torch.bool)
+    if labels.shape != ids.shape:
+        raise ValueError(
+            f"regularizers: expected labels of the shape {list(ids.shape)} of input_ids, got "
+            f"{list(labels.shape)}: a causal LM has a label for each token"
+        )
     positions, mask = (_optional(batch, name, ids) for name in ("position_ids", "attention_mask"))
     if positions is not None:
         starts |= positions != shift_right(positions, -1) + 1

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -43,8 +44,7 @@ class RegularizationCallback(TrainerCallback):
             self._report(metrics)
         path = self.checkpoint / STATE_FILE
         if path.is_file():
-            saved = torch.load(path, weights_only=True, map_location="cpu")
-            self._regularization.load_state_dict(saved)
+            self._regularization.load_state_dict(_read(path))
         else:
             warnings.warn(
                 f"regularizers: expected {STATE_FILE} in {self.checkpoint}, got none: entropies of "
@@ -66,7 +66,8 @@ class RegularizationCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Save the state beside the checkpoint."""
         saved = self._regularization.state_dict()
-        if args.should_save:
+        # A trial of a search has its own folder, and none resumes.
+        if args.should_save and not state.is_hyper_param_search:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             unfinished = folder / f"{STATE_FILE}.tmp"
             torch.save(saved, unfinished)
@@ -77,3 +78,15 @@ class RegularizationCallback(TrainerCallback):
             numbers = {name: each for name, each in metrics.items() if isinstance(each, float)}
             regularizers = self._regularization.regularizers
             regularizers.on_evaluation({**numbers, "val/loss": metrics["eval_loss"]})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise ValueError(
+            f"regularizers: expected the state of regularizers in {path}, got a file that cannot "
+            "be read: resume from another checkpoint, or delete the file, which loses the "
+            "entropies of the last epoch"
+        ) from error
+    return saved

@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 from regularizers.base import Regularizer
 from regularizers.curricula import Curriculum
@@ -12,6 +13,8 @@ from regularizers.discovery import installed_regularizers
 Settings = Mapping[str, Any]
 #: A regularizer, or its settings: ``class_path`` and ``init_args``.
 Given = Regularizer | Settings
+# Types of settings that are checked; others are left to the class.
+CHECKED = {bool, int, float, str, NoneType, Curriculum}
 
 
 def build_regularizers(given: Iterable[Given]) -> list[Regularizer]:
@@ -32,6 +35,8 @@ def build_regularizers(given: Iterable[Given]) -> list[Regularizer]:
     >>> chosen.curriculum(1.0)
     0.8
     """
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise ValueError(f"regularizers: expected a list, got {given!r}: write [regularizer]")
     return [_regularizer(each) for each in given]
 
 
@@ -55,17 +60,34 @@ def _build(settings: Settings, place: str) -> Any:
             f"{place}: expected the keys class_path and init_args, got {dict(settings)!r}"
         )
     kind = _class_of(path, place)
-    accepted = [name for name in inspect.signature(kind).parameters if name != "kwargs"]
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.signature(kind).parameters
+    accepted = {name: each for name, each in signature.items() if each.kind in named}
     if wrong := sorted(set(arguments) - set(accepted)):
         raise ValueError(
             f"{place}: {path} has no setting {', '.join(wrong)}: use one of {', '.join(accepted)}"
         )
-    return kind(
-        **{
-            name: _build(value, f"{place}.{name}") if isinstance(value, Mapping) else value
-            for name, value in arguments.items()
-        }
-    )
+    values = {
+        name: _build(value, f"{place}.{name}") if isinstance(value, Mapping) else value
+        for name, value in arguments.items()
+    }
+    for name, each in accepted.items():
+        if name not in values and each.default is each.empty:
+            raise ValueError(f"{place}: {path} needs the setting {name}: add it to init_args")
+        if name in values and not _is_a(values[name], each.annotation):
+            raise ValueError(
+                f"{place}: {path}.{name}: expected {inspect.formatannotation(each.annotation)}, "
+                f"got {values[name]!r}: change it; YAML 1.1 reads 1e-3 as text, 1.0e-3 as a number"
+            )
+    return kind(**values)
+
+
+def _is_a(value: Any, annotation: Any) -> bool:
+    """Return whether a value has an annotated type; annotations of other kinds are not checked."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if not CHECKED.issuperset(kinds):
+        return True
+    return isinstance(value, (*kinds, int) if float in kinds else kinds)
 
 
 def _class_of(path: str, place: str) -> type[Regularizer | Curriculum]:
@@ -74,7 +96,7 @@ def _class_of(path: str, place: str) -> type[Regularizer | Curriculum]:
         return installed_regularizers().regularizers[path].kind
     try:
         found = getattr(import_module(module or "regularizers"), name, None)
-    except ImportError as error:
+    except (ImportError, TypeError) as error:  # a TypeError if the path is relative
         raise ValueError(f"{place}: cannot import {path!r}: {error}") from error
     # Checked before the call: a config must not run any function.
     if not (inspect.isclass(found) and issubclass(found, Regularizer | Curriculum)):

@@ -3,7 +3,6 @@
 B rows in the batch, T tokens in a row, V vocabulary size.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -69,10 +68,14 @@ class Regularization:
         self.required = regularizers.requirements
         self.entropies = DocumentEntropies(gather_object)
         self._reference_model = reference_model
-        self._penalties = TrainerPenalties(regularizers, trainer.model)
+        self.start_from(trainer.model)
         self._token_counts: Tensor | None = None
-        self.metrics: dict[str, list[Tensor]] = defaultdict(list)
+        self._metrics: dict[str, tuple[Tensor, int]] = {}  # sums and counts
         self.start_step()
+
+    def start_from(self, model: nn.Module) -> None:
+        """Note the initial weights of a model that will be trained."""
+        self._penalties = TrainerPenalties(self.regularizers, model)
 
     def start_training(self) -> None:
         """Prepare what the hooks need; the Trainer has placed its model on the device."""
@@ -139,16 +142,14 @@ class Regularization:
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._unit / weight)
-        penalties = self._penalties.add(self._trainer.optimizer, self._progress)
-        for name, value in penalties.items():
-            self.metrics[name].append(value)
+        self._note(self._penalties.add(self._trainer.optimizer, self._progress))
         self.start_step()
         return total / weight
 
     def pop_metrics(self) -> dict[str, float]:
         """Return the means since the last call, over micro-batches and ranks."""
-        own = {name: torch.stack(each).mean().item() for name, each in self.metrics.items()}
-        self.metrics.clear()
+        own = {name: (total / count).item() for name, (total, count) in self._metrics.items()}
+        self._metrics.clear()
         ranks: list[dict[str, float]] = gather_object([own])
         names = list(dict.fromkeys(name for rank in ranks for name in rank))
         found = {name: [rank[name] for rank in ranks if name in rank] for name in names}
@@ -260,9 +261,12 @@ class Regularization:
         count = step.valid.sum().clamp(min=1)
         entropy = outputs.entropy.detach().masked_fill(~step.valid, 0.0).sum() / count
         accuracy = outputs.correct.sum() / count
-        own = {"entropy": entropy, "mean_token_accuracy": accuracy, **step.metrics}
-        for name, value in own.items():
-            self.metrics[name].append(value.float())
+        self._note({"entropy": entropy, "mean_token_accuracy": accuracy, **step.metrics})
+
+    def _note(self, metrics: Mapping[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            total, count = self._metrics.get(name, (0, 0))
+            self._metrics[name] = total + value.float(), count + 1
 
 
 def _local(model: nn.Module) -> Any:

@@ -83,6 +83,13 @@ class RegularizedTrainer(Trainer):
             self._regularization_callback.resume_from(resume_from_checkpoint, output_dir)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def call_model_init(self, trial: Any = None) -> Any:
+        """Return a new model, whose weights are the initial ones for regularizers."""
+        model = super().call_model_init(trial)
+        if self._regularization:
+            self._regularization.start_from(model)
+        return model
+
     def compute_loss(
         self,
         model: nn.Module,

@@ -24,7 +24,9 @@ def main(args: Sequence[str]) -> None:
     )
     name: str = parser.parse_args(args).name
     configs = bundled_configs()
-    asked = PurePosixPath("configs", name.removeprefix("configs/"))
+    asked = PurePosixPath(name)
+    if asked.parts[:1] != ("configs",):
+        asked = "configs" / asked
     if asked in configs:
         print(configs[asked], end="")
         return

@@ -38,6 +38,7 @@ def main(args: Sequence[str]) -> None:
 
     Raises:
         ValueError: If there is no log or no loss.
+        OSError: If no log can be read.
     """
     parser = command_parser("diagnose", DESCRIPTION, EPILOG)
     add = parser.add_argument
@@ -62,7 +63,7 @@ def main(args: Sequence[str]) -> None:
         parser.error(f"--steps_per_epoch: expected a number above 0, got {given.steps_per_epoch}")
     results = [_read(log, given) for path in given.logs for log in find_logs(path)]
     found = [each for each in results if isinstance(each, DiagnosedLog)]
-    problems = [each for each in results if isinstance(each, ValueError)]
+    problems = [each for each in results if isinstance(each, Exception)]
     if not found:
         raise problems[0]
     conclusions = [conclude(each) for each in found]
@@ -80,10 +81,10 @@ def main(args: Sequence[str]) -> None:
         console.print(f"Page: {given.output}", soft_wrap=True, markup=False)
 
 
-def _read(read: FoundLog, given: Namespace) -> DiagnosedLog | ValueError:
+def _read(read: FoundLog, given: Namespace) -> DiagnosedLog | ValueError | OSError:
     try:
         return read_curves(read(), given.train, given.validation, given.steps_per_epoch)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return error
 
 

@@ -112,7 +112,10 @@ def read_curves(
     Raises:
         ValueError: If there is no loss.
     """
-    columns = loss_columns(list(map(str, log.table.columns)), training, validation)
+    try:
+        columns = loss_columns(list(map(str, log.table.columns)), training, validation)
+    except ValueError as error:
+        raise ValueError(f"{log.name}: {error}") from error
     places, notes = positions(log.table, log.trainer.counts_epochs, steps_per_epoch)
     notes = [*log.notes, *notes]
     validations = [_curve(log, places, name, notes) for name in columns.validations]

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from lit_entrodrop.commands.diagnose.curves import DiagnosedLog
 from lit_entrodrop.evaluation.conclusion import NextStep
 from lit_entrodrop.evaluation.diagnosis.loss_curve import FEW_EVALUATIONS
@@ -35,6 +37,11 @@ def _steps(found: DiagnosedLog) -> Iterator[NextStep]:
         yield NextStep(_best_weights(found))
     if verdict.onset is not None:
         yield from _against_overfitting(found)
+    elif np.ptp(curve.losses) == 0:
+        yield NextStep(
+            "The validation loss never changes: check that the learning rate is above 0, and that "
+            "the evaluated weights are the trained ones."
+        )
     elif verdict.kind == "holds" and verdict.rise <= 0:
         yield NextStep(
             "Train longer, for example twice as many epochs: the validation loss still falls."

@@ -18,7 +18,9 @@ from lit_entrodrop.model.hardware import HARDWARE, Hardware, find_hardware
 from lit_entrodrop.runtime.nested import merged
 
 STEPS_PER_EPOCH = 15  # with fewer, a run on scarce text has too few steps
-DEVICES = re.compile(r"(?:(?P<count>\d+)x)?(?:(?P<memory>\d+(?:\.\d+)?)gb|(?P<name>[\w-]+))")
+DEVICES = re.compile(
+    r"(?:(?P<count>\d{1,6})x)?(?:(?P<memory>\d{1,6}(?:\.\d+)?)gb|(?P<name>[\w-]+))"
+)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ def judge_curve(losses: ArrayLike, training: ArrayLike | None = None) -> CurveVe
     """
     values = np.asarray(losses, float)
     best = int(values.argmin())
+    if values[best] == values[-1]:  # the last of equal ones
+        best = len(values) - 1
     rise = float(values[-1] - values[best])
     change = None
     if training is not None and np.isfinite(ends := np.asarray(training, float)[[best, -1]]).all():

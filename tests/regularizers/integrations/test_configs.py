@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from regularizers import Constant
+from regularizers import Constant, Focal
 from regularizers.discovery import installed_regularizers
 from regularizers.integrations.configs import build_regularizers
 from tests.helpers.announced import SOUND, install
@@ -43,6 +43,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "function": ({"class_path": "os.system"}, "class path of a regularizer or a curriculum"),
     "module": ({"class_path": "no_such.Focal"}, "cannot import"),
     "curriculum": ({"class_path": "Constant", "init_args": {"value": 1}}, "a regularizer, or"),
+    "relative": ({"class_path": "..Focal"}, "cannot import"),
+    "missing": ({"class_path": "Linear"}, "Linear needs the setting end"),
+    "text": ({"class_path": "Focal", "init_args": {"curriculum": "1e-3"}}, "float, got '1e-3'"),
+    "count": ({"class_path": "Goldfish", "init_args": {"context": 2.5}}, "expected int, got 2.5"),
+    "flag": ({"class_path": "L2SP", "init_args": {"decoupled": "no"}}, "expected bool, got 'no'"),
     "name": ("Focal", "a regularizer, or class_path"),
 }
 
@@ -52,6 +57,12 @@ def test_other_settings_are_refused(case: str) -> None:
     given, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         build_regularizers([given])
+
+
+@pytest.mark.parametrize("given", [None, "Focal", {"class_path": "Focal"}, Focal()])
+def test_regularizers_are_a_list(given: Any) -> None:
+    with pytest.raises(ValueError, match="expected a list"):
+        build_regularizers(given)
 
 
 def test_curricula_are_built_too() -> None:

@@ -26,7 +26,7 @@ from regularizers import (
     WaveBound,
 )
 from regularizers.integrations import RegularizedTrainer
-from regularizers.integrations.callback import STATE_FILE
+from regularizers.integrations.callback import STATE_FILE, RegularizationCallback
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.tiny import LLAMA
 
@@ -146,6 +146,33 @@ def test_what_cannot_work_is_refused_with_a_remedy(case: str, tmp_path: Path) ->
     chosen, settings, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         make(tmp_path, *chosen(), **settings)
+
+
+def test_a_model_that_is_made_anew_keeps_its_penalties(tmp_path: Path) -> None:
+    def model() -> LlamaForCausalLM:
+        return LlamaForCausalLM(LlamaConfig(**SETTINGS))
+
+    given = make(tmp_path, L2SP(0.1), max_steps=3)
+    settings: dict[str, Any] = {"vocabulary": VOCABULARY, "train_dataset": given.train_dataset}
+    made = RegularizedTrainer(
+        None, given.args, model_init=model, regularizers=[L2SP(0.1)], **settings
+    )
+    made.train()
+    penalties = [each["l2_sp/penalty"] for each in made.state.log_history[:-1]]
+    assert penalties[0] == 0 < penalties[1]
+
+
+def test_a_broken_state_is_refused(tmp_path: Path) -> None:
+    trainer = make(tmp_path, Goldfish())
+    [callback] = [
+        each
+        for each in trainer.callback_handler.callbacks
+        if isinstance(each, RegularizationCallback)
+    ]
+    (tmp_path / STATE_FILE).write_bytes(b"")
+    callback.resume_from(tmp_path, None)
+    with pytest.raises(ValueError, match=r"regularizers\.pt, got a file that cannot be read"):
+        callback.on_train_begin(trainer.args, trainer.state, trainer.control)
 
 
 def test_a_model_without_logits_is_refused(tmp_path: Path) -> None:

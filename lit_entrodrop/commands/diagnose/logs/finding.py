@@ -23,7 +23,7 @@ def find_logs(path: Path) -> list[FoundLog]:
     Of several checkpoints of Transformers in a folder, only the last is found.
 
     Returns:
-        Functions that read a log each; they raise a ValueError if it cannot be read.
+        Functions that read a log each; they raise a ValueError or OSError if it cannot be read.
 
     Raises:
         ValueError: If there is no log.
@@ -68,4 +68,11 @@ def _in_folder(folder: Path) -> Iterator[FoundLog]:
         yield partial(read_events, folder, str(folder))
     for each in sorted(folder.iterdir()):
         if each.is_dir() and not each.is_symlink():
-            yield from _in_folder(each)
+            try:
+                yield from _in_folder(each)
+            except PermissionError as error:
+                yield partial(_raise, error)
+
+
+def _raise(error: PermissionError) -> TrainingLog:
+    raise error

@@ -25,8 +25,8 @@ def read_state(path: Path, name: str) -> TrainingLog:
         ValueError: If the file is not one.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, f"text that is not JSON ({error})") from error
     history = content.get("log_history") if isinstance(content, dict) else None
     if not isinstance(history, list):
@@ -46,7 +46,9 @@ def read_lines(path: Path, name: str) -> TrainingLog:
     Raises:
         ValueError: If the file has no such line.
     """
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # A line with other bytes may still be read.
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
     parsed = [_object(line) for line in lines]
     rows = [{RENAMED.get(key, key): each for key, each in row.items()} for row in parsed if row]
     if not rows:
@@ -62,7 +64,7 @@ def read_lines(path: Path, name: str) -> TrainingLog:
 def _object(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

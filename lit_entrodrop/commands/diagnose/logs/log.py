@@ -86,9 +86,14 @@ class TrainingLog:
 def number(found: object) -> float | str | None:
     """Return a logged value for a table, in which one that is not finite is not a missing one.
 
-    >>> number(2), number(float("nan")), number([1])
-    (2, 'nan', None)
+    >>> number(2), number(float("nan")), number(10**400), number([1])
+    (2, 'nan', 'inf', None)
     """
     if isinstance(found, bool) or not isinstance(found, int | float | str):
         return None
-    return found if isinstance(found, str) or math.isfinite(found) else str(found)
+    if isinstance(found, str):
+        return found
+    try:
+        return found if math.isfinite(found) else str(found)
+    except OverflowError:  # an integer above all floats
+        return "inf" if found > 0 else "-inf"

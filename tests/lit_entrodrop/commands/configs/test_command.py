@@ -28,6 +28,11 @@ def test_config_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == (CONFIGS / "tune" / "space.yaml").read_text("utf-8")
 
 
+def test_all_are_listed_by_the_name_of_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["configs", "configs"])
+    assert len(capsys.readouterr().out.splitlines()) == len(list(CONFIGS.rglob("*.yaml")))
+
+
 def test_misspelled_name_gets_a_suggestion() -> None:
     with pytest.raises(SystemExit, match=r"did you mean configs/model/tiny_base\.yaml\?"):
         main(["configs", "model/tinybase.yaml"])

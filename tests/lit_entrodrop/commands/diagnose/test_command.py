@@ -43,6 +43,16 @@ def test_a_log_that_cannot_be_read_is_left_out_with_its_reason(
         main([str(runs / "a")])
 
 
+def test_a_file_that_raises_is_left_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "a" / "trainer_state.json").unlink()
+    # Not even root can read these.
+    (runs / "a" / "trainer_state.json").symlink_to("/proc/self/mem")
+    main([str(runs)])
+    out = capsys.readouterr().out
+    assert "No overfitting so far" in out
+    assert "Left out: [Errno" in out
+
+
 def test_an_impossible_length_of_an_epoch_is_an_error(runs: Path) -> None:
     with pytest.raises(SystemExit):
         main([str(runs / "a"), "--steps_per_epoch", "0"])

@@ -69,6 +69,13 @@ def test_a_loss_that_still_falls_asks_for_more_training(tmp_path: Path) -> None:
     assert "Train longer" in actions(found)
 
 
+def test_a_loss_that_never_changes_is_no_falling_one(tmp_path: Path) -> None:
+    found = diagnosed(tmp_path, history(evaluations=[2.5] * 12))
+    assert "lowest at the last of 12 evaluations: 2.500 at epoch 6" in conclude(found).summary
+    assert "check that the learning rate is above 0" in actions(found)
+    assert "Train longer" not in actions(found)
+
+
 def test_few_evaluations_are_said_to_be_few(tmp_path: Path) -> None:
     found = diagnosed(tmp_path, history(evaluations=[2.0, 1.8, 2.1]))
     assert conclude(found).headline == (

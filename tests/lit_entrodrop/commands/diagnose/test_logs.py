@@ -69,6 +69,20 @@ def test_lines_of_llama_factory_are_read_and_damaged_ones_counted(tmp_path: Path
     assert found.notes == ["1 of 10 lines could not be read."]
 
 
+def test_unusual_bytes_and_numbers_are_read(tmp_path: Path) -> None:
+    state, lines = tmp_path / "trainer_state.json", tmp_path / "trainer_log.jsonl"
+    huge = 10**400
+    history = f'{{"step": 1, "loss": 2}}, {{"step": 2, "loss": 1}}, {{"step": 3, "loss": {huge}}}'
+    state.write_text(f'{{"log_history": [{history}]}}', encoding="utf-8-sig")
+    found = diagnosed(state)
+    assert found.training.losses.tolist() == [2, 1]
+    assert found.broken is found.training
+    lines.write_bytes('{"loss": 2, "name": "é"}\n'.encode("latin1") + b"[" * 100_000)
+    found = diagnosed(lines)
+    assert found.training.losses.tolist() == [2]
+    assert "1 of 2 lines could not be read." in found.notes
+
+
 def test_our_own_run_is_referred_to_the_report(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/loss\n0,5,2.5,\n0,5,,2.6\n")
     (tmp_path / "run.json").write_text("{}")
@@ -81,9 +95,10 @@ def test_our_own_run_is_referred_to_the_report(tmp_path: Path) -> None:
         ("trainer_state.json", "", "got text that is not JSON"),
         ("trainer_state.json", "{}", "got JSON without a list `log_history`"),
         ("trainer_state.json", '{"log_history": []}', "has logged nothing yet"),
+        ("trainer_state.json", "[" * 100_000, "got text that is not JSON"),
         ("metrics.csv", "", "got a file that cannot be read"),
         ("metrics.csv", "epoch,step,loss\n", "got no rows"),
-        ("metrics.csv", "step,accuracy\n1,0.5\n", "no name with `loss` among step, accuracy"),
+        ("metrics.csv", "step,accuracy\n1,0.5\n", "metrics.csv: .*no name with `loss` among"),
         ("metrics.csv", "step,val_loss\n1,nan\n", "expected finite losses, found none in val_loss"),
         ("trainer_log.jsonl", "not JSON\n", "expected a JSON object with losses on each line"),
         ("events.out.tfevents.1.x", "nothing", "expected event files with scalars, found none"),

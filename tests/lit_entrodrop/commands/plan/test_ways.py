@@ -125,3 +125,9 @@ def test_advice_on_a_corpus_that_is_too_small(ways: list[PlannedWay]) -> None:
 def test_bad_input_ends_with_one_line(tiny: Tiny, flags: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match=message):
         main(["plan", *tiny.config(), *flags])
+
+
+@pytest.mark.parametrize("text", ["0GB", "-1GB", "24", "8x", "1e9GB", "0x24GB", "9" * 5000 + "GB"])
+def test_other_texts_name_no_devices(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a memory or a GPU"):
+        requested_devices(text)

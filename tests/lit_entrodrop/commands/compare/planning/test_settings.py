@@ -144,6 +144,9 @@ def test_ready_configs_are_found_from_anywhere(
     expected = CONFIGS / "comparisons" / "quickstart.yaml"
     assert find_config("configs/comparisons/quickstart.yaml", Path()) == expected
     assert read_settings(Path("comparisons/quickstart.yaml")).baseline == "plain"
+    for folder in ("", "comparisons", str(tmp_path)):
+        with pytest.raises(ValueError, match="expected a file"):
+            find_config(folder, Path())
 
 
 def test_comparison_moves_to_another_corpus_with_some_arms() -> None:
