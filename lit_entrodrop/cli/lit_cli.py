@@ -4,6 +4,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import lightning as L
@@ -210,8 +211,15 @@ class LitCLI(LightningCLI):
     after_test = after_validate
 
     def after_fit(self) -> None:
-        """Print the folder of the run."""
-        rank_zero_info(f"run: {self._run_folder}")
+        """Print the folder of the run, and the commands that explain and export it."""
+        folder = self._run_folder
+        rank_zero_info(f"run: {folder}")
+        best = folder / "checkpoints" / "best.ckpt"
+        if best.exists():
+            rank_zero_info(
+                f"next: lit-entrodrop report --runs {quote(str(folder))}\n"
+                f"      lit-entrodrop export --ckpt_path {quote(str(best))} --output my_model"
+            )
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)

@@ -8,14 +8,20 @@ from lit_entrodrop.runtime.shown_text import one_line
 # Modules that configs named before version 0.1.0.
 MOVED = re.compile(r"\blit_entrodrop\.(optim|callbacks|strategies|loggers|monitors|module)\b")
 
+MISSING_CONFIG = "config: File does not exist"  # of jsonargparse
+
 
 def usage_error(program: str, message: object) -> str:
     """Return the line for wrong arguments.
 
     >>> usage_error("lit-entrodrop fit", "unrecognized arguments: --x")
     'lit-entrodrop fit: error: unrecognized arguments: --x (see lit-entrodrop fit --help)'
+    >>> "lit-entrodrop configs" in usage_error("x", "config: File does not exist: 'bse.yaml'")
+    True
     """
-    return f"{program}: error: {one_line(message)} (see {program} --help)"
+    text = one_line(message)
+    bundled = " (bundled configs: lit-entrodrop configs)" if MISSING_CONFIG in text else ""
+    return f"{program}: error: {text}{bundled} (see {program} --help)"
 
 
 def missing_package(error: Exception) -> str | None:

@@ -33,7 +33,8 @@ Format = Literal["transformers", "gguf"]
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    print(f"model: {call_with(export, 'export', list_in_one(arguments))}")
+    model = call_with(export, "export", list_in_one(arguments))
+    print(f"model: {model}\nuse: {model}/README.md shows how to load it and generate")
 
 
 def export(

@@ -66,6 +66,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"ckpt_path: expected a checkpoint written by `fit`, got {path}, which does not exist: "
             "check the path"
         )
+    if (path / "checkpoints").is_dir():
+        raise ValueError(
+            f"ckpt_path: expected a checkpoint, got the run folder {path}: use "
+            f"{path / 'checkpoints' / 'best.ckpt'}"
+        )
     if is_zero_folder(path):
         checkpoint = read_zero_folder(path)
     else:

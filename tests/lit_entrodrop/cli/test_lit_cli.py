@@ -299,9 +299,10 @@ def test_scores_in_the_cache_are_not_computed_again(tiny: Tiny) -> None:
     assert len(list((tiny.folder / "cache/entropy").iterdir())) == 2
 
 
-def test_export_by_command(tiny: Tiny, run: Path) -> None:
+def test_export_by_command(tiny: Tiny, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best, out = run / "checkpoints" / "best.ckpt", tiny.folder / "model"
     main(["export", "--ckpt_path", str(best), "--output", str(out), "--dtype", "bfloat16"])
+    assert f"use: {out}/README.md" in capsys.readouterr().out
     assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.bfloat16
 
 

@@ -165,3 +165,9 @@ def test_code_in_a_value_of_shards_is_not_executed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"got .*a, whose optimizer_0\.lr cannot be read"):
         read_all(tmp_path / "a")
     assert not trace.exists()
+
+
+def test_a_run_folder_is_refused_with_the_path_of_its_best_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match=r"the run folder .*: use .*checkpoints/best\.ckpt"):
+        read_checkpoint(tmp_path)
