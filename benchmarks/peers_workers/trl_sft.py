@@ -5,7 +5,9 @@ and accuracy; ``chunked_nll`` is an alias.
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -16,15 +18,15 @@ from benchmarks.peers_workers.turns import read_settings
 
 def train(folder: Path) -> None:
     """Run the SFTTrainer with our order of blocks on the shared model and blocks."""
-    # Imported late, because only the environment of the peers has it.
-    from trl import SFTConfig, SFTTrainer
+    # Imported late and by name, because not every environment has it.
+    trl: Any = import_module("trl")
 
-    class OrderedTrainer(SameOrder, SFTTrainer):  # type: ignore[misc]
+    class OrderedTrainer(SameOrder, trl.SFTTrainer):  # type: ignore[misc]
         pass
 
     settings = read_settings(folder)
     dataset = Dataset.from_dict({"input_ids": np.load(settings["blocks"])})
-    options = SFTConfig(**arguments(settings, folder), max_length=settings["block_size"])
+    options = trl.SFTConfig(**arguments(settings, folder), max_length=settings["block_size"])
     trainer = OrderedTrainer(args=options, train_dataset=dataset, **pieces(settings))
     finish(trainer, folder, ["trl"])
 
