@@ -1,7 +1,7 @@
 # lit-entrodrop on NVIDIA GPUs. In a checkout:
 #   docker build --build-arg VERSION=0.2.0 --tag lit-entrodrop .
-#   docker run --rm --gpus all --shm-size 8g --volume "$PWD:/work" lit-entrodrop fit --config configs/base.yaml ...
-# /work has corpora, runs and downloaded models. Its owner must be user 1000, or add --user "$(id -u)".
+#   docker run --rm --gpus all --shm-size 8g --volume "$PWD:/workspace" lit-entrodrop fit --config configs/base.yaml ...
+# /workspace has corpora, runs and downloaded models. Its owner must be user 1000, or add --user "$(id -u)".
 # For DeepSpeed, which compiles its operators: --build-arg CUDA=13.0.1-devel-ubuntu24.04
 # --build-arg EXTRAS=quickstart,peft,gguf,tune,tensorboard,triton,deepspeed
 ARG CUDA=13.0.1-base-ubuntu24.04
@@ -24,9 +24,9 @@ RUN python3 -m venv /opt/venv \
     && rm -rf /source
 
 # Caches of any user: models of the hub, and kernels.
-ENV HOME=/work/.home
-WORKDIR /work
-RUN chown 1000:1000 /work
+ENV HOME=/workspace/.home
+WORKDIR /workspace
+RUN chown 1000:1000 /workspace
 USER 1000
 ENTRYPOINT ["lit-entrodrop"]
 CMD ["--help"]

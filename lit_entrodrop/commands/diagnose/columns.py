@@ -1,7 +1,7 @@
 """Names of the training and the validation losses in a log."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from lit_entrodrop.runtime.spelling import did_you_mean
@@ -46,7 +46,7 @@ def loss_columns(
     """
     _require(names, training, "train")
     _require(names, validation, "validation")
-    found = [training] if training else _matching(names, TRAINING, ("loss", "nll"))
+    found = [training] if training else _matching(names, TRAINING, LOSS)
     validations = _matching(names, VALIDATION)
     if validation:
         validations = [validation, *(name for name in validations if name != validation)]
@@ -69,7 +69,7 @@ def words_of(name: str) -> list[str]:
     return re.findall(r"[a-z]+(?=loss(?![a-z]))|loss(?![a-z])|[a-z]+|\d+", separated)
 
 
-def _matching(names: Iterable[str], role: set[str], bare: Sequence[str] = ()) -> list[str]:
+def _matching(names: Iterable[str], role: set[str], bare: Collection[str] = ()) -> list[str]:
     """Return the losses of a role, those with the fewest other words first."""
     ranked: dict[tuple[str, ...], list[tuple[int, int, str]]] = {}
     for name in names:

@@ -26,7 +26,7 @@ def config(model_type: str, **settings: Any) -> LMConfig:
     ("model_type", "activation_checkpointing", "precision"),
     [
         *product(["llama"], [False, True], ["32-true", "bf16-mixed"]),
-        # Each setting once, for every other kind of layer.
+        # The other kinds of layers test each setting once.
         *((name, False, "bf16-mixed") for name in OTHERS),
         *((name, True, "32-true") for name in OTHERS),
     ],
