@@ -98,7 +98,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def draft(target: Path, size: int | None = None) -> Iterator[Path]:
+def draft(target: Path, size: int | None = None, *, replace: bool = True) -> Iterator[Path]:
     """Provide a path at which to write a file or folder, and then move it to ``target``.
 
     If the block raises or the process is killed, ``target`` is unchanged. Drafts that a killed
@@ -108,9 +108,11 @@ def draft(target: Path, size: int | None = None) -> Iterator[Path]:
         target: Path to the file or folder, or a link to it; missing parents are created, an
             earlier one is replaced.
         size: Bytes that will be written; None if unknown.
+        replace: Whether a folder replaces an earlier one that is not empty.
 
     Raises:
         WriteError: If the disk is full, has less room than ``size``, or is read-only.
+        OSError: If the folder exists already and may not be replaced.
     """
     # A link to a folder on another disk stays one.
     target = target.resolve() if target.is_symlink() else target
@@ -122,7 +124,7 @@ def draft(target: Path, size: int | None = None) -> Iterator[Path]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             new = folder / target.name
             yield new
-            if new.is_dir() and target.is_dir():
+            if replace and new.is_dir() and target.is_dir():
                 # A folder replaces only an empty one, and another process may replace it too.
                 with suppress(FileNotFoundError):
                     target.replace(folder / "replaced")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ def write_splits(
 ) -> PackedSplits:
     """Let a function write splits to a folder, which appears complete or not at all.
 
+    If another process writes the same folder meanwhile, the first one to finish provides it:
+    a complete folder never disappears under a process that reads it.
+
     Args:
-        folder: Path to the folder; earlier content is replaced.
+        folder: Path to the folder; damaged content is removed, complete content stays.
         prepare: Function that makes splits, with their arrays in folders of their names in the
             given folder.
         room: Bytes that it writes, as an estimate; None if unknown.
@@ -33,19 +37,21 @@ def write_splits(
     Raises:
         WriteError: If the disk is full, has less room or is read-only.
     """
+    if folder.exists():
+        if (splits := read_splits(folder)) is not None:
+            return splits
+        shutil.rmtree(folder)
     try:
-        with draft(folder, room) as unfinished:
+        with draft(folder, room, replace=False) as unfinished:
             unfinished.mkdir()
             entries = {name: _describe_split(each) for name, each in prepare(unfinished).items()}
             index = {"splits": entries, "digest": _digest(entries)}
             (unfinished / INDEX).write_text(json.dumps(index, indent=2))
     except OSError:
-        # Another process may have written the same content meanwhile.
-        if (splits := read_splits(folder)) is None:
+        if not folder.exists():
             raise
-        return splits
-    splits = read_splits(folder)
-    assert splits is not None, "just written"
+    if (splits := read_splits(folder)) is None:
+        raise OSError(f"{folder} was damaged as soon as it was written: check the disk")
     return splits
 
 

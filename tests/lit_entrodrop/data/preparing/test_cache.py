@@ -63,9 +63,23 @@ def test_damage_is_noticed_and_repaired(tmp_path: Path, name: str, damage: str) 
     }[damage]
     path.unlink() if damaged is None else path.write_bytes(damaged)
     with pytest.warns(UserWarning, match=f"cache {folder} is damaged .*: .*: the corpus is"):
-        assert read_splits(folder) is None
-    write_splits(folder, write_train)
+        write_splits(folder, write_train)
     assert read_splits(folder) is not None
+
+
+def test_of_two_processes_the_first_to_finish_provides_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "key"
+    first: list[int] = []
+
+    def write_while_another_does(draft: Path) -> dict[str, PackedSplit]:
+        write_splits(folder, write_train)
+        first.append(folder.stat().st_ino)
+        return write_train(draft)
+
+    written = write_splits(folder, write_while_another_does)
+    assert [folder.stat().st_ino] == first
+    assert written["train"].blocks.fingerprint == split(1).blocks.fingerprint
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_every_changed_byte_of_a_header_or_of_the_index_is_noticed(tmp_path: Path) -> None:
