@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from lit_entrodrop.runtime.machine import device_name
+
 ROOT = Path(__file__).parents[1]
 RESULTS = "benchmarks/results"
 PACKAGES = ("torch", "lightning", "transformers")
@@ -189,16 +191,6 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }
-
-
-def device_name(device: str = "cpu") -> str:
-    """Return the model of the GPU or of the CPU."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or f"{sys.platform} CPU"
 
 
 def _git(*arguments: str) -> str:

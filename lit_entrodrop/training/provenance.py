@@ -10,9 +10,9 @@ from typing import Any
 
 import lightning as L
 
-from lit_entrodrop import __version__
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.loading import PACKAGE_PREFIX, locate
+from lit_entrodrop.runtime.machine import source_version
 from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.averaging.settings import Average
 from lit_entrodrop.training.optim import LRSchedule, Optimization
@@ -61,7 +61,7 @@ def provenance(
         | {"corpus": [public_name(name) for name in data.corpus], "splits": data.describe_splits()}
         | ({"replay": settings_of(data.hparams["replay"])} if data.replay else {}),
         "metrics": dict(metrics),
-        "versions": {"lit-entrodrop": __version__, "python": platform.python_version()}
+        "versions": {"lit-entrodrop": source_version(), "python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
     }
 

@@ -1,6 +1,5 @@
 """Evaluation files: the results of each validation by document, in the run folder."""
 
-import platform
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -25,6 +24,7 @@ from lit_entrodrop.runs.evaluations import (
     write_run_info,
 )
 from lit_entrodrop.runs.metric_name import AVERAGED
+from lit_entrodrop.runtime.machine import device_name
 from lit_entrodrop.runtime.ranks import data_rank
 
 SCHEMA = 1
@@ -195,7 +195,7 @@ def run_info(module: Any, split: str, passages: list[Passage]) -> dict[str, Any]
             ],
         },
         "fingerprints": {split: data.fingerprint(split) for split in ("train", *data.evaluated)},
-        "device": _device_name(module.device),
+        "device": device_name(module.device),
         "total_steps": module.total_steps,
         "train_tokens": data.blocks("train").num_tokens,
         "provenance": module.provenance(),
@@ -216,9 +216,3 @@ def _position(trainer: L.Trainer, pl_module: Any) -> tuple[int, float]:
         return 0, 0.0
     done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return trainer.global_step, trainer.current_epoch + done / trainer.num_training_batches
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.machine() if device.type == "cpu" else device.type
