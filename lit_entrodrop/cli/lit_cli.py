@@ -36,6 +36,7 @@ from lit_entrodrop.runs.layout import (
 )
 from lit_entrodrop.runs.writing import write_whole
 from lit_entrodrop.runtime.lightning_compat import parse_counts_as_integers
+from lit_entrodrop.runtime.shown_text import one_line
 from lit_entrodrop.training.callbacks import Checkpoints, NaNGuard, PredictionWriter, StayStopped
 from lit_entrodrop.training.loggers import loggers, remove_logs
 from lit_entrodrop.training.module import LitCausalLM
@@ -199,6 +200,7 @@ class LitCLI(LightningCLI):
         if self.subcommand == "fit":
             check_suits(optimizer, self.trainer, optimization.lr_schedule)
         check_context(build_hf_config(self.model.lm), self.datamodule.block_size)
+        rank_zero_info(f"model: {one_line(self.model.lm.describe())}")
 
     before_validate = before_test = before_predict = before_score = before_fit
 

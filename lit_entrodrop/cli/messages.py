@@ -8,7 +8,14 @@ from lit_entrodrop.runtime.shown_text import one_line
 # Modules that configs named before version 0.1.0.
 MOVED = re.compile(r"\blit_entrodrop\.(optim|callbacks|strategies|loggers|monitors|module)\b")
 
-MISSING_CONFIG = "config: File does not exist"  # of jsonargparse
+# What to do about errors of jsonargparse, by what they say.
+REMEDIES = {
+    "config: File does not exist": " (bundled configs: lit-entrodrop configs)",
+    "arguments are required: data.corpus": (
+        ": name a text of yours, as in --data.corpus notes.jsonl, or a ready one, as in "
+        "--data.corpus registry:hpo"
+    ),
+}
 
 
 def usage_error(program: str, message: object) -> str:
@@ -18,10 +25,12 @@ def usage_error(program: str, message: object) -> str:
     'lit-entrodrop fit: error: unrecognized arguments: --x (see lit-entrodrop fit --help)'
     >>> "lit-entrodrop configs" in usage_error("x", "config: File does not exist: 'bse.yaml'")
     True
+    >>> "--data.corpus" in usage_error("x", "the following arguments are required: data.corpus")
+    True
     """
     text = one_line(message)
-    bundled = " (bundled configs: lit-entrodrop configs)" if MISSING_CONFIG in text else ""
-    return f"{program}: error: {text}{bundled} (see {program} --help)"
+    remedy = "".join(remedy for said, remedy in REMEDIES.items() if said in text)
+    return f"{program}: error: {text}{remedy} (see {program} --help)"
 
 
 def missing_package(error: Exception) -> str | None:

@@ -19,6 +19,9 @@ from lit_entrodrop.model.head.linear import check_chunk_size
 DType = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
 
+# Model of the quickstart, which the package contains.
+BUNDLED = "package:lit_entrodrop/model/tiny_base"
+
 # Dtype of autocast for each mixed precision of Lightning.
 AUTOCAST_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -56,7 +59,7 @@ class LMConfig:
             many as take 32 MiB on CPU and 512 MiB elsewhere, but at least 256.
     """
 
-    pretrained: str | None = "package:lit_entrodrop/model/tiny_base"
+    pretrained: str | None = BUNDLED
     architecture: dict[str, Any] | None = None
     tokenizer: str | None = None
     add_tokens: list[str] | str | None = None
@@ -112,6 +115,18 @@ class LMConfig:
         if source is None:
             raise ValueError("lm.tokenizer: expected a tokenizer for lm.architecture, got null")
         return source
+
+    def describe(self) -> str:
+        """Say which model it is, on one line.
+
+        >>> LMConfig("Qwen/Qwen3-0.6B").describe()
+        'Qwen/Qwen3-0.6B'
+        """
+        if self.architecture is not None:
+            return f"{self.architecture.get('model_type')} with random weights"
+        if self.pretrained == BUNDLED:
+            return "the bundled tiny LM, for trials only; lit-entrodrop configs model lists others"
+        return str(self.pretrained)
 
 
 def frozen_config(lm: LMConfig, reference: str | None) -> LMConfig:

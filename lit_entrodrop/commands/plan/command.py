@@ -10,6 +10,7 @@ from lit_entrodrop.cli.terminal import command_parser, console_of
 from lit_entrodrop.commands.plan.candidates import cheapest
 from lit_entrodrop.commands.plan.config_conversion import (
     config_text,
+    epoch_tokens,
     optimization_of,
     training_tokens,
     workload_of,
@@ -91,13 +92,14 @@ def recommend(own: argparse.Namespace, arguments: Sequence[str]) -> None:
         ValueError: If the GPUs or the config are invalid, or nothing fits.
     """
     devices, hardware = requested_devices(own.recommend_for)
-    ways, refusals = planned_ways(arguments, devices, hardware, own.corpus_tokens)
+    tokens = epoch_tokens(resolved_config(arguments), own.corpus_tokens)
+    ways, refusals = planned_ways(arguments, devices, hardware, tokens)
     console = console_of(WIDTH)
     console.print(ways_table(ways, hardware))
     for each in refusals:
         console.print(each, markup=False)
     best = recommended(ways)
-    console.print(advice(best, own.corpus_tokens))
+    console.print(advice(best, tokens))
     if own.output is not None:
         write_whole(own.output, config_text(best.setup, best.workload, best.way.content))
         console.print(f"config: {own.output}")
@@ -149,8 +151,9 @@ def _parser() -> argparse.ArgumentParser:
         "--corpus_tokens",
         type=float,
         metavar="N",
-        help="Number of tokens in the training split; shows the days of the run. With --for, steps "
-        f"have fewer tokens if an epoch would have fewer than {STEPS_PER_EPOCH} steps.",
+        help="Number of tokens in the training split, of which data.max_train_tokens are used; "
+        "shows the days of the run. With --for, steps have fewer tokens if an epoch would have "
+        f"fewer than {STEPS_PER_EPOCH} steps.",
     )
     add(
         "--price_per_hour",

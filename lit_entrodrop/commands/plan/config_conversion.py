@@ -113,6 +113,16 @@ def data_parallel_size(trainer: dict[str, Any]) -> int:
     return max(1, count * int(trainer["num_nodes"]) // shared)
 
 
+def epoch_tokens(config: dict[str, Any], corpus_tokens: float | None) -> float | None:
+    """Return the number of training tokens of an epoch, or None if it is unknown.
+
+    >>> epoch_tokens({"data": {"max_train_tokens": 30_000}}, 1e6)
+    30000
+    """
+    bounds = (corpus_tokens, config["data"]["max_train_tokens"])
+    return min((each for each in bounds if each is not None), default=None)
+
+
 def training_tokens(
     config: dict[str, Any], workload: Workload, corpus_tokens: float | None
 ) -> float | None:
@@ -122,11 +132,12 @@ def training_tokens(
     """
     epochs, steps = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
     bounds = []
+    tokens = epoch_tokens(config, corpus_tokens)
     if steps and steps > 0:
         bounds.append(float(steps * workload.global_batch_size * workload.block_size))
-    if corpus_tokens is not None and epochs and epochs > 0:
+    if tokens is not None and epochs and epochs > 0:
         replay = (config["data"].get("replay") or {}).get("share", 0.0)
-        bounds.append(corpus_tokens * epochs / (1 - replay))
+        bounds.append(tokens * epochs / (1 - replay))
     return min(bounds, default=None)
 
 

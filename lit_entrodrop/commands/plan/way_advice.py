@@ -91,5 +91,8 @@ def _flags(best: PlannedWay, arguments: Sequence[str]) -> list[str]:
     now = flattened(resolved_config([*arguments, *files]))
     planned = flattened(merged(best.way.settings, settings_of(best.setup, best.workload)))
     changed = {name: value for name, value in planned.items() if now.get(name) != value}
-    flags = [f"--{name}={json.dumps(value)}" for name, value in changed.items()]
-    return files + [flag.replace('"', "") for flag in flags]
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in changed.items()
+    }
+    return [*files, *(f"--{name}={text}" for name, text in texts.items())]

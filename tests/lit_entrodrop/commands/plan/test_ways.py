@@ -80,6 +80,21 @@ def test_printed_command_trains_as_the_written_config(
     assert by_file["model"]["lm"]["dtype"] == ("bfloat16" if "LoRA" in way.way.name else "float32")
 
 
+def test_printed_command_keeps_quotation_marks(
+    ways: list[PlannedWay], arguments: list[str]
+) -> None:
+    settings = {"model": {"lm": {"config_overrides": {"note": 'said "no"'}}}}
+    way = replace(ways[0], way=replace(ways[0].way, settings=settings))
+    command = shlex.split(fit_command(way, arguments, None))
+    assert resolved_config(command[2:])["model"]["lm"]["config_overrides"]["note"] == 'said "no"'
+
+
+def test_a_limit_of_tokens_bounds_the_epoch(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ["--corpus_tokens=1e6", "--data.max_train_tokens=500"]
+    main(["plan", *tiny.config(), "--for=2x24GB", *limits])
+    assert "An epoch has 15 steps." in " ".join(capsys.readouterr().out.split())
+
+
 def test_command(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     output = tiny.folder / "plan.yaml"
     main(["plan", *tiny.config(), "--for=2x24GB", "--corpus_tokens=500", f"--output={output}"])
