@@ -71,7 +71,7 @@ def token_counts(dataset: Iterable[Mapping[str, Any]], size: int) -> Tensor:
         Counts ``[V]`` int64.
 
     Raises:
-        ValueError: If a row has no token ids.
+        ValueError: If a row has no token ids, or ids outside of the vocabulary.
 
     >>> token_counts([{"input_ids": [2, 2, 0], "attention_mask": [1, 1, 0]}], 3)
     tensor([0, 0, 2])
@@ -86,6 +86,11 @@ def token_counts(dataset: Iterable[Mapping[str, Any]], size: int) -> Tensor:
         ids = torch.as_tensor(row["input_ids"]).flatten()
         if "attention_mask" in row:
             ids = ids[torch.as_tensor(row["attention_mask"]).flatten() > 0]
+        if outside := ids[(ids < 0) | (ids >= size)].tolist():
+            raise ValueError(
+                f"regularizers: expected token ids from 0 to {size - 1} in train_dataset, got "
+                f"{outside[0]}: tokenize it with the tokenizer of the model"
+            )
         counts.scatter_add_(0, ids, torch.ones_like(ids))
     return counts
 

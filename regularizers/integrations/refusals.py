@@ -1,6 +1,6 @@
 """Settings of a Trainer under which regularizers would do something else, or nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any
 
 from accelerate.utils import DistributedType
@@ -105,6 +105,11 @@ def _of_requirements(
         yield (
             f"one of {names} needs a frozen model: pass reference_model, such as a second copy of "
             "the pretrained model, or train adapters of peft, without which the model is its own"
+        )
+    if required.token_counts and not isinstance(trainer.train_dataset, Sized):
+        yield (
+            f"one of {names} counts the tokens of train_dataset before training: pass a dataset "
+            "with a length, not a stream"
         )
     if required.dropout and not _has_dropout(trainer.model):
         yield (

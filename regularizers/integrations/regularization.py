@@ -4,46 +4,24 @@ B rows in the batch, T tokens in a row, V vocabulary size.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from regularizers.compose import Regularizers, perturbed_embeddings
+from regularizers.compose import Regularizers
 from regularizers.integrations.batches import documents_of, token_counts
 from regularizers.integrations.entropies import DocumentEntropies, document_keys
 from regularizers.integrations.frozen import scoring
+from regularizers.integrations.metrics import MeanMetrics, described
+from regularizers.integrations.model_passes import Inputs, TrainerBatch, local
 from regularizers.integrations.parameter_penalties import TrainerPenalties
 from regularizers.outputs import Outputs
-from regularizers.passes import Perturb, RepeatedPass, perturbed_inputs, seed_dropout
+from regularizers.passes import RepeatedPass, perturbed_inputs, seed_dropout
 from regularizers.training_step import TrainingStep, Vocabulary
-
-Inputs = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class TrainerBatch:
-    """A batch of a Trainer and its documents, ``[B, T]`` int64."""
-
-    inputs: Inputs
-    documents: Tensor
-
-    def run(
-        self, model: nn.Module, input_ids: Tensor | None = None, perturb: Perturb | None = None
-    ) -> Any:
-        """Run a model on the batch, or on other token ids, and return what it returns."""
-        arguments = {name: each for name, each in self.inputs.items() if name != "labels"}
-        if input_ids is not None:
-            arguments["input_ids"] = input_ids
-        arguments["use_cache"] = False
-        embedding = _local(model).get_input_embeddings()
-        with perturbed_embeddings(embedding, perturb) if perturb else nullcontext():
-            return model(**arguments)
 
 
 class Regularization:
@@ -70,7 +48,7 @@ class Regularization:
         self._reference_model = reference_model
         self.start_from(trainer.model)
         self._token_counts: Tensor | None = None
-        self._metrics: dict[str, tuple[Tensor, int]] = {}  # sums and counts
+        self._metrics = MeanMetrics(gather_object)
         self.start_step()
 
     def start_from(self, model: nn.Module) -> None:
@@ -106,22 +84,24 @@ class Regularization:
             inputs: Batch of the collator.
             num_items: Number of labels in all micro-batches of all ranks; None if unknown.
         """
-        batch = TrainerBatch(inputs, documents_of(inputs, self._vocabulary))
+        documents = documents_of(inputs, self._vocabulary)
+        coefficient = getattr(self._trainer, "router_aux_loss_coef", None)
+        batch = TrainerBatch(inputs, documents, self.required, coefficient)
         step, note_entropy = self._describe(model, batch)
         seed_dropout(step)
         regularizers = self.regularizers
         if self.required.second_forward:
             # Under DDP, only the first pass synchronizes gradients.
-            again = partial(self._outputs, _local(model), batch)
+            again = partial(batch.outputs, local(model))
             step = replace(step, second_forward=RepeatedPass(again, regularizers, step))
         token_weight = regularizers.on_token_weight(step)
-        outputs = self._outputs(model, batch, *perturbed_inputs(regularizers, step))
+        outputs = batch.outputs(model, *perturbed_inputs(regularizers, step))
         total, weight = regularizers.reduce(outputs, step, token_weight)
         note_entropy(outputs.entropy)
         if outputs.auxiliary_loss is not None:
             total = total + weight.detach() * outputs.auxiliary_loss
         self._totals += torch.stack([total, weight]).detach().to(self._totals)
-        self._note_metrics(step, outputs)
+        self._metrics.note({**described(step, outputs), **step.metrics})
         accelerator = self._trainer.accelerator
         if self._unit is None:
             count = accelerator.reduce(step.valid.sum(), "sum") if num_items is None else num_items
@@ -142,19 +122,13 @@ class Regularization:
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._unit / weight)
-        self._note(self._penalties.add(self._trainer.optimizer, self._progress))
+        self._metrics.note(self._penalties.add(self._trainer.optimizer, self._progress))
         self.start_step()
         return total / weight
 
     def pop_metrics(self) -> dict[str, float]:
         """Return the means since the last call, over micro-batches and ranks."""
-        own = {name: (total / count).item() for name, (total, count) in self._metrics.items()}
-        self._metrics.clear()
-        ranks: list[dict[str, float]] = gather_object([own])
-        names = list(dict.fromkeys(name for rank in ranks for name in rank))
-        found = {name: [rank[name] for rank in ranks if name in rank] for name in names}
-        means = {name: sum(values) / len(values) for name, values in found.items()}
-        return {**means, **self.regularizers.strengths(self._progress)}
+        return {**self._metrics.pop(), **self.regularizers.strengths(self._progress)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint; call it on every rank."""
@@ -185,8 +159,8 @@ class Regularization:
     ) -> tuple[TrainingStep, Callable[[Tensor], None]]:
         """Return the step of a micro-batch, and the function that takes its entropies."""
         trainer, required = self._trainer, self.required
-        score = scoring(_local(model), self._reference_model)
-        reference = cache(partial(score, lambda frozen: self._outputs(frozen, batch)))
+        score = scoring(local(model), self._reference_model)
+        reference = cache(partial(score, batch.outputs))
         ids: Tensor = batch.inputs["input_ids"]
         entropy, note = self._entropies(model, batch, reference)
         step = TrainingStep(
@@ -215,8 +189,8 @@ class Regularization:
         if source is None:
             return None, lambda _: None
         if source == "online":
-            clean = scoring(_local(model), _local(model))
-            return clean(lambda same: self._outputs(same, batch)).entropy, lambda _: None
+            clean = scoring(local(model), local(model))
+            return clean(batch.outputs).entropy, lambda _: None
         keys = document_keys(ids, batch.documents)
         known = self.entropies.lookup(keys).to(ids.device)
         if source == "last_epoch":
@@ -226,49 +200,3 @@ class Regularization:
             known = reference().entropy.half().float()
             self.entropies.record(keys, known)
         return known, lambda _: None
-
-    def _outputs(
-        self,
-        model: nn.Module,
-        batch: TrainerBatch,
-        input_ids: Tensor | None = None,
-        perturb: Perturb | None = None,
-    ) -> Outputs:
-        result = batch.run(model, input_ids, perturb)
-        logits, labels = getattr(result, "logits", None), batch.inputs["labels"]
-        if logits is None or logits.shape[:2] != labels.shape:
-            got = "none" if logits is None else f"shape {list(logits.shape)}"
-            raise ValueError(
-                f"regularizers: expected logits for each of {list(labels.shape)} tokens from the "
-                f"model, got {got}: turn off fused losses, such as Liger's, and virtual tokens"
-            )
-        required = self.required
-        outputs = Outputs.from_logits(
-            logits, labels, batch.documents, required.entropy_gradient, required.top_entropy
-        )
-        return replace(outputs, auxiliary_loss=self._router_loss(model, result))
-
-    def _router_loss(self, model: nn.Module, result: Any) -> Tensor | None:
-        loss: Tensor | None = getattr(result, "aux_loss", None)
-        if loss is None:
-            return None
-        coefficient: float | None = getattr(self._trainer, "router_aux_loss_coef", None)
-        if coefficient is None:
-            coefficient = _local(model).config.get_text_config().router_aux_loss_coef
-        return coefficient * loss
-
-    def _note_metrics(self, step: TrainingStep, outputs: Outputs) -> None:
-        count = step.valid.sum().clamp(min=1)
-        entropy = outputs.entropy.detach().masked_fill(~step.valid, 0.0).sum() / count
-        accuracy = outputs.correct.sum() / count
-        self._note({"entropy": entropy, "mean_token_accuracy": accuracy, **step.metrics})
-
-    def _note(self, metrics: Mapping[str, Tensor]) -> None:
-        for name, value in metrics.items():
-            total, count = self._metrics.get(name, (0, 0))
-            self._metrics[name] = total + value.float(), count + 1
-
-
-def _local(model: nn.Module) -> Any:
-    """Return the model within DDP."""
-    return model.module if isinstance(model, DistributedDataParallel) else model

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
+from torch.utils.data import IterableDataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from regularizers import (
@@ -26,6 +28,7 @@ from regularizers import (
     WaveBound,
 )
 from regularizers.integrations import RegularizedTrainer
+from regularizers.integrations.batches import token_counts
 from regularizers.integrations.callback import STATE_FILE, RegularizationCallback
 from tests.helpers.processes import run_ranks, torchrun_environment
 from tests.helpers.tiny import LLAMA
@@ -148,6 +151,26 @@ def test_what_cannot_work_is_refused_with_a_remedy(case: str, tmp_path: Path) ->
         make(tmp_path, *chosen(), **settings)
 
 
+class Endless(IterableDataset[dict[str, list[int]]]):
+    def __iter__(self) -> Iterator[dict[str, list[int]]]:
+        return repeat({"input_ids": [1, 2, 3]})
+
+
+def test_a_stream_is_refused_if_its_tokens_must_be_counted(tmp_path: Path) -> None:
+    model = LlamaForCausalLM(LlamaConfig(**SETTINGS))
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], max_steps=1)
+    drop = EntroDrop(replacement="unigram_token", curriculum=1.0)
+    settings: dict[str, Any] = {"vocabulary": VOCABULARY, "train_dataset": Endless()}
+    with pytest.raises(ValueError, match="pass a dataset with a length, not a stream"):
+        RegularizedTrainer(model, args, regularizers=[drop], **settings)
+
+
+@pytest.mark.parametrize("token", [-100, 3])
+def test_tokens_outside_of_the_vocabulary_are_not_counted(token: int) -> None:
+    with pytest.raises(ValueError, match=f"token ids from 0 to 2 in train_dataset, got {token}"):
+        token_counts([{"input_ids": [2]}, {"input_ids": [0, token]}], 3)
+
+
 def test_a_model_that_is_made_anew_keeps_its_penalties(tmp_path: Path) -> None:
     def model() -> LlamaForCausalLM:
         return LlamaForCausalLM(LlamaConfig(**SETTINGS))
@@ -162,16 +185,21 @@ def test_a_model_that_is_made_anew_keeps_its_penalties(tmp_path: Path) -> None:
     assert penalties[0] == 0 < penalties[1]
 
 
-def test_a_broken_state_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [None, {"model.weight": torch.zeros(2)}, torch.zeros(2), [1, 2], "text"]
+)
+def test_a_broken_or_another_state_is_refused(content: Any, tmp_path: Path) -> None:
     trainer = make(tmp_path, Goldfish())
     [callback] = [
         each
         for each in trainer.callback_handler.callbacks
         if isinstance(each, RegularizationCallback)
     ]
-    (tmp_path / STATE_FILE).write_bytes(b"")
+    (tmp_path / STATE_FILE).touch()
+    if content is not None:
+        torch.save(content, tmp_path / STATE_FILE)
     callback.resume_from(tmp_path, None)
-    with pytest.raises(ValueError, match=r"regularizers\.pt, got a file that cannot be read"):
+    with pytest.raises(ValueError, match=r"regularizers\.pt, got another or a damaged file"):
         callback.on_train_begin(trainer.args, trainer.state, trainer.control)
 
 
