@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.live_fit import SILENT, TINY_BASE, TOKENIZER, LiveFit, fit
-from lit_entrodrop.commands.plan.model_memory import optimizer_bytes
+from lit_entrodrop.commands.plan.estimates.model_memory import optimizer_bytes
 from lit_entrodrop.data import TextDataModule
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.sizes import sizes_of

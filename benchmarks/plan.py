@@ -1,11 +1,12 @@
 """Agreement of predicted and measured training memory.
 
-The prediction takes activations from :func:`lit_entrodrop.commands.plan.activations.dry_run`, and
-computes parameters, gradients and both moments of AdamW in fp32; for FSDP2, it computes a rank's
-share of them and the weights it gathers. The measurement is a real ``Trainer.fit`` of some steps in
-a fresh process: the peak of its resident set minus the size after a training of a tiny model, so
-that libraries do not count. The process' malloc maps each large tensor separately and releases it
-at once; by default, it would keep memory that the training does not need.
+The prediction takes activations from
+:func:`lit_entrodrop.commands.plan.estimates.activations.dry_run`, and computes parameters,
+gradients and both moments of AdamW in fp32; for FSDP2, it computes a rank's share of them and the
+weights it gathers. The measurement is a real ``Trainer.fit`` of some steps in a fresh process: the
+peak of its resident set minus the size after a training of a tiny model, so that libraries do not
+count. The process' malloc maps each large tensor separately and releases it at once; by default, it
+would keep memory that the training does not need.
 """
 
 import ctypes
@@ -27,7 +28,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from benchmarks import harness
 from benchmarks.live_fit import CLIP, SILENT, TOKENIZER, llama, seeded, topics_data
 from benchmarks.memory import extra_memory
-from lit_entrodrop.commands.plan.activations import dry_run
+from lit_entrodrop.commands.plan.estimates.activations import dry_run
 from lit_entrodrop.model.building import build_hf_config, transformer_blocks
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.module import LitCausalLM

@@ -9,7 +9,7 @@ import matplotlib
 import pandas as pd
 
 from benchmarks import harness
-from lit_entrodrop.commands.report.plotting import SERIES
+from lit_entrodrop.commands.report.rendering.plotting import SERIES
 
 Record = dict[str, Any]
 

@@ -1,10 +1,11 @@
 """Scaling of each strategy at the shape of Llama-3.1-8B, by arithmetic; nothing is run.
 
 ``python -m benchmarks.scaling --write true`` writes the tables into ``docs/scaling.md`` and draws a
-figure. Bytes are those of :mod:`lit_entrodrop.commands.plan.communication`, bandwidths those of the
-manufacturers. In addition to the bandwidth, a ring needs one hop per device, of ``HOP`` seconds.
-All communication except the reductions of tensor parallelism, which the next layer waits for,
-overlaps with a part of the computation, as in :mod:`lit_entrodrop.commands.plan.speed`.
+figure. Bytes are those of :mod:`lit_entrodrop.commands.plan.estimates.communication`, bandwidths
+those of the manufacturers. In addition to the bandwidth, a ring needs one hop per device, of
+``HOP`` seconds. All communication except the reductions of tensor parallelism, which the next layer
+waits for, overlaps with a part of the computation, as in
+:mod:`lit_entrodrop.commands.plan.estimates.speed`.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ import matplotlib
 from benchmarks import harness
 from benchmarks.pages import filled, markdown
 from benchmarks.scaling_model import ARRANGEMENTS, GPU, LENGTH, Step, flops_per_token, sizes
-from lit_entrodrop.commands.plan.speed import OVERLAP
-from lit_entrodrop.commands.report.plotting import SERIES
+from lit_entrodrop.commands.plan.estimates.speed import OVERLAP
+from lit_entrodrop.commands.report.rendering.plotting import SERIES
 from lit_entrodrop.model.hardware import GB
 
 PAGE = "docs/scaling.md"

@@ -5,9 +5,9 @@ from functools import cache
 
 from benchmarks.gpu_campaign.sizes import ARCHITECTURES
 from benchmarks.live_fit import TOKENIZER
-from lit_entrodrop.commands.plan.communication import Traffic, step_bytes
-from lit_entrodrop.commands.plan.model_memory import NumberBytes, model_memory
-from lit_entrodrop.commands.plan.speed import OVERLAP, compute_seconds
+from lit_entrodrop.commands.plan.estimates.communication import Traffic, step_bytes
+from lit_entrodrop.commands.plan.estimates.model_memory import NumberBytes, model_memory
+from lit_entrodrop.commands.plan.estimates.speed import OVERLAP, compute_seconds
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.flops import training_flops_per_token

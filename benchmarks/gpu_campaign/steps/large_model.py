@@ -22,7 +22,7 @@ from benchmarks.gpu_campaign.steps.training_step import speed_of
 from benchmarks.live_fit import CLIP, SILENT, seeded, topics_data
 from benchmarks.memory import gpu_peak
 from lit_entrodrop.commands.plan.candidates import Candidate
-from lit_entrodrop.commands.plan.model_memory import optimizer_bytes
+from lit_entrodrop.commands.plan.estimates.model_memory import optimizer_bytes
 from lit_entrodrop.commands.plan.planner import Planner
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.config import LMConfig

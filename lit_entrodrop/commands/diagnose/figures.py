@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lit_entrodrop.commands.diagnose.curves import Curve, DiagnosedLog, Floats
-from lit_entrodrop.commands.report import plotting
+from lit_entrodrop.commands.report.rendering import plotting
 
 MOST_BOUNDARIES = 40
 # The steep fall at the start would flatten the curves.

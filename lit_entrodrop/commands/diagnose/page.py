@@ -8,7 +8,7 @@ from lit_entrodrop import __version__
 from lit_entrodrop.commands.diagnose.curves import DiagnosedLog
 from lit_entrodrop.commands.diagnose.figures import loss_figure
 from lit_entrodrop.commands.report.page import VERDICTS
-from lit_entrodrop.commands.report.templating import environment
+from lit_entrodrop.commands.report.rendering.templating import environment
 from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.evaluation.diagnosis import epoch_drops, loss_curve
 from lit_entrodrop.runs.writing import write_whole

@@ -10,10 +10,10 @@ import torch
 
 from lit_entrodrop.commands.doctor.check import CheckResult, Theme, failed, passed, warned
 from lit_entrodrop.commands.doctor.configured_run import ConfiguredRun
-from lit_entrodrop.commands.plan.activations import dry_run
 from lit_entrodrop.commands.plan.candidates import MARGIN
 from lit_entrodrop.commands.plan.config_conversion import data_parallel_size
-from lit_entrodrop.commands.plan.model_memory import (
+from lit_entrodrop.commands.plan.estimates.activations import dry_run
+from lit_entrodrop.commands.plan.estimates.model_memory import (
     STRATEGIES,
     ModelMemory,
     model_memory,

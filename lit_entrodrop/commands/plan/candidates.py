@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory
+from lit_entrodrop.commands.plan.estimates.model_memory import STRATEGIES, ModelMemory
 from lit_entrodrop.model.hardware import GB, Hardware
 
 MARGIN = 0.1  # share of each memory that stays free

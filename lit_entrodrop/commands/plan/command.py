@@ -15,9 +15,9 @@ from lit_entrodrop.commands.plan.config_conversion import (
     training_tokens,
     workload_of,
 )
+from lit_entrodrop.commands.plan.estimates.speed import OVERLAP
 from lit_entrodrop.commands.plan.planner import USUAL_HFU, Planner
 from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown, table
-from lit_entrodrop.commands.plan.speed import OVERLAP
 from lit_entrodrop.commands.plan.way_advice import advice, fit_command, recommended, ways_table
 from lit_entrodrop.commands.plan.ways import STEPS_PER_EPOCH, planned_ways, requested_devices
 from lit_entrodrop.model.hardware import HARDWARE, find_hardware

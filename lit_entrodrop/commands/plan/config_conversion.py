@@ -11,8 +11,8 @@ import yaml
 from lightning.pytorch.strategies import StrategyRegistry
 
 from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate
-from lit_entrodrop.commands.plan.extra_passes import extra_passes_of
-from lit_entrodrop.commands.plan.model_memory import FP32, STRATEGIES, optimizer_bytes
+from lit_entrodrop.commands.plan.estimates.extra_passes import extra_passes_of
+from lit_entrodrop.commands.plan.estimates.model_memory import FP32, STRATEGIES, optimizer_bytes
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.config import AUTOCAST_DTYPES, LMConfig, frozen_config, is_within

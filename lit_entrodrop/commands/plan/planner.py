@@ -3,11 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lit_entrodrop.commands.plan.activations import DryRun, dry_run
 from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, TrainingSetup
-from lit_entrodrop.commands.plan.communication import Ring, Traffic, group_sums, step_bytes
-from lit_entrodrop.commands.plan.model_memory import STRATEGIES, ModelMemory, model_memory
-from lit_entrodrop.commands.plan.speed import compute_seconds, exposed_seconds, offload_seconds
+from lit_entrodrop.commands.plan.estimates.activations import DryRun, dry_run
+from lit_entrodrop.commands.plan.estimates.communication import (
+    Ring,
+    Traffic,
+    group_sums,
+    step_bytes,
+)
+from lit_entrodrop.commands.plan.estimates.model_memory import STRATEGIES, ModelMemory, model_memory
+from lit_entrodrop.commands.plan.estimates.speed import (
+    compute_seconds,
+    exposed_seconds,
+    offload_seconds,
+)
 from lit_entrodrop.commands.plan.workload import Workload
 from lit_entrodrop.model.flops import training_flops_per_token
 from lit_entrodrop.model.hardware import GB, Hardware

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lit_entrodrop.commands.plan.extra_passes import NO_EXTRA_PASSES, ExtraPasses
-from lit_entrodrop.commands.plan.model_memory import FP32, NumberBytes
+from lit_entrodrop.commands.plan.estimates.extra_passes import NO_EXTRA_PASSES, ExtraPasses
+from lit_entrodrop.commands.plan.estimates.model_memory import FP32, NumberBytes
 from lit_entrodrop.model.building import build_on_meta
 from lit_entrodrop.model.causal_lm import CausalLM
 from lit_entrodrop.model.config import LMConfig

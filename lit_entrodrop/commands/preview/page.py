@@ -11,9 +11,9 @@ from lit_entrodrop.commands.preview.content import Preview
 from lit_entrodrop.commands.preview.statistics import SplitStatistics
 from lit_entrodrop.commands.preview.terminal import chunk_title, title_of
 from lit_entrodrop.commands.preview.tokens import ShownToken
-from lit_entrodrop.commands.report import plotting
-from lit_entrodrop.commands.report.passages import entropy_shades, palette
-from lit_entrodrop.commands.report.templating import environment
+from lit_entrodrop.commands.report.rendering import plotting
+from lit_entrodrop.commands.report.rendering.templating import environment
+from lit_entrodrop.commands.report.run_sections.passages import entropy_shades, palette
 
 PACKAGE = "lit_entrodrop.commands.preview"
 BINS = 30

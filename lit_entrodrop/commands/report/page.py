@@ -8,24 +8,24 @@ from typing import Any
 from jinja2 import Environment
 
 from lit_entrodrop import __version__
-from lit_entrodrop.commands.report import formatting
-from lit_entrodrop.commands.report.comparison import (
+from lit_entrodrop.commands.report.comparison_sections.conclusion import conclude_comparison
+from lit_entrodrop.commands.report.comparison_sections.differences import (
     MOMENTS,
     forest,
     label,
     metrics_by_table,
     with_interval,
 )
-from lit_entrodrop.commands.report.comparison_conclusion import conclude_comparison
-from lit_entrodrop.commands.report.conclusion import conclude_run, conclude_runs
-from lit_entrodrop.commands.report.frontier import frontier
-from lit_entrodrop.commands.report.ladder import ladder_figure
-from lit_entrodrop.commands.report.losses import side_by_side
-from lit_entrodrop.commands.report.passages import palette
-from lit_entrodrop.commands.report.run_record import RunRecord, read_run
-from lit_entrodrop.commands.report.run_view import run_view
-from lit_entrodrop.commands.report.sweeps import sweep_figure
-from lit_entrodrop.commands.report.templating import environment
+from lit_entrodrop.commands.report.comparison_sections.frontier import frontier
+from lit_entrodrop.commands.report.comparison_sections.ladder import ladder_figure
+from lit_entrodrop.commands.report.comparison_sections.sweeps import sweep_figure
+from lit_entrodrop.commands.report.records.run_record import RunRecord, read_run
+from lit_entrodrop.commands.report.rendering import formatting
+from lit_entrodrop.commands.report.rendering.templating import environment
+from lit_entrodrop.commands.report.run_sections.conclusion import conclude_run, conclude_runs
+from lit_entrodrop.commands.report.run_sections.losses import side_by_side
+from lit_entrodrop.commands.report.run_sections.passages import palette
+from lit_entrodrop.commands.report.run_sections.view import run_view
 from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.evaluation.diagnosis import RULE
 from lit_entrodrop.runs.criterion import best_value_of
@@ -139,7 +139,7 @@ def _compared(comparison: Mapping[str, Any] | None, figures: Path) -> dict[str, 
 
 
 def _environment() -> Environment:
-    found = environment()
+    found = environment("lit_entrodrop.commands.report")
     found.filters |= {
         "label": label,
         "with_interval": with_interval,

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from lit_entrodrop.cli.main import main
-from lit_entrodrop.commands.plan.extra_passes import extra_passes_of
+from lit_entrodrop.commands.plan.estimates.extra_passes import extra_passes_of
 from lit_entrodrop.runs.metrics_file import read_metrics
 from regularizers.discovery import own_regularizers
 from tests.helpers.tiny import CONFIGS

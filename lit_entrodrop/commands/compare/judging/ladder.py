@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lit_entrodrop.commands.compare.judging.analysis import shared_documents
 from lit_entrodrop.commands.compare.measuring.measures import RunResult
 from lit_entrodrop.commands.compare.planning.ladder import Ladder
-from lit_entrodrop.commands.report.formatting import LOSS
+from lit_entrodrop.commands.report.rendering.formatting import LOSS
 from lit_entrodrop.evaluation.data_multiplier import (
     Multiplier,
     multiplier_over_documents,

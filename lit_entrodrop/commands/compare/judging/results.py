@@ -20,7 +20,7 @@ from lit_entrodrop.commands.compare.judging.ladder import LadderResults, judge_l
 from lit_entrodrop.commands.compare.judging.notes import method_notes, trial_notes
 from lit_entrodrop.commands.compare.judging.sentences import sentence
 from lit_entrodrop.commands.compare.measuring.imported_runs import SCHEMA
-from lit_entrodrop.commands.report.formatting import LOSS
+from lit_entrodrop.commands.report.rendering.formatting import LOSS
 from lit_entrodrop.evaluation.statistics import CONFIDENCE
 
 FILE_NAME = "comparison.json"

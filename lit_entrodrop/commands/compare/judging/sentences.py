@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lit_entrodrop.commands.compare.judging.analysis import ArmPair, Finding
-from lit_entrodrop.commands.report.formatting import LAST, LOSS, difference
+from lit_entrodrop.commands.report.rendering.formatting import LAST, LOSS, difference
 
 # Largest relative difference between two drop rates that count as matched.
 RATE_TOLERANCE = 0.05

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lit_entrodrop.commands.report.comparison_conclusion import headline
-from lit_entrodrop.commands.report.formatting import (
+from lit_entrodrop.commands.report.comparison_sections.conclusion import headline
+from lit_entrodrop.commands.report.rendering.formatting import (
     LOSS,
     NOTHING,
     by_group,

@@ -10,7 +10,7 @@ from typing import Any
 from lit_entrodrop.commands.compare.measuring.measures import SCORE, RunResult
 from lit_entrodrop.commands.compare.planning.config_differences import digest
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
-from lit_entrodrop.commands.report.formatting import LOSS
+from lit_entrodrop.commands.report.rendering.formatting import LOSS
 
 # Of comparison.json. Version 1 has no `runs`.
 SCHEMA = 2

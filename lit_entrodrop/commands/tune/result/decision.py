@@ -13,7 +13,7 @@ from lit_entrodrop.commands.compare.judging.analysis import (
     Finding,
     find_differences,
 )
-from lit_entrodrop.commands.report.formatting import LOSS
+from lit_entrodrop.commands.report.rendering.formatting import LOSS
 
 
 def select_winner(validated: Sequence[ArmTrial]) -> ArmTrial:

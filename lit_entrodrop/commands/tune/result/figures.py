@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from lit_entrodrop.commands.report import plotting
+from lit_entrodrop.commands.report.rendering import plotting
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
 from lit_entrodrop.commands.tune.space.sample import PLAIN
 

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lit_entrodrop.commands.report import write_report
-from lit_entrodrop.commands.report.templating import environment
+from lit_entrodrop.commands.report.rendering.templating import environment
 from lit_entrodrop.commands.tune.result import figures
 from lit_entrodrop.commands.tune.result.decision import use_winner
 from lit_entrodrop.commands.tune.result.finals import Finals

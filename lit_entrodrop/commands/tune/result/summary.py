@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
-from lit_entrodrop.commands.report.comparison_conclusion import signed
+from lit_entrodrop.commands.report.comparison_sections.conclusion import signed
 from lit_entrodrop.commands.tune.result.decision import use_winner
 from lit_entrodrop.commands.tune.result.finals import Finalist, Finals
 from lit_entrodrop.commands.tune.search.budget import duration

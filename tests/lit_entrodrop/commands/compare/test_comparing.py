@@ -20,7 +20,7 @@ from lit_entrodrop.commands.compare.planning.settings import parse_settings
 from lit_entrodrop.commands.compare.running.process_pool import Workers
 from lit_entrodrop.commands.compare.running.training import is_finished, train
 from lit_entrodrop.commands.report import write_report
-from lit_entrodrop.commands.report.comparison_conclusion import headline
+from lit_entrodrop.commands.report.comparison_sections.conclusion import headline
 from lit_entrodrop.runs.evaluations import read_run_info
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import read_metrics

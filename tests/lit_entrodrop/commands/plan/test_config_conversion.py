@@ -11,7 +11,7 @@ from lit_entrodrop.commands.plan.config_conversion import (
     training_tokens,
     workload_of,
 )
-from lit_entrodrop.commands.plan.model_memory import STRATEGIES
+from lit_entrodrop.commands.plan.estimates.model_memory import STRATEGIES
 from tests.helpers.tiny import CONFIGS, Tiny
 
 SHARED = {"class_path": "x.FSDP2Strategy", "init_args": {"tensor_parallel_size": 2}}

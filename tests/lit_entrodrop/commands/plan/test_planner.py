@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lit_entrodrop.commands.plan.candidates import MARGIN, Candidate, TrainingSetup, cheapest
-from lit_entrodrop.commands.plan.extra_passes import ExtraPasses
+from lit_entrodrop.commands.plan.estimates.extra_passes import ExtraPasses
 from lit_entrodrop.commands.plan.planner import OFFLOAD, Planner
 from lit_entrodrop.commands.plan.recommendation import nothing_fits, recommendation, shown
 from lit_entrodrop.commands.plan.workload import Workload

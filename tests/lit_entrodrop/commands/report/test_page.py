@@ -12,7 +12,8 @@ from scipy.stats import binomtest
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.compare.judging.results import FILE_NAME
-from lit_entrodrop.commands.report import formatting, write_report
+from lit_entrodrop.commands.report import write_report
+from lit_entrodrop.commands.report.rendering import formatting
 from lit_entrodrop.evaluation.statistics import OVER_ITEMS
 from tests.helpers.run_folder import write_run
 

@@ -10,17 +10,23 @@ import pandas as pd
 import pytest
 
 from lit_entrodrop.commands.report import write_report
-from lit_entrodrop.commands.report.comparison import color
-from lit_entrodrop.commands.report.entropies import mean_entropy, thinned
-from lit_entrodrop.commands.report.losses import side_by_side
-from lit_entrodrop.commands.report.passages import (
+from lit_entrodrop.commands.report.comparison_sections.differences import color
+from lit_entrodrop.commands.report.records.run_record import positions, read_run
+from lit_entrodrop.commands.report.rendering.plotting import (
+    CLEAN,
+    MUTED,
+    STYLE,
+    VALIDATION,
+    bucket_colors,
+)
+from lit_entrodrop.commands.report.run_sections.entropies import mean_entropy, thinned
+from lit_entrodrop.commands.report.run_sections.losses import side_by_side
+from lit_entrodrop.commands.report.run_sections.passages import (
     CHANGE_COLORS,
     ENTROPY_COLORS,
     compared_evaluations,
     passage_view,
 )
-from lit_entrodrop.commands.report.plotting import CLEAN, MUTED, STYLE, VALIDATION, bucket_colors
-from lit_entrodrop.commands.report.run_record import positions, read_run
 from lit_entrodrop.runs.evaluations import evaluation_path, read_evaluations
 from tests.helpers.run_folder import write_run
 from tests.lit_entrodrop.commands.report.conftest import OPTIONAL

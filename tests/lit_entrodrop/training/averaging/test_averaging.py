@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from lit_entrodrop.commands.compare.measuring.measures import measure
 from lit_entrodrop.commands.export import export
-from lit_entrodrop.commands.report.conclusion import on_average
-from lit_entrodrop.commands.report.run_record import read_run
+from lit_entrodrop.commands.report.records.run_record import read_run
+from lit_entrodrop.commands.report.run_sections.conclusion import on_average
 from lit_entrodrop.runs.checkpoints.averages import AVERAGE, choose_weights
 from lit_entrodrop.runs.checkpoints.reading import read_checkpoint
 from lit_entrodrop.runs.criterion import read_criterion

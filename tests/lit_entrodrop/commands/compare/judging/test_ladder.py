@@ -9,7 +9,7 @@ import pytest
 from lit_entrodrop.commands.compare.judging.ladder import LadderResults, judge_ladder
 from lit_entrodrop.commands.compare.measuring.measures import RunResult
 from lit_entrodrop.commands.compare.planning.ladder import Ladder
-from lit_entrodrop.commands.report.ladder import ladder_figure
+from lit_entrodrop.commands.report.comparison_sections.ladder import ladder_figure
 
 LADDER = Ladder((0.25, 0.5, 1.0), at=0.5)
 TOKENS = {0.25: 100, 0.5: 200, 1.0: 400}

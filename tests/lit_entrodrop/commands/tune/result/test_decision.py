@@ -7,7 +7,7 @@ import pytest
 
 from lit_entrodrop.commands.compare.judging.analysis import ArmTrial
 from lit_entrodrop.commands.compare.measuring.measures import SCORE, RunResult
-from lit_entrodrop.commands.report.formatting import LOSS
+from lit_entrodrop.commands.report.rendering.formatting import LOSS
 from lit_entrodrop.commands.tune.result.decision import decide, select_winner, use_winner
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome, best_plain, finalists
 from lit_entrodrop.commands.tune.space.sample import Sample

@@ -1,0 +1,1 @@
+"""Memory, passes and time of a step, from its config alone."""

@@ -1,0 +1,1 @@
+"""Figures, formats and templates that all pages share."""
