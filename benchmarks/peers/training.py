@@ -79,8 +79,9 @@ def prepare_model(
     """
     vocabulary = architecture["vocab_size"]
     tokenizer = number_tokenizer(vocabulary)
-    ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
-    config = AutoConfig.for_model(**architecture, **ids, pad_token_id=tokenizer.pad_token_id)
+    # Those of a real architecture may lie beyond a smaller vocabulary.
+    ids = {name: getattr(tokenizer, name) for name in ("eos_token_id", "pad_token_id")}
+    config = AutoConfig.for_model(**{**architecture, "bos_token_id": None, **ids})
     with torch.device(device):
         AutoModelForCausalLM.from_config(config).save_pretrained(work / "model")
     tokenizer.save_pretrained(work / "model")

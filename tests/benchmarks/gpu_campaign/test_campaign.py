@@ -12,8 +12,8 @@ from benchmarks.gpu_campaign.sizes import GPU
 from benchmarks.gpu_campaign.steps.table import SHARES, steps_of
 from benchmarks.gpu_campaign.verdict import judge_rows
 
-# Left out: pytest in itself, other trainers (tests/benchmarks/peers), all arms but two, and the
-# interrupted run (tests/lit_entrodrop/training/test_exact_resume.py).
+# Left out: pytest in itself, other trainers (test_other_trainers.py, peers), all arms but two, and
+# the interrupted run (tests/lit_entrodrop/training/test_exact_resume.py).
 LEFT_OUT = {"a tests", "d trainers", "g resume"}
 REHEARSED = ["[bf]*", "c step *pair*", "c*recomputed", "e data*", "e verdict*"]
 ARMS = ["plain", "entrodrop"]
