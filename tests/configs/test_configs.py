@@ -184,10 +184,14 @@ def test_controls_are_matched_to_entrodrop() -> None:
 
 def test_default_entrodrop_is_the_documented_one() -> None:
     [entrodrop] = build(CONFIGS / "regularizers/entrodrop.yaml").model.regularizers.ordered
-    assert (entrodrop.quantile, entrodrop.target, entrodrop.replacement) == (0.5, "input", "zero")
+    assert (entrodrop.quantile, entrodrop.target, entrodrop.replacement) == (
+        0.5,
+        "input",
+        "random_token",
+    )
     assert entrodrop.entropy_source == "last_epoch"
     assert isinstance(entrodrop.curriculum, Sigmoid)
-    assert entrodrop.curriculum(0.5) == 0.25
+    assert entrodrop.curriculum(0.5) == 0.2
 
 
 @pytest.mark.parametrize("name", HUB_NAMES)

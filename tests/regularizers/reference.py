@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Hashable
+from copy import copy
 from fractions import Fraction
 
 import numpy as np
@@ -45,9 +46,11 @@ def expected_candidates(
 
 
 def dropped_inputs(regularizer: EntroDrop | RandomTokenDropout, step: TrainingStep) -> Tensor:
-    """Observe which embeddings become zero, ``[B, T]`` bool."""
+    """Observe which tokens are dropped, as zero vectors, ``[B, T]`` bool."""
     embeddings = torch.ones(*step.input_ids.shape, 2)
-    dropped: Tensor = regularizer.on_embeddings(embeddings, step).eq(0).all(-1)
+    observed = copy(regularizer)
+    observed.replacement = "zero"
+    dropped: Tensor = observed.on_embeddings(embeddings, step).eq(0).all(-1)
     return dropped
 
 

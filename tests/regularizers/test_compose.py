@@ -200,8 +200,8 @@ def test_missing_logits_are_named() -> None:
 @pytest.mark.parametrize("target", ["input", "loss", "both"])
 def test_splitting_a_batch_leaves_the_loss_unchanged(target: str) -> None:
     step, model = make_step(6, 30), make_llama()
-    full_drop: dict[str, Any] = {"curriculum": 1.0, "target": target}
-    regularizers = Regularizers([EntroDrop(**full_drop), Affine(offset=2)])
+    full_drop: dict[str, Any] = {"curriculum": 1.0, "replacement": "zero"}
+    regularizers = Regularizers([EntroDrop(target=target, **full_drop), Affine(offset=2)])  # type: ignore[arg-type]
 
     def reduced(part: TrainingStep) -> tuple[Tensor, Tensor]:
         ids_only = Regularizers(list(regularizers.ordered[:1]))
@@ -215,7 +215,8 @@ def test_splitting_a_batch_leaves_the_loss_unchanged(target: str) -> None:
 
 
 def test_splitting_a_batch_leaves_the_gradient_unchanged() -> None:
-    step, regularizers = make_step(6, 30), Regularizers([EntroDrop(curriculum=1.0)])
+    step = make_step(6, 30)
+    regularizers = Regularizers([EntroDrop(curriculum=1.0, replacement="zero")])
 
     def gradient(parts: list[TrainingStep]) -> Tensor:
         model = ToyLM()

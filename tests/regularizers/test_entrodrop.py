@@ -57,10 +57,11 @@ def test_half_precision_entropies_select_the_same_tokens() -> None:
 def test_defaults_are_the_documented_reading() -> None:
     regularizer = EntroDrop()
     assert regularizer.requirements.entropy == "last_epoch"
+    assert regularizer.replacement == "random_token"
     step = make_step(4, 50)
     assert places(dropped_inputs(regularizer, step)) <= expected_candidates(step, 0.5, "sequence")
     for progress in (0.0, 0.3, 0.5, 1.0):
-        gamma = 0.5 / (1 + math.exp(-10 * (progress - 0.5)))
+        gamma = 0.4 / (1 + math.exp(-10 * (progress - 0.5)))
         assert regularizer.curriculum(progress) == pytest.approx(gamma)
 
 
@@ -97,7 +98,7 @@ def test_each_candidate_is_dropped_independently_at_the_same_rate() -> None:
 
 def test_logged_drop_rate_is_the_share_of_alterable_tokens() -> None:
     step = make_step(4, 60)
-    regularizers = Regularizers([EntroDrop(curriculum=Linear(end=0.8))])
+    regularizers = Regularizers([EntroDrop(curriculum=Linear(end=0.8), replacement="zero")])
     zeroed = regularizers.on_embeddings(torch.ones(4, 60, 2), step).eq(0).all(-1)
     rate = int(zeroed.sum()) / int(step.alterable.sum())
     assert rate > 0.05

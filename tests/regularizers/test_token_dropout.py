@@ -48,7 +48,8 @@ def test_mask_does_not_depend_on_the_epoch_alone() -> None:
 
 
 def test_two_of_a_kind_in_one_list_draw_differently() -> None:
-    first, second = Regularizers([EntroDrop(curriculum=0.5), EntroDrop(curriculum=0.5)]).ordered
+    kinds = [EntroDrop(curriculum=0.5, replacement="zero") for _ in range(2)]
+    first, second = Regularizers([*kinds]).ordered
     assert isinstance(first, EntroDrop)
     assert isinstance(second, EntroDrop)
     both = Regularizers([first, second]).on_embeddings(torch.ones(4, 60, 1), STEP).eq(0)

@@ -20,7 +20,7 @@ def test_config_is_shown_on_terminal_and_page(
     assert shown.count("train block") == 2
     assert "(progress 0.90), epoch 1, micro-batch 0" in shown
     assert "legend: counts in the loss ‹does not count›" in shown
-    assert "entro_drop: strength 0.491, changes" in shown
+    assert "entro_drop: strength 0.393, changes" in shown
     assert "Entropies are those of the initial model" in shown
     assert f"Page: {page}" in shown
     assert "entropy 5." in page.read_text("utf-8")

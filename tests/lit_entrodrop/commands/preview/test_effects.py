@@ -132,15 +132,15 @@ def test_replay_is_shown_as_regularizers_leave_it(tiny: Tiny, model: bool) -> No
 
 
 def test_first_step_has_the_entropies_that_training_has(tiny: Tiny) -> None:
-    online = EntroDrop(curriculum=0.8, entropy_source="online")
+    online = EntroDrop(curriculum=0.8, replacement="zero", entropy_source="online")
     done = fitted(tiny, online, max_epochs=1, limit_train_batches=1)[0, 0]
     [first, _] = seen(tiny, 0.0, online, model=True)
     assert first.effects[0].dropped.any()
     np.testing.assert_array_equal(first.effects[0].dropped, done["dropped"])
     # No entropy is known before the first epoch has ended.
-    [first, _] = seen(tiny, 0.0, EntroDrop(curriculum=0.8), model=True)
+    [first, _] = seen(tiny, 0.0, EntroDrop(curriculum=0.8, replacement="zero"), model=True)
     assert not first.effects[0].dropped.any()
-    [later, _] = seen(tiny, 0.9, EntroDrop(curriculum=0.8), model=True)
+    [later, _] = seen(tiny, 0.9, EntroDrop(curriculum=0.8, replacement="zero"), model=True)
     dropped = later.effects[0].dropped
     assert dropped.any()
     # Of each row, tokens of low entropy alone.
@@ -158,7 +158,7 @@ def test_entropies_of_a_file_are_those_of_the_file(tiny: Tiny, repack: str) -> N
     for block in range(len(blocks)):
         stored.record(torch.tensor([block]), blocks[block]["input_ids"][None] / 100)
     stored.save(file)
-    method = EntroDrop(0.5, curriculum=1.0, entropy_source="reference")
+    method = EntroDrop(0.5, 1.0, replacement="zero", entropy_source="reference")
     settings: dict[str, Any] = {"reference": str(file), "data": {"repack": repack}}
     [first, _] = seen(tiny, 0.9, method, model=True, **settings)
     batch, dropped = first.selected.batch, first.effects[0].dropped

@@ -14,8 +14,12 @@ from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.runs import assert_same_curves, exported, fit, validated
 from tests.helpers.tiny import CONFIGS, Tiny, texts, write_corpus
 
-# Every low-entropy token is dropped: one process cannot draw the random numbers of two.
-ENTRODROP = ["--model.regularizers+=regularizers.EntroDrop", "--model.regularizers.curriculum=1.0"]
+# All low-entropy tokens become zero vectors: one process cannot draw the random numbers of two.
+ENTRODROP = [
+    "--model.regularizers+=regularizers.EntroDrop",
+    "--model.regularizers.curriculum=1.0",
+    "--model.regularizers.replacement=zero",
+]
 EVERYTHING = [
     *ENTRODROP,
     "--trainer.accumulate_grad_batches=2",
