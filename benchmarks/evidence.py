@@ -4,7 +4,9 @@
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
+from statistics import mean
 from typing import Any
 
 from benchmarks import harness
@@ -13,6 +15,14 @@ from benchmarks.pages import filled, markdown
 PAGE = "docs/evidence.md"
 CORPORA = {"hpo": "HPO", "sotu": "State of the Union", "factbook": "World Factbook"}
 BUCKETS = ("low", "mid", "high")
+# Arms of the recipe without one of its remedies.
+WITHOUT = {
+    "noise": "all_but_noise",
+    "decay": "all_but_decay",
+    "average": "all_but_average",
+    "dropout": "all_but_dropout",
+    "fresh cuts": "noise_decay_average_dropout",
+}
 
 Record = dict[str, Any]
 
@@ -59,6 +69,37 @@ def by_corpus(records: dict[str, Record], metric: str) -> str:
     )
 
 
+def validation_means(record: Record) -> dict[str, float]:
+    """Return the lowest validation loss of each arm at its selected strength, mean over seeds."""
+    scores = defaultdict[tuple[str, str], list[float]](list)
+    for run in record["runs"]:
+        scores[run["arm"], str(run["strength"])].append(run["validation"]["best/loss"])
+    # Other strengths were trained with fewer seeds.
+    full = len(record["seeds"])
+    return {arm: mean(found) for (arm, _), found in scores.items() if len(found) == full}
+
+
+def on_validation(records: dict[str, Record], pairs: dict[str, tuple[str, str]]) -> str:
+    """Return a table of differences of validation losses, by corpus, and of their means.
+
+    Args:
+        records: Comparisons by corpus.
+        pairs: Arm, and the arm whose loss is subtracted, by the name of the row.
+    """
+    losses = [validation_means(record) for record in records.values()]
+    differences = {
+        name: [found[arm] - found[other] for found in losses]
+        for name, (arm, other) in pairs.items()
+    }
+    return markdown(
+        ["", *(CORPORA[corpus] for corpus in records), "mean"],
+        [
+            [name, *(number(each, sign=True) for each in (*found, mean(found)))]
+            for name, found in differences.items()
+        ],
+    )
+
+
 def trials(records: dict[str, Record]) -> Iterator[list[str]]:
     """Yield the lowest validation loss of each trial of one seed, minus that of plain."""
     for corpus, record in records.items():
@@ -72,13 +113,20 @@ def trials(records: dict[str, Record]) -> Iterator[list[str]]:
 def tables() -> dict[str, str]:
     """Return the tables by their markers in the page."""
     readings, recipe = read("readings"), read("recipe")
+    arms = next(iter(readings.values()))["arms"].keys() - {"plain"}
     return {
+        "recipe validation": on_validation(
+            recipe, {name: (without, "all") for name, without in WITHOUT.items()}
+        ),
         "recipe best": by_corpus(recipe, "best/loss"),
         "recipe last": by_corpus(recipe, "last/loss"),
         **{
             f"recipe {bucket}": by_corpus(recipe, f"best/loss_{bucket}_entropy")
             for bucket in BUCKETS
         },
+        "readings validation": on_validation(
+            readings, {name: (name, "plain") for name in sorted(arms)}
+        ),
         "readings": by_corpus(readings, "best/loss"),
         "rates": markdown(["corpus", "arm", "5 %", "10 %", "15 %", "20 %"], trials(readings)),
     }

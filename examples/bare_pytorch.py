@@ -37,7 +37,7 @@ def main() -> None:
     sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=256, num_attention_heads=4, **sizes)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    regularizers = Regularizers([EntroDrop(curriculum=Sigmoid(max=0.8)), EmbeddingDropout(0.05)])
+    regularizers = Regularizers([EntroDrop(curriculum=Sigmoid(max=0.4)), EmbeddingDropout(0.05)])
     vocabulary = Vocabulary(size=256)
     regularizers.check(vocabulary)
 

@@ -33,7 +33,7 @@ def main() -> None:
             TrainingArguments(folder, **settings),
             train_dataset=read_blocks(),
             regularizers=[
-                reg.EntroDrop(curriculum=reg.Sigmoid(max=0.8)),
+                reg.EntroDrop(curriculum=reg.Sigmoid(max=0.4)),
                 reg.EmbeddingDropout(0.05),
             ],
             vocabulary=reg.Vocabulary(size=256),

@@ -20,8 +20,8 @@ class EntroDrop(TokenDropout):
     in each step. The number of candidates and the drop rate do not depend on it.
 
     The abstract of the paper does not specify how a token is masked, which model's entropy is used,
-    or the schedule. Each of these is an option. ``docs/method.md`` states how the defaults were
-    chosen, by validation on three corpora.
+    or the schedule. Each of these is an option; ``docs/method.md`` gives the defaults and the
+    reasons. Validation on three corpora chose the replacement and the mean rate.
 
     Source:
         Wang et al. 2025, arXiv 2512.23422, abstract.

@@ -22,9 +22,9 @@ class RandomTokenDropout(TokenDropout):
         E[share dropped] = quantile · γ
 
     Labels are kept, the loss counts at all positions, and nothing is rescaled. With the
-    ``quantile`` and ``curriculum`` of an EntroDrop run, the same number of tokens is dropped as in
-    that run. A difference between them is then due to *which* tokens are dropped. ``guidance: 1``
-    is the opposite control.
+    ``quantile``, ``curriculum`` and ``replacement`` of an EntroDrop run, as many tokens are dropped
+    as in that run. A difference between them is then due to *which* tokens are dropped.
+    ``guidance: 1`` is the opposite control.
 
     Source:
         Gao et al. 2025, arXiv 2510.04071 (``guidance: 0``).

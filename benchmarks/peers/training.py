@@ -79,7 +79,7 @@ def prepare_model(
     """
     vocabulary = architecture["vocab_size"]
     tokenizer = number_tokenizer(vocabulary)
-    # Those of a real architecture may lie beyond a smaller vocabulary.
+    # Token ids of a real architecture may exceed a smaller vocabulary.
     ids = {name: getattr(tokenizer, name) for name in ("eos_token_id", "pad_token_id")}
     config = AutoConfig.for_model(**{**architecture, "bos_token_id": None, **ids})
     with torch.device(device):

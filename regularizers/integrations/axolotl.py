@@ -7,7 +7,7 @@
     regularizers:
       - class_path: EntroDrop
         init_args:
-          curriculum: {class_path: Sigmoid, init_args: {max: 0.5}}
+          curriculum: {class_path: Sigmoid, init_args: {max: 0.4}}
 """
 
 from typing import Any

@@ -14,8 +14,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from regularizers.integrations.regularization import Regularization
 
 STATE_FILE = "regularizers.pt"
-# Errors of a file that is damaged, or holds something else.
-UNREADABLE = (RuntimeError, EOFError, UnpicklingError, LookupError, TypeError, AttributeError)
 
 
 class RegularizationCallback(TrainerCallback):
@@ -46,7 +44,7 @@ class RegularizationCallback(TrainerCallback):
             self._report(metrics)
         path = self.checkpoint / STATE_FILE
         if path.is_file():
-            self._restore(path)
+            self._regularization.load_state_dict(_read(path))
         else:
             warnings.warn(
                 f"regularizers: expected {STATE_FILE} in {self.checkpoint}, got none: entropies of "
@@ -75,19 +73,26 @@ class RegularizationCallback(TrainerCallback):
             torch.save(saved, unfinished)
             os.replace(unfinished, folder / STATE_FILE)
 
-    def _restore(self, path: Path) -> None:
-        try:
-            saved = torch.load(path, weights_only=True, map_location="cpu")
-            self._regularization.load_state_dict(saved)
-        except UNREADABLE as error:
-            raise ValueError(
-                f"regularizers: expected the state of these regularizers in {path}, got another or "
-                "a damaged file: resume from another checkpoint, or delete the file, which loses "
-                "the entropies of the last epoch"
-            ) from error
-
     def _report(self, metrics: Mapping[str, Any]) -> None:
         if "eval_loss" in metrics:
             numbers = {name: each for name, each in metrics.items() if isinstance(each, float)}
             regularizers = self._regularization.regularizers
             regularizers.on_evaluation({**numbers, "val/loss": metrics["eval_loss"]})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise _unusable(path, "a damaged file") from error
+    if not isinstance(saved, dict) or saved.keys() != Regularization.STATE:
+        raise _unusable(path, "another file")
+    return saved
+
+
+def _unusable(path: Path, got: str) -> ValueError:
+    return ValueError(
+        f"regularizers: expected the state of regularizers in {path}, got {got}: resume from "
+        "another checkpoint, or delete the file, which loses the entropies of the last epoch and "
+        "strengths that adapt"
+    )

@@ -43,7 +43,7 @@ class MeanMetrics:
         return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def described(step: TrainingStep, outputs: Outputs) -> dict[str, Tensor]:
+def batch_means(step: TrainingStep, outputs: Outputs) -> dict[str, Tensor]:
     """Return the mean entropy and the accuracy over the labels of a micro-batch."""
     count = step.valid.sum().clamp(min=1)
     entropy = outputs.entropy.detach().masked_fill(~step.valid, 0.0).sum() / count

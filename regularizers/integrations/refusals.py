@@ -106,7 +106,8 @@ def _of_requirements(
             f"one of {names} needs a frozen model: pass reference_model, such as a second copy of "
             "the pretrained model, or train adapters of peft, without which the model is its own"
         )
-    if required.token_counts and not isinstance(trainer.train_dataset, Sized):
+    dataset = trainer.train_dataset
+    if required.token_counts and dataset is not None and not isinstance(dataset, Sized):
         yield (
             f"one of {names} counts the tokens of train_dataset before training: pass a dataset "
             "with a length, not a stream"

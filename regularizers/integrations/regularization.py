@@ -16,7 +16,7 @@ from regularizers.compose import Regularizers
 from regularizers.integrations.batches import documents_of, token_counts
 from regularizers.integrations.entropies import DocumentEntropies, document_keys
 from regularizers.integrations.frozen import scoring
-from regularizers.integrations.metrics import MeanMetrics, described
+from regularizers.integrations.metrics import MeanMetrics, batch_means
 from regularizers.integrations.model_passes import Inputs, TrainerBatch, local
 from regularizers.integrations.parameter_penalties import TrainerPenalties
 from regularizers.outputs import Outputs
@@ -33,6 +33,9 @@ class Regularization:
         vocabulary: Vocabulary of the tokenizer.
         reference_model: Frozen model, if a regularizer needs one.
     """
+
+    #: Names in the state of a checkpoint.
+    STATE = frozenset({"source", "entropies", "regularizers", "initial_weights"})
 
     def __init__(
         self,
@@ -101,7 +104,7 @@ class Regularization:
         if outputs.auxiliary_loss is not None:
             total = total + weight.detach() * outputs.auxiliary_loss
         self._totals += torch.stack([total, weight]).detach().to(self._totals)
-        self._metrics.note({**described(step, outputs), **step.metrics})
+        self._metrics.note({**batch_means(step, outputs), **step.metrics})
         accelerator = self._trainer.accelerator
         if self._unit is None:
             count = accelerator.reduce(step.valid.sum(), "sum") if num_items is None else num_items

@@ -3,7 +3,7 @@
 import re
 import shlex
 from contextlib import redirect_stdout
-from functools import cache
+from functools import cache, reduce
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lit_entrodrop.data.mixing import sources_of
 from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.model.hardware import find_hardware
 from lit_entrodrop.model.loading import locate
+from lit_entrodrop.runtime.nested import merged
 from lit_entrodrop.training.module import LitCausalLM
 from regularizers import Regularizer, Sigmoid
 from tests.helpers.tiny import CONFIGS
@@ -170,16 +171,17 @@ def test_regularizer_config_adds_one_regularizer(path: Path) -> None:
 
 
 def test_controls_are_matched_to_entrodrop() -> None:
-    def strengths(name: str) -> list[float]:
+    def matched(name: str) -> tuple[str, list[float]]:
         [regularizer] = build(CONFIGS / f"{name}.yaml").model.regularizers.ordered
-        return [regularizer.quantile * regularizer.curriculum(p / 10) for p in range(11)]
+        rates = [regularizer.quantile * regularizer.curriculum(p / 10) for p in range(11)]
+        return regularizer.replacement, rates
 
     for folder, controls in {
         "regularizers": ["random_token_dropout", "high_entropy_dropout"],
         "experiments/quickstart": ["random_token_dropout"],
     }.items():
         for control in controls:
-            assert strengths(f"{folder}/{control}") == strengths(f"{folder}/entrodrop")
+            assert matched(f"{folder}/{control}") == matched(f"{folder}/entrodrop")
 
 
 def test_default_entrodrop_is_the_documented_one() -> None:
@@ -211,6 +213,15 @@ RECIPES = {
 }
 
 
+def test_recipe_for_scarce_text_is_the_arm_that_was_measured() -> None:
+    arms = yaml.safe_load((CONFIGS / "comparisons/recipe.yaml").read_text())["arms"]
+    [noise, *others] = arms["all_but_average"]
+    [replacement] = noise["model"]["regularizers+"]
+    replacement["class_path"] = f"regularizers.{replacement['class_path']}"
+    measured = reduce(merged, others, noise)
+    assert yaml.safe_load((CONFIGS / "recipes/scarce.yaml").read_text()) == measured
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_commands_of_the_readme_get_a_recipe_that_fits(name: str) -> None:
     world_size, strategy, device = RECIPES[name]
@@ -223,7 +234,13 @@ def test_the_commands_of_the_readme_get_a_recipe_that_fits(name: str) -> None:
     assert recipe["data"].keys() == {"block_size", "batch_size"}
     assert recipe["model"].keys() == {"lm", "optimizer", "lr_schedule"}
     assert recipe["model"]["optimizer"]["init_args"].keys() == {"lr", "weight_decay"}
+    # The recipe for scarce text comes later.
+    scarce = yaml.safe_load((CONFIGS / "recipes/scarce.yaml").read_text())
+    recipe["model"]["optimizer"]["init_args"] |= scarce["model"]["optimizer"]["init_args"]
     assert all(holds(config[section], recipe[section]) for section in recipe)
+    assert config["data"]["repack"] == scarce["data"]["repack"] == "epoch"
+    [noise] = config["model"]["regularizers"]
+    assert noise["class_path"] == "regularizers.TokenReplacement"
 
     if name != "tiny_base":
         config["model"]["lm"] |= {"pretrained": None, "architecture": HUB_MODELS[name]}

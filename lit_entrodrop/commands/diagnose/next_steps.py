@@ -8,9 +8,9 @@ from lit_entrodrop.commands.diagnose.curves import DiagnosedLog
 from lit_entrodrop.evaluation.conclusion import NextStep
 from lit_entrodrop.evaluation.diagnosis.loss_curve import FEW_EVALUATIONS
 
-REGULARIZED = (
+BY_RECIPE = (
     "lit-entrodrop fit --config configs/base.yaml --config configs/model/qwen3_0.6b.yaml "
-    "--config configs/regularizers/entrodrop.yaml --data.corpus YOUR_TEXT"
+    "--config configs/recipes/scarce.yaml --data.corpus YOUR_TEXT"
 )
 
 
@@ -73,7 +73,7 @@ def _against_overfitting(found: DiagnosedLog) -> Iterator[NextStep]:
             f"{trainer.epochs.format(epochs)}."
         )
     yield NextStep(
-        "To train for more epochs without overfitting, use a regularizer. This run also measures "
-        "losses of documents, and says on which tokens the model overfits.",
-        REGULARIZED,
+        "To train for more epochs without overfitting, use the recipe for scarce text. This run "
+        "also measures losses of documents, and says on which tokens the model overfits.",
+        BY_RECIPE,
     )

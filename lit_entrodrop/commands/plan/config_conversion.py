@@ -114,13 +114,13 @@ def data_parallel_size(trainer: dict[str, Any]) -> int:
 
 
 def epoch_tokens(config: dict[str, Any], corpus_tokens: float | None) -> float | None:
-    """Return the number of training tokens of an epoch, or None if it is unknown.
+    """Return the number of training tokens of an epoch, or None if the corpus is unknown.
 
     >>> epoch_tokens({"data": {"max_train_tokens": 30_000}}, 1e6)
     30000
     """
-    bounds = (corpus_tokens, config["data"]["max_train_tokens"])
-    return min((each for each in bounds if each is not None), default=None)
+    most = config["data"]["max_train_tokens"]
+    return corpus_tokens if corpus_tokens is None or most is None else min(corpus_tokens, most)
 
 
 def training_tokens(

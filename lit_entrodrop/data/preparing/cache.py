@@ -40,18 +40,20 @@ def write_splits(
     if folder.exists():
         if (splits := read_splits(folder)) is not None:
             return splits
-        shutil.rmtree(folder)
+        # Another process may remove it too.
+        shutil.rmtree(folder.resolve(), ignore_errors=True)
+    failure: OSError | None = None
     try:
         with draft(folder, room, replace=False) as unfinished:
             unfinished.mkdir()
             entries = {name: _describe_split(each) for name, each in prepare(unfinished).items()}
             index = {"splits": entries, "digest": _digest(entries)}
             (unfinished / INDEX).write_text(json.dumps(index, indent=2))
-    except OSError:
-        if not folder.exists():
-            raise
+    except OSError as error:  # such as that another process has finished first
+        failure = error
     if (splits := read_splits(folder)) is None:
-        raise OSError(f"{folder} was damaged as soon as it was written: check the disk")
+        expected = f"expected the cache {folder} as it was just written, got damaged files"
+        raise failure or OSError(f"{expected}: check the disk")
     return splits
 
 

@@ -134,7 +134,7 @@ def _advice(whole: OverfittingVerdict, regularized: bool) -> str:
     stronger = (
         "train again with a stronger regularizer"
         if regularized
-        else "train with a regularizer: --config configs/regularizers/entrodrop.yaml"
+        else "train with the recipe for scarce text: --config configs/recipes/scarce.yaml"
     )
     if not whole.overfits:
         return f"All tokens together do not overfit; to protect this bucket, {stronger}."

@@ -164,11 +164,11 @@ def _against_overfitting(run: RunRecord) -> list[NextStep]:
                 "lit-entrodrop compare --config configs/comparisons/entrodrop.yaml",
             )
         ]
-    regularizer = "--config configs/regularizers/entrodrop.yaml"
+    recipe = "--config configs/recipes/scarce.yaml"
     return [
-        train_again(run, "Train again with a regularizer.", "entrodrop", regularizer),
+        train_again(run, "Train again with the recipe for scarce text.", "scarce", recipe),
         NextStep(
             "Then test whether it helps.",
-            f"lit-entrodrop compare --runs {run.location} {run.location}-entrodrop",
+            f"lit-entrodrop compare --runs {run.location} {run.location}-scarce",
         ),
     ]

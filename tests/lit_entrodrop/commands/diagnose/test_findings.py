@@ -52,7 +52,7 @@ def test_overfitting_its_onset_and_stair_steps_are_found(tmp_path: Path) -> None
     assert "no losses of documents" in conclusion.summary
     assert "`num_train_epochs=3`" in actions(found)
     assert "`load_best_model_at_end=True`" in actions(found)
-    assert "regularizers/entrodrop.yaml" in conclusion.next_steps[-1].command
+    assert "recipes/scarce.yaml" in conclusion.next_steps[-1].command
 
 
 def test_a_checkpoint_of_the_best_step_is_named(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_provoked_overfitting_is_called_where_the_loss_turns(overfitted: Path) -
     }
     assert found.worst == max(rises, key=lambda name: rises[name].iloc[-1] - rises[name].min())
     assert found.sentences[0].startswith("The model overfits from epoch")
-    assert "--config configs/regularizers/entrodrop.yaml" in found.sentences[-1]
+    assert "--config configs/recipes/scarce.yaml" in found.sentences[-1]
 
 
 def test_a_run_with_enough_text_holds(tiny: Tiny) -> None:

@@ -32,8 +32,8 @@ def test_a_run_that_overfits(run: RunRecord) -> None:
     assert "Measured on 40 validation documents of hpo in one training run." in found.summary
     export, again, test = (step.command for step in found.next_steps)
     assert export.startswith("lit-entrodrop export --ckpt_path mine/checkpoints/best.ckpt")
-    assert "--config configs/regularizers/entrodrop.yaml" in again
-    assert test == "lit-entrodrop compare --runs mine mine-entrodrop"
+    assert "--config configs/recipes/scarce.yaml" in again
+    assert test == "lit-entrodrop compare --runs mine mine-scarce"
 
 
 def test_a_regularized_run_that_overfits_gets_other_strengths(run: RunRecord) -> None:
