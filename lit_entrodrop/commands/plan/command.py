@@ -151,8 +151,8 @@ def _parser() -> argparse.ArgumentParser:
         "--corpus_tokens",
         type=float,
         metavar="N",
-        help="Number of tokens in the training split, of which data.max_train_tokens are used; "
-        "shows the days of the run. With --for, steps have fewer tokens if an epoch would have "
+        help="Number of tokens in the training split; data.max_train_tokens bounds it. "
+        "Shows the days of the run. With --for, steps have fewer tokens if an epoch would have "
         f"fewer than {STEPS_PER_EPOCH} steps.",
     )
     add(
