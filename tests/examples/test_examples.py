@@ -32,7 +32,7 @@ def test_loss_falls_while_tokens_are_dropped(name: str, tmp_path: Path) -> None:
     assert len(losses) == 8
     assert losses[-1] < losses[0] - 1.0
     assert drop_rates[0] == 0.0, "entropies are unknown in the first epoch"
-    assert 0.3 < drop_rates[7] < 0.45
+    assert 0.15 < drop_rates[7] < 0.23
     assert list(tmp_path.iterdir()) == [], "an example left files behind"
 
 

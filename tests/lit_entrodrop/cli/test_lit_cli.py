@@ -123,7 +123,7 @@ def test_printed_config_round_trips(tiny: Tiny, capsys: pytest.CaptureFixture[st
     [regularizer] = config["model"]["regularizers"]
     assert regularizer["class_path"] == "regularizers.EntroDrop"
     assert regularizer["init_args"]["quantile"] == 0.3
-    assert regularizer["init_args"]["curriculum"]["init_args"]["max"] == 0.5
+    assert regularizer["init_args"]["curriculum"]["init_args"]["max"] == 0.4
 
 
 def test_flags_override_composed_configs(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
