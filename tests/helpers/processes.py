@@ -1,5 +1,6 @@
 """Real processes: several ranks over gloo, and a child that may be killed."""
 
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -69,7 +70,7 @@ def run_cli_ranks(
         arguments: of the program.
         folder: where what each rank says is kept.
         world_size: number of ranks.
-        timeout: seconds after which those that still run are killed.
+        timeout: seconds after which those that still run say where they are, and end.
 
     Returns:
         How each rank ended; all it said, warnings and errors included, is its ``stdout``.
@@ -86,11 +87,19 @@ def run_cli_ranks(
         wait([rank.sentinel for rank in ranks if rank.exitcode is None], timeout=1)
     for rank in ranks:
         if rank.exitcode is None:
-            kill(rank)
+            kill(rank, signal.SIGABRT)
     return [
         subprocess.CompletedProcess(arguments, rank.exitcode or 0, log.read_text())
         for rank, log in zip(ranks, logs, strict=True)
     ]
+
+
+def told(ranks: Sequence[subprocess.CompletedProcess[str]]) -> str:
+    """Return how all ranks ended and what they said: the first to fail explains the others."""
+    return "\n".join(
+        f"rank {rank} ended with {each.returncode}:\n{each.stdout}"
+        for rank, each in enumerate(ranks)
+    )
 
 
 def run_cli_group(arguments: Sequence[str], log: Path, world_size: int = 1) -> int:
@@ -128,6 +137,7 @@ def _run_cli_rank(
     sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115
     for descriptor in (1, 2):
         os.dup2(sys.stdout.fileno(), descriptor)
+    faulthandler.enable(sys.stdout)
     os.environ |= torchrun_environment(rank, world_size, port)
     # Lightning reads it from the environment when it is imported.
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
@@ -223,9 +233,11 @@ def _settle() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
-def kill(process: multiprocessing.process.BaseProcess) -> None:
+def kill(
+    process: multiprocessing.process.BaseProcess, signum: signal.Signals = signal.SIGKILL
+) -> None:
     """End a child as `kill -9` does."""
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, signum)
     process.join(timeout=60)
     assert process.exitcode is not None
