@@ -1,6 +1,7 @@
-"""Tables of comparisons on several corpora: ``benchmarks/results`` to ``docs/evidence.md``.
+"""Tables of comparisons on several corpora, from ``benchmarks/results``.
 
-``python -m benchmarks.evidence --write true`` fills the tables of the page.
+``python -m benchmarks.evidence --write true`` fills the tables of ``docs/evidence.md`` and of
+``docs/baselines.md``.
 """
 
 import json
@@ -12,7 +13,6 @@ from typing import Any
 from benchmarks import harness
 from benchmarks.pages import filled, markdown
 
-PAGE = "docs/evidence.md"
 CORPORA = {"hpo": "HPO", "sotu": "State of the Union", "factbook": "World Factbook"}
 BUCKETS = ("low", "mid", "high")
 # Arms of the recipe without one of its remedies.
@@ -69,6 +69,21 @@ def by_corpus(records: dict[str, Record], metric: str) -> str:
     )
 
 
+def selected(records: dict[str, Record]) -> str:
+    """Return a table of the strength that validation selected, and of the best epoch by seed."""
+    arms = dict.fromkeys(name for record in records.values() for name in record["arms"])
+    return markdown(
+        ["arm", *(CORPORA[corpus] for corpus in records)],
+        [[name, *(_selected(record["arms"][name]) for record in records.values())] for name in arms],
+    )
+
+
+def _selected(arm: Record) -> str:
+    epochs = ", ".join(f"{run['best_epoch']:g}" for run in arm["runs"])
+    strength = " ".join(f"{value:g}" for value in arm["strength"].values())
+    return f"{strength}; {epochs}" if strength else epochs
+
+
 def validation_means(record: Record) -> dict[str, float]:
     """Return the lowest validation loss of each arm at its selected strength, mean over seeds."""
     scores = defaultdict[tuple[str, str], list[float]](list)
@@ -110,8 +125,20 @@ def trials(records: dict[str, Record]) -> Iterator[list[str]]:
                 yield [CORPORA[corpus], name, *scores]
 
 
-def tables() -> dict[str, str]:
-    """Return the tables by their markers in the page."""
+def pages() -> dict[str, dict[str, str]]:
+    """Return the tables by their markers, for each page."""
+    final = read("final_model")
+    return {
+        "docs/evidence.md": evidence_tables(),
+        "docs/baselines.md": {
+            "final selected": selected(final),
+            **{f"final {moment}": by_corpus(final, f"{moment}/loss") for moment in ("best", "last")},
+        },
+    }
+
+
+def evidence_tables() -> dict[str, str]:
+    """Return the tables of the evidence page by their markers."""
     readings, recipe = read("readings"), read("recipe")
     arms = next(iter(readings.values()))["arms"].keys() - {"plain"}
     return {
@@ -136,13 +163,14 @@ def evidence(write: bool = False) -> None:
     """Print the tables.
 
     Args:
-        write: Whether to write ``docs/evidence.md``.
+        write: Whether to write the pages.
     """
-    for name, table in tables().items():
-        print(f"{name}\n{table}\n")
-    if write:
-        page = harness.ROOT / PAGE
-        page.write_text(filled(page.read_text(), tables()))
+    for page, tables in pages().items():
+        for name, table in tables.items():
+            print(f"{name}\n{table}\n")
+        if write:
+            path = harness.ROOT / page
+            path.write_text(filled(path.read_text(), tables))
 
 
 if __name__ == "__main__":
