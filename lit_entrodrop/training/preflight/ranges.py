@@ -75,9 +75,10 @@ def _are_devices(value: Any) -> bool:
 
 
 def _is_folder(value: Any) -> bool:
-    # Of a link that leads nowhere or to itself, only the link exists.
+    # Of a link that leads nowhere or to itself, only the link exists. Another rank may create the
+    # folder between both calls, so that only in this order are they right.
     path = os.path.expanduser(value) if isinstance(value, str) else ""
-    return bool(path.strip()) and (os.path.isdir(path) or not os.path.lexists(path))
+    return bool(path.strip()) and (not os.path.lexists(path) or os.path.isdir(path))
 
 
 PART = Range("a whole number of at least 1 or a share above 0.0 and up to 1.0", _is_part)

@@ -1,5 +1,7 @@
 """Values that Lightning would accept, or fail on later without the name of the setting."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,26 @@ def test_link_to_itself_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(ValueError, match=r"trainer\.default_root_dir: expected the path of"):
         check_ranges({**VALID, "trainer.default_root_dir": str(tmp_path / "loop")}.get)
+
+
+def test_folder_that_another_rank_creates_meanwhile_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+
+    def then_created(question: Callable[[str], bool]) -> Callable[[str], bool]:
+        def answer(path: str) -> bool:
+            found = question(path)
+            if path == str(folder):
+                folder.mkdir(exist_ok=True)
+            return found
+
+        return answer
+
+    for name in ("isdir", "lexists"):
+        monkeypatch.setattr(os.path, name, then_created(getattr(os.path, name)))
+    check_ranges({**VALID, "trainer.default_root_dir": str(folder)}.get)
+    assert folder.exists()
 
 
 def test_every_config_is_checked() -> None:
