@@ -74,7 +74,10 @@ def selected(records: dict[str, Record]) -> str:
     arms = dict.fromkeys(name for record in records.values() for name in record["arms"])
     return markdown(
         ["arm", *(CORPORA[corpus] for corpus in records)],
-        [[name, *(_selected(record["arms"][name]) for record in records.values())] for name in arms],
+        [
+            [name, *(_selected(record["arms"][name]) for record in records.values())]
+            for name in arms
+        ],
     )
 
 
@@ -132,7 +135,9 @@ def pages() -> dict[str, dict[str, str]]:
         "docs/evidence.md": evidence_tables(),
         "docs/baselines.md": {
             "final selected": selected(final),
-            **{f"final {moment}": by_corpus(final, f"{moment}/loss") for moment in ("best", "last")},
+            **{
+                f"final {moment}": by_corpus(final, f"{moment}/loss") for moment in ("best", "last")
+            },
         },
     }
 
