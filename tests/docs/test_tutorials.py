@@ -1,4 +1,4 @@
-"""The commands and files of the tutorials are valid."""
+"""The commands and files of the tutorials are valid, and `fit` has a corpus on every page."""
 
 import re
 import shlex
@@ -7,13 +7,16 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.compare.planning.settings import read_settings
 from tests.helpers.tiny import CONFIGS
 
-PAGES = sorted((CONFIGS.parent / "docs" / "tutorials").glob("*.md"))
+DOCS = CONFIGS.parent / "docs"
+PAGES = sorted((DOCS / "tutorials").glob("*.md"))
 COMMAND = re.compile(r"^    lit-entrodrop (.+)$", re.MULTILINE)
+FIT = re.compile(r"^[^`\n]*(?: fit|\.sbatch) (--config .+)$", re.MULTILINE)
 
 
 def commands(text: str) -> list[list[str]]:
@@ -52,3 +55,18 @@ def test_commands_are_valid(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
             with redirect_stdout(StringIO()), pytest.raises(SystemExit) as ended:
                 main(["fit", *files, *given, "--print_config"])
             assert not ended.value.code
+
+
+def has_corpus(name: str) -> bool:
+    """Whether a config is the user's, or sets `data.corpus`."""
+    if not name.startswith("configs/"):
+        return True
+    return "corpus" in yaml.safe_load((CONFIGS.parent / name).read_text("utf-8")).get("data", {})
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_fit_has_a_corpus(page: Path) -> None:
+    for line in FIT.findall(page.read_text("utf-8").replace("\\\n", " ")):
+        options = shlex.split(line)
+        given = any(option.startswith("--data.corpus") for option in options) or "..." in options
+        assert given or any(map(has_corpus, values(options, "--config"))), line
