@@ -6,7 +6,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import mean
 from typing import Any
 
@@ -57,25 +57,38 @@ def against_plain(arm: Record, metric: str) -> str:
 
 
 def by_corpus(records: dict[str, Record], metric: str) -> str:
-    """Return a table with a row for each arm and a column for each corpus with results."""
-    arms = dict.fromkeys(name for record in records.values() for name in record["arms"])
-    cells = {name: [record["arms"].get(name) for record in records.values()] for name in arms}
-    return markdown(
-        ["arm", *(CORPORA[corpus] for corpus in records)],
-        [
-            [name, *("" if arm is None else against_plain(arm, metric) for arm in found)]
-            for name, found in cells.items()
-        ],
-    )
+    """Return a table with the difference from plain of each arm on each corpus."""
+    return each_arm(records, lambda _, arm: against_plain(arm, metric))
 
 
 def selected(records: dict[str, Record]) -> str:
     """Return a table of the strength that validation selected, and of the best epoch by seed."""
+    return each_arm(records, lambda _, arm: _selected(arm))
+
+
+def by_strength(records: dict[str, Record]) -> str:
+    """Return a table of validation losses of one seed minus that of plain, by strength."""
+    return each_arm(records, _by_strength)
+
+
+def each_arm(records: dict[str, Record], cell: Callable[[Record, Record], str]) -> str:
+    """Return a table with a row for each arm and a column for each corpus.
+
+    Args:
+        records: Comparisons by corpus.
+        cell: Text for a comparison and one of its arms.
+    """
     arms = dict.fromkeys(name for record in records.values() for name in record["arms"])
     return markdown(
         ["arm", *(CORPORA[corpus] for corpus in records)],
         [
-            [name, *(_selected(record["arms"][name]) for record in records.values())]
+            [
+                name,
+                *(
+                    cell(record, record["arms"][name]) if name in record["arms"] else ""
+                    for record in records.values()
+                ),
+            ]
             for name in arms
         ],
     )
@@ -85,6 +98,15 @@ def _selected(arm: Record) -> str:
     epochs = ", ".join(f"{run['best_epoch']:g}" for run in arm["runs"])
     strength = " ".join(f"{value:g}" for value in arm["strength"].values())
     return f"{strength}; {epochs}" if strength else epochs
+
+
+def _by_strength(record: Record, arm: Record) -> str:
+    [plain] = record["arms"][record["baseline"]]["trials"]
+    return ", ".join(
+        " ".join([*(f"{value:g}:" for value in each["strength"].values()), loss])
+        for each in arm["trials"]
+        for loss in [number(each["score"] - plain["score"], sign=True)]
+    )
 
 
 def validation_means(record: Record) -> dict[str, float]:
@@ -135,6 +157,7 @@ def pages() -> dict[str, dict[str, str]]:
         "docs/evidence.md": evidence_tables(),
         "docs/baselines.md": {
             "final selected": selected(final),
+            "final strengths": by_strength(final),
             **{
                 f"final {moment}": by_corpus(final, f"{moment}/loss") for moment in ("best", "last")
             },
