@@ -1,5 +1,6 @@
 """Provenance: how a model was trained, as plain values for checkpoints and model cards."""
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -98,6 +99,19 @@ def public_name(name: str) -> str:
     path = PureWindowsPath(name) if PureWindowsPath(name).drive else Path(name)
     is_path = path.is_absolute() or name.startswith(("~", "./", "../", "file:"))
     return one_line(path.name if is_path else name)
+
+
+def location(folder: Path) -> str:
+    """Return a folder as commands on a page name it, without the folders of this machine.
+
+    It is the path from the working folder, and of a folder elsewhere the name alone.
+
+    >>> location(Path("runs/mine")), location(Path.cwd() / "mine"), location(Path("/data/mine"))
+    ('runs/mine', 'mine', 'mine')
+    """
+    here = Path(os.path.abspath(folder))
+    below = here.is_relative_to(Path.cwd())
+    return public_name(str(here.relative_to(Path.cwd()) if below else folder))
 
 
 def hub_name(source: str | None) -> str | None:

@@ -30,7 +30,7 @@ from lit_entrodrop.evaluation.conclusion import Conclusion
 from lit_entrodrop.evaluation.diagnosis import RULE
 from lit_entrodrop.runs.criterion import best_value_of
 from lit_entrodrop.runs.writing import write_whole
-from lit_entrodrop.training.provenance import public_name
+from lit_entrodrop.training.provenance import location
 
 FILE_NAME = "report.html"
 # Text and style of each kind of verdict.
@@ -114,7 +114,7 @@ def _conclusion(
     records: Sequence[RunRecord], comparison: Mapping[str, Any] | None, folder: Path
 ) -> Conclusion:
     if comparison is not None:
-        return conclude_comparison(comparison, records, public_name(str(folder)))
+        return conclude_comparison(comparison, records, location(folder))
     return conclude_runs(records) if len(records) > 1 else conclude_run(records[0])
 
 

@@ -55,6 +55,9 @@ def tune(
         )
         trials = Search(studies, space, config, output, budget, console).run(workers)
         planned = final_runs(config, space, trials, limits.seeds, output)
-        finals = run_finals(planned, workers, console)
+        try:
+            finals = run_finals(planned, workers, console)
+        finally:
+            studies.set_seconds(budget.spent)
         write_results(finals, studies, config, budget.spent, output, console)
     return finals

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from lit_entrodrop.commands.compare.running.run_state import (
     write_state,
 )
 from lit_entrodrop.runs.evaluations import evaluation_path
+from lit_entrodrop.training.callbacks.nan_guard import ADVICE
 
 
 def train(
@@ -68,6 +70,11 @@ def is_finished(run: PlannedRun) -> bool:
     """Return whether the training of a run has ended."""
     state = read_state(run)
     return state is not None and state.is_finished
+
+
+def has_diverged(log: Path) -> bool:
+    """Return whether a run has ended because of NaN or infinite losses or weights, by its log."""
+    return log.exists() and ADVICE in last_lines(log)
 
 
 def fit_task(run: PlannedRun) -> Task:

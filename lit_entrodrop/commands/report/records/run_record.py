@@ -31,7 +31,7 @@ from lit_entrodrop.runs.task_scores import ItemScore, read_all_task_scores
 from lit_entrodrop.training.callbacks.samples import FILE_NAME as SAMPLES
 from lit_entrodrop.training.callbacks.throughput import FILE_NAME as THROUGHPUT
 from lit_entrodrop.training.callbacks.throughput import read_throughput
-from lit_entrodrop.training.provenance import public_name
+from lit_entrodrop.training.provenance import location
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def read_run(name: str, folder: Path) -> RunRecord:
     diagnosis, undiagnosed = _diagnosis(files)
     return RunRecord(
         name=name,
-        location=public_name(str(folder)),
+        location=location(folder),
         evaluations=metrics.dropna(subset=["val/loss"]).dropna(axis="columns", how="all"),
         training=metrics[metrics.filter(regex="^train/loss$").notna().any(axis=1)],
         buckets=buckets.get("names") or bucket_names(metrics),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def progress(trials: Sequence[TrialOutcome], folder: Path) -> plotting.FigureHtm
             numbers = [trial.number + 1 for trial in own]
             scores = [trial.score or 0.0 for trial in own]
             axes.plot(numbers, scores, ".", color=color, alpha=0.5)
-            best = list(accumulate(scores, min))
+            best = list(accumulate(map(_final_score, own), min))
             lines[name] = axes.step(numbers, best, where="post", color=color)[0]
         _limit(axes, trials)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -48,7 +49,7 @@ def progress(trials: Sequence[TrialOutcome], folder: Path) -> plotting.FigureHtm
         return figure
 
     alt = "; ".join(
-        f"{name}: {min((t.score or 0.0 for t in own), default=float('nan')):.3f}"
+        f"{name}: {min(map(_final_score, own), default=float('nan')):.3f}"
         for name, own in found.items()
     )
     caption = (
@@ -58,14 +59,16 @@ def progress(trials: Sequence[TrialOutcome], folder: Path) -> plotting.FigureHtm
     return plotting.render_figure(folder, "search", draw, f"Progress of the search. {alt}", caption)
 
 
-def by_setting(trials: Sequence[TrialOutcome], folder: Path) -> plotting.FigureHtml:
-    """Draw the loss of each trial against each setting that all trials have."""
+def by_setting(trials: Sequence[TrialOutcome], folder: Path) -> plotting.FigureHtml | None:
+    """Draw the loss of each trial against each number that all trials set; None without any."""
     scored = _scored(trials)
     shared = [
         name
         for name in (scored[0].sample.plain if scored else {})
         if all(isinstance(trial.sample.plain.get(name), int | float) for trial in scored)
     ][:MOST_SETTINGS]
+    if not shared:
+        return None
 
     def draw(canvas: plotting.Canvas) -> Figure:
         figure, panels = canvas.panels(len(shared), 2.6, most=3)
@@ -123,6 +126,11 @@ def importances(found: Mapping[str, float], folder: Path) -> plotting.FigureHtml
 
 def _scored(trials: Sequence[TrialOutcome]) -> list[TrialOutcome]:
     return [trial for trial in trials if trial.score is not None]
+
+
+def _final_score(trial: TrialOutcome) -> float:
+    """Return the score of a trial, infinite if it was stopped or diverged: it cannot win."""
+    return trial.score if trial.state == "finished" and trial.score is not None else inf
 
 
 def _limit(axes: Axes, trials: Sequence[TrialOutcome]) -> None:

@@ -13,7 +13,13 @@ from lit_entrodrop.commands.compare.judging.analysis import ArmTrial, Finding
 from lit_entrodrop.commands.compare.measuring.measures import SCORE, measure
 from lit_entrodrop.commands.compare.planning.planned_run import PlannedRun
 from lit_entrodrop.commands.compare.running.process_pool import Workers
-from lit_entrodrop.commands.compare.running.training import test, train
+from lit_entrodrop.commands.compare.running.training import (
+    fit_task,
+    has_diverged,
+    is_finished,
+    test,
+    train,
+)
 from lit_entrodrop.commands.tune.result.decision import decide, select_winner, use_winner
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome, best_plain, finalists
 from lit_entrodrop.commands.tune.space.sample import PLAIN
@@ -52,6 +58,7 @@ class Finals:
         validated: Results of all of them on the validation split, by name.
         tested: Results of the winner and of plain on the test split.
         finding: Difference of the winner from plain on the test split.
+        diverged: Names of methods that were left out, as a run with a new seed diverged.
     """
 
     plain: Finalist
@@ -59,6 +66,7 @@ class Finals:
     validated: Mapping[str, ArmTrial]
     tested: tuple[ArmTrial, ArmTrial]
     finding: Finding
+    diverged: Sequence[str] = ()
 
     @property
     def winner(self) -> Finalist:
@@ -115,22 +123,46 @@ def final_runs(
 def run_finals(finalists: Sequence[Finalist], workers: Workers, console: Console) -> Finals:
     """Train the final runs, select the winner on the validation split, and test it.
 
+    A method that diverges with a new seed is left out.
+
     Raises:
-        ValueError: If a run failed.
+        ValueError: If another run failed, or all methods diverged.
     """
     plain, *others = finalists
-    by_seed = zip(*(each.runs for each in finalists), strict=True)
     console.print(
         f"Training {', '.join(each.name for each in finalists)} with {len(plain.runs)} new seeds.",
         markup=False,
     )
-    train(list(chain.from_iterable(by_seed)), workers, console)
-    validated = {each.name: each.measured("validation") for each in finalists}
+    diverged = _train(finalists, workers, console)
+    others = [each for each in others if each not in diverged]
+    validated = {each.name: each.measured("validation") for each in (plain, *others)}
     selected = select_winner([validated[each.name] for each in others])
     winner = next(each for each in others if each.name == selected.arm)
     test([*winner.runs, *plain.runs], workers, console)
     tested = winner.measured("test"), plain.measured("test")
-    return Finals(plain, list(others), validated, tested, decide(*tested))
+    left_out = [each.name for each in diverged]
+    return Finals(plain, others, validated, tested, decide(*tested), left_out)
+
+
+def _train(finalists: Sequence[Finalist], workers: Workers, console: Console) -> list[Finalist]:
+    """Train all final runs; return the methods with a run that diverged."""
+    by_seed = zip(*(each.runs for each in finalists), strict=True)
+    try:
+        train(list(chain.from_iterable(by_seed)), workers, console)
+    except ValueError:
+        failed = [each for each in finalists if not all(map(is_finished, each.runs))]
+        plain, *methods = finalists
+        if plain in failed or failed == methods or not all(map(_has_diverged, failed)):
+            raise
+        names = ", ".join(each.name for each in failed)
+        console.print(f"Left out, as a run with a new seed diverged: {names}.", markup=False)
+        return failed
+    return []
+
+
+def _has_diverged(finalist: Finalist) -> bool:
+    unfinished = [run for run in finalist.runs if not is_finished(run)]
+    return all(has_diverged(fit_task(run).log) for run in unfinished)
 
 
 def _run(config: Mapping[str, Any], name: str, seed: int, folder: Path) -> PlannedRun:

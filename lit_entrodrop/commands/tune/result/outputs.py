@@ -29,7 +29,7 @@ from lit_entrodrop.commands.tune.search.studies import Studies
 from lit_entrodrop.runs.layout import find_checkpoint
 from lit_entrodrop.runs.writing import write_json, write_whole
 from lit_entrodrop.runtime.shown_text import one_line
-from lit_entrodrop.training.provenance import public_name
+from lit_entrodrop.training.provenance import location
 
 RESULTS, MODEL = "tune.json", "model"
 
@@ -49,7 +49,7 @@ def write_results(
     recipe = recipe_config(finals, config)
     changed = changes(config, recipe)
     sentences = [*reasons(finals), counts_sentence(trials), cost_sentence(content["cost"])]
-    text = recipe_text(recipe, changed, sentences, public_name(str(folder)))
+    text = recipe_text(recipe, changed, sentences, location(folder))
     write_whole(folder / FILE_NAME, text)
     console.print(f"{content['sentence']}.", style="bold", markup=False, highlight=False)
     for sentence in sentences[1:]:

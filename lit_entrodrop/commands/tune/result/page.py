@@ -15,7 +15,7 @@ from lit_entrodrop.commands.tune.result.finals import Finals
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
 from lit_entrodrop.commands.tune.search.studies import FEWEST_FOR_IMPORTANCE
 from lit_entrodrop.evaluation.conclusion import Conclusion, NextStep
-from lit_entrodrop.training.provenance import public_name
+from lit_entrodrop.training.provenance import location
 
 PACKAGE = "lit_entrodrop.commands.tune.result"
 
@@ -52,7 +52,10 @@ def write_page(
             by_setting=figures.by_setting(trials, place),
             importances=figures.importances(content["importances"], place),
             fewest=FEWEST_FOR_IMPORTANCE,
-            trials=sorted(content["trials"], key=lambda each: each["score"] or inf),
+            trials=sorted(
+                content["trials"],
+                key=lambda each: (each["state"] != "finished", each["score"] or inf),
+            ),
         )
     )
     shown = {
@@ -64,19 +67,19 @@ def write_page(
         shown,
         comparison,
         "Search for a recipe",
-        conclusion=_conclusion(finals, content, sentences, public_name(str(folder))),
+        conclusion=_conclusion(finals, content, sentences, location(folder)),
         sections={"recipe": "Recipe", "search": "Search"},
         body=Markup(section),
     )
 
 
 def _conclusion(
-    finals: Finals, content: Mapping[str, Any], sentences: Sequence[str], location: str
+    finals: Finals, content: Mapping[str, Any], sentences: Sequence[str], place: str
 ) -> Conclusion:
     steps = [
-        NextStep("Train with the recipe.", f"lit-entrodrop fit --config {location}/recipe.yaml"),
+        NextStep("Train with the recipe.", f"lit-entrodrop fit --config {place}/recipe.yaml"),
         NextStep(
-            f"Or use the model that is already trained, in `{location}/model`: the final run of "
+            f"Or use the model that is already trained, in `{place}/model`: the final run of "
             "the recipe with the best validation loss.",
         ),
     ]

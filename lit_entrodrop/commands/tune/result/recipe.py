@@ -26,6 +26,7 @@ def reasons(finals: Finals) -> list[str]:
         f"The difference is that of the test split, over {seeds} new seeds that had no part in the "
         "search. Plain fine-tuning was tuned with as many trials.",
         f"Mean validation loss with these seeds: {', '.join(scores)}.",
+        *(f"{name} was left out: a run with a new seed diverged." for name in finals.diverged),
     ]
 
 

@@ -37,6 +37,7 @@ def summarize(
             each.name: _finalist(each, finals.validated[each.name], folder)
             for each in (finals.plain, *finals.others)
         },
+        "diverged": list(finals.diverged),
         "trials": [
             {
                 "name": trial.name,

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 from lit_entrodrop.commands.tune.search.outcome import (
     FINALISTS,
@@ -19,6 +20,10 @@ FEWEST_TRIALS = 4
 FEWEST_SEEDS = 3
 # Runs that share a machine with others, and tests, take longer than the runs of the search.
 FINAL_ALLOWANCE = 1.25
+ADVICE = (
+    "raise it, shorten the runs (trainer.max_epochs), or run several at a time (--parallel, "
+    "--devices). The same command with another budget keeps finished runs"
+)
 
 
 def parse_duration(text: str) -> float:
@@ -103,7 +108,7 @@ class Budget:
         if not known:
             return 0.0
         runs = self.limits.seeds * (1 + FINALISTS)
-        return runs * FINAL_ALLOWANCE * sum(known) / len(known) / self.workers
+        return ceil(runs / self.workers) * FINAL_ALLOWANCE * sum(known) / len(known)
 
     def allows(self, trials: Sequence[TrialOutcome]) -> bool:
         """Return whether another trial may begin.
@@ -118,8 +123,9 @@ class Budget:
             return True
         if seconds is None:
             # The first run shows how many fit.
-            return left > 0
-        if len(trials) < FEWEST_TRIALS:
+            self.check_first(trials)
+            return True
+        if _ended(trials) < FEWEST_TRIALS:
             self._check(trials, seconds)
         return left >= seconds
 
@@ -130,14 +136,31 @@ class Budget:
             return self.limits.trials
         if not seconds:
             return None
-        done = sum(trial.state != "running" for trial in trials)
-        fit = done + int(max(0.0, left) * self.workers / seconds)
+        fit = max(len(trials), self._fitting(trials, left, seconds))
         return fit if self.limits.trials is None else min(fit, self.limits.trials)
+
+    def check_first(self, trials: Sequence[TrialOutcome]) -> None:
+        """Check that the budget lasts until the first trial ends.
+
+        Raises:
+            ValueError: If it is spent before.
+        """
+        left = self.search_left(trials)
+        if left is not None and left <= 0 and mean_seconds(trials) is None:
+            raise ValueError(
+                f"budget: expected more than {duration(self.spent)}, as no run has ended since "
+                f"the search began, got {duration(self.limits.seconds or 0.0)}: {ADVICE}"
+            )
+
+    def _fitting(self, trials: Sequence[TrialOutcome], left: float, seconds: float) -> int:
+        return _ended(trials) + int(max(0.0, left) * self.workers / seconds)
 
     def _check(self, trials: Sequence[TrialOutcome], seconds: float) -> None:
         assert self.limits.seconds is not None
-        fit = self.fitting(trials) or 0
-        if fit >= FEWEST_TRIALS:
+        left = self.search_left(trials)
+        assert left is not None
+        fit = self._fitting(trials, left, seconds)
+        if fit >= FEWEST_TRIALS and left >= 0:
             return
         final = self.final_seconds(trials)
         needed = final + FEWEST_TRIALS * seconds / self.workers
@@ -145,10 +168,12 @@ class Budget:
             f"budget: expected at least {duration(needed * 1.1)}, got "
             f"{duration(self.limits.seconds)}, into which {fit} trials fit: a run takes about "
             f"{duration(seconds)}, a search has at least {FEWEST_TRIALS} trials, and the final "
-            f"runs take about {duration(final)}. Raise it, shorten the runs (trainer.max_epochs), "
-            "or run several at a time (--parallel, --devices). The same command with another "
-            "budget keeps finished runs"
+            f"runs take about {duration(final)}: {ADVICE}"
         )
+
+
+def _ended(trials: Sequence[TrialOutcome]) -> int:
+    return sum(trial.state != "running" for trial in trials)
 
 
 def mean_seconds(trials: Sequence[TrialOutcome]) -> float | None:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from lit_entrodrop.commands.compare.running.process_pool import Task
 from lit_entrodrop.commands.compare.running.progress_reporter import ProgressReporter, time_left
-from lit_entrodrop.commands.tune.search.budget import Budget
+from lit_entrodrop.commands.tune.search.budget import Budget, mean_seconds
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome, best_plain, finalists
 
 
@@ -30,8 +30,9 @@ class SearchReporter(ProgressReporter):
         if fit := self.budget.fitting(self.outcomes):
             counts.append(f"about {fit} in all")
         left = self.budget.search_left(self.outcomes)
-        left = None if left is None else max(0.0, left)
-        searching = "" if left is None else f"{time_left(left)} for the search"
+        # Before a trial has ended, the time for the final runs is unknown.
+        is_known = left is not None and mean_seconds(self.outcomes) is not None
+        searching = f"{time_left(max(0.0, left or 0.0))} for the search" if is_known else ""
         return f"{', '.join(counts)}{searching}{self.best()}"
 
     def best(self) -> str:

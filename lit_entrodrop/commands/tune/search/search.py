@@ -19,7 +19,7 @@ from lit_entrodrop.commands.compare.running.process_pool import (
     stop,
 )
 from lit_entrodrop.commands.compare.running.run_progress import read_progress
-from lit_entrodrop.commands.compare.running.training import fit_task
+from lit_entrodrop.commands.compare.running.training import fit_task, has_diverged
 from lit_entrodrop.commands.tune.search.budget import Budget
 from lit_entrodrop.commands.tune.search.outcome import State, TrialOutcome
 from lit_entrodrop.commands.tune.search.reporter import SearchReporter
@@ -28,7 +28,6 @@ from lit_entrodrop.commands.tune.search.trial_losses import losses_by_tenth
 from lit_entrodrop.commands.tune.space.sampled_config import sampled_config
 from lit_entrodrop.commands.tune.space.space import Space
 from lit_entrodrop.runs.layout import CHECKPOINTS
-from lit_entrodrop.training.callbacks.nan_guard import ADVICE
 
 FOLDER = "trials"
 # Between two looks at the losses of a run.
@@ -98,6 +97,9 @@ class Search(SearchReporter):
         if now >= self._next_record:
             self._next_record = now + RECORD_SECONDS
             self._studies.set_seconds(self.budget.spent)
+            for task in running:
+                self._studies.record_seconds(self._open[task.title][0], now - task.started)
+        self.budget.check_first(self.outcomes)
         super().on_poll(running, waiting)
 
     def on_end(self, task: Task, status: int, seconds: float) -> None:
@@ -141,7 +143,7 @@ def planned_trial(
 
 def state_of(task: Task, status: int) -> State:
     """Return how a run has ended. One that diverged is pruned: a retry would diverge again."""
-    if task.is_stopped or (status and ADVICE in last_lines(task.log)):
+    if task.is_stopped or (status and has_diverged(task.log)):
         return "pruned"
     return "failed" if status else "finished"
 

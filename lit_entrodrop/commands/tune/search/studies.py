@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lit_entrodrop.commands.compare.planning.config_differences import first_difference
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
+from lit_entrodrop.commands.tune.search.trial_losses import TENTHS
 from lit_entrodrop.commands.tune.space.sample import PLAIN, Sample
 from lit_entrodrop.commands.tune.space.space import METHOD, Space
 
@@ -58,7 +59,7 @@ class Studies:
     """Two studies with the same number of trials.
 
     A trial whose run has died is tried again, in the same folder. The first trials are plain
-    fine-tuning and each method once, at the values of the config.
+    fine-tuning and each method once, with the plain settings of the config.
 
     Args:
         folder: Folder of the search.
@@ -124,21 +125,26 @@ class Studies:
 
         Runs of different lengths are compared at the same share of their schedule.
         """
+        new = [(tenth, loss) for tenth, loss in losses if tenth > opened.reported]
+        if not new:
+            return False
         with _quiet():
-            for tenth, loss in losses:
-                if tenth > opened.reported:
-                    opened.trial.report(loss, tenth)
-                    opened.reported = tenth
-                    if opened.trial.should_prune():
-                        return True
-        return False
+            for tenth, loss in new:
+                opened.trial.report(loss, tenth)
+            opened.reported = new[-1][0]
+            # Only the last loss shows if the run still improves. At its end, nothing is saved.
+            return opened.reported < TENTHS and opened.trial.should_prune()
+
+    def record_seconds(self, opened: OpenTrial, seconds: float) -> None:
+        """Record how long this and earlier runs of a trial have taken."""
+        earlier = float(opened.earlier.get("seconds", 0.0))
+        opened.trial.set_user_attr("seconds", earlier + seconds)
 
     def finish(self, opened: OpenTrial, outcome: TrialOutcome) -> None:
         """Record the outcome of a trial."""
         from optuna.trial import TrialState
 
-        earlier = float(opened.earlier.get("seconds", 0.0))
-        opened.trial.set_user_attr("seconds", earlier + outcome.seconds)
+        self.record_seconds(opened, outcome.seconds)
         for name in ("steps", "total_steps", "score"):
             opened.trial.set_user_attr(name, getattr(outcome, name))
         if outcome.state == "finished":

@@ -1,5 +1,6 @@
 """Losses of a run while it trains, by the share of its schedule that it has done."""
 
+from math import ceil
 from pathlib import Path
 
 from lit_entrodrop.commands.compare.measuring.measures import evaluated_rows
@@ -29,12 +30,16 @@ def losses_by_tenth(folder: Path) -> list[tuple[int, float]]:
 def at_tenths(scores: list[tuple[int, float]], total: int) -> list[tuple[int, float]]:
     """Return the last of some scores, by step, at each tenth of the total steps.
 
+    A score counts from the tenth in which its step is.
+
     >>> at_tenths([(20, 3.0), (40, 2.0)], total=100)
     [(2, 3.0), (3, 3.0), (4, 2.0)]
+    >>> at_tenths([(25, 3.0)], total=100)
+    [(3, 3.0)]
     """
     if not scores or total <= 0:
         return []
-    last = min(TENTHS, TENTHS * scores[-1][0] // total)
+    last = min(TENTHS, ceil(TENTHS * scores[-1][0] / total))
     known = {
         tenth: [score for step, score in scores if step * TENTHS <= tenth * total]
         for tenth in range(1, last + 1)

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import time
+from copy import deepcopy
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from lit_entrodrop.cli.main import main
 from lit_entrodrop.commands.compare.running.process_pool import Task, Workers
-from lit_entrodrop.commands.tune.result.finals import Finals
+from lit_entrodrop.commands.tune.result.finals import Finalist, Finals, run_finals
+from lit_entrodrop.commands.tune.result.recipe import reasons
 from lit_entrodrop.commands.tune.search.budget import Budget, Limits
 from lit_entrodrop.commands.tune.search.outcome import TrialOutcome
 from lit_entrodrop.commands.tune.search.search import Search
@@ -23,13 +26,14 @@ from lit_entrodrop.commands.tune.space.checks import check_config, check_space
 from lit_entrodrop.commands.tune.space.space import parse_space
 from lit_entrodrop.runs.evaluations import read_run_info, write_run_info
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
-from tests.helpers.comparing import times
+from tests.helpers.comparing import start_forked, times
 from tests.helpers.processes import fork, kill
 from tests.helpers.run_folder import STEPS, write_run
 from tests.helpers.tiny import Tiny
 from tests.helpers.tuning import SPACE, console, searched, tiny_config
 
 TRIALS = 4
+WORKERS = Workers(start=start_forked)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +132,26 @@ def test_page_has_verdict_recipe_and_search(
     assert (output / "figures/settings.svg").exists()
 
 
+def test_method_that_diverges_with_a_new_seed_is_left_out(
+    finished: tuple[Finals, dict[str, Any], str], tmp_path: Path
+) -> None:
+    """The others are finished, so one run trains: its learning rate makes the loss infinite."""
+    finals, shown = finished[0], console()
+    [run, *_] = finals.winner.runs
+    place, own = tmp_path / "diverges", deepcopy(dict(run.config))
+    own["model"]["optimizer"]["init_args"]["lr"] = 1e20
+    own["trainer"]["default_root_dir"] = str(place)
+    diverging = Finalist("wild", finals.winner.trial, [replace(run, folder=place, config=own)] * 2)
+    again = run_finals([finals.plain, finals.winner, diverging], WORKERS, shown[0])
+    assert again.winner == finals.winner
+    assert again.finding == finals.finding
+    assert "Left out, as a run with a new seed diverged: wild." in shown[1].getvalue()
+    assert "wild was left out: a run with a new seed diverged." in reasons(again)
+    # Without another method, there is nothing to test.
+    with pytest.raises(ValueError, match="runs failed"):
+        run_finals([finals.plain, diverging], WORKERS, shown[0])
+
+
 def test_hopeless_run_is_stopped(tiny: Tiny) -> None:
     """Its loss rises, and the trials before had lower ones."""
     config, folder = tiny_config(tiny), tiny.folder / "pruned"
@@ -154,7 +178,7 @@ def overfitting(task: Task, environment: dict[str, str]) -> BaseProcess:
 def _overfit(folder: Path) -> None:
     os.setsid()
     written = write_run(folder.with_name("written"), epochs=20)
-    write_run_info(written, {**read_run_info(written), "total_steps": 20 * STEPS})
+    write_run_info(written, {**read_run_info(written), "total_steps": 25 * STEPS})
     shutil.copytree(written, folder, dirs_exist_ok=True)
     time.sleep(3600)
 

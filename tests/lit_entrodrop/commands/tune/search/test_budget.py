@@ -32,6 +32,23 @@ def test_small_budget_is_refused_after_the_first_run() -> None:
         budget.allows([PLAIN])
 
 
+def test_small_budget_is_refused_while_other_first_runs_train() -> None:
+    running = replace(METHOD, state="running", score=None, seconds=0.0)
+    budget = Budget(Limits(60.0, None), workers=4)
+    with pytest.raises(ValueError, match="into which 1 trials fit"):
+        budget.allows([PLAIN, *[running] * 3])
+    assert budget.fitting([PLAIN, *[running] * 3]) == 4
+    late = Budget(Limits(60.0, None), workers=4, earlier=61.0)
+    with pytest.raises(ValueError, match="expected more than 1 min 1 s, as no run has ended"):
+        late.check_first([running] * 4)
+    # A search that was cut off in its final runs goes on with them.
+    assert not late.allows([PLAIN] * 4)
+
+
+def test_reserve_is_no_part_of_a_run() -> None:
+    assert Budget(Limits(60.0, None), workers=16).final_seconds([PLAIN, METHOD]) == 60.0 * 1.25
+
+
 def test_number_of_trials_ends_a_search() -> None:
     budget = Budget(Limits(None, 4), workers=1)
     assert budget.allows([PLAIN] * 3)

@@ -86,6 +86,15 @@ def test_run_that_gets_worse_than_the_others_is_pruned(
     assert (rising, falling) == (True, False)
 
 
+def test_run_that_has_just_improved_or_ended_is_not_pruned(
+    killed: tuple[Path, list[OpenTrial]],
+) -> None:
+    studies = Studies(killed[0], SPACE, CONFIG)
+    # At the second evaluation of three, the first one counts for several tenths.
+    assert not replace_study(studies, [3.5, 3.6, 3.6, 3.4])
+    assert not replace_study(studies, [3.5, 3.6, 3.6, 3.7, 3.7, 3.8, 3.9])
+
+
 def replace_study(studies: Studies, losses: list[float]) -> bool:
     opened = studies.ask()
     while opened.study is not studies.plain:
@@ -94,8 +103,7 @@ def replace_study(studies: Studies, losses: list[float]) -> bool:
     for _ in range(3):
         other = studies.ask()
         end(studies, other)
-    tenths = [4, 5, 6]
-    return studies.report(opened, list(zip(tenths, losses, strict=True)))
+    return studies.report(opened, list(enumerate(losses, start=4)))
 
 
 def test_other_config_or_space_is_refused(killed: tuple[Path, list[OpenTrial]]) -> None:
