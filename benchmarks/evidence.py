@@ -5,8 +5,7 @@
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
@@ -56,67 +55,78 @@ def against_plain(arm: Record, metric: str) -> str:
     return f"{number(found['difference'], sign=True)} ({low} to {high}) {verdict}".strip()
 
 
-def by_corpus(records: dict[str, Record], metric: str) -> str:
-    """Return a table with the difference from plain of each arm on each corpus."""
-    return each_arm(records, lambda _, arm: against_plain(arm, metric))
-
-
-def selected(records: dict[str, Record]) -> str:
-    """Return a table of the strength that validation selected, and of the best epoch by seed."""
-    return each_arm(records, lambda _, arm: _selected(arm))
-
-
-def by_strength(records: dict[str, Record]) -> str:
-    """Return a table of validation losses of one seed minus that of plain, by strength."""
-    return each_arm(records, _by_strength)
-
-
 def each_arm(records: dict[str, Record], cell: Callable[[Record, Record], str]) -> str:
     """Return a table with a row for each arm and a column for each corpus.
 
     Args:
         records: Comparisons by corpus.
-        cell: Text for a comparison and one of its arms.
+        cell: Text for an arm and plain.
     """
     arms = dict.fromkeys(name for record in records.values() for name in record["arms"])
+    rows = []
+    for name in arms:
+        found = [(record["arms"].get(name), plain_of(record)) for record in records.values()]
+        rows.append([name, *("" if arm is None else cell(arm, plain) for arm, plain in found)])
+    return markdown(["arm", *(CORPORA[corpus] for corpus in records)], rows)
+
+
+def plain_of(record: Record) -> Record:
+    """Return the arm that the others are compared with."""
+    found: Record = record["arms"][record["baseline"]]
+    return found
+
+
+def by_corpus(records: dict[str, Record], metric: str) -> str:
+    """Return a table with the difference from plain of each arm on each corpus."""
+    return each_arm(records, lambda arm, _: against_plain(arm, metric))
+
+
+def strength_and_epochs(arm: Record, _: Record) -> str:
+    """Return the strength that validation selected, and the best epoch of each seed."""
+    epochs = ", ".join(f"{run['best_epoch']:g}" for run in arm["runs"])
+    return "; ".join([*(f"{value:g}" for value in arm["strength"].values()), epochs])
+
+
+def by_strength(arm: Record, plain: Record) -> str:
+    """Return the validation loss of one seed at each strength, minus that of plain."""
+    names = [
+        ":".join(f"{value:g}" for value in each["strength"].values()) for each in arm["trials"]
+    ]
+    differences = zip(names, trial_differences(arm, plain), strict=True)
+    return ", ".join(f"{name}: {loss}" if name else loss for name, loss in differences)
+
+
+def trial_differences(arm: Record, plain: Record) -> list[str]:
+    """Return the lowest validation loss of each trial of one seed, minus that of plain."""
+    [trial] = plain["trials"]
+    return [number(each["score"] - trial["score"], sign=True) for each in arm["trials"]]
+
+
+def averages_after_the_last_epoch() -> str:
+    """Return a table of validation losses of averaged weights minus those of the raw ones."""
+    path = harness.ROOT / harness.RESULTS / "averages_last.json"
+    corpora = json.loads(path.read_text())["corpora"]
+    arms = next(iter(corpora.values()))
     return markdown(
-        ["arm", *(CORPORA[corpus] for corpus in records)],
+        ["arm", *(CORPORA[corpus] for corpus in corpora)],
         [
             [
-                name,
+                arm,
                 *(
-                    cell(record, record["arms"][name]) if name in record["arms"] else ""
-                    for record in records.values()
+                    number(mean(run["averaged"] - run["raw"] for run in found[arm]), sign=True)
+                    for found in corpora.values()
                 ),
             ]
-            for name in arms
+            for arm in arms
         ],
-    )
-
-
-def _selected(arm: Record) -> str:
-    epochs = ", ".join(f"{run['best_epoch']:g}" for run in arm["runs"])
-    strength = " ".join(f"{value:g}" for value in arm["strength"].values())
-    return f"{strength}; {epochs}" if strength else epochs
-
-
-def _by_strength(record: Record, arm: Record) -> str:
-    [plain] = record["arms"][record["baseline"]]["trials"]
-    return ", ".join(
-        " ".join([*(f"{value:g}:" for value in each["strength"].values()), loss])
-        for each in arm["trials"]
-        for loss in [number(each["score"] - plain["score"], sign=True)]
     )
 
 
 def validation_means(record: Record) -> dict[str, float]:
     """Return the lowest validation loss of each arm at its selected strength, mean over seeds."""
-    scores = defaultdict[tuple[str, str], list[float]](list)
-    for run in record["runs"]:
-        scores[run["arm"], str(run["strength"])].append(run["validation"]["best/loss"])
-    # Other strengths were trained with fewer seeds.
-    full = len(record["seeds"])
-    return {arm: mean(found) for (arm, _), found in scores.items() if len(found) == full}
+    return {
+        name: mean(run["best/score"] for run in arm["runs"]) for name, arm in record["arms"].items()
+    }
 
 
 def on_validation(records: dict[str, Record], pairs: dict[str, tuple[str, str]]) -> str:
@@ -140,14 +150,15 @@ def on_validation(records: dict[str, Record], pairs: dict[str, tuple[str, str]])
     )
 
 
-def trials(records: dict[str, Record]) -> Iterator[list[str]]:
-    """Yield the lowest validation loss of each trial of one seed, minus that of plain."""
-    for corpus, record in records.items():
-        [plain] = record["arms"][record["baseline"]]["trials"]
-        for name, arm in record["arms"].items():
-            if name != record["baseline"]:
-                scores = [number(each["score"] - plain["score"], True) for each in arm["trials"]]
-                yield [CORPORA[corpus], name, *scores]
+def rates(records: dict[str, Record]) -> str:
+    """Return a table of validation losses minus that of plain, by the share of dropped tokens."""
+    rows = [
+        [CORPORA[corpus], name, *trial_differences(arm, plain_of(record))]
+        for corpus, record in records.items()
+        for name, arm in record["arms"].items()
+        if name != record["baseline"]
+    ]
+    return markdown(["corpus", "arm", "5 %", "10 %", "15 %", "20 %"], rows)
 
 
 def pages() -> dict[str, dict[str, str]]:
@@ -156,11 +167,11 @@ def pages() -> dict[str, dict[str, str]]:
     return {
         "docs/evidence.md": evidence_tables(),
         "docs/baselines.md": {
-            "final selected": selected(final),
-            "final strengths": by_strength(final),
-            **{
-                f"final {moment}": by_corpus(final, f"{moment}/loss") for moment in ("best", "last")
-            },
+            "final best": by_corpus(final, "best/loss"),
+            "final last": by_corpus(final, "last/loss"),
+            "final averages": averages_after_the_last_epoch(),
+            "final selected": each_arm(final, strength_and_epochs),
+            "final strengths": each_arm(final, by_strength),
         },
     }
 
@@ -183,7 +194,7 @@ def evidence_tables() -> dict[str, str]:
             readings, {name: (name, "plain") for name in sorted(arms)}
         ),
         "readings": by_corpus(readings, "best/loss"),
-        "rates": markdown(["corpus", "arm", "5 %", "10 %", "15 %", "20 %"], trials(readings)),
+        "rates": rates(readings),
     }
 
 

@@ -52,11 +52,11 @@ class Comparison:
 
     def compare(self, whole: Any, resumed: Any, name: str = "") -> None:
         """Compare tensors and values, nested to any depth."""
-        if isinstance(whole, Tensor) and isinstance(resumed, Tensor):
+        if (parts := _parts(whole)) is not None and (others := _parts(resumed)) is not None:
+            self._compare_parts(parts, others, name)
+        elif isinstance(whole, Tensor) and isinstance(resumed, Tensor):
             self.tensors += 1
             self.differences += compare_tensors(whole, resumed, name)
-        elif (parts := _parts(whole)) is not None and (others := _parts(resumed)) is not None:
-            self._compare_parts(parts, others, name)
         else:
             self.values += 1
             self.differences += compare_values(whole, resumed, name)
@@ -149,6 +149,10 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
         return value
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return dict(enumerate(value))
+    if isinstance(value, Tensor):
+        # Some are made of others, such as the 8-bit moments of torchao, of codes and scales.
+        flatten = getattr(value, "__tensor_flatten__", None)
+        return None if flatten is None else {name: getattr(value, name) for name in flatten()[0]}
     # Placeholders for the types of DeepSpeed.
     return getattr(value, "__dict__", None)
 

@@ -32,6 +32,34 @@ def state(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
+class Coded(torch.Tensor):
+    """A tensor of codes and scales, as torchao stores the moments of its optimizers."""
+
+    @staticmethod
+    def __new__(cls, codes: Tensor, scales: Tensor) -> "Coded":
+        made: Coded = torch.Tensor._make_wrapper_subclass(cls, codes.shape)  # type: ignore[attr-defined]
+        made.codes, made.scales = codes, scales
+        return made
+
+    codes: Tensor
+    scales: Tensor
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["codes", "scales"], None
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise NotImplementedError
+
+
+def test_parts_of_a_tensor_are_compared() -> None:
+    codes = torch.arange(4, dtype=torch.uint8)
+    whole, other = (Coded(codes, torch.tensor([scale])) for scale in (1.0, 2.0))
+    assert not compared(whole, Coded(codes.clone(), torch.tensor([1.0]))).differences
+    [difference] = compared(whole, other).differences
+    assert difference.name == "ckpt.scales[0]"
+
+
 def test_equal_states_are_counted() -> None:
     comparison = compared(state(), state())
     assert comparison == Comparison(tensors=5, values=6)

@@ -16,7 +16,6 @@ from lit_entrodrop.training.optim import (
 )
 from lit_entrodrop.training.optim.groups import apply_factors, group_table
 from lit_entrodrop.training.optim.naming import named_parameters
-from lit_entrodrop.training.optim.optimization import LORA_B
 from tests.helpers.tiny import Tiny
 
 
@@ -146,10 +145,22 @@ def test_adapters_are_matched_by_the_names_of_peft_without_its_wrappers(
     freeze(adapted, rules)
     first, rest = parameter_groups(adapted, rules)
     assert (len(first["params"]), len(rest["params"])) == (1, 3)
-    plus = parameter_groups(adapted, lr_factors={LORA_B: 16.0})
-    assert [(each["lr_factor"], len(each["params"])) for each in plus] == [(1, 2), (16, 2)]
     with pytest.raises(ValueError, match=r"matches only frozen ones: .* such as lora_A"):
         freeze(adapted, [ParameterRule("embed_tokens")])
+
+
+def test_lora_plus_trains_b_at_its_own_rate(tiny_module: Tiny) -> None:
+    lora = LoRAConfig(rank=2, target_modules=["q_proj"], loraplus_lr_ratio=16.0)
+    module = tiny_module.module(lm={"lora": lora})
+    trainer = tiny_module.trainer(max_epochs=-1, max_steps=1, limit_val_batches=0)
+    trainer.fit(module, datamodule=tiny_module.data())
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    rates = {
+        names[parameter].split(".")[-3]: group["initial_lr"]
+        for group in trainer.optimizers[0].param_groups
+        for parameter in group["params"]
+    }
+    assert rates == pytest.approx({"lora_A": 0.01, "lora_B": 0.16})
 
 
 @pytest.mark.parametrize(

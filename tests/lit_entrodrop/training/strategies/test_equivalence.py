@@ -122,6 +122,7 @@ def adapting(one: Path) -> list[str]:
         f"--model.lm.pretrained={one / 'exported'}",
         "--model.lm.lora.rank=4",
         "--model.lm.lora.rslora=true",
+        "--model.lm.lora.loraplus_lr_ratio=4",
         "--model.lm.lora.init=orthogonal",
         "--model.lm.lora.modules_to_save=[embed_tokens]",
         "--model.lm.activation_checkpointing=true",
