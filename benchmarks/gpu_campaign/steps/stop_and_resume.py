@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.gpu_campaign.cases import Row
+from benchmarks.gpu_campaign.cases import Row, Skipped
 from benchmarks.harness import ROOT
 from lit_entrodrop.cli.fit_config import resolved_config
 from lit_entrodrop.cli.main import main
@@ -96,6 +97,24 @@ def measure_resume(
         exported = folder / "model"
         status = call(["export", "--ckpt_path", str(resumed / LAST), "--output", str(exported)])
         yield {"export_status": status, **load(exported, device)}
+
+
+def measure_qlora(changes: Mapping[str, Any], device: str) -> Iterator[Row]:
+    """Do the same with adapters around 4 bits and paged 8-bit AdamW; the exported model is merged.
+
+    Args:
+        changes: Settings of the training beside those of the base config.
+        device: Device, ``cuda`` or ``cpu``, where no optimizer can be paged.
+    """
+    if missing := [name for name in ("bitsandbytes", "peft") if find_spec(name) is None]:
+        raise Skipped(f"{' and '.join(missing)} not installed")
+    name = "AdamW8bit" if device == "cpu" else "PagedAdamW8bit"
+    settings = yaml.safe_load((ROOT / "configs/model/qlora.yaml").read_text())["model"]
+    model = changes["model"] | {
+        "lm": changes["model"]["lm"] | settings["lm"],
+        "optimizer": {"class_path": f"bitsandbytes.optim.{name}", "init_args": {"lr": 1e-3}},
+    }
+    yield from measure_resume({**changes, "model": model}, device)
 
 
 def fit(folder: Path, run: Path, *arguments: str) -> int | None:

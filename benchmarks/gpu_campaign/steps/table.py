@@ -16,7 +16,7 @@ from benchmarks.gpu_campaign.steps.gpu_tests import run_tests
 from benchmarks.gpu_campaign.steps.head_alone import measure_head
 from benchmarks.gpu_campaign.steps.large_model import measure_large
 from benchmarks.gpu_campaign.steps.other_trainers import measure_peers
-from benchmarks.gpu_campaign.steps.stop_and_resume import measure_resume
+from benchmarks.gpu_campaign.steps.stop_and_resume import measure_qlora, measure_resume
 from benchmarks.gpu_campaign.steps.training_step import measure_pair, measure_variant
 from benchmarks.gpu_campaign.verdict import judge_rows
 from benchmarks.live_fit import TOKENIZER as BUNDLED
@@ -85,7 +85,10 @@ def steps_of(
             Case("differences", judge_rows, {"rows": rows, "contrasts": settings.contrasts}, 5)
         ],
         "f 8B": [Case("against plan", measure_large, {**sizes.large, **device}, 40)],
-        "g resume": [Case("SIGTERM and export", measure_resume, {"changes": short, **device}, 30)],
+        "g resume": [
+            Case("SIGTERM and export", measure_resume, {"changes": short, **device}, 30),
+            Case("QLoRA, paged 8-bit AdamW", measure_qlora, {"changes": short, **device}, 40),
+        ],
     }
     parallel = {"e arms": sizes.parallel}
     return [
