@@ -195,6 +195,7 @@ def evidence_tables() -> dict[str, str]:
         ),
         "readings": by_corpus(readings, "best/loss"),
         "rates": rates(readings),
+        "schedule": by_corpus(read("readings_schedule"), "best/loss"),
     }
 
 
