@@ -11,7 +11,8 @@ import pytest
 import schedulefree
 import torch
 
-from lit_entrodrop.commands.verify_resume.differences import Comparison
+from lit_entrodrop.commands.verify_resume.differences import Comparison, without_root
+from lit_entrodrop.runs.checkpoints.reading import read_all
 from lit_entrodrop.training.callbacks import Checkpoints
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import LRSchedule, Muon
@@ -19,6 +20,7 @@ from tests.helpers.killing import InterruptAt, Interrupted
 from tests.helpers.tiny import Tiny
 
 STEPS = 9
+LAST = Path("checkpoints", "last.ckpt")
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "muon": partial(Muon, weight_decay=0.1),
     # Blocks of 256 elements; the smallest tensors have 32 bits.
@@ -73,3 +75,23 @@ def test_killed_run_ends_with_the_same_bits(name: str, tiny: Tiny) -> None:
         evaluated = state["training_weight"].lerp(state["z"], 1 - 1 / 0.9)
         torch.testing.assert_close(weight, evaluated)
         assert not torch.equal(weight, state["training_weight"])
+
+
+def test_moments_of_torchao_are_resumed(tiny: Tiny) -> None:
+    pytest.importorskip("torchao.optim", reason="needs torchao")
+    optimizer = ["--model.optimizer=torchao.optim.AdamW8bit", "--model.optimizer.init_args.lr=0.01"]
+    # Smaller tensors have 32 bits.
+    optimizer += ["--model.optimizer.init_args.block_size=64"]
+    told = ["--trainer.callbacks+=tests.helpers.plugins.TellToEnd", "--trainer.callbacks.step=5"]
+    told += ["--trainer.callbacks.rank=0"]
+    with torch.compiler.set_stance("force_eager"):
+        whole = tiny.run("fit", *optimizer, root="whole")
+        with pytest.raises(SystemExit, match="143"):
+            tiny.run("fit", *optimizer, *told, root="resumed")
+        resumed = tiny.run("fit", *optimizer, "--ckpt_path=last", root="resumed")
+    comparison = Comparison()
+    last = [without_root(read_all(run / LAST), str(run)) for run in (whole, resumed)]
+    comparison.compare(*last)
+    # Codes, scales and quantiles of each moment.
+    assert comparison.tensors > 60
+    assert not comparison.differences
