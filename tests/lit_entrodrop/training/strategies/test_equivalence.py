@@ -31,6 +31,15 @@ EVERYTHING = [
     "--model.weight_decay_schedule=regularizers.Linear",
     "--model.weight_decay_schedule.init_args.end=0.5",
 ]
+EIGHT_BITS = [
+    "--model.optimizer=bitsandbytes.optim.AdamW8bit",
+    "--model.optimizer.init_args.lr=0.01",
+    # Smaller tensors have 32 bits.
+    "--model.optimizer.init_args.min_8bit_size=256",
+    "--trainer.max_epochs=2",
+    "--trainer.limit_train_batches=4",
+    "--trainer.limit_val_batches=1",
+]
 # DeepSpeed refuses it.
 AVERAGE = "--model.average={kind: lawa, window: 2, every: 1}"
 ONE = "--data.batch_size=8"
@@ -159,3 +168,17 @@ def test_adapters_a_second_pass_and_a_frozen_model_are_sharded_too(
     root = f"{name}_adapting_{copied}"
     two = fit(corpus, root, *adapting, *reference, *STRATEGIES[name], world_size=2)
     assert_same_curves(two, pair, 1e-5)
+
+
+@pytest.fixture(scope="module")
+def one_with_8_bits(corpus: Tiny) -> Path:
+    return fit(corpus, "one_with_8_bits", *EIGHT_BITS, ONE)
+
+
+# ZeRO-2 flattens the weights, so that its blocks of 256 have other scales.
+@pytest.mark.parametrize(("name", "tolerance"), [("ddp", 1e-5), ("deepspeed_zero2", 1e-3)])
+def test_moments_of_8_bits_train_on_two_ranks(
+    name: str, tolerance: float, corpus: Tiny, one_with_8_bits: Path
+) -> None:
+    two = fit(corpus, f"{name}_with_8_bits", *EIGHT_BITS, *STRATEGIES[name], world_size=2)
+    assert_same_curves(two, one_with_8_bits, tolerance)
