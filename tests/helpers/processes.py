@@ -94,8 +94,8 @@ def run_cli_ranks(
     ]
 
 
-def told(ranks: Sequence[subprocess.CompletedProcess[str]]) -> str:
-    """Return how all ranks ended and what they said: the first to fail explains the others."""
+def describe_ranks(ranks: Sequence[subprocess.CompletedProcess[str]]) -> str:
+    """Return the exit status and the output of each rank."""
     return "\n".join(
         f"rank {rank} ended with {each.returncode}:\n{each.stdout}"
         for rank, each in enumerate(ranks)

@@ -10,7 +10,7 @@ from lit_entrodrop.commands.export import export
 from lit_entrodrop.runs.checkpoints.averages import Weights
 from lit_entrodrop.runs.evaluations import Evaluation
 from lit_entrodrop.runs.metrics_file import read_metrics
-from tests.helpers.processes import run_cli_ranks, told
+from tests.helpers.processes import describe_ranks, run_cli_ranks
 from tests.helpers.tiny import Tiny
 
 
@@ -29,7 +29,7 @@ def validated(tiny: Tiny, run: Path, *arguments: str, world_size: int = 1) -> fl
     place = tiny.folder / f"validated-{run.name}-{world_size}"
     words += [f"--trainer.default_root_dir={place}"]
     ranks = run_cli_ranks(*words, folder=tiny.folder, world_size=world_size)
-    assert ranks[0].returncode == 0, told(ranks)
+    assert ranks[0].returncode == 0, describe_ranks(ranks)
     return validation_loss(place)
 
 

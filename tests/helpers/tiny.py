@@ -18,7 +18,7 @@ from lit_entrodrop.model.config import LMConfig
 from lit_entrodrop.training.module import LitCausalLM
 from lit_entrodrop.training.optim import AdamW, LRSchedule
 from regularizers import Regularizer
-from tests.helpers.processes import run_cli_ranks, told
+from tests.helpers.processes import describe_ranks, run_cli_ranks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 VOCABULARY_SIZE = 320
@@ -207,5 +207,5 @@ class Tiny:
         words = [command, *self.config(), "--trainer.default_root_dir", str(folder)]
         words += [*map(str, arguments), "--trainer.devices", str(world_size)]
         ranks = run_cli_ranks(*words, folder=self.folder, world_size=world_size)
-        assert [rank.returncode for rank in ranks] == [status] * world_size, told(ranks)
+        assert [rank.returncode for rank in ranks] == [status] * world_size, describe_ranks(ranks)
         return folder

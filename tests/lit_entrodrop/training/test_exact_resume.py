@@ -12,7 +12,7 @@ from lit_entrodrop.runs.checkpoints.reading import read_all
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.runs.metrics_file import read_metrics
 from tests.helpers.killing import PHASES
-from tests.helpers.processes import run_cli_ranks, told
+from tests.helpers.processes import describe_ranks, run_cli_ranks
 from tests.helpers.runs import exported
 from tests.helpers.tiny import CONFIGS, Tiny
 
@@ -55,7 +55,7 @@ def run_on(tiny: Tiny, *arguments: str, root: str, world_size: int = 1) -> int:
     words += [f"--trainer.default_root_dir={tiny.folder / root}"]
     words += [f"--trainer.devices={world_size}"]
     ranks = run_cli_ranks(*words, folder=tiny.folder, world_size=world_size)
-    assert ranks[0].returncode <= 0, told(ranks)
+    assert ranks[0].returncode <= 0, describe_ranks(ranks)
     return ranks[0].returncode
 
 

@@ -8,7 +8,7 @@ import torch
 
 from lit_entrodrop.runs.metrics_file import FILE_NAME as METRICS
 from lit_entrodrop.training import preemption
-from tests.helpers.processes import run_cli_ranks, told
+from tests.helpers.processes import describe_ranks, run_cli_ranks
 from tests.helpers.runs import exported
 from tests.helpers.tiny import Tiny
 
@@ -26,7 +26,7 @@ def run_on(tiny: Tiny, *arguments: str, root: str, world_size: int = 1) -> tuple
     place = [f"--trainer.default_root_dir={tiny.folder / root}", f"--trainer.devices={world_size}"]
     words = ["fit", *tiny.config(), *EVERYTHING, *arguments, *place]
     ranks = run_cli_ranks(*words, folder=tiny.folder, world_size=world_size)
-    return [rank.returncode for rank in ranks], told(ranks)
+    return [rank.returncode for rank in ranks], describe_ranks(ranks)
 
 
 def signal_before(rank: int, step: int, name: str = "SIGTERM") -> list[str]:

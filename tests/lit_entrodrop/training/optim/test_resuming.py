@@ -82,12 +82,15 @@ def test_moments_of_torchao_are_resumed(tiny: Tiny) -> None:
     optimizer = ["--model.optimizer=torchao.optim.AdamW8bit", "--model.optimizer.init_args.lr=0.01"]
     # Smaller tensors have 32 bits.
     optimizer += ["--model.optimizer.init_args.block_size=64"]
-    told = ["--trainer.callbacks+=tests.helpers.plugins.TellToEnd", "--trainer.callbacks.step=5"]
-    told += ["--trainer.callbacks.rank=0"]
+    interrupt = [
+        "--trainer.callbacks+=tests.helpers.plugins.TellToEnd",
+        "--trainer.callbacks.step=5",
+    ]
+    interrupt += ["--trainer.callbacks.rank=0"]
     with torch.compiler.set_stance("force_eager"):
         whole = tiny.run("fit", *optimizer, root="whole")
         with pytest.raises(SystemExit, match="143"):
-            tiny.run("fit", *optimizer, *told, root="resumed")
+            tiny.run("fit", *optimizer, *interrupt, root="resumed")
         resumed = tiny.run("fit", *optimizer, "--ckpt_path=last", root="resumed")
     comparison = Comparison()
     last = [without_root(read_all(run / LAST), str(run)) for run in (whole, resumed)]

@@ -41,7 +41,7 @@ def test_small_budget_is_refused_while_other_first_runs_train() -> None:
     late = Budget(Limits(60.0, None), workers=4, earlier=61.0)
     with pytest.raises(ValueError, match="expected more than 1 min 1 s, as no run has ended"):
         late.check_first([running] * 4)
-    # A search that was cut off in its final runs goes on with them.
+    # A search interrupted in its final runs resumes these, without further trials.
     assert not late.allows([PLAIN] * 4)
 
 
